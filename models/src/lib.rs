@@ -1,0 +1,24 @@
+//! Networks, parameters, optimisers and fused kernels: everything in Trajformer that knows tensors
+//! and nothing about data sets, environments, rewards or episodes.
+//!
+//! # Dimension letters
+//!
+//! | letter | dimension | letter | dimension |
+//! |---|---|---|---|
+//! | B | batch | N | ensemble members |
+//! | T | context (steps or tokens) | V | bins (token values) |
+//! | O | observation | E | episodes |
+//! | A | action | W | beam width |
+//! | H | hidden | S | samples |
+//! | D | embedding, or tokens per transition | | |
+//!
+//! # Reading order
+//!
+//! [`rng`] → [`params`] → layers → networks → optimiser.
+
+pub mod error;
+pub mod params;
+pub mod rng;
+
+pub use candle_core::{DType, Device, Tensor};
+pub use error::{Error, Result};

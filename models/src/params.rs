@@ -1,0 +1,270 @@
+//! Parameters: ordered, named tensors that networks are built from, that the optimiser updates in
+//! place and that checkpoints store by name.
+//!
+//! A network is a struct of tensors made by a `build(config, &mut Scope)` function. The same
+//! function creates the parameters (a [`Scope`] from [`Params::init`]), finds them again with
+//! gradients ([`Params::tracked`]) or without ([`Params::detached`], which shares storage: updates
+//! in place are seen).
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{DType, Device, Shape, Tensor, Var};
+
+use crate::error::{Error, Result};
+use crate::rng::Rng;
+
+/// One named parameter.
+#[derive(Debug, Clone)]
+pub struct Param {
+    /// Dotted name, e.g. `blocks.0.attn.key.weight`.
+    pub name: String,
+    /// The variable; updated in place.
+    pub var: Var,
+    /// Whether an optimiser may update it.
+    pub trainable: bool,
+}
+
+/// Ordered, named parameters of one or several networks.
+#[derive(Debug)]
+pub struct Params {
+    entries: Vec<Param>,
+    index: HashMap<String, usize>,
+    dtype: DType,
+    device: Device,
+}
+
+impl Params {
+    /// No parameters yet; those to come have this type and live on this device.
+    pub fn new(dtype: DType, device: &Device) -> Self {
+        Self { entries: Vec::new(), index: HashMap::new(), dtype, device: device.clone() }
+    }
+
+    /// Type of every parameter.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Where every parameter lives.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The parameters, in order of creation.
+    pub fn iter(&self) -> impl Iterator<Item = &Param> {
+        self.entries.iter()
+    }
+
+    /// How many tensors.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many numbers in all tensors.
+    pub fn elements(&self) -> usize {
+        self.entries.iter().map(|p| p.var.elem_count()).sum()
+    }
+
+    /// The parameter called `name`.
+    pub fn get(&self, name: &str) -> Option<&Param> {
+        self.index.get(name).map(|&i| &self.entries[i])
+    }
+
+    /// Adds a parameter with this value.
+    ///
+    /// # Errors
+    /// If the name is taken.
+    pub fn insert(&mut self, name: &str, value: &Tensor, trainable: bool) -> Result<&Param> {
+        if self.index.contains_key(name) {
+            return Err(Error::Config {
+                what: "Params",
+                reason: format!("two parameters are called `{name}`"),
+            });
+        }
+        let value = value.to_dtype(self.dtype)?.to_device(&self.device)?.contiguous()?;
+        let var = Var::from_tensor(&value.copy()?)?;
+        self.index.insert(name.to_owned(), self.entries.len());
+        self.entries.push(Param { name: name.to_owned(), var, trainable });
+        Ok(&self.entries[self.entries.len() - 1])
+    }
+
+    /// A scope that creates parameters, drawing initial values from `rng`.
+    pub fn init<'a>(&'a mut self, rng: &'a mut Rng) -> Scope<'a> {
+        Scope { mode: Mode::Create { params: self, rng }, prefix: String::new() }
+    }
+
+    /// A scope that finds parameters for training: gradients are tracked.
+    pub fn tracked(&self) -> Scope<'_> {
+        Scope { mode: Mode::Find { params: self, detached: false }, prefix: String::new() }
+    }
+
+    /// A scope that finds parameters for inference: the same storage, no gradients.
+    pub fn detached(&self) -> Scope<'_> {
+        Scope { mode: Mode::Find { params: self, detached: true }, prefix: String::new() }
+    }
+
+    /// An independent copy with the same names and values; `trainable` for all of them.
+    pub fn deep_copy(&self, trainable: bool) -> Result<Self> {
+        let mut copy = Self::new(self.dtype, &self.device);
+        for param in &self.entries {
+            copy.insert(&param.name, param.var.as_tensor(), trainable)?;
+        }
+        Ok(copy)
+    }
+
+    /// Sets every value from `tensors` (by name, converting type and device).
+    ///
+    /// # Errors
+    /// If one is missing, has another shape, or is not a parameter; nothing is changed then.
+    pub fn load(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        for param in &self.entries {
+            let found = tensors.get(&param.name).ok_or_else(|| Error::MissingTensor {
+                name: param.name.clone(),
+                expected: param.var.dims().to_vec(),
+            })?;
+            if found.dims() != param.var.dims() {
+                return Err(Error::TensorShape {
+                    name: param.name.clone(),
+                    found: found.dims().to_vec(),
+                    expected: param.var.dims().to_vec(),
+                });
+            }
+        }
+        let names: Vec<String> =
+            tensors.keys().filter(|name| !self.index.contains_key(*name)).cloned().collect();
+        if !names.is_empty() {
+            return Err(Error::UnexpectedTensors { names });
+        }
+        for param in &self.entries {
+            let value = tensors[&param.name].to_dtype(self.dtype)?.to_device(&self.device)?;
+            param.var.set(&value.contiguous()?)?;
+        }
+        Ok(())
+    }
+
+    /// Every value by name; the tensors share storage with the parameters.
+    pub fn tensors(&self) -> BTreeMap<String, Tensor> {
+        self.entries.iter().map(|p| (p.name.clone(), p.var.as_detached_tensor())).collect()
+    }
+
+    /// Shows every parameter to `visitor` under `prefix`.
+    ///
+    /// # Errors
+    /// What the visitor says.
+    pub fn visit(&self, prefix: &str, visitor: &mut dyn StateVisitor) -> Result<()> {
+        for param in &self.entries {
+            visitor.tensor(&format!("{prefix}{}", param.name), &param.var)?;
+        }
+        Ok(())
+    }
+}
+
+/// Saves or restores state by name: one walk over the state does both, so they can't drift apart.
+pub trait StateVisitor {
+    /// A tensor that is saved, or set in place when restoring.
+    ///
+    /// # Errors
+    /// When restoring: missing, or of another shape.
+    fn tensor(&mut self, name: &str, var: &Var) -> Result<()>;
+
+    /// A number that is saved, or replaced when restoring.
+    ///
+    /// # Errors
+    /// When restoring: missing.
+    fn number(&mut self, name: &str, value: &mut f64) -> Result<()>;
+
+    /// A counter that is saved, or replaced when restoring.
+    ///
+    /// # Errors
+    /// When restoring: missing.
+    fn counter(&mut self, name: &str, value: &mut u64) -> Result<()>;
+}
+
+/// Where parameters come from while a network is built, with a name prefix.
+pub struct Scope<'a> {
+    mode: Mode<'a>,
+    prefix: String,
+}
+
+enum Mode<'a> {
+    Create { params: &'a mut Params, rng: &'a mut Rng },
+    Find { params: &'a Params, detached: bool },
+}
+
+impl Scope<'_> {
+    /// The scope one level down: names get `name.` in front.
+    pub fn sub(&mut self, name: impl std::fmt::Display) -> Scope<'_> {
+        let prefix = format!("{}{name}.", self.prefix);
+        let mode = match &mut self.mode {
+            Mode::Create { params, rng } => Mode::Create { params, rng },
+            Mode::Find { params, detached } => Mode::Find { params, detached: *detached },
+        };
+        Scope { mode, prefix }
+    }
+
+    /// Type of the parameters.
+    pub fn dtype(&self) -> DType {
+        self.params().dtype
+    }
+
+    /// Device of the parameters.
+    pub fn device(&self) -> &Device {
+        &self.params().device
+    }
+
+    fn params(&self) -> &Params {
+        match &self.mode {
+            Mode::Create { params, .. } => params,
+            Mode::Find { params, .. } => params,
+        }
+    }
+
+    /// The parameter `name` of this scope: created with `init`, or found.
+    ///
+    /// `init` gets the stream of initial values, the type and the device, and returns a tensor of
+    /// `shape`.
+    ///
+    /// # Errors
+    /// If it exists already (creating), is missing, or has another shape.
+    pub fn param(
+        &mut self,
+        name: &str,
+        shape: impl Into<Shape>,
+        init: impl FnOnce(&mut Rng, &Shape, DType, &Device) -> candle_core::Result<Tensor>,
+    ) -> Result<Tensor> {
+        let (name, shape) = (format!("{}{name}", self.prefix), shape.into());
+        match &mut self.mode {
+            Mode::Create { params, rng } => {
+                let value = init(rng, &shape, params.dtype, &params.device)?;
+                check_shape(&name, value.shape(), &shape)?;
+                Ok(params.insert(&name, &value, true)?.var.as_tensor().clone())
+            }
+            Mode::Find { params, detached } => {
+                let param = params.get(&name).ok_or_else(|| Error::MissingTensor {
+                    name: name.clone(),
+                    expected: shape.dims().to_vec(),
+                })?;
+                check_shape(&name, param.var.shape(), &shape)?;
+                Ok(match *detached {
+                    true => param.var.as_detached_tensor(),
+                    false => param.var.as_tensor().clone(),
+                })
+            }
+        }
+    }
+}
+
+fn check_shape(name: &str, found: &Shape, expected: &Shape) -> Result<()> {
+    if found.dims() == expected.dims() {
+        return Ok(());
+    }
+    Err(Error::TensorShape {
+        name: name.to_owned(),
+        found: found.dims().to_vec(),
+        expected: expected.dims().to_vec(),
+    })
+}

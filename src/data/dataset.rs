@@ -1,0 +1,100 @@
+//! [`Dataset`]: steps of logged experience in time order, cut into episodes.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// What an action is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActionKind {
+    /// A vector of real numbers.
+    Continuous,
+    /// A choice among this many; stored as one number in 0..count.
+    Discrete {
+        /// How many choices.
+        count: usize,
+    },
+}
+
+/// One episode: a range of steps, how it ended, and what came after its last step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Episode {
+    /// Index of its first step.
+    pub start: usize,
+    /// How many steps (actions), at least 1.
+    pub steps: usize,
+    /// The environment ended it: no future after the last step.
+    pub terminated: bool,
+    /// A time limit or the collector ended it: the future is unknown, not absent.
+    pub truncated: bool,
+    /// The observation after the last step (O), where the file has it.
+    pub final_observation: Option<Box<[f32]>>,
+}
+
+impl Episode {
+    /// Its steps.
+    pub fn range(&self) -> Range<usize> {
+        self.start..self.start + self.steps
+    }
+
+    /// Whether it has an end: `false` where the file stops in the middle of an episode, which then
+    /// counts in steps but not in returns.
+    pub fn is_complete(&self) -> bool {
+        self.terminated || self.truncated
+    }
+}
+
+/// Logged experience: `steps` observations, actions and rewards in time order, episode after
+/// episode. Everything is finite (readers check).
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// Numbers in an observation (O).
+    pub observation_dim: usize,
+    /// Numbers in an action (A); 1 if discrete.
+    pub action_dim: usize,
+    /// What an action is.
+    pub action_kind: ActionKind,
+    /// Observations, row-major (steps, O).
+    pub observations: Vec<f32>,
+    /// Actions, row-major (steps, A), in the environment's units.
+    pub actions: Vec<f32>,
+    /// Rewards (steps), in the environment's units.
+    pub rewards: Vec<f32>,
+    /// Episodes, in order, without gaps, covering every step.
+    pub episodes: Vec<Episode>,
+    /// The environment's name as the file gives it, e.g. `Hopper-v5`; never mapped silently.
+    pub env_name: Option<String>,
+    /// Reference returns (random, expert) that the file carries.
+    pub reference_returns: Option<(f64, f64)>,
+    /// The files it came from.
+    pub sources: Vec<PathBuf>,
+    /// What a user should know: odd ends, constant columns, actions out of range.
+    pub warnings: Vec<String>,
+}
+
+impl Dataset {
+    /// How many steps.
+    pub fn steps(&self) -> usize {
+        self.rewards.len()
+    }
+
+    /// Observation at `step` (O).
+    pub fn observation(&self, step: usize) -> &[f32] {
+        &self.observations[step * self.observation_dim..(step + 1) * self.observation_dim]
+    }
+
+    /// Action at `step` (A).
+    pub fn action(&self, step: usize) -> &[f32] {
+        &self.actions[step * self.action_dim..(step + 1) * self.action_dim]
+    }
+
+    /// Undiscounted return of an episode, summed in f64.
+    pub fn episode_return(&self, episode: &Episode) -> f64 {
+        self.rewards[episode.range()].iter().map(|&r| f64::from(r)).sum()
+    }
+
+    /// Returns of the complete episodes, in order.
+    pub fn returns(&self) -> Vec<f64> {
+        let complete = self.episodes.iter().filter(|e| e.is_complete());
+        complete.map(|e| self.episode_return(e)).collect()
+    }
+}

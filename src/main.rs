@@ -1,0 +1,2 @@
+//! The `trajformer` command.
+fn main() {}

@@ -1,0 +1,45 @@
+//! [`Policy`]: something that acts, for a batch of episodes at once.
+
+use candle_core::Tensor;
+
+use crate::error::Result;
+use crate::rng::Rng;
+
+/// What one row of a batch of episodes starts with.
+#[derive(Debug, Clone)]
+pub struct EpisodeStart {
+    /// The row's own random stream: results don't depend on the other rows.
+    pub rng: Rng,
+    /// Return to aim at, in the environment's units; `None` for the policy's default.
+    pub target_return: Option<f32>,
+    /// Goal observation (O), for goal-conditioned policies.
+    pub goal: Option<Vec<f32>>,
+}
+
+/// A behaviour that carries all it needs: networks, normaliser, action bounds, planner settings.
+///
+/// Rows are independent: finished ones are masked, and what a row does never depends on how many
+/// run beside it.
+pub trait Policy: Send {
+    /// Starts one episode per element.
+    ///
+    /// # Errors
+    /// If a start asks for what the policy can't do.
+    fn begin(&mut self, episodes: &[EpisodeStart]) -> Result<()>;
+
+    /// Actions (E, A) in the environment's units for observations (E, O), f32 on the CPU. Rows with
+    /// `active[row] == false` have ended: their observation is ignored, their action is anything.
+    ///
+    /// # Errors
+    /// If shapes do not fit or the network fails.
+    fn act(&mut self, observations: &Tensor, active: &[bool]) -> Result<Tensor>;
+
+    /// Tells the rewards (E) that followed the last actions; 0 for ended rows.
+    ///
+    /// # Errors
+    /// If the length does not fit.
+    fn observe(&mut self, rewards: &[f32]) -> Result<()> {
+        let _ = rewards;
+        Ok(())
+    }
+}
