@@ -1,0 +1,97 @@
+//! What a user should know about a data set before training on it.
+
+use super::dataset::{ActionKind, Dataset};
+
+/// Warnings about a data set: ends, constant columns, actions out of the usual range, rewards.
+pub(super) fn warnings(data: &Dataset) -> Vec<String> {
+    let mut found = Vec::new();
+    let open = data
+        .episodes
+        .iter()
+        .filter(|episode| !episode.is_complete())
+        .count();
+    if open == data.episodes.len() {
+        found.push(
+            "no episode has an end: returns are unknown, and methods that need them refuse this \
+             data"
+                .into(),
+        );
+    } else if open > 0 {
+        found.push(format!(
+            "{open} of {} episodes stop without an end: their steps count, their returns do not",
+            data.episodes.len()
+        ));
+    }
+    let constant = constant_columns(&data.observations, data.observation_dim);
+    if !constant.is_empty() {
+        found.push(format!(
+            "observations never change in column {}",
+            list(&constant)
+        ));
+    }
+    if data.action_kind == ActionKind::Continuous {
+        found.extend(action_warnings(data));
+    }
+    let (low, high) = range(&data.rewards);
+    if low == high && data.steps() > 1 {
+        found.push(format!("every reward is {low}"));
+    } else if low.abs().max(high.abs()) > 1e6 {
+        found.push(format!(
+            "rewards reach from {low} to {high}: is that intended?"
+        ));
+    }
+    found
+}
+
+fn action_warnings(data: &Dataset) -> Vec<String> {
+    let mut found = Vec::new();
+    let constant = constant_columns(&data.actions, data.action_dim);
+    if !constant.is_empty() {
+        found.push(format!(
+            "actions never change in column {}",
+            list(&constant)
+        ));
+    }
+    let outside = data
+        .actions
+        .iter()
+        .filter(|action| action.abs() > 1.0)
+        .count();
+    if outside > 0 {
+        let (low, high) = range(&data.actions);
+        let percent = 100.0 * outside as f64 / data.actions.len() as f64;
+        found.push(format!(
+            "{percent:.2} % of the actions lie outside -1..1 (they reach from {low} to {high})"
+        ));
+    }
+    found
+}
+
+/// Columns of row-major `values` in which every row is the same, if there are several rows.
+fn constant_columns(values: &[f32], width: usize) -> Vec<usize> {
+    if width == 0 || values.len() <= width {
+        return Vec::new();
+    }
+    let mut constant: Vec<usize> = (0..width).collect();
+    for row in values.chunks_exact(width) {
+        constant.retain(|&column| row[column] == values[column]);
+        if constant.is_empty() {
+            break;
+        }
+    }
+    constant
+}
+
+/// Lowest and highest number; zeros if there are none.
+pub(super) fn range(values: &[f32]) -> (f32, f32) {
+    let widen = |(low, high): (f32, f32), &value: &f32| (low.min(value), high.max(value));
+    match values.first() {
+        Some(&first) => values.iter().fold((first, first), widen),
+        None => (0.0, 0.0),
+    }
+}
+
+fn list(columns: &[usize]) -> String {
+    let names: Vec<String> = columns.iter().map(usize::to_string).collect();
+    names.join(", ")
+}

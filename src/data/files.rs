@@ -1,0 +1,167 @@
+//! Data sets from files and back: loading (one or several, joined), saving, converting.
+
+use std::path::{Path, PathBuf};
+
+use super::checks;
+use super::dataset::{ActionKind, Dataset};
+use super::formats::{self, Format, d4rl_hdf5, npz};
+use crate::error::{Error, Result};
+
+/// How to read files that leave something open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// In D4RL files without `timeouts`, episodes that did not terminate end after this many steps,
+    /// as in D4RL's `qlearning_dataset`. 1000, the limit of its locomotion tasks.
+    pub max_episode_steps: usize,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            max_episode_steps: 1000,
+        }
+    }
+}
+
+/// Loads files or folders and joins them into one data set, in the given order.
+///
+/// # Errors
+/// If `paths` is empty, one can't be read (see [`load_one`]), or they don't fit together.
+pub fn load(paths: &[PathBuf]) -> Result<Dataset> {
+    load_with(paths, &LoadOptions::default())
+}
+
+/// [`load`] with options.
+///
+/// # Errors
+/// See [`load`].
+pub fn load_with(paths: &[PathBuf], options: &LoadOptions) -> Result<Dataset> {
+    let Some((first, rest)) = paths.split_first() else {
+        return Err(Error::Config("no data file is given".into()));
+    };
+    let mut data = read(first, options)?;
+    for path in rest {
+        join(&mut data, read(path, options)?)?;
+    }
+    let found = checks::warnings(&data);
+    data.warnings.extend(found);
+    Ok(data)
+}
+
+/// Loads one file or folder; its format is told by its content.
+///
+/// # Errors
+/// If it can't be read, is damaged or cut off, lacks an array, holds a number that is not finite or
+/// of the wrong type, or has arrays of unequal length: names file, array and row.
+pub fn load_one(path: &Path) -> Result<Dataset> {
+    load(&[path.to_path_buf()])
+}
+
+fn read(path: &Path, options: &LoadOptions) -> Result<Dataset> {
+    match formats::detect(path)? {
+        Format::D4rlHdf5 => d4rl_hdf5::read(path, options.max_episode_steps),
+        Format::Npz => npz::read(path),
+    }
+}
+
+/// Appends the steps of `more` to `data`.
+fn join(data: &mut Dataset, more: Dataset) -> Result<()> {
+    let source = more.sources.first().cloned().unwrap_or_default();
+    let dims = (data.observation_dim, data.action_dim);
+    let found = (more.observation_dim, more.action_dim);
+    if found != dims {
+        let problem = format!(
+            "has {} observation and {} action dimensions, the files before it {} and {}: they can't \
+             be joined",
+            found.0, found.1, dims.0, dims.1
+        );
+        return Err(Error::data(&source, problem));
+    }
+    data.action_kind = match (data.action_kind, more.action_kind) {
+        (ActionKind::Continuous, ActionKind::Continuous) => ActionKind::Continuous,
+        (ActionKind::Discrete { count: a }, ActionKind::Discrete { count: b }) => {
+            ActionKind::Discrete { count: a.max(b) }
+        }
+        _ => {
+            let problem = "has discrete actions where the others have real ones, or the reverse: \
+                           they can't be joined";
+            return Err(Error::data(&source, problem));
+        }
+    };
+    if data.env_name != more.env_name {
+        let name = |name: &Option<String>| name.clone().unwrap_or("no environment".into());
+        let (first, second) = (name(&data.env_name), name(&more.env_name));
+        data.warnings
+            .push(format!("{}: names {second}, not {first}", source.display()));
+        data.env_name = data.env_name.take().or(more.env_name);
+    }
+    if data.reference_returns != more.reference_returns {
+        data.reference_returns = data.reference_returns.or(more.reference_returns);
+    }
+    let steps = data.steps();
+    append(&source, &mut data.observations, more.observations)?;
+    append(&source, &mut data.actions, more.actions)?;
+    append(&source, &mut data.rewards, more.rewards)?;
+    data.episodes
+        .extend(more.episodes.into_iter().map(|mut episode| {
+            episode.start += steps;
+            episode
+        }));
+    data.sources.extend(more.sources);
+    data.warnings.extend(more.warnings);
+    Ok(())
+}
+
+fn append(source: &Path, values: &mut Vec<f32>, mut more: Vec<f32>) -> Result<()> {
+    let too_large = |_| {
+        Error::data(
+            source,
+            "there is not enough memory to join it to the others",
+        )
+    };
+    values.try_reserve_exact(more.len()).map_err(too_large)?;
+    values.append(&mut more);
+    Ok(())
+}
+
+/// Saves a data set: `.hdf5` or `.h5` in D4RL's layout, `.npz` in the schema of [`npz`].
+///
+/// It is written beside its place and renamed, so that a failure leaves nothing half written.
+///
+/// # Errors
+/// If the name has no known ending, or writing fails (disk full, no permission).
+pub fn save(data: &Dataset, path: &Path) -> Result<()> {
+    let ending = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or("")
+        .to_ascii_lowercase();
+    let write: fn(&Dataset, &Path) -> Result<()> = match ending.as_str() {
+        "hdf5" | "h5" => d4rl_hdf5::write,
+        "npz" => npz::write,
+        _ => {
+            let problem = "can't tell the format from the name; end it in .hdf5 (D4RL) or .npz";
+            return Err(Error::data(path, problem));
+        }
+    };
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".partial");
+    let beside = PathBuf::from(beside);
+    let written =
+        write(data, &beside).and_then(|()| std::fs::rename(&beside, path).map_err(Error::io(path)));
+    if written.is_err() {
+        // What is left of a failed write is of no use; if it can't be removed, so be it.
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
+}
+
+/// Reads `from`, writes `to`; the formats are told as in [`load_one`] and [`save`].
+///
+/// # Errors
+/// See there.
+pub fn convert(from: &Path, to: &Path) -> Result<Dataset> {
+    let data = load_one(from)?;
+    save(&data, to)?;
+    Ok(data)
+}

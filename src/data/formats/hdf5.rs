@@ -1,0 +1,259 @@
+//! HDF5 files as named arrays, through `hdf5-pure`: read in row windows from the open file.
+//!
+//! A damaged file must never end the program: a panic inside the library becomes an error.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use hdf5_pure::{
+    AttrValue, ChunkCacheConfig, DType, Dataset, DatasetAccessProperties, DatasetBuilder,
+    EnumTypeBuilder, File, FormatError, Group, make_i8_type,
+};
+
+use super::arrays::{ArrayFile, ArrayInfo, Kind, Sink, plausible_bytes};
+use crate::error::{Error, Result};
+
+/// Bytes of a row window, at least one row of chunks.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// A group of an HDF5 file and its arrays.
+pub(super) struct Hdf5Group {
+    path: PathBuf,
+    /// Name inside the file, with a slash at the end; empty for the root.
+    prefix: String,
+    bytes: u64,
+    group: Group,
+}
+
+impl Hdf5Group {
+    /// Opens a file at its root group.
+    pub fn open(path: &Path) -> Result<Self> {
+        let bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
+        let group = guard(path, "", || Ok(File::open_streaming(path)?.root()))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            prefix: String::new(),
+            bytes,
+            group,
+        })
+    }
+
+    /// The group called `name` inside this one; `None` if there is none.
+    pub fn group(&self, name: &str) -> Result<Option<Self>> {
+        let found = guard(&self.path, &format!("{}{name}", self.prefix), || {
+            absent_as_none(self.group.group(name))
+        })?;
+        Ok(found.map(|group| Self {
+            path: self.path.clone(),
+            prefix: format!("{}{name}/", self.prefix),
+            bytes: self.bytes,
+            group,
+        }))
+    }
+
+    /// The attribute `name` as text, if it is there and is text.
+    pub fn text_attribute(&self, name: &str) -> Result<Option<String>> {
+        Ok(self
+            .attribute(name)?
+            .and_then(|value| value.as_str().map(str::to_owned)))
+    }
+
+    /// The attribute `name` as a number, if it is there and is one.
+    pub fn number_attribute(&self, name: &str) -> Result<Option<f64>> {
+        let number = |value: AttrValue| value.as_f64().or(value.as_i64().map(|v| v as f64));
+        Ok(self.attribute(name)?.and_then(number))
+    }
+
+    fn attribute(&self, name: &str) -> Result<Option<AttrValue>> {
+        let mut attributes = guard(&self.path, &self.prefix, || self.group.attrs())?;
+        Ok(attributes.remove(name))
+    }
+
+    fn dataset(&self, name: &str) -> Result<Option<Dataset>> {
+        // Every window is a whole number of chunks: keeping unpacked ones would only cost memory.
+        let cache = ChunkCacheConfig::new().with_max_bytes(0).with_max_slots(0);
+        let properties = DatasetAccessProperties::new().with_chunk_cache(cache);
+        guard(&self.path, &format!("{}{name}", self.prefix), || {
+            absent_as_none(self.group.dataset_with_options(name, properties))
+        })
+    }
+}
+
+impl ArrayFile for Hdf5Group {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn describe(&mut self, name: &str) -> Result<Option<ArrayInfo>> {
+        let full = format!("{}{name}", self.prefix);
+        if let Some(group) = self.group(name).unwrap_or(None) {
+            let inside = group.group.datasets().unwrap_or_default().join("`, `");
+            let problem = format!(
+                "`{full}` is a dictionary (of `{inside}`): only plain vectors are supported; \
+                 flatten it into one array first"
+            );
+            return Err(Error::data(&self.path, problem));
+        }
+        let Some(dataset) = self.dataset(name)? else {
+            return Ok(None);
+        };
+        let (shape, dtype, element) = guard(&self.path, &full, || {
+            Ok((dataset.shape()?, dataset.dtype()?, dataset.element_size()?))
+        })?;
+        let kind = kind_of(&dtype, element).ok_or_else(|| {
+            let problem = format!("array `{full}` has the type {dtype}, expected numbers");
+            Error::data(&self.path, problem)
+        })?;
+        let claimed = shape
+            .iter()
+            .fold(element, |bytes, &n| bytes.saturating_mul(n));
+        if claimed > plausible_bytes(self.bytes) {
+            let problem = format!(
+                "array `{full}` claims the shape {shape:?}, more than a file of {} bytes can hold; \
+                 it is damaged or cut off",
+                self.bytes
+            );
+            return Err(Error::data(&self.path, problem));
+        }
+        let shape = shape.into_iter().map(|n| n as usize).collect();
+        Ok(Some(ArrayInfo {
+            name: name.to_owned(),
+            shape,
+            kind,
+            fortran_order: false,
+        }))
+    }
+
+    fn visit(&mut self, info: &ArrayInfo, sink: &mut Sink<'_>) -> Result<()> {
+        let full = format!("{}{}", self.prefix, info.name);
+        let Some(dataset) = self.dataset(&info.name)? else {
+            return Err(Error::data(
+                &self.path,
+                format!("array `{full}` is missing"),
+            ));
+        };
+        let (rows, width) = (info.rows(), info.width());
+        let window_rows =
+            window_rows(&dataset, width).map_err(|e| damaged(&self.path, &full, e))?;
+        let mut row = 0;
+        while row < rows && width > 0 {
+            let count = window_rows.min(rows - row);
+            let window = guard(&self.path, &full, || {
+                read_window(&dataset, info.kind, row, count)
+            })?;
+            if window.len() != count * width {
+                let found = window.len();
+                let problem = format!(
+                    "array `{full}`, row {row}: {found} numbers, expected {}; it is damaged or of \
+                     an unusual number format",
+                    count * width
+                );
+                return Err(Error::data(&self.path, problem));
+            }
+            sink(row * width, &window)?;
+            row += count;
+        }
+        Ok(())
+    }
+}
+
+fn kind_of(dtype: &DType, element_bytes: u64) -> Option<Kind> {
+    match dtype {
+        DType::F32 | DType::F64 => Some(Kind::Float),
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 => Some(Kind::Integer),
+        DType::U8 | DType::U16 | DType::U32 | DType::U64 => Some(Kind::Integer),
+        // NumPy's bool: an enumeration of FALSE and TRUE in one byte.
+        DType::Enum(_) if element_bytes == 1 => Some(Kind::Bool),
+        // NumPy's float16.
+        DType::Other(inner) if matches!(**inner, hdf5_pure::Datatype::FloatingPoint { .. }) => {
+            Some(Kind::Float)
+        }
+        _ => None,
+    }
+}
+
+/// Rows to read at once: about a megabyte, and whole chunks, so that none is unpacked twice.
+fn window_rows(dataset: &Dataset, width: usize) -> std::result::Result<usize, hdf5_pure::Error> {
+    let rows = (WINDOW_BYTES / (8 * width.max(1))).max(1);
+    let chunk = dataset
+        .chunk_shape()?
+        .and_then(|shape| shape.first().copied())
+        .unwrap_or(1);
+    let chunk = usize::try_from(chunk).unwrap_or(usize::MAX).max(1);
+    Ok((rows / chunk).max(1).saturating_mul(chunk))
+}
+
+fn read_window(
+    dataset: &Dataset,
+    kind: Kind,
+    row: usize,
+    count: usize,
+) -> std::result::Result<Vec<f64>, hdf5_pure::Error> {
+    match kind {
+        Kind::Bool => {
+            let bytes = dataset.read_raw_rows(row as u64, count as u64)?;
+            Ok(bytes.into_iter().map(f64::from).collect())
+        }
+        Kind::Float | Kind::Integer => dataset.read_f64_rows(row as u64, count as u64),
+    }
+}
+
+fn absent_as_none<T>(
+    found: std::result::Result<T, hdf5_pure::Error>,
+) -> std::result::Result<Option<T>, hdf5_pure::Error> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(hdf5_pure::Error::Format(FormatError::PathNotFound(_))) => Ok(None),
+        Err(hdf5_pure::Error::NotAGroup(_) | hdf5_pure::Error::NotADataset(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Runs a call into the library; its errors and panics name the file and the object.
+fn guard<T>(
+    path: &Path,
+    object: &str,
+    call: impl FnOnce() -> std::result::Result<T, hdf5_pure::Error>,
+) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(hdf5_pure::Error::Io(error)))
+            if error.kind() != std::io::ErrorKind::UnexpectedEof =>
+        {
+            Err(Error::io(path)(error))
+        }
+        Ok(Err(error)) => Err(damaged(path, object, error)),
+        Err(_) => Err(damaged(path, object, "the reader gave up")),
+    }
+}
+
+fn damaged(path: &Path, object: &str, error: impl std::fmt::Display) -> Error {
+    let object = object.trim_end_matches('/');
+    let place = if object.is_empty() {
+        String::new()
+    } else {
+        format!(", `{object}`")
+    };
+    let problem =
+        format!("HDF5 file is damaged, cut off or of an unsupported kind{place}: {error}");
+    Error::data(path, problem)
+}
+
+/// Fills a dataset with flags as NumPy's bool is stored by h5py: an enumeration over int8.
+pub(super) fn add_flags(
+    dataset: &mut DatasetBuilder,
+    flags: &[bool],
+) -> std::result::Result<(), hdf5_pure::Error> {
+    let members = EnumTypeBuilder::with_base(make_i8_type())
+        .value("FALSE", 0)
+        .value("TRUE", 1);
+    let values: Vec<u8> = flags.iter().map(|&flag| u8::from(flag)).collect();
+    let rows = flags.len() as u64;
+    dataset
+        .with_enum_u8_data(members.build()?, &values)
+        .with_shape(&[rows]);
+    dataset
+        .with_chunks(&[rows.clamp(1, 1 << 16)])
+        .with_deflate(4);
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! [`Info`]: what is in a data set, at a glance.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::checks::range;
+use super::dataset::{ActionKind, Dataset};
+
+/// A summary of a data set; the names of the fields are stable.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Info {
+    /// The files it came from.
+    pub sources: Vec<String>,
+    /// The environment that the files name.
+    pub env_name: Option<String>,
+    /// Episodes with an end: those that returns and lengths are about.
+    pub episodes: usize,
+    /// Episodes that stop without an end, usually where the file stops: they count in steps only.
+    pub unfinished_episodes: usize,
+    /// Steps of all episodes.
+    pub steps: usize,
+    /// Numbers in an observation.
+    pub observation_dim: usize,
+    /// Numbers in an action.
+    pub action_dim: usize,
+    /// How many choices, if actions are discrete.
+    pub action_choices: Option<usize>,
+    /// Mean return of the complete episodes, undiscounted; `None` if there are none.
+    pub return_mean: Option<f64>,
+    /// Standard deviation of the returns (over all of them, not a sample's).
+    pub return_std: Option<f64>,
+    /// Lowest return.
+    pub return_min: Option<f64>,
+    /// Highest return.
+    pub return_max: Option<f64>,
+    /// Episodes that the environment ended.
+    pub terminated: usize,
+    /// Episodes that a limit ended.
+    pub truncated: usize,
+    /// Mean length of the complete episodes, in steps.
+    pub length_mean: Option<f64>,
+    /// Steps of the shortest complete episode.
+    pub length_min: Option<usize>,
+    /// Steps of the longest complete episode.
+    pub length_max: Option<usize>,
+    /// Lowest number in any action.
+    pub action_min: f32,
+    /// Highest number in any action.
+    pub action_max: f32,
+    /// Lowest reward.
+    pub reward_min: f32,
+    /// Highest reward.
+    pub reward_max: f32,
+    /// Reference returns (random, expert) that the files carry.
+    pub reference_returns: Option<(f64, f64)>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Summarizes a data set.
+pub fn info(data: &Dataset) -> Info {
+    let returns = data.returns();
+    let lengths: Vec<usize> = data
+        .episodes
+        .iter()
+        .filter(|e| e.is_complete())
+        .map(|e| e.steps)
+        .collect();
+    let count = returns.len() as f64;
+    let some = |value: f64| (!returns.is_empty()).then_some(value);
+    let mean = returns.iter().sum::<f64>() / count;
+    let variance = returns.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / count;
+    let (action_min, action_max) = range(&data.actions);
+    let (reward_min, reward_max) = range(&data.rewards);
+    Info {
+        sources: data
+            .sources
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect(),
+        env_name: data.env_name.clone(),
+        episodes: returns.len(),
+        unfinished_episodes: data.episodes.len() - returns.len(),
+        steps: data.steps(),
+        observation_dim: data.observation_dim,
+        action_dim: data.action_dim,
+        action_choices: match data.action_kind {
+            ActionKind::Continuous => None,
+            ActionKind::Discrete { count } => Some(count),
+        },
+        return_mean: some(mean),
+        return_std: some(variance.sqrt()),
+        return_min: some(returns.iter().copied().fold(f64::INFINITY, f64::min)),
+        return_max: some(returns.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
+        terminated: data.episodes.iter().filter(|e| e.terminated).count(),
+        truncated: data.episodes.iter().filter(|e| e.truncated).count(),
+        length_mean: some(lengths.iter().sum::<usize>() as f64 / count),
+        length_min: lengths.iter().min().copied(),
+        length_max: lengths.iter().max().copied(),
+        action_min,
+        action_max,
+        reward_min,
+        reward_max,
+        reference_returns: data.reference_returns,
+        warnings: data.warnings.clone(),
+    }
+}
+
+impl fmt::Display for Info {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.sources.join("\n"))?;
+        let unfinished = match self.unfinished_episodes {
+            0 => String::new(),
+            count => format!(" and {count} without an end"),
+        };
+        let rows = [
+            (
+                "environment",
+                self.env_name.clone().unwrap_or("not named".into()),
+            ),
+            ("episodes", format!("{}{unfinished}", self.episodes)),
+            ("steps", self.steps.to_string()),
+            (
+                "ends",
+                format!(
+                    "{} terminated, {} truncated",
+                    self.terminated, self.truncated
+                ),
+            ),
+            ("lengths", self.lengths()),
+            ("returns", self.returns()),
+            (
+                "rewards",
+                format!("{} to {}", self.reward_min, self.reward_max),
+            ),
+            ("observations", format!("{} numbers", self.observation_dim)),
+            ("actions", self.actions()),
+            ("reference returns", self.references()),
+        ];
+        for (name, text) in rows.iter().filter(|(_, text)| !text.is_empty()) {
+            writeln!(f, "  {name:<18} {text}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "  warning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Info {
+    fn returns(&self) -> String {
+        match (
+            self.return_mean,
+            self.return_std,
+            self.return_min,
+            self.return_max,
+        ) {
+            (Some(mean), Some(std), Some(min), Some(max)) => {
+                format!("{mean:.2} ± {std:.2} ({min:.2} to {max:.2})")
+            }
+            _ => "unknown: no episode has an end".into(),
+        }
+    }
+
+    fn lengths(&self) -> String {
+        match (self.length_mean, self.length_min, self.length_max) {
+            (Some(mean), Some(min), Some(max)) => format!("{mean:.1} steps ({min} to {max})"),
+            _ => String::new(),
+        }
+    }
+
+    fn actions(&self) -> String {
+        match self.action_choices {
+            Some(count) => format!("one of {count} choices"),
+            None => {
+                let (low, high) = (self.action_min, self.action_max);
+                format!("{} numbers ({low} to {high})", self.action_dim)
+            }
+        }
+    }
+
+    fn references(&self) -> String {
+        let text = |(random, expert)| format!("random {random}, expert {expert}");
+        self.reference_returns.map(text).unwrap_or_default()
+    }
+}
