@@ -2,9 +2,12 @@
 
 mod checks;
 pub mod dataset;
+pub mod discretizer;
 pub mod files;
 pub mod formats;
 pub mod info;
+pub mod return_sequences;
+pub mod sequences;
 
 pub use dataset::{ActionKind, Dataset, Episode};
 pub use files::{LoadOptions, convert, load, load_one, load_with, save};

@@ -1,1 +1,6 @@
 //! Integration tests.
+
+mod golden;
+
+mod discretizer;
+mod sequences;

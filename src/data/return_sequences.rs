@@ -1,0 +1,252 @@
+//! [`ReturnSequences`]: stretches of trajectories with returns-to-go, which a Decision Transformer is
+//! trained on.
+//!
+//! Follows kzl/decision-transformer, `gym/experiment.py` (`get_batch`), commit e2d82e6: trajectories
+//! are drawn with probability proportional to their length, starts uniformly.
+
+use candle_core::{Device, Tensor};
+
+use super::{Dataset, Episode};
+use crate::error::{Error, Result};
+use crate::rng::Rng;
+
+/// What stands where a stretch is shorter than the context. It is masked in loss and attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Padding {
+    /// Before the stretch, as kzl trains: states 0 *before* normalisation, actions -10.
+    #[default]
+    Left,
+    /// Before the stretch, all zeros after normalisation: what kzl's code meets when acting.
+    LeftZeros,
+    /// After the stretch, all zeros after normalisation, as CORL trains.
+    RightZeros,
+}
+
+/// How stretches are cut and scaled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReturnOptions {
+    /// K, steps in a stretch.
+    pub context_steps: usize,
+    /// Returns-to-go are divided by this (kzl: 1000).
+    pub return_scale: f64,
+    /// Time steps from this on count as the one before it: rows of the time-step embedding.
+    pub max_episode_steps: usize,
+    /// What fills short stretches.
+    pub padding: Padding,
+}
+
+/// One batch of stretches.
+#[derive(Debug, Clone)]
+pub struct ReturnBatch {
+    /// Undiscounted return from each step on, scaled, (B, K, 1) f32.
+    pub returns_to_go: Tensor,
+    /// Normalised observations (B, K, O) f32.
+    pub states: Tensor,
+    /// Actions as in the data (B, K, A) f32.
+    pub actions: Tensor,
+    /// Step in the episode (B, K) u32.
+    pub timesteps: Tensor,
+    /// 1 for steps of the data, 0 for padding, (B, K) f32.
+    pub mask: Tensor,
+}
+
+/// Every stretch of the complete episodes of a data set, ready to be drawn.
+///
+/// The last episode is left out if the file stops in its middle: its returns are unknown.
+#[derive(Debug, Clone)]
+pub struct ReturnSequences {
+    observation_dim: usize,
+    action_dim: usize,
+    /// (steps, O), normalised.
+    states: Vec<f32>,
+    /// (steps, A).
+    actions: Vec<f32>,
+    /// (steps), scaled.
+    returns_to_go: Vec<f32>,
+    /// First and end step of each complete episode, with the count of their steps before it.
+    episodes: Vec<Span>,
+    /// A state of zeros before normalisation (O).
+    zero_state: Vec<f32>,
+    options: ReturnOptions,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: usize,
+    end: usize,
+    steps_before: usize,
+}
+
+/// Mean and standard deviation + `epsilon` of every observation dimension over all steps (O each),
+/// in f64. kzl's epsilon is 1e-6.
+pub fn observation_statistics(data: &Dataset, epsilon: f64) -> (Vec<f32>, Vec<f32>) {
+    let (o, steps) = (data.observation_dim, data.steps().max(1) as f64);
+    let mut mean = vec![0.0; o];
+    let mut variance = vec![0.0; o];
+    for row in data.observations.chunks_exact(o) {
+        mean.iter_mut()
+            .zip(row)
+            .for_each(|(sum, &value)| *sum += f64::from(value) / steps);
+    }
+    for row in data.observations.chunks_exact(o) {
+        for ((sum, &value), mean) in variance.iter_mut().zip(row).zip(&mean) {
+            *sum += (f64::from(value) - mean).powi(2) / steps;
+        }
+    }
+    let deviations = variance
+        .iter()
+        .map(|v: &f64| (v.sqrt() + epsilon) as f32)
+        .collect();
+    (mean.iter().map(|&m| m as f32).collect(), deviations)
+}
+
+impl ReturnSequences {
+    /// Normalises the observations of `data` as `(observation - mean) / deviation` and sums returns.
+    ///
+    /// # Errors
+    /// If no episode is complete, lengths do not fit, or an option is out of range.
+    pub fn new(
+        data: &Dataset,
+        mean: &[f32],
+        deviation: &[f32],
+        options: ReturnOptions,
+    ) -> Result<Self> {
+        let (o, a) = (data.observation_dim, data.action_dim);
+        if mean.len() != o || deviation.len() != o {
+            return Err(Error::Unsuitable(format!(
+                "statistics of {} and {} dimensions do not fit observations of {o}",
+                mean.len(),
+                deviation.len()
+            )));
+        }
+        let ReturnOptions {
+            context_steps,
+            return_scale,
+            max_episode_steps,
+            ..
+        } = options;
+        let scale_is_positive = return_scale.is_finite() && return_scale > 0.0;
+        if context_steps == 0 || max_episode_steps == 0 || !scale_is_positive {
+            return Err(Error::Config(format!(
+                "context_steps ({context_steps}), max_episode_steps ({max_episode_steps}) and \
+                 return_scale ({return_scale}) must be positive"
+            )));
+        }
+        let normalize = |row: &[f32]| -> Vec<f32> {
+            let scaled = row.iter().zip(mean).zip(deviation);
+            scaled
+                .map(|((value, mean), deviation)| (value - mean) / deviation)
+                .collect()
+        };
+        let mut sequences = Self {
+            observation_dim: o,
+            action_dim: a,
+            states: data
+                .observations
+                .chunks_exact(o)
+                .flat_map(normalize)
+                .collect(),
+            actions: data.actions.clone(),
+            returns_to_go: vec![0.0; data.steps()],
+            episodes: Vec::new(),
+            zero_state: normalize(&vec![0.0; o]),
+            options,
+        };
+        for episode in data.episodes.iter().filter(|episode| episode.is_complete()) {
+            sequences.push_episode(data, episode);
+        }
+        if sequences.episodes.is_empty() {
+            return Err(Error::Unsuitable(
+                "no episode is complete: returns-to-go are unknown".to_owned(),
+            ));
+        }
+        Ok(sequences)
+    }
+
+    fn push_episode(&mut self, data: &Dataset, episode: &Episode) {
+        let mut return_to_go = 0.0;
+        for step in episode.range().rev() {
+            return_to_go += f64::from(data.rewards[step]);
+            self.returns_to_go[step] = (return_to_go / self.options.return_scale) as f32;
+        }
+        let steps_before = self.steps();
+        let (start, end) = (episode.start, episode.start + episode.steps);
+        self.episodes.push(Span {
+            start,
+            end,
+            steps_before,
+        });
+    }
+
+    /// Steps of the complete episodes.
+    pub fn steps(&self) -> usize {
+        self.episodes
+            .last()
+            .map_or(0, |span| span.steps_before + span.end - span.start)
+    }
+
+    /// Draws `batch` stretches: a step of the complete episodes uniformly, which is an episode in
+    /// proportion to its length and a uniform start in it, and the K - 1 steps after it.
+    ///
+    /// # Errors
+    /// If a tensor can't be made.
+    pub fn sample(&self, batch: usize, rng: &mut Rng, device: &Device) -> Result<ReturnBatch> {
+        let starts: Vec<usize> = (0..batch).map(|_| rng.below(self.steps())).collect();
+        self.batch(&starts, device)
+    }
+
+    /// The stretches that start at these steps, counted over the complete episodes only.
+    ///
+    /// # Errors
+    /// If a tensor can't be made.
+    ///
+    /// # Panics
+    /// If a start is not below [`steps`](Self::steps).
+    pub fn batch(&self, starts: &[usize], device: &Device) -> Result<ReturnBatch> {
+        let (b, k) = (starts.len(), self.options.context_steps);
+        let (o, a) = (self.observation_dim, self.action_dim);
+        let (state_padding, action_padding) = match self.options.padding {
+            Padding::Left => (self.zero_state.clone(), -10.0),
+            Padding::LeftZeros | Padding::RightZeros => (vec![0.0; o], 0.0),
+        };
+        let mut states = state_padding.repeat(b * k);
+        let mut actions = vec![action_padding; b * k * a];
+        let mut returns_to_go = vec![0.0f32; b * k];
+        let mut timesteps = vec![0u32; b * k];
+        let mut mask = vec![0.0f32; b * k];
+        for (row, &start) in starts.iter().enumerate() {
+            let before = self
+                .episodes
+                .partition_point(|span| span.steps_before <= start);
+            let span = self.episodes[before - 1];
+            let first = span.start + start - span.steps_before;
+            let steps = (span.end - first).min(k);
+            let at = match self.options.padding {
+                Padding::Left | Padding::LeftZeros => (row + 1) * k - steps,
+                Padding::RightZeros => row * k,
+            };
+            copy(&mut states, at, &self.states, first, steps, o);
+            copy(&mut actions, at, &self.actions, first, steps, a);
+            copy(&mut returns_to_go, at, &self.returns_to_go, first, steps, 1);
+            mask[at..at + steps].fill(1.0);
+            for (step, timestep) in timesteps[at..at + steps].iter_mut().enumerate() {
+                let in_episode = first + step - span.start;
+                *timestep = in_episode.min(self.options.max_episode_steps - 1) as u32;
+            }
+        }
+        Ok(ReturnBatch {
+            returns_to_go: Tensor::from_vec(returns_to_go, (b, k, 1), device)?,
+            states: Tensor::from_vec(states, (b, k, o), device)?,
+            actions: Tensor::from_vec(actions, (b, k, a), device)?,
+            timesteps: Tensor::from_vec(timesteps, (b, k), device)?,
+            mask: Tensor::from_vec(mask, (b, k), device)?,
+        })
+    }
+}
+
+/// Copies `steps` rows of `width` numbers.
+fn copy(to: &mut [f32], at: usize, from: &[f32], first: usize, steps: usize, width: usize) {
+    to[at * width..(at + steps) * width]
+        .copy_from_slice(&from[first * width..(first + steps) * width]);
+}

@@ -1,0 +1,329 @@
+//! [`TokenSequences`]: windows of discretised transitions that a Trajectory Transformer is trained on.
+//!
+//! A transition is `O` observation numbers, `A` action numbers, the reward and the value: D tokens.
+//! Follows jannerm/trajectory-transformer, `trajectory/datasets/sequence.py`, commit 8834a6e.
+//! Windows are drawn with replacement, where the authors shuffle epochs.
+
+use candle_core::{Device, Tensor};
+
+use super::discretizer::{Discretizer, DiscretizerKind};
+use super::{ActionKind, Dataset};
+use crate::error::{Error, Result};
+use crate::rng::Rng;
+
+/// What the value column of a transition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueColumn {
+    /// `V_t = sum over k >= 0 of discount^k r_{t+1+k}`: the discounted return *after* the reward of
+    /// this step (paper, section 3.2), 0 beyond the end of the episode.
+    #[default]
+    Return,
+    /// Zero: for imitation and goal-conditioned models, which rank plans by likelihood.
+    None,
+}
+
+/// How transitions become tokens, and tokens windows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenOptions {
+    /// N, bins per dimension; token N means that the episode has ended.
+    pub bins: usize,
+    /// Where the bins lie.
+    pub discretizer: DiscretizerKind,
+    /// Transitions in a window.
+    pub window_transitions: usize,
+    /// Discount of the value column, in [0, 1].
+    pub discount: f64,
+    /// Replaces the reward of every terminating step; `None` keeps the data's.
+    pub termination_penalty: Option<f64>,
+    /// Positions of a window at or past this step of the episode are left out of the loss; the
+    /// authors' 1000. `None`: the longest episode of the data.
+    pub max_path_steps: Option<usize>,
+    /// What the value column holds.
+    pub value: ValueColumn,
+}
+
+/// One batch of training windows. T = `window_transitions` * D - 1.
+#[derive(Debug, Clone)]
+pub struct TokenBatch {
+    /// Tokens 0..=N without offsets, (B, T) u32.
+    pub inputs: Tensor,
+    /// The tokens one position later, (B, T) u32.
+    pub targets: Tensor,
+    /// 1 where a position counts, else 0, (B, T) f32; aligned with the inputs, as the authors' is.
+    pub mask: Tensor,
+    /// Tokens of the last observation of each window's episode, (B, O) u32: the goal prefix.
+    pub goals: Tensor,
+}
+
+/// A data set as tokens, and every window that can be drawn from it.
+///
+/// Windows start at every step of an episode but its last. Transitions past the end of the episode
+/// are termination tokens: inside `max_path_steps` they are trained on, past it they are masked.
+#[derive(Debug, Clone)]
+pub struct TokenSequences {
+    discretizer: Discretizer,
+    tokens: Tokens,
+    /// First steps of windows with the step after their episode's last, and its first step.
+    windows: Vec<Window>,
+    observation_dim: usize,
+    window_transitions: usize,
+    max_path_steps: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    start: u32,
+    episode_start: u32,
+    episode_end: u32,
+}
+
+/// (steps, D) tokens in the smallest type that also holds the termination token.
+#[derive(Debug, Clone)]
+enum Tokens {
+    Bytes(Vec<u8>),
+    Words(Vec<u16>),
+}
+
+impl TokenSequences {
+    /// Discretises `data` with thresholds fitted to it.
+    ///
+    /// # Errors
+    /// If actions are discrete, no episode has two steps, or an option is out of range.
+    pub fn new(data: &Dataset, options: &TokenOptions) -> Result<Self> {
+        check(data, options)?;
+        let columns = Columns::new(data, options);
+        let discretizer = Discretizer::fit_columns(
+            data.steps(),
+            columns.dims(),
+            options.bins,
+            options.discretizer,
+            |dim, column| columns.fill(dim, column),
+        )?;
+        let tokens = Tokens::encode(&columns, &discretizer);
+        let longest = data
+            .episodes
+            .iter()
+            .map(|episode| episode.steps)
+            .max()
+            .unwrap_or(0);
+        let max_path_steps = options.max_path_steps.unwrap_or(longest);
+        if max_path_steps < longest {
+            return Err(Error::Config(format!(
+                "max_path_steps is {max_path_steps}, but the longest episode has {longest} steps"
+            )));
+        }
+        let mut windows = Vec::new();
+        for episode in &data.episodes {
+            let (first, end) = (episode.start as u32, (episode.start + episode.steps) as u32);
+            let starts = first..end - 1;
+            windows.extend(starts.map(|start| Window {
+                start,
+                episode_start: first,
+                episode_end: end,
+            }));
+        }
+        if windows.is_empty() {
+            return Err(Error::Unsuitable(
+                "no episode has two steps: there is no sequence to learn from".to_owned(),
+            ));
+        }
+        Ok(Self {
+            discretizer,
+            tokens,
+            windows,
+            observation_dim: data.observation_dim,
+            window_transitions: options.window_transitions,
+            max_path_steps,
+        })
+    }
+
+    /// The thresholds.
+    pub fn discretizer(&self) -> &Discretizer {
+        &self.discretizer
+    }
+
+    /// How many windows there are.
+    pub fn len(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// Whether there are none (never, once built).
+    pub fn is_empty(&self) -> bool {
+        self.windows.is_empty()
+    }
+
+    /// Draws `batch` windows uniformly, with replacement.
+    ///
+    /// # Errors
+    /// If a tensor can't be made.
+    pub fn sample(&self, batch: usize, rng: &mut Rng, device: &Device) -> Result<TokenBatch> {
+        let indices: Vec<usize> = (0..batch).map(|_| rng.below(self.len())).collect();
+        self.batch(&indices, device)
+    }
+
+    /// The windows with these indices, in order of the data.
+    ///
+    /// # Errors
+    /// If a tensor can't be made.
+    ///
+    /// # Panics
+    /// If an index is not below [`len`](Self::len).
+    pub fn batch(&self, indices: &[usize], device: &Device) -> Result<TokenBatch> {
+        let length = self.window_transitions * self.discretizer.dims();
+        let shape = (indices.len(), length - 1);
+        let mut inputs = Vec::with_capacity(indices.len() * length);
+        let mut targets = Vec::with_capacity(indices.len() * length);
+        let mut mask = Vec::with_capacity(indices.len() * length);
+        let mut goals = Vec::with_capacity(indices.len() * self.observation_dim);
+        let mut tokens = Vec::with_capacity(length);
+        for &index in indices {
+            let window = self.windows[index];
+            tokens.clear();
+            let counted = self.push_window(window, &mut tokens);
+            inputs.extend_from_slice(&tokens[..length - 1]);
+            targets.extend_from_slice(&tokens[1..]);
+            mask.extend((0..length - 1).map(|at| f32::from(u8::from(at < counted))));
+            let last = (window.episode_end as usize - 1) * self.discretizer.dims();
+            self.tokens
+                .push(last..last + self.observation_dim, &mut goals);
+        }
+        Ok(TokenBatch {
+            inputs: Tensor::from_vec(inputs, shape, device)?,
+            targets: Tensor::from_vec(targets, shape, device)?,
+            mask: Tensor::from_vec(mask, shape, device)?,
+            goals: Tensor::from_vec(goals, (indices.len(), self.observation_dim), device)?,
+        })
+    }
+
+    /// Appends a window's tokens; returns how many of them the loss counts.
+    fn push_window(&self, window: Window, tokens: &mut Vec<u32>) -> usize {
+        let dims = self.discretizer.dims();
+        let real = ((window.episode_end - window.start) as usize).min(self.window_transitions);
+        let first = window.start as usize * dims;
+        self.tokens.push(first..first + real * dims, tokens);
+        let padding = (self.window_transitions - real) * dims;
+        tokens.extend(std::iter::repeat_n(self.discretizer.bins() as u32, padding));
+        let step_in_episode = (window.start - window.episode_start) as usize;
+        (self.max_path_steps - step_in_episode) * dims
+    }
+}
+
+fn check(data: &Dataset, options: &TokenOptions) -> Result<()> {
+    if let ActionKind::Discrete { count } = data.action_kind {
+        return Err(Error::Unsuitable(format!(
+            "the Trajectory Transformer takes continuous actions; the data has a choice among {count}"
+        )));
+    }
+    if options.bins == 0 || options.bins >= usize::from(u16::MAX) {
+        return Err(Error::Config(format!(
+            "bins is {}, expected 1 to 65534",
+            options.bins
+        )));
+    }
+    if options.window_transitions == 0 {
+        return Err(Error::Config(
+            "window_transitions is 0, expected at least 1".to_owned(),
+        ));
+    }
+    if !(0.0..=1.0).contains(&options.discount) {
+        let found = options.discount;
+        return Err(Error::Config(format!(
+            "discount is {found}, expected 0 to 1"
+        )));
+    }
+    if u32::try_from(data.steps()).is_err() {
+        return Err(Error::Unsuitable(format!(
+            "the data has {} steps; windows are indexed up to 2^32",
+            data.steps()
+        )));
+    }
+    Ok(())
+}
+
+/// The joined rows (observation, action, reward, value), produced column by column in f64.
+struct Columns<'a> {
+    data: &'a Dataset,
+    rewards: Vec<f64>,
+    values: Vec<f64>,
+}
+
+impl<'a> Columns<'a> {
+    fn new(data: &'a Dataset, options: &TokenOptions) -> Self {
+        let mut rewards: Vec<f64> = data
+            .rewards
+            .iter()
+            .map(|&reward| f64::from(reward))
+            .collect();
+        let mut values = vec![0.0; rewards.len()];
+        for episode in &data.episodes {
+            let last = episode.start + episode.steps - 1;
+            if let (true, Some(penalty)) = (episode.terminated, options.termination_penalty) {
+                rewards[last] = penalty;
+            }
+            if options.value == ValueColumn::Return {
+                for step in (episode.start..last).rev() {
+                    values[step] = rewards[step + 1] + options.discount * values[step + 1];
+                }
+            }
+        }
+        Self {
+            data,
+            rewards,
+            values,
+        }
+    }
+
+    fn dims(&self) -> usize {
+        self.data.observation_dim + self.data.action_dim + 2
+    }
+
+    fn fill(&self, dim: usize, column: &mut [f64]) {
+        let (o, a) = (self.data.observation_dim, self.data.action_dim);
+        let strided = |column: &mut [f64], from: &[f32], offset: usize, stride: usize| {
+            let from = from[offset..].iter().step_by(stride);
+            column
+                .iter_mut()
+                .zip(from)
+                .for_each(|(to, &value)| *to = f64::from(value));
+        };
+        match dim {
+            _ if dim < o => strided(column, &self.data.observations, dim, o),
+            _ if dim < o + a => strided(column, &self.data.actions, dim - o, a),
+            _ if dim == o + a => column.copy_from_slice(&self.rewards),
+            _ => column.copy_from_slice(&self.values),
+        }
+    }
+}
+
+impl Tokens {
+    fn encode(columns: &Columns<'_>, discretizer: &Discretizer) -> Self {
+        let (steps, dims) = (columns.rewards.len(), columns.dims());
+        let mut column = vec![0.0; steps];
+        let mut each = |put: &mut dyn FnMut(usize, u32)| {
+            for dim in 0..dims {
+                columns.fill(dim, &mut column);
+                for (step, &value) in column.iter().enumerate() {
+                    put(step * dims + dim, discretizer.encode(value, dim));
+                }
+            }
+        };
+        // Tokens are at most N, which the type holds.
+        if discretizer.bins() <= usize::from(u8::MAX) {
+            let mut tokens = vec![0u8; steps * dims];
+            each(&mut |at, token| tokens[at] = token as u8);
+            Self::Bytes(tokens)
+        } else {
+            let mut tokens = vec![0u16; steps * dims];
+            each(&mut |at, token| tokens[at] = token as u16);
+            Self::Words(tokens)
+        }
+    }
+
+    fn push(&self, range: std::ops::Range<usize>, tokens: &mut Vec<u32>) {
+        match self {
+            Self::Bytes(all) => tokens.extend(all[range].iter().map(|&token| u32::from(token))),
+            Self::Words(all) => tokens.extend(all[range].iter().map(|&token| u32::from(token))),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Reads the reference numbers of tests/golden (safetensors, F64 and U32).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+
+/// One file of reference numbers.
+pub struct Golden {
+    tensors: BTreeMap<String, Tensor>,
+    /// Sizes and constants of the run.
+    pub constants: serde_json::Value,
+}
+
+impl Golden {
+    /// Loads tests/golden/NAME.safetensors.
+    pub fn load(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let path = folder.join(format!("{name}.safetensors"));
+        let bytes = std::fs::read(&path).expect("a golden file");
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a header");
+        let constants = header.metadata().as_ref().expect("metadata")["golden"].clone();
+        let tensors = candle_core::safetensors::load(&path, &Device::Cpu).expect("tensors");
+        Self {
+            tensors: tensors.into_iter().collect(),
+            constants: serde_json::from_str(&constants).expect("JSON"),
+        }
+    }
+
+    pub fn tensor(&self, name: &str) -> &Tensor {
+        self.tensors
+            .get(name)
+            .unwrap_or_else(|| panic!("no golden tensor `{name}`"))
+    }
+
+    /// All numbers of a tensor, row-major.
+    pub fn numbers(&self, name: &str) -> Vec<f64> {
+        let flat = self.tensor(name).to_dtype(DType::F64).expect("numbers");
+        flat.flatten_all()
+            .and_then(|flat| flat.to_vec1())
+            .expect("numbers")
+    }
+
+    /// All integers of a tensor, row-major.
+    pub fn integers(&self, name: &str) -> Vec<u32> {
+        let flat = self.tensor(name).flatten_all().expect("integers");
+        flat.to_vec1().expect("integers")
+    }
+
+    pub fn dims(&self, name: &str) -> &[usize] {
+        self.tensor(name).dims()
+    }
+
+    pub fn integer(&self, constant: &str) -> usize {
+        let value = self.constants[constant].as_u64();
+        value.unwrap_or_else(|| panic!("no integer constant `{constant}`")) as usize
+    }
+
+    pub fn number(&self, constant: &str) -> f64 {
+        let value = self.constants[constant].as_f64();
+        value.unwrap_or_else(|| panic!("no constant `{constant}`"))
+    }
+}
