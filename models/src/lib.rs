@@ -14,9 +14,20 @@
 //!
 //! # Reading order
 //!
-//! [`rng`] → [`params`] → layers → networks → optimiser.
+//! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
+//! [`mlp`]) → networks ([`actor`], [`critic`]) → [`optim`]; [`kernels`] hold what is fused.
 
+pub mod activation;
+pub mod actor;
+pub mod critic;
+pub mod dropout;
 pub mod error;
+pub mod init;
+pub mod kernels;
+pub mod linear;
+pub mod mlp;
+pub mod norm;
+pub mod optim;
 pub mod params;
 pub mod rng;
 

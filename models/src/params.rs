@@ -36,7 +36,12 @@ pub struct Params {
 impl Params {
     /// No parameters yet; those to come have this type and live on this device.
     pub fn new(dtype: DType, device: &Device) -> Self {
-        Self { entries: Vec::new(), index: HashMap::new(), dtype, device: device.clone() }
+        Self {
+            entries: Vec::new(),
+            index: HashMap::new(),
+            dtype,
+            device: device.clone(),
+        }
     }
 
     /// Type of every parameter.
@@ -85,26 +90,48 @@ impl Params {
                 reason: format!("two parameters are called `{name}`"),
             });
         }
-        let value = value.to_dtype(self.dtype)?.to_device(&self.device)?.contiguous()?;
+        let value = value
+            .to_dtype(self.dtype)?
+            .to_device(&self.device)?
+            .contiguous()?;
         let var = Var::from_tensor(&value.copy()?)?;
         self.index.insert(name.to_owned(), self.entries.len());
-        self.entries.push(Param { name: name.to_owned(), var, trainable });
+        self.entries.push(Param {
+            name: name.to_owned(),
+            var,
+            trainable,
+        });
         Ok(&self.entries[self.entries.len() - 1])
     }
 
     /// A scope that creates parameters, drawing initial values from `rng`.
     pub fn init<'a>(&'a mut self, rng: &'a mut Rng) -> Scope<'a> {
-        Scope { mode: Mode::Create { params: self, rng }, prefix: String::new() }
+        Scope {
+            mode: Mode::Create { params: self, rng },
+            prefix: String::new(),
+        }
     }
 
     /// A scope that finds parameters for training: gradients are tracked.
     pub fn tracked(&self) -> Scope<'_> {
-        Scope { mode: Mode::Find { params: self, detached: false }, prefix: String::new() }
+        Scope {
+            mode: Mode::Find {
+                params: self,
+                detached: false,
+            },
+            prefix: String::new(),
+        }
     }
 
     /// A scope that finds parameters for inference: the same storage, no gradients.
     pub fn detached(&self) -> Scope<'_> {
-        Scope { mode: Mode::Find { params: self, detached: true }, prefix: String::new() }
+        Scope {
+            mode: Mode::Find {
+                params: self,
+                detached: true,
+            },
+            prefix: String::new(),
+        }
     }
 
     /// An independent copy with the same names and values; `trainable` for all of them.
@@ -122,10 +149,12 @@ impl Params {
     /// If one is missing, has another shape, or is not a parameter; nothing is changed then.
     pub fn load(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         for param in &self.entries {
-            let found = tensors.get(&param.name).ok_or_else(|| Error::MissingTensor {
-                name: param.name.clone(),
-                expected: param.var.dims().to_vec(),
-            })?;
+            let found = tensors
+                .get(&param.name)
+                .ok_or_else(|| Error::MissingTensor {
+                    name: param.name.clone(),
+                    expected: param.var.dims().to_vec(),
+                })?;
             if found.dims() != param.var.dims() {
                 return Err(Error::TensorShape {
                     name: param.name.clone(),
@@ -134,13 +163,18 @@ impl Params {
                 });
             }
         }
-        let names: Vec<String> =
-            tensors.keys().filter(|name| !self.index.contains_key(*name)).cloned().collect();
+        let names: Vec<String> = tensors
+            .keys()
+            .filter(|name| !self.index.contains_key(*name))
+            .cloned()
+            .collect();
         if !names.is_empty() {
             return Err(Error::UnexpectedTensors { names });
         }
         for param in &self.entries {
-            let value = tensors[&param.name].to_dtype(self.dtype)?.to_device(&self.device)?;
+            let value = tensors[&param.name]
+                .to_dtype(self.dtype)?
+                .to_device(&self.device)?;
             param.var.set(&value.contiguous()?)?;
         }
         Ok(())
@@ -148,7 +182,10 @@ impl Params {
 
     /// Every value by name; the tensors share storage with the parameters.
     pub fn tensors(&self) -> BTreeMap<String, Tensor> {
-        self.entries.iter().map(|p| (p.name.clone(), p.var.as_detached_tensor())).collect()
+        self.entries
+            .iter()
+            .map(|p| (p.name.clone(), p.var.as_detached_tensor()))
+            .collect()
     }
 
     /// Shows every parameter to `visitor` under `prefix`.
@@ -191,8 +228,14 @@ pub struct Scope<'a> {
 }
 
 enum Mode<'a> {
-    Create { params: &'a mut Params, rng: &'a mut Rng },
-    Find { params: &'a Params, detached: bool },
+    Create {
+        params: &'a mut Params,
+        rng: &'a mut Rng,
+    },
+    Find {
+        params: &'a Params,
+        detached: bool,
+    },
 }
 
 impl Scope<'_> {
@@ -201,7 +244,10 @@ impl Scope<'_> {
         let prefix = format!("{}{name}.", self.prefix);
         let mode = match &mut self.mode {
             Mode::Create { params, rng } => Mode::Create { params, rng },
-            Mode::Find { params, detached } => Mode::Find { params, detached: *detached },
+            Mode::Find { params, detached } => Mode::Find {
+                params,
+                detached: *detached,
+            },
         };
         Scope { mode, prefix }
     }

@@ -36,7 +36,10 @@ impl Streams {
         seed[..8].copy_from_slice(&self.seed.to_le_bytes());
         seed[8..16].copy_from_slice(&hash.to_le_bytes());
         seed[16..24].copy_from_slice(&index.to_le_bytes());
-        Rng { generator: ChaCha8Rng::from_seed(seed), spare_normal: None }
+        Rng {
+            generator: ChaCha8Rng::from_seed(seed),
+            spare_normal: None,
+        }
     }
 }
 
@@ -107,17 +110,27 @@ impl Rng {
         device: &Device,
     ) -> candle_core::Result<Tensor> {
         let shape = shape.into();
-        let values: Vec<f64> =
-            (0..shape.elem_count()).map(|_| low + (high - low) * self.uniform()).collect();
+        let values: Vec<f64> = (0..shape.elem_count())
+            .map(|_| low + (high - low) * self.uniform())
+            .collect();
         from_f64(values, shape, dtype, device)
     }
 
     /// The state, exactly.
     pub fn state(&self) -> RngState {
-        let seed: String =
-            self.generator.get_seed().iter().map(|byte| format!("{byte:02x}")).collect();
-        let spare = self.spare_normal.map_or("-".to_owned(), |v| format!("{:016x}", v.to_bits()));
-        RngState(format!("{seed}:{:x}:{spare}", self.generator.get_word_pos()))
+        let seed: String = self
+            .generator
+            .get_seed()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let spare = self
+            .spare_normal
+            .map_or("-".to_owned(), |v| format!("{:016x}", v.to_bits()));
+        RngState(format!(
+            "{seed}:{:x}:{spare}",
+            self.generator.get_word_pos()
+        ))
     }
 
     /// The stream that [`Self::state`] described; `None` if the text is not such a state.
@@ -137,7 +150,10 @@ impl Rng {
             "-" => None,
             bits => Some(f64::from_bits(u64::from_str_radix(bits, 16).ok()?)),
         };
-        Some(Self { generator, spare_normal })
+        Some(Self {
+            generator,
+            spare_normal,
+        })
     }
 }
 

@@ -1,0 +1,9 @@
+//! Fused operations on the CPU, each with a slow twin in plain candle that the tests compare it
+//! with. Other devices take the twin.
+//!
+//! Results have the same bits for any number of threads: work is cut into pieces of a size that
+//! depends on shapes only, and sums over pieces are taken in a fixed order.
+
+pub mod adam;
+pub mod real;
+pub mod storage;

@@ -1,0 +1,160 @@
+//! Linear layers: [`Linear`] (PyTorch's layout), [`EnsembleLinear`] (N layers at once) and
+//! [`Conv1D`] (GPT-2's layout).
+
+use candle_core::Tensor;
+
+use crate::error::Result;
+use crate::init::Init;
+use crate::params::Scope;
+
+/// y = x Wᵀ + b with W stored as (out, in), named `weight` and `bias` as in PyTorch.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    pub(crate) weight: Tensor,       // (out, in)
+    pub(crate) bias: Option<Tensor>, // (out)
+}
+
+impl Linear {
+    /// With PyTorch's default initial values, U(±1/√in) for both.
+    ///
+    /// # Errors
+    /// If the scope's parameters don't fit.
+    pub fn new(inputs: usize, outputs: usize, scope: &mut Scope<'_>) -> Result<Self> {
+        Self::with_init(
+            inputs,
+            outputs,
+            Init::Linear(inputs),
+            Init::Linear(inputs),
+            scope,
+        )
+    }
+
+    /// With other initial values.
+    ///
+    /// # Errors
+    /// If the scope's parameters don't fit.
+    pub fn with_init(
+        inputs: usize,
+        outputs: usize,
+        weight: Init,
+        bias: Init,
+        scope: &mut Scope<'_>,
+    ) -> Result<Self> {
+        let weight = scope.param("weight", (outputs, inputs), weight.fill())?;
+        let bias = Some(scope.param("bias", outputs, bias.fill())?);
+        Ok(Self { weight, bias })
+    }
+
+    /// (.., in) -> (.., out).
+    ///
+    /// # Errors
+    /// If the last dimension is not `in`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        affine(x, &self.weight.t()?, self.bias.as_ref())
+    }
+}
+
+/// y = x W + b with W stored as (in, out): the layout of GPT-2's `Conv1D` in `transformers`.
+#[derive(Debug, Clone)]
+pub struct Conv1D {
+    pub(crate) weight: Tensor, // (in, out)
+    pub(crate) bias: Tensor,   // (out)
+}
+
+impl Conv1D {
+    /// With normal weights of this standard deviation and zero biases.
+    ///
+    /// # Errors
+    /// If the scope's parameters don't fit.
+    pub fn new(
+        inputs: usize,
+        outputs: usize,
+        deviation: f64,
+        scope: &mut Scope<'_>,
+    ) -> Result<Self> {
+        let weight = scope.param("weight", (inputs, outputs), Init::Normal(deviation).fill())?;
+        let bias = scope.param("bias", outputs, Init::Zeros.fill())?;
+        Ok(Self { weight, bias })
+    }
+
+    /// (.., in) -> (.., out).
+    ///
+    /// # Errors
+    /// If the last dimension is not `in`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        affine(x, &self.weight, Some(&self.bias))
+    }
+}
+
+/// x (.., in) times w (in, out) plus bias, as one matrix product over all leading dimensions.
+fn affine(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let mut dims = x.dims().to_vec();
+    let (inputs, outputs) = w.dims2()?;
+    let rows = x.elem_count() / inputs.max(1);
+    let y = x.reshape((rows, inputs))?.matmul(w)?; // (rows, out)
+    let y = match bias {
+        Some(bias) => y.broadcast_add(bias)?,
+        None => y,
+    };
+    if let Some(last) = dims.last_mut() {
+        *last = outputs;
+    }
+    Ok(y.reshape(dims)?)
+}
+
+/// N linear layers side by side: weight (N, in, out), bias (N, 1, out).
+#[derive(Debug, Clone)]
+pub struct EnsembleLinear {
+    pub(crate) weight: Tensor, // (N, in, out)
+    pub(crate) bias: Tensor,   // (N, 1, out)
+}
+
+impl EnsembleLinear {
+    /// With PyTorch's default initial values in every member, U(±1/√in) for both.
+    ///
+    /// # Errors
+    /// If the scope's parameters don't fit.
+    pub fn new(
+        members: usize,
+        inputs: usize,
+        outputs: usize,
+        scope: &mut Scope<'_>,
+    ) -> Result<Self> {
+        let init = Init::Linear(inputs);
+        Self::with_init((members, inputs, outputs), init, init, scope)
+    }
+
+    /// With other initial values; `(members, inputs, outputs)`.
+    ///
+    /// # Errors
+    /// If the scope's parameters don't fit.
+    pub fn with_init(
+        (members, inputs, outputs): (usize, usize, usize),
+        weight: Init,
+        bias: Init,
+        scope: &mut Scope<'_>,
+    ) -> Result<Self> {
+        let weight = scope.param("weight", (members, inputs, outputs), weight.fill())?;
+        let bias = scope.param("bias", (members, 1, outputs), bias.fill())?;
+        Ok(Self { weight, bias })
+    }
+
+    /// (N, B, in) -> (N, B, out).
+    ///
+    /// # Errors
+    /// If the shapes don't fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.matmul(&self.weight)?.broadcast_add(&self.bias)?)
+    }
+
+    /// One member as an ensemble of one.
+    ///
+    /// # Errors
+    /// If there is no such member.
+    pub fn member(&self, index: usize) -> Result<Self> {
+        Ok(Self {
+            weight: self.weight.narrow(0, index, 1)?,
+            bias: self.bias.narrow(0, index, 1)?,
+        })
+    }
+}

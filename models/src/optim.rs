@@ -1,0 +1,476 @@
+//! Adam and AdamW over [`Params`], gradient clipping, learning-rate schedules and Polyak averaging.
+//!
+//! Formulas are PyTorch's (torch/optim/adam.py, adamw.py, nn/utils/clip_grad.py). The whole state
+//! can be saved and restored exactly.
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Tensor, Var};
+
+use crate::error::{Error, Result};
+use crate::kernels::adam::{self, AdamNumbers};
+use crate::kernels::real;
+use crate::params::{Params, StateVisitor};
+
+/// How weights decay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightDecay {
+    /// AdamW: the parameter shrinks by rate times decay before the step (Loshchilov and Hutter 2019).
+    Decoupled,
+    /// Adam: decay times the parameter is added to the gradient.
+    Regularization,
+}
+
+/// Settings of [`Adam`]; the learning rate is given at every step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamConfig {
+    /// Decay of the first moment, in [0, 1); 0.9.
+    pub beta1: f64,
+    /// Decay of the second moment, in [0, 1); 0.999 (0.95 in the Trajectory Transformer).
+    pub beta2: f64,
+    /// Added to the root of the second moment; 1e-8.
+    pub epsilon: f64,
+    /// How weights decay, if they do.
+    pub weight_decay: WeightDecay,
+    /// Gradients are scaled down to this global norm if theirs is larger; `None` for no clipping.
+    pub clip_norm: Option<f64>,
+}
+
+impl Default for AdamConfig {
+    /// PyTorch's defaults, decoupled decay, no clipping.
+    fn default() -> Self {
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: WeightDecay::Decoupled,
+            clip_norm: None,
+        }
+    }
+}
+
+/// What one parameter gets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ParamGroup {
+    /// Weight decay; 0 for none.
+    pub decay: f64,
+    /// Factor of the learning rate; 1 for the plain rate.
+    pub rate_scale: f64,
+}
+
+impl ParamGroup {
+    /// The plain learning rate and this weight decay.
+    pub fn decay(decay: f64) -> Self {
+        Self {
+            decay,
+            rate_scale: 1.0,
+        }
+    }
+}
+
+/// Adam (Kingma and Ba 2015) or AdamW.
+#[derive(Debug)]
+pub struct Adam {
+    config: AdamConfig,
+    slots: Vec<Slot>,
+    steps: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    name: String,
+    parameter: Var,
+    first: Var,
+    second: Var,
+    group: ParamGroup,
+}
+
+impl Adam {
+    /// For the trainable parameters of `params`, each with the group that `group` gives its name.
+    ///
+    /// # Errors
+    /// If a setting is out of range or the device fails.
+    pub fn new(
+        params: &Params,
+        config: AdamConfig,
+        group: impl Fn(&str) -> ParamGroup,
+    ) -> Result<Self> {
+        let betas_fit = [config.beta1, config.beta2]
+            .iter()
+            .all(|b| (0.0..1.0).contains(b));
+        if !betas_fit || config.clip_norm.is_some_and(|norm| norm <= 0.0) {
+            let reason = format!("betas must lie in [0, 1) and clip_norm be positive: {config:?}");
+            return Err(Error::Config {
+                what: "Adam",
+                reason,
+            });
+        }
+        let slot = |param: &crate::params::Param| -> Result<Slot> {
+            Ok(Slot {
+                name: param.name.clone(),
+                parameter: param.var.clone(),
+                first: Var::from_tensor(&param.var.zeros_like()?)?,
+                second: Var::from_tensor(&param.var.zeros_like()?)?,
+                group: group(&param.name),
+            })
+        };
+        let slots = params
+            .iter()
+            .filter(|p| p.trainable)
+            .map(slot)
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            config,
+            slots,
+            steps: 0,
+        })
+    }
+
+    /// How many steps were taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// One step with this learning rate. Parameters without a gradient stay as they are.
+    ///
+    /// Returns the global norm of the gradients before clipping (a scalar, still on the device) if
+    /// the configuration asks for clipping.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn step(&mut self, gradients: &GradStore, learning_rate: f64) -> Result<Option<Tensor>> {
+        self.steps += 1;
+        let found: Vec<(&Slot, &Tensor)> = self
+            .slots
+            .iter()
+            .filter_map(|slot| Some((slot, gradients.get(slot.parameter.as_tensor())?)))
+            .collect();
+        let on_cpu = found
+            .iter()
+            .all(|(slot, _)| real::supports(&slot.parameter));
+        match on_cpu {
+            true => self.step_on_cpu(&found, learning_rate),
+            false => self.step_composed(&found, learning_rate),
+        }
+    }
+
+    fn step_on_cpu(&self, found: &[(&Slot, &Tensor)], rate: f64) -> Result<Option<Tensor>> {
+        let (mut scale, mut norm) = (1.0, None);
+        if let Some(limit) = self.config.clip_norm {
+            let mut sum = 0.0;
+            for (_, gradient) in found {
+                sum += adam::sum_of_squares(gradient)?;
+            }
+            scale = (limit / (sum.sqrt() + CLIP_EPSILON)).min(1.0);
+            norm = Some(Tensor::new(sum.sqrt(), &candle_core::Device::Cpu)?);
+        }
+        for (slot, gradient) in found {
+            let numbers = AdamNumbers {
+                gradient_scale: scale,
+                ..self.numbers(slot.group, rate)
+            };
+            adam::step(
+                &slot.parameter,
+                &slot.first,
+                &slot.second,
+                gradient,
+                numbers,
+            )?;
+        }
+        Ok(norm)
+    }
+
+    /// The slow twin: plain tensor operations, for every device; reads nothing back.
+    fn step_composed(&self, found: &[(&Slot, &Tensor)], rate: f64) -> Result<Option<Tensor>> {
+        let (mut scale, mut norm) = (None, None);
+        if let Some(limit) = self.config.clip_norm {
+            let squares = found
+                .iter()
+                .map(|(_, gradient)| match gradient.dtype() {
+                    DType::F64 => gradient.sqr()?.sum_all(),
+                    _ => gradient.to_dtype(DType::F32)?.sqr()?.sum_all(),
+                })
+                .collect::<candle_core::Result<Vec<_>>>()?;
+            if !squares.is_empty() {
+                let total = Tensor::stack(&squares, 0)?.sum_all()?.sqrt()?;
+                scale = Some(((&total + CLIP_EPSILON)?.recip()? * limit)?.clamp(0.0, 1.0)?);
+                norm = Some(total);
+            }
+        }
+        for (slot, gradient) in found {
+            let gradient = match &scale {
+                Some(scale) => gradient.broadcast_mul(&scale.to_dtype(gradient.dtype())?)?,
+                None => (*gradient).clone(),
+            };
+            self.step_composed_one(slot, &gradient, rate)?;
+        }
+        Ok(norm)
+    }
+
+    fn step_composed_one(&self, slot: &Slot, gradient: &Tensor, rate: f64) -> Result<()> {
+        let numbers = self.numbers(slot.group, rate);
+        let parameter = slot.parameter.as_detached_tensor();
+        let mut gradient = gradient.detach();
+        if numbers.regularization != 0.0 {
+            gradient = (gradient + (&parameter * numbers.regularization)?)?;
+        }
+        let first = ((slot.first.as_detached_tensor() * numbers.beta1)?
+            + (&gradient * (1.0 - numbers.beta1))?)?;
+        let second = ((slot.second.as_detached_tensor() * numbers.beta2)?
+            + (gradient.sqr()? * (1.0 - numbers.beta2))?)?;
+        let root = ((second.sqrt()? * (1.0 / numbers.root_correction))? + numbers.epsilon)?;
+        let change = ((&first * numbers.step_size)? / root)?;
+        slot.parameter
+            .set(&((parameter * numbers.shrink)? - change)?)?;
+        slot.first.set(&first)?;
+        slot.second.set(&second)?;
+        Ok(())
+    }
+
+    fn numbers(&self, group: ParamGroup, rate: f64) -> AdamNumbers {
+        let rate = rate * group.rate_scale;
+        let steps = self.steps as f64;
+        let (shrink, regularization) = match self.config.weight_decay {
+            WeightDecay::Decoupled => (1.0 - rate * group.decay, 0.0),
+            WeightDecay::Regularization => (1.0, group.decay),
+        };
+        AdamNumbers {
+            shrink,
+            regularization,
+            gradient_scale: 1.0,
+            beta1: self.config.beta1,
+            beta2: self.config.beta2,
+            step_size: rate / (1.0 - self.config.beta1.powf(steps)),
+            root_correction: (1.0 - self.config.beta2.powf(steps)).sqrt(),
+            epsilon: self.config.epsilon,
+        }
+    }
+
+    /// Shows moments and step counter to `visitor`: `{prefix}first.NAME`, `{prefix}second.NAME` and
+    /// `{prefix}steps`.
+    ///
+    /// # Errors
+    /// What the visitor says.
+    pub fn visit(&mut self, prefix: &str, visitor: &mut dyn StateVisitor) -> Result<()> {
+        for slot in &self.slots {
+            visitor.tensor(&format!("{prefix}first.{}", slot.name), &slot.first)?;
+            visitor.tensor(&format!("{prefix}second.{}", slot.name), &slot.second)?;
+        }
+        visitor.counter(&format!("{prefix}steps"), &mut self.steps)
+    }
+}
+
+/// PyTorch's `clip_grad_norm_` adds this to the norm before dividing.
+const CLIP_EPSILON: f64 = 1e-6;
+
+/// target <- (1 - rate) * target + rate * online for every parameter, in place.
+///
+/// # Errors
+/// If `online` lacks a parameter of `target` or a shape differs.
+pub fn polyak_update(target: &Params, online: &Params, rate: f64) -> Result<()> {
+    for param in target.iter() {
+        let source = online
+            .get(&param.name)
+            .ok_or_else(|| Error::MissingTensor {
+                name: param.name.clone(),
+                expected: param.var.dims().to_vec(),
+            })?;
+        if real::supports(&param.var) {
+            adam::polyak(&param.var, &source.var, rate)?;
+        } else {
+            let kept = (param.var.as_detached_tensor() * (1.0 - rate))?;
+            param
+                .var
+                .set(&(kept + (source.var.as_detached_tensor() * rate)?)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Learning-rate schedule: a factor of the rate as a function of progress.
+///
+/// Progress is counted in whatever the caller counts: updates, or tokens for the Trajectory
+/// Transformer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Schedule {
+    /// Always 1.
+    Constant,
+    /// min((progress + 1) / length, 1): linear warm-up, then constant. The Decision Transformer's,
+    /// with progress the number of updates before this one.
+    Warmup {
+        /// Length of the warm-up; 0 for none.
+        length: u64,
+    },
+    /// Linear warm-up progress / warmup, then a half cosine from 1 down to `floor` at `end`, and
+    /// `floor` from there on.
+    WarmupCosine {
+        /// End of the warm-up.
+        warmup: u64,
+        /// Where the cosine reaches its minimum; after `warmup`.
+        end: u64,
+        /// Smallest factor of the cosine; 0.1 in the Trajectory Transformer.
+        floor: f64,
+    },
+    /// The same without an end: the cosine climbs again after `end`, as in the code of the
+    /// Trajectory Transformer's authors (trajectory/utils/training.py).
+    WarmupCosineUnclamped {
+        /// End of the warm-up.
+        warmup: u64,
+        /// Where the cosine reaches its first minimum; after `warmup`.
+        end: u64,
+        /// Smallest factor of the cosine.
+        floor: f64,
+    },
+}
+
+impl Schedule {
+    /// The factor of the learning rate at this progress.
+    pub fn factor(&self, progress: u64) -> f64 {
+        let done = progress as f64;
+        match *self {
+            Self::Constant => 1.0,
+            Self::Warmup { length } => ((done + 1.0) / length.max(1) as f64).min(1.0),
+            Self::WarmupCosine { warmup, .. } | Self::WarmupCosineUnclamped { warmup, .. }
+                if progress < warmup =>
+            {
+                done / warmup as f64
+            }
+            Self::WarmupCosine { warmup, end, floor } => {
+                cosine(cosine_progress(progress, warmup, end).min(1.0), floor)
+            }
+            Self::WarmupCosineUnclamped { warmup, end, floor } => {
+                cosine(cosine_progress(progress, warmup, end), floor)
+            }
+        }
+    }
+}
+
+fn cosine_progress(progress: u64, warmup: u64, end: u64) -> f64 {
+    (progress - warmup) as f64 / end.saturating_sub(warmup).max(1) as f64
+}
+
+fn cosine(progress: f64, floor: f64) -> f64 {
+    (0.5 * (1.0 + (std::f64::consts::PI * progress).cos())).max(floor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+    use candle_core::Device;
+
+    fn parameters(dtype: DType) -> Result<Params> {
+        let mut params = Params::new(dtype, &Device::Cpu);
+        let rng = &mut Rng::from_seed(2);
+        for (name, size) in [("a.weight", 40_000), ("b.bias", 3)] {
+            params.insert(name, &rng.normal_tensor(size, dtype, &Device::Cpu)?, true)?;
+        }
+        Ok(params)
+    }
+
+    fn gradients(params: &Params, rng: &mut Rng) -> Result<GradStore> {
+        let mut store = GradStore::default();
+        for param in params.iter() {
+            let shape = param.var.shape();
+            store.insert(
+                &param.var,
+                rng.normal_tensor(shape, params.dtype(), &Device::Cpu)?,
+            );
+        }
+        Ok(store)
+    }
+
+    fn largest_difference(a: &Params, b: &Params) -> Result<f64> {
+        let mut largest = 0f64;
+        for (x, y) in a.iter().zip(b.iter()) {
+            let difference = (x.var.as_tensor() - y.var.as_tensor())?.abs()?.max_all()?;
+            largest = largest.max(difference.to_dtype(DType::F64)?.to_scalar::<f64>()?);
+        }
+        Ok(largest)
+    }
+
+    #[test]
+    fn the_fused_step_equals_plain_tensor_operations() -> Result<()> {
+        // One rounding error of numbers around 1 for each of five steps.
+        for (dtype, tolerance) in [(DType::F32, 1e-6), (DType::F64, 1e-14)] {
+            for weight_decay in [WeightDecay::Decoupled, WeightDecay::Regularization] {
+                let config = AdamConfig {
+                    weight_decay,
+                    clip_norm: Some(100.0),
+                    ..AdamConfig::default()
+                };
+                let group = |name: &str| match name.ends_with("weight") {
+                    true => ParamGroup::decay(0.1),
+                    false => ParamGroup {
+                        decay: 0.0,
+                        rate_scale: 0.5,
+                    },
+                };
+                let (fast, slow) = (parameters(dtype)?, parameters(dtype)?);
+                let mut fast_adam = Adam::new(&fast, config, group)?;
+                let mut slow_adam = Adam::new(&slow, config, group)?;
+                for seed in 0..5 {
+                    fast_adam.step(&gradients(&fast, &mut Rng::from_seed(seed))?, 1e-2)?;
+                    let store = gradients(&slow, &mut Rng::from_seed(seed))?;
+                    slow_adam.steps += 1;
+                    let found: Vec<(&Slot, &Tensor)> = slow_adam
+                        .slots
+                        .iter()
+                        .filter_map(|s| Some((s, store.get(s.parameter.as_tensor())?)))
+                        .collect();
+                    slow_adam.step_composed(&found, 1e-2)?;
+                }
+                let difference = largest_difference(&fast, &slow)?;
+                assert!(
+                    difference < tolerance,
+                    "{dtype:?} {weight_decay:?}: {difference}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn one_step_follows_the_formula_by_hand() -> Result<()> {
+        let mut params = Params::new(DType::F64, &Device::Cpu);
+        params.insert("x", &Tensor::new(&[2.0f64], &Device::Cpu)?, true)?;
+        let mut adam = Adam::new(&params, AdamConfig::default(), |_| ParamGroup::decay(0.5))?;
+        let x = &params.get("x").expect("just inserted").var;
+        let mut store = GradStore::default();
+        store.insert(x, Tensor::new(&[-3.0f64], &Device::Cpu)?);
+        adam.step(&store, 0.1)?;
+        // The first step is the rate times the gradient's sign, after shrinking by 1 - 0.05.
+        let expected = 2.0 * 0.95 + 0.1 * 3.0 / (3.0 + 1e-8);
+        assert!((x.get(0)?.to_scalar::<f64>()? - expected).abs() < 1e-15);
+        Ok(())
+    }
+
+    #[test]
+    fn polyak_moves_the_target_by_the_rate() -> Result<()> {
+        let (target, online) = (parameters(DType::F64)?, parameters(DType::F64)?);
+        for param in online.iter() {
+            param.var.set(&(param.var.as_detached_tensor() + 1.0)?)?;
+        }
+        let before = target.deep_copy(false)?;
+        polyak_update(&target, &online, 0.25)?;
+        assert!((largest_difference(&target, &before)? - 0.25).abs() < 1e-12);
+        Ok(())
+    }
+
+    #[test]
+    fn schedules_warm_up_and_come_down() {
+        let warmup = Schedule::Warmup { length: 4 };
+        assert_eq!(
+            [0, 1, 3, 9].map(|p| warmup.factor(p)),
+            [0.25, 0.5, 1.0, 1.0]
+        );
+        let (warmup, end, floor) = (10, 30, 0.1);
+        let clamped = Schedule::WarmupCosine { warmup, end, floor };
+        let unclamped = Schedule::WarmupCosineUnclamped { warmup, end, floor };
+        for schedule in [clamped, unclamped] {
+            assert_eq!([5, 10, 30].map(|p| schedule.factor(p)), [0.5, 1.0, 0.1]);
+            assert!((schedule.factor(20) - 0.5).abs() < 1e-15);
+        }
+        assert_eq!(clamped.factor(50), 0.1);
+        assert!((unclamped.factor(50) - 1.0).abs() < 1e-15);
+    }
+}
