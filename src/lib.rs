@@ -6,6 +6,7 @@ pub mod envs;
 pub mod error;
 pub mod metrics;
 pub mod policy;
+pub mod report;
 
 pub use error::{Error, Result};
 pub use trajformer_models::rng;

@@ -1,5 +1,7 @@
 //! Metrics: what an update reports.
 
+pub mod tensorboard;
+
 use candle_core::Tensor;
 
 use crate::error::Result;

@@ -3,4 +3,5 @@
 mod golden;
 
 mod discretizer;
+mod report;
 mod sequences;

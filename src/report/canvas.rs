@@ -1,0 +1,549 @@
+//! A sheet to draw on, in logical pixels, with an SVG and a PNG back end behind the same calls.
+//!
+//! Both back ends are plotters'. They take whole pixels only and draw bitmaps without smoothing
+//! thick lines, so everything is drawn [`SCALE`] times larger: the SVG keeps the finer positions
+//! through its view box, the bitmap is averaged down, which smooths every edge.
+
+use std::path::Path;
+use std::sync::Once;
+
+use plotters::prelude::{
+    BitMapBackend, Color, DrawingBackend, FontDesc, FontFamily, FontStyle, FontTransform, IntoFont,
+    RGBAColor, RGBColor, SVGBackend, ShapeStyle, TextStyle,
+};
+use plotters::style::register_font;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use crate::error::{Error, Result};
+
+/// Device pixels per logical pixel, in each direction.
+const SCALE: u32 = 4;
+/// Device pixels that become one pixel of a PNG: it has two pixels per logical pixel, for sharp words.
+const AVERAGED: u32 = 2;
+/// The name under which the built-in font is known to plotters, and the SVG's generic family.
+const FAMILY: &str = "sans-serif";
+/// What SVG viewers should look for, narrow fonts like the built-in one first.
+const SVG_FAMILIES: &str = "font-family=\"Noto Sans, Arial, Helvetica, sans-serif\"";
+/// Noto Sans: (ascent - descent) / units per em = (2189 + 600) / 2048; `ab_glyph` scales by this.
+const RASTER_HEIGHT_PER_EM: f64 = 2789.0 / 2048.0;
+/// plotters-svg writes `font-size` = size / 1.24.
+const SVG_SIZE_PER_EM: f64 = 1.24;
+/// plotters-svg puts the baseline of top-anchored text this far down, in em.
+const SVG_BASELINE_EM: f64 = 0.76;
+/// Points of a line closer than this to their predecessor are left out, in logical pixels.
+const THINNING: f64 = 0.4;
+
+pub(super) const BLACK: RGBColor = RGBColor(0x1f, 0x24, 0x2b);
+pub(super) const TEXT: RGBColor = RGBColor(0x1f, 0x24, 0x2b);
+pub(super) const MUTED: RGBColor = RGBColor(0x5b, 0x64, 0x70);
+pub(super) const GRID: RGBColor = RGBColor(0xe4, 0xe7, 0xeb);
+pub(super) const WHITE: RGBColor = RGBColor(0xff, 0xff, 0xff);
+pub(super) const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
+pub(super) const VERMILION: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
+pub(super) const GREEN: RGBColor = RGBColor(0x00, 0x9e, 0x73);
+pub(super) const PURPLE: RGBColor = RGBColor(0xcc, 0x79, 0xa7);
+pub(super) const ORANGE: RGBColor = RGBColor(0xe6, 0x9f, 0x00);
+pub(super) const SKY: RGBColor = RGBColor(0x56, 0xb4, 0xe9);
+
+/// Colors of series in the order they are given; they start again when they are used up.
+pub(super) const SERIES: [RGBColor; 7] = [BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK];
+
+/// A place on the sheet or a size, in logical pixels from the top left corner.
+pub(super) type Point = (f64, f64);
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stroke {
+    pub color: RGBColor,
+    /// 0 (invisible) to 1.
+    pub alpha: f64,
+    /// Logical pixels.
+    pub width: f64,
+    /// Lengths of a dash and of the gap after it, in logical pixels.
+    pub dash: Option<(f64, f64)>,
+}
+
+impl Stroke {
+    pub fn new(color: RGBColor, width: f64) -> Self {
+        Self {
+            color,
+            alpha: 1.0,
+            width,
+            dash: None,
+        }
+    }
+
+    pub fn alpha(self, alpha: f64) -> Self {
+        Self { alpha, ..self }
+    }
+
+    pub fn dashed(self, dash: f64, gap: f64) -> Self {
+        Self {
+            dash: Some((dash, gap)),
+            ..self
+        }
+    }
+}
+
+/// How words look.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Font {
+    /// Height of an em in logical pixels.
+    pub size: f64,
+    pub bold: bool,
+    pub color: RGBColor,
+}
+
+impl Font {
+    pub fn new(size: f64, color: RGBColor) -> Self {
+        Self {
+            size,
+            bold: false,
+            color,
+        }
+    }
+
+    pub fn bold(size: f64, color: RGBColor) -> Self {
+        Self {
+            size,
+            bold: true,
+            color,
+        }
+    }
+
+    fn description(&self, plotters_size: f64) -> FontDesc<'static> {
+        let style = if self.bold {
+            FontStyle::Bold
+        } else {
+            FontStyle::Normal
+        };
+        FontDesc::new(FontFamily::Name(FAMILY), plotters_size, style)
+    }
+
+    /// Width of `text` in logical pixels, in the built-in font.
+    pub fn width(&self, text: &str) -> f64 {
+        register_fonts();
+        let font = self.description(self.size * f64::from(SCALE) * RASTER_HEIGHT_PER_EM);
+        let ((left, _), (right, _)) = font.layout_box(text).unwrap_or_default();
+        f64::from(right - left) / f64::from(SCALE)
+    }
+}
+
+/// Which end of the words lies at the given place.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// The sheet.
+pub(super) struct Canvas<'a> {
+    backend: Backend<'a>,
+    size: (u32, u32), // device pixels
+}
+
+enum Backend<'a> {
+    Svg(SVGBackend<'a>),
+    Bitmap(BitMapBackend<'a>),
+}
+
+/// Draws a picture of `size` logical pixels with `draw` and writes it to `path`.
+///
+/// # Errors
+/// If the path ends in neither `.svg` nor `.png`, its folder can't be made or written.
+pub(super) fn render(
+    path: &Path,
+    size: Point,
+    draw: impl FnOnce(&mut Canvas<'_>) -> Result<()>,
+) -> Result<()> {
+    register_fonts();
+    let (width, height) = (size.0.ceil() as u32, size.1.ceil() as u32);
+    let large = (width * SCALE, height * SCALE);
+    let ending = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or("")
+        .to_ascii_lowercase();
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    }
+    match ending.as_str() {
+        "svg" => {
+            let mut text = String::new();
+            let backend = Backend::Svg(SVGBackend::with_string(&mut text, large));
+            Canvas::fill_in(backend, large, draw)?;
+            let text = text
+                .replacen(
+                    &format!("width=\"{}\"", large.0),
+                    &format!("width=\"{width}\""),
+                    1,
+                )
+                .replacen(
+                    &format!("height=\"{}\"", large.1),
+                    &format!("height=\"{height}\""),
+                    1,
+                )
+                .replace("<polyline ", "<polyline stroke-linejoin=\"round\" ")
+                .replace("font-family=\"sans-serif\"", SVG_FAMILIES);
+            std::fs::write(path, text).map_err(Error::io(path))
+        }
+        "png" => {
+            let mut pixels = vec![255; (large.0 * large.1 * 3) as usize];
+            let backend = Backend::Bitmap(BitMapBackend::with_buffer(&mut pixels, large));
+            Canvas::fill_in(backend, large, draw)?;
+            let small = (large.0 / AVERAGED, large.1 / AVERAGED);
+            let pixels = average_down(&pixels, (small.0 as usize, small.1 as usize));
+            let mut file = BitMapBackend::new(path, small);
+            file.blit_bitmap((0, 0), small, &pixels)
+                .map_err(drawing_error)?;
+            file.present()
+                .map_err(|error| Error::io(path)(std::io::Error::other(error.to_string())))
+        }
+        _ => Err(Error::Unsuitable(format!(
+            "{}: a picture's name ends in .svg or .png, found `.{ending}`",
+            path.display()
+        ))),
+    }
+}
+
+/// Gives plotters the built-in font; later calls do nothing.
+fn register_fonts() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // A font that can't be read shows as an error of the first text drawn.
+        let _ = register_font(FAMILY, FontStyle::Normal, notosans::REGULAR_TTF);
+        let _ = register_font(FAMILY, FontStyle::Bold, notosans::BOLD_TTF);
+    });
+}
+
+fn drawing_error(error: impl std::error::Error) -> Error {
+    Error::Unsuitable(format!("drawing a picture failed: {error}"))
+}
+
+/// Means over squares of `AVERAGED` x `AVERAGED` pixels; `size` is that of the result.
+fn average_down(pixels: &[u8], (width, height): (usize, usize)) -> Vec<u8> {
+    let scale = AVERAGED as usize;
+    let mut small = Vec::with_capacity(width * height * 3);
+    for y in 0..height {
+        for x in 0..width {
+            for channel in 0..3 {
+                let mut sum = 0_usize;
+                for row in y * scale..(y + 1) * scale {
+                    let start = (row * width * scale + x * scale) * 3 + channel;
+                    sum += (0..scale)
+                        .map(|i| usize::from(pixels[start + i * 3]))
+                        .sum::<usize>();
+                }
+                small.push(((sum + scale * scale / 2) / (scale * scale)) as u8);
+            }
+        }
+    }
+    small
+}
+
+/// A place in device pixels.
+fn device((x, y): Point) -> (i32, i32) {
+    let scale = f64::from(SCALE);
+    ((x * scale).round() as i32, (y * scale).round() as i32)
+}
+
+impl<'a> Canvas<'a> {
+    fn fill_in(
+        backend: Backend<'a>,
+        size: (u32, u32),
+        draw: impl FnOnce(&mut Canvas<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut canvas = Canvas { backend, size };
+        let (width, height) = (f64::from(size.0), f64::from(size.1));
+        let scale = f64::from(SCALE);
+        canvas.rectangle((0.0, 0.0), (width / scale, height / scale), WHITE)?;
+        draw(&mut canvas)?;
+        match &mut canvas.backend {
+            Backend::Svg(svg) => svg.present().map_err(drawing_error),
+            Backend::Bitmap(bitmap) => bitmap.present().map_err(drawing_error),
+        }
+    }
+
+    /// A filled rectangle between two corners.
+    pub fn rectangle(&mut self, from: Point, to: Point, color: RGBColor) -> Result<()> {
+        let ((left, top), (right, bottom)) = (device(from), device(to));
+        match &mut self.backend {
+            Backend::Svg(svg) => {
+                let style = ShapeStyle::from(&color).filled();
+                svg.draw_rect((left, top), (right, bottom), &style, true)
+                    .map_err(drawing_error)
+            }
+            Backend::Bitmap(_) => {
+                let corners = [(left, top), (right, top), (right, bottom), (left, bottom)];
+                self.fill_pixels(&corners, color.mix(1.0))
+            }
+        }
+    }
+
+    /// A filled polygon; where it crosses itself, the even-odd rule holds.
+    pub fn polygon(&mut self, corners: &[Point], color: RGBColor, alpha: f64) -> Result<()> {
+        let corners: Vec<_> = corners.iter().map(|&corner| device(corner)).collect();
+        match &mut self.backend {
+            Backend::Svg(svg) => svg
+                .fill_polygon(corners, &color.mix(alpha))
+                .map_err(drawing_error),
+            Backend::Bitmap(_) => self.fill_pixels(&corners, color.mix(alpha)),
+        }
+    }
+
+    /// A filled disc.
+    pub fn disc(&mut self, center: Point, radius: f64, color: RGBColor) -> Result<()> {
+        match &mut self.backend {
+            Backend::Svg(svg) => {
+                let radius = (radius * f64::from(SCALE)).round() as u32;
+                svg.draw_circle(device(center), radius, &color.mix(1.0), true)
+                    .map_err(drawing_error)
+            }
+            Backend::Bitmap(_) => {
+                let stroke = Stroke::new(color, 2.0 * radius);
+                self.stroke_pixels(&[device(center), device(center)], stroke)
+            }
+        }
+    }
+
+    /// A line through `points`, with round joins; places that are not finite interrupt it.
+    pub fn line(&mut self, points: &[Point], stroke: Stroke) -> Result<()> {
+        for piece in points.split(|(x, y)| !x.is_finite() || !y.is_finite()) {
+            let piece = thinned(piece);
+            match stroke.dash {
+                None => self.solid_line(&piece, stroke)?,
+                Some(dash) => {
+                    for part in dashes(&piece, dash) {
+                        self.solid_line(&part, stroke)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn solid_line(&mut self, points: &[Point], stroke: Stroke) -> Result<()> {
+        let points: Vec<_> = points.iter().map(|&point| device(point)).collect();
+        if points.len() < 2 {
+            return Ok(());
+        }
+        match &mut self.backend {
+            Backend::Svg(svg) => {
+                let width = (stroke.width * f64::from(SCALE)).round().max(1.0) as u32;
+                let style = ShapeStyle {
+                    color: stroke.color.mix(stroke.alpha),
+                    filled: false,
+                    stroke_width: width,
+                };
+                svg.draw_path(points, &style).map_err(drawing_error)
+            }
+            Backend::Bitmap(_) => self.stroke_pixels(&points, stroke),
+        }
+    }
+
+    /// Words on one line; `place` is on their baseline.
+    pub fn text(&mut self, text: &str, place: Point, anchor: Anchor, font: Font) -> Result<()> {
+        self.turned_text(text, place, anchor, font, FontTransform::None)
+    }
+
+    /// Words that run upwards; `place` is on their baseline.
+    pub fn upward_text(&mut self, text: &str, place: Point, font: Font) -> Result<()> {
+        self.turned_text(text, place, Anchor::Middle, font, FontTransform::Rotate270)
+    }
+
+    fn turned_text(
+        &mut self,
+        text: &str,
+        (x, y): Point,
+        anchor: Anchor,
+        font: Font,
+        turn: FontTransform,
+    ) -> Result<()> {
+        let em = font.size * f64::from(SCALE);
+        // From the top of the box, as each back end counts it, down to the baseline.
+        let (size, drop) = match &self.backend {
+            Backend::Svg(_) => (em * SVG_SIZE_PER_EM, em * SVG_BASELINE_EM),
+            Backend::Bitmap(_) => (em * RASTER_HEIGHT_PER_EM, em * RASTER_HEIGHT_PER_EM / 2.0),
+        };
+        let drop = drop / f64::from(SCALE);
+        let upward = matches!(turn, FontTransform::Rotate270);
+        let place = device(if upward { (x - drop, y) } else { (x, y - drop) });
+        let horizontal = match anchor {
+            Anchor::Start => HPos::Left,
+            Anchor::Middle => HPos::Center,
+            Anchor::End => HPos::Right,
+        };
+        let style = TextStyle::from(font.description(size).transform(turn).into_font())
+            .color(&font.color)
+            .pos(Pos::new(horizontal, VPos::Top));
+        match &mut self.backend {
+            Backend::Svg(svg) => svg.draw_text(text, &style, place).map_err(drawing_error),
+            Backend::Bitmap(bitmap) => bitmap.draw_text(text, &style, place).map_err(drawing_error),
+        }
+    }
+
+    /// Fills every pixel whose center lies inside the polygon (even-odd rule).
+    fn fill_pixels(&mut self, corners: &[(i32, i32)], color: RGBAColor) -> Result<()> {
+        let Some(top) = corners.iter().map(|corner| corner.1).min() else {
+            return Ok(());
+        };
+        let bottom = corners.iter().map(|corner| corner.1).max().unwrap_or(top);
+        let mut crossings: Vec<f64> = Vec::new();
+        for row in top.max(0)..bottom.min(self.size.1 as i32) {
+            let y = f64::from(row) + 0.5;
+            crossings.clear();
+            for (index, &(x0, y0)) in corners.iter().enumerate() {
+                let (x1, y1) = corners[(index + 1) % corners.len()];
+                if (f64::from(y0) <= y) != (f64::from(y1) <= y) {
+                    let part = (y - f64::from(y0)) / f64::from(y1 - y0);
+                    crossings.push(f64::from(x0) + part * f64::from(x1 - x0));
+                }
+            }
+            crossings.sort_by(f64::total_cmp);
+            for pair in crossings.chunks_exact(2) {
+                for x in (pair[0] - 0.5).ceil() as i32..(pair[1] - 0.5).ceil() as i32 {
+                    self.blend(x, row, color)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws a line of round pen strokes; a pixel is colored once however often the line crosses it.
+    fn stroke_pixels(&mut self, points: &[(i32, i32)], stroke: Stroke) -> Result<()> {
+        let radius = stroke.width * f64::from(SCALE) / 2.0;
+        let reach = radius.ceil() as i32 + 1;
+        let (width, height) = (self.size.0 as i32, self.size.1 as i32);
+        let left = points
+            .iter()
+            .map(|p| p.0)
+            .min()
+            .unwrap_or(0)
+            .saturating_sub(reach)
+            .max(0);
+        let right = points
+            .iter()
+            .map(|p| p.0)
+            .max()
+            .unwrap_or(0)
+            .saturating_add(reach)
+            .min(width);
+        let top = points
+            .iter()
+            .map(|p| p.1)
+            .min()
+            .unwrap_or(0)
+            .saturating_sub(reach)
+            .max(0);
+        let bottom = points
+            .iter()
+            .map(|p| p.1)
+            .max()
+            .unwrap_or(0)
+            .saturating_add(reach)
+            .min(height);
+        if right <= left || bottom <= top {
+            return Ok(());
+        }
+        let columns = (right - left) as usize;
+        let mut covered = vec![false; columns * (bottom - top) as usize];
+        for segment in points.windows(2) {
+            let (from, to) = (segment[0], segment[1]);
+            let rows = (from.1.min(to.1) - reach).max(top)..(from.1.max(to.1) + reach).min(bottom);
+            for y in rows {
+                let span =
+                    (from.0.min(to.0) - reach).max(left)..(from.0.max(to.0) + reach).min(right);
+                for x in span {
+                    if distance((f64::from(x) + 0.5, f64::from(y) + 0.5), from, to) <= radius {
+                        covered[(y - top) as usize * columns + (x - left) as usize] = true;
+                    }
+                }
+            }
+        }
+        let color = stroke.color.mix(stroke.alpha);
+        for (index, _) in covered.iter().enumerate().filter(|(_, covered)| **covered) {
+            let (x, y) = (
+                (index % columns) as i32 + left,
+                (index / columns) as i32 + top,
+            );
+            self.blend(x, y, color)?;
+        }
+        Ok(())
+    }
+
+    fn blend(&mut self, x: i32, y: i32, color: RGBAColor) -> Result<()> {
+        if x < 0 || y < 0 || x >= self.size.0 as i32 || y >= self.size.1 as i32 {
+            return Ok(());
+        }
+        match &mut self.backend {
+            Backend::Svg(_) => Ok(()),
+            Backend::Bitmap(bitmap) => bitmap
+                .draw_pixel((x, y), color.to_backend_color())
+                .map_err(drawing_error),
+        }
+    }
+}
+
+/// Distance of a pixel from a segment, in pixels.
+fn distance((x, y): Point, from: (i32, i32), to: (i32, i32)) -> f64 {
+    let (x0, y0) = (f64::from(from.0), f64::from(from.1));
+    let (dx, dy) = (f64::from(to.0) - x0, f64::from(to.1) - y0);
+    let length_squared = dx * dx + dy * dy;
+    let along = if length_squared > 0.0 {
+        (((x - x0) * dx + (y - y0) * dy) / length_squared).clamp(0.0, 1.0)
+    } else {
+        0.0
+    };
+    (x - x0 - along * dx).hypot(y - y0 - along * dy)
+}
+
+/// The line without points that can't be told from their predecessor; its ends stay.
+fn thinned(points: &[Point]) -> Vec<Point> {
+    let mut kept: Vec<Point> = Vec::with_capacity(points.len());
+    for (index, &point) in points.iter().enumerate() {
+        let near = kept
+            .last()
+            .is_some_and(|k| (k.0 - point.0).hypot(k.1 - point.1) < THINNING);
+        if !near || index + 1 == points.len() {
+            kept.push(point);
+        }
+    }
+    kept
+}
+
+/// The pieces of a dashed line.
+fn dashes(points: &[Point], (dash, gap): (f64, f64)) -> Vec<Vec<Point>> {
+    let mut pieces = Vec::new();
+    let mut piece = points.first().map(|&point| vec![point]).unwrap_or_default();
+    let (mut drawing, mut left) = (true, dash);
+    for pair in points.windows(2) {
+        let (from, to) = (pair[0], pair[1]);
+        let length = (to.0 - from.0).hypot(to.1 - from.1);
+        let mut done = 0.0;
+        while length - done > left {
+            done += left;
+            let part = done / length;
+            let point = (
+                from.0 + part * (to.0 - from.0),
+                from.1 + part * (to.1 - from.1),
+            );
+            if drawing {
+                piece.push(point);
+                pieces.push(std::mem::take(&mut piece));
+            } else {
+                piece = vec![point];
+            }
+            drawing = !drawing;
+            left = if drawing { dash } else { gap };
+        }
+        left -= length - done;
+        if drawing {
+            piece.push(to);
+        }
+    }
+    if drawing {
+        pieces.push(piece);
+    }
+    pieces
+}

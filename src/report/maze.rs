@@ -1,0 +1,344 @@
+//! Paths in a maze, in panels side by side: the data's, the beam's imagined plans, those taken.
+//!
+//! The maze is plain numbers: this file does not know the environment.
+
+use std::f64::consts::PI;
+use std::path::Path;
+
+use plotters::prelude::RGBColor;
+
+use super::axes::{Header, MARGIN, Mark};
+use super::canvas::{
+    Anchor, BLACK, BLUE, Canvas, Font, GREEN, MUTED, ORANGE, Point, SKY, Stroke, TEXT, VERMILION,
+    WHITE, render,
+};
+use crate::error::Result;
+
+const WALL: RGBColor = RGBColor(0x3d, 0x47, 0x55);
+const GOAL: RGBColor = RGBColor(0xf0, 0xe4, 0x42);
+
+/// Walls on a grid of square cells.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Geometry {
+    /// `walls[row][column]`: whether that cell is solid. Row 0 is drawn at the bottom.
+    pub walls: Vec<Vec<bool>>,
+    /// Length of a cell's side, in the unit of the paths.
+    pub cell: f64,
+    /// The lower left corner of cell (0, 0): column c, row r covers x from
+    /// `origin.0 + c * cell` and y from `origin.1 + r * cell`.
+    pub origin: (f64, f64),
+}
+
+/// What a path is; it decides color, width and the words in the legend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// An episode of the data set.
+    Data,
+    /// A plan of the beam that was not chosen.
+    Imagined,
+    /// The plan that was chosen.
+    Chosen,
+    /// What a controller that knows the maze did.
+    Controller,
+    /// What a policy that imitates the data did.
+    Imitator,
+    /// What the planner really did.
+    Planner,
+}
+
+impl Role {
+    /// From back to front.
+    const ALL: [Self; 6] = [
+        Self::Data,
+        Self::Imagined,
+        Self::Chosen,
+        Self::Controller,
+        Self::Imitator,
+        Self::Planner,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Data => "paths in the data",
+            Self::Imagined => "imagined plans",
+            Self::Chosen => "chosen plan",
+            Self::Controller => "path of the controller",
+            Self::Imitator => "path of behavior cloning",
+            Self::Planner => "path of the planner",
+        }
+    }
+
+    fn stroke(self) -> Stroke {
+        match self {
+            Self::Data => Stroke::new(SKY, 1.2).alpha(0.55),
+            Self::Imagined => Stroke::new(ORANGE, 1.5).alpha(0.55),
+            Self::Chosen => Stroke::new(BLACK, 2.5).dashed(6.0, 4.0),
+            Self::Controller => Stroke::new(GREEN, 3.0),
+            Self::Imitator => Stroke::new(VERMILION, 3.0),
+            Self::Planner => Stroke::new(BLUE, 3.0),
+        }
+    }
+
+    /// Whether somebody really went there, so that the path's end means something.
+    fn was_taken(self) -> bool {
+        matches!(self, Self::Controller | Self::Imitator | Self::Planner)
+    }
+}
+
+/// One path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MazePath {
+    /// Positions (x, y), in the unit of [`Geometry::cell`].
+    pub points: Vec<(f64, f64)>,
+    /// What it is.
+    pub role: Role,
+}
+
+/// One maze with what happened in it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MazePanel {
+    /// Above the maze.
+    pub title: String,
+    /// One line below the title, e.g. a score; may be empty.
+    pub note: String,
+    /// Its walls.
+    pub geometry: Geometry,
+    /// Its paths, in any order: data is drawn behind plans, plans behind paths that were taken.
+    pub paths: Vec<MazePath>,
+    /// Where episodes start.
+    pub starts: Vec<(f64, f64)>,
+    /// Where they should end.
+    pub goals: Vec<(f64, f64)>,
+}
+
+/// Mazes side by side, three in a row.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Mazes {
+    /// What the picture shows, in a few words.
+    pub title: String,
+    /// One line below the title; may be empty.
+    pub subtitle: String,
+    /// The mazes.
+    pub panels: Vec<MazePanel>,
+}
+
+/// Draws the mazes, at most about 1300 pixels wide.
+///
+/// # Errors
+/// If `path` ends in neither `.svg` nor `.png`, or can't be written.
+pub fn draw(path: &Path, picture: &Mazes) -> Result<()> {
+    const GAP: f64 = 28.0;
+    const WORDS: f64 = 50.0;
+    let columns = picture.panels.len().clamp(1, 3);
+    let rows = picture.panels.len().div_ceil(columns);
+    let views = || picture.panels.iter().map(|panel| View::of(&panel.geometry));
+    let wide = views().map(|view| view.width()).fold(1.0, f64::max);
+    let high = views().map(|view| view.height()).fold(1.0, f64::max);
+    let side = (400.0 / wide).min(420.0 / high);
+    let panel = (wide * side, high * side + WORDS);
+    let header = Header {
+        title: &picture.title,
+        subtitle: &picture.subtitle,
+        legend: legend(picture),
+    };
+    let spread = |length: f64, count: usize| length * count as f64 + GAP * (count - 1) as f64;
+    let width = (spread(panel.0, columns) + 2.0 * MARGIN)
+        .max(header.width())
+        .max(520.0);
+    let top = header.height(width) + 6.0;
+    let height = top + spread(panel.1, rows.max(1)) + MARGIN;
+    render(path, (width, height), |canvas| {
+        header.draw(canvas, width)?;
+        for (index, maze) in picture.panels.iter().enumerate() {
+            let (row, column) = (index / columns, index % columns);
+            let left = MARGIN + column as f64 * (panel.0 + GAP);
+            let above = top + row as f64 * (panel.1 + GAP);
+            let title = Font::bold(15.0, TEXT);
+            canvas.text(&maze.title, (left, above + 14.0), Anchor::Start, title)?;
+            let note = Font::new(14.0, MUTED);
+            canvas.text(&maze.note, (left, above + 34.0), Anchor::Start, note)?;
+            draw_maze(canvas, maze, (left, above + WORDS), side)?;
+        }
+        Ok(())
+    })
+}
+
+fn legend(picture: &Mazes) -> Vec<(Mark, String)> {
+    let panels = || picture.panels.iter();
+    let used = |role: Role| panels().any(|panel| panel.paths.iter().any(|p| p.role == role));
+    let mut entries: Vec<(Mark, String)> = Role::ALL
+        .into_iter()
+        .filter(|role| used(*role))
+        .map(|role| {
+            let stroke = role.stroke();
+            let alpha = stroke.alpha.max(0.8); // a single faint line would be hard to recognize
+            let width = stroke.width.max(2.0);
+            (
+                Mark::Line(Stroke {
+                    alpha,
+                    width,
+                    ..stroke
+                }),
+                role.label().to_owned(),
+            )
+        })
+        .collect();
+    if panels().any(|panel| !panel.starts.is_empty()) {
+        entries.push((Mark::Start, "start".to_owned()));
+    }
+    if panels().any(|panel| !panel.goals.is_empty()) {
+        entries.push((Mark::Goal, "goal".to_owned()));
+    }
+    entries
+}
+
+/// The part of a maze that is shown, in cells: everything free and half a cell around it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct View {
+    left: f64,
+    bottom: f64,
+    right: f64,
+    top: f64,
+}
+
+impl View {
+    fn of(geometry: &Geometry) -> Self {
+        let rows = geometry.walls.len() as f64;
+        let columns = geometry.walls.first().map_or(0, Vec::len) as f64;
+        let free = || {
+            let rows = geometry.walls.iter().enumerate();
+            rows.flat_map(|(row, cells)| {
+                let free = cells.iter().enumerate().filter(|(_, wall)| !**wall);
+                free.map(move |(column, _)| (column as f64, row as f64))
+            })
+        };
+        if free().next().is_none() {
+            return Self {
+                left: 0.0,
+                bottom: 0.0,
+                right: columns.max(1.0),
+                top: rows.max(1.0),
+            };
+        }
+        let least = |place: fn((f64, f64)) -> f64| free().map(place).fold(f64::INFINITY, f64::min);
+        let most = |place: fn((f64, f64)) -> f64| free().map(place).fold(0.0, f64::max);
+        Self {
+            left: (least(|cell| cell.0) - 0.5).max(0.0),
+            bottom: (least(|cell| cell.1) - 0.5).max(0.0),
+            right: (most(|cell| cell.0) + 1.5).min(columns),
+            top: (most(|cell| cell.1) + 1.5).min(rows),
+        }
+    }
+
+    fn width(&self) -> f64 {
+        self.right - self.left
+    }
+
+    fn height(&self) -> f64 {
+        self.top - self.bottom
+    }
+}
+
+/// From the paths' unit to the sheet.
+struct Projection<'a> {
+    geometry: &'a Geometry,
+    view: View,
+    corner: Point,
+    side: f64,
+}
+
+impl Projection<'_> {
+    /// Where a place given in cells lies on the sheet.
+    fn cell(&self, column: f64, row: f64) -> Point {
+        let x = self.corner.0 + (column - self.view.left) * self.side;
+        (x, self.corner.1 + (self.view.top - row) * self.side)
+    }
+
+    /// Where a position lies on the sheet; NaN outside the view, which interrupts a line.
+    fn place(&self, (x, y): (f64, f64)) -> Point {
+        let column = (x - self.geometry.origin.0) / self.geometry.cell;
+        let row = (y - self.geometry.origin.1) / self.geometry.cell;
+        let view = &self.view;
+        let inside =
+            (view.left..=view.right).contains(&column) && (view.bottom..=view.top).contains(&row);
+        if inside {
+            self.cell(column, row)
+        } else {
+            (f64::NAN, f64::NAN)
+        }
+    }
+}
+
+fn draw_maze(canvas: &mut Canvas<'_>, panel: &MazePanel, corner: Point, side: f64) -> Result<()> {
+    let geometry = &panel.geometry;
+    let projection = Projection {
+        geometry,
+        view: View::of(geometry),
+        corner,
+        side,
+    };
+    draw_walls(canvas, &projection)?;
+    for role in Role::ALL {
+        for path in panel.paths.iter().filter(|path| path.role == role) {
+            let places: Vec<Point> = path.points.iter().map(|&at| projection.place(at)).collect();
+            canvas.line(&places, role.stroke())?;
+            if let (true, Some(&end)) = (role.was_taken(), places.last())
+                && end.0.is_finite()
+            {
+                canvas.disc(end, 5.0, role.stroke().color)?;
+            }
+        }
+    }
+    let visible = |places: &[(f64, f64)]| -> Vec<Point> {
+        let places = places.iter().map(|&at| projection.place(at));
+        places.filter(|place| place.0.is_finite()).collect()
+    };
+    for start in visible(&panel.starts) {
+        draw_start(canvas, start)?;
+    }
+    for goal in visible(&panel.goals) {
+        draw_goal(canvas, goal)?;
+    }
+    Ok(())
+}
+
+fn draw_walls(canvas: &mut Canvas<'_>, projection: &Projection<'_>) -> Result<()> {
+    let view = projection.view;
+    for (row, cells) in projection.geometry.walls.iter().enumerate() {
+        let row = row as f64;
+        let (low, high) = (row.max(view.bottom), (row + 1.0).min(view.top));
+        // One rectangle for each run of walls: no seams between neighbors.
+        let mut column = 0;
+        for run in cells.chunk_by(|left, right| left == right) {
+            let left = (column as f64).max(view.left);
+            column += run.len();
+            let right = (column as f64).min(view.right);
+            if run[0] && low < high && left < right {
+                let (from, to) = (projection.cell(left, high), projection.cell(right, low));
+                // A little overlap hides seams between rows.
+                let overlap = if low > view.bottom { 0.5 } else { 0.0 };
+                canvas.rectangle(from, (to.0, to.1 + overlap), WALL)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A ring.
+pub(super) fn draw_start(canvas: &mut Canvas<'_>, place: Point) -> Result<()> {
+    canvas.disc(place, 6.0, BLACK)?;
+    canvas.disc(place, 4.0, WHITE)
+}
+
+/// A star.
+pub(super) fn draw_goal(canvas: &mut Canvas<'_>, (x, y): Point) -> Result<()> {
+    let corner = |index: usize| {
+        let radius = if index.is_multiple_of(2) { 11.0 } else { 4.8 };
+        let angle = PI * index as f64 / 5.0;
+        (x + radius * angle.sin(), y - radius * angle.cos())
+    };
+    let mut corners: Vec<Point> = (0..10).map(corner).collect();
+    canvas.polygon(&corners, GOAL, 1.0)?;
+    corners.push(corners[0]);
+    canvas.line(&corners, Stroke::new(BLACK, 1.5))
+}

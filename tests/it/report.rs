@@ -1,0 +1,327 @@
+//! Pictures: every kind is drawn with both back ends from made-up numbers.
+//!
+//! They stay in cargo's folder for temporary files of tests, to be looked at.
+
+use std::path::PathBuf;
+
+use trajformer::report::bars::{self, Bar, Bars, Emphasis};
+use trajformer::report::curves::{self, Curves, ReferenceLine, Scale, Series};
+use trajformer::report::maze::{self, Geometry, MazePanel, MazePath, Mazes, Role};
+use trajformer::report::plan::{self, Plan, PlanPanel};
+
+/// Draws `name` as SVG and PNG and checks what can be checked without eyes.
+fn check(name: &str, draw: impl Fn(&std::path::Path), words: &[&str]) {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("report");
+    let svg_path = folder.join(format!("{name}.svg"));
+    let png_path = folder.join(format!("{name}.png"));
+    draw(&svg_path);
+    draw(&png_path);
+
+    let svg = std::fs::read_to_string(&svg_path).unwrap();
+    assert!(
+        svg.trim_start().starts_with("<svg") && svg.trim_end().ends_with("</svg>"),
+        "{name}"
+    );
+    for word in words {
+        assert!(svg.contains(word), "{name}.svg lacks `{word}`");
+    }
+
+    let png = std::fs::read(&png_path).unwrap();
+    assert_eq!(png[..8], *b"\x89PNG\r\n\x1a\n", "{name}");
+    let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+    let (width, height) = (number(16), number(20));
+    let head = svg.lines().find(|line| line.contains("<svg")).unwrap();
+    // A PNG has two pixels for each of the SVG's.
+    let size = format!("width=\"{}\" height=\"{}\"", width / 2, height / 2);
+    assert!(
+        head.contains(&size),
+        "{name}: {width} x {height}, but {head}"
+    );
+    assert!(
+        png.len() > 5_000,
+        "{name}: {} bytes can't hold words and lines",
+        png.len()
+    );
+}
+
+/// Numbers that look like noise and are the same each time, in -1 to 1.
+fn noise(seed: u64, index: u64) -> f64 {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ index.wrapping_mul(0xbf58_476d_1ce4);
+    for _ in 0..3 {
+        state = (state ^ (state >> 31)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    }
+    (state >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
+}
+
+#[test]
+fn learning_curves_show_the_mean_the_band_and_every_run() {
+    let runs = |seed: u64, best: f64| -> Vec<Vec<(f64, f64)>> {
+        let run = |index: u64| {
+            let at = |step: u64| {
+                let rise = 1.0 - (-(step as f64) / 5.0).exp();
+                (
+                    step as f64 * 2500.0,
+                    best * rise + 7.0 * noise(seed + index, step),
+                )
+            };
+            (0..=20).map(at).collect()
+        };
+        (0..4).map(run).collect()
+    };
+    let chart = Curves {
+        title: "hopper-medium: score while training".to_owned(),
+        subtitle: "mean and standard deviation of 4 seeds, 20 episodes each".to_owned(),
+        x_label: "gradient updates".to_owned(),
+        y_label: "normalized score (100 = expert)".to_owned(),
+        y_scale: Scale::Linear,
+        series: vec![
+            Series::of_runs("Trajectory Transformer", runs(1, 62.0)),
+            Series::of_runs("TD3+BC", runs(11, 48.0)),
+            Series::of_runs("behavior cloning", runs(21, 35.0)),
+        ],
+        reference_lines: vec![
+            ReferenceLine {
+                label: "mean of the data".to_owned(),
+                y: 55.0,
+            },
+            ReferenceLine {
+                label: "behavior cloning, 10 %".to_owned(),
+                y: 56.5,
+            },
+        ],
+    };
+    let words = [
+        "hopper-medium",
+        "TD3+BC",
+        "gradient updates",
+        "normalized score",
+        "50k",
+        "data",
+    ];
+    check("score", |path| curves::draw(path, &chart).unwrap(), &words);
+}
+
+#[test]
+fn losses_fall_on_a_logarithmic_axis() {
+    let losses = |seed: u64, end: f64| -> Vec<(f64, f64)> {
+        let at = |step: u64| {
+            let mean = end + 3.0 * (-(step as f64) / 120.0).exp();
+            (step as f64 * 10.0, mean * (0.25 * noise(seed, step)).exp())
+        };
+        (0..800).map(at).collect()
+    };
+    let chart = Curves {
+        title: "Training loss".to_owned(),
+        subtitle: String::new(),
+        x_label: "gradient updates".to_owned(),
+        y_label: "cross-entropy per token (nats)".to_owned(),
+        y_scale: Scale::Log,
+        series: vec![
+            Series::smoothed("seed 0", losses(1, 0.05), 10),
+            Series::smoothed("seed 1", losses(2, 0.08), 10),
+        ],
+        reference_lines: Vec::new(),
+    };
+    let words = ["Training loss", "seed 1", "nats", "0.1"];
+    check("loss", |path| curves::draw(path, &chart).unwrap(), &words);
+}
+
+/// A path that wanders through the cells (column, row) given.
+fn wander(seed: u64, cells: &[(f64, f64)], spread: f64) -> Vec<(f64, f64)> {
+    let mut points = Vec::new();
+    for (index, pair) in cells.windows(2).enumerate() {
+        for step in 0..12 {
+            let part = f64::from(step) / 12.0;
+            let at = index as u64 * 12 + step as u64;
+            let shake = |axis: u64| {
+                spread * (noise(seed, axis) + 0.6 * (0.4 * at as f64 + axis as f64).sin())
+            };
+            points.push((
+                pair[0].0 + part * (pair[1].0 - pair[0].0) + 0.5 + shake(7),
+                pair[0].1 + part * (pair[1].1 - pair[0].1) + 0.5 + shake(8),
+            ));
+        }
+    }
+    points
+}
+
+fn umaze() -> Geometry {
+    let walls = ["#####", "#...#", "###.#", "#...#", "#####"];
+    let walls = walls.map(|row| row.chars().map(|cell| cell == '#').collect());
+    Geometry {
+        walls: walls.to_vec(),
+        cell: 1.0,
+        origin: (0.0, 0.0),
+    }
+}
+
+#[test]
+fn a_maze_shows_data_plans_and_the_paths_taken() {
+    let whole = [
+        (1.0, 1.0),
+        (2.0, 1.0),
+        (3.0, 1.0),
+        (3.0, 2.0),
+        (3.0, 3.0),
+        (2.0, 3.0),
+        (1.0, 3.0),
+    ];
+    let paths = |role: Role, count: u64, spread: f64, cells: &[(f64, f64)]| -> Vec<MazePath> {
+        let path = |seed: u64| MazePath {
+            points: wander(seed + 1, cells, spread),
+            role,
+        };
+        (0..count).map(path).collect()
+    };
+    let panel = |title: &str, note: &str, paths: Vec<MazePath>| MazePanel {
+        title: title.to_owned(),
+        note: note.to_owned(),
+        geometry: umaze(),
+        paths,
+        starts: vec![(1.5, 1.5)],
+        goals: vec![(1.5, 3.5)],
+    };
+    let mut data = paths(Role::Data, 30, 0.22, &whole[..4]);
+    data.extend(paths(Role::Data, 30, 0.22, &whole[3..]));
+    let mut plans = paths(Role::Imagined, 16, 0.18, &whole[..5]);
+    plans.extend(paths(Role::Chosen, 1, 0.1, &whole[..5]));
+    let mut taken = paths(Role::Imitator, 1, 0.15, &whole[..3]);
+    taken.extend(paths(Role::Planner, 1, 0.08, &whole));
+    let picture = Mazes {
+        title: "PointMaze: a planner joins pieces of paths that nobody took as a whole".to_owned(),
+        subtitle: "the data never runs from the start to the goal".to_owned(),
+        panels: vec![
+            panel("The data", "60 of 400 episodes", data),
+            panel(
+                "Imagined at the start",
+                "beam of 17 plans, 48 steps ahead",
+                plans,
+            ),
+            panel(
+                "What really happened",
+                "planner 91, behavior cloning 12",
+                taken,
+            ),
+        ],
+    };
+    let words = [
+        "paths in the data",
+        "imagined plans",
+        "path of the planner",
+        "goal",
+        "beam of 17",
+    ];
+    check("maze", |path| maze::draw(path, &picture).unwrap(), &words);
+}
+
+#[test]
+fn a_plan_shows_predictions_beside_what_happened() {
+    let panel = |seed: u64, label: &str, size: f64| {
+        let truth = |step: u64| size * (0.35 * step as f64 + seed as f64).sin();
+        let predicted = |beam: u64, drift: f64| -> Vec<(f64, f64)> {
+            let error = |step: u64| drift * size * (step - 10) as f64 * noise(seed, beam) / 15.0;
+            (10..=25)
+                .map(|step| (step as f64, truth(step) + error(step)))
+                .collect()
+        };
+        PlanPanel {
+            label: label.to_owned(),
+            imagined: (0..24).map(|beam| predicted(beam, 1.0)).collect(),
+            chosen: predicted(99, 0.3),
+            real: (0..=25).map(|step| (step as f64, truth(step))).collect(),
+        }
+    };
+    let picture = Plan {
+        title: "hopper-v4: one plan and what came of it".to_owned(),
+        subtitle: "beam of 25 plans, 15 steps ahead; the plan is carried out blindly".to_owned(),
+        x_label: "environment step".to_owned(),
+        planned_at: Some(10.0),
+        panels: vec![
+            panel(1, "observation 0", 0.02),
+            panel(2, "observation 1", 1.0),
+            panel(3, "observation 5", 4.0),
+            panel(4, "observation 8", 300.0),
+            panel(5, "reward", 3.0),
+        ],
+    };
+    let words = [
+        "what happened",
+        "observation 8",
+        "reward",
+        "environment step",
+    ];
+    check("plan", |path| plan::draw(path, &picture).unwrap(), &words);
+}
+
+#[test]
+fn bars_show_scores_with_their_errors() {
+    let bar = |label: &str, value: f64, error: Option<f64>, emphasis: Emphasis| Bar {
+        label: label.to_owned(),
+        value,
+        error,
+        emphasis,
+    };
+    let chart = Bars {
+        title: "PointMaze: who reaches the goal?".to_owned(),
+        subtitle: "mean and 95 % interval over 50 episodes from starts spread over the maze"
+            .to_owned(),
+        value_label: "normalized score (0 = random, 100 = controller)".to_owned(),
+        bars: vec![
+            bar("controller", 100.0, Some(1.2), Emphasis::Quiet),
+            bar("Trajectory Transformer", 83.4, Some(6.1), Emphasis::Strong),
+            bar("mean of the data", 21.9, None, Emphasis::Quiet),
+            bar("behavior cloning", 14.2, Some(5.3), Emphasis::Quiet),
+            bar("random actions", -0.6, Some(1.9), Emphasis::Quiet),
+        ],
+        reference_lines: Vec::new(),
+    };
+    let words = ["controller", "83.4 ± 6.1", "−0.6 ± 1.9", "100 = controller"];
+    check("bars", |path| bars::draw(path, &chart).unwrap(), &words);
+}
+
+#[test]
+fn pictures_of_nothing_are_drawn_and_unknown_endings_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for ending in ["svg", "png"] {
+        let path = folder
+            .path()
+            .join("new folder")
+            .join(format!("empty.{ending}"));
+        curves::draw(&path, &Curves::default()).unwrap();
+        maze::draw(&path, &Mazes::default()).unwrap();
+        maze::draw(
+            &path,
+            &Mazes {
+                panels: vec![MazePanel::default()],
+                ..Mazes::default()
+            },
+        )
+        .unwrap();
+        plan::draw(&path, &Plan::default()).unwrap();
+        bars::draw(&path, &Bars::default()).unwrap();
+    }
+    let error = bars::draw(&folder.path().join("scores.pdf"), &Bars::default()).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("scores.pdf") && error.contains(".svg or .png"),
+        "{error}"
+    );
+    assert!(!folder.path().join("scores.pdf").exists());
+}
+
+#[test]
+fn values_that_are_not_finite_interrupt_a_line_and_words_are_escaped() {
+    let mut points: Vec<(f64, f64)> = (0..10).map(|x| (f64::from(x), f64::from(x * x))).collect();
+    points[4].1 = f64::NAN;
+    points[7].1 = f64::INFINITY;
+    let chart = Curves {
+        title: "a < b & \"c\"".to_owned(),
+        series: vec![Series::line("line", points)],
+        ..Curves::default()
+    };
+    check(
+        "gaps",
+        |path| curves::draw(path, &chart).unwrap(),
+        &["a &lt; b &amp; "],
+    );
+}
