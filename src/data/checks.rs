@@ -1,6 +1,53 @@
-//! What a user should know about a data set before training on it.
+//! What a user should know about a data set before training on it, and what a method may ask of it.
 
 use super::dataset::{ActionKind, Dataset};
+use crate::error::{Error, Result};
+
+impl Dataset {
+    /// Fails if actions are discrete; `purpose` is what needs real numbers.
+    ///
+    /// # Errors
+    /// [`Error::Unsuitable`], naming the file and `purpose`.
+    pub fn require_continuous_actions(&self, purpose: &str) -> Result<()> {
+        let ActionKind::Discrete { count } = self.action_kind else {
+            return Ok(());
+        };
+        let source = self.source_names();
+        Err(Error::Unsuitable(format!(
+            "{source}: actions are discrete ({count} choices), but {purpose} needs actions that are \
+             real numbers"
+        )))
+    }
+
+    /// The returns of the complete episodes, at least one; `purpose` is what needs them.
+    ///
+    /// # Errors
+    /// [`Error::Unsuitable`] if no episode is complete, naming the file and `purpose`.
+    pub fn require_returns(&self, purpose: &str) -> Result<Vec<f64>> {
+        let returns = self.returns();
+        if returns.is_empty() {
+            let source = self.source_names();
+            return Err(Error::Unsuitable(format!(
+                "{source}: no episode is complete (terminated or truncated), so returns are \
+                 unknown, but {purpose} needs them"
+            )));
+        }
+        Ok(returns)
+    }
+
+    fn source_names(&self) -> String {
+        let names: Vec<String> = self
+            .sources
+            .iter()
+            .map(|p| p.display().to_string())
+            .collect();
+        if names.is_empty() {
+            "the data".into()
+        } else {
+            names.join(", ")
+        }
+    }
+}
 
 /// Warnings about a data set: ends, constant columns, actions out of the usual range, rewards.
 pub(super) fn warnings(data: &Dataset) -> Vec<String> {

@@ -6,9 +6,13 @@ pub mod discretizer;
 pub mod files;
 pub mod formats;
 pub mod info;
+pub mod normalizer;
 pub mod return_sequences;
 pub mod sequences;
+pub mod transitions;
 
 pub use dataset::{ActionKind, Dataset, Episode};
 pub use files::{LoadOptions, convert, load, load_one, load_with, save};
 pub use info::{Info, info};
+pub use normalizer::{ActionBounds, Normalizer};
+pub use transitions::{Batch, RewardTransform, Transitions, TransitionsConfig, best_fraction};

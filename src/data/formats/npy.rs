@@ -65,7 +65,10 @@ impl Header {
             Some("False") => false,
             _ => return Err(malformed()),
         };
-        let shape = shape.strip_prefix('(').and_then(|s| s.split(')').next());
+        let shape = shape
+            .strip_prefix('(')
+            .and_then(|s| s.split_once(')'))
+            .map(|parts| parts.0);
         let shape = shape
             .ok_or_else(malformed)?
             .split(',')

@@ -1,0 +1,546 @@
+//! [`Transitions`]: a data set as value-based methods see it, step and next step, on the device.
+//!
+//! The default view is exactly D4RL's `qlearning_dataset` (d4rl/\_\_init\_\_.py): the next
+//! observation is the next row, the step of a time-out is dropped (what follows it is another
+//! episode's start), `terminated` is the only end, and the last row is lost. Where an episode
+//! without an end is followed by another one (files joined together), its last step is dropped too.
+
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use trajformer_models::rng::Rng;
+
+use super::dataset::{Dataset, Episode};
+use super::normalizer::Normalizer;
+use crate::error::{Error, Result};
+
+/// What is done to rewards before learning.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RewardTransform {
+    /// Nothing.
+    #[default]
+    None,
+    /// Divided by the range of returns, times 1000: `1000 r / (max - min)`, as in CORL
+    /// (`return_reward_range`) on locomotion data. Deviation: CORL cuts the q-learning view into
+    /// episodes of 1000 rows, which drifts by one step per time-out; here returns are those of the
+    /// true, complete episodes.
+    ReturnRange,
+    /// This is added: -1 on antmaze in CORL, so that every step but the last costs.
+    Shift(f32),
+    /// Multiplied by this.
+    Scale(f32),
+}
+
+/// How a data set becomes [`Transitions`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TransitionsConfig {
+    /// Whether observations are normalized, with statistics over the transitions that are kept.
+    pub normalize_observations: bool,
+    /// Added to the deviations; 1e-3 in TD3+BC's code and all that follow it.
+    pub normalization_epsilon: f64,
+    /// What is done to rewards.
+    pub rewards: RewardTransform,
+    /// Keep the last step of truncated episodes (and of the data) where the observation after it is
+    /// known. Off in D4RL's view. With `next_actions` they stay dropped: no action follows.
+    pub keep_truncations: bool,
+    /// Also hold the action of the next step, as ReBRAC needs it.
+    pub next_actions: bool,
+}
+
+impl Default for TransitionsConfig {
+    fn default() -> Self {
+        Self {
+            normalize_observations: true,
+            normalization_epsilon: 1e-3,
+            rewards: RewardTransform::None,
+            keep_truncations: false,
+            next_actions: false,
+        }
+    }
+}
+
+/// Transitions on the device, f32; observations are normalized if the configuration says so.
+#[derive(Debug, Clone)]
+pub struct Transitions {
+    /// (N, O)
+    pub observations: Tensor,
+    /// (N, A), in the environment's units.
+    pub actions: Tensor,
+    /// (N), transformed.
+    pub rewards: Tensor,
+    /// (N, O); arbitrary where terminated.
+    pub next_observations: Tensor,
+    /// (N): 1 where the environment ended the episode, else 0.
+    pub terminated: Tensor,
+    /// (N, A), if asked for; arbitrary where terminated.
+    pub next_actions: Option<Tensor>,
+    normalizer: Normalizer,
+    count: usize,
+}
+
+/// A batch of transitions; see [`Transitions`].
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// (B, O)
+    pub observations: Tensor,
+    /// (B, A)
+    pub actions: Tensor,
+    /// (B)
+    pub rewards: Tensor,
+    /// (B, O)
+    pub next_observations: Tensor,
+    /// (B), 0 or 1.
+    pub terminated: Tensor,
+    /// (B, A)
+    pub next_actions: Option<Tensor>,
+}
+
+impl Transitions {
+    /// Prepares `data`.
+    ///
+    /// # Errors
+    /// If no transition is left, or rewards are scaled by returns and there are none.
+    pub fn new(data: &Dataset, config: &TransitionsConfig, device: &Device) -> Result<Self> {
+        let kept = kept_steps(data, config);
+        let count = kept.len();
+        if count == 0 {
+            return Err(Error::Unsuitable(format!(
+                "no step of the data has a known next step ({} steps, {} episodes)",
+                data.steps(),
+                data.episodes.len()
+            )));
+        }
+        let (observation_dim, action_dim) = (data.observation_dim, data.action_dim);
+        let mut observations = Vec::with_capacity(count * observation_dim);
+        kept.iter()
+            .for_each(|k| observations.extend_from_slice(data.observation(k.step)));
+        let normalizer = match config.normalize_observations {
+            true => {
+                let epsilon = config.normalization_epsilon;
+                Normalizer::fit(&observations, observation_dim, epsilon, device)?
+            }
+            false => Normalizer::identity(observation_dim, device)?,
+        };
+        let observations = Tensor::from_vec(observations, (count, observation_dim), device)?;
+        let next_observations = rows(&kept, observation_dim, |k| k.next_observation, device)?;
+        let (shift, scale) = affine(data, config.rewards)?;
+        let rewards = kept.iter().map(|k| (data.rewards[k.step] + shift) * scale);
+        let terminated = kept.iter().map(|k| f32::from(u8::from(k.terminated)));
+        let next_actions = match config.next_actions {
+            true => Some(rows(
+                &kept,
+                action_dim,
+                |k| data.action((k.step + 1).min(data.steps() - 1)),
+                device,
+            )?),
+            false => None,
+        };
+        Ok(Self {
+            observations: normalizer.apply(&observations)?,
+            actions: rows(&kept, action_dim, |k| data.action(k.step), device)?,
+            rewards: Tensor::from_iter(rewards, device)?,
+            next_observations: normalizer.apply(&next_observations)?,
+            terminated: Tensor::from_iter(terminated, device)?,
+            next_actions,
+            normalizer,
+            count,
+        })
+    }
+
+    /// How many transitions (N).
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Never: there is at least one.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// What observations were normalized with: the policy must use the same.
+    pub fn normalizer(&self) -> &Normalizer {
+        &self.normalizer
+    }
+
+    /// Draws transitions uniformly, with replacement.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn sample(&self, batch: usize, rng: &mut Rng) -> Result<Batch> {
+        let indices: Vec<u32> = (0..batch).map(|_| rng.below(self.count) as u32).collect();
+        self.gather(&indices)
+    }
+
+    /// The transitions at `indices` (B).
+    ///
+    /// # Errors
+    /// If an index is not below [`Self::len`].
+    pub fn gather(&self, indices: &[u32]) -> Result<Batch> {
+        let indices = Tensor::from_slice(indices, indices.len(), self.rewards.device())?;
+        let pick = |tensor: &Tensor| tensor.index_select(&indices, 0);
+        Ok(Batch {
+            observations: pick(&self.observations)?,           // (B, O)
+            actions: pick(&self.actions)?,                     // (B, A)
+            rewards: pick(&self.rewards)?,                     // (B)
+            next_observations: pick(&self.next_observations)?, // (B, O)
+            terminated: pick(&self.terminated)?,               // (B)
+            next_actions: self.next_actions.as_ref().map(pick).transpose()?, // (B, A)
+        })
+    }
+}
+
+/// A step that has a place among the transitions.
+struct Kept<'a> {
+    step: usize,
+    next_observation: &'a [f32],
+    terminated: bool,
+}
+
+fn kept_steps<'a>(data: &'a Dataset, config: &TransitionsConfig) -> Vec<Kept<'a>> {
+    let steps = data.steps();
+    let mut kept = Vec::with_capacity(steps);
+    for episode in &data.episodes {
+        let last = episode.start + episode.steps - 1;
+        for step in episode.start..last {
+            let next_observation = data.observation(step + 1);
+            kept.push(Kept {
+                step,
+                next_observation,
+                terminated: false,
+            });
+        }
+        let terminated = episode.terminated;
+        let next_row = (last + 1 < steps).then(|| data.observation(last + 1));
+        let next_observation = match kept_last(episode, config) {
+            // Arbitrary after an end: the start of the next episode in D4RL's view.
+            Last::AsInD4rl => next_row.filter(|_| terminated && !episode.truncated),
+            Last::WhereKnown => {
+                let known = episode.final_observation.as_deref();
+                known
+                    .or(next_row.filter(|_| terminated))
+                    .or(terminated.then(|| data.observation(last)))
+            }
+        };
+        if let Some(next_observation) = next_observation {
+            kept.push(Kept {
+                step: last,
+                next_observation,
+                terminated,
+            });
+        }
+    }
+    kept
+}
+
+enum Last {
+    AsInD4rl,
+    WhereKnown,
+}
+
+fn kept_last(episode: &Episode, config: &TransitionsConfig) -> Last {
+    match config.keep_truncations && (episode.terminated || !config.next_actions) {
+        true => Last::WhereKnown,
+        false => Last::AsInD4rl,
+    }
+}
+
+fn rows<'a>(
+    kept: &'a [Kept<'a>],
+    width: usize,
+    row: impl Fn(&'a Kept<'a>) -> &'a [f32],
+    device: &Device,
+) -> Result<Tensor> {
+    let mut values = Vec::with_capacity(kept.len() * width);
+    kept.iter()
+        .for_each(|step| values.extend_from_slice(row(step)));
+    Ok(Tensor::from_vec(values, (kept.len(), width), device)?) // (N, width)
+}
+
+/// Shift, then scale, of rewards.
+fn affine(data: &Dataset, transform: RewardTransform) -> Result<(f32, f32)> {
+    match transform {
+        RewardTransform::None => Ok((0.0, 1.0)),
+        RewardTransform::Shift(shift) => Ok((shift, 1.0)),
+        RewardTransform::Scale(scale) => Ok((0.0, scale)),
+        RewardTransform::ReturnRange => {
+            let returns = data.require_returns("scaling rewards by the range of returns")?;
+            let high = returns.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let low = returns.iter().copied().fold(f64::INFINITY, f64::min);
+            if high <= low {
+                return Err(Error::Unsuitable(format!(
+                    "rewards can't be scaled by the range of returns: every return is {low}"
+                )));
+            }
+            Ok((0.0, (1000.0 / (high - low)) as f32))
+        }
+    }
+}
+
+/// The complete episodes with the highest returns, in their order in the data: `fraction` of them,
+/// rounded down, at least one. This is the data of BC-10 %.
+///
+/// Like CORL's `keep_best_trajectories` (algorithms/offline/any_percent_bc.py), but on the true
+/// episodes (CORL cuts the q-learning view after 1000 rows) and by undiscounted returns (CORL
+/// discounts them with 0.99).
+///
+/// # Errors
+/// If `fraction` is not in (0, 1], or no episode is complete.
+pub fn best_fraction(data: &Dataset, fraction: f64) -> Result<Dataset> {
+    if !(fraction > 0.0 && fraction <= 1.0) {
+        let problem = format!("fraction of episodes to keep is {fraction}, expected in (0, 1]");
+        return Err(Error::Config(problem));
+    }
+    data.require_returns("choosing the best episodes")?;
+    let mut ranked: Vec<&Episode> = data.episodes.iter().filter(|e| e.is_complete()).collect();
+    let count = ((fraction * ranked.len() as f64) as usize).max(1);
+    ranked.sort_by(|a, b| data.episode_return(b).total_cmp(&data.episode_return(a)));
+    ranked.truncate(count);
+    ranked.sort_by_key(|episode| episode.start);
+    let (observation_dim, action_dim) = (data.observation_dim, data.action_dim);
+    let mut best = Dataset {
+        observations: Vec::new(),
+        actions: Vec::new(),
+        rewards: Vec::new(),
+        episodes: Vec::new(),
+        env_name: data.env_name.clone(),
+        sources: data.sources.clone(),
+        warnings: data.warnings.clone(),
+        ..*data
+    };
+    for episode in ranked {
+        let (from, to) = (episode.start, episode.start + episode.steps);
+        best.episodes.push(Episode {
+            start: best.steps(),
+            ..episode.clone()
+        });
+        let observations = &data.observations[from * observation_dim..to * observation_dim];
+        best.observations.extend_from_slice(observations);
+        best.actions
+            .extend_from_slice(&data.actions[from * action_dim..to * action_dim]);
+        best.rewards.extend_from_slice(&data.rewards[from..to]);
+    }
+    Ok(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::dataset::ActionKind;
+
+    /// One-dimensional data whose observation is the step, action -step/100, reward step + 1.
+    fn data(ends: &[(usize, bool, bool, Option<f32>)]) -> Dataset {
+        let mut episodes = Vec::new();
+        let mut start = 0;
+        for &(steps, terminated, truncated, last) in ends {
+            let final_observation = last.map(|value| vec![value].into_boxed_slice());
+            episodes.push(Episode {
+                start,
+                steps,
+                terminated,
+                truncated,
+                final_observation,
+            });
+            start += steps;
+        }
+        Dataset {
+            observation_dim: 1,
+            action_dim: 1,
+            action_kind: ActionKind::Continuous,
+            observations: (0..start).map(|step| step as f32).collect(),
+            actions: (0..start).map(|step| step as f32 / -100.0).collect(),
+            rewards: (0..start).map(|step| step as f32 + 1.0).collect(),
+            episodes,
+            env_name: None,
+            reference_returns: None,
+            sources: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn raw() -> TransitionsConfig {
+        TransitionsConfig {
+            normalize_observations: false,
+            ..TransitionsConfig::default()
+        }
+    }
+
+    /// (observation, next observation, terminated) of every transition.
+    fn view(transitions: &Transitions) -> Vec<(f32, f32, f32)> {
+        let flat = |tensor: &Tensor| {
+            tensor
+                .flatten_all()
+                .and_then(|t| t.to_vec1::<f32>())
+                .expect("numbers")
+        };
+        let (now, next) = (
+            flat(&transitions.observations),
+            flat(&transitions.next_observations),
+        );
+        let ends = flat(&transitions.terminated);
+        now.into_iter()
+            .zip(next)
+            .zip(ends)
+            .map(|((a, b), c)| (a, b, c))
+            .collect()
+    }
+
+    #[test]
+    fn the_view_is_that_of_d4rls_qlearning_dataset() {
+        let data = data(&[
+            (3, true, false, None),
+            (2, false, true, Some(70.0)),
+            (2, true, true, Some(80.0)),
+            (3, false, false, None),
+        ]);
+        // D4RL's loop, on flat arrays: over all rows but the last, without those of time-outs.
+        let mut expected = Vec::new();
+        for step in 0..data.steps() - 1 {
+            let ends = data.episodes.iter().find(|e| e.start + e.steps - 1 == step);
+            let (terminal, timeout) = ends.map_or((false, false), |e| (e.terminated, e.truncated));
+            if !timeout {
+                expected.push((
+                    step as f32,
+                    step as f32 + 1.0,
+                    f32::from(u8::from(terminal)),
+                ));
+            }
+        }
+        let found = Transitions::new(&data, &raw(), &Device::Cpu).expect("transitions");
+        assert_eq!(view(&found), expected);
+        assert_eq!(found.len(), 7);
+    }
+
+    #[test]
+    fn truncations_are_kept_with_the_observation_that_followed_where_it_is_known() {
+        let data = data(&[
+            (2, false, true, Some(70.0)),
+            (2, false, true, None),
+            (1, true, true, Some(80.0)),
+            (2, true, false, None),
+        ]);
+        let config = TransitionsConfig {
+            keep_truncations: true,
+            ..raw()
+        };
+        let found = Transitions::new(&data, &config, &Device::Cpu).expect("transitions");
+        let expected = [
+            (0.0, 1.0, 0.0),
+            (1.0, 70.0, 0.0),
+            (2.0, 3.0, 0.0),
+            (4.0, 80.0, 1.0),
+            (5.0, 6.0, 0.0),
+            (6.0, 6.0, 1.0),
+        ];
+        assert_eq!(view(&found), expected);
+        let with_actions = TransitionsConfig {
+            next_actions: true,
+            ..config
+        };
+        let found = Transitions::new(&data, &with_actions, &Device::Cpu).expect("transitions");
+        assert!(view(&found).iter().all(|row| row.1 != 70.0));
+    }
+
+    #[test]
+    fn next_actions_are_those_of_the_next_row() {
+        let data = data(&[(3, true, false, None), (2, false, true, None)]);
+        let config = TransitionsConfig {
+            next_actions: true,
+            ..raw()
+        };
+        let found = Transitions::new(&data, &config, &Device::Cpu).expect("transitions");
+        let actions = found
+            .next_actions
+            .expect("asked for")
+            .to_vec2::<f32>()
+            .expect("rows");
+        assert_eq!(actions, [[-0.01], [-0.02], [-0.03], [-0.04]]);
+    }
+
+    #[test]
+    fn a_step_without_end_before_another_episode_is_dropped() {
+        let data = data(&[(2, false, false, None), (2, true, false, None)]);
+        let found = Transitions::new(&data, &raw(), &Device::Cpu).expect("transitions");
+        assert_eq!(view(&found), [(0.0, 1.0, 0.0), (2.0, 3.0, 0.0)]);
+    }
+
+    #[test]
+    fn rewards_are_scaled_by_the_range_of_true_returns() {
+        // Returns 1 + 2 = 3 and 3 + 4 = 7; the open episode does not count.
+        let data = data(&[
+            (2, true, false, None),
+            (2, false, true, None),
+            (2, false, false, None),
+        ]);
+        let config = TransitionsConfig {
+            rewards: RewardTransform::ReturnRange,
+            ..raw()
+        };
+        let found = Transitions::new(&data, &config, &Device::Cpu).expect("transitions");
+        let rewards = found.rewards.to_vec1::<f32>().expect("numbers");
+        assert_eq!(rewards, [250.0, 500.0, 750.0, 1250.0]);
+        let open = self::data(&[(3, false, false, None)]);
+        assert!(Transitions::new(&open, &config, &Device::Cpu).is_err());
+        let shifted = TransitionsConfig {
+            rewards: RewardTransform::Shift(-1.0),
+            ..raw()
+        };
+        let found = Transitions::new(&open, &shifted, &Device::Cpu).expect("transitions");
+        assert_eq!(found.rewards.to_vec1::<f32>().expect("numbers"), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn observations_are_normalized_over_the_kept_transitions() {
+        let data = data(&[(3, true, false, None), (2, false, true, None)]);
+        let config = TransitionsConfig::default();
+        let found = Transitions::new(&data, &config, &Device::Cpu).expect("transitions");
+        // Steps 0 to 3: mean 1.5, deviation sqrt(1.25).
+        let expected = (0.0 - 1.5) / (1.25f32.sqrt() + 1e-3);
+        assert!((view(&found)[0].0 - expected).abs() < 1e-6);
+        assert_eq!(found.normalizer().dim(), 1);
+    }
+
+    #[test]
+    fn sampling_is_uniform_and_repeats_with_the_seed() {
+        let data = data(&[(5, true, false, None), (1, true, false, None)]);
+        let transitions = Transitions::new(&data, &raw(), &Device::Cpu).expect("transitions");
+        let draw = |seed| {
+            let batch = transitions
+                .sample(4000, &mut Rng::from_seed(seed))
+                .expect("a batch");
+            batch
+                .observations
+                .flatten_all()
+                .and_then(|t| t.to_vec1::<f32>())
+                .expect("numbers")
+        };
+        let drawn = draw(1);
+        assert_eq!(drawn, draw(1));
+        assert_ne!(drawn, draw(2));
+        for value in 0..5 {
+            let count = drawn.iter().filter(|&&v| v == value as f32).count();
+            // 800 expected; four standard deviations are 101.
+            assert!(count.abs_diff(800) < 101, "{value}: {count}");
+        }
+    }
+
+    #[test]
+    fn the_best_episodes_are_those_with_the_highest_returns() {
+        let data = data(&[
+            (1, true, false, None),
+            (3, false, true, Some(9.0)),
+            (2, true, false, None),
+            (4, false, false, None),
+        ]);
+        let best = best_fraction(&data, 0.7).expect("two of three");
+        assert_eq!(best.returns(), [9.0, 11.0]);
+        assert_eq!(best.observations, [1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(best.episodes[1].start, 3);
+        assert_eq!(
+            best_fraction(&data, 0.01).expect("at least one").returns(),
+            [11.0]
+        );
+        assert!(best_fraction(&data, 0.0).is_err());
+        assert!(best_fraction(&self::data(&[(3, false, false, None)]), 0.5).is_err());
+    }
+}
