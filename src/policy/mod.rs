@@ -1,4 +1,9 @@
-//! [`Policy`]: something that acts, for a batch of episodes at once.
+//! [`Policy`]: something that acts, for a batch of episodes at once. Here are also the behaviors that
+//! data is collected with; trained policies come from their algorithms.
+
+pub mod behavior;
+pub mod file;
+pub mod simple;
 
 use candle_core::Tensor;
 

@@ -1,0 +1,391 @@
+//! Hopper, HalfCheetah, Walker2d and Ant on real MuJoCo (feature `mujoco`).
+//!
+//! Source: Gymnasium 0.29.1, `envs/mujoco/*_v4.py`, and Gymnasium 1.4.0, `envs/mujoco/*_v5.py`, on
+//! MuJoCo 3.3.7. Observations, rewards, healthy ranges, frame skip and the 1000-step limit are
+//! theirs, step by step (tests/golden/gymnasium.py). The reset noise has their distribution, drawn
+//! from our own streams: the same seed gives another start than in Gymnasium.
+//!
+//! What -v5 changed: the healthy reward is paid only while healthy (-v4 pays it in the step that
+//! falls as well); Walker2d has another model file (its right foot's friction); Ant observes the
+//! contact forces and pays for them. As in Gymnasium, actions outside ±1 are clamped by the motors
+//! but cost what was asked for, and Ant's speed is that of its torso's body frame, which MuJoCo
+//! updates at the start of a substep.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mujoco_rs::prelude::{MjData, MjModel};
+
+use super::{EnvSpec, Environment, Step, check_action};
+use crate::error::{Error, Result};
+use crate::rng::Rng;
+
+/// Environment variable that names the folder of the model files.
+pub const MODELS_VARIABLE: &str = "TRAJFORMER_MUJOCO_MODELS";
+
+/// Where tests/setup-mujoco puts the model files.
+const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.mujoco/models");
+
+/// Which state counts as healthy; leaving it ends the episode.
+#[derive(Debug, Clone, Copy)]
+enum Healthy {
+    /// Always.
+    Always,
+    /// Height qpos[1] and pitch qpos[2] within open intervals, and everything from qpos[2] on
+    /// within ±`state`.
+    Upright {
+        height: (f64, f64),
+        pitch: f64,
+        state: f64,
+    },
+    /// Height qpos[2] within a closed interval, everything finite.
+    Above { height: (f64, f64) },
+}
+
+/// What distinguishes the robots.
+#[derive(Debug, Clone, Copy)]
+struct Robot {
+    model: &'static str,
+    frame_skip: usize,
+    /// Leading positions that are not observed: where along the track it is.
+    hidden_positions: usize,
+    /// Observed velocities are clamped to ± this.
+    velocity_limit: f64,
+    control_cost: f64,
+    healthy_reward: f64,
+    healthy: Healthy,
+    /// Scale of the reset noise.
+    noise: f64,
+    /// Reset noise of velocities: normal if set, else uniform.
+    normal_velocities: bool,
+    /// Speed from the frame of the first body instead of qpos[0].
+    speed_of_body: bool,
+    /// Cost of squared contact forces, each clamped to ±1, which are then observed; 0 for neither.
+    contact_cost: f64,
+    /// The healthy reward is paid whatever happens, as -v4 does.
+    always_pays_healthy: bool,
+}
+
+const HOPPER: Robot = Robot {
+    model: "hopper.xml",
+    frame_skip: 4,
+    hidden_positions: 1,
+    velocity_limit: 10.0,
+    control_cost: 1e-3,
+    healthy_reward: 1.0,
+    healthy: Healthy::Upright {
+        height: (0.7, f64::INFINITY),
+        pitch: 0.2,
+        state: 100.0,
+    },
+    noise: 5e-3,
+    normal_velocities: false,
+    speed_of_body: false,
+    contact_cost: 0.0,
+    always_pays_healthy: true,
+};
+
+const WALKER2D: Robot = Robot {
+    model: "walker2d.xml",
+    healthy: Healthy::Upright {
+        height: (0.8, 2.0),
+        pitch: 1.0,
+        state: f64::INFINITY,
+    },
+    ..HOPPER
+};
+
+const HALFCHEETAH: Robot = Robot {
+    model: "half_cheetah.xml",
+    frame_skip: 5,
+    velocity_limit: f64::INFINITY,
+    control_cost: 0.1,
+    healthy_reward: 0.0,
+    healthy: Healthy::Always,
+    noise: 0.1,
+    normal_velocities: true,
+    ..HOPPER
+};
+
+const ANT: Robot = Robot {
+    model: "ant.xml",
+    hidden_positions: 2,
+    control_cost: 0.5,
+    healthy_reward: 1.0,
+    healthy: Healthy::Above { height: (0.2, 1.0) },
+    speed_of_body: true,
+    ..HALFCHEETAH
+};
+
+fn robot(name: &str) -> Option<Robot> {
+    Some(match name {
+        "hopper-v4" => HOPPER,
+        "hopper-v5" => Robot {
+            always_pays_healthy: false,
+            ..HOPPER
+        },
+        "walker2d-v4" => WALKER2D,
+        "walker2d-v5" => Robot {
+            model: "walker2d_v5.xml",
+            always_pays_healthy: false,
+            ..WALKER2D
+        },
+        "halfcheetah-v4" | "halfcheetah-v5" => HALFCHEETAH,
+        "ant-v4" => ANT,
+        "ant-v5" => Robot {
+            contact_cost: 5e-4,
+            always_pays_healthy: false,
+            ..ANT
+        },
+        _ => return None,
+    })
+}
+
+/// What follows an action, in full precision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExactStep {
+    /// Observation after the action (O).
+    pub observation: Vec<f64>,
+    /// Reward of the action.
+    pub reward: f64,
+    /// The robot is not healthy any more.
+    pub terminated: bool,
+    /// The time limit was reached.
+    pub truncated: bool,
+}
+
+/// A robot in MuJoCo.
+pub struct Mujoco {
+    spec: EnvSpec,
+    robot: Robot,
+    data: MjData<Arc<MjModel>>,
+    /// Simulated seconds per step.
+    seconds_per_step: f64,
+    steps: usize,
+}
+
+impl Mujoco {
+    /// The robot `name`, e.g. `hopper-v4`, standing at its initial position without noise.
+    ///
+    /// # Errors
+    /// If there is no such robot, or its model file can't be found or loaded.
+    pub fn new(name: &str) -> Result<Self> {
+        let failed = |problem: String| Error::Env {
+            name: name.to_owned(),
+            problem,
+        };
+        let robot =
+            robot(name).ok_or_else(|| failed("no MuJoCo robot has this name".to_owned()))?;
+        let model = load_model(robot.model).map_err(failed)?;
+        let (positions, velocities) = (model.qpos0().len(), model.ffi().nv as usize);
+        let contacts = if robot.contact_cost > 0.0 {
+            6 * (model.ffi().nbody as usize - 1)
+        } else {
+            0
+        };
+        let range = model.actuator_ctrlrange();
+        let spec = EnvSpec {
+            name: name.to_owned(),
+            observation_dim: positions - robot.hidden_positions + velocities + contacts,
+            action_dim: range.len(),
+            action_low: range.iter().map(|r| r[0] as f32).collect(),
+            action_high: range.iter().map(|r| r[1] as f32).collect(),
+            max_episode_steps: 1000,
+        };
+        let seconds_per_step = model.opt().timestep * robot.frame_skip as f64;
+        let mut env = Self {
+            spec,
+            robot,
+            data: MjData::new(Arc::new(model)),
+            seconds_per_step,
+            steps: 0,
+        };
+        env.data.forward();
+        Ok(env)
+    }
+
+    /// Positions (qpos) and velocities (qvel).
+    pub fn state(&self) -> (Vec<f64>, Vec<f64>) {
+        (self.data.qpos().to_vec(), self.data.qvel().to_vec())
+    }
+
+    /// Forgets everything, sets positions and velocities, and starts counting steps anew: what
+    /// follows depends on this state and the actions alone.
+    ///
+    /// # Errors
+    /// If the lengths are not the model's.
+    pub fn set_state(&mut self, positions: &[f64], velocities: &[f64]) -> Result<()> {
+        let expected = (self.data.qpos().len(), self.data.qvel().len());
+        if (positions.len(), velocities.len()) != expected {
+            let problem = format!(
+                "a state has {} positions and {} velocities, got {} and {}",
+                expected.0,
+                expected.1,
+                positions.len(),
+                velocities.len()
+            );
+            return Err(Error::Env {
+                name: self.spec.name.clone(),
+                problem,
+            });
+        }
+        self.data.reset();
+        self.data.qpos_mut().copy_from_slice(positions);
+        self.data.qvel_mut().copy_from_slice(velocities);
+        self.data.forward();
+        self.steps = 0;
+        Ok(())
+    }
+
+    /// The observation of the present state, in full precision (O).
+    pub fn exact_observation(&self) -> Vec<f64> {
+        let limit = self.robot.velocity_limit;
+        let mut observation = Vec::with_capacity(self.spec.observation_dim);
+        observation.extend_from_slice(&self.data.qpos()[self.robot.hidden_positions..]);
+        observation.extend(self.data.qvel().iter().map(|v| v.clamp(-limit, limit)));
+        if self.robot.contact_cost > 0.0 {
+            let forces = self.data.cfrc_ext()[1..].iter().flatten(); // the world's are left out
+            observation.extend(forces.map(|f| f.clamp(-1.0, 1.0)));
+        }
+        observation
+    }
+
+    /// Applies an action (A) in full precision.
+    ///
+    /// # Errors
+    /// If the action has the wrong length.
+    pub fn exact_step(&mut self, action: &[f64]) -> Result<ExactStep> {
+        if action.len() != self.spec.action_dim {
+            let (found, expected) = (action.len(), self.spec.action_dim);
+            let problem = format!("got an action of {found} numbers, expected {expected}");
+            return Err(Error::Env {
+                name: self.spec.name.clone(),
+                problem,
+            });
+        }
+        let before = self.track_position();
+        self.data.ctrl_mut().copy_from_slice(action);
+        for _ in 0..self.robot.frame_skip {
+            self.data.step();
+        }
+        let speed = (self.track_position() - before) / self.seconds_per_step;
+        let healthy = self.is_healthy();
+        let paid = healthy || self.robot.always_pays_healthy;
+        let mut cost = self.robot.control_cost * action.iter().map(|a| a * a).sum::<f64>();
+        if self.robot.contact_cost > 0.0 {
+            self.data.rne_post_constraint(); // computes the contact forces
+            let forces = self.data.cfrc_ext().iter().flatten();
+            let squares: f64 = forces.map(|f| f.clamp(-1.0, 1.0).powi(2)).sum();
+            cost += self.robot.contact_cost * squares;
+        }
+        self.steps += 1;
+        Ok(ExactStep {
+            observation: self.exact_observation(),
+            reward: speed + if paid { self.robot.healthy_reward } else { 0.0 } - cost,
+            terminated: !healthy,
+            truncated: self.steps >= self.spec.max_episode_steps,
+        })
+    }
+
+    fn track_position(&self) -> f64 {
+        if self.robot.speed_of_body {
+            self.data.xpos()[1][0]
+        } else {
+            self.data.qpos()[0]
+        }
+    }
+
+    fn is_healthy(&self) -> bool {
+        let (positions, velocities) = (self.data.qpos(), self.data.qvel());
+        match self.robot.healthy {
+            Healthy::Always => true,
+            Healthy::Upright {
+                height,
+                pitch,
+                state,
+            } => {
+                let rest = positions[2..].iter().chain(velocities);
+                height.0 < positions[1]
+                    && positions[1] < height.1
+                    && positions[2].abs() < pitch
+                    && rest.into_iter().all(|v| v.abs() < state)
+            }
+            Healthy::Above { height } => {
+                let finite = positions.iter().chain(velocities).all(|v| v.is_finite());
+                finite && height.0 <= positions[2] && positions[2] <= height.1
+            }
+        }
+    }
+}
+
+/// Loads a model file, from the folder that [`MODELS_VARIABLE`] names or from where
+/// tests/setup-mujoco put it.
+fn load_model(file: &str) -> std::result::Result<MjModel, String> {
+    let folder = std::env::var_os(MODELS_VARIABLE).map_or_else(|| MODELS.into(), PathBuf::from);
+    let path = folder.join(file);
+    if !path.is_file() {
+        return Err(format!(
+            "model file {} not found; run tests/setup-mujoco, or set {MODELS_VARIABLE} to the \
+             folder that holds {file}",
+            path.display()
+        ));
+    }
+    if path.to_str().is_none() {
+        return Err(format!(
+            "MuJoCo takes no path that is not UTF-8: {}",
+            path.display()
+        ));
+    }
+    let version = mujoco_rs::get_mujoco_version();
+    if version != "3.3.7" {
+        return Err(format!(
+            "needs libmujoco 3.3.7, found {version}; run tests/setup-mujoco"
+        ));
+    }
+    MjModel::from_xml(&path).map_err(|error| format!("MuJoCo refused {}: {error}", path.display()))
+}
+
+impl Environment for Mujoco {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, seed: u64) -> Result<Vec<f32>> {
+        let mut rng = Rng::from_seed(seed);
+        let Robot {
+            noise,
+            normal_velocities,
+            ..
+        } = self.robot;
+        let mut uniform = |rng: &mut Rng| noise * (2.0 * rng.uniform() - 1.0);
+        let initial = self.data.model().qpos0();
+        let positions: Vec<f64> = initial.iter().map(|p| p + uniform(&mut rng)).collect();
+        let velocities: Vec<f64> = (0..self.data.qvel().len())
+            .map(|_| {
+                if normal_velocities {
+                    noise * rng.normal()
+                } else {
+                    uniform(&mut rng)
+                }
+            })
+            .collect();
+        self.set_state(&positions, &velocities)?;
+        Ok(self
+            .exact_observation()
+            .into_iter()
+            .map(|v| v as f32)
+            .collect())
+    }
+
+    fn step(&mut self, action: &[f32]) -> Result<Step> {
+        check_action(&self.spec, action)?;
+        let action: Vec<f64> = action.iter().map(|&a| f64::from(a)).collect();
+        let exact = self.exact_step(&action)?;
+        Ok(Step {
+            observation: exact.observation.into_iter().map(|v| v as f32).collect(),
+            reward: exact.reward as f32,
+            terminated: exact.terminated,
+            truncated: exact.truncated,
+        })
+    }
+}

@@ -1,0 +1,63 @@
+//! Behavior policies by name or file: what `data collect` collects with.
+
+use std::path::Path;
+
+use super::Policy;
+use super::file::{FilePolicy, FilePolicyOptions};
+use super::simple::{ConstantPolicy, RandomPolicy};
+use crate::envs::EnvSpec;
+use crate::envs::pointmaze::Layout;
+use crate::envs::waypoint::{Goals, WaypointPolicy};
+use crate::error::{Error, Result};
+
+/// Deviation of the noise on the waypoint controller's forces when it samples.
+const WAYPOINT_NOISE: f64 = 0.3;
+
+/// What [`behavior`] takes, for help texts.
+pub const NAMES: &str = "random, zero, waypoint (a point maze, towards random goals), \
+                         waypoint-goal (towards the maze's goal), or an .npz file";
+
+/// The policy `name` for an environment: one of [`NAMES`], or the path of an `.npz` file (layout:
+/// [`FilePolicy`]). `options.sample` adds noise where a policy has any; the rest is for files.
+///
+/// # Errors
+/// If there is no such policy or file, or it does not fit the environment.
+pub fn behavior(
+    name: &str,
+    spec: &EnvSpec,
+    options: &FilePolicyOptions,
+) -> Result<Box<dyn Policy>> {
+    let waypoint = |goals: Goals| -> Result<Box<dyn Policy>> {
+        let layout = Layout::named(&spec.name).ok_or_else(|| {
+            Error::Config(format!("policy `{name}` knows point mazes only, not `{}`", spec.name))
+        })?;
+        let noise = if options.sample { WAYPOINT_NOISE } else { 0.0 };
+        Ok(Box::new(WaypointPolicy::new(layout, goals, noise)))
+    };
+    match name {
+        "random" => Ok(Box::new(RandomPolicy::new(spec))),
+        "zero" => Ok(Box::new(ConstantPolicy::new(vec![0.0; spec.action_dim]))),
+        "waypoint" => waypoint(Goals::Random),
+        "waypoint-goal" => waypoint(Goals::Fixed),
+        file if file.ends_with(".npz") => {
+            Ok(Box::new(FilePolicy::load(Path::new(file), spec, options)?))
+        }
+        _ => Err(Error::Config(format!("unknown policy `{name}`; there are {NAMES}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envs;
+
+    #[test]
+    fn unknown_and_unsuitable_policies_are_refused_with_a_hint() {
+        let env = envs::make("pendulum-v1").expect("built in");
+        for (name, hint) in [("rando", "waypoint-goal"), ("waypoint", "point mazes only")] {
+            let refused = behavior(name, env.spec(), &FilePolicyOptions::default());
+            let problem = refused.err().expect(name).to_string();
+            assert!(problem.contains(name) && problem.contains(hint), "{problem}");
+        }
+    }
+}
