@@ -31,7 +31,11 @@ pub fn collect(
         let index = data.episodes.len() as u64;
         let observation = env.reset(streams.numbered("collect.start", index).bits())?;
         let rng = streams.numbered("collect.policy", index);
-        policy.begin(&[EpisodeStart { rng, target_return: None, goal: None }])?;
+        policy.begin(&[EpisodeStart {
+            rng,
+            target_return: None,
+            goal: None,
+        }])?;
         let left = steps - data.steps();
         let episode = run_episode(env, policy, observation, left, &mut data)?;
         data.episodes.push(episode);
@@ -67,7 +71,10 @@ fn run_episode(
     let start = data.steps();
     loop {
         let input = Tensor::from_slice(&observation, (1, observation.len()), &Device::Cpu)?;
-        let action = policy.act(&input, &[true])?.flatten_all()?.to_vec1::<f32>()?;
+        let action = policy
+            .act(&input, &[true])?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
         let step = env.step(&action)?;
         policy.observe(&[step.reward])?;
         data.observations.extend_from_slice(&observation);
@@ -102,8 +109,15 @@ mod tests {
     #[test]
     fn exactly_the_steps_asked_for_come_in_episodes_without_gaps() {
         let data = random(700, 1);
-        assert_eq!((data.steps(), data.observations.len(), data.actions.len()), (700, 2800, 1400));
-        let ends: Vec<_> = data.episodes.iter().map(|e| (e.range(), e.is_complete())).collect();
+        assert_eq!(
+            (data.steps(), data.observations.len(), data.actions.len()),
+            (700, 2800, 1400)
+        );
+        let ends: Vec<_> = data
+            .episodes
+            .iter()
+            .map(|e| (e.range(), e.is_complete()))
+            .collect();
         assert_eq!(ends, [(0..300, true), (300..600, true), (600..700, false)]);
         assert_eq!(data.returns().len(), 2);
         assert_eq!(data.env_name.as_deref(), Some("pointmaze-umaze"));
@@ -112,7 +126,10 @@ mod tests {
     #[test]
     fn a_longer_collection_begins_with_the_shorter_one() {
         let (short, long) = (random(350, 7), random(400, 7));
-        assert_eq!(short.observations[..], long.observations[..short.observations.len()]);
+        assert_eq!(
+            short.observations[..],
+            long.observations[..short.observations.len()]
+        );
         assert_eq!(short.actions[..], long.actions[..short.actions.len()]);
         assert_ne!(random(350, 8).actions, short.actions);
     }
@@ -128,8 +145,15 @@ mod tests {
         assert_eq!(env.reset(start).expect("reset"), data.observation(0));
         for step in 0..300 {
             let after = env.step(data.action(step)).expect("step");
-            let expected = if step < 299 { data.observation(step + 1) } else { last };
-            assert_eq!((&after.observation[..], after.reward), (expected, data.rewards[step]));
+            let expected = if step < 299 {
+                data.observation(step + 1)
+            } else {
+                last
+            };
+            assert_eq!(
+                (&after.observation[..], after.reward),
+                (expected, data.rewards[step])
+            );
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Source: Gymnasium 0.29.1, `envs/mujoco/*_v4.py`, and Gymnasium 1.4.0, `envs/mujoco/*_v5.py`, on
 //! MuJoCo 3.3.7. Observations, rewards, healthy ranges, frame skip and the 1000-step limit are
-//! theirs, step by step (tests/golden/gymnasium.py). The reset noise has their distribution, drawn
+//! theirs, step by step (tests/golden/gymnasium_rollouts.py). The reset noise has their distribution, drawn
 //! from our own streams: the same seed gives another start than in Gymnasium.
 //!
 //! What -v5 changed: the healthy reward is paid only while healthy (-v4 pays it in the step that
@@ -357,7 +357,7 @@ impl Environment for Mujoco {
             normal_velocities,
             ..
         } = self.robot;
-        let mut uniform = |rng: &mut Rng| noise * (2.0 * rng.uniform() - 1.0);
+        let uniform = |rng: &mut Rng| noise * (2.0 * rng.uniform() - 1.0);
         let initial = self.data.model().qpos0();
         let positions: Vec<f64> = initial.iter().map(|p| p + uniform(&mut rng)).collect();
         let velocities: Vec<f64> = (0..self.data.qvel().len())

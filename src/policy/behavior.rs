@@ -29,7 +29,10 @@ pub fn behavior(
 ) -> Result<Box<dyn Policy>> {
     let waypoint = |goals: Goals| -> Result<Box<dyn Policy>> {
         let layout = Layout::named(&spec.name).ok_or_else(|| {
-            Error::Config(format!("policy `{name}` knows point mazes only, not `{}`", spec.name))
+            Error::Config(format!(
+                "policy `{name}` knows point mazes only, not `{}`",
+                spec.name
+            ))
         })?;
         let noise = if options.sample { WAYPOINT_NOISE } else { 0.0 };
         Ok(Box::new(WaypointPolicy::new(layout, goals, noise)))
@@ -42,7 +45,9 @@ pub fn behavior(
         file if file.ends_with(".npz") => {
             Ok(Box::new(FilePolicy::load(Path::new(file), spec, options)?))
         }
-        _ => Err(Error::Config(format!("unknown policy `{name}`; there are {NAMES}"))),
+        _ => Err(Error::Config(format!(
+            "unknown policy `{name}`; there are {NAMES}"
+        ))),
     }
 }
 
@@ -57,7 +62,10 @@ mod tests {
         for (name, hint) in [("rando", "waypoint-goal"), ("waypoint", "point mazes only")] {
             let refused = behavior(name, env.spec(), &FilePolicyOptions::default());
             let problem = refused.err().expect(name).to_string();
-            assert!(problem.contains(name) && problem.contains(hint), "{problem}");
+            assert!(
+                problem.contains(name) && problem.contains(hint),
+                "{problem}"
+            );
         }
     }
 }

@@ -111,7 +111,10 @@ impl Layer {
 
     fn forward(&self, input: &[f32]) -> Vec<f32> {
         let mut output = self.biases.clone();
-        for (&x, row) in input.iter().zip(self.weights.chunks_exact(self.biases.len())) {
+        for (&x, row) in input
+            .iter()
+            .zip(self.weights.chunks_exact(self.biases.len()))
+        {
             for (y, w) in output.iter_mut().zip(row) {
                 *y += x * w;
             }
@@ -127,14 +130,27 @@ impl FilePolicy {
     /// If the file can't be read, an array is missing, has the wrong shape or isn't finite, the
     /// activations are unknown, or it does not fit the environment.
     pub fn load(path: &Path, spec: &EnvSpec, options: &FilePolicyOptions) -> Result<Self> {
-        let arrays = Arrays { path, arrays: read_npz(path)? };
+        let arrays = Arrays {
+            path,
+            arrays: read_npz(path)?,
+        };
         let (hidden_activation, output) = activations(path, options)?;
-        let count = (0..).take_while(|i| arrays.arrays.contains_key(&format!("w{i}"))).count();
+        let count = (0..)
+            .take_while(|i| arrays.arrays.contains_key(&format!("w{i}")))
+            .count();
         let mut hidden = (0..count)
             .map(|i| arrays.layer(&format!("w{i}"), &format!("b{i}")))
             .collect::<Result<Vec<_>>>()?;
-        let mean = hidden.pop().ok_or_else(|| arrays.wrong("array `w0` is missing".to_owned()))?;
-        for (i, pair) in hidden.iter().chain([&mean]).collect::<Vec<_>>().windows(2).enumerate() {
+        let mean = hidden
+            .pop()
+            .ok_or_else(|| arrays.wrong("array `w0` is missing".to_owned()))?;
+        for (i, pair) in hidden
+            .iter()
+            .chain([&mean])
+            .collect::<Vec<_>>()
+            .windows(2)
+            .enumerate()
+        {
             let (found, expected) = (pair[1].inputs(), pair[0].biases.len());
             if found != expected {
                 let layer = i + 1;
@@ -222,7 +238,13 @@ impl FilePolicy {
 
 impl Policy for FilePolicy {
     fn begin(&mut self, episodes: &[EpisodeStart]) -> Result<()> {
-        self.rows = episodes.iter().map(|e| Row { rng: e.rng.clone(), steps: 0 }).collect();
+        self.rows = episodes
+            .iter()
+            .map(|e| Row {
+                rng: e.rng.clone(),
+                steps: 0,
+            })
+            .collect();
         Ok(())
     }
 
@@ -238,7 +260,11 @@ impl Policy for FilePolicy {
             }
         }
         self.rows = rows;
-        Ok(Tensor::from_vec(actions, (observations.len(), self.low.len()), &Device::Cpu)?)
+        Ok(Tensor::from_vec(
+            actions,
+            (observations.len(), self.low.len()),
+            &Device::Cpu,
+        )?)
     }
 }
 
@@ -250,7 +276,10 @@ struct Arrays<'a> {
 
 impl Arrays<'_> {
     fn wrong(&self, problem: String) -> Error {
-        Error::Data { path: self.path.to_path_buf(), problem }
+        Error::Data {
+            path: self.path.to_path_buf(),
+            problem,
+        }
     }
 
     /// A finite array of this rank: its dimensions and numbers.
@@ -272,7 +301,10 @@ impl Arrays<'_> {
     fn vector(&self, name: &str, expected: usize) -> Result<Vec<f64>> {
         let (shape, values) = self.get(name, 1)?;
         if shape[0] != expected {
-            let problem = format!("array `{name}` has {} numbers, expected {expected}", shape[0]);
+            let problem = format!(
+                "array `{name}` has {} numbers, expected {expected}",
+                shape[0]
+            );
             return Err(self.wrong(problem));
         }
         Ok(values)
@@ -281,16 +313,26 @@ impl Arrays<'_> {
     fn layer(&self, weights: &str, biases: &str) -> Result<Layer> {
         let (shape, values) = self.get(weights, 2)?;
         let (outputs, inputs) = (shape[0], shape[1]);
-        let biases = self.vector(biases, outputs)?.into_iter().map(|v| v as f32).collect();
+        let biases = self
+            .vector(biases, outputs)?
+            .into_iter()
+            .map(|v| v as f32)
+            .collect();
         let transposed = (0..inputs).flat_map(|i| (0..outputs).map(move |o| o * inputs + i));
-        Ok(Layer { weights: transposed.map(|at| values[at] as f32).collect(), biases })
+        Ok(Layer {
+            weights: transposed.map(|at| values[at] as f32).collect(),
+            biases,
+        })
     }
 
     fn normalization(&self, inputs: usize) -> Result<Option<Normalization>> {
         if !self.arrays.contains_key("obs_mean") && !self.arrays.contains_key("obs_std") {
             return Ok(None);
         }
-        let (mean, deviation) = (self.vector("obs_mean", inputs)?, self.vector("obs_std", inputs)?);
+        let (mean, deviation) = (
+            self.vector("obs_mean", inputs)?,
+            self.vector("obs_std", inputs)?,
+        );
         match deviation.iter().position(|&v| v <= 0.0) {
             Some(i) => Err(self.wrong(format!("array `obs_std` is {} at {i}", deviation[i]))),
             None => Ok(Some(Normalization { mean, deviation })),
@@ -301,7 +343,9 @@ impl Arrays<'_> {
         let actions = mean.biases.len();
         if self.arrays.contains_key("log_std") {
             let log = self.vector("log_std", actions)?;
-            return Ok(Deviation::Fixed(log.into_iter().map(|v| v as f32).collect()));
+            return Ok(Deviation::Fixed(
+                log.into_iter().map(|v| v as f32).collect(),
+            ));
         }
         if !self.arrays.contains_key("log_std_w") {
             let problem = "can't be sampled from: it has neither `log_std` nor `log_std_w`";
@@ -325,22 +369,32 @@ fn activations(
         return Ok((hidden, output));
     }
     let manifest = path.with_file_name("manifest.json");
-    let wrong = |problem: String| Error::Data { path: path.to_path_buf(), problem };
+    let wrong = |problem: String| Error::Data {
+        path: path.to_path_buf(),
+        problem,
+    };
     let unknown = |key: &str| {
         wrong(format!(
             "don't know its {key}: give it, or list the file in {}",
             manifest.display()
         ))
     };
-    let text = std::fs::read_to_string(&manifest)
-        .map_err(|_| unknown("hidden activation and output"))?;
-    let entries: Vec<serde_json::Value> = serde_json::from_str(&text).map_err(|error| {
-        Error::Data { path: manifest.clone(), problem: format!("not a list of objects: {error}") }
-    })?;
+    let text =
+        std::fs::read_to_string(&manifest).map_err(|_| unknown("hidden activation and output"))?;
+    let entries: Vec<serde_json::Value> =
+        serde_json::from_str(&text).map_err(|error| Error::Data {
+            path: manifest.clone(),
+            problem: format!("not a list of objects: {error}"),
+        })?;
     let name = path.file_name().and_then(|name| name.to_str());
-    let entry = entries.iter().find(|entry| entry["file"].as_str() == name && name.is_some());
+    let entry = entries
+        .iter()
+        .find(|entry| entry["file"].as_str() == name && name.is_some());
     let entry = entry.ok_or_else(|| unknown("hidden activation and output"))?;
-    let hidden = match (options.hidden_activation, entry["hidden_activation"].as_str()) {
+    let hidden = match (
+        options.hidden_activation,
+        entry["hidden_activation"].as_str(),
+    ) {
         (Some(hidden), _) => hidden,
         (None, Some("relu")) => HiddenActivation::Relu,
         (None, Some("tanh")) => HiddenActivation::Tanh,

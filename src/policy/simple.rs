@@ -18,7 +18,11 @@ pub struct RandomPolicy {
 impl RandomPolicy {
     /// Random actions for this environment.
     pub fn new(spec: &EnvSpec) -> Self {
-        Self { low: spec.action_low.clone(), high: spec.action_high.clone(), rows: Vec::new() }
+        Self {
+            low: spec.action_low.clone(),
+            high: spec.action_high.clone(),
+            rows: Vec::new(),
+        }
     }
 }
 
@@ -37,7 +41,11 @@ impl Policy for RandomPolicy {
                 actions.push(low + share * (high - low));
             }
         }
-        Ok(Tensor::from_vec(actions, (rows, self.low.len()), &Device::Cpu)?)
+        Ok(Tensor::from_vec(
+            actions,
+            (rows, self.low.len()),
+            &Device::Cpu,
+        )?)
     }
 }
 
@@ -61,6 +69,10 @@ impl Policy for ConstantPolicy {
 
     fn act(&mut self, observations: &Tensor, _active: &[bool]) -> Result<Tensor> {
         let (rows, _) = observations.dims2()?;
-        Ok(Tensor::from_vec(self.action.repeat(rows), (rows, self.action.len()), &Device::Cpu)?)
+        Ok(Tensor::from_vec(
+            self.action.repeat(rows),
+            (rows, self.action.len()),
+            &Device::Cpu,
+        )?)
     }
 }

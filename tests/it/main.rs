@@ -5,3 +5,4 @@ mod golden;
 mod discretizer;
 mod report;
 mod sequences;
+mod envs;
