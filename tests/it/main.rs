@@ -3,6 +3,6 @@
 mod golden;
 
 mod discretizer;
+mod envs;
 mod report;
 mod sequences;
-mod envs;
