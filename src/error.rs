@@ -66,11 +66,17 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An [`Error::Io`] about `path`.
     pub fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
-        |source| Self::Io { path: path.to_path_buf(), source }
+        |source| Self::Io {
+            path: path.to_path_buf(),
+            source,
+        }
     }
 
     /// An [`Error::Data`] about `path`.
     pub fn data(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Data { path: path.to_path_buf(), problem: problem.into() }
+        Self::Data {
+            path: path.to_path_buf(),
+            problem: problem.into(),
+        }
     }
 }

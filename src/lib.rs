@@ -1,12 +1,19 @@
 //! Trajformer: offline reinforcement learning on candle.
 
 pub mod algorithms;
+pub mod checkpoint;
+pub mod cli;
+pub mod config;
 pub mod data;
 pub mod envs;
 pub mod error;
+pub mod evaluate;
 pub mod metrics;
+pub mod planning;
 pub mod policy;
 pub mod report;
+pub mod run;
+pub mod trainer;
 
 pub use error::{Error, Result};
 pub use trajformer_models::rng;

@@ -1,2 +1,224 @@
-//! The `trajformer` command.
-fn main() {}
+//! The `trajformer` command: parse, compose, print results, exit.
+
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+
+use clap::Parser;
+use serde_json::json;
+use trajformer::cli::{
+    Cli, CollectArgs, Command, ConfigCommand, DataCommand, EvaluateArgs, TrainArgs,
+};
+use trajformer::config::RunConfig;
+use trajformer::evaluate::{self, Evaluator};
+use trajformer::policy::behavior::behavior;
+use trajformer::policy::file::FilePolicyOptions;
+use trajformer::trainer::{Outcome, STOP};
+use trajformer::{data, envs, run};
+
+/// Exit status after Ctrl-C, as shells use it.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TRAJFORMER_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
+    match dispatch(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            // Some errors quote their source already; say each thing once.
+            let mut text = error.to_string();
+            for cause in error.chain().skip(1) {
+                let cause = cause.to_string();
+                if !text.contains(&cause) {
+                    text = format!("{text}: {cause}");
+                }
+            }
+            eprintln!("error: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Train(args) => train(&args),
+        Command::Evaluate(args) => evaluate(&args),
+        Command::Data(DataCommand::Info { path, json }) => data_info(&path, json),
+        Command::Data(DataCommand::Convert { input, output }) => {
+            data::convert(&input, &output)?;
+            println!("wrote {}", output.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Data(DataCommand::Collect(args)) => collect(&args),
+        Command::Config(ConfigCommand::Show { config, overrides }) => {
+            print!("{}", RunConfig::load(&config, &overrides)?.to_toml()?);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
+    // Without a handler Ctrl-C would lose the updates since the last checkpoint, no more.
+    if let Err(error) = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed)) {
+        tracing::warn!("Ctrl-C can't be caught: {error}");
+    }
+    let mut outcomes: Vec<(std::path::PathBuf, Outcome)> = Vec::new();
+    if let Some(path) = &args.resume {
+        outcomes.push((path.clone(), run::resume(path, &args.overrides)?));
+    } else if let Some(path) = &args.config {
+        let mut overrides = args.overrides.clone();
+        overrides.extend(args.device.iter().map(|device| format!("device={device}")));
+        let config = RunConfig::load(path, &overrides)?;
+        let out = args.out.clone().unwrap_or_else(|| run::default_out(path));
+        match &args.seeds {
+            None => outcomes.push((out.clone(), run::start(&config, &out)?)),
+            Some(seeds) => {
+                for seed in run::parse_seeds(seeds)? {
+                    let config = RunConfig {
+                        seed,
+                        ..config.clone()
+                    };
+                    let out = out.join(format!("seed-{seed}"));
+                    outcomes.push((out.clone(), run::start(&config, &out)?));
+                    if STOP.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    report_training(&outcomes, args.json);
+    let interrupted = outcomes.iter().any(|(_, outcome)| outcome.interrupted);
+    Ok(if interrupted {
+        ExitCode::from(INTERRUPTED)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn report_training(outcomes: &[(std::path::PathBuf, Outcome)], as_json: bool) {
+    for (path, outcome) in outcomes {
+        println!(
+            "{}: {} updates in {:.0} s ({:.1} updates/s)",
+            path.display(),
+            outcome.update,
+            outcome.seconds,
+            outcome.updates_per_s
+        );
+        if let Some(evaluation) = &outcome.evaluation {
+            println!("  last: {}", evaluation.summary());
+        }
+        if let Some(best) = &outcome.best {
+            println!("  best: {:.1} at update {}", best.score, best.update);
+        }
+        if outcome.interrupted {
+            println!(
+                "  interrupted; continue with: trajformer train --resume {}",
+                path.display()
+            );
+        }
+    }
+    let scores: Vec<f64> = outcomes
+        .iter()
+        .filter_map(|(_, o)| o.evaluation.as_ref()?.score_mean)
+        .collect();
+    let (mean, std) = evaluate::mean_std(&scores);
+    if scores.len() > 1 {
+        println!(
+            "score {mean:.1} ± {std:.1} over {} seeds (last checkpoints)",
+            scores.len()
+        );
+    }
+    if !as_json {
+        return;
+    }
+    let Some((path, last)) = outcomes.last() else {
+        return;
+    };
+    // Over several seeds the deviation is between seeds; of one run, over its episodes.
+    let single = last.evaluation.as_ref().and_then(|e| e.score_std);
+    let folder = if outcomes.len() > 1 {
+        path.parent().unwrap_or(path)
+    } else {
+        path
+    };
+    let value = json!({
+        "run": folder.display().to_string(),
+        "runs": outcomes.iter().map(|(p, _)| p.display().to_string()).collect::<Vec<_>>(),
+        "updates": last.update,
+        "updates_per_s": last.updates_per_s,
+        "seconds": outcomes.iter().map(|(_, o)| o.seconds).sum::<f64>(),
+        "score_mean": (!scores.is_empty()).then_some(mean),
+        "score_std": if scores.len() > 1 { Some(std) } else { single },
+        "score_best": outcomes.iter().filter_map(|(_, o)| Some(o.best?.score)).fold(None, max),
+        "interrupted": last.interrupted,
+    });
+    println!("{value}");
+}
+
+fn max(left: Option<f64>, right: f64) -> Option<f64> {
+    Some(left.map_or(right, |left| left.max(right)))
+}
+
+fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
+    let trained = run::open(&args.run, &args.overrides)?;
+    let mut settings = trained.config.evaluate.clone();
+    settings.env = args.env.clone().or(settings.env);
+    settings.episodes = args.episodes.unwrap_or(settings.episodes);
+    settings.seed = args.seed.unwrap_or(settings.seed);
+    if settings.env.is_none() {
+        anyhow::bail!("the run names no environment: give one with `--env`, e.g. --env hopper-v4");
+    }
+    let Some(mut evaluator) = Evaluator::new(&settings)? else {
+        anyhow::bail!("0 episodes: ask for at least one with `--episodes`");
+    };
+    evaluator.check_dimensions(trained.spec.observation_dim, trained.spec.action_dim)?;
+    run::warn_of_other_version(trained.spec.env_name.as_deref(), &evaluator.spec().name);
+    let mut policy = trained.algorithm.policy()?;
+    let found = match &args.record {
+        None => evaluator.run(&mut *policy)?,
+        Some(path) => {
+            let (found, dataset) = evaluator.run_recorded(&mut *policy)?;
+            data::save(&dataset, path)?;
+            found
+        }
+    };
+    println!("{}", found.summary());
+    if args.json {
+        let mut value = serde_json::to_value(&found)?;
+        value["episodes"] = found.returns.len().into();
+        value["seed"] = settings.seed.into();
+        println!("{value}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn data_info(paths: &[std::path::PathBuf], as_json: bool) -> anyhow::Result<ExitCode> {
+    let info = data::info(&data::load(paths)?);
+    if as_json {
+        println!("{}", serde_json::to_string(&info)?);
+    } else {
+        print!("{info}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn collect(args: &CollectArgs) -> anyhow::Result<ExitCode> {
+    let mut env = envs::make(&args.env)?;
+    let options = FilePolicyOptions {
+        sample: args.sample,
+        ..FilePolicyOptions::default()
+    };
+    let mut policy = behavior(&args.policy, env.spec(), &options)?;
+    let dataset = data::collect::collect(&mut *env, &mut *policy, args.steps, args.seed)?;
+    data::save(&dataset, &args.out)?;
+    print!("{}", data::info(&dataset));
+    println!("wrote {}", args.out.display());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,7 +1,13 @@
 //! Learning rules, one file each, and the registry that the configuration chooses from.
 
+pub mod bc;
+pub mod td3_bc;
+
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
 use trajformer_models::params::StateVisitor;
 
+use crate::data::{ActionBounds, Dataset};
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
@@ -28,4 +34,75 @@ pub trait Algorithm: Send {
     /// # Errors
     /// What the visitor says.
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()>;
+
+    /// Keys for `config.json`, where another library knows the model: its `model_type` and sizes.
+    fn description(&self) -> serde_json::Map<String, serde_json::Value> {
+        serde_json::Map::new()
+    }
+}
+
+/// What an algorithm is built from.
+pub struct Build<'a> {
+    /// What it learns from. To rebuild a stored run without its data this is
+    /// [`Dataset::blank`]: a few zero steps of the right shape, before the state is loaded.
+    pub data: &'a Dataset,
+    /// Range of the actions.
+    pub bounds: &'a ActionBounds,
+    /// Where networks and data live.
+    pub device: &'a Device,
+    /// Stream of the initial values.
+    pub rng: &'a mut Rng,
+}
+
+/// One row of the registry.
+#[derive(Debug, Clone, Copy)]
+pub struct Registered {
+    /// Name in configurations and folders.
+    pub name: &'static str,
+    /// What it is.
+    pub title: &'static str,
+    /// Where it comes from.
+    pub paper: &'static str,
+}
+
+macro_rules! registry {
+    ($($variant:ident($config:path) = $name:literal, $title:literal, $paper:literal;)+) => {
+        /// The table `[algorithm.NAME]` of a configuration.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub enum AlgorithmConfig {
+            $(#[doc = $title] #[serde(rename = $name)] $variant($config),)+
+        }
+
+        /// Every algorithm.
+        pub const ALGORITHMS: &[Registered] =
+            &[$(Registered { name: $name, title: $title, paper: $paper }),+];
+
+        impl AlgorithmConfig {
+            /// Registered name, e.g. `td3_bc`.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $name),+ }
+            }
+
+            /// Fails if a value is out of range.
+            ///
+            /// # Errors
+            /// [`Error::Config`](crate::Error::Config) that names the key.
+            pub fn check(&self) -> Result<()> {
+                match self { $(Self::$variant(config) => config.check()),+ }
+            }
+
+            /// Makes the algorithm.
+            ///
+            /// # Errors
+            /// If the data does not suit it.
+            pub fn build(&self, build: Build<'_>) -> Result<Box<dyn Algorithm>> {
+                match self { $(Self::$variant(config) => Ok(Box::new(config.build(build)?))),+ }
+            }
+        }
+    };
+}
+
+registry! {
+    Bc(bc::BcConfig) = "bc", "Behaviour cloning", "https://arxiv.org/abs/1805.01954";
+    Td3Bc(td3_bc::Td3BcConfig) = "td3_bc", "TD3+BC", "https://arxiv.org/abs/2106.06860";
 }

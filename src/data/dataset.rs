@@ -89,12 +89,40 @@ impl Dataset {
 
     /// Undiscounted return of an episode, summed in f64.
     pub fn episode_return(&self, episode: &Episode) -> f64 {
-        self.rewards[episode.range()].iter().map(|&r| f64::from(r)).sum()
+        self.rewards[episode.range()]
+            .iter()
+            .map(|&r| f64::from(r))
+            .sum()
     }
 
     /// Returns of the complete episodes, in order.
     pub fn returns(&self) -> Vec<f64> {
         let complete = self.episodes.iter().filter(|e| e.is_complete());
         complete.map(|e| self.episode_return(e)).collect()
+    }
+
+    /// The smallest useful data set of a shape: two zero steps that end. A stored run is rebuilt on
+    /// it, before its state is loaded, where its own data is not at hand.
+    pub fn blank(observation_dim: usize, action_dim: usize) -> Self {
+        let steps = 2;
+        Self {
+            observation_dim,
+            action_dim,
+            action_kind: ActionKind::Continuous,
+            observations: vec![0.0; steps * observation_dim],
+            actions: vec![0.0; steps * action_dim],
+            rewards: vec![0.0; steps],
+            episodes: vec![Episode {
+                start: 0,
+                steps,
+                terminated: true,
+                truncated: false,
+                final_observation: None,
+            }],
+            env_name: None,
+            reference_returns: None,
+            sources: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! [`Policy`]: something that acts, for a batch of episodes at once. Here are also the behaviors that
 //! data is collected with; trained policies come from their algorithms.
 
+pub mod actor;
 pub mod behavior;
 pub mod file;
 pub mod simple;
 
 use candle_core::Tensor;
+
+pub use actor::ActorPolicy;
 
 use crate::error::Result;
 use crate::rng::Rng;

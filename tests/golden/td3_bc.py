@@ -21,7 +21,7 @@ RUNS = {
         "alpha": 2.5,
     },
     "other": {
-        "max_action": 2.0, "discount": 0.9, "tau": 0.05, "policy_noise": 0.4, "noise_clip": 0.3, "policy_freq": 3,
+        "max_action": 1.0, "discount": 0.9, "tau": 0.05, "policy_noise": 0.4, "noise_clip": 0.3, "policy_freq": 3,
         "alpha": 1.25,
     },
 }  # fmt: skip

@@ -1,0 +1,171 @@
+//! BC: behaviour cloning, of all data or of its best fraction (BC-10%).
+//!
+//! A deterministic actor is fitted to the data's actions by least squares, as corl-team/CORL @
+//! eeeeef2 does (`algorithms/offline/any_percent_bc.py`):
+//!
+//! ```text
+//! L(π) = mean (π(s) - a)²,  mean over batch and action dimensions
+//! ```
+//!
+//! Deviation: CORL cuts the data of BC-10% into episodes after it has dropped the transitions at
+//! time-outs, so that episodes of full length run into each other; here the best fraction is taken
+//! of the true episodes.
+
+use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+use trajformer_models::actor::{ActorConfig, DeterministicActor};
+use trajformer_models::optim::{Adam, AdamConfig, ParamGroup};
+use trajformer_models::params::{Params, Scope, StateVisitor};
+
+use super::{Algorithm, Build};
+use crate::data::transitions::{Transitions, TransitionsConfig, best_fraction};
+use crate::data::{ActionBounds, Normalizer};
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::policy::{ActorPolicy, Policy};
+use crate::rng::Rng;
+
+/// `[algorithm.bc]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BcConfig {
+    /// Which fraction of the data is cloned: the episodes of the highest return. In (0, 1]; 0.1 is
+    /// BC-10%.
+    pub fraction: f64,
+    /// Transitions in a batch.
+    pub batch_size: usize,
+    /// Adam's rate.
+    pub learning_rate: f64,
+    /// Widths of the hidden layers.
+    pub hidden: Vec<usize>,
+    /// Whether observations are normalised to mean 0 and deviation 1 (plus 1e-3) over the data.
+    pub normalize_observations: bool,
+}
+
+impl Default for BcConfig {
+    fn default() -> Self {
+        Self {
+            fraction: 1.0,
+            batch_size: 256,
+            learning_rate: 3e-4,
+            hidden: vec![256, 256],
+            normalize_observations: true,
+        }
+    }
+}
+
+impl BcConfig {
+    /// Fails if a value is out of range.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the key.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |key: &str, expected: &str| {
+            Err(Error::Config(format!(
+                "`algorithm.bc.{key}`: expected {expected}"
+            )))
+        };
+        if !(self.fraction > 0.0 && self.fraction <= 1.0) {
+            return wrong("fraction", "above 0, at most 1");
+        }
+        if self.batch_size == 0 || self.hidden.contains(&0) {
+            return wrong("{batch_size, hidden}", "positive numbers");
+        }
+        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
+            return wrong("learning_rate", "a positive number");
+        }
+        Ok(())
+    }
+
+    /// Makes the algorithm.
+    ///
+    /// # Errors
+    /// If the data holds no transition, no complete episode where a fraction is asked for, or its
+    /// actions are discrete.
+    pub fn build(&self, build: Build<'_>) -> Result<Bc> {
+        let options = TransitionsConfig {
+            normalize_observations: self.normalize_observations,
+            ..TransitionsConfig::default()
+        };
+        let mut data = match self.fraction < 1.0 {
+            true => {
+                let best = best_fraction(build.data, self.fraction)?;
+                Transitions::new(&best, &options, build.device)?
+            }
+            false => Transitions::new(build.data, &options, build.device)?,
+        };
+        data.actions = build.bounds.to_unit(&data.actions)?;
+        let mut params = Params::new(DType::F32, build.device);
+        let (o, a) = (build.data.observation_dim, build.data.action_dim);
+        self.actor(o, a, &mut params.init(build.rng))?;
+        Ok(Bc {
+            config: self.clone(),
+            dims: (o, a),
+            normalizer: data.normalizer().clone(),
+            data,
+            bounds: build.bounds.clone(),
+            actor: self.actor(o, a, &mut params.tracked())?,
+            optimizer: Adam::new(&params, AdamConfig::default(), |_| ParamGroup::decay(0.0))?,
+            params,
+        })
+    }
+
+    fn actor(&self, o: usize, a: usize, scope: &mut Scope<'_>) -> Result<DeterministicActor> {
+        let hidden = self.hidden.clone();
+        let config = ActorConfig {
+            observation_dim: o,
+            action_dim: a,
+            hidden,
+            max_action: 1.0,
+        };
+        Ok(DeterministicActor::new(&config, scope)?)
+    }
+}
+
+/// Behaviour cloning on a data set.
+pub struct Bc {
+    config: BcConfig,
+    dims: (usize, usize),
+    data: Transitions,
+    normalizer: Normalizer,
+    bounds: ActionBounds,
+    params: Params,
+    actor: DeterministicActor,
+    optimizer: Adam,
+}
+
+impl Algorithm for Bc {
+    fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
+        let batch = self.data.sample(self.config.batch_size, rng)?; // (B, O), (B, A), ...
+        let actions = self.actor.forward(&batch.observations)?; // (B, A)
+        let loss = (actions - &batch.actions)?.sqr()?.mean_all()?;
+        self.optimizer
+            .step(&loss.backward()?, self.config.learning_rate)?;
+        let mut metrics = Metrics::new();
+        metrics.push("actor_loss", &loss);
+        Ok(metrics)
+    }
+
+    fn policy(&self) -> Result<Box<dyn Policy>> {
+        let params = self.params.deep_copy(false)?;
+        let actor = self
+            .config
+            .actor(self.dims.0, self.dims.1, &mut params.detached())?;
+        let act = move |observations: &Tensor| Ok(actor.forward(observations)?);
+        let device = params.device().clone();
+        Ok(Box::new(ActorPolicy::new(
+            self.normalizer.clone(),
+            self.bounds.clone(),
+            device,
+            act,
+        )))
+    }
+
+    fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        self.params.visit("model.actor.", visitor)?;
+        self.normalizer.visit("policy.normalizer.", visitor)?;
+        self.bounds.visit("policy.action_bounds.", visitor)?;
+        self.optimizer.visit("training.optimizer.", visitor)?;
+        Ok(())
+    }
+}

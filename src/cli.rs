@@ -1,0 +1,180 @@
+//! The command line: names, help and examples of every command; nothing is done here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Offline reinforcement learning: logged experience in, policies, plans and scores out.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train one algorithm on logged experience.
+    #[command(after_help = "Examples:\n  \
+        trajformer train configs/td3_bc/hopper-medium.toml --set data.path=hopper-medium.hdf5\n  \
+        trajformer train configs/bc/hopper-medium.toml --seeds 0..5\n  \
+        trajformer train --resume runs/td3_bc-hopper-medium --set train.updates=200000")]
+    Train(TrainArgs),
+    /// Score a trained run in an environment.
+    #[command(after_help = "Example:\n  \
+        trajformer evaluate runs/td3_bc-hopper-medium --env hopper-v4 --episodes 20")]
+    Evaluate(EvaluateArgs),
+    /// Look at, convert and collect data.
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Show configurations.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Folder for runs and pictures.
+    #[arg(long, default_value = "runs/demo")]
+    pub out: PathBuf,
+    /// Print one JSON object, last on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Configuration file, e.g. configs/td3_bc/hopper-medium.toml.
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    pub config: Option<PathBuf>,
+    /// Run directory to continue, bit for bit.
+    #[arg(long, value_name = "DIR")]
+    pub resume: Option<PathBuf>,
+    /// Change a key: a TOML value, or a bare word as a string. With --resume: train.updates only.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Train several seeds, A up to but not including B, and report the aggregate.
+    #[arg(long, value_name = "A..B", conflicts_with = "resume")]
+    pub seeds: Option<String>,
+    /// Run directory to make; with --seeds the folder that holds one per seed.
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    pub out: Option<PathBuf>,
+    /// cpu, cuda, cuda:N or metal.
+    #[arg(long, conflicts_with = "resume")]
+    pub device: Option<String>,
+    /// Print one JSON object, last on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `evaluate`.
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// Run directory.
+    pub run: PathBuf,
+    /// Environment; default: the run's `evaluate.env`.
+    #[arg(long)]
+    pub env: Option<String>,
+    /// Episodes; default: the run's `evaluate.episodes`.
+    #[arg(long)]
+    pub episodes: Option<usize>,
+    /// Seed of start states and of the policy; default: the run's `evaluate.seed`.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Keep the roll-outs as a data set.
+    #[arg(long, value_name = "FILE.hdf5")]
+    pub record: Option<PathBuf>,
+    /// Change a key of the stored configuration for this evaluation, e.g. planner settings.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Print one JSON object, last on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Run directory of an algorithm that plans.
+    pub run: PathBuf,
+    /// Seed of the start state and of the sampled plans.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Draw what the model predicts beside what happens.
+    #[arg(long, value_name = "FILE.svg|png")]
+    pub picture: Option<PathBuf>,
+    /// Change a key of the stored configuration for this plan.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Print one JSON object, last on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The `data` commands.
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Episodes, returns, dimensions, ends and warnings of a data set.
+    #[command(after_help = "Example:\n  trajformer data info hopper-medium.hdf5")]
+    Info {
+        /// File or folder; several are joined.
+        #[arg(required = true)]
+        path: Vec<PathBuf>,
+        /// Print one JSON object, last on standard output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a data set in another format: .npz, .hdf5 (D4RL), or a folder (Minari).
+    #[command(after_help = "Example:\n  trajformer data convert mine.npz mine-v0")]
+    Convert {
+        /// File or folder to read.
+        input: PathBuf,
+        /// File or folder to write.
+        output: PathBuf,
+    },
+    /// Collect experience in an environment.
+    #[command(after_help = "Examples:\n  \
+        trajformer data collect --env pointmaze-umaze --policy waypoint --steps 20000 maze.hdf5\n  \
+        trajformer data collect --env hopper-v4 --policy sac.npz --sample --steps 100000 mine.hdf5")]
+    Collect(CollectArgs),
+}
+
+/// Arguments of `data collect`.
+#[derive(Debug, Args)]
+pub struct CollectArgs {
+    /// Environment.
+    #[arg(long)]
+    pub env: String,
+    /// `random`, `zero`, `waypoint` (point mazes), or an .npz file with a network's weights.
+    #[arg(long)]
+    pub policy: String,
+    /// Draw actions from the policy's distribution instead of taking its mean.
+    #[arg(long)]
+    pub sample: bool,
+    /// Steps to collect.
+    #[arg(long)]
+    pub steps: usize,
+    /// Seed of start states and of the policy.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// File or folder to write.
+    pub out: PathBuf,
+}
+
+/// The `config` commands.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print a configuration with every default filled in.
+    #[command(after_help = "Example:\n  trajformer config show configs/bc/hopper-medium.toml")]
+    Show {
+        /// Configuration file.
+        config: PathBuf,
+        /// Change a key: a TOML value, or a bare word as a string.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        overrides: Vec<String>,
+    },
+}

@@ -1,0 +1,305 @@
+//! [`RunConfig`]: everything that decides a run, read from TOML, edited with `--set`, stored
+//! resolved in the run directory.
+//!
+//! Unknown keys are errors. Every struct has documented defaults, so a file holds differences only.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::algorithms::AlgorithmConfig;
+use crate::error::{Error, Result};
+
+/// A whole run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Seed of initial weights, batches, noise and dropout.
+    #[serde(default)]
+    pub seed: u64,
+    /// `cpu`, `cuda`, `cuda:N` or `metal`.
+    #[serde(default = "cpu")]
+    pub device: String,
+    /// What is learned from.
+    #[serde(default)]
+    pub data: DataConfig,
+    /// How long, and what is kept.
+    #[serde(default)]
+    pub train: TrainConfig,
+    /// Where and how often policies are scored.
+    #[serde(default)]
+    pub evaluate: EvaluateConfig,
+    /// The learning rule: one table, e.g. `[algorithm.td3_bc]`.
+    pub algorithm: AlgorithmConfig,
+}
+
+fn cpu() -> String {
+    "cpu".to_owned()
+}
+
+/// `[data]`: what is learned from.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// A file or folder, or a list of them that is joined into one data set. Relative paths start
+    /// at the working directory.
+    #[serde(deserialize_with = "one_or_many")]
+    pub path: Vec<PathBuf>,
+    /// Lowest and highest action of every dimension, e.g. `[-2.0, 2.0]`. Default: those of
+    /// `evaluate.env`; without it ±1 if all data lies within, else the data's own range.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action_range: Option<(f32, f32)>,
+}
+
+/// `[train]`: how long, and what is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Gradient steps in all. No schedule depends on it.
+    pub updates: u64,
+    /// A checkpoint is written every so many updates, and at the end.
+    pub checkpoint_every_updates: u64,
+    /// A row of `metrics.csv` is the mean over so many updates.
+    pub log_every_updates: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            updates: 100_000,
+            checkpoint_every_updates: 5_000,
+            log_every_updates: 500,
+        }
+    }
+}
+
+/// `[evaluate]`: where and how often policies are scored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluateConfig {
+    /// Registered environment, e.g. `hopper-v4`; none: no scores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+    /// Scores are taken every so many updates and at the end; 0: only at the end.
+    pub every_updates: u64,
+    /// Episodes of one evaluation; 0: never evaluate.
+    pub episodes: usize,
+    /// Seed of start states and of the policy's own randomness: the same at every evaluation.
+    pub seed: u64,
+}
+
+impl Default for EvaluateConfig {
+    fn default() -> Self {
+        Self {
+            env: None,
+            every_updates: 0,
+            episodes: 10,
+            seed: 42,
+        }
+    }
+}
+
+fn one_or_many<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Vec<PathBuf>, D::Error> {
+    struct Visitor;
+    impl<'de> serde::de::Visitor<'de> for Visitor {
+        type Value = Vec<PathBuf>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a path or a list of paths")
+        }
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<Self::Value, E> {
+            Ok(vec![PathBuf::from(text)])
+        }
+        fn visit_seq<S: serde::de::SeqAccess<'de>>(
+            self,
+            mut sequence: S,
+        ) -> std::result::Result<Self::Value, S::Error> {
+            let mut paths = Vec::new();
+            while let Some(path) = sequence.next_element::<PathBuf>()? {
+                paths.push(path);
+            }
+            Ok(paths)
+        }
+    }
+    deserializer.deserialize_any(Visitor)
+}
+
+impl RunConfig {
+    /// Reads `path` and applies `overrides` (`key.sub=value`, in order).
+    ///
+    /// # Errors
+    /// If the file can't be read, is not TOML, holds an unknown key or a value of a wrong type or
+    /// range, or an override is malformed.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let fail = |message: String| Error::Config(format!("{}: {message}", path.display()));
+        let config: Self = if overrides.is_empty() {
+            toml::from_str(&text).map_err(|e| fail(e.to_string()))?
+        } else {
+            let mut table: toml::Table = toml::from_str(&text).map_err(|e| fail(e.to_string()))?;
+            for text in overrides {
+                apply_override(&mut table, text)?;
+            }
+            table
+                .try_into()
+                .map_err(|e: toml::de::Error| fail(e.to_string()))?
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The configuration with `overrides` applied.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn with_overrides(&self, overrides: &[String]) -> Result<Self> {
+        let mut table: toml::Table =
+            toml::Table::try_from(self).map_err(|e| Error::Config(e.to_string()))?;
+        for text in overrides {
+            apply_override(&mut table, text)?;
+        }
+        let config: Self = table
+            .try_into()
+            .map_err(|e: toml::de::Error| Error::Config(e.to_string()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The resolved configuration as TOML: every key, defaults included.
+    ///
+    /// # Errors
+    /// If a value has no TOML form (a NaN path, say).
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::Config(e.to_string()))
+    }
+
+    fn check(&self) -> Result<()> {
+        let positive = [
+            ("train.updates", self.train.updates),
+            (
+                "train.checkpoint_every_updates",
+                self.train.checkpoint_every_updates,
+            ),
+            ("train.log_every_updates", self.train.log_every_updates),
+        ];
+        for (key, value) in positive {
+            if value == 0 {
+                return Err(Error::Config(format!("`{key}` is 0, expected at least 1")));
+            }
+        }
+        if let Some((low, high)) = self.data.action_range
+            && (!low.is_finite() || !high.is_finite() || low >= high)
+        {
+            let problem = format!("`data.action_range` is [{low}, {high}], expected [low, high]");
+            return Err(Error::Config(problem));
+        }
+        self.algorithm.check()
+    }
+}
+
+/// Sets one `key.sub=value` in a table. The value is TOML, or a bare word taken as a string.
+fn apply_override(table: &mut toml::Table, text: &str) -> Result<()> {
+    let (key, value) = text.split_once('=').ok_or_else(|| {
+        Error::Config(format!(
+            "`--set {text}`: expected KEY=VALUE, e.g. train.updates=1000"
+        ))
+    })?;
+    let (key, value) = (key.trim(), value.trim());
+    let value = match toml::from_str::<toml::Table>(&format!("value = {value}")) {
+        Ok(mut parsed) => parsed
+            .remove("value")
+            .unwrap_or(toml::Value::String(String::new())),
+        Err(_) => toml::Value::String(value.to_owned()),
+    };
+    let mut parts: Vec<&str> = key.split('.').collect();
+    let last = parts.pop().unwrap_or_default();
+    if last.is_empty() || parts.iter().any(|part| part.is_empty()) {
+        return Err(Error::Config(format!(
+            "`--set {text}`: the key has an empty part"
+        )));
+    }
+    let mut place = table;
+    for part in parts {
+        let entry = place
+            .entry(part.to_owned())
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        place = entry.as_table_mut().ok_or_else(|| {
+            Error::Config(format!("`--set {text}`: `{part}` is a value, not a table"))
+        })?;
+    }
+    place.insert(last.to_owned(), value);
+    Ok(())
+}
+
+/// Opens the device called `name`: `cpu`, `cuda`, `cuda:N` or `metal`.
+///
+/// # Errors
+/// If the name is unknown, the build lacks the feature, or there is no such device.
+pub fn open_device(name: &str) -> Result<candle_core::Device> {
+    use candle_core::Device;
+    let without = |feature: &str| {
+        Error::Config(format!(
+            "device `{name}`: this build can't use it; build with `--features {feature}`"
+        ))
+    };
+    let unknown = || {
+        Error::Config(format!(
+            "device `{name}`: expected `cpu`, `cuda`, `cuda:N` or `metal`"
+        ))
+    };
+    match name.split_once(':').unwrap_or((name, "0")) {
+        ("cpu", "0") => Ok(Device::Cpu),
+        ("cuda", index) => {
+            let index = index.parse().map_err(|_| unknown())?;
+            if !cfg!(feature = "cuda") {
+                return Err(without("cuda"));
+            }
+            Ok(Device::new_cuda(index)?)
+        }
+        ("metal", index) => {
+            let index = index.parse().map_err(|_| unknown())?;
+            if !cfg!(feature = "metal") {
+                return Err(without("metal"));
+            }
+            Ok(Device::new_metal(index)?)
+        }
+        _ => Err(unknown()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str) -> toml::Table {
+        toml::from_str(text).expect("a table")
+    }
+
+    #[test]
+    fn an_override_is_toml_or_a_bare_word() {
+        let mut found = table("[train]\nupdates = 1\n");
+        for text in [
+            "train.updates=20",
+            "evaluate.env=hopper-v4",
+            "data.path=[\"a\", \"b\"]",
+        ] {
+            apply_override(&mut found, text).expect(text);
+        }
+        let expected = table(
+            "[train]\nupdates = 20\n[evaluate]\nenv = \"hopper-v4\"\n[data]\npath = [\"a\", \"b\"]",
+        );
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_malformed_override_is_an_error_that_quotes_it() {
+        for text in ["train.updates", "=1", "train..updates=1", "seed.sub=1"] {
+            let mut found = table("seed = 1");
+            let error = apply_override(&mut found, text)
+                .expect_err(text)
+                .to_string();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Scoring: a policy acts in many copies of an environment at once.
+
+use serde::Serialize;
+
+use crate::config::EvaluateConfig;
+use crate::data::{ActionKind, Dataset, Episode};
+use crate::envs;
+use crate::error::{Error, Result};
+use crate::policy::{EpisodeStart, Policy};
+use crate::rng::Streams;
+
+/// What one evaluation found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Environment.
+    pub env: String,
+    /// Undiscounted return of every episode.
+    pub returns: Vec<f64>,
+    /// Steps of every episode.
+    pub lengths: Vec<usize>,
+    /// Mean return.
+    pub return_mean: f64,
+    /// Standard deviation of the returns (over the episodes, not of the mean).
+    pub return_std: f64,
+    /// Mean normalised score: 0 is random, 100 is expert; `None` without reference returns.
+    pub score_mean: Option<f64>,
+    /// Standard deviation of the normalised scores.
+    pub score_std: Option<f64>,
+}
+
+/// One step of one episode, as a [`Recorder`] sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordedStep<'a> {
+    /// Which episode.
+    pub row: usize,
+    /// Observation before the action (O).
+    pub observation: &'a [f32],
+    /// The action (A).
+    pub action: &'a [f32],
+    /// Its reward.
+    pub reward: f32,
+    /// The task ended.
+    pub terminated: bool,
+    /// The time limit was reached.
+    pub truncated: bool,
+    /// Observation after the action (O).
+    pub next_observation: &'a [f32],
+}
+
+/// Observer of every step of an evaluation, e.g. to keep it or to draw it.
+pub trait Recorder {
+    /// Called once per step, row by row.
+    fn record(&mut self, step: RecordedStep<'_>);
+}
+
+/// Runs whole episodes of one environment, all side by side.
+///
+/// Start states and the policy's randomness come from the evaluation's own seed: every evaluation
+/// starts from the same states, and evaluating more often never changes training.
+pub struct Evaluator {
+    envs: envs::VectorEnv,
+    seed: u64,
+}
+
+impl Evaluator {
+    /// An evaluator for `[evaluate]`, or `None` if it names no environment or no episodes.
+    ///
+    /// # Errors
+    /// If the environment is unknown or can't be made in this build.
+    pub fn new(config: &EvaluateConfig) -> Result<Option<Self>> {
+        match &config.env {
+            Some(name) if config.episodes > 0 => {
+                let envs = envs::VectorEnv::make(name, config.episodes)?;
+                Ok(Some(Self {
+                    envs,
+                    seed: config.seed,
+                }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The environment.
+    pub fn spec(&self) -> &envs::EnvSpec {
+        self.envs.spec()
+    }
+
+    /// Fails unless the environment has these dimensions.
+    ///
+    /// # Errors
+    /// If it does not: data or run and environment don't belong together.
+    pub fn check_dimensions(&self, observation_dim: usize, action_dim: usize) -> Result<()> {
+        let spec = self.spec();
+        if (spec.observation_dim, spec.action_dim) == (observation_dim, action_dim) {
+            return Ok(());
+        }
+        Err(Error::Env {
+            name: spec.name.clone(),
+            problem: format!(
+                "it has {} observations and {} actions, the data has {observation_dim} and \
+                 {action_dim}; choose the environment that the data comes from (`evaluate.env`)",
+                spec.observation_dim, spec.action_dim
+            ),
+        })
+    }
+
+    /// Runs one episode per copy with the policy's default target.
+    ///
+    /// # Errors
+    /// If the policy or the environment fails.
+    pub fn run(&mut self, policy: &mut dyn Policy) -> Result<Evaluation> {
+        self.run_with(policy, |_| {}, None)
+    }
+
+    /// Runs one episode per copy and keeps the roll-outs as a data set.
+    ///
+    /// # Errors
+    /// If the policy or the environment fails.
+    pub fn run_recorded(&mut self, policy: &mut dyn Policy) -> Result<(Evaluation, Dataset)> {
+        let rows = (0..self.envs.len())
+            .map(|_| RecordedRow::default())
+            .collect();
+        let mut recorder = EpisodeRecorder { rows };
+        let found = self.run_with(policy, |_| {}, Some(&mut recorder))?;
+        Ok((found, recorder.into_dataset(self.envs.spec())))
+    }
+
+    /// Runs one episode per copy; `prepare` may set a row's target or goal, `recorder` sees every
+    /// step.
+    ///
+    /// # Errors
+    /// If the policy or the environment fails.
+    pub fn run_with(
+        &mut self,
+        policy: &mut dyn Policy,
+        prepare: impl Fn(&mut EpisodeStart),
+        mut recorder: Option<&mut dyn Recorder>,
+    ) -> Result<Evaluation> {
+        let rows = self.envs.len();
+        let spec = self.envs.spec().clone();
+        let streams = Streams::from_seed(self.seed);
+        let starts: Vec<EpisodeStart> = (0..rows as u64)
+            .map(|row| {
+                let rng = streams.numbered("policy", row);
+                let mut start = EpisodeStart {
+                    rng,
+                    target_return: None,
+                    goal: None,
+                };
+                prepare(&mut start);
+                start
+            })
+            .collect();
+        let seeds: Vec<u64> = (0..rows as u64)
+            .map(|row| streams.numbered("environment", row).bits())
+            .collect();
+        policy.begin(&starts)?;
+        self.envs.reset(&seeds)?;
+        let mut active = vec![true; rows];
+        let (mut returns, mut lengths) = (vec![0.0; rows], vec![0; rows]);
+        while active.contains(&true) {
+            let observations = self.envs.observations()?; // (E, O)
+            let actions = policy.act(&observations, &active)?; // (E, A)
+            let step = self.envs.step(&actions, &active)?;
+            if let Some(recorder) = recorder.as_deref_mut() {
+                let observations = observations.to_vec2::<f32>()?;
+                let actions = actions.to_vec2::<f32>()?;
+                for row in (0..rows).filter(|&row| active[row]) {
+                    recorder.record(RecordedStep {
+                        row,
+                        observation: &observations[row],
+                        action: &actions[row],
+                        reward: step.rewards[row],
+                        terminated: step.terminated[row],
+                        truncated: step.truncated[row],
+                        next_observation: self.envs.observation(row),
+                    });
+                }
+            }
+            for row in (0..rows).filter(|&row| active[row]) {
+                returns[row] += f64::from(step.rewards[row]);
+                lengths[row] += 1;
+            }
+            policy.observe(&step.rewards)?;
+            for (row, active) in active.iter_mut().enumerate() {
+                *active &= !(step.terminated[row] || step.truncated[row]);
+            }
+        }
+        Ok(Evaluation::new(&spec.name, returns, lengths))
+    }
+}
+
+/// Keeps whole episodes, one row after the other, as a data set.
+struct EpisodeRecorder {
+    rows: Vec<RecordedRow>,
+}
+
+#[derive(Default)]
+struct RecordedRow {
+    observations: Vec<f32>,
+    actions: Vec<f32>,
+    rewards: Vec<f32>,
+    terminated: bool,
+    truncated: bool,
+    final_observation: Vec<f32>,
+}
+
+impl Recorder for EpisodeRecorder {
+    fn record(&mut self, step: RecordedStep<'_>) {
+        let row = &mut self.rows[step.row];
+        row.observations.extend_from_slice(step.observation);
+        row.actions.extend_from_slice(step.action);
+        row.rewards.push(step.reward);
+        (row.terminated, row.truncated) = (step.terminated, step.truncated);
+        row.final_observation = step.next_observation.to_vec();
+    }
+}
+
+impl EpisodeRecorder {
+    fn into_dataset(self, spec: &envs::EnvSpec) -> Dataset {
+        let mut dataset = Dataset {
+            observation_dim: spec.observation_dim,
+            action_dim: spec.action_dim,
+            action_kind: ActionKind::Continuous,
+            observations: Vec::new(),
+            actions: Vec::new(),
+            rewards: Vec::new(),
+            episodes: Vec::new(),
+            env_name: Some(spec.name.clone()),
+            reference_returns: None,
+            sources: Vec::new(),
+            warnings: Vec::new(),
+        };
+        for row in self.rows {
+            dataset.episodes.push(Episode {
+                start: dataset.rewards.len(),
+                steps: row.rewards.len(),
+                terminated: row.terminated,
+                truncated: row.truncated,
+                final_observation: Some(row.final_observation.into_boxed_slice()),
+            });
+            dataset.observations.extend(row.observations);
+            dataset.actions.extend(row.actions);
+            dataset.rewards.extend(row.rewards);
+        }
+        dataset
+    }
+}
+
+impl Evaluation {
+    /// Aggregates episodes of the environment `env`.
+    pub fn new(env: &str, returns: Vec<f64>, lengths: Vec<usize>) -> Self {
+        let (return_mean, return_std) = mean_std(&returns);
+        let reference = envs::score::reference_for(env);
+        let score = |value| reference.map(|r| envs::score::normalized_score(r, value));
+        let scores: Option<Vec<f64>> = returns.iter().map(|&value| score(value)).collect();
+        let (score_mean, score_std) = match scores.map(|scores| mean_std(&scores)) {
+            Some((mean, std)) => (Some(mean), Some(std)),
+            None => (None, None),
+        };
+        let env = env.to_owned();
+        Self {
+            env,
+            returns,
+            lengths,
+            return_mean,
+            return_std,
+            score_mean,
+            score_std,
+        }
+    }
+}
+
+impl Evaluation {
+    /// One line for people: score and return with their deviation over the episodes.
+    pub fn summary(&self) -> String {
+        let Self {
+            return_mean,
+            return_std,
+            ..
+        } = self;
+        let returns = format!(
+            "return {return_mean:.1} ± {return_std:.1} over {} episodes of {}",
+            self.returns.len(),
+            self.env
+        );
+        match (self.score_mean, self.score_std) {
+            (Some(mean), Some(std)) => format!("score {mean:.1} ± {std:.1} ({returns})"),
+            _ => returns,
+        }
+    }
+}
+
+/// Mean and population standard deviation; (NaN, NaN) of nothing.
+pub fn mean_std(values: &[f64]) -> (f64, f64) {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64;
+    (mean, variance.sqrt())
+}

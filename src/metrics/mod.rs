@@ -1,0 +1,189 @@
+//! Metrics: what an update reports, and where it goes: `metrics.csv`, `evaluations.csv`,
+//! TensorBoard events, and the progress bar that this module owns.
+
+pub mod table;
+pub mod tensorboard;
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Tensor};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::checkpoint::RunDir;
+use crate::error::{Error, Result};
+use crate::evaluate::Evaluation;
+use table::CsvTable;
+use tensorboard::TensorBoard;
+
+/// Named scalars of one update, still on the device: they become numbers only when logged.
+///
+/// Names are nouns, the same in every algorithm: `loss`, `actor_loss`, `critic_loss`, `q_mean`.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    entries: Vec<(&'static str, Tensor)>,
+}
+
+impl Metrics {
+    /// No metrics yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a scalar (a tensor with one element); the graph behind it is dropped.
+    pub fn push(&mut self, name: &'static str, value: &Tensor) {
+        self.entries.push((name, value.detach()));
+    }
+
+    /// The names and numbers; reads them from the device.
+    ///
+    /// # Errors
+    /// If a value is not a scalar.
+    pub fn values(&self) -> Result<Vec<(&'static str, f64)>> {
+        let read = |(name, value): &(&'static str, Tensor)| Ok((*name, numbers(&[value])?[0]));
+        self.entries.iter().map(read).collect()
+    }
+}
+
+/// Reads scalars in one transfer.
+fn numbers(scalars: &[&Tensor]) -> Result<Vec<f64>> {
+    let rows: Vec<Tensor> = scalars
+        .iter()
+        .map(|s| s.flatten_all())
+        .collect::<candle_core::Result<_>>()?;
+    Ok(Tensor::cat(&rows, 0)?
+        .to_dtype(DType::F64)?
+        .to_vec1::<f64>()?)
+}
+
+/// Collects metrics between two rows of `metrics.csv`, and writes evaluations beside them.
+pub struct Logger {
+    metrics: CsvTable,
+    evaluations: CsvTable,
+    events: TensorBoard,
+    pending: BTreeMap<&'static str, Vec<(u64, Tensor)>>,
+    bar: ProgressBar,
+}
+
+impl Logger {
+    /// The logger of a run that has done `update` of `updates`; later rows of its tables are cut.
+    ///
+    /// # Errors
+    /// If a table can't be read or written.
+    pub fn open(run: &RunDir, update: u64, updates: u64) -> Result<Self> {
+        let bar = ProgressBar::new(updates).with_position(update);
+        bar.set_style(progress_style());
+        bar.reset_eta();
+        Ok(Self {
+            metrics: CsvTable::open(&run.file("metrics.csv"), update)?,
+            evaluations: CsvTable::open(&run.file("evaluations.csv"), update)?,
+            events: TensorBoard::create(run.path())?,
+            pending: BTreeMap::new(),
+            bar,
+        })
+    }
+
+    /// Takes the metrics of one update; nothing is read from the device.
+    pub fn collect(&mut self, update: u64, metrics: Metrics) {
+        for (name, value) in metrics.entries {
+            self.pending.entry(name).or_default().push((update, value));
+        }
+        self.bar.set_position(update);
+    }
+
+    /// Fails if a collected value is not finite: the first such update and its names.
+    ///
+    /// Reads everything collected since the last row and returns the means.
+    ///
+    /// # Errors
+    /// [`Error::Training`].
+    fn means(&mut self) -> Result<Vec<(&'static str, f64)>> {
+        let mut means = Vec::new();
+        let mut bad: Option<(u64, &str, f64)> = None;
+        for (name, values) in std::mem::take(&mut self.pending) {
+            let tensors: Vec<&Tensor> = values.iter().map(|(_, value)| value).collect();
+            let read = numbers(&tensors)?;
+            for ((update, _), value) in values.iter().zip(&read) {
+                if !value.is_finite() && bad.is_none_or(|(first, ..)| *update < first) {
+                    bad = Some((*update, name, *value));
+                }
+            }
+            means.push((name, read.iter().sum::<f64>() / read.len() as f64));
+        }
+        match bad {
+            None => Ok(means),
+            Some((update, name, value)) => Err(Error::Training {
+                update,
+                problem: format!(
+                    "`{name}` is {value}; the last good checkpoint is kept. Lower the learning \
+                     rate, or check the data's scale"
+                ),
+            }),
+        }
+    }
+
+    /// Writes a row with the means since the last one.
+    ///
+    /// # Errors
+    /// If a value is not finite, or the disk fails.
+    pub fn write(&mut self, update: u64, seconds: f64) -> Result<()> {
+        let means = self.means()?;
+        if means.is_empty() {
+            return Ok(());
+        }
+        let mut cells = vec![("seconds", format!("{seconds:.3}"))];
+        cells.extend(
+            means
+                .iter()
+                .map(|(name, value)| (*name, format!("{value}"))),
+        );
+        self.metrics.append(update, &cells)?;
+        for (name, value) in &means {
+            self.events
+                .scalar(&format!("train/{name}"), update, *value)?;
+        }
+        self.events.flush()?;
+        let shown: Vec<String> = means
+            .iter()
+            .take(3)
+            .map(|(name, value)| format!("{name} {value:.4}"))
+            .collect();
+        self.bar.set_message(shown.join("  "));
+        Ok(())
+    }
+
+    /// Writes a row of `evaluations.csv`.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn evaluation(&mut self, update: u64, seconds: f64, result: &Evaluation) -> Result<()> {
+        let mut cells = vec![
+            ("seconds", format!("{seconds:.3}")),
+            ("episodes", result.returns.len().to_string()),
+            ("return_mean", format!("{}", result.return_mean)),
+            ("return_std", format!("{}", result.return_std)),
+        ];
+        if let (Some(mean), Some(std)) = (result.score_mean, result.score_std) {
+            cells.push(("score_mean", format!("{mean}")));
+            cells.push(("score_std", format!("{std}")));
+            self.events.scalar("evaluate/score_mean", update, mean)?;
+        }
+        self.events
+            .scalar("evaluate/return_mean", update, result.return_mean)?;
+        self.events.flush()?;
+        self.evaluations.append(update, &cells)?;
+        self.bar
+            .suspend(|| tracing::info!("update {update}: {}", result.summary()));
+        Ok(())
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn progress_style() -> ProgressStyle {
+    let template =
+        "{bar:30} {pos}/{len} updates  {per_sec}  {elapsed} elapsed, {eta} left  {wide_msg}";
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,47 @@
+//! [`ActorPolicy`]: a network from observation to action, with what stands around it.
+
+use candle_core::{Device, Tensor};
+
+use super::{EpisodeStart, Policy};
+use crate::data::{ActionBounds, Normalizer};
+use crate::error::Result;
+
+/// A memoryless policy: normalise the observation, run the actor, map ±1 to the action bounds.
+pub struct ActorPolicy<F> {
+    normalizer: Normalizer,
+    bounds: ActionBounds,
+    device: Device,
+    actor: F,
+}
+
+impl<F> ActorPolicy<F>
+where
+    F: Fn(&Tensor) -> Result<Tensor> + Send,
+{
+    /// `actor` maps normalised observations (E, O) on `device` to actions (E, A) in ±1.
+    pub fn new(normalizer: Normalizer, bounds: ActionBounds, device: Device, actor: F) -> Self {
+        Self {
+            normalizer,
+            bounds,
+            device,
+            actor,
+        }
+    }
+}
+
+impl<F> Policy for ActorPolicy<F>
+where
+    F: Fn(&Tensor) -> Result<Tensor> + Send,
+{
+    fn begin(&mut self, _episodes: &[EpisodeStart]) -> Result<()> {
+        Ok(())
+    }
+
+    fn act(&mut self, observations: &Tensor, _active: &[bool]) -> Result<Tensor> {
+        let observations = self
+            .normalizer
+            .apply(&observations.to_device(&self.device)?)?;
+        let actions = self.bounds.from_unit(&(self.actor)(&observations)?)?; // (E, A)
+        Ok(actions.to_device(&Device::Cpu)?)
+    }
+}
