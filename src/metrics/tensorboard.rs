@@ -4,7 +4,7 @@
 //! CRC-32C of those 8 bytes (u32), the message, and its masked CRC-32C (u32), all little-endian
 //! (tensorflow/core/lib/io/record_writer.h). Of `Event` (tensorflow/core/util/event.proto) these
 //! fields are written: `wall_time` = 1 (double, seconds), `step` = 2 (int64), `file_version` = 3
-//! (first record only), `summary` = 5, in which each `value` = 1 holds `tag` = 1 and
+//! (first record only), `session_log` = 7 with `status` = 1 (START is 1), `summary` = 5, in which each `value` = 1 holds `tag` = 1 and
 //! `simple_value` = 2 (float).
 
 use std::fs::{File, OpenOptions};
@@ -26,7 +26,7 @@ impl TensorBoard {
     ///
     /// Its name is `events.out.tfevents.<seconds>.trajformer.<number>`, the first number that is
     /// free. A run that is resumed simply gets another file: TensorBoard reads all files of a
-    /// folder, in the order of their names.
+    /// folder, in the order of their names; see [`resume`](Self::resume).
     ///
     /// # Errors
     /// If the file can't be written.
@@ -48,6 +48,18 @@ impl TensorBoard {
             file: BufWriter::new(file),
         };
         writer.write(&version_event(now))?;
+        writer.flush()?;
+        Ok(writer)
+    }
+
+    /// Opens a new event file for a run that goes on after update `step` of its last checkpoint:
+    /// TensorBoard forgets what earlier files say about later steps.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn resume(folder: &Path, step: u64) -> Result<Self> {
+        let mut writer = Self::create(folder)?;
+        writer.write(&start_event(seconds_since_1970(), step + 1))?;
         writer.flush()?;
         Ok(writer)
     }
@@ -94,6 +106,20 @@ fn version_event(wall_time: f64) -> Vec<u8> {
     let mut event = Vec::new();
     double_field(&mut event, 1, wall_time);
     bytes_field(&mut event, 3, b"brain.Event:2");
+    event
+}
+
+/// A session starts whose first step is `step`; the event declares all earlier ones from there void.
+fn start_event(wall_time: f64, step: u64) -> Vec<u8> {
+    let mut session = Vec::new();
+    key(&mut session, 1, WIRE_VARINT);
+    varint(&mut session, 1);
+
+    let mut event = Vec::new();
+    double_field(&mut event, 1, wall_time);
+    key(&mut event, 2, WIRE_VARINT);
+    varint(&mut event, step);
+    bytes_field(&mut event, 7, &session);
     event
 }
 
@@ -189,7 +215,7 @@ const CRC_TABLE: [u32; 256] = {
 
 #[cfg(test)]
 mod tests {
-    use super::{TensorBoard, crc32c, record, scalar_event, version_event};
+    use super::{TensorBoard, crc32c, record, scalar_event, start_event, version_event};
 
     #[test]
     fn checksums_are_those_of_rfc_3720() {
@@ -199,7 +225,7 @@ mod tests {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
     }
 
-    /// The bytes that the Python package tensorboard 2.21.0 writes for the same two events:
+    /// The bytes that the Python package tensorboard 2.21.0 writes for the same three events:
     /// `RecordWriter.write(Event(...).SerializeToString())`.
     #[test]
     fn records_are_byte_for_byte_those_of_the_python_package() {
@@ -210,11 +236,13 @@ mod tests {
             "train/loss",
             0.75,
         )));
+        bytes.extend(record(&start_event(1_700_000_002.0, 301)));
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = concat!(
             "1800000000000000a37f4b220900001040fc54d9411a0d627261696e2e4576656e743a32338d2fe9",
             "2100000000000000017becf60900006040fc54d94110ac022a130a110a0a747261696e2f6c6f7373",
-            "150000403f298d3e6d"
+            "150000403f298d3e6d",
+            "100000000000000095fbfe180900008040fc54d94110ad023a02080184a4031a"
         );
         assert_eq!(hex, expected);
     }

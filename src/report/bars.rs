@@ -103,16 +103,16 @@ pub fn draw(path: &Path, chart: &Bars) -> Result<()> {
             Anchor::Middle,
             Font::new(14.0, TEXT),
         )?;
+        for (index, bar) in chart.bars.iter().enumerate() {
+            let y = frame.top + ROW * (index as f64 + 0.5) + 3.0;
+            draw_bar(canvas, &frame, bar, y)?;
+        }
         for line in &chart.reference_lines {
             let x = frame.place((line.y, 0.0)).0;
             let stroke = Stroke::new(MUTED, 1.5).dashed(7.0, 5.0);
             canvas.line(&[(x, frame.top), (x, frame.bottom)], stroke)?;
             let font = Font::new(13.0, MUTED);
             canvas.text(&line.label, (x, frame.top - 8.0), Anchor::Middle, font)?;
-        }
-        for (index, bar) in chart.bars.iter().enumerate() {
-            let y = frame.top + ROW * (index as f64 + 0.5) + 3.0;
-            draw_bar(canvas, &frame, bar, y)?;
         }
         let zero = frame.place((0.0, 0.0)).0;
         canvas.line(

@@ -9,11 +9,12 @@ use std::sync::Once;
 
 use plotters::prelude::{
     BitMapBackend, Color, DrawingBackend, FontDesc, FontFamily, FontStyle, FontTransform, IntoFont,
-    RGBAColor, RGBColor, SVGBackend, ShapeStyle, TextStyle,
+    RGBColor, SVGBackend, ShapeStyle, TextStyle,
 };
 use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::pixels::{Pixels, average_down};
 use crate::error::{Error, Result};
 
 /// Device pixels per logical pixel, in each direction.
@@ -140,12 +141,11 @@ pub(super) enum Anchor {
 /// The sheet.
 pub(super) struct Canvas<'a> {
     backend: Backend<'a>,
-    size: (u32, u32), // device pixels
 }
 
 enum Backend<'a> {
     Svg(SVGBackend<'a>),
-    Bitmap(BitMapBackend<'a>),
+    Bitmap(Pixels<'a>),
 }
 
 /// Draws a picture of `size` logical pixels with `draw` and writes it to `path`.
@@ -190,10 +190,14 @@ pub(super) fn render(
         }
         "png" => {
             let mut pixels = vec![255; (large.0 * large.1 * 3) as usize];
-            let backend = Backend::Bitmap(BitMapBackend::with_buffer(&mut pixels, large));
+            let backend = Backend::Bitmap(Pixels::new(&mut pixels, large));
             Canvas::fill_in(backend, large, draw)?;
             let small = (large.0 / AVERAGED, large.1 / AVERAGED);
-            let pixels = average_down(&pixels, (small.0 as usize, small.1 as usize));
+            let pixels = average_down(
+                &pixels,
+                (small.0 as usize, small.1 as usize),
+                AVERAGED as usize,
+            );
             let mut file = BitMapBackend::new(path, small);
             file.blit_bitmap((0, 0), small, &pixels)
                 .map_err(drawing_error)?;
@@ -217,29 +221,8 @@ fn register_fonts() {
     });
 }
 
-fn drawing_error(error: impl std::error::Error) -> Error {
+pub(super) fn drawing_error(error: impl std::error::Error) -> Error {
     Error::Unsuitable(format!("drawing a picture failed: {error}"))
-}
-
-/// Means over squares of `AVERAGED` x `AVERAGED` pixels; `size` is that of the result.
-fn average_down(pixels: &[u8], (width, height): (usize, usize)) -> Vec<u8> {
-    let scale = AVERAGED as usize;
-    let mut small = Vec::with_capacity(width * height * 3);
-    for y in 0..height {
-        for x in 0..width {
-            for channel in 0..3 {
-                let mut sum = 0_usize;
-                for row in y * scale..(y + 1) * scale {
-                    let start = (row * width * scale + x * scale) * 3 + channel;
-                    sum += (0..scale)
-                        .map(|i| usize::from(pixels[start + i * 3]))
-                        .sum::<usize>();
-                }
-                small.push(((sum + scale * scale / 2) / (scale * scale)) as u8);
-            }
-        }
-    }
-    small
 }
 
 /// A place in device pixels.
@@ -254,14 +237,14 @@ impl<'a> Canvas<'a> {
         size: (u32, u32),
         draw: impl FnOnce(&mut Canvas<'_>) -> Result<()>,
     ) -> Result<()> {
-        let mut canvas = Canvas { backend, size };
+        let mut canvas = Canvas { backend };
         let (width, height) = (f64::from(size.0), f64::from(size.1));
         let scale = f64::from(SCALE);
         canvas.rectangle((0.0, 0.0), (width / scale, height / scale), WHITE)?;
         draw(&mut canvas)?;
         match &mut canvas.backend {
             Backend::Svg(svg) => svg.present().map_err(drawing_error),
-            Backend::Bitmap(bitmap) => bitmap.present().map_err(drawing_error),
+            Backend::Bitmap(bitmap) => bitmap.backend.present().map_err(drawing_error),
         }
     }
 
@@ -274,9 +257,9 @@ impl<'a> Canvas<'a> {
                 svg.draw_rect((left, top), (right, bottom), &style, true)
                     .map_err(drawing_error)
             }
-            Backend::Bitmap(_) => {
+            Backend::Bitmap(bitmap) => {
                 let corners = [(left, top), (right, top), (right, bottom), (left, bottom)];
-                self.fill_pixels(&corners, color.mix(1.0))
+                bitmap.fill(&corners, color.mix(1.0))
             }
         }
     }
@@ -288,7 +271,7 @@ impl<'a> Canvas<'a> {
             Backend::Svg(svg) => svg
                 .fill_polygon(corners, &color.mix(alpha))
                 .map_err(drawing_error),
-            Backend::Bitmap(_) => self.fill_pixels(&corners, color.mix(alpha)),
+            Backend::Bitmap(bitmap) => bitmap.fill(&corners, color.mix(alpha)),
         }
     }
 
@@ -300,9 +283,9 @@ impl<'a> Canvas<'a> {
                 svg.draw_circle(device(center), radius, &color.mix(1.0), true)
                     .map_err(drawing_error)
             }
-            Backend::Bitmap(_) => {
-                let stroke = Stroke::new(color, 2.0 * radius);
-                self.stroke_pixels(&[device(center), device(center)], stroke)
+            Backend::Bitmap(bitmap) => {
+                let radius = radius * f64::from(SCALE);
+                bitmap.stroke(&[device(center), device(center)], radius, color.mix(1.0))
             }
         }
     }
@@ -338,7 +321,10 @@ impl<'a> Canvas<'a> {
                 };
                 svg.draw_path(points, &style).map_err(drawing_error)
             }
-            Backend::Bitmap(_) => self.stroke_pixels(&points, stroke),
+            Backend::Bitmap(bitmap) => {
+                let radius = stroke.width * f64::from(SCALE) / 2.0;
+                bitmap.stroke(&points, radius, stroke.color.mix(stroke.alpha))
+            }
         }
     }
 
@@ -379,123 +365,12 @@ impl<'a> Canvas<'a> {
             .pos(Pos::new(horizontal, VPos::Top));
         match &mut self.backend {
             Backend::Svg(svg) => svg.draw_text(text, &style, place).map_err(drawing_error),
-            Backend::Bitmap(bitmap) => bitmap.draw_text(text, &style, place).map_err(drawing_error),
-        }
-    }
-
-    /// Fills every pixel whose center lies inside the polygon (even-odd rule).
-    fn fill_pixels(&mut self, corners: &[(i32, i32)], color: RGBAColor) -> Result<()> {
-        let Some(top) = corners.iter().map(|corner| corner.1).min() else {
-            return Ok(());
-        };
-        let bottom = corners.iter().map(|corner| corner.1).max().unwrap_or(top);
-        let mut crossings: Vec<f64> = Vec::new();
-        for row in top.max(0)..bottom.min(self.size.1 as i32) {
-            let y = f64::from(row) + 0.5;
-            crossings.clear();
-            for (index, &(x0, y0)) in corners.iter().enumerate() {
-                let (x1, y1) = corners[(index + 1) % corners.len()];
-                if (f64::from(y0) <= y) != (f64::from(y1) <= y) {
-                    let part = (y - f64::from(y0)) / f64::from(y1 - y0);
-                    crossings.push(f64::from(x0) + part * f64::from(x1 - x0));
-                }
-            }
-            crossings.sort_by(f64::total_cmp);
-            for pair in crossings.chunks_exact(2) {
-                for x in (pair[0] - 0.5).ceil() as i32..(pair[1] - 0.5).ceil() as i32 {
-                    self.blend(x, row, color)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Draws a line of round pen strokes; a pixel is colored once however often the line crosses it.
-    fn stroke_pixels(&mut self, points: &[(i32, i32)], stroke: Stroke) -> Result<()> {
-        let radius = stroke.width * f64::from(SCALE) / 2.0;
-        let reach = radius.ceil() as i32 + 1;
-        let (width, height) = (self.size.0 as i32, self.size.1 as i32);
-        let left = points
-            .iter()
-            .map(|p| p.0)
-            .min()
-            .unwrap_or(0)
-            .saturating_sub(reach)
-            .max(0);
-        let right = points
-            .iter()
-            .map(|p| p.0)
-            .max()
-            .unwrap_or(0)
-            .saturating_add(reach)
-            .min(width);
-        let top = points
-            .iter()
-            .map(|p| p.1)
-            .min()
-            .unwrap_or(0)
-            .saturating_sub(reach)
-            .max(0);
-        let bottom = points
-            .iter()
-            .map(|p| p.1)
-            .max()
-            .unwrap_or(0)
-            .saturating_add(reach)
-            .min(height);
-        if right <= left || bottom <= top {
-            return Ok(());
-        }
-        let columns = (right - left) as usize;
-        let mut covered = vec![false; columns * (bottom - top) as usize];
-        for segment in points.windows(2) {
-            let (from, to) = (segment[0], segment[1]);
-            let rows = (from.1.min(to.1) - reach).max(top)..(from.1.max(to.1) + reach).min(bottom);
-            for y in rows {
-                let span =
-                    (from.0.min(to.0) - reach).max(left)..(from.0.max(to.0) + reach).min(right);
-                for x in span {
-                    if distance((f64::from(x) + 0.5, f64::from(y) + 0.5), from, to) <= radius {
-                        covered[(y - top) as usize * columns + (x - left) as usize] = true;
-                    }
-                }
-            }
-        }
-        let color = stroke.color.mix(stroke.alpha);
-        for (index, _) in covered.iter().enumerate().filter(|(_, covered)| **covered) {
-            let (x, y) = (
-                (index % columns) as i32 + left,
-                (index / columns) as i32 + top,
-            );
-            self.blend(x, y, color)?;
-        }
-        Ok(())
-    }
-
-    fn blend(&mut self, x: i32, y: i32, color: RGBAColor) -> Result<()> {
-        if x < 0 || y < 0 || x >= self.size.0 as i32 || y >= self.size.1 as i32 {
-            return Ok(());
-        }
-        match &mut self.backend {
-            Backend::Svg(_) => Ok(()),
             Backend::Bitmap(bitmap) => bitmap
-                .draw_pixel((x, y), color.to_backend_color())
+                .backend
+                .draw_text(text, &style, place)
                 .map_err(drawing_error),
         }
     }
-}
-
-/// Distance of a pixel from a segment, in pixels.
-fn distance((x, y): Point, from: (i32, i32), to: (i32, i32)) -> f64 {
-    let (x0, y0) = (f64::from(from.0), f64::from(from.1));
-    let (dx, dy) = (f64::from(to.0) - x0, f64::from(to.1) - y0);
-    let length_squared = dx * dx + dy * dy;
-    let along = if length_squared > 0.0 {
-        (((x - x0) * dx + (y - y0) * dy) / length_squared).clamp(0.0, 1.0)
-    } else {
-        0.0
-    };
-    (x - x0 - along * dx).hypot(y - y0 - along * dy)
 }
 
 /// The line without points that can't be told from their predecessor; its ends stay.

@@ -72,7 +72,7 @@ impl Role {
         match self {
             Self::Data => Stroke::new(SKY, 1.2).alpha(0.55),
             Self::Imagined => Stroke::new(ORANGE, 1.5).alpha(0.55),
-            Self::Chosen => Stroke::new(BLACK, 2.5).dashed(6.0, 4.0),
+            Self::Chosen => Stroke::new(BLACK, 2.5).dashed(6.0, 6.0),
             Self::Controller => Stroke::new(GREEN, 3.0),
             Self::Imitator => Stroke::new(VERMILION, 3.0),
             Self::Planner => Stroke::new(BLUE, 3.0),
@@ -128,14 +128,16 @@ pub struct Mazes {
 /// If `path` ends in neither `.svg` nor `.png`, or can't be written.
 pub fn draw(path: &Path, picture: &Mazes) -> Result<()> {
     const GAP: f64 = 28.0;
-    const WORDS: f64 = 50.0;
     let columns = picture.panels.len().clamp(1, 3);
     let rows = picture.panels.len().div_ceil(columns);
     let views = || picture.panels.iter().map(|panel| View::of(&panel.geometry));
     let wide = views().map(|view| view.width()).fold(1.0, f64::max);
     let high = views().map(|view| view.height()).fold(1.0, f64::max);
-    let side = (400.0 / wide).min(420.0 / high);
-    let panel = (wide * side, high * side + WORDS);
+    let space = if columns == 1 { 560.0 } else { 400.0 };
+    let side = (space / wide).min(1.05 * space / high);
+    let notes = picture.panels.iter().any(|panel| !panel.note.is_empty());
+    let words = if notes { 50.0 } else { 28.0 };
+    let panel = (wide * side, high * side + words);
     let header = Header {
         title: &picture.title,
         subtitle: &picture.subtitle,
@@ -157,7 +159,7 @@ pub fn draw(path: &Path, picture: &Mazes) -> Result<()> {
             canvas.text(&maze.title, (left, above + 14.0), Anchor::Start, title)?;
             let note = Font::new(14.0, MUTED);
             canvas.text(&maze.note, (left, above + 34.0), Anchor::Start, note)?;
-            draw_maze(canvas, maze, (left, above + WORDS), side)?;
+            draw_maze(canvas, maze, (left, above + words), side)?;
         }
         Ok(())
     })
@@ -341,4 +343,44 @@ pub(super) fn draw_goal(canvas: &mut Canvas<'_>, (x, y): Point) -> Result<()> {
     canvas.polygon(&corners, GOAL, 1.0)?;
     corners.push(corners[0]);
     canvas.line(&corners, Stroke::new(BLACK, 1.5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Geometry, Projection, View};
+
+    #[test]
+    fn positions_keep_up_and_right_and_those_outside_have_no_place() {
+        let free = |row: usize, column: usize| (1..=2).contains(&row) && (1..=3).contains(&column);
+        let walls = (0..4)
+            .map(|row| (0..5).map(|column| !free(row, column)).collect())
+            .collect();
+        let geometry = Geometry {
+            walls,
+            cell: 2.0,
+            origin: (-10.0, 4.0),
+        };
+        let view = View::of(&geometry);
+        assert_eq!(
+            view,
+            View {
+                left: 0.5,
+                bottom: 0.5,
+                right: 4.5,
+                top: 3.5
+            }
+        );
+
+        let corner = (100.0, 50.0);
+        let projection = Projection {
+            geometry: &geometry,
+            view,
+            corner,
+            side: 10.0,
+        };
+        assert_eq!(projection.place((-9.0, 11.0)), (100.0, 50.0)); // the view's upper left corner
+        assert_eq!(projection.place((-1.0, 5.0)), (140.0, 80.0)); // its lower right corner
+        assert!(projection.place((-9.1, 11.0)).0.is_nan());
+        assert!(projection.place((-9.0, 11.1)).0.is_nan());
+    }
 }

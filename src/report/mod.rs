@@ -13,3 +13,4 @@ pub mod plan;
 
 mod axes;
 mod canvas;
+mod pixels;

@@ -136,7 +136,7 @@ fn real_stroke() -> Stroke {
 }
 
 fn chosen_stroke() -> Stroke {
-    Stroke::new(VERMILION, 2.5).dashed(7.0, 4.0)
+    Stroke::new(VERMILION, 2.5).dashed(7.0, 6.0)
 }
 
 fn imagined_stroke() -> Stroke {

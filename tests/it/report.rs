@@ -324,4 +324,14 @@ fn values_that_are_not_finite_interrupt_a_line_and_words_are_escaped() {
         |path| curves::draw(path, &chart).unwrap(),
         &["a &lt; b &amp; "],
     );
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gaps.svg");
+    curves::draw(&path, &chart).unwrap();
+    let svg = std::fs::read_to_string(path).unwrap();
+    let pieces = svg
+        .lines()
+        .filter(|l| l.contains("<polyline") && l.contains("#0072B2"))
+        .count();
+    assert_eq!(pieces, 4, "three pieces and the legend's line");
 }

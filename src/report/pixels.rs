@@ -1,0 +1,213 @@
+//! Shapes as pixels, for bitmaps: plotters fills wide lines by the even-odd rule, which leaves holes
+//! where a line crosses itself.
+
+use plotters::prelude::{BitMapBackend, Color, DrawingBackend, RGBAColor};
+
+use super::canvas::drawing_error;
+use crate::error::Result;
+
+/// A bitmap; places are pixels from its top left corner.
+pub(super) struct Pixels<'a> {
+    pub backend: BitMapBackend<'a>,
+    size: (i32, i32),
+}
+
+impl<'a> Pixels<'a> {
+    /// Draws into `buffer`: width * height * 3 bytes, row by row.
+    pub fn new(buffer: &'a mut [u8], (width, height): (u32, u32)) -> Self {
+        let backend = BitMapBackend::with_buffer(buffer, (width, height));
+        Self {
+            backend,
+            size: (width as i32, height as i32),
+        }
+    }
+
+    /// Fills every pixel whose center lies inside the polygon (even-odd rule).
+    pub fn fill(&mut self, corners: &[(i32, i32)], color: RGBAColor) -> Result<()> {
+        let Some(top) = corners.iter().map(|corner| corner.1).min() else {
+            return Ok(());
+        };
+        let bottom = corners.iter().map(|corner| corner.1).max().unwrap_or(top);
+        let mut crossings: Vec<f64> = Vec::new();
+        for row in top.max(0)..bottom.min(self.size.1) {
+            let y = f64::from(row) + 0.5;
+            crossings.clear();
+            for (index, &(x0, y0)) in corners.iter().enumerate() {
+                let (x1, y1) = corners[(index + 1) % corners.len()];
+                if (f64::from(y0) <= y) != (f64::from(y1) <= y) {
+                    let part = (y - f64::from(y0)) / f64::from(y1 - y0);
+                    crossings.push(f64::from(x0) + part * f64::from(x1 - x0));
+                }
+            }
+            crossings.sort_by(f64::total_cmp);
+            for pair in crossings.chunks_exact(2) {
+                for x in (pair[0] - 0.5).ceil() as i32..(pair[1] - 0.5).ceil() as i32 {
+                    self.blend(x, row, color)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws a line of round pen strokes; a pixel is colored once however often the line crosses it.
+    pub fn stroke(&mut self, points: &[(i32, i32)], radius: f64, color: RGBAColor) -> Result<()> {
+        let reach = radius.ceil() as i32 + 1;
+        let (width, height) = self.size;
+        let left = points
+            .iter()
+            .map(|p| p.0)
+            .min()
+            .unwrap_or(0)
+            .saturating_sub(reach)
+            .max(0);
+        let right = points
+            .iter()
+            .map(|p| p.0)
+            .max()
+            .unwrap_or(0)
+            .saturating_add(reach)
+            .min(width);
+        let top = points
+            .iter()
+            .map(|p| p.1)
+            .min()
+            .unwrap_or(0)
+            .saturating_sub(reach)
+            .max(0);
+        let bottom = points
+            .iter()
+            .map(|p| p.1)
+            .max()
+            .unwrap_or(0)
+            .saturating_add(reach)
+            .min(height);
+        if right <= left || bottom <= top {
+            return Ok(());
+        }
+        let columns = (right - left) as usize;
+        let mut covered = vec![false; columns * (bottom - top) as usize];
+        for segment in points.windows(2) {
+            let (from, to) = (segment[0], segment[1]);
+            let rows = (from.1.min(to.1) - reach).max(top)..(from.1.max(to.1) + reach).min(bottom);
+            for y in rows {
+                let span =
+                    (from.0.min(to.0) - reach).max(left)..(from.0.max(to.0) + reach).min(right);
+                for x in span {
+                    if distance((f64::from(x) + 0.5, f64::from(y) + 0.5), from, to) <= radius {
+                        covered[(y - top) as usize * columns + (x - left) as usize] = true;
+                    }
+                }
+            }
+        }
+        for (index, _) in covered.iter().enumerate().filter(|(_, covered)| **covered) {
+            let (x, y) = (
+                (index % columns) as i32 + left,
+                (index / columns) as i32 + top,
+            );
+            self.blend(x, y, color)?;
+        }
+        Ok(())
+    }
+
+    fn blend(&mut self, x: i32, y: i32, color: RGBAColor) -> Result<()> {
+        if x < 0 || y < 0 || x >= self.size.0 || y >= self.size.1 {
+            return Ok(());
+        }
+        self.backend
+            .draw_pixel((x, y), color.to_backend_color())
+            .map_err(drawing_error)
+    }
+}
+
+/// Distance of a pixel from a segment, in pixels.
+fn distance((x, y): (f64, f64), from: (i32, i32), to: (i32, i32)) -> f64 {
+    let (x0, y0) = (f64::from(from.0), f64::from(from.1));
+    let (dx, dy) = (f64::from(to.0) - x0, f64::from(to.1) - y0);
+    let length_squared = dx * dx + dy * dy;
+    let along = if length_squared > 0.0 {
+        (((x - x0) * dx + (y - y0) * dy) / length_squared).clamp(0.0, 1.0)
+    } else {
+        0.0
+    };
+    (x - x0 - along * dx).hypot(y - y0 - along * dy)
+}
+
+/// Means over squares of `scale` x `scale` pixels, three bytes each; width and height are those of
+/// the result.
+pub(super) fn average_down(
+    pixels: &[u8],
+    (width, height): (usize, usize),
+    scale: usize,
+) -> Vec<u8> {
+    let mut small = Vec::with_capacity(width * height * 3);
+    for y in 0..height {
+        for x in 0..width {
+            for channel in 0..3 {
+                let mut sum = 0_usize;
+                for row in y * scale..(y + 1) * scale {
+                    let start = (row * width * scale + x * scale) * 3 + channel;
+                    sum += (0..scale)
+                        .map(|i| usize::from(pixels[start + i * 3]))
+                        .sum::<usize>();
+                }
+                small.push(((sum + scale * scale / 2) / (scale * scale)) as u8);
+            }
+        }
+    }
+    small
+}
+
+#[cfg(test)]
+mod tests {
+    use plotters::prelude::{Color, RGBColor};
+
+    use super::{Pixels, average_down};
+
+    const BLACK: RGBColor = RGBColor(0, 0, 0);
+
+    /// Draws on a white sheet of 20 x 20 pixels; gives the red bytes, row by row.
+    fn drawn(draw: impl FnOnce(&mut Pixels<'_>)) -> Vec<u8> {
+        let mut buffer = vec![255; 20 * 20 * 3];
+        draw(&mut Pixels::new(&mut buffer, (20, 20)));
+        buffer.into_iter().step_by(3).collect()
+    }
+
+    #[test]
+    fn a_rectangle_covers_its_pixels_and_no_others() {
+        let corners = [(2, 3), (7, 3), (7, 5), (2, 5)];
+        let sheet = drawn(|pixels| pixels.fill(&corners, BLACK.mix(1.0)).unwrap());
+        let black: Vec<usize> = (0..400).filter(|index| sheet[*index] == 0).collect();
+        assert_eq!(black, [62, 63, 64, 65, 66, 82, 83, 84, 85, 86]);
+    }
+
+    #[test]
+    fn a_line_that_crosses_itself_has_no_holes_and_one_shade() {
+        let cross = [(2, 10), (18, 10), (10, 2), (10, 18)];
+        let sheet = drawn(|pixels| pixels.stroke(&cross, 3.0, BLACK.mix(0.5)).unwrap());
+        let mut shades = sheet.clone();
+        shades.sort_unstable();
+        shades.dedup();
+        assert_eq!(shades.len(), 2, "{shades:?}");
+        assert!(sheet[10 * 20 + 10] < 255);
+    }
+
+    #[test]
+    fn shapes_beyond_the_sheet_are_cut() {
+        let corners = [(-50, -50), (50, -50), (50, 50), (-50, 50)];
+        let sheet = drawn(|pixels| {
+            pixels.fill(&corners, BLACK.mix(1.0)).unwrap();
+            pixels.stroke(&corners, 5.0, BLACK.mix(1.0)).unwrap();
+            pixels
+                .stroke(&[(90, 90), (99, 99)], 2.0, BLACK.mix(1.0))
+                .unwrap();
+        });
+        assert!(sheet.iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn averaging_takes_the_mean_of_each_square_and_channel() {
+        let row = |left: u8, right: u8| [left, 0, 9, right, 0, 9];
+        let pixels = [row(10, 20), row(30, 41)].concat();
+        assert_eq!(average_down(&pixels, (1, 1), 2), [25, 0, 9]);
+    }
+}
