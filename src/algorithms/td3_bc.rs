@@ -264,6 +264,16 @@ impl Learner {
         })
     }
 
+    /// Parameters of actor, critics, target actor and target critics.
+    pub fn params(&self) -> [&Params; 4] {
+        [
+            &self.actor_params,
+            &self.critic_params,
+            &self.target_actor_params,
+            &self.target_critic_params,
+        ]
+    }
+
     /// One update on a batch of B transitions with standard normals `noise` (B, A).
     ///
     /// # Errors
@@ -271,9 +281,7 @@ impl Learner {
     pub fn update(&mut self, batch: &Batch, noise: &Tensor) -> Result<Metrics> {
         self.updates += 1;
         let mut metrics = Metrics::new();
-        let loss = self.critic_loss(batch, noise, &mut metrics)?;
-        self.critic_optimizer
-            .step(&loss.backward()?, self.config.learning_rate)?;
+        self.update_critics(batch, noise, &mut metrics)?;
         if self.updates.is_multiple_of(self.config.policy_delay) {
             let rate = self.config.target_rate;
             let loss = self.actor_loss(batch, &mut metrics)?;
@@ -283,6 +291,22 @@ impl Learner {
             polyak_update(&self.target_actor_params, &self.actor_params, rate)?;
         }
         Ok(metrics)
+    }
+
+    /// The critics' part of [`Self::update`].
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn update_critics(
+        &mut self,
+        batch: &Batch,
+        noise: &Tensor,
+        metrics: &mut Metrics,
+    ) -> Result<()> {
+        let loss = self.critic_loss(batch, noise, metrics)?;
+        self.critic_optimizer
+            .step(&loss.backward()?, self.config.learning_rate)?;
+        Ok(())
     }
 
     /// Σ_i mean (Q_i(s, a) - y)².

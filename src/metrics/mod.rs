@@ -76,7 +76,10 @@ impl Logger {
         Ok(Self {
             metrics: CsvTable::open(&run.file("metrics.csv"), update)?,
             evaluations: CsvTable::open(&run.file("evaluations.csv"), update)?,
-            events: TensorBoard::create(run.path())?,
+            events: match update {
+                0 => TensorBoard::create(run.path())?,
+                _ => TensorBoard::resume(run.path(), update)?,
+            },
             pending: BTreeMap::new(),
             bar,
         })

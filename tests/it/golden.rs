@@ -61,3 +61,36 @@ impl Golden {
         value.unwrap_or_else(|| panic!("no constant `{constant}`"))
     }
 }
+
+/// Largest |found - expected| over the largest |expected|, per tensor; both in f64.
+pub fn relative_maximum(found: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(found.dims(), expected.dims());
+    let numbers = |tensor: &Tensor| {
+        let flat = tensor
+            .to_dtype(DType::F64)
+            .and_then(|t| t.flatten_all())
+            .expect("numbers");
+        flat.to_vec1::<f64>().expect("numbers")
+    };
+    let (found, expected) = (numbers(found), numbers(expected));
+    let scale = expected.iter().fold(0.0f64, |max, v| max.max(v.abs()));
+    let worst = found.iter().zip(&expected).map(|(f, e)| (f - e).abs());
+    // NaN must not pass as the smaller number.
+    let worst = worst.fold(0.0f64, |max, d| {
+        if d.is_nan() {
+            f64::INFINITY
+        } else {
+            max.max(d)
+        }
+    });
+    if scale == 0.0 { worst } else { worst / scale }
+}
+
+/// Fails, naming the tensor, unless `found` is within `tolerance` of `expected`.
+pub fn check_close(name: &str, found: &Tensor, expected: &Tensor, tolerance: f64) {
+    let error = relative_maximum(found, expected);
+    assert!(
+        error <= tolerance,
+        "{name}: relative maximum {error:e}, allowed {tolerance:e}"
+    );
+}

@@ -5,5 +5,7 @@ mod golden;
 
 mod discretizer;
 mod envs;
+mod parity_td3_bc;
 mod report;
+mod runs;
 mod sequences;

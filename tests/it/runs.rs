@@ -1,0 +1,189 @@
+//! Whole runs: exact resume, the same bits from the same seed, damaged and foreign run directories.
+
+use std::fs;
+use std::path::Path;
+
+use trajformer::algorithms::ALGORITHMS;
+use trajformer::checkpoint::RunDir;
+use trajformer::config::RunConfig;
+use trajformer::{data, envs, policy, run};
+
+/// Small sizes for algorithms whose defaults are large.
+fn small(name: &str) -> &'static str {
+    match name {
+        "bc" => "fraction = 0.5\nbatch_size = 16\nhidden = [16, 16]",
+        "td3_bc" => "batch_size = 16\nhidden = [16, 16]",
+        _ => "",
+    }
+}
+
+/// Pendulum data of random actions, with four episodes.
+fn write_data(folder: &Path) {
+    let mut env = envs::make("pendulum-v1").unwrap();
+    let mut random = policy::simple::RandomPolicy::new(env.spec());
+    let dataset = data::collect::collect(&mut *env, &mut random, 800, 1).unwrap();
+    data::save(&dataset, &folder.join("data.npz")).unwrap();
+}
+
+fn config(folder: &Path, algorithm: &str, updates: u64) -> RunConfig {
+    let text = format!(
+        "seed = 3\n[data]\npath = \"{}\"\n[train]\nupdates = {updates}\n\
+         checkpoint_every_updates = 5\nlog_every_updates = 5\n\
+         [evaluate]\nenv = \"pendulum-v1\"\nevery_updates = 5\nepisodes = 2\n\
+         [algorithm.{algorithm}]\n{}\n",
+        folder.join("data.npz").display(),
+        small(algorithm)
+    );
+    let path = folder.join(format!("{algorithm}-{updates}.toml"));
+    fs::write(&path, text).unwrap();
+    RunConfig::load(&path, &[]).unwrap()
+}
+
+/// A table without its `seconds` column, which differs from run to run.
+fn table_without_seconds(path: &Path) -> Vec<Vec<String>> {
+    let (columns, rows) = trajformer::metrics::table::read(path).unwrap();
+    let seconds = columns
+        .iter()
+        .position(|column| column == "seconds")
+        .unwrap();
+    let mut table = vec![columns];
+    table.extend(rows);
+    table.iter_mut().for_each(|row| drop(row.remove(seconds)));
+    table
+}
+
+fn check_same_run(left: &Path, right: &Path, what: &str) {
+    for file in ["model", "policy", "training"].map(|name| format!("{name}.safetensors")) {
+        let (a, b) = (
+            fs::read(left.join(&file)).unwrap(),
+            fs::read(right.join(&file)).unwrap(),
+        );
+        assert!(a == b, "{what}: {file} differs");
+    }
+    for file in ["metrics.csv", "evaluations.csv"] {
+        let tables = [left, right].map(|dir| table_without_seconds(&dir.join(file)));
+        assert_eq!(tables[0], tables[1], "{what}: {file}");
+    }
+    let states = [left, right].map(|dir| RunDir::open(dir).unwrap().state().unwrap().unwrap());
+    assert_eq!(states[0].rng, states[1].rng, "{what}");
+    assert_eq!(states[0].best, states[1].best, "{what}");
+}
+
+#[test]
+fn ten_updates_saved_loaded_and_ten_more_are_twenty_for_every_algorithm() {
+    for algorithm in ALGORITHMS {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        write_data(folder);
+        let (whole, parts) = (folder.join("whole"), folder.join("parts"));
+        run::start(&config(folder, algorithm.name, 20), &whole).unwrap();
+        run::start(&config(folder, algorithm.name, 10), &parts).unwrap();
+        let half = fs::read(parts.join("model.safetensors")).unwrap();
+        run::resume(&parts, &["train.updates=20".to_owned()]).unwrap();
+        assert!(
+            half != fs::read(parts.join("model.safetensors")).unwrap(),
+            "nothing was trained"
+        );
+        check_same_run(&whole, &parts, algorithm.name);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_and_another_seed_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let config = config(folder, "td3_bc", 10);
+    for name in ["a", "b"] {
+        run::start(&config, &folder.join(name)).unwrap();
+    }
+    check_same_run(&folder.join("a"), &folder.join("b"), "same seed");
+    run::start(&RunConfig { seed: 4, ..config }, &folder.join("c")).unwrap();
+    let model = |name: &str| fs::read(folder.join(name).join("model.safetensors")).unwrap();
+    assert!(model("a") != model("c"));
+}
+
+#[test]
+fn rows_past_the_checkpoint_are_cut_and_a_killed_save_is_completed() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let (whole, killed) = (folder.join("whole"), folder.join("killed"));
+    run::start(&config(folder, "td3_bc", 20), &whole).unwrap();
+    run::start(&config(folder, "td3_bc", 10), &killed).unwrap();
+    // A kill after state.toml was renamed, before the tensor files were; and rows written later.
+    let model = killed.join("model.safetensors");
+    fs::rename(&model, killed.join("model.safetensors.new")).unwrap();
+    fs::write(&model, "an older model").unwrap();
+    for table in ["metrics.csv", "evaluations.csv"] {
+        let path = killed.join(table);
+        let text = fs::read_to_string(&path).unwrap();
+        let last = text.lines().last().unwrap().replacen("10,", "13,", 1);
+        fs::write(&path, format!("{text}{last}\n14,0.5")).unwrap();
+    }
+    run::resume(&killed, &["train.updates=20".to_owned()]).unwrap();
+    check_same_run(&whole, &killed, "killed");
+}
+
+#[test]
+fn resume_changes_the_number_of_updates_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let out = folder.join("run");
+    run::start(&config(folder, "bc", 10), &out).unwrap();
+    let refused = |overrides: &[&str]| {
+        let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
+        run::resume(&out, &overrides).unwrap_err().to_string()
+    };
+    assert!(refused(&["seed=4"]).contains("`train.updates` only"));
+    assert!(refused(&["train.updates=20", "algorithm.bc.batch_size=3"]).contains("only"));
+    assert!(refused(&["train.updates=5"]).contains("10 updates are done"));
+    let again = run::start(&config(folder, "bc", 10), &out)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        again.contains("--resume") && again.contains("--out"),
+        "{again}"
+    );
+}
+
+#[test]
+fn a_damaged_run_says_which_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let out = folder.join("run");
+    run::start(&config(folder, "bc", 10), &out).unwrap();
+    for file in ["model.safetensors", "policy.safetensors"] {
+        let path = out.join(file);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        let error = run::open(&out, &[]).err().expect("damaged").to_string();
+        assert!(error.contains(file) && error.contains("damaged"), "{error}");
+        fs::write(&path, &bytes).unwrap();
+    }
+    run::open(&out, &[]).unwrap();
+    fs::write(out.join("state.toml"), "format = 1\nupdate = ").unwrap();
+    let error = run::open(&out, &[]).err().expect("damaged").to_string();
+    assert!(error.contains("state.toml"), "{error}");
+    let error = run::open(folder, &[]).err().expect("no run").to_string();
+    assert!(error.contains("not a run directory"), "{error}");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_at_its_update_and_keeps_the_last_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let mut config = config(folder, "bc", 40);
+    config.train.log_every_updates = 7;
+    let overrides = ["algorithm.bc.learning_rate=1e30".to_owned()];
+    let config = config.with_overrides(&overrides).unwrap();
+    let out = folder.join("run");
+    let error = run::start(&config, &out).unwrap_err().to_string();
+    assert!(
+        error.contains("training stopped at update") && error.contains("actor_loss"),
+        "{error}"
+    );
+}
