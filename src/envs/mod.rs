@@ -97,6 +97,15 @@ pub fn names() -> Vec<&'static str> {
 /// The environment called `name`; case does not matter (`Hopper-v4` is `hopper-v4`), the version
 /// does.
 ///
+/// ```
+/// let mut env = trajformer::envs::make("pointmaze-umaze")?;
+/// let observation = env.reset(0)?;
+/// assert_eq!(observation.len(), env.spec().observation_dim);
+/// let step = env.step(&[1.0, 0.0])?;
+/// assert!(!step.terminated);
+/// # Ok::<(), trajformer::Error>(())
+/// ```
+///
 /// # Errors
 /// If the name is unknown, or needs a feature that this build lacks, or its model can't be loaded.
 pub fn make(name: &str) -> Result<Box<dyn Environment>> {

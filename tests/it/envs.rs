@@ -1,36 +1,25 @@
 //! Environments against Gymnasium's own rollouts, and the point mazes' reference returns.
 
-use std::collections::HashMap;
-use std::path::Path;
-
-use candle_core::{Device, Tensor};
 use trajformer::envs::pendulum::Pendulum;
 use trajformer::envs::{self, VectorEnv};
 use trajformer::policy::EpisodeStart;
 use trajformer::policy::behavior::behavior;
 use trajformer::rng::Streams;
 
+use crate::golden::Golden;
+
 /// The same library computes the same operations in the same order; what is left is rounding in
 /// our own sums, and in sine and cosine of another C library, amplified over 60 steps.
 const TOLERANCE: f64 = 1e-10;
 
-/// Recorded rollouts of one Gymnasium version (tests/golden/gymnasium_rollouts.py).
-struct Golden(HashMap<String, Tensor>);
-
-impl Golden {
-    fn load(version: &str) -> Self {
-        let file = format!("tests/golden/gymnasium_{version}.safetensors");
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-        Self(candle_core::safetensors::load(path, &Device::Cpu).expect("golden file"))
-    }
-
-    fn vector(&self, name: &str) -> Vec<f64> {
-        self.0[name].to_vec1().expect(name)
-    }
-
-    fn matrix(&self, name: &str) -> Vec<Vec<f64>> {
-        self.0[name].to_vec2().expect(name)
-    }
+/// A recorded array with one row per step.
+fn rows(golden: &Golden, name: &str) -> Vec<Vec<f64>> {
+    let width = golden.dims(name)[1];
+    golden
+        .numbers(name)
+        .chunks(width)
+        .map(<[f64]>::to_vec)
+        .collect()
 }
 
 fn largest_difference(found: &[f64], expected: &[f64]) -> f64 {
@@ -44,18 +33,18 @@ fn largest_difference(found: &[f64], expected: &[f64]) -> f64 {
 
 #[test]
 fn the_pendulum_moves_exactly_like_gymnasiums() {
-    let golden = Golden::load("v4");
+    let golden = Golden::load("gymnasium_v4");
     for episode in 0..2 {
         let name = |array: &str| format!("pendulum-v1.{episode}.{array}");
         let mut env = Pendulum::new();
         let (angle, velocity) = (
-            golden.vector(&name("positions"))[0],
-            golden.vector(&name("velocities"))[0],
+            golden.numbers(&name("positions"))[0],
+            golden.numbers(&name("velocities"))[0],
         );
         env.set_state(angle, velocity);
-        let rewards = golden.vector(&name("rewards"));
-        let states = golden.matrix(&name("observations"));
-        for (step, action) in golden.matrix(&name("actions")).iter().enumerate() {
+        let rewards = golden.numbers(&name("rewards"));
+        let states = rows(&golden, &name("observations"));
+        for (step, action) in rows(&golden, &name("actions")).iter().enumerate() {
             let reward = env.apply(action[0]);
             let (angle, velocity) = env.state();
             let found = [angle, velocity, reward];
@@ -77,15 +66,15 @@ mod mujoco {
         for (episode, ends) in ends.into_iter().enumerate() {
             let array = |array: &str| format!("{name}.{episode}.{array}");
             let mut env = Mujoco::new(name).expect("tests/setup-mujoco has run");
-            let positions = golden.vector(&array("positions"));
-            let velocities = golden.vector(&array("velocities"));
+            let positions = golden.numbers(&array("positions"));
+            let velocities = golden.numbers(&array("velocities"));
             env.set_state(&positions, &velocities).expect("state");
-            let observations = golden.matrix(&array("observations"));
+            let observations = rows(golden, &array("observations"));
             let (rewards, terminated) = (
-                golden.vector(&array("rewards")),
-                golden.vector(&array("terminated")),
+                golden.numbers(&array("rewards")),
+                golden.numbers(&array("terminated")),
             );
-            let actions = golden.matrix(&array("actions"));
+            let actions = rows(golden, &array("actions"));
             for (step, action) in actions.iter().enumerate() {
                 let found = env.exact_step(action).expect("step");
                 let place = format!("{name}, episode {episode}, step {step}");
@@ -111,7 +100,7 @@ mod mujoco {
 
     #[test]
     fn version_4_robots_move_exactly_like_gymnasiums() {
-        let golden = Golden::load("v4");
+        let golden = Golden::load("gymnasium_v4");
         check_replay(&golden, "hopper-v4", [true, true]);
         check_replay(&golden, "walker2d-v4", [true, true]);
         check_replay(&golden, "halfcheetah-v4", [false, false]);
@@ -120,7 +109,7 @@ mod mujoco {
 
     #[test]
     fn version_5_robots_move_exactly_like_gymnasiums() {
-        let golden = Golden::load("v5");
+        let golden = Golden::load("gymnasium_v5");
         check_replay(&golden, "hopper-v5", [true, true]);
         check_replay(&golden, "walker2d-v5", [true, true]);
         check_replay(&golden, "halfcheetah-v5", [false, false]);

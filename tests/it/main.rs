@@ -6,6 +6,7 @@ mod golden;
 mod discretizer;
 mod envs;
 mod parity_td3_bc;
+mod policies;
 mod report;
 mod runs;
 mod sequences;
