@@ -1,6 +1,6 @@
 //! What a user should know about a data set before training on it, and what a method may ask of it.
 
-use super::dataset::{ActionKind, Dataset};
+use super::dataset::{ActionKind, Dataset, Episode};
 use crate::error::{Error, Result};
 
 impl Dataset {
@@ -47,6 +47,26 @@ impl Dataset {
             names.join(", ")
         }
     }
+}
+
+/// Forgets final observations that are mere copies of the last observation in every episode: writers
+/// that don't know what came after the last step repeat it.
+pub(super) fn drop_copied_observations(data: &mut Dataset) {
+    let copied = |episode: &Episode| {
+        let last = data.observation(episode.start + episode.steps - 1);
+        episode.final_observation.as_deref() == Some(last)
+    };
+    if data.episodes.is_empty() || !data.episodes.iter().all(copied) {
+        return;
+    }
+    data.episodes
+        .iter_mut()
+        .for_each(|episode| episode.final_observation = None);
+    data.warnings.push(
+        "the observation after the last step equals the one before it in every episode: it is taken \
+         for a copy and not used"
+            .into(),
+    );
 }
 
 /// Warnings about a data set: ends, constant columns, actions out of the usual range, rewards.

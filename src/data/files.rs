@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::checks;
 use super::dataset::{ActionKind, Dataset};
-use super::formats::{self, Format, d4rl_hdf5, npz};
+use super::formats::{self, Format, d4rl_hdf5, minari_arrow, minari_hdf5, npz};
 use crate::error::{Error, Result};
 
 /// How to read files that leave something open.
@@ -58,10 +58,15 @@ pub fn load_one(path: &Path) -> Result<Dataset> {
 }
 
 fn read(path: &Path, options: &LoadOptions) -> Result<Dataset> {
-    match formats::detect(path)? {
-        Format::D4rlHdf5 => d4rl_hdf5::read(path, options.max_episode_steps),
-        Format::Npz => npz::read(path),
-    }
+    let mut data = match formats::detect(path)? {
+        Format::D4rlHdf5(file) => d4rl_hdf5::read(&file, options.max_episode_steps)?,
+        Format::MinariHdf5(file) => minari_hdf5::read(&file)?,
+        Format::MinariArrow(folder) => minari_arrow::read(&folder)?,
+        Format::Npz(file) => npz::read(&file)?,
+    };
+    checks::drop_copied_observations(&mut data);
+    data.sources = vec![path.to_path_buf()];
+    Ok(data)
 }
 
 /// Appends the steps of `more` to `data`.
@@ -124,36 +129,69 @@ fn append(source: &Path, values: &mut Vec<f32>, mut more: Vec<f32>) -> Result<()
     Ok(())
 }
 
-/// Saves a data set: `.hdf5` or `.h5` in D4RL's layout, `.npz` in the schema of [`npz`].
+/// Saves a data set: a name that ends in `.hdf5` or `.h5` gets D4RL's layout, `.npz` the schema of
+/// [`npz`], and one without an ending becomes a Minari folder (HDF5 storage), which must not exist.
 ///
 /// It is written beside its place and renamed, so that a failure leaves nothing half written.
 ///
 /// # Errors
-/// If the name has no known ending, or writing fails (disk full, no permission).
+/// If the name has another ending, or writing fails (disk full, no permission).
 pub fn save(data: &Dataset, path: &Path) -> Result<()> {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return Err(Error::data(path, "is no name for a data set"));
+    };
+    let beside = path.with_file_name(format!("{name}.partial"));
     let ending = path
         .extension()
         .and_then(|e| e.to_str())
-        .unwrap_or("")
-        .to_ascii_lowercase();
-    let write: fn(&Dataset, &Path) -> Result<()> = match ending.as_str() {
-        "hdf5" | "h5" => d4rl_hdf5::write,
-        "npz" => npz::write,
-        _ => {
-            let problem = "can't tell the format from the name; end it in .hdf5 (D4RL) or .npz";
+        .map(str::to_ascii_lowercase);
+    let written = match ending.as_deref() {
+        Some("hdf5" | "h5") => d4rl_hdf5::write(data, &beside),
+        Some("npz") => npz::write(data, &beside),
+        None if path.exists() => {
+            let problem = "exists already; remove it, or choose another name for the data set";
+            return Err(Error::data(path, problem));
+        }
+        None => {
+            remove(&beside);
+            minari_hdf5::write(data, &beside, &minari_id(name))
+        }
+        Some(_) => {
+            let problem = "can't tell the format from the name: end it in .hdf5 (D4RL) or .npz, or \
+                           give a folder's name without ending (Minari)";
             return Err(Error::data(path, problem));
         }
     };
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".partial");
-    let beside = PathBuf::from(beside);
-    let written =
-        write(data, &beside).and_then(|()| std::fs::rename(&beside, path).map_err(Error::io(path)));
-    if written.is_err() {
-        // What is left of a failed write is of no use; if it can't be removed, so be it.
-        let _ = std::fs::remove_file(&beside);
+    let renamed = written.and_then(|()| std::fs::rename(&beside, path).map_err(Error::io(path)));
+    if renamed.is_err() {
+        remove(&beside);
     }
-    written
+    renamed
+}
+
+/// Removes what an unfinished write left; if that fails, so be it.
+fn remove(path: &Path) {
+    let _ = if path.is_dir() {
+        std::fs::remove_dir_all(path)
+    } else {
+        std::fs::remove_file(path)
+    };
+}
+
+/// A name that Minari accepts: letters, digits, `-` and `_`, and a version at the end.
+fn minari_id(name: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let id: String = name
+        .chars()
+        .map(|c| if allowed(c) { c } else { '-' })
+        .collect();
+    let version = id.rsplit_once("-v").map(|(_, version)| version);
+    let numbered = |v: &str| !v.is_empty() && v.chars().all(|c| c.is_ascii_digit());
+    if version.is_some_and(numbered) {
+        id
+    } else {
+        format!("{id}-v0")
+    }
 }
 
 /// Reads `from`, writes `to`; the formats are told as in [`load_one`] and [`save`].

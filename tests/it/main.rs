@@ -3,6 +3,7 @@
 
 mod golden;
 
+mod data;
 mod discretizer;
 mod envs;
 mod parity_td3_bc;

@@ -1,6 +1,7 @@
 //! What the readers of array files share: named arrays that are read in windows straight into the
 //! data set's own buffers, so that a large file is never held twice, and checked on the way.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -43,6 +44,11 @@ pub(super) trait ArrayFile {
     /// Where it is, for messages.
     fn path(&self) -> &Path;
 
+    /// How messages call the array `name`.
+    fn full_name(&self, name: &str) -> String {
+        name.to_owned()
+    }
+
     /// The array called `name`; `None` if there is none.
     ///
     /// # Errors
@@ -54,6 +60,12 @@ pub(super) trait ArrayFile {
     /// # Errors
     /// If the array is damaged or cut off, and what `sink` says.
     fn visit(&mut self, info: &ArrayInfo, sink: &mut Sink<'_>) -> Result<()>;
+}
+
+/// What `call` gives, or `None` if it panics: a damaged file must never end the program, and the
+/// libraries that take HDF5 and Arrow apart don't promise that.
+pub(super) fn catch_panic<T>(call: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(call)).ok()
 }
 
 /// The most bytes that `stored` bytes of a file can stand for: deflate packs at most 1032 to 1.
@@ -74,7 +86,10 @@ pub(super) fn find(file: &mut dyn ArrayFile, names: &[&str]) -> Result<Option<Ar
 /// The first of `names` that the file has, or an error that names them.
 pub(super) fn require(file: &mut dyn ArrayFile, names: &[&str]) -> Result<ArrayInfo> {
     find(file, names)?.ok_or_else(|| {
-        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let names: Vec<String> = names
+            .iter()
+            .map(|name| format!("`{}`", file.full_name(name)))
+            .collect();
         Error::data(
             file.path(),
             format!("array {} is missing", names.join(" or ")),

@@ -10,7 +10,7 @@ use hdf5_pure::{AttrValue, FileBuilder};
 
 use super::arrays::{ArrayFile, find, read_flags};
 use super::flat;
-use super::hdf5::Hdf5Group;
+use super::hdf5::{Hdf5Group, add_flags, write_failed};
 use crate::data::dataset::{ActionKind, Dataset, Episode};
 use crate::error::{Error, Result};
 
@@ -112,7 +112,7 @@ pub fn write(data: &Dataset, path: &Path) -> Result<()> {
     }
     let (terminated, truncated) = flat::flags(data);
     for (name, flags) in [("terminals", terminated), ("timeouts", truncated)] {
-        super::hdf5::add_flags(builder.create_dataset(name), &flags).map_err(failed(path))?;
+        add_flags(builder.create_dataset(name), &flags).map_err(write_failed(path))?;
     }
     if let Some(env_name) = &data.env_name {
         builder.set_attr("env", AttrValue::String(env_name.clone()));
@@ -121,7 +121,7 @@ pub fn write(data: &Dataset, path: &Path) -> Result<()> {
         builder.set_attr("ref_min_score", AttrValue::F64(random));
         builder.set_attr("ref_max_score", AttrValue::F64(expert));
     }
-    builder.write(path).map_err(failed(path))
+    builder.write(path).map_err(write_failed(path))
 }
 
 /// Chunks of about 64 KiB.
@@ -131,11 +131,4 @@ fn chunks(shape: &[u64]) -> Vec<u64> {
     std::iter::once(rows)
         .chain(shape.iter().skip(1).copied())
         .collect()
-}
-
-fn failed(path: &Path) -> impl Fn(hdf5_pure::Error) -> Error + '_ {
-    |error| match error {
-        hdf5_pure::Error::Io(source) => Error::io(path)(source),
-        other => Error::data(path, format!("can't be written as HDF5: {other}")),
-    }
 }

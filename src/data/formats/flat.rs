@@ -88,7 +88,7 @@ fn check_observations(file: &mut dyn ArrayFile, info: &ArrayInfo) -> Result<usiz
 }
 
 /// How many choices: one more than the largest.
-fn count_choices(file: &mut dyn ArrayFile, actions: &[f32]) -> Result<usize> {
+pub(super) fn count_choices(file: &mut dyn ArrayFile, actions: &[f32]) -> Result<usize> {
     let mut count = 0;
     for (row, &action) in actions.iter().enumerate() {
         if !(0.0..MOST_CHOICES as f32).contains(&action) {

@@ -1,8 +1,6 @@
 //! HDF5 files as named arrays, through `hdf5-pure`: read in row windows from the open file.
-//!
-//! A damaged file must never end the program: a panic inside the library becomes an error.
+//! A panic inside the library becomes an error.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use hdf5_pure::{
@@ -10,7 +8,7 @@ use hdf5_pure::{
     EnumTypeBuilder, File, FormatError, Group, make_i8_type,
 };
 
-use super::arrays::{ArrayFile, ArrayInfo, Kind, Sink, plausible_bytes};
+use super::arrays::{ArrayFile, ArrayInfo, Kind, Sink, catch_panic, plausible_bytes};
 use crate::error::{Error, Result};
 
 /// Bytes of a row window, at least one row of chunks.
@@ -29,7 +27,15 @@ impl Hdf5Group {
     /// Opens a file at its root group.
     pub fn open(path: &Path) -> Result<Self> {
         let bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
-        let group = guard(path, "", || Ok(File::open_streaming(path)?.root()))?;
+        let (group, end) = guard(path, "", || {
+            let file = File::open_streaming(path)?;
+            Ok((file.root(), file.superblock().eof_address))
+        })?;
+        if bytes < end {
+            let problem =
+                format!("HDF5 file is cut off: it has {bytes} bytes of {end}; copy it again");
+            return Err(Error::data(path, problem));
+        }
         Ok(Self {
             path: path.to_path_buf(),
             prefix: String::new(),
@@ -49,6 +55,28 @@ impl Hdf5Group {
             bytes: self.bytes,
             group,
         }))
+    }
+
+    /// The groups inside this one with their names, in no particular order.
+    pub fn groups(&self) -> Result<Vec<(String, Self)>> {
+        let groups = guard(&self.path, &self.prefix, || {
+            Ok(self.group.iter_groups()?.collect::<Vec<_>>())
+        })?;
+        Ok(groups
+            .into_iter()
+            .map(|(name, group)| {
+                let prefix = format!("{}{name}/", self.prefix);
+                (
+                    name,
+                    Self {
+                        path: self.path.clone(),
+                        prefix,
+                        bytes: self.bytes,
+                        group,
+                    },
+                )
+            })
+            .collect())
     }
 
     /// The attribute `name` as text, if it is there and is text.
@@ -84,8 +112,12 @@ impl ArrayFile for Hdf5Group {
         &self.path
     }
 
+    fn full_name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
     fn describe(&mut self, name: &str) -> Result<Option<ArrayInfo>> {
-        let full = format!("{}{name}", self.prefix);
+        let full = self.full_name(name);
         if let Some(group) = self.group(name).unwrap_or(None) {
             let inside = group.group.datasets().unwrap_or_default().join("`, `");
             let problem = format!(
@@ -125,16 +157,16 @@ impl ArrayFile for Hdf5Group {
     }
 
     fn visit(&mut self, info: &ArrayInfo, sink: &mut Sink<'_>) -> Result<()> {
-        let full = format!("{}{}", self.prefix, info.name);
-        let Some(dataset) = self.dataset(&info.name)? else {
+        let full = &info.name;
+        let name = full.strip_prefix(&self.prefix).unwrap_or(full);
+        let Some(dataset) = self.dataset(name)? else {
             return Err(Error::data(
                 &self.path,
                 format!("array `{full}` is missing"),
             ));
         };
         let (rows, width) = (info.rows(), info.width());
-        let window_rows =
-            window_rows(&dataset, width).map_err(|e| damaged(&self.path, &full, e))?;
+        let window_rows = window_rows(&dataset, width).map_err(|e| damaged(&self.path, full, e))?;
         let mut row = 0;
         while row < rows && width > 0 {
             let count = window_rows.min(rows - row);
@@ -215,15 +247,15 @@ fn guard<T>(
     object: &str,
     call: impl FnOnce() -> std::result::Result<T, hdf5_pure::Error>,
 ) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(hdf5_pure::Error::Io(error)))
+    match catch_panic(call) {
+        Some(Ok(value)) => Ok(value),
+        Some(Err(hdf5_pure::Error::Io(error)))
             if error.kind() != std::io::ErrorKind::UnexpectedEof =>
         {
             Err(Error::io(path)(error))
         }
-        Ok(Err(error)) => Err(damaged(path, object, error)),
-        Err(_) => Err(damaged(path, object, "the reader gave up")),
+        Some(Err(error)) => Err(damaged(path, object, error)),
+        None => Err(damaged(path, object, "the reader gave up")),
     }
 }
 
@@ -256,4 +288,12 @@ pub(super) fn add_flags(
         .with_chunks(&[rows.clamp(1, 1 << 16)])
         .with_deflate(4);
     Ok(())
+}
+
+/// The error of a failed write to `path`.
+pub(super) fn write_failed(path: &Path) -> impl Fn(hdf5_pure::Error) -> Error + '_ {
+    |error| match error {
+        hdf5_pure::Error::Io(source) => Error::io(path)(source),
+        other => Error::data(path, format!("can't be written as HDF5: {other}")),
+    }
 }

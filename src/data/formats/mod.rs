@@ -6,22 +6,29 @@ mod arrays;
 pub mod d4rl_hdf5;
 mod flat;
 mod hdf5;
+mod minari;
+pub mod minari_arrow;
+pub mod minari_hdf5;
 mod npy;
 pub mod npz;
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// A kind of data-set file.
+/// A kind of data set, and what its reader opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Format {
     /// D4RL's HDF5 layout, one row a step.
-    D4rlHdf5,
+    D4rlHdf5(PathBuf),
+    /// Minari's HDF5 storage: the HDF5 file.
+    MinariHdf5(PathBuf),
+    /// Minari's Arrow storage: the folder with the metadata.
+    MinariArrow(PathBuf),
     /// NumPy's npz.
-    Npz,
+    Npz(PathBuf),
 }
 
 /// Tells the format of a file or folder by its content.
@@ -29,25 +36,62 @@ pub enum Format {
 /// # Errors
 /// If it can't be read, or is of no known format: says what is known.
 pub fn detect(path: &Path) -> Result<Format> {
+    if path.is_dir() {
+        return detect_folder(path);
+    }
     let signature = signature(path)?;
     if signature.starts_with(b"\x89HDF\r\n\x1a\n") {
-        return Ok(Format::D4rlHdf5);
+        let root = hdf5::Hdf5Group::open(path)?;
+        return Ok(match root.group("episode_0")? {
+            Some(_) => Format::MinariHdf5(path.to_path_buf()),
+            None => Format::D4rlHdf5(path.to_path_buf()),
+        });
     }
     if signature.starts_with(b"PK\x03\x04") || signature.starts_with(b"PK\x05\x06") {
-        return Ok(Format::Npz);
+        return Ok(Format::Npz(path.to_path_buf()));
     }
-    Err(Error::data(
-        path,
-        "is neither HDF5 (D4RL or Minari) nor npz by its first bytes; a Minari data set is given by \
-         its folder",
-    ))
+    let problem = match signature.is_empty() {
+        true => "is empty",
+        false => {
+            "is neither HDF5 (D4RL or Minari) nor npz by its first bytes; a Minari data set is \
+             given by its folder"
+        }
+    };
+    Err(Error::data(path, problem))
+}
+
+/// Minari's folders: the data set's, or the `data` folder inside it.
+fn detect_folder(folder: &Path) -> Result<Format> {
+    for inner in [folder.to_path_buf(), folder.join("data")] {
+        let file = inner.join(minari_hdf5::MAIN_DATA);
+        if file.is_file() {
+            return Ok(Format::MinariHdf5(file));
+        }
+        if !inner.join(minari::METADATA).is_file() {
+            continue;
+        }
+        return match minari::Metadata::read(&inner)?.data_format.as_deref() {
+            Some("arrow") => Ok(Format::MinariArrow(inner)),
+            Some("hdf5") | None => {
+                Err(Error::data(&inner, format!("`{}` is missing", minari_hdf5::MAIN_DATA)))
+            }
+            Some(other) => {
+                let problem = format!(
+                    "Minari's {other} storage is not supported, only hdf5 and arrow; convert it \
+                     with the minari package"
+                );
+                Err(Error::data(&inner, problem))
+            }
+        };
+    }
+    let problem = "is no Minari data set: neither it nor its folder `data` holds main_data.hdf5 or \
+                   metadata.json; name data files one by one";
+    Err(Error::data(folder, problem))
 }
 
 fn signature(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(Error::io(path))?;
-    file.take(8)
-        .read_to_end(&mut bytes)
-        .map_err(Error::io(path))?;
+    file.take(8).read_to_end(&mut bytes).map_err(Error::io(path))?;
     Ok(bytes)
 }

@@ -1,0 +1,249 @@
+//! Minari's Arrow storage: a folder with `metadata.json` and, for each episode, a folder `0`, `1`,
+//! ... with `part-*.arrow` files.
+//!
+//! Each holds one row more than the episode has steps; in it, only the observation counts.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    ArrowPrimitiveType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_ipc::reader::FileReader;
+use arrow_schema::{ArrowError, DataType};
+
+use super::arrays::{ArrayFile, ArrayInfo, Kind, Sink, catch_panic};
+use super::minari::{Builder, Metadata};
+use crate::data::dataset::Dataset;
+use crate::error::{Error, Result};
+
+/// Reads the data set in `folder`, the one with `metadata.json`.
+///
+/// # Errors
+/// Names the episode's file, the array, and the row where there is one.
+pub fn read(folder: &Path) -> Result<Dataset> {
+    let metadata = Metadata::read(folder)?;
+    let episodes = episode_folders(folder)?;
+    let mut bytes = 0;
+    for files in &episodes {
+        for file in files {
+            bytes += std::fs::metadata(file).map_err(Error::io(file))?.len();
+        }
+    }
+    let mut builder = Builder::new(folder, metadata, bytes);
+    for files in &episodes {
+        builder.add(&mut ArrowEpisode::open(files)?, true)?;
+    }
+    builder.finish(episodes.len())
+}
+
+/// The Arrow files of each episode, episodes in order.
+fn episode_folders(folder: &Path) -> Result<Vec<Vec<PathBuf>>> {
+    let mut episodes = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+        let entry = entry.map_err(Error::io(folder))?;
+        let number = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<usize>().ok());
+        if let Some(number) = number.filter(|_| entry.path().is_dir()) {
+            episodes.push((number, entry.path()));
+        }
+    }
+    episodes.sort();
+    if let Some((missing, _)) = episodes.iter().enumerate().find(|(i, (n, _))| i != n) {
+        let problem =
+            format!("the folder of episode {missing} is missing; copy the data set again");
+        return Err(Error::data(folder, problem));
+    }
+    episodes
+        .into_iter()
+        .map(|(_, episode)| arrow_files(&episode))
+        .collect()
+}
+
+fn arrow_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+        let path = entry.map_err(Error::io(folder))?.path();
+        if path.extension().is_some_and(|ending| ending == "arrow") {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        return Err(Error::data(folder, "holds no .arrow file"));
+    }
+    // part-10 after part-9.
+    files.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
+    Ok(files)
+}
+
+/// The rows of one episode.
+struct ArrowEpisode {
+    path: PathBuf,
+    batches: Vec<RecordBatch>,
+    /// Rows of all batches: one more than steps.
+    rows: usize,
+}
+
+impl ArrowEpisode {
+    fn open(files: &[PathBuf]) -> Result<Self> {
+        let mut batches = Vec::new();
+        for path in files {
+            let file = File::open(path).map_err(Error::io(path))?;
+            let read = || FileReader::try_new(BufReader::new(file), None)?.collect();
+            let found: Option<std::result::Result<Vec<RecordBatch>, ArrowError>> =
+                catch_panic(read);
+            match found {
+                Some(Ok(found)) => batches.extend(found),
+                Some(Err(error)) => {
+                    let problem = format!(
+                        "Arrow file is damaged, cut off or of an unsupported kind: {error}"
+                    );
+                    return Err(Error::data(path, problem));
+                }
+                None => {
+                    return Err(Error::data(
+                        path,
+                        "Arrow file is damaged: the reader gave up",
+                    ));
+                }
+            }
+        }
+        let path = files.first().cloned().unwrap_or_default();
+        let rows = batches.iter().map(RecordBatch::num_rows).sum();
+        if rows == 0 {
+            return Err(Error::data(&path, "holds no rows"));
+        }
+        Ok(Self {
+            path,
+            batches,
+            rows,
+        })
+    }
+
+    /// Rows of the array that count.
+    fn rows_of(&self, name: &str) -> usize {
+        if name == "observations" {
+            self.rows
+        } else {
+            self.rows - 1
+        }
+    }
+}
+
+impl ArrayFile for ArrowEpisode {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn describe(&mut self, name: &str) -> Result<Option<ArrayInfo>> {
+        let Some(column) = self
+            .batches
+            .first()
+            .and_then(|batch| batch.column_by_name(name))
+        else {
+            return Ok(None);
+        };
+        let (width, numbers) = match column.data_type() {
+            DataType::FixedSizeList(field, width) => (Some(*width as usize), field.data_type()),
+            plain => (None, plain),
+        };
+        let kind = kind_of(numbers).ok_or_else(|| {
+            let problem = match numbers {
+                DataType::Struct(_) => format!(
+                    "`{name}` is a dictionary: only plain vectors are supported; flatten it first"
+                ),
+                other => format!("array `{name}` has the type {other}, expected numbers"),
+            };
+            Error::data(&self.path, problem)
+        })?;
+        let shape = std::iter::once(self.rows_of(name)).chain(width).collect();
+        Ok(Some(ArrayInfo {
+            name: name.to_owned(),
+            shape,
+            kind,
+            fortran_order: false,
+        }))
+    }
+
+    fn visit(&mut self, info: &ArrayInfo, sink: &mut Sink<'_>) -> Result<()> {
+        let (name, width) = (&info.name, info.width());
+        let (mut first, total) = (0, info.rows() * width);
+        for batch in &self.batches {
+            let numbers = batch
+                .column_by_name(name)
+                .and_then(|column| numbers(column, width));
+            let Some(mut numbers) = numbers else {
+                let row = first / width.max(1);
+                let problem =
+                    format!("array `{name}`, row {row} and after: empty or of another type");
+                return Err(Error::data(&self.path, problem));
+            };
+            numbers.truncate(total - first);
+            sink(first, &numbers)?;
+            first += numbers.len();
+        }
+        Ok(())
+    }
+}
+
+fn kind_of(numbers: &DataType) -> Option<Kind> {
+    match numbers {
+        DataType::Boolean => Some(Kind::Bool),
+        numbers if numbers.is_integer() => Some(Kind::Integer),
+        numbers if numbers.is_floating() => Some(Kind::Float),
+        _ => None,
+    }
+}
+
+/// The numbers of a column; `None` if they have another type or width, or some are null.
+fn numbers(column: &ArrayRef, width: usize) -> Option<Vec<f64>> {
+    if column.null_count() > 0 {
+        return None;
+    }
+    let Some(list) = column.as_fixed_size_list_opt() else {
+        return plain_numbers(column, 0, column.len());
+    };
+    let values = list.values();
+    if list.value_length() as usize != width || values.null_count() > 0 {
+        return None;
+    }
+    plain_numbers(values, list.value_offset_at(0), list.len() * width)
+}
+
+fn plain_numbers(array: &ArrayRef, from: usize, count: usize) -> Option<Vec<f64>> {
+    fn cast<T: ArrowPrimitiveType>(array: &ArrayRef, to_f64: fn(T::Native) -> f64) -> Vec<f64> {
+        array
+            .as_primitive::<T>()
+            .values()
+            .iter()
+            .map(|&v| to_f64(v))
+            .collect()
+    }
+    let array = (from + count <= array.len()).then(|| array.slice(from, count))?;
+    Some(match array.data_type() {
+        DataType::Boolean => array
+            .as_boolean()
+            .values()
+            .iter()
+            .map(|v| f64::from(u8::from(v)))
+            .collect(),
+        DataType::Float16 => cast::<Float16Type>(&array, |v| v.to_f64()),
+        DataType::Float32 => cast::<Float32Type>(&array, f64::from),
+        DataType::Float64 => cast::<Float64Type>(&array, |v| v),
+        DataType::Int8 => cast::<Int8Type>(&array, f64::from),
+        DataType::Int16 => cast::<Int16Type>(&array, f64::from),
+        DataType::Int32 => cast::<Int32Type>(&array, f64::from),
+        DataType::Int64 => cast::<Int64Type>(&array, |v| v as f64),
+        DataType::UInt8 => cast::<UInt8Type>(&array, f64::from),
+        DataType::UInt16 => cast::<UInt16Type>(&array, f64::from),
+        DataType::UInt32 => cast::<UInt32Type>(&array, f64::from),
+        DataType::UInt64 => cast::<UInt64Type>(&array, |v| v as f64),
+        _ => return None,
+    })
+}

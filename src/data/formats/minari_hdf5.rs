@@ -1,0 +1,192 @@
+//! Minari's HDF5 storage: `main_data.hdf5` with a group `episode_0`, `episode_1`, ... each, and
+//! `metadata.json` beside it.
+//!
+//! An episode has one observation more than steps: the last one follows its last action.
+
+use std::path::Path;
+
+use hdf5_pure::{AttrValue, FileBuilder, GroupBuilder};
+use serde_json::json;
+
+use super::hdf5::{Hdf5Group, add_flags, write_failed};
+use super::minari::{Builder, METADATA, Metadata, env_name};
+use crate::data::dataset::{ActionKind, Dataset, Episode};
+use crate::error::{Error, Result};
+
+/// Name of the HDF5 file.
+pub(super) const MAIN_DATA: &str = "main_data.hdf5";
+
+/// Attribute of an episode whose last observation is a copy because the real one is unknown.
+const LAST_OBSERVATION: &str = "last_observation";
+const COPY: &str = "copy";
+
+/// The version of Minari whose layout is written.
+const VERSION: &str = "0.5.4";
+
+/// Reads the data set whose HDF5 file is `file`; `metadata.json` is looked for beside it.
+///
+/// # Errors
+/// Names the array with its episode, and the row where there is one.
+pub fn read(file: &Path) -> Result<Dataset> {
+    let root = Hdf5Group::open(file)?;
+    let mut metadata = Metadata::read(file.parent().unwrap_or(Path::new("")))?;
+    if metadata.env_name.is_none() {
+        // Minari before 0.5 kept everything in attributes of the file.
+        let spec = root
+            .text_attribute("env_spec")?
+            .map(serde_json::Value::String);
+        metadata.env_name = env_name(spec.as_ref());
+    }
+    let mut episodes = Vec::new();
+    for (name, group) in root.groups()? {
+        let number = name
+            .strip_prefix("episode_")
+            .and_then(|n| n.parse::<usize>().ok());
+        episodes.extend(number.map(|number| (number, group)));
+    }
+    episodes.sort_by_key(|(number, _)| *number);
+    if let Some((missing, _)) = episodes.iter().enumerate().find(|(i, (n, _))| i != n) {
+        let problem = format!("group `episode_{missing}` is missing; copy the data set again");
+        return Err(Error::data(file, problem));
+    }
+    let bytes = std::fs::metadata(file).map_err(Error::io(file))?.len();
+    let mut builder = Builder::new(file, metadata, bytes);
+    let count = episodes.len();
+    for (_, mut episode) in episodes {
+        let is_copy = episode.text_attribute(LAST_OBSERVATION)?.as_deref() == Some(COPY);
+        builder.add(&mut episode, !is_copy)?;
+    }
+    builder.finish(count)
+}
+
+/// Writes the data set as `folder/data/main_data.hdf5` and `folder/data/metadata.json`, float32.
+///
+/// Where the observation after an episode's last step is unknown, its last one is written twice.
+///
+/// # Errors
+/// If `folder` exists or can't be written.
+pub fn write(data: &Dataset, folder: &Path, dataset_id: &str) -> Result<()> {
+    let inner = folder.join("data");
+    std::fs::create_dir_all(&inner).map_err(Error::io(&inner))?;
+    let path = inner.join(MAIN_DATA);
+    let mut builder = FileBuilder::new();
+    for (number, episode) in data.episodes.iter().enumerate() {
+        let mut group = builder.create_group(&format!("episode_{number}"));
+        group.set_attr("id", AttrValue::I64(number as i64));
+        group.set_attr("total_steps", AttrValue::I64(episode.steps as i64));
+        add_episode(&mut group, data, episode).map_err(write_failed(&path))?;
+        builder.add_group(group.finish());
+    }
+    builder.write(&path).map_err(write_failed(&path))?;
+    let bytes = std::fs::metadata(&path).map_err(Error::io(&path))?.len();
+    let path = inner.join(METADATA);
+    let text = metadata(data, dataset_id, bytes).to_string();
+    std::fs::write(&path, text).map_err(Error::io(&path))
+}
+
+fn add_episode(
+    group: &mut GroupBuilder,
+    data: &Dataset,
+    episode: &Episode,
+) -> std::result::Result<(), hdf5_pure::Error> {
+    let (range, steps) = (episode.range(), episode.steps as u64);
+    let (observation_dim, action_dim) = (data.observation_dim, data.action_dim);
+    let from = range.start * observation_dim;
+    let mut observations = data.observations[from..range.end * observation_dim].to_vec();
+    match &episode.final_observation {
+        Some(last) => observations.extend_from_slice(last),
+        None => {
+            observations.extend_from_slice(data.observation(range.end - 1));
+            group.set_attr(LAST_OBSERVATION, AttrValue::String(COPY.into()));
+        }
+    }
+    let mut add = |name: &str, values: &[f32], shape: &[u64]| {
+        let dataset = group
+            .create_dataset(name)
+            .with_f32_data(values)
+            .with_shape(shape);
+        dataset.with_chunks(shape).with_shuffle().with_deflate(4);
+    };
+    add(
+        "observations",
+        &observations,
+        &[steps + 1, observation_dim as u64],
+    );
+    add("rewards", &data.rewards[range.clone()], &[steps]);
+    let actions = &data.actions[range.start * action_dim..range.end * action_dim];
+    match data.action_kind {
+        ActionKind::Continuous => add("actions", actions, &[steps, action_dim as u64]),
+        ActionKind::Discrete { .. } => {
+            let actions: Vec<i64> = actions.iter().map(|&a| a as i64).collect();
+            group
+                .create_dataset("actions")
+                .with_i64_data(&actions)
+                .with_shape(&[steps]);
+        }
+    }
+    let mut flags = vec![false; episode.steps];
+    for (name, ended) in [
+        ("terminations", episode.terminated),
+        ("truncations", episode.truncated),
+    ] {
+        flags[episode.steps - 1] = ended;
+        add_flags(group.create_dataset(name), &flags)?;
+    }
+    Ok(())
+}
+
+/// The keys that the minari package needs, and what is known beyond them.
+fn metadata(data: &Dataset, dataset_id: &str, bytes: u64) -> serde_json::Value {
+    let mut metadata = json!({
+        "total_episodes": data.episodes.len(),
+        "total_steps": data.steps(),
+        "data_format": "hdf5",
+        "jpeg_encoding": true,
+        "observation_space": box_space(data.observation_dim, "Infinity"),
+        "action_space": action_space(data),
+        "dataset_id": dataset_id,
+        "minari_version": VERSION,
+        "author": ["trajformer"],
+        "author_email": [],
+        "code_permalink": "",
+        "algorithm_name": "",
+        "dataset_size": (bytes as f64 / 1e5).round() / 10.0,
+    });
+    if let Some(name) = &data.env_name {
+        metadata["env_name"] = json!(name);
+        let allowed = |c: char| c.is_alphanumeric() || "_:./-".contains(c);
+        if !name.is_empty() && name.chars().all(allowed) {
+            let spec = json!({"id": name, "additional_wrappers": [], "kwargs": {}});
+            metadata["env_spec"] = json!(spec.to_string());
+        }
+    }
+    if let Some((random, expert)) = data.reference_returns {
+        metadata["ref_min_score"] = json!(random);
+        metadata["ref_max_score"] = json!(expert);
+    }
+    metadata
+}
+
+/// A vector of real numbers up to `bound` either way, in Minari's notation: JSON as text, with
+/// Python's `Infinity`.
+fn box_space(dim: usize, bound: &str) -> String {
+    let all = |bound: &str| vec![bound; dim].join(", ");
+    let (low, high) = (all(&format!("-{bound}")), all(bound));
+    format!(
+        "{{\"type\": \"Box\", \"dtype\": \"float32\", \"shape\": [{dim}], \"low\": [{low}], \
+         \"high\": [{high}]}}"
+    )
+}
+
+/// -1..1 if all actions lie there; other bounds are not known to the data.
+fn action_space(data: &Dataset) -> String {
+    match data.action_kind {
+        ActionKind::Discrete { count } => {
+            json!({"type": "Discrete", "dtype": "int64", "start": 0, "n": count}).to_string()
+        }
+        ActionKind::Continuous => {
+            let unit = data.actions.iter().all(|action| action.abs() <= 1.0);
+            box_space(data.action_dim, if unit { "1.0" } else { "Infinity" })
+        }
+    }
+}
