@@ -26,6 +26,25 @@ pub struct Evaluation {
     pub score_mean: Option<f64>,
     /// Standard deviation of the normalised scores.
     pub score_std: Option<f64>,
+    /// One entry per target return, where a policy aims at several; the numbers above are the
+    /// first's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub by_target: Vec<TargetEvaluation>,
+}
+
+/// What an evaluation found for one target return.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TargetEvaluation {
+    /// The return aimed at, in the environment's units.
+    pub target_return: f32,
+    /// Mean return.
+    pub return_mean: f64,
+    /// Standard deviation of the returns.
+    pub return_std: f64,
+    /// Mean normalised score.
+    pub score_mean: Option<f64>,
+    /// Standard deviation of the normalised scores.
+    pub score_std: Option<f64>,
 }
 
 /// One step of one episode, as a [`Recorder`] sees it.
@@ -59,6 +78,7 @@ pub trait Recorder {
 /// starts from the same states, and evaluating more often never changes training.
 pub struct Evaluator {
     envs: envs::VectorEnv,
+    episodes: usize,
     seed: u64,
 }
 
@@ -71,10 +91,7 @@ impl Evaluator {
         match &config.env {
             Some(name) if config.episodes > 0 => {
                 let envs = envs::VectorEnv::make(name, config.episodes)?;
-                Ok(Some(Self {
-                    envs,
-                    seed: config.seed,
-                }))
+                Ok(Some(Self { envs, episodes: config.episodes, seed: config.seed }))
             }
             _ => Ok(None),
         }
@@ -104,29 +121,42 @@ impl Evaluator {
         })
     }
 
-    /// Runs one episode per copy with the policy's default target.
+    /// Runs the episodes, once for every target return of the policy, all in one batch.
     ///
     /// # Errors
     /// If the policy or the environment fails.
     pub fn run(&mut self, policy: &mut dyn Policy) -> Result<Evaluation> {
-        self.run_with(policy, |_| {}, None)
+        let targets = policy.target_returns();
+        let (returns, lengths) = self.run_rows(policy, &targets, |_| {}, None)?;
+        let env = self.spec().name.clone();
+        let parts: Vec<Evaluation> = returns
+            .chunks_exact(self.episodes)
+            .zip(lengths.chunks_exact(self.episodes))
+            .map(|(returns, lengths)| Evaluation::new(&env, returns.to_vec(), lengths.to_vec()))
+            .collect();
+        let by_target = targets.iter().zip(&parts).map(|(&target_return, part)| TargetEvaluation {
+            target_return,
+            return_mean: part.return_mean,
+            return_std: part.return_std,
+            score_mean: part.score_mean,
+            score_std: part.score_std,
+        });
+        Ok(Evaluation { by_target: by_target.collect(), ..parts[0].clone() })
     }
 
-    /// Runs one episode per copy and keeps the roll-outs as a data set.
+    /// Runs the episodes and keeps the roll-outs as a data set. Of several target returns the first
+    /// is taken.
     ///
     /// # Errors
     /// If the policy or the environment fails.
     pub fn run_recorded(&mut self, policy: &mut dyn Policy) -> Result<(Evaluation, Dataset)> {
-        let rows = (0..self.envs.len())
-            .map(|_| RecordedRow::default())
-            .collect();
+        let rows = (0..self.episodes).map(|_| RecordedRow::default()).collect();
         let mut recorder = EpisodeRecorder { rows };
         let found = self.run_with(policy, |_| {}, Some(&mut recorder))?;
         Ok((found, recorder.into_dataset(self.envs.spec())))
     }
 
-    /// Runs one episode per copy; `prepare` may set a row's target or goal, `recorder` sees every
-    /// step.
+    /// Runs the episodes; `prepare` may set a row's target or goal, `recorder` sees every step.
     ///
     /// # Errors
     /// If the policy or the environment fails.
@@ -134,26 +164,35 @@ impl Evaluator {
         &mut self,
         policy: &mut dyn Policy,
         prepare: impl Fn(&mut EpisodeStart),
-        mut recorder: Option<&mut dyn Recorder>,
+        recorder: Option<&mut dyn Recorder>,
     ) -> Result<Evaluation> {
-        let rows = self.envs.len();
-        let spec = self.envs.spec().clone();
+        let (returns, lengths) = self.run_rows(policy, &[], prepare, recorder)?;
+        Ok(Evaluation::new(&self.spec().name, returns, lengths))
+    }
+
+    /// Returns and lengths of the episodes, for one target after the other.
+    fn run_rows(
+        &mut self,
+        policy: &mut dyn Policy,
+        targets: &[f32],
+        prepare: impl Fn(&mut EpisodeStart),
+        mut recorder: Option<&mut dyn Recorder>,
+    ) -> Result<(Vec<f64>, Vec<usize>)> {
+        let rows = self.episodes * targets.len().max(1);
+        if self.envs.len() != rows {
+            self.envs = envs::VectorEnv::make(&self.spec().name.clone(), rows)?;
+        }
         let streams = Streams::from_seed(self.seed);
-        let starts: Vec<EpisodeStart> = (0..rows as u64)
-            .map(|row| {
-                let rng = streams.numbered("policy", row);
-                let mut start = EpisodeStart {
-                    rng,
-                    target_return: None,
-                    goal: None,
-                };
-                prepare(&mut start);
-                start
-            })
-            .collect();
-        let seeds: Vec<u64> = (0..rows as u64)
-            .map(|row| streams.numbered("environment", row).bits())
-            .collect();
+        let (mut starts, mut seeds) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        for row in 0..rows {
+            let episode = (row % self.episodes) as u64;
+            let target_return = targets.get(row / self.episodes).copied();
+            let rng = streams.numbered("policy", episode);
+            let mut start = EpisodeStart { rng, target_return, goal: None };
+            prepare(&mut start);
+            starts.push(start);
+            seeds.push(streams.numbered("environment", episode).bits());
+        }
         policy.begin(&starts)?;
         self.envs.reset(&seeds)?;
         let mut active = vec![true; rows];
@@ -186,7 +225,7 @@ impl Evaluator {
                 *active &= !(step.terminated[row] || step.truncated[row]);
             }
         }
-        Ok(Evaluation::new(&spec.name, returns, lengths))
+        Ok((returns, lengths))
     }
 }
 
@@ -267,6 +306,7 @@ impl Evaluation {
             return_std,
             score_mean,
             score_std,
+            by_target: Vec::new(),
         }
     }
 }

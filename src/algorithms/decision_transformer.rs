@@ -13,17 +13,20 @@
 //! Deviations: actions are mapped to ±1 (the same for D4RL's locomotion). When acting, steps before
 //! the start are left out instead of padded and masked, which gives the same actions.
 
+use std::collections::VecDeque;
+
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use trajformer_models::decision_transformer::{
-    DecisionTransformer as Network, DecisionTransformerConfig as Sizes,
+    Contexts, DecisionTransformer as Network, DecisionTransformerConfig as Sizes,
 };
 use trajformer_models::dropout::Dropout;
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule};
 use trajformer_models::params::{Params, StateVisitor};
 
 use super::{Algorithm, Build};
-use crate::data::return_sequences::{Padding, ReturnBatch, ReturnOptions, ReturnSequences};
+use crate::data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
 use crate::data::{ActionBounds, Normalizer};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -86,5 +89,340 @@ impl Default for DecisionTransformerConfig {
             max_episode_steps: 1000,
             padding: Padding::Left,
         }
+    }
+}
+
+impl DecisionTransformerConfig {
+    /// Fails if a value is out of range.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the key.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |key: &str, expected: &str| {
+            Err(Error::Config(format!("`algorithm.decision_transformer.{key}`: expected {expected}")))
+        };
+        let sizes = [self.context_steps, self.layers, self.heads, self.embedding, self.batch_size];
+        if sizes.contains(&0) || self.max_episode_steps == 0 {
+            return wrong(
+                "{context_steps, layers, heads, embedding, batch_size, max_episode_steps}",
+                "positive numbers",
+            );
+        }
+        if !self.embedding.is_multiple_of(self.heads) {
+            return wrong("embedding", "a multiple of `heads`");
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return wrong("dropout", "0 or more, below 1");
+        }
+        let positive = |value: f64| value > 0.0 && value.is_finite();
+        if !positive(self.learning_rate) || !positive(self.return_scale) {
+            return wrong("{learning_rate, return_scale}", "positive numbers");
+        }
+        if !positive(self.clip_norm) || !(self.weight_decay >= 0.0) {
+            return wrong("{clip_norm, weight_decay}", "a positive number; 0 or more");
+        }
+        if self.target_returns.iter().any(|target| !target.is_finite()) {
+            return wrong("target_returns", "finite numbers");
+        }
+        Ok(())
+    }
+
+    /// Makes the algorithm.
+    ///
+    /// # Errors
+    /// If no episode of the data is complete, or its actions are discrete.
+    pub fn build(&self, build: Build<'_>) -> Result<DecisionTransformer> {
+        let data = build.data;
+        data.require_continuous_actions("the Decision Transformer")?;
+        let (o, a) = (data.observation_dim, data.action_dim);
+        let normalizer =
+            Normalizer::fit(&data.observations, o, NORMALIZATION_EPSILON, build.device)?;
+        let options = ReturnOptions {
+            context_steps: self.context_steps,
+            return_scale: self.return_scale,
+            max_episode_steps: self.max_episode_steps,
+            padding: self.padding,
+        };
+        let column = |values: &Tensor| values.to_dtype(DType::F32)?.to_vec1::<f32>();
+        let (mean, scale) = (column(normalizer.mean())?, column(normalizer.scale())?);
+        let mut sequences = ReturnSequences::new(data, &mean, &scale, options)?;
+        sequences.map_actions(|actions| build.bounds.to_unit(&actions.to_device(build.device)?))?;
+        let best_return = data.returns().into_iter().fold(f64::NEG_INFINITY, f64::max);
+        let mut params = Params::new(DType::F32, build.device);
+        Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
+        Ok(DecisionTransformer {
+            sequences,
+            normalizer,
+            bounds: build.bounds.clone(),
+            best_return,
+            learner: Learner::new(self, o, a, params)?,
+        })
+    }
+
+    fn sizes(&self, observation_dim: usize, action_dim: usize) -> Sizes {
+        Sizes {
+            hidden: self.embedding,
+            layers: self.layers,
+            heads: self.heads,
+            inner: 4 * self.embedding,
+            max_timesteps: self.max_episode_steps,
+            embedding_dropout: self.dropout,
+            residual_dropout: self.dropout,
+            attention_dropout: self.dropout,
+            ..Sizes::paper(observation_dim, action_dim)
+        }
+    }
+}
+
+/// The Decision Transformer on a data set.
+pub struct DecisionTransformer {
+    sequences: ReturnSequences,
+    normalizer: Normalizer,
+    bounds: ActionBounds,
+    best_return: f64,
+    learner: Learner,
+}
+
+impl Algorithm for DecisionTransformer {
+    fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
+        let learner = &mut self.learner;
+        let device = learner.params.device().clone();
+        let batch = self.sequences.sample(learner.config.batch_size, rng, &device)?; // (B, K, ..)
+        let contexts = Contexts {
+            returns: batch.returns_to_go,
+            observations: batch.states,
+            actions: batch.actions,
+            timesteps: batch.timesteps,
+            mask: batch.mask,
+        };
+        let dropout = match learner.config.dropout > 0.0 {
+            true => Dropout::draw(rng),
+            false => Dropout::off(),
+        };
+        learner.update(&contexts, dropout)
+    }
+
+    fn policy(&self) -> Result<Box<dyn Policy>> {
+        let learner = &self.learner;
+        let params = learner.params.deep_copy(false)?;
+        let sizes = learner.network.config();
+        Ok(Box::new(ReturnConditionedPolicy {
+            network: Network::new(sizes, &mut params.detached())?,
+            normalizer: self.normalizer.clone(),
+            bounds: self.bounds.clone(),
+            device: params.device().clone(),
+            config: learner.config.clone(),
+            best_return: self.best_return as f32,
+            rows: Vec::new(),
+            time: 0,
+        }))
+    }
+
+    fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        let learner = &mut self.learner;
+        learner.params.visit("model.", visitor)?;
+        self.normalizer.visit("policy.normalizer.", visitor)?;
+        self.bounds.visit("policy.action_bounds.", visitor)?;
+        visitor.number("policy.best_return", &mut self.best_return)?;
+        learner.optimizer.visit("training.optimizer.", visitor)?;
+        visitor.counter("training.updates", &mut learner.updates)?;
+        Ok(())
+    }
+
+    /// The keys of `transformers`' `DecisionTransformerConfig`.
+    fn description(&self) -> serde_json::Map<String, serde_json::Value> {
+        let sizes = self.learner.network.config();
+        let keys = json!({
+            "model_type": "decision_transformer",
+            "architectures": ["DecisionTransformerModel"],
+            "state_dim": sizes.observation_dim,
+            "act_dim": sizes.action_dim,
+            "hidden_size": sizes.hidden,
+            "max_ep_len": sizes.max_timesteps,
+            "action_tanh": true,
+            "vocab_size": 1,
+            "n_positions": sizes.positions,
+            "n_layer": sizes.layers,
+            "n_head": sizes.heads,
+            "n_inner": sizes.inner,
+            "activation_function": "relu",
+            "resid_pdrop": sizes.residual_dropout,
+            "embd_pdrop": sizes.embedding_dropout,
+            "attn_pdrop": sizes.attention_dropout,
+            "layer_norm_epsilon": 1e-5,
+            "initializer_range": 0.02,
+        });
+        match keys {
+            serde_json::Value::Object(keys) => keys,
+            _ => serde_json::Map::new(),
+        }
+    }
+}
+
+/// The network and its update, apart from where batches come from.
+pub struct Learner {
+    config: DecisionTransformerConfig,
+    params: Params,
+    network: Network,
+    optimizer: Adam,
+    updates: u64,
+}
+
+impl Learner {
+    /// A learner that starts from these parameters of the network.
+    ///
+    /// # Errors
+    /// If names or shapes don't fit the configuration.
+    pub fn new(
+        config: &DecisionTransformerConfig,
+        observation_dim: usize,
+        action_dim: usize,
+        params: Params,
+    ) -> Result<Self> {
+        let sizes = config.sizes(observation_dim, action_dim);
+        let adam = AdamConfig { clip_norm: Some(config.clip_norm), ..AdamConfig::default() };
+        Ok(Self {
+            config: config.clone(),
+            network: Network::new(&sizes, &mut params.tracked())?,
+            optimizer: Adam::new(&params, adam, |_| ParamGroup::decay(config.weight_decay))?,
+            params,
+            updates: 0,
+        })
+    }
+
+    /// The network's parameters.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// One update on a batch of contexts (B, K, ...).
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn update(&mut self, contexts: &Contexts, dropout: Dropout) -> Result<Metrics> {
+        let loss = self.loss(contexts, dropout)?;
+        let schedule = Schedule::Warmup { length: self.config.warmup_updates };
+        let rate = self.config.learning_rate * schedule.factor(self.updates);
+        let norm = self.optimizer.step(&loss.backward()?, rate)?;
+        self.updates += 1;
+        let mut metrics = Metrics::new();
+        metrics.push("loss", &loss);
+        if let Some(norm) = norm {
+            metrics.push("gradient_norm", &norm);
+        }
+        Ok(metrics)
+    }
+
+    /// Mean squared error of the actions over the steps that are not padding.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn loss(&self, contexts: &Contexts, dropout: Dropout) -> Result<Tensor> {
+        let predicted = self.network.forward(contexts, dropout)?; // (B, K, A)
+        let error = (predicted - &contexts.actions)?.sqr()?.mean(2)?; // (B, K)
+        let mask = contexts.mask.to_dtype(error.dtype())?;
+        Ok(((error * &mask)?.sum_all()? / mask.sum_all()?)?)
+    }
+}
+
+/// Acts with the last K steps of every row, aiming at a return.
+struct ReturnConditionedPolicy {
+    network: Network,
+    normalizer: Normalizer,
+    bounds: ActionBounds,
+    device: Device,
+    config: DecisionTransformerConfig,
+    best_return: f32,
+    rows: Vec<Row>,
+    time: usize,
+}
+
+/// What one row remembers: K steps at most.
+struct Row {
+    returns: VecDeque<f32>,
+    observations: VecDeque<Vec<f32>>,
+    actions: VecDeque<Vec<f32>>,
+}
+
+impl Policy for ReturnConditionedPolicy {
+    fn begin(&mut self, episodes: &[EpisodeStart]) -> Result<()> {
+        let default = self.config.target_returns.first().copied().unwrap_or(self.best_return);
+        let row = |start: &EpisodeStart| {
+            let target = start.target_return.unwrap_or(default);
+            Row {
+                returns: VecDeque::from([target / self.config.return_scale as f32]),
+                observations: VecDeque::new(),
+                actions: VecDeque::new(),
+            }
+        };
+        self.rows = episodes.iter().map(row).collect();
+        self.time = 0;
+        Ok(())
+    }
+
+    fn act(&mut self, observations: &Tensor, _active: &[bool]) -> Result<Tensor> {
+        let observations = self.normalizer.apply(&observations.to_device(&self.device)?)?;
+        let dim = observations.dims2()?.1;
+        let observations = observations.to_vec2::<f32>()?;
+        let action_dim = self.bounds.dim();
+        for (row, observation) in self.rows.iter_mut().zip(observations) {
+            row.observations.push_back(observation);
+            row.actions.push_back(vec![0.0; action_dim]);
+            if row.observations.len() > self.config.context_steps {
+                row.observations.pop_front();
+                row.actions.pop_front();
+                row.returns.pop_front();
+            }
+        }
+        let contexts = self.contexts(dim, action_dim)?;
+        let steps = contexts.mask.dims2()?.1;
+        let predicted = self.network.forward(&contexts, Dropout::off())?; // (E, T, A)
+        let actions = predicted.narrow(1, steps - 1, 1)?.squeeze(1)?; // (E, A)
+        self.time += 1;
+        let unit = actions.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
+        for (row, action) in self.rows.iter_mut().zip(unit) {
+            if let Some(last) = row.actions.back_mut() {
+                *last = action;
+            }
+        }
+        Ok(self.bounds.from_unit(&actions)?.to_device(&Device::Cpu)?)
+    }
+
+    fn observe(&mut self, rewards: &[f32]) -> Result<()> {
+        for (row, reward) in self.rows.iter_mut().zip(rewards) {
+            let left = row.returns.back().copied().unwrap_or(0.0);
+            row.returns.push_back(left - reward / self.config.return_scale as f32);
+        }
+        Ok(())
+    }
+
+    fn target_returns(&self) -> Vec<f32> {
+        self.config.target_returns.clone()
+    }
+}
+
+impl ReturnConditionedPolicy {
+    /// The remembered steps of all rows as one batch (E, T, ...), T <= K, nothing padded.
+    fn contexts(&self, observation_dim: usize, action_dim: usize) -> Result<Contexts> {
+        let rows = self.rows.len();
+        let steps = self.rows.first().map_or(0, |row| row.observations.len());
+        let first = self.time + 1 - steps;
+        let last_row = self.config.max_episode_steps - 1;
+        let time = |step: usize| (first + step).min(last_row) as u32;
+        let timesteps: Vec<u32> = (0..rows).flat_map(|_| (0..steps).map(time)).collect();
+        let returns: Vec<f32> = self.rows.iter().flat_map(|row| row.returns.clone()).collect();
+        let flat = |pick: fn(&Row) -> &VecDeque<Vec<f32>>| -> Vec<f32> {
+            self.rows.iter().flat_map(|row| pick(row).iter().flatten().copied()).collect()
+        };
+        let tensor = |values: Vec<f32>, width: usize| {
+            Tensor::from_vec(values, (rows, steps, width), &self.device)
+        };
+        Ok(Contexts {
+            returns: tensor(returns, 1)?,
+            observations: tensor(flat(|row| &row.observations), observation_dim)?,
+            actions: tensor(flat(|row| &row.actions), action_dim)?,
+            timesteps: Tensor::from_vec(timesteps, (rows, steps), &self.device)?,
+            mask: Tensor::ones((rows, steps), DType::F32, &self.device)?,
+        })
     }
 }

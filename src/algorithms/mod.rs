@@ -1,6 +1,7 @@
 //! Learning rules, one file each, and the registry that the configuration chooses from.
 
 pub mod bc;
+pub mod decision_transformer;
 pub mod td3_bc;
 
 use candle_core::Device;
@@ -104,5 +105,7 @@ macro_rules! registry {
 
 registry! {
     Bc(bc::BcConfig) = "bc", "Behaviour cloning", "https://arxiv.org/abs/1805.01954";
+    DecisionTransformer(decision_transformer::DecisionTransformerConfig) =
+        "decision_transformer", "Decision Transformer", "https://arxiv.org/abs/2106.01345";
     Td3Bc(td3_bc::Td3BcConfig) = "td3_bc", "TD3+BC", "https://arxiv.org/abs/2106.06860";
 }

@@ -179,6 +179,24 @@ impl ReturnSequences {
         });
     }
 
+    /// Replaces all actions (steps, A) by what `map` makes of them, e.g. the map to ±1.
+    ///
+    /// # Errors
+    /// If `map` fails or changes the shape.
+    pub fn map_actions(&mut self, map: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<()> {
+        let steps = self.actions.len() / self.action_dim;
+        let actions =
+            Tensor::from_slice(&self.actions, (steps, self.action_dim), &Device::Cpu)?;
+        let mapped = map(&actions)?;
+        if mapped.dims() != actions.dims() {
+            let (found, expected) = (mapped.dims(), actions.dims());
+            let problem = format!("mapped actions have shape {found:?}, expected {expected:?}");
+            return Err(Error::Unsuitable(problem));
+        }
+        self.actions = mapped.flatten_all()?.to_vec1()?;
+        Ok(())
+    }
+
     /// Steps of the complete episodes.
     pub fn steps(&self) -> usize {
         self.episodes

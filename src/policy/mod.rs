@@ -50,4 +50,10 @@ pub trait Policy: Send {
         let _ = rewards;
         Ok(())
     }
+
+    /// Returns that an evaluation tries, each with its own episodes; the first is the result. Empty
+    /// for policies that aim at no return.
+    fn target_returns(&self) -> Vec<f32> {
+        Vec::new()
+    }
 }
