@@ -15,13 +15,16 @@
 //! # Reading order
 //!
 //! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
-//! [`mlp`]) → networks ([`actor`], [`critic`]) → [`optim`]; [`kernels`] hold what is fused.
+//! [`mlp`]) → networks ([`actor`], [`critic`], [`gpt`],
+//! [`trajectory_transformer`], [`decision_transformer`]) → [`optim`]; [`kernels`] hold what is fused.
 
 pub mod activation;
 pub mod actor;
 pub mod critic;
+pub mod decision_transformer;
 pub mod dropout;
 pub mod error;
+pub mod gpt;
 pub mod init;
 pub mod kernels;
 pub mod linear;
@@ -30,6 +33,7 @@ pub mod norm;
 pub mod optim;
 pub mod params;
 pub mod rng;
+pub mod trajectory_transformer;
 
 pub use candle_core::{DType, Device, Tensor};
 pub use error::{Error, Result};

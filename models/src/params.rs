@@ -79,6 +79,16 @@ impl Params {
         self.index.get(name).map(|&i| &self.entries[i])
     }
 
+    /// The parameter called `name`, if it has this shape.
+    fn find(&self, name: &str, shape: &Shape) -> Result<&Param> {
+        let param = self.get(name).ok_or_else(|| Error::MissingTensor {
+            name: name.to_owned(),
+            expected: shape.dims().to_vec(),
+        })?;
+        check_shape(name, param.var.shape(), shape)?;
+        Ok(param)
+    }
+
     /// Adds a parameter with this value.
     ///
     /// # Errors
@@ -134,11 +144,16 @@ impl Params {
         }
     }
 
-    /// An independent copy with the same names and values; `trainable` for all of them.
+    /// An independent copy with the same names and values; frozen if not `trainable`, else what is
+    /// trainable here is trainable there.
     pub fn deep_copy(&self, trainable: bool) -> Result<Self> {
         let mut copy = Self::new(self.dtype, &self.device);
         for param in &self.entries {
-            copy.insert(&param.name, param.var.as_tensor(), trainable)?;
+            copy.insert(
+                &param.name,
+                param.var.as_tensor(),
+                trainable && param.trainable,
+            )?;
         }
         Ok(copy)
     }
@@ -290,16 +305,36 @@ impl Scope<'_> {
                 Ok(params.insert(&name, &value, true)?.var.as_tensor().clone())
             }
             Mode::Find { params, detached } => {
-                let param = params.get(&name).ok_or_else(|| Error::MissingTensor {
-                    name: name.clone(),
-                    expected: shape.dims().to_vec(),
-                })?;
-                check_shape(&name, param.var.shape(), &shape)?;
-                Ok(match *detached {
+                let param = params.find(&name, &shape)?;
+                Ok(match *detached || !param.trainable {
                     true => param.var.as_detached_tensor(),
                     false => param.var.as_tensor().clone(),
                 })
             }
+        }
+    }
+
+    /// Like [`Self::param`], for a parameter that is never trained: it has no gradient in any mode.
+    ///
+    /// # Errors
+    /// If it exists already (creating), is missing, or has another shape.
+    pub fn frozen(
+        &mut self,
+        name: &str,
+        shape: impl Into<Shape>,
+        init: impl FnOnce(&mut Rng, &Shape, DType, &Device) -> candle_core::Result<Tensor>,
+    ) -> Result<Tensor> {
+        let (name, shape) = (format!("{}{name}", self.prefix), shape.into());
+        match &mut self.mode {
+            Mode::Create { params, rng } => {
+                let value = init(rng, &shape, params.dtype, &params.device)?;
+                check_shape(&name, value.shape(), &shape)?;
+                Ok(params
+                    .insert(&name, &value, false)?
+                    .var
+                    .as_detached_tensor())
+            }
+            Mode::Find { params, .. } => Ok(params.find(&name, &shape)?.var.as_detached_tensor()),
         }
     }
 }

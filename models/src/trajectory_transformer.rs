@@ -1,0 +1,252 @@
+//! The Trajectory Transformer (Janner, Li and Levine 2021): a GPT over discretised trajectories.
+//!
+//! Exactly the model of the authors' code (github.com/jannerm/trajectory-transformer at 8834a6e,
+//! trajectory/models/transformers.py), with its parameter names. A transition is D = O + A + 2
+//! tokens: observation, action, reward, value. Every position of a transition has tokens and an
+//! output head of its own; value tokens are never attended to.
+
+use candle_core::{DType, Tensor};
+
+use crate::activation::Activation;
+use crate::dropout::Dropout;
+use crate::error::{Error, Result};
+use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout};
+use crate::init::Init;
+use crate::norm::log_softmax;
+use crate::params::Scope;
+
+/// Sizes and settings of a [`TrajectoryTransformer`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrajectoryTransformerConfig {
+    /// O, tokens per observation.
+    pub observation_dim: usize,
+    /// A, tokens per action.
+    pub action_dim: usize,
+    /// V, values of a token; token V is the termination token. 100 in the paper.
+    pub bins: usize,
+    /// Blocks; 4 in the paper.
+    pub layers: usize,
+    /// Attention heads; 4 in the paper.
+    pub heads: usize,
+    /// Width of the embedding; 32 per head in the paper.
+    pub embedding: usize,
+    /// Transitions in the window, at least 1; 10 in the paper. The longest input is this times D
+    /// minus 1 tokens.
+    pub window_transitions: usize,
+    /// Dropout of the embeddings; 0.1 in the paper.
+    pub embedding_dropout: f64,
+    /// Dropout of what blocks add; 0.1 in the paper.
+    pub residual_dropout: f64,
+    /// Dropout of attention weights; 0.1 in the paper.
+    pub attention_dropout: f64,
+    /// Weight of action tokens in the loss (observations have 1); 5 in the authors' code.
+    pub action_weight: f64,
+    /// Weight of reward tokens in the loss; 1 in the authors' code.
+    pub reward_weight: f64,
+    /// Weight of value tokens in the loss; 1 in the authors' code.
+    pub value_weight: f64,
+}
+
+impl TrajectoryTransformerConfig {
+    /// D: tokens per transition, O + A + 2.
+    pub fn transition_dim(&self) -> usize {
+        self.observation_dim + self.action_dim + 2
+    }
+
+    /// The longest input in tokens: `window_transitions * D - 1`.
+    pub fn block_size(&self) -> usize {
+        (self.window_transitions * self.transition_dim()).saturating_sub(1)
+    }
+}
+
+/// The network.
+#[derive(Debug, Clone)]
+pub struct TrajectoryTransformer {
+    pub(crate) token_embedding: Tensor, // (V D + 1, embedding); the last row is termination
+    pub(crate) position_embedding: Tensor, // (1, block_size, embedding)
+    pub(crate) trunk: Gpt,
+    pub(crate) head: Tensor, // (D, V + 1, embedding)
+    pub(crate) config: TrajectoryTransformerConfig,
+}
+
+impl TrajectoryTransformer {
+    /// With the authors' initial values: normal with deviation 0.02 for tokens and linear weights,
+    /// zero positions and biases, U(±1/√embedding) for the heads.
+    ///
+    /// # Errors
+    /// If a size makes no sense or the scope's parameters don't fit.
+    pub fn new(config: &TrajectoryTransformerConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        let sizes = [
+            config.observation_dim,
+            config.action_dim,
+            config.bins,
+            config.embedding,
+        ];
+        if sizes.contains(&0) || config.window_transitions == 0 {
+            let reason = format!("dimensions, bins and window must be positive: {config:?}");
+            return Err(Error::Config {
+                what: "TrajectoryTransformer",
+                reason,
+            });
+        }
+        let (width, transition) = (config.embedding, config.transition_dim());
+        let tokens = config.bins * transition + 1;
+        let trunk = GptConfig {
+            layers: config.layers,
+            heads: config.heads,
+            width,
+            inner: 4 * width,
+            activation: Activation::Gelu,
+            attention_dropout: config.attention_dropout,
+            residual_dropout: config.residual_dropout,
+            layout: Layout::MinGpt,
+        };
+        let normal = Init::Normal(DEVIATION);
+        Ok(Self {
+            token_embedding: scope.sub("tok_emb").param(
+                "weight",
+                (tokens, width),
+                normal.fill(),
+            )?,
+            position_embedding: scope.param(
+                "pos_emb",
+                (1, config.block_size(), width),
+                Init::Zeros.fill(),
+            )?,
+            trunk: Gpt::new(&trunk, scope)?,
+            head: scope.sub("head").param(
+                "weight",
+                (transition, config.bins + 1, width),
+                Init::Linear(width).fill(),
+            )?,
+            config: config.clone(),
+        })
+    }
+
+    /// Its sizes and settings.
+    pub fn config(&self) -> &TrajectoryTransformerConfig {
+        &self.config
+    }
+
+    /// Whether the authors' optimiser applies weight decay to the parameter `name`: to the weights
+    /// of linear layers and heads, not to embeddings, norms and biases.
+    pub fn decays(name: &str) -> bool {
+        name.ends_with(".weight") && ["attn.", "mlp.", "head."].iter().any(|p| name.contains(p))
+    }
+
+    /// Logits (B, T, V + 1) for tokens (B, T) of type u32, 0..=V, without offsets: position p
+    /// predicts token p + 1. The first token belongs to the first observation dimension.
+    ///
+    /// # Errors
+    /// If T is longer than the window or a shape doesn't fit.
+    pub fn logits(&self, tokens: &Tensor) -> Result<Tensor> {
+        self.heads(&self.hidden(tokens, Dropout::off())?)
+    }
+
+    /// The training loss, a scalar: cross entropy of `targets` (B, T), each times the weight of the
+    /// target's kind and `mask` (B, T), meaned over all B T positions, masked ones too.
+    ///
+    /// `targets` are `inputs` shifted by one; both u32. `mask` is that of the inputs, as in the
+    /// authors' code, of any type.
+    ///
+    /// # Errors
+    /// If a shape doesn't fit.
+    pub fn loss(
+        &self,
+        inputs: &Tensor,
+        targets: &Tensor,
+        mask: &Tensor,
+        dropout: Dropout,
+    ) -> Result<Tensor> {
+        let (batch, time) = inputs.dims2()?;
+        let logits = self.heads(&self.hidden(inputs, dropout)?)?; // (B, T, V + 1)
+        let weights = self
+            .weights(time)?
+            .to_device(logits.device())?
+            .to_dtype(logits.dtype())?;
+        let weights = mask.to_dtype(logits.dtype())?.broadcast_mul(&weights)?; // (B, T)
+        let log_probabilities = log_softmax(&logits)?.gather(&targets.unsqueeze(2)?, 2)?;
+        let weighted = (log_probabilities.squeeze(2)? * weights)?;
+        Ok((weighted.sum_all()? * (-1.0 / (batch * time) as f64))?)
+    }
+
+    /// Loss weights (T) of the tokens that positions 0..T predict.
+    fn weights(&self, time: usize) -> Result<Tensor> {
+        let (config, transition) = (&self.config, self.config.transition_dim());
+        let weight = |position: usize| match (position + 1) % transition {
+            place if place < config.observation_dim => 1.0,
+            place if place < transition - 2 => config.action_weight,
+            place if place == transition - 2 => config.reward_weight,
+            _ => config.value_weight,
+        };
+        let weights: Vec<f64> = (0..time).map(weight).collect();
+        Ok(Tensor::from_vec(weights, time, &candle_core::Device::Cpu)?)
+    }
+
+    /// Hidden states (B, T, embedding) of tokens (B, T), after the last norm.
+    fn hidden(&self, tokens: &Tensor, dropout: Dropout) -> Result<Tensor> {
+        let (batch, time) = tokens.dims2()?;
+        if time == 0 || time > self.config.block_size() {
+            let limit = self.config.block_size();
+            let reason = format!("{time} tokens, the window takes 1 to {limit}");
+            return Err(Error::Config {
+                what: "TrajectoryTransformer",
+                reason,
+            });
+        }
+        let rows = self.rows(tokens)?.flatten_all()?;
+        let embedded = self.token_embedding.index_select(&rows, 0)?;
+        let embedded = embedded.reshape((batch, time, self.config.embedding))?;
+        let positions = match time == self.config.block_size() {
+            true => self.position_embedding.clone(),
+            false => self.position_embedding.narrow(1, 0, time)?,
+        };
+        let x = embedded.broadcast_add(&positions)?; // (B, T, embedding)
+        let x = dropout.apply(&x, 0, self.config.embedding_dropout)?;
+        let hidden_period = Some(self.config.transition_dim());
+        self.trunk.forward(
+            &x,
+            &AttentionMask {
+                hidden_period,
+                valid: None,
+            },
+            dropout,
+            1,
+        )
+    }
+
+    /// Rows (B, T) of the token table: tokens plus V times the place in the transition; the
+    /// termination token has one row for all places.
+    fn rows(&self, tokens: &Tensor) -> Result<Tensor> {
+        let (_, time) = tokens.dims2()?;
+        let (bins, transition) = (self.config.bins, self.config.transition_dim());
+        let tokens = tokens.to_dtype(DType::U32)?;
+        let offsets: Vec<u32> = (0..time)
+            .map(|p| ((p % transition) * bins) as u32)
+            .collect();
+        let offsets = Tensor::from_vec(offsets, (1, time), tokens.device())?;
+        let ends = tokens.ge(bins as u32)?;
+        let last = Tensor::full((bins * transition) as u32, tokens.shape(), tokens.device())?;
+        Ok(ends.where_cond(&last, &tokens.broadcast_add(&offsets)?)?)
+    }
+
+    /// Logits (B, T, V + 1) of hidden states (B, T, embedding): place p mod D has head p mod D.
+    fn heads(&self, hidden: &Tensor) -> Result<Tensor> {
+        let (batch, time, width) = hidden.dims3()?;
+        let (transition, outputs, _) = self.head.dims3()?;
+        let missing = time.next_multiple_of(transition) - time;
+        let padded = match missing {
+            0 => hidden.clone(),
+            _ => hidden.pad_with_zeros(1, 0, missing)?,
+        };
+        let groups = (time + missing) / transition;
+        let places = padded
+            .reshape((batch * groups, transition, width))?
+            .transpose(0, 1)?
+            .contiguous()?; // (D, B groups, embedding)
+        let logits = places.matmul(&self.head.t()?)?; // (D, B groups, V + 1)
+        let logits = logits.transpose(0, 1)?.contiguous()?;
+        let logits = logits.reshape((batch, time + missing, outputs))?;
+        Ok(logits.narrow(1, 0, time)?)
+    }
+}
