@@ -13,6 +13,10 @@ fn small(name: &str) -> &'static str {
     match name {
         "bc" => "fraction = 0.5\nbatch_size = 16\nhidden = [16, 16]",
         "td3_bc" => "batch_size = 16\nhidden = [16, 16]",
+        "decision_transformer" => {
+            "batch_size = 4\nlayers = 2\nembedding = 16\ncontext_steps = 5\nwarmup_updates = 3\n\
+             target_returns = [-200.0, -1000.0]"
+        }
         _ => "",
     }
 }
