@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::pointmaze::{Layout, center};
 use crate::error::{Error, Result};
-use crate::policy::{EpisodeStart, Policy};
+use crate::policy::{EpisodeStart, Policy, check_rows};
 use crate::rng::Rng;
 
 /// Force per cell of distance to the waypoint.
@@ -143,14 +143,21 @@ impl Policy for WaypointPolicy {
 
     fn act(&mut self, observations: &Tensor, active: &[bool]) -> Result<Tensor> {
         let observations = observations.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        check_rows(self.rows.len(), observations.len())?;
         let mut rows = std::mem::take(&mut self.rows);
         let mut actions = Vec::with_capacity(2 * rows.len());
         for ((row, observation), &active) in rows.iter_mut().zip(&observations).zip(active) {
-            let force = match observation[..] {
-                [x, y, vx, vy] if active => {
-                    self.force(row, [x.into(), y.into()], [vx.into(), vy.into()])
-                }
-                _ => [0.0; 2],
+            let [x, y, vx, vy] = observation[..] else {
+                let found = observation.len();
+                let problem = format!("an observation has 4 numbers, the controller got {found}");
+                return Err(Error::Env {
+                    name: self.layout.name().to_owned(),
+                    problem,
+                });
+            };
+            let force = match active {
+                true => self.force(row, [x.into(), y.into()], [vx.into(), vy.into()]),
+                false => [0.0; 2],
             };
             actions.extend(force);
         }

@@ -18,7 +18,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{EpisodeStart, Policy};
+use super::{EpisodeStart, Policy, check_rows};
 use crate::data::formats::npz::{NpyArray, read_npz};
 use crate::envs::EnvSpec;
 use crate::error::{Error, Result};
@@ -250,6 +250,7 @@ impl Policy for FilePolicy {
 
     fn act(&mut self, observations: &Tensor, active: &[bool]) -> Result<Tensor> {
         let observations = observations.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        check_rows(self.rows.len(), observations.len())?;
         let mut rows = std::mem::take(&mut self.rows);
         let mut actions = Vec::with_capacity(observations.len() * self.low.len());
         for ((row, observation), &active) in rows.iter_mut().zip(&observations).zip(active) {

@@ -10,7 +10,7 @@ use candle_core::Tensor;
 
 pub use actor::ActorPolicy;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::rng::Rng;
 
 /// What one row of a batch of episodes starts with.
@@ -56,4 +56,13 @@ pub trait Policy: Send {
     fn target_returns(&self) -> Vec<f32> {
         Vec::new()
     }
+}
+
+/// Refuses observations of another number of rows than episodes were begun.
+pub(crate) fn check_rows(begun: usize, found: usize) -> Result<()> {
+    if begun == found {
+        return Ok(());
+    }
+    let problem = format!("policy: observations have {found} rows, but {begun} episodes were begun");
+    Err(Error::Unsuitable(problem))
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
-use super::{EpisodeStart, Policy};
+use super::{EpisodeStart, Policy, check_rows};
 use crate::envs::EnvSpec;
 use crate::error::Result;
 use crate::rng::Rng;
@@ -34,6 +34,7 @@ impl Policy for RandomPolicy {
 
     fn act(&mut self, observations: &Tensor, active: &[bool]) -> Result<Tensor> {
         let (rows, _) = observations.dims2()?;
+        check_rows(self.rows.len(), rows)?;
         let mut actions = Vec::with_capacity(rows * self.low.len());
         for (rng, &active) in self.rows.iter_mut().zip(active) {
             for (&low, &high) in self.low.iter().zip(&self.high) {

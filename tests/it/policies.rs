@@ -142,7 +142,7 @@ fn a_wider_first_layer_sees_the_time_left() {
 
 #[test]
 fn sampling_adds_noise_of_the_stored_deviation() {
-    let constant = vec![
+    let constant = [
         ("w0", array(&[0.0; 3], &[1, 3])),
         ("b0", array(&[0.2], &[1])),
     ];
@@ -186,7 +186,7 @@ fn activations_come_from_the_manifest_beside_the_file() {
     let path = folder.path().join("actor.npz");
     write(&path, &two_layers());
     let load = || FilePolicy::load(&path, &pendulum(), &FilePolicyOptions::default());
-    let problem = load().err().expect("no manifest").to_string();
+    let problem = load().expect_err("no manifest").to_string();
     assert!(
         problem.contains("actor.npz") && problem.contains("manifest.json"),
         "{problem}"
@@ -216,9 +216,7 @@ fn files_that_are_no_policy_are_refused_by_array_and_reason() {
             sample,
             ..options(OutputActivation::Tanh)
         };
-        let problem = FilePolicy::load(&path, &pendulum(), &options)
-            .err()
-            .expect(expected);
+        let problem = FilePolicy::load(&path, &pendulum(), &options).expect_err(expected);
         let problem = problem.to_string();
         assert!(
             problem.contains("actor.npz") && problem.contains(expected),
@@ -336,4 +334,19 @@ fn random_goals_lead_through_the_whole_maze() {
     cells.sort_unstable();
     cells.dedup();
     assert_eq!(cells.len(), layout.free_cells().len());
+}
+
+#[test]
+fn acting_for_episodes_that_were_not_begun_is_refused() {
+    let mut policy = WaypointPolicy::new(umaze(), Goals::Fixed, 0.0);
+    policy.begin(&[start(0)]).expect("begin");
+    let observations = array(&[1.5, 1.5, 0.0, 0.0, 1.5, 1.5, 0.0, 0.0], &[2, 4]);
+    let problem = policy
+        .act(&observations, &[true; 2])
+        .expect_err("two rows")
+        .to_string();
+    assert!(
+        problem.contains("2 rows") && problem.contains("1 episodes"),
+        "{problem}"
+    );
 }
