@@ -22,6 +22,7 @@ pub mod activation;
 pub mod actor;
 pub mod critic;
 pub mod decision_transformer;
+pub mod decoder;
 pub mod dropout;
 pub mod error;
 pub mod gpt;

@@ -60,6 +60,14 @@ impl Golden {
         let value = self.constants[constant].as_f64();
         value.unwrap_or_else(|| panic!("no constant `{constant}`"))
     }
+
+    /// The tensors whose names start with `prefix`, without it.
+    pub fn below(&self, prefix: &str) -> BTreeMap<String, Tensor> {
+        let below = self.tensors.iter().filter_map(|(name, tensor)| {
+            Some((name.strip_prefix(prefix)?.to_owned(), tensor.clone()))
+        });
+        below.collect()
+    }
 }
 
 /// Largest |found - expected| over the largest |expected|, per tensor; both in f64.

@@ -10,4 +10,5 @@ mod parity_td3_bc;
 mod policies;
 mod report;
 mod runs;
+mod planner;
 mod sequences;

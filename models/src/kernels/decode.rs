@@ -10,10 +10,10 @@ use super::real::Real;
 /// Columns of a panel of packed weights.
 const PANEL: usize = 32;
 /// Lanes of a split sum.
-const LANES: usize = 16;
+const LANES: usize = 64;
 
 /// What the inner loops need of f32 and f64 beside [`Real`].
-pub trait Float: Real {
+pub trait Float: Real + Default {
     /// self * b + c in one rounding.
     fn fused(self, b: Self, c: Self) -> Self;
     /// e^self for self <= 0.
@@ -36,7 +36,8 @@ impl Float for f32 {
         /// Adding and subtracting 1.5 * 2^23 rounds to an integer.
         const ROUND: f32 = 12_582_912.0;
         let x = if self > -87.0 { self } else { -87.0 };
-        let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+        let shifted = x * std::f32::consts::LOG2_E + ROUND;
+        let n = shifted - ROUND;
         let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
         let p = 1.987_569_1e-4f32;
         let p = p * r + 1.398_2e-3;
@@ -45,7 +46,9 @@ impl Float for f32 {
         let p = p * r + 1.666_666_5e-1;
         let p = p * r + 5.0e-1;
         let y = p * r * r + r + 1.0;
-        y * f32::from_bits((((n as i32) + 127) << 23) as u32)
+        // The low bits of `shifted` are n; as bits of an exponent they are 2^n.
+        let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
+        y * f32::from_bits(n << 23)
     }
 
     /// Rational approximation on [-4, 4], as Eigen's and XLA's; error below 5e-7.
@@ -203,6 +206,7 @@ impl<T: Float> Packed<T> {
 }
 
 dispatched! {
+    /// [`Packed::forward`] without its checks.
     product => product_body(packed: &Packed<T>, x: &[T], y: &mut [T], store: Store)
 }
 
@@ -267,15 +271,15 @@ fn tile<T: Float, const FUSED: bool, const TILE: usize>(
     }
 }
 
-/// Keys and values of cached tokens: slot after slot, in each slot layer after layer, keys (C) then
-/// values (C).
+/// Keys and values of cached tokens: slot after slot, in each slot layer after layer, a row of keys
+/// then a row of values.
 #[derive(Debug, Clone, Copy)]
 pub struct Slots<'a, T> {
     /// The numbers.
     pub data: &'a [T],
     /// Numbers from one slot to the next.
     pub stride: usize,
-    /// Where this layer's keys begin in a slot; its values follow after C numbers.
+    /// Where this layer's keys begin in a slot; its values follow.
     pub layer_offset: usize,
 }
 
@@ -302,12 +306,51 @@ impl<'a, T> Slots<'a, T> {
     }
 }
 
+/// Where the numbers of attention heads stand in a query, key or value row, so that [`attend`] works
+/// on all heads in the lanes of one vector.
+///
+/// A row is a list of groups of 16 lanes. Lane `part * heads + h` belongs to head `h`, with `heads`
+/// rounded up to a power of two and as many parts as fit. Places that no number takes are zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLayout {
+    heads: usize,
+    head_width: usize,
+    /// Heads rounded up to a power of two: 1 to 16.
+    lanes_per_part: usize,
+}
+
+impl HeadLayout {
+    /// The layout of `heads` heads of `head_width` numbers; `None` for no heads or more than 16.
+    pub fn new(heads: usize, head_width: usize) -> Option<Self> {
+        let lanes_per_part = heads.next_power_of_two();
+        let fits = heads > 0 && lanes_per_part <= LANES;
+        fits.then_some(Self { heads, head_width, lanes_per_part })
+    }
+
+    /// Numbers in a row.
+    pub fn width(&self) -> usize {
+        self.head_width.div_ceil(LANES / self.lanes_per_part) * LANES
+    }
+
+    /// Where number `at` of a plain row (head after head) stands.
+    pub fn place(&self, at: usize) -> usize {
+        let (head, number) = (at / self.head_width, at % self.head_width);
+        let parts = LANES / self.lanes_per_part;
+        (number / parts) * LANES + (number % parts) * self.lanes_per_part + head
+    }
+
+    /// Numbers in a plain row.
+    pub fn plain_width(&self) -> usize {
+        self.heads * self.head_width
+    }
+}
+
 dispatched! {
-    /// Attention of one `query` (C) over the `visible` tokens of `old` and `new`, `heads` heads:
-    /// `output` (C) <- softmax(query keysᵀ / √(C / heads)) values. `scores` is scratch.
+    /// Attention of one `query` over the `visible` tokens of `old` and `new`, rows as `layout` says:
+    /// `output` <- softmax(query keysᵀ / √head_width) values. `scores` is scratch.
     attend => attend_body(
-        query: &[T], old: Slots<'_, T>, new: Slots<'_, T>, visible: Visible<'_>, heads: usize,
-        scores: &mut Vec<T>, output: &mut [T],
+        query: &[T], old: Slots<'_, T>, new: Slots<'_, T>, visible: Visible<'_>,
+        layout: HeadLayout, scores: &mut Vec<T>, output: &mut [T],
     )
 }
 
@@ -317,62 +360,167 @@ fn attend_body<T: Float, const FUSED: bool>(
     old: Slots<'_, T>,
     new: Slots<'_, T>,
     visible: Visible<'_>,
-    heads: usize,
+    layout: HeadLayout,
     scores: &mut Vec<T>,
     output: &mut [T],
 ) {
+    let scale = T::ONE / T::of(layout.head_width as f64).sqrt();
+    let tokens = Tokens { old, new, visible };
+    match layout.lanes_per_part {
+        1 => attend_heads::<T, FUSED, 1>(query, tokens, scale, scores, output),
+        2 => attend_heads::<T, FUSED, 2>(query, tokens, scale, scores, output),
+        4 => attend_heads::<T, FUSED, 4>(query, tokens, scale, scores, output),
+        8 => attend_heads::<T, FUSED, 8>(query, tokens, scale, scores, output),
+        _ => attend_heads::<T, FUSED, 16>(query, tokens, scale, scores, output),
+    }
+}
+
+/// What a query looks at.
+#[derive(Clone, Copy)]
+struct Tokens<'a, T> {
+    old: Slots<'a, T>,
+    new: Slots<'a, T>,
+    visible: Visible<'a>,
+}
+
+// From here on functions, not closures: closures are compiled without the caller's instructions.
+
+#[inline(always)]
+fn attend_heads<T: Float, const FUSED: bool, const HEADS: usize>(
+    query: &[T],
+    tokens: Tokens<'_, T>,
+    scale: T,
+    scores: &mut Vec<T>,
+    output: &mut [T],
+) {
+    let Tokens { old, new, visible } = tokens;
     let (width, count) = (query.len(), visible.old.len() + visible.new);
-    let head = width / heads;
-    let scale = T::ONE / T::of(head as f64).sqrt();
-    scores.clear();
-    scores.resize(count * heads, T::ZERO);
-    let mut score = |at: usize, keys: &[T]| {
-        for h in 0..heads {
-            let (q, k) = (&query[h * head..][..head], &keys[h * head..][..head]);
-            scores[h * count + at] = dot::<T, FUSED>(q, k) * scale;
+    scores.resize(count * HEADS, T::ZERO);
+    let (old_scores, new_scores) = scores.split_at_mut(visible.old.len() * HEADS);
+    for (&slot, scores) in visible.old.iter().zip(old_scores.chunks_exact_mut(HEADS)) {
+        score::<T, FUSED, HEADS>(query, old.keys(slot as usize, width), scores);
+    }
+    for (slot, scores) in (visible.first_new..).zip(new_scores.chunks_exact_mut(HEADS)) {
+        score::<T, FUSED, HEADS>(query, new.keys(slot, width), scores);
+    }
+    let sums = exponentials::<T, HEADS>(scores, scale);
+    let factors: [T; LANES] = std::array::from_fn(|lane| T::ONE / sums[lane % HEADS]);
+    // Eight vectors at a time stay in registers while all tokens pass by.
+    const BLOCK: usize = 2 * LANES;
+    let mut first = 0;
+    while first + BLOCK <= width {
+        let out = &mut output[first..first + BLOCK];
+        mix::<T, FUSED, HEADS, 2>(tokens, scores, width, first, &factors, out);
+        first += BLOCK;
+    }
+    while first < width {
+        let out = &mut output[first..first + LANES];
+        mix::<T, FUSED, HEADS, 1>(tokens, scores, width, first, &factors, out);
+        first += LANES;
+    }
+}
+
+/// Scores of one token for all heads.
+#[inline(always)]
+fn score<T: Float, const FUSED: bool, const HEADS: usize>(
+    query: &[T],
+    keys: &[T],
+    scores: &mut [T],
+) {
+    let mut sums = [T::ZERO; LANES];
+    for (query, keys) in query.chunks_exact(LANES).zip(keys.chunks_exact(LANES)) {
+        for lane in 0..LANES {
+            sums[lane] = multiply_add::<T, FUSED>(query[lane], keys[lane], sums[lane]);
         }
-    };
-    for (at, &slot) in visible.old.iter().enumerate() {
-        score(at, old.keys(slot as usize, width));
     }
-    for at in 0..visible.new {
-        score(visible.old.len() + at, new.keys(visible.first_new + at, width));
-    }
-    for scores in scores.chunks_exact_mut(count) {
-        softmax::<T>(scores);
-    }
-    output.fill(T::ZERO);
-    let mut add = |at: usize, values: &[T]| {
-        for h in 0..heads {
-            let weight = scores[h * count + at];
-            let (o, v) = (&mut output[h * head..][..head], &values[h * head..][..head]);
-            for (o, &v) in o.iter_mut().zip(v) {
-                *o = multiply_add::<T, FUSED>(weight, v, *o);
-            }
+    let sums = fold_parts::<T, HEADS>(sums, |a, b| a + b);
+    scores.copy_from_slice(&sums[..HEADS]);
+}
+
+/// Combines the parts of every head, by halves; the results are the first `HEADS` lanes.
+#[inline(always)]
+fn fold_parts<T: Float, const HEADS: usize>(
+    mut lanes: [T; LANES],
+    combine: impl Fn(T, T) -> T,
+) -> [T; LANES] {
+    let mut half = LANES / 2;
+    while half >= HEADS {
+        for lane in 0..half {
+            lanes[lane] = combine(lanes[lane], lanes[lane + half]);
         }
-    };
-    for (at, &slot) in visible.old.iter().enumerate() {
-        add(at, old.values(slot as usize, width));
+        half /= 2;
     }
-    for at in 0..visible.new {
-        add(visible.old.len() + at, new.values(visible.first_new + at, width));
+    lanes
+}
+
+/// scores (count, HEADS) <- e^((score - the head's largest) * scale); returns their sums.
+#[inline(always)]
+fn exponentials<T: Float, const HEADS: usize>(scores: &mut [T], scale: T) -> [T; LANES] {
+    let mut largest = [T::NEGATIVE_INFINITY; LANES];
+    for group in scores.chunks(LANES) {
+        for (largest, &score) in largest.iter_mut().zip(group) {
+            *largest = largest.larger(score);
+        }
+    }
+    let largest = fold_parts::<T, HEADS>(largest, |a, b| a.larger(b));
+    let largest: [T; LANES] = std::array::from_fn(|lane| largest[lane % HEADS]);
+    for group in scores.chunks_mut(LANES) {
+        for (score, &largest) in group.iter_mut().zip(&largest) {
+            *score = ((*score - largest) * scale).exp_negative();
+        }
+    }
+    let mut sums = [T::ZERO; LANES];
+    for group in scores.chunks(LANES) {
+        for (sum, &score) in sums.iter_mut().zip(group) {
+            *sum = *sum + score;
+        }
+    }
+    fold_parts::<T, HEADS>(sums, |a, b| a + b)
+}
+
+/// Weighted sum of `GROUPS` groups of lanes of all tokens' values, from number `first` on.
+#[inline(always)]
+fn mix<T: Float, const FUSED: bool, const HEADS: usize, const GROUPS: usize>(
+    tokens: Tokens<'_, T>,
+    weights: &[T],
+    width: usize,
+    first: usize,
+    factors: &[T; LANES],
+    output: &mut [T],
+) {
+    let Tokens { old, new, visible } = tokens;
+    let mut sums = [[T::ZERO; LANES]; GROUPS];
+    let (old_weights, new_weights) = weights.split_at(visible.old.len() * HEADS);
+    for (&slot, weights) in visible.old.iter().zip(old_weights.chunks_exact(HEADS)) {
+        let values = &old.values(slot as usize, width)[first..first + GROUPS * LANES];
+        mix_token::<T, FUSED, HEADS, GROUPS>(values, weights, &mut sums);
+    }
+    for (slot, weights) in (visible.first_new..).zip(new_weights.chunks_exact(HEADS)) {
+        let values = &new.values(slot, width)[first..first + GROUPS * LANES];
+        mix_token::<T, FUSED, HEADS, GROUPS>(values, weights, &mut sums);
+    }
+    for (output, sums) in output.chunks_exact_mut(LANES).zip(&sums) {
+        for lane in 0..LANES {
+            output[lane] = sums[lane] * factors[lane];
+        }
     }
 }
 
 #[inline(always)]
-fn dot<T: Float, const FUSED: bool>(a: &[T], b: &[T]) -> T {
-    let mut sums = [T::ZERO; LANES];
-    let (a_groups, b_groups) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let (a_rest, b_rest) = (a_groups.remainder(), b_groups.remainder());
-    for (a, b) in a_groups.zip(b_groups) {
-        for i in 0..LANES {
-            sums[i] = multiply_add::<T, FUSED>(a[i], b[i], sums[i]);
+fn mix_token<T: Float, const FUSED: bool, const HEADS: usize, const GROUPS: usize>(
+    values: &[T],
+    weights: &[T],
+    sums: &mut [[T; LANES]; GROUPS],
+) {
+    let mut lanes = [T::ZERO; LANES];
+    for part in lanes.chunks_exact_mut(HEADS) {
+        part.copy_from_slice(weights);
+    }
+    for (sums, values) in sums.iter_mut().zip(values.chunks_exact(LANES)) {
+        for lane in 0..LANES {
+            sums[lane] = multiply_add::<T, FUSED>(lanes[lane], values[lane], sums[lane]);
         }
     }
-    for ((sum, &a), &b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
-        *sum = multiply_add::<T, FUSED>(a, b, *sum);
-    }
-    fold(sums)
 }
 
 /// Sum of the lanes, by halves.
@@ -386,24 +534,6 @@ fn fold<T: Float>(mut sums: [T; LANES]) -> T {
         half /= 2;
     }
     sums[0]
-}
-
-#[inline(always)]
-fn softmax<T: Float>(scores: &mut [T]) {
-    let maximum = scores.iter().fold(T::NEGATIVE_INFINITY, |a, &b| a.larger(b));
-    for score in scores.iter_mut() {
-        *score = (*score - maximum).exp_negative();
-    }
-    let mut sums = [T::ZERO; LANES];
-    for group in scores.chunks(LANES) {
-        for (sum, &score) in sums.iter_mut().zip(group) {
-            *sum = *sum + score;
-        }
-    }
-    let factor = T::ONE / fold(sums);
-    for score in scores.iter_mut() {
-        *score = *score * factor;
-    }
 }
 
 dispatched! {

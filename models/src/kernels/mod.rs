@@ -5,5 +5,6 @@
 //! depends on shapes only, and sums over pieces are taken in a fixed order.
 
 pub mod adam;
+pub mod decode;
 pub mod real;
 pub mod storage;
