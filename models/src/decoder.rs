@@ -124,7 +124,11 @@ impl<T: Float> Cache<T> {
     pub fn gather(&mut self, sources: &[usize]) {
         let mut entries = Vec::with_capacity(sources.len() * self.visible);
         for &source in sources {
-            assert!(source < self.sequences, "sequence {source} of {}", self.sequences);
+            assert!(
+                source < self.sequences,
+                "sequence {source} of {}",
+                self.sequences
+            );
             entries.extend_from_slice(&self.entries[source * self.visible..][..self.visible]);
         }
         self.entries = entries;
@@ -140,7 +144,8 @@ impl<T: Float> Cache<T> {
         let mut live = 0;
         for (slot, to) in moved.iter_mut().enumerate() {
             if *to == 0 {
-                self.pool.copy_within(slot * stride..(slot + 1) * stride, live * stride);
+                self.pool
+                    .copy_within(slot * stride..(slot + 1) * stride, live * stride);
                 *to = live as u32;
                 live += 1;
             }
@@ -160,7 +165,11 @@ impl<T: Float> Decoder<T> {
     /// # Errors
     /// If one is missing or has a shape that does not fit.
     pub fn new(tensors: &BTreeMap<String, Tensor>, shape: DecoderShape) -> Result<Self> {
-        let DecoderShape { transition_tokens: d, bins: n, heads } = shape;
+        let DecoderShape {
+            transition_tokens: d,
+            bins: n,
+            heads,
+        } = shape;
         let source = Source { tensors };
         let positions = source.get("pos_emb")?;
         let (window_tokens, width) = match *positions.dims() {
@@ -175,7 +184,9 @@ impl<T: Float> Decoder<T> {
         };
         let layout = HeadLayout::new(heads, width / heads)
             .ok_or_else(|| invalid(format!("{heads} attention heads, expected 1 to 16")))?;
-        let count = (0..).take_while(|i| source.has(&format!("blocks.{i}.ln1.weight"))).count();
+        let count = (0..)
+            .take_while(|i| source.has(&format!("blocks.{i}.ln1.weight")))
+            .count();
         let head = source.numbers("head.weight", &[d, n + 1, width])?;
         let goal_embedding = match tensors.get("goal_emb.weight") {
             Some(tensor) => Some(source.numbers("goal_emb.weight", tensor.dims())?),
@@ -189,7 +200,9 @@ impl<T: Float> Decoder<T> {
             token_embedding: source.numbers("tok_emb.weight", &[n * d + 1, width])?,
             position_embedding: source.numbers("pos_emb", &[1, window_tokens, width])?,
             goal_embedding,
-            blocks: (0..count).map(|i| source.block(i, width, layout)).collect::<Result<_>>()?,
+            blocks: (0..count)
+                .map(|i| source.block(i, width, layout))
+                .collect::<Result<_>>()?,
             final_norm: source.norm("ln_f", width)?,
             heads: head
                 .chunks_exact((n + 1) * width)
@@ -219,7 +232,9 @@ impl<T: Float> Decoder<T> {
     /// If the network takes no goal, the cache is not empty, or tokens are out of range.
     pub fn begin_with_goal(&self, cache: &mut Cache<T>, goals: &[u32]) -> Result<()> {
         let Some(embedding) = &self.goal_embedding else {
-            return Err(invalid("this network was not trained with a goal".to_owned()));
+            return Err(invalid(
+                "this network was not trained with a goal".to_owned(),
+            ));
         };
         let (sequences, bins) = (cache.sequences, self.shape.bins);
         let dims = embedding.len() / (bins * self.width);
@@ -245,10 +260,17 @@ impl<T: Float> Decoder<T> {
     /// # Errors
     /// If the sequences outgrow the window, or tokens are out of range or not n per sequence.
     pub fn extend(&self, cache: &mut Cache<T>, tokens: &[u32], logits: &mut Vec<T>) -> Result<()> {
-        let DecoderShape { transition_tokens: d, bins, .. } = self.shape;
+        let DecoderShape {
+            transition_tokens: d,
+            bins,
+            ..
+        } = self.shape;
         let sequences = cache.sequences;
         if sequences == 0 || tokens.is_empty() || !tokens.len().is_multiple_of(sequences) {
-            return Err(invalid(format!("{} tokens for {sequences} sequences", tokens.len())));
+            return Err(invalid(format!(
+                "{} tokens for {sequences} sequences",
+                tokens.len()
+            )));
         }
         self.check_tokens(tokens, bins)?;
         let count = tokens.len() / sequences;
@@ -261,8 +283,9 @@ impl<T: Float> Decoder<T> {
         }
         // Value tokens that something follows are never looked at.
         let is_value = |position: usize| position % d == d - 1;
-        let kept: Vec<usize> =
-            (0..count).filter(|i| i + 1 == count || !is_value(cache.length + i)).collect();
+        let kept: Vec<usize> = (0..count)
+            .filter(|i| i + 1 == count || !is_value(cache.length + i))
+            .collect();
         let cached = kept.len() - usize::from(is_value(end - 1));
         let mut x = Vec::with_capacity(sequences * kept.len() * self.width);
         for tokens in tokens.chunks_exact(count) {
@@ -285,11 +308,24 @@ impl<T: Float> Decoder<T> {
     }
 
     fn push_embedding(&self, token: usize, position: usize, x: &mut Vec<T>) {
-        let DecoderShape { transition_tokens: d, bins, .. } = self.shape;
-        let row = if token == bins { bins * d } else { (position % d) * bins + token };
+        let DecoderShape {
+            transition_tokens: d,
+            bins,
+            ..
+        } = self.shape;
+        let row = if token == bins {
+            bins * d
+        } else {
+            (position % d) * bins + token
+        };
         let token = &self.token_embedding[row * self.width..][..self.width];
         let position = &self.position_embedding[position * self.width..][..self.width];
-        x.extend(token.iter().zip(position).map(|(&token, &position)| token + position));
+        x.extend(
+            token
+                .iter()
+                .zip(position)
+                .map(|(&token, &position)| token + position),
+        );
     }
 
     /// Takes `count` embedded tokens per sequence, `x` (S, `count`, C), through the network; the
@@ -313,20 +349,33 @@ impl<T: Float> Decoder<T> {
         }
         let (old, new) = cache.pool.split_at_mut(first_slot * stride);
         let threads = rayon::current_num_threads();
-        let per_task = sequences.div_ceil(threads).min((TASK_TOKENS / count).max(1));
+        let per_task = sequences
+            .div_ceil(threads)
+            .min((TASK_TOKENS / count).max(1));
         let entries = entry_chunks(&cache.entries, cache.visible, sequences, per_task);
         let tasks = new[..sequences * count * stride].par_chunks_mut(per_task * count * stride);
-        let tasks = tasks.zip(x.par_chunks_mut(per_task * count * self.width)).zip(entries);
+        let tasks = tasks
+            .zip(x.par_chunks_mut(per_task * count * self.width))
+            .zip(entries);
         let task = |new: &mut [T], x: &mut [T], entries: &[u32], output, scratch: &mut _| {
-            let part = Part { old, entries, visible: cache.visible, count, cached };
+            let part = Part {
+                old,
+                entries,
+                visible: cache.visible,
+                count,
+                cached,
+            };
             self.run_part(part, new, x, output, scratch);
         };
         match output {
             Some((head, logits)) => tasks
                 .zip(logits.par_chunks_mut(per_task * head.outputs()))
-                .for_each_init(Scratch::default, |scratch, (((new, x), entries), logits)| {
-                    task(new, x, entries, Some((head, logits)), scratch);
-                }),
+                .for_each_init(
+                    Scratch::default,
+                    |scratch, (((new, x), entries), logits)| {
+                        task(new, x, entries, Some((head, logits)), scratch);
+                    },
+                ),
             None => tasks.for_each_init(Scratch::default, |scratch, ((new, x), entries)| {
                 task(new, x, entries, None, scratch);
             }),
@@ -360,7 +409,13 @@ impl<T: Float> Decoder<T> {
         let (width, stride, count) = (self.width, self.slot_stride(), part.count);
         let row = self.layout.width(); // K
         let sequences = x.len() / (count * width);
-        let Scratch { normal, wide, attended, scores, last } = scratch;
+        let Scratch {
+            normal,
+            wide,
+            attended,
+            scores,
+            last,
+        } = scratch;
         for (layer, block) in self.blocks.iter().enumerate() {
             let offset = 2 * layer * row;
             block.norm1.forward(x, normal);
@@ -370,9 +425,21 @@ impl<T: Float> Decoder<T> {
                 slot[offset..offset + 2 * row].copy_from_slice(&token[row..]);
             }
             // Above the last layer only the last token is needed.
-            let queries = if layer + 1 == self.blocks.len() { count - 1..count } else { 0..count };
-            let old_slots = Slots { data: part.old, stride, layer_offset: offset };
-            let new_slots = Slots { data: new, stride, layer_offset: offset };
+            let queries = if layer + 1 == self.blocks.len() {
+                count - 1..count
+            } else {
+                0..count
+            };
+            let old_slots = Slots {
+                data: part.old,
+                stride,
+                layer_offset: offset,
+            };
+            let new_slots = Slots {
+                data: new,
+                stride,
+                layer_offset: offset,
+            };
             attended.resize(sequences * queries.len() * row, T::ZERO);
             let mut outputs = attended.chunks_exact_mut(row);
             for sequence in 0..sequences {
@@ -380,9 +447,21 @@ impl<T: Float> Decoder<T> {
                 for i in queries.clone() {
                     let query = &wide[(sequence * count + i) * 3 * row..][..row];
                     let new = (i + 1).min(part.cached);
-                    let visible = Visible { old, first_new: sequence * count, new };
+                    let visible = Visible {
+                        old,
+                        first_new: sequence * count,
+                        new,
+                    };
                     if let Some(output) = outputs.next() {
-                        attend(query, old_slots, new_slots, visible, self.layout, scores, output);
+                        attend(
+                            query,
+                            old_slots,
+                            new_slots,
+                            visible,
+                            self.layout,
+                            scores,
+                            output,
+                        );
                     }
                 }
             }
@@ -402,7 +481,11 @@ impl<T: Float> Decoder<T> {
             block.down.forward(wide, x, Store::Add);
         }
         if let Some((head, logits)) = output {
-            let rows = if count > 1 && !self.blocks.is_empty() { &last[..] } else { x };
+            let rows = if count > 1 && !self.blocks.is_empty() {
+                &last[..]
+            } else {
+                x
+            };
             self.final_norm.forward(rows, normal);
             head.forward(normal, logits, Store::Replace);
         }
@@ -430,21 +513,18 @@ struct Scratch<T> {
 }
 
 /// The entries of every `per_task` sequences; empty slices while nothing is visible.
-fn entry_chunks(
-    entries: &[u32],
-    visible: usize,
-    sequences: usize,
-    per_task: usize,
-) -> Vec<&[u32]> {
+fn entry_chunks(entries: &[u32], visible: usize, sequences: usize, per_task: usize) -> Vec<&[u32]> {
     let starts = (0..sequences).step_by(per_task);
-    let chunk = |start: usize| {
-        &entries[start * visible..(start + per_task).min(sequences) * visible]
-    };
+    let chunk =
+        |start: usize| &entries[start * visible..(start + per_task).min(sequences) * visible];
     starts.map(chunk).collect()
 }
 
 fn invalid(reason: String) -> Error {
-    Error::Config { what: "Decoder", reason }
+    Error::Config {
+        what: "Decoder",
+        reason,
+    }
 }
 
 /// Weights by name, as numbers of the decoder's type.
@@ -458,7 +538,10 @@ impl Source<'_> {
     }
 
     fn get(&self, name: &str) -> Result<&Tensor> {
-        let missing = || Error::MissingTensor { name: name.to_owned(), expected: Vec::new() };
+        let missing = || Error::MissingTensor {
+            name: name.to_owned(),
+            expected: Vec::new(),
+        };
         self.tensors.get(name).ok_or_else(missing)
     }
 
@@ -471,7 +554,10 @@ impl Source<'_> {
                 expected: expected.to_vec(),
             });
         }
-        let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?;
+        let tensor = tensor
+            .to_device(&Device::Cpu)?
+            .to_dtype(DType::F64)?
+            .flatten_all()?;
         Ok(tensor.to_vec1::<f64>()?.into_iter().map(T::of).collect())
     }
 
@@ -505,8 +591,13 @@ impl Source<'_> {
         }
         let from: Vec<T> = self.numbers(&format!("{name}.attn.proj.weight"), &[width, width])?;
         let mut projection = vec![T::ZERO; width * row];
-        for (to, from) in projection.chunks_exact_mut(row).zip(from.chunks_exact(width)) {
-            from.iter().enumerate().for_each(|(at, &number)| to[layout.place(at)] = number);
+        for (to, from) in projection
+            .chunks_exact_mut(row)
+            .zip(from.chunks_exact(width))
+        {
+            from.iter()
+                .enumerate()
+                .for_each(|(at, &number)| to[layout.place(at)] = number);
         }
         let projection_bias: Vec<T> = self.numbers(&format!("{name}.attn.proj.bias"), &[width])?;
         Ok(Block {

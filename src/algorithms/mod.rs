@@ -3,6 +3,7 @@
 pub mod bc;
 pub mod decision_transformer;
 pub mod td3_bc;
+pub mod trajectory_transformer;
 
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
@@ -108,4 +109,6 @@ registry! {
     DecisionTransformer(decision_transformer::DecisionTransformerConfig) =
         "decision_transformer", "Decision Transformer", "https://arxiv.org/abs/2106.01345";
     Td3Bc(td3_bc::Td3BcConfig) = "td3_bc", "TD3+BC", "https://arxiv.org/abs/2106.06860";
+    TrajectoryTransformer(trajectory_transformer::TrajectoryTransformerConfig) =
+        "trajectory_transformer", "Trajectory Transformer", "https://arxiv.org/abs/2106.02039";
 }

@@ -5,6 +5,7 @@
 //! Windows are drawn with replacement, where the authors shuffle epochs.
 
 use candle_core::{Device, Tensor};
+use trajformer_models::params::StateVisitor;
 
 use super::discretizer::{Discretizer, DiscretizerKind};
 use super::{ActionKind, Dataset};
@@ -141,6 +142,19 @@ impl TokenSequences {
     /// The thresholds.
     pub fn discretizer(&self) -> &Discretizer {
         &self.discretizer
+    }
+
+    /// Shows the thresholds to `visitor`; see [`Discretizer::state`]. The tokens stay: they belong to
+    /// the data that this was built from.
+    ///
+    /// # Errors
+    /// What the visitor says; if restored thresholds are none.
+    pub fn visit_discretizer(
+        &mut self,
+        prefix: &str,
+        visitor: &mut dyn StateVisitor,
+    ) -> Result<()> {
+        self.discretizer.state(prefix, visitor)
     }
 
     /// How many windows there are.

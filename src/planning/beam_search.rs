@@ -65,6 +65,7 @@ pub struct PlanConfig {
     pub cdf_rew: f64,
     /// Rewards and values are this percentile, in (0, 1), of the predicted distributions; by default
     /// their expectation.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub percentile: Option<f64>,
     /// Transitions that the network sees: in a crop the current one counts, in a growing window
     /// these are the ones before it. 5.
@@ -118,21 +119,32 @@ impl PlanConfig {
             ("plan_every_steps", self.plan_every_steps),
         ];
         if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(Error::Config(format!("planner.{key} is 0, expected at least 1")));
+            return Err(Error::Config(format!(
+                "planner.{key} is 0, expected at least 1"
+            )));
         }
-        let shares = [("cdf_obs", self.cdf_obs), ("cdf_act", self.cdf_act), ("cdf_rew", self.cdf_rew)];
+        let shares = [
+            ("cdf_obs", self.cdf_obs),
+            ("cdf_act", self.cdf_act),
+            ("cdf_rew", self.cdf_rew),
+        ];
         if let Some((key, value)) = shares.iter().find(|(_, value)| !(0.0..1.0).contains(value)) {
             let range = "expected 0 (off) to below 1";
             return Err(Error::Config(format!("planner.{key} is {value}, {range}")));
         }
-        if let Some(level) = self.percentile.filter(|level| !(*level > 0.0 && *level < 1.0)) {
+        if let Some(level) = self
+            .percentile
+            .filter(|level| !(*level > 0.0 && *level < 1.0))
+        {
             return Err(Error::Config(format!(
                 "planner.percentile is {level}, expected between 0 and 1"
             )));
         }
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             let found = self.temperature;
-            return Err(Error::Config(format!("planner.temperature is {found}, expected above 0")));
+            return Err(Error::Config(format!(
+                "planner.temperature is {found}, expected above 0"
+            )));
         }
         if self.plan_every_steps > self.horizon {
             return Err(Error::Config(format!(
@@ -140,7 +152,11 @@ impl PlanConfig {
                 self.plan_every_steps, self.horizon
             )));
         }
-        let context = if self.prefix_context { self.max_context_transitions } else { 0 };
+        let context = if self.prefix_context {
+            self.max_context_transitions
+        } else {
+            0
+        };
         if self.window == Window::Grow && context + self.horizon > window_transitions {
             return Err(Error::Config(format!(
                 "planner.window = \"grow\" needs max_context_transitions ({context}) + horizon ({}) \
@@ -153,7 +169,11 @@ impl PlanConfig {
     }
 
     fn filter(&self, top_k: usize, cdf: f64) -> Filter {
-        Filter { top_k, cdf, temperature: self.temperature }
+        Filter {
+            top_k,
+            cdf,
+            temperature: self.temperature,
+        }
     }
 }
 
@@ -226,7 +246,13 @@ impl<T: Float> BeamSearch<T> {
             Window::Grow => window,
         };
         let hypotheses = Hypotheses::new(decoder, max_tokens);
-        Ok(Self { hypotheses, discretizer, observation_dim, discount, config })
+        Ok(Self {
+            hypotheses,
+            discretizer,
+            observation_dim,
+            discount,
+            config,
+        })
     }
 
     /// The settings.
@@ -252,8 +278,12 @@ impl<T: Float> BeamSearch<T> {
                 self.observation_dim
             )));
         }
-        let tokens: Vec<Vec<u32>> = prefixes.iter().map(|prefix| prefix.tokens.clone()).collect();
-        let goals: Option<Vec<Vec<u32>>> = prefixes.iter().map(|prefix| prefix.goal.clone()).collect();
+        let tokens: Vec<Vec<u32>> = prefixes
+            .iter()
+            .map(|prefix| prefix.tokens.clone())
+            .collect();
+        let goals: Option<Vec<Vec<u32>>> =
+            prefixes.iter().map(|prefix| prefix.goal.clone()).collect();
         self.hypotheses.start(&tokens, goals);
         match self.config.objective {
             Objective::Return => self.by_return(prefixes.len(), uniforms),
@@ -267,7 +297,12 @@ impl<T: Float> BeamSearch<T> {
         let observations = config.filter(config.k_obs, config.cdf_obs);
         let actions = config.filter(config.k_act, config.cdf_act);
         let rewards = config.filter(config.k_rew, config.cdf_rew);
-        let start = |episode| Row { episode, sequence: episode, earned: 0.0, score: 0.0 };
+        let start = |episode| Row {
+            episode,
+            sequence: episode,
+            earned: 0.0,
+            score: 0.0,
+        };
         let mut rows: Vec<Row> = (0..episodes)
             .flat_map(|episode| std::iter::repeat_n(start(episode), config.beam_width))
             .collect();
@@ -316,12 +351,17 @@ impl<T: Float> BeamSearch<T> {
         self.hypotheses.advance()?;
         let hypotheses = &self.hypotheses;
         let distribution = |index| Distribution::new(hypotheses.logits(index), filter);
-        let distributions: Vec<Distribution> =
-            (0..hypotheses.len()).into_par_iter().with_min_len(8).map(distribution).collect();
+        let distributions: Vec<Distribution> = (0..hypotheses.len())
+            .into_par_iter()
+            .with_min_len(8)
+            .map(distribution)
+            .collect();
         let mut estimates = Vec::new();
         if let Some(dim) = estimated_dim {
-            let of_sequences: Vec<f64> =
-                distributions.iter().map(|d| self.estimate(&d.raw, dim)).collect();
+            let of_sequences: Vec<f64> = distributions
+                .iter()
+                .map(|d| self.estimate(&d.raw, dim))
+                .collect();
             estimates.extend(rows.iter().map(|row| of_sequences[row.sequence]));
         }
         let classes = self.discretizer.bins() + 1;
@@ -368,7 +408,12 @@ impl<T: Float> BeamSearch<T> {
     fn by_likelihood(&mut self, episodes: usize) -> Result<Vec<Plan>> {
         let config = self.config.clone();
         let (d, o) = (self.discretizer.dims(), self.observation_dim);
-        let start = |episode| Row { episode, sequence: episode, earned: 0.0, score: 0.0 };
+        let start = |episode| Row {
+            episode,
+            sequence: episode,
+            earned: 0.0,
+            score: 0.0,
+        };
         let mut rows: Vec<Row> = (0..episodes).map(start).collect();
         let mut history = vec![Vec::new(); episodes];
         for position in o..config.horizon * d {
@@ -409,12 +454,17 @@ impl<T: Float> BeamSearch<T> {
         let planned = self.config.horizon * self.discretizer.dims();
         let mut plans: Vec<Plan> = history
             .into_iter()
-            .map(|history| Plan { tokens: Vec::new(), scores: Vec::new(), history })
+            .map(|history| Plan {
+                tokens: Vec::new(),
+                scores: Vec::new(),
+                history,
+            })
             .collect();
         for row in rows {
             let sequence = self.hypotheses.sequence(row.sequence);
             let plan = &mut plans[row.episode];
-            plan.tokens.extend_from_slice(&sequence[sequence.len() - planned..]);
+            plan.tokens
+                .extend_from_slice(&sequence[sequence.len() - planned..]);
             plan.scores.push(row.score);
         }
         plans
@@ -431,12 +481,26 @@ fn expand(rows: &[Row], times: usize) -> Vec<Row> {
 fn best(mut rows: Vec<Row>, width: usize) -> Vec<Row> {
     rows.sort_by(|a, b| a.episode.cmp(&b.episode).then(b.score.total_cmp(&a.score)));
     let episodes = rows.chunk_by(|a, b| a.episode == b.episode);
-    episodes.flat_map(|rows| &rows[..width.min(rows.len())]).copied().collect()
+    episodes
+        .flat_map(|rows| &rows[..width.min(rows.len())])
+        .copied()
+        .collect()
 }
 
 /// Every token that can follow a row, with the log-likelihood it leads to.
 fn likely_children<T: Float>(row: &Row, logits: &[T], filter: &Filter) -> Vec<(Row, u32)> {
     let log_probabilities = log_probabilities(logits, filter).into_iter().zip(0..);
-    let child = |(log_probability, token)| (Row { score: row.score + log_probability, ..*row }, token);
-    log_probabilities.map(child).filter(|(row, _)| row.score > f64::NEG_INFINITY).collect()
+    let child = |(log_probability, token)| {
+        (
+            Row {
+                score: row.score + log_probability,
+                ..*row
+            },
+            token,
+        )
+    };
+    log_probabilities
+        .map(child)
+        .filter(|(row, _)| row.score > f64::NEG_INFINITY)
+        .collect()
 }

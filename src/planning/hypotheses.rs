@@ -93,13 +93,20 @@ impl<T: Float> Hypotheses<T> {
         }
         self.tokens = tokens;
         self.length += 1;
-        self.episodes = parents.iter().map(|&parent| self.episodes[parent]).collect();
+        self.episodes = parents
+            .iter()
+            .map(|&parent| self.episodes[parent])
+            .collect();
         self.gather_cache(parents);
     }
 
     /// Only these sequences stay, in this order.
     pub fn select(&mut self, kept: &[usize]) {
-        self.tokens = kept.iter().flat_map(|&index| self.sequence(index)).copied().collect();
+        self.tokens = kept
+            .iter()
+            .flat_map(|&index| self.sequence(index))
+            .copied()
+            .collect();
         self.episodes = kept.iter().map(|&index| self.episodes[index]).collect();
         self.gather_cache(kept);
     }
@@ -128,7 +135,9 @@ impl<T: Float> Hypotheses<T> {
             .flat_map(|sequence| &sequence[self.length - pending..])
             .copied()
             .collect();
-        Ok(self.decoder.extend(&mut self.cache, &tokens, &mut self.logits)?)
+        Ok(self
+            .decoder
+            .extend(&mut self.cache, &tokens, &mut self.logits)?)
     }
 
     /// Computes the windows from `start` on, each common prefix once.
@@ -143,13 +152,16 @@ impl<T: Float> Hypotheses<T> {
                 .flat_map(|&member| &self.sequence(member)[from..to])
                 .copied()
                 .collect();
-            self.decoder.extend(&mut self.cache, &tokens, &mut self.logits)?;
+            self.decoder
+                .extend(&mut self.cache, &tokens, &mut self.logits)?;
             (parents, from) = (members, to);
         }
         // Sequences that differ only before the window share what was computed.
         self.cache.gather(&parents);
         let classes = self.decoder.shape().bins + 1;
-        let logits = parents.iter().flat_map(|&group| &self.logits[group * classes..][..classes]);
+        let logits = parents
+            .iter()
+            .flat_map(|&group| &self.logits[group * classes..][..classes]);
         self.logits = logits.copied().collect();
         self.window_start = start;
         Ok(())
@@ -197,11 +209,13 @@ impl<T: Float> Hypotheses<T> {
         let (mut first_members, mut sources) = (Vec::new(), Vec::new());
         let mut members = Vec::with_capacity(self.len());
         for (index, &parent) in parents.iter().enumerate() {
-            let group = *known.entry((parent, &self.sequence(index)[from..to])).or_insert_with(|| {
-                first_members.push(index);
-                sources.push(parent);
-                first_members.len() - 1
-            });
+            let group = *known
+                .entry((parent, &self.sequence(index)[from..to]))
+                .or_insert_with(|| {
+                    first_members.push(index);
+                    sources.push(parent);
+                    first_members.len() - 1
+                });
             members.push(group);
         }
         (first_members, members, sources)

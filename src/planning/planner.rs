@@ -111,17 +111,26 @@ impl<T: Float> BeamPlanner<T> {
     pub fn plan(&mut self, observations: &Tensor, active: &[bool]) -> Result<()> {
         let observations = self.rows(observations, active)?;
         let (mut prefixes, mut streams, mut plans) = (Vec::new(), Vec::new(), Vec::new());
-        for ((episode, observation), _) in
-            self.episodes.iter_mut().zip(&observations).zip(active).filter(|(_, active)| **active)
+        for ((episode, observation), _) in self
+            .episodes
+            .iter_mut()
+            .zip(&observations)
+            .zip(active)
+            .filter(|(_, active)| **active)
         {
             let mut tokens: Vec<u32> = episode.context.iter().flatten().copied().collect();
             let observation: Vec<f64> = observation.iter().map(|&x| f64::from(x)).collect();
             self.discretizer.encode_slice(&observation, 0, &mut tokens);
-            prefixes.push(Prefix { tokens, goal: episode.goal.clone() });
+            prefixes.push(Prefix {
+                tokens,
+                goal: episode.goal.clone(),
+            });
             streams.push(&mut episode.rng);
             plans.push(&mut episode.plan);
         }
-        let found = self.search.plan(&prefixes, &mut Streams { episodes: streams })?;
+        let found = self
+            .search
+            .plan(&prefixes, &mut Streams { episodes: streams })?;
         for (plan, found) in plans.into_iter().zip(found) {
             *plan = Some(found);
         }
@@ -133,7 +142,11 @@ impl<T: Float> BeamPlanner<T> {
     /// # Errors
     /// If a tensor can't be made.
     pub fn imagined(&self, episode: usize) -> Result<Option<Imagined>> {
-        let Some(plan) = self.episodes.get(episode).and_then(|episode| episode.plan.as_ref()) else {
+        let Some(plan) = self
+            .episodes
+            .get(episode)
+            .and_then(|episode| episode.plan.as_ref())
+        else {
             return Ok(None);
         };
         let (d, o) = (self.discretizer.dims(), self.observation_dim);
@@ -163,7 +176,9 @@ impl<T: Float> BeamPlanner<T> {
         let actions = tokens.iter().enumerate().zip(bounds);
         actions
             .map(|((dim, &token), (low, high))| {
-                (self.discretizer.decode(token, o + dim) as f32).max(*low).min(*high)
+                (self.discretizer.decode(token, o + dim) as f32)
+                    .max(*low)
+                    .min(*high)
             })
             .collect()
     }
@@ -177,7 +192,10 @@ impl<T: Float> BeamPlanner<T> {
                 active.len()
             )));
         }
-        Ok(observations.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.to_vec2()?)
+        Ok(observations
+            .to_device(&Device::Cpu)?
+            .to_dtype(DType::F32)?
+            .to_vec2()?)
     }
 }
 
@@ -208,7 +226,13 @@ impl<T: Float> Policy for BeamPlanner<T> {
                 (_, false) => None,
             };
             let (rng, context) = (start.rng.clone(), VecDeque::new());
-            self.episodes.push(Episode { rng, goal, context, plan: None, pending: None });
+            self.episodes.push(Episode {
+                rng,
+                goal,
+                context,
+                plan: None,
+                pending: None,
+            });
         }
         Ok(())
     }
@@ -227,7 +251,11 @@ impl<T: Float> Policy for BeamPlanner<T> {
                 continue;
             };
             output.copy_from_slice(&self.planned_action(plan, step));
-            let joined = row.iter().chain(output.iter()).map(|&x| f64::from(x)).collect();
+            let joined = row
+                .iter()
+                .chain(output.iter())
+                .map(|&x| f64::from(x))
+                .collect();
             self.episodes[index].pending = Some(joined);
         }
         let shape = (rows.len(), self.action_low.len());
@@ -243,9 +271,15 @@ impl<T: Float> Policy for BeamPlanner<T> {
             )));
         }
         let config = self.search.config();
-        let keep = if config.prefix_context { config.max_context_transitions } else { 0 };
+        let keep = if config.prefix_context {
+            config.max_context_transitions
+        } else {
+            0
+        };
         for (episode, &reward) in self.episodes.iter_mut().zip(rewards) {
-            let Some(mut transition) = episode.pending.take() else { continue };
+            let Some(mut transition) = episode.pending.take() else {
+                continue;
+            };
             transition.extend([f64::from(reward), VALUE_PLACEHOLDER]);
             let mut tokens = Vec::with_capacity(transition.len());
             self.discretizer.encode_slice(&transition, 0, &mut tokens);

@@ -43,7 +43,10 @@ impl Distribution {
         let mut logits = scaled(logits, filter.temperature);
         let raw = softmax(&logits);
         if let (1, 0.0, Some(token)) = (filter.top_k, filter.cdf, only_maximum(&logits)) {
-            return Self { raw, choice: Choice::Only(token) };
+            return Self {
+                raw,
+                choice: Choice::Only(token),
+            };
         }
         apply(filter, &raw, &mut logits);
         let mut cumulative = softmax(&logits);
@@ -53,7 +56,10 @@ impl Distribution {
             sum += *probability;
             *probability = sum;
         }
-        Self { raw, choice: Choice::Among { cumulative, last } }
+        Self {
+            raw,
+            choice: Choice::Among { cumulative, last },
+        }
     }
 
     /// The token that `uniform` falls on: the number of cumulative probabilities at or below it.
@@ -75,18 +81,26 @@ pub fn log_probabilities<T: Float>(logits: &[T], filter: &Filter) -> Vec<f64> {
     apply(filter, &raw, &mut logits);
     let maximum = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = logits.iter().map(|logit| (logit - maximum).exp()).sum();
-    logits.iter().map(|logit| logit - maximum - sum.ln()).collect()
+    logits
+        .iter()
+        .map(|logit| logit - maximum - sum.ln())
+        .collect()
 }
 
 fn scaled<T: Float>(logits: &[T], temperature: f64) -> Vec<f64> {
-    logits.iter().map(|logit| logit.to_f64() / temperature).collect()
+    logits
+        .iter()
+        .map(|logit| logit.to_f64() / temperature)
+        .collect()
 }
 
 fn softmax(logits: &[f64]) -> Vec<f64> {
     let maximum = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let mut probabilities: Vec<f64> = logits.iter().map(|logit| (logit - maximum).exp()).collect();
     let sum: f64 = probabilities.iter().sum();
-    probabilities.iter_mut().for_each(|probability| *probability /= sum);
+    probabilities
+        .iter_mut()
+        .for_each(|probability| *probability /= sum);
     probabilities
 }
 
@@ -135,16 +149,24 @@ fn apply(filter: &Filter, probabilities: &[f64], logits: &mut [f64]) {
 mod tests {
     use super::*;
 
-    const OFF: Filter = Filter { top_k: 0, cdf: 0.0, temperature: 1.0 };
+    const OFF: Filter = Filter {
+        top_k: 0,
+        cdf: 0.0,
+        temperature: 1.0,
+    };
 
     fn logits(probabilities: &[f64]) -> Vec<f64> {
-        probabilities.iter().map(|probability| probability.ln()).collect()
+        probabilities
+            .iter()
+            .map(|probability| probability.ln())
+            .collect()
     }
 
     fn possible(probabilities: &[f64], filter: Filter) -> Vec<u32> {
         let distribution = Distribution::new(&logits(probabilities), &filter);
-        let mut tokens: Vec<u32> =
-            (0..1000).map(|i| distribution.draw(f64::from(i) / 1000.0)).collect();
+        let mut tokens: Vec<u32> = (0..1000)
+            .map(|i| distribution.draw(f64::from(i) / 1000.0))
+            .collect();
         tokens.dedup();
         tokens
     }
@@ -158,7 +180,10 @@ mod tests {
         // Ascending sums .05 .15 .30 .60 1: the last below .5 is that of .15, so .3 and .4 stay.
         assert_eq!(possible(&probabilities, Filter { cdf: 0.5, ..OFF }), [1, 3]);
         // None is below .01: the least likely token goes all the same.
-        assert_eq!(possible(&probabilities, Filter { cdf: 0.01, ..OFF }), [0, 1, 3, 4]);
+        assert_eq!(
+            possible(&probabilities, Filter { cdf: 0.01, ..OFF }),
+            [0, 1, 3, 4]
+        );
     }
 
     #[test]
@@ -171,7 +196,10 @@ mod tests {
 
     #[test]
     fn a_low_temperature_sharpens_the_distribution() {
-        let cold = Filter { temperature: 0.5, ..OFF };
+        let cold = Filter {
+            temperature: 0.5,
+            ..OFF
+        };
         let raw = Distribution::new(&logits(&[0.2, 0.8]), &cold).raw;
         // Squares, renormalised.
         assert!((raw[1] - 0.64 / 0.68).abs() < 1e-12, "{raw:?}");

@@ -1,15 +1,11 @@
 //! The beam-search planner against the authors' numbers, and what must hold for any network.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
 use trajformer::data::discretizer::{Discretizer, DiscretizerKind};
 use trajformer::planning::sampling::Uniforms;
-use trajformer::planning::{BeamPlanner, BeamSearch, Objective, Plan, PlanConfig, Prefix, Window};
-use trajformer::policy::{EpisodeStart, Policy};
-use trajformer::rng::Rng;
-use trajformer_models::decoder::{Cache, Decoder, DecoderShape};
+use trajformer::planning::{BeamSearch, PlanConfig, Prefix};
+use trajformer_models::decoder::{Decoder, DecoderShape};
 
 use crate::golden::Golden;
 
@@ -58,7 +54,10 @@ fn discretizer(golden: &Golden) -> Arc<Discretizer> {
 fn doubled(rows: &[f64], dims: usize) -> Vec<f64> {
     let rows: Vec<&[f64]> = rows.chunks(dims).collect();
     let (maximum, thresholds) = rows.split_last().expect("thresholds");
-    let mut doubled: Vec<f64> = thresholds.iter().flat_map(|row| [*row, *row].concat()).collect();
+    let mut doubled: Vec<f64> = thresholds
+        .iter()
+        .flat_map(|row| [*row, *row].concat())
+        .collect();
     let last = doubled.len() - dims;
     doubled[last..].copy_from_slice(maximum);
     doubled
@@ -87,12 +86,21 @@ fn config(golden: &Golden, which: &str) -> PlanConfig {
 fn search(golden: &Golden, config: PlanConfig) -> BeamSearch<f64> {
     let observation_dim = golden.integer("observation_dim");
     let discount = golden.number("discount");
-    BeamSearch::new(decoder(golden), discretizer(golden), observation_dim, discount, config)
-        .expect("settings that fit")
+    BeamSearch::new(
+        decoder(golden),
+        discretizer(golden),
+        observation_dim,
+        discount,
+        config,
+    )
+    .expect("settings that fit")
 }
 
 fn prefix(golden: &Golden, which: &str, step: usize) -> Prefix {
-    Prefix { tokens: golden.integers(&format!("{which}.step{step}.prefix")), goal: None }
+    Prefix {
+        tokens: golden.integers(&format!("{which}.step{step}.prefix")),
+        goal: None,
+    }
 }
 
 #[test]

@@ -9,8 +9,11 @@ use super::real::Real;
 
 /// Columns of a panel of packed weights.
 const PANEL: usize = 32;
-/// Lanes of a split sum.
+/// Lanes of a split sum: several vectors, since loops over a single one are taken apart into scalars
+/// before the compiler looks for vectors.
 const LANES: usize = 64;
+/// Most attention heads.
+const MAX_HEADS: usize = 16;
 
 /// What the inner loops need of f32 and f64 beside [`Real`].
 pub trait Float: Real + Default {
@@ -47,7 +50,10 @@ impl Float for f32 {
         let p = p * r + 5.0e-1;
         let y = p * r * r + r + 1.0;
         // The low bits of `shifted` are n; as bits of an exponent they are 2^n.
-        let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
+        let n = shifted
+            .to_bits()
+            .wrapping_sub(ROUND.to_bits())
+            .wrapping_add(127);
         y * f32::from_bits(n << 23)
     }
 
@@ -172,7 +178,11 @@ impl<T: Float> Packed<T> {
     /// If the lengths do not fit.
     pub fn new(weight: &[T], bias: Option<&[T]>, inputs: usize) -> Self {
         let outputs = weight.len() / inputs;
-        assert_eq!(weight.len(), outputs * inputs, "weights of {outputs} x {inputs}");
+        assert_eq!(
+            weight.len(),
+            outputs * inputs,
+            "weights of {outputs} x {inputs}"
+        );
         let columns = outputs.next_multiple_of(PANEL);
         let mut panels = vec![T::ZERO; columns * inputs];
         for output in 0..outputs {
@@ -185,7 +195,12 @@ impl<T: Float> Packed<T> {
         if let Some(bias) = bias {
             padded[..outputs].copy_from_slice(bias);
         }
-        Self { inputs, outputs, panels, bias: padded }
+        Self {
+            inputs,
+            outputs,
+            panels,
+            bias: padded,
+        }
     }
 
     /// O, the numbers in a row of the result.
@@ -200,7 +215,12 @@ impl<T: Float> Packed<T> {
     pub fn forward(&self, x: &[T], y: &mut [T], store: Store) {
         let rows = x.len() / self.inputs;
         assert_eq!(x.len(), rows * self.inputs, "rows of {}", self.inputs);
-        assert_eq!(y.len(), rows * self.outputs, "{rows} rows of {}", self.outputs);
+        assert_eq!(
+            y.len(),
+            rows * self.outputs,
+            "{rows} rows of {}",
+            self.outputs
+        );
         product(self, x, y, store);
     }
 }
@@ -309,7 +329,7 @@ impl<'a, T> Slots<'a, T> {
 /// Where the numbers of attention heads stand in a query, key or value row, so that [`attend`] works
 /// on all heads in the lanes of one vector.
 ///
-/// A row is a list of groups of 16 lanes. Lane `part * heads + h` belongs to head `h`, with `heads`
+/// A row is a list of groups of 64 lanes. Lane `part * heads + h` belongs to head `h`, with `heads`
 /// rounded up to a power of two and as many parts as fit. Places that no number takes are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLayout {
@@ -323,8 +343,12 @@ impl HeadLayout {
     /// The layout of `heads` heads of `head_width` numbers; `None` for no heads or more than 16.
     pub fn new(heads: usize, head_width: usize) -> Option<Self> {
         let lanes_per_part = heads.next_power_of_two();
-        let fits = heads > 0 && lanes_per_part <= LANES;
-        fits.then_some(Self { heads, head_width, lanes_per_part })
+        let fits = heads > 0 && lanes_per_part <= MAX_HEADS;
+        fits.then_some(Self {
+            heads,
+            head_width,
+            lanes_per_part,
+        })
     }
 
     /// Numbers in a row.
@@ -405,7 +429,7 @@ fn attend_heads<T: Float, const FUSED: bool, const HEADS: usize>(
     }
     let sums = exponentials::<T, HEADS>(scores, scale);
     let factors: [T; LANES] = std::array::from_fn(|lane| T::ONE / sums[lane % HEADS]);
-    // Eight vectors at a time stay in registers while all tokens pass by.
+    // Two groups at a time stay in registers while all tokens pass by.
     const BLOCK: usize = 2 * LANES;
     let mut first = 0;
     while first + BLOCK <= width {
@@ -472,7 +496,7 @@ fn exponentials<T: Float, const HEADS: usize>(scores: &mut [T], scale: T) -> [T;
     let mut sums = [T::ZERO; LANES];
     for group in scores.chunks(LANES) {
         for (sum, &score) in sums.iter_mut().zip(group) {
-            *sum = *sum + score;
+            *sum += score;
         }
     }
     fold_parts::<T, HEADS>(sums, |a, b| a + b)
@@ -529,7 +553,7 @@ fn fold<T: Float>(mut sums: [T; LANES]) -> T {
     let mut half = LANES / 2;
     while half > 0 {
         for i in 0..half {
-            sums[i] = sums[i] + sums[i + half];
+            sums[i] += sums[i + half];
         }
         half /= 2;
     }
@@ -569,7 +593,7 @@ fn layer_norm_body<T: Float, const FUSED: bool>(
         let mut sums = [T::ZERO; LANES];
         for group in x.chunks(LANES) {
             for (sum, &x) in sums.iter_mut().zip(group) {
-                *sum = *sum + x;
+                *sum += x;
             }
         }
         let mean = fold(sums) * count;

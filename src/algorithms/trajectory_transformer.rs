@@ -1,0 +1,450 @@
+//! Trajectory Transformer: reinforcement learning as sequence modelling, planned with beam search.
+//!
+//! Janner, Li and Levine 2021, <https://arxiv.org/abs/2106.02039>; authors' code
+//! jannerm/trajectory-transformer @ 8834a6e. Every number of a transition (observation, action,
+//! reward, value) becomes one of N tokens, and a GPT is trained to give each token after the ones
+//! before it:
+//!
+//! ```text
+//! L = - mean over positions of mask * weight * log P(token_p | tokens before p)
+//! V_t = sum over k >= 0 of discount^k r_{t+1+k}
+//! ```
+//!
+//! Acting imagines futures with beam search and keeps those with the largest predicted
+//! `sum of discount^t r_t + discount^H V_H` (see [`crate::planning`]).
+//!
+//! Deviations: windows are drawn with replacement; the schedule counts updates where the authors
+//! count tokens, starts at its first value (their first update runs at the full rate), and stays at
+//! its floor (their form, which climbs again, is `schedule = "cosine_unclamped"`); actions are clipped
+//! to their bounds.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use trajformer_models::decoder::{Decoder, DecoderShape};
+use trajformer_models::dropout::Dropout;
+use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule, WeightDecay};
+use trajformer_models::params::{Params, StateVisitor};
+use trajformer_models::trajectory_transformer::{
+    TrajectoryTransformer as Network, TrajectoryTransformerConfig as Sizes,
+};
+
+use super::{Algorithm, Build};
+use crate::data::ActionBounds;
+use crate::data::discretizer::DiscretizerKind;
+use crate::data::sequences::{TokenBatch, TokenOptions, TokenSequences, ValueColumn};
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::planning::{BeamPlanner, BeamSearch, PlanConfig};
+use crate::policy::Policy;
+use crate::rng::Rng;
+
+/// The cosine ends at this share of the rate (authors' `training.py`).
+const RATE_FLOOR: f64 = 0.1;
+
+/// What replaces the reward of a terminating step: a number, or `"none"`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TerminationPenalty {
+    /// This reward.
+    Reward(f64),
+    /// The data's own: `"none"`.
+    None(NoPenalty),
+}
+
+/// The word `none`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoPenalty {
+    /// `"none"`.
+    None,
+}
+
+/// How the learning rate falls after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RateSchedule {
+    /// Along a cosine to a tenth at `decay_updates`, where it stays.
+    #[default]
+    Cosine,
+    /// Along a cosine that climbs again after `decay_updates`, as the authors' code does.
+    CosineUnclamped,
+    /// Not at all.
+    Constant,
+}
+
+/// `[algorithm.trajectory_transformer]`. Defaults: the authors' `config/offline.py`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrajectoryTransformerConfig {
+    /// N, bins per dimension (paper, appendix A).
+    pub bins: usize,
+    /// Where the bins lie.
+    pub discretizer: DiscretizerKind,
+    /// Transformer blocks.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of each head; the embedding is this times `heads`.
+    pub embedding_per_head: usize,
+    /// Dropout of attention, residual branches and embeddings, in [0, 1).
+    pub dropout: f64,
+    /// Transitions in a training window: the longest sequence that the network can read.
+    pub window_transitions: usize,
+    /// Discount of values, in training and planning.
+    pub discount: f64,
+    /// Replaces the reward of every terminating step; `"none"` keeps the data's.
+    pub termination_penalty: TerminationPenalty,
+    /// Positions of a window at or past this step of the episode are not trained on. Default: the
+    /// longest episode of the data (authors: 1000).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_path_steps: Option<usize>,
+    /// What the value tokens stand for.
+    pub value: ValueColumn,
+    /// Weight of action tokens in the loss; observations have 1.
+    pub action_weight: f64,
+    /// Weight of reward tokens in the loss.
+    pub reward_weight: f64,
+    /// Weight of value tokens in the loss.
+    pub value_weight: f64,
+    /// Windows in a batch; 128 for ant.
+    pub batch_size: usize,
+    /// AdamW's rate after the warm-up.
+    pub learning_rate: f64,
+    /// AdamW's decay rates of the first and second moment.
+    pub betas: [f64; 2],
+    /// Decoupled weight decay, of linear and head weights only.
+    pub weight_decay: f64,
+    /// Gradients are clipped to this norm.
+    pub clip_norm: f64,
+    /// Updates of linear warm-up; the authors' one epoch is 3,900 updates on a million steps.
+    pub warmup_updates: u64,
+    /// Update at which the cosine ends; the authors' 20 epochs are 78,000.
+    pub decay_updates: u64,
+    /// How the rate falls.
+    pub schedule: RateSchedule,
+    /// Beam search.
+    pub planner: PlanConfig,
+}
+
+impl Default for TrajectoryTransformerConfig {
+    fn default() -> Self {
+        Self {
+            bins: 100,
+            discretizer: DiscretizerKind::Quantile,
+            layers: 4,
+            heads: 4,
+            embedding_per_head: 32,
+            dropout: 0.1,
+            window_transitions: 10,
+            discount: 0.99,
+            termination_penalty: TerminationPenalty::Reward(-100.0),
+            max_path_steps: None,
+            value: ValueColumn::Return,
+            action_weight: 5.0,
+            reward_weight: 1.0,
+            value_weight: 1.0,
+            batch_size: 256,
+            learning_rate: 6e-4,
+            betas: [0.9, 0.95],
+            weight_decay: 0.1,
+            clip_norm: 1.0,
+            warmup_updates: 3_900,
+            decay_updates: 78_000,
+            schedule: RateSchedule::Cosine,
+            planner: PlanConfig::default(),
+        }
+    }
+}
+
+impl TrajectoryTransformerConfig {
+    /// Fails if a value is out of range.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the key.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |key: &str, expected: &str| {
+            let table = "algorithm.trajectory_transformer";
+            Err(Error::Config(format!(
+                "`{table}.{key}`: expected {expected}"
+            )))
+        };
+        let sizes = [
+            self.layers,
+            self.embedding_per_head,
+            self.window_transitions,
+            self.batch_size,
+        ];
+        if sizes.contains(&0) {
+            return wrong(
+                "{layers, embedding_per_head, window_transitions, batch_size}",
+                "positive numbers",
+            );
+        }
+        if self.bins == 0 || self.bins >= usize::from(u16::MAX) {
+            return wrong("bins", "1 to 65534");
+        }
+        if self.heads == 0 || self.heads > 16 {
+            return wrong("heads", "1 to 16");
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return wrong("dropout", "0 or more, below 1");
+        }
+        if !(0.0..=1.0).contains(&self.discount) {
+            return wrong("discount", "0 to 1");
+        }
+        if matches!(self.termination_penalty, TerminationPenalty::Reward(r) if !r.is_finite()) {
+            return wrong("termination_penalty", "a finite number or \"none\"");
+        }
+        if !self.betas.iter().all(|beta| (0.0..1.0).contains(beta)) {
+            return wrong("betas", "two numbers of 0 or more, below 1");
+        }
+        let positive = |value: f64| value > 0.0 && value.is_finite();
+        if !positive(self.learning_rate) || !positive(self.clip_norm) {
+            return wrong("{learning_rate, clip_norm}", "positive numbers");
+        }
+        let others = [
+            self.weight_decay,
+            self.action_weight,
+            self.reward_weight,
+            self.value_weight,
+        ];
+        if !others
+            .iter()
+            .all(|value| *value >= 0.0 && value.is_finite())
+        {
+            return wrong(
+                "{weight_decay, action_weight, reward_weight, value_weight}",
+                "numbers of 0 or more",
+            );
+        }
+        if self.schedule != RateSchedule::Constant && self.decay_updates <= self.warmup_updates {
+            return wrong("decay_updates", "more than `warmup_updates`");
+        }
+        self.planner.check(self.window_transitions)
+    }
+
+    /// Makes the algorithm.
+    ///
+    /// # Errors
+    /// If actions are discrete or no episode of the data has two steps.
+    pub fn build(&self, build: Build<'_>) -> Result<TrajectoryTransformer> {
+        let data = build.data;
+        data.require_continuous_actions("the Trajectory Transformer")?;
+        let sequences = TokenSequences::new(data, &self.token_options())?;
+        let (o, a) = (data.observation_dim, data.action_dim);
+        let mut params = Params::new(DType::F32, build.device);
+        Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
+        Ok(TrajectoryTransformer {
+            sequences,
+            bounds: build.bounds.clone(),
+            learner: Learner::new(self, o, a, params)?,
+        })
+    }
+
+    fn token_options(&self) -> TokenOptions {
+        TokenOptions {
+            bins: self.bins,
+            discretizer: self.discretizer,
+            window_transitions: self.window_transitions,
+            discount: self.discount,
+            termination_penalty: match self.termination_penalty {
+                TerminationPenalty::Reward(reward) => Some(reward),
+                TerminationPenalty::None(_) => None,
+            },
+            max_path_steps: self.max_path_steps,
+            value: self.value,
+        }
+    }
+
+    /// The network's sizes.
+    pub fn sizes(&self, observation_dim: usize, action_dim: usize) -> Sizes {
+        Sizes {
+            observation_dim,
+            action_dim,
+            bins: self.bins,
+            layers: self.layers,
+            heads: self.heads,
+            embedding: self.heads * self.embedding_per_head,
+            window_transitions: self.window_transitions,
+            embedding_dropout: self.dropout,
+            residual_dropout: self.dropout,
+            attention_dropout: self.dropout,
+            action_weight: self.action_weight,
+            reward_weight: self.reward_weight,
+            value_weight: self.value_weight,
+        }
+    }
+
+    fn rate_schedule(&self) -> Schedule {
+        let (warmup, end, floor) = (self.warmup_updates, self.decay_updates, RATE_FLOOR);
+        match self.schedule {
+            RateSchedule::Cosine => Schedule::WarmupCosine { warmup, end, floor },
+            RateSchedule::CosineUnclamped => Schedule::WarmupCosineUnclamped { warmup, end, floor },
+            RateSchedule::Constant => Schedule::Warmup { length: warmup },
+        }
+    }
+}
+
+/// The Trajectory Transformer on a data set.
+pub struct TrajectoryTransformer {
+    sequences: TokenSequences,
+    bounds: ActionBounds,
+    learner: Learner,
+}
+
+impl TrajectoryTransformer {
+    /// The policy, with what it imagines open to look at.
+    ///
+    /// # Errors
+    /// If the planner's settings do not fit the network.
+    pub fn planner(&self) -> Result<BeamPlanner> {
+        let (config, sizes) = (&self.learner.config, self.learner.network.config());
+        let shape = DecoderShape {
+            transition_tokens: sizes.transition_dim(),
+            bins: sizes.bins,
+            heads: sizes.heads,
+        };
+        let decoder = Arc::new(Decoder::<f32>::new(&self.learner.params.tensors(), shape)?);
+        let discretizer = Arc::new(self.sequences.discretizer().clone());
+        let search = BeamSearch::new(
+            decoder,
+            discretizer.clone(),
+            sizes.observation_dim,
+            config.discount,
+            config.planner.clone(),
+        )?;
+        let row = |bound: Tensor| bound.to_device(&Device::Cpu)?.to_vec1::<f32>();
+        let (low, high) = (row(self.bounds.low()?)?, row(self.bounds.high()?)?);
+        BeamPlanner::new(search, discretizer, low, high, false)
+    }
+}
+
+impl Algorithm for TrajectoryTransformer {
+    fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
+        let learner = &mut self.learner;
+        let device = learner.params.device();
+        let batch = self
+            .sequences
+            .sample(learner.config.batch_size, rng, device)?; // (B, T)
+        let dropout = match learner.config.dropout > 0.0 {
+            true => Dropout::draw(rng),
+            false => Dropout::off(),
+        };
+        learner.update(&batch, dropout)
+    }
+
+    fn policy(&self) -> Result<Box<dyn Policy>> {
+        Ok(Box::new(self.planner()?))
+    }
+
+    fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        let learner = &mut self.learner;
+        learner.params.visit("model.", visitor)?;
+        self.sequences
+            .visit_discretizer("policy.discretizer.", visitor)?;
+        self.bounds.visit("policy.action_bounds.", visitor)?;
+        learner.optimizer.visit("training.optimizer.", visitor)?;
+        visitor.counter("training.updates", &mut learner.updates)?;
+        Ok(())
+    }
+
+    /// The keys of `transformers`' `TrajectoryTransformerConfig`.
+    fn description(&self) -> serde_json::Map<String, serde_json::Value> {
+        let sizes = self.learner.network.config();
+        let keys = json!({
+            "model_type": "trajectory_transformer",
+            "architectures": ["TrajectoryTransformerModel"],
+            "vocab_size": sizes.bins,
+            "observation_dim": sizes.observation_dim,
+            "action_dim": sizes.action_dim,
+            "transition_dim": sizes.transition_dim(),
+            "block_size": sizes.block_size(),
+            "n_layer": sizes.layers,
+            "n_head": sizes.heads,
+            "n_embd": sizes.embedding,
+            "action_weight": sizes.action_weight,
+            "reward_weight": sizes.reward_weight,
+            "value_weight": sizes.value_weight,
+            "embd_pdrop": sizes.embedding_dropout,
+            "resid_pdrop": sizes.residual_dropout,
+            "attn_pdrop": sizes.attention_dropout,
+        });
+        match keys {
+            serde_json::Value::Object(keys) => keys,
+            _ => serde_json::Map::new(),
+        }
+    }
+}
+
+/// The network and its update, apart from where batches come from.
+pub struct Learner {
+    config: TrajectoryTransformerConfig,
+    params: Params,
+    network: Network,
+    optimizer: Adam,
+    updates: u64,
+}
+
+impl Learner {
+    /// A learner that starts from these parameters of the network.
+    ///
+    /// # Errors
+    /// If names or shapes don't fit the configuration.
+    pub fn new(
+        config: &TrajectoryTransformerConfig,
+        observation_dim: usize,
+        action_dim: usize,
+        params: Params,
+    ) -> Result<Self> {
+        let adam = AdamConfig {
+            beta1: config.betas[0],
+            beta2: config.betas[1],
+            weight_decay: WeightDecay::Decoupled,
+            clip_norm: Some(config.clip_norm),
+            ..AdamConfig::default()
+        };
+        let group = |name: &str| match Network::decays(name) {
+            true => ParamGroup::decay(config.weight_decay),
+            false => ParamGroup::decay(0.0),
+        };
+        let sizes = config.sizes(observation_dim, action_dim);
+        Ok(Self {
+            config: config.clone(),
+            network: Network::new(&sizes, &mut params.tracked())?,
+            optimizer: Adam::new(&params, adam, group)?,
+            params,
+            updates: 0,
+        })
+    }
+
+    /// The network's parameters.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// One update on a batch of windows.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn update(&mut self, batch: &TokenBatch, dropout: Dropout) -> Result<Metrics> {
+        // Counted from 1, so that a warm-up's first rate is not zero.
+        let rate = self.config.rate_schedule().factor(self.updates + 1);
+        let loss = self
+            .network
+            .loss(&batch.inputs, &batch.targets, &batch.mask, dropout)?;
+        let gradients = loss.backward()?;
+        let norm = self
+            .optimizer
+            .step(&gradients, self.config.learning_rate * rate)?;
+        self.updates += 1;
+        let mut metrics = Metrics::new();
+        metrics.push("loss", &loss);
+        if let Some(norm) = norm {
+            metrics.push("gradient_norm", &norm);
+        }
+        Ok(metrics)
+    }
+}
