@@ -11,8 +11,11 @@ use hdf5_pure::{
 use super::arrays::{ArrayFile, ArrayInfo, Kind, Sink, catch_panic, plausible_bytes};
 use crate::error::{Error, Result};
 
-/// Bytes of a row window, at least one row of chunks.
+/// Bytes of a row window, as f64.
 const WINDOW_BYTES: usize = 1 << 20;
+
+/// No unpacked chunks are kept.
+const NO_CACHE: (usize, usize) = (0, 0);
 
 /// A group of an HDF5 file and its arrays.
 pub(super) struct Hdf5Group {
@@ -97,9 +100,37 @@ impl Hdf5Group {
         Ok(attributes.remove(name))
     }
 
-    fn dataset(&self, name: &str) -> Result<Option<Dataset>> {
-        // Every window is a whole number of chunks: keeping unpacked ones would only cost memory.
-        let cache = ChunkCacheConfig::new().with_max_bytes(0).with_max_slots(0);
+    /// Fails if a chunk lies outside the file or unpacks to more than the file can hold: the library
+    /// would reserve memory for it before it finds out.
+    fn check_chunks(&self, dataset: &Dataset, full: &str) -> Result<()> {
+        let (chunk, element) = guard(&self.path, full, || {
+            Ok((dataset.chunk_shape()?, dataset.element_size()?))
+        })?;
+        let Some(chunk) = chunk else {
+            return Ok(());
+        };
+        let unpacked = chunk
+            .iter()
+            .fold(element, |bytes, &n| bytes.saturating_mul(n));
+        // An index that the library can't list (a version 2 B-tree) is checked when it is read.
+        let chunks = guard(&self.path, full, || Ok(dataset.chunks()))?.unwrap_or_default();
+        let inside = |chunk: &hdf5_pure::Chunk| {
+            chunk.address.saturating_add(chunk.storage_size) <= self.bytes
+        };
+        if unpacked > plausible_bytes(self.bytes) || !chunks.iter().all(inside) {
+            let problem = format!(
+                "HDF5 file is damaged or cut off: chunks of array `{full}` lie beyond its end"
+            );
+            return Err(Error::data(&self.path, problem));
+        }
+        Ok(())
+    }
+
+    /// The array called `name`, with room for `cache` unpacked chunks and their bytes.
+    fn dataset(&self, name: &str, cache: (usize, usize)) -> Result<Option<Dataset>> {
+        let cache = ChunkCacheConfig::new()
+            .with_max_slots(cache.0)
+            .with_max_bytes(cache.1);
         let properties = DatasetAccessProperties::new().with_chunk_cache(cache);
         guard(&self.path, &format!("{}{name}", self.prefix), || {
             absent_as_none(self.group.dataset_with_options(name, properties))
@@ -126,7 +157,7 @@ impl ArrayFile for Hdf5Group {
             );
             return Err(Error::data(&self.path, problem));
         }
-        let Some(dataset) = self.dataset(name)? else {
+        let Some(dataset) = self.dataset(name, NO_CACHE)? else {
             return Ok(None);
         };
         let (shape, dtype, element) = guard(&self.path, &full, || {
@@ -159,18 +190,16 @@ impl ArrayFile for Hdf5Group {
     fn visit(&mut self, info: &ArrayInfo, sink: &mut Sink<'_>) -> Result<()> {
         let full = &info.name;
         let name = full.strip_prefix(&self.prefix).unwrap_or(full);
-        let Some(dataset) = self.dataset(name)? else {
-            return Err(Error::data(
-                &self.path,
-                format!("array `{full}` is missing"),
-            ));
-        };
+        let missing = || Error::data(&self.path, format!("array `{full}` is missing"));
+        let dataset = self.dataset(name, NO_CACHE)?.ok_or_else(missing)?;
         let (rows, width) = (info.rows(), info.width());
-        let window_rows = window_rows(&dataset, width).map_err(|e| damaged(&self.path, full, e))?;
+        self.check_chunks(&dataset, full)?;
+        let (window_rows, cache) = guard(&self.path, full, || window(&dataset, info))?;
+        let dataset = self.dataset(name, cache)?.ok_or_else(missing)?;
         let mut row = 0;
         while row < rows && width > 0 {
             let count = window_rows.min(rows - row);
-            let window = guard(&self.path, &full, || {
+            let window = guard(&self.path, full, || {
                 read_window(&dataset, info.kind, row, count)
             })?;
             if window.len() != count * width {
@@ -204,15 +233,42 @@ fn kind_of(dtype: &DType, element_bytes: u64) -> Option<Kind> {
     }
 }
 
-/// Rows to read at once: about a megabyte, and whole chunks, so that none is unpacked twice.
-fn window_rows(dataset: &Dataset, width: usize) -> std::result::Result<usize, hdf5_pure::Error> {
-    let rows = (WINDOW_BYTES / (8 * width.max(1))).max(1);
-    let chunk = dataset
-        .chunk_shape()?
-        .and_then(|shape| shape.first().copied())
-        .unwrap_or(1);
-    let chunk = usize::try_from(chunk).unwrap_or(usize::MAX).max(1);
-    Ok((rows / chunk).max(1).saturating_mul(chunk))
+/// Rows to read at once, and the chunks to keep unpacked meanwhile with their bytes.
+///
+/// A window is about a megabyte and a whole number of chunks, so that none is unpacked twice and
+/// none need be kept; where a row of chunks is much larger, it is kept and read in parts.
+fn window(
+    dataset: &Dataset,
+    info: &ArrayInfo,
+) -> std::result::Result<(usize, (usize, usize)), hdf5_pure::Error> {
+    let width = info.width().max(1);
+    let rows = (WINDOW_BYTES / (8 * width)).max(1);
+    let Some(chunk) = dataset.chunk_shape()? else {
+        return Ok((rows, NO_CACHE));
+    };
+    let extents = chunk
+        .iter()
+        .map(|&n| usize::try_from(n).unwrap_or(usize::MAX).max(1));
+    let extents: Vec<usize> = extents.collect();
+    let chunk_rows = extents.first().copied().unwrap_or(1);
+    if chunk_rows / 8 <= rows {
+        return Ok((
+            (rows / chunk_rows).max(1).saturating_mul(chunk_rows),
+            NO_CACHE,
+        ));
+    }
+    let across = info
+        .shape
+        .iter()
+        .zip(&extents)
+        .skip(1)
+        .map(|(n, chunk)| n.div_ceil(*chunk));
+    let chunks = across.fold(1, usize::saturating_mul);
+    let numbers = extents.iter().copied().fold(1, usize::saturating_mul);
+    let bytes = numbers
+        .saturating_mul(dataset.element_size()? as usize)
+        .saturating_mul(chunks);
+    Ok((rows, (chunks.saturating_add(1), bytes)))
 }
 
 fn read_window(

@@ -3,8 +3,7 @@
 //!
 //! Each holds one row more than the episode has steps; in it, only the observation counts.
 
-use std::fs::File;
-use std::io::BufReader;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
@@ -13,7 +12,8 @@ use arrow_array::types::{
     Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_ipc::reader::FileReader;
+use arrow_ipc::reader::{FileReader, read_footer_length};
+use arrow_ipc::{root_as_footer, root_as_message};
 use arrow_schema::{ArrowError, DataType};
 
 use super::arrays::{ArrayFile, ArrayInfo, Kind, Sink, catch_panic};
@@ -94,25 +94,7 @@ impl ArrowEpisode {
     fn open(files: &[PathBuf]) -> Result<Self> {
         let mut batches = Vec::new();
         for path in files {
-            let file = File::open(path).map_err(Error::io(path))?;
-            let read = || FileReader::try_new(BufReader::new(file), None)?.collect();
-            let found: Option<std::result::Result<Vec<RecordBatch>, ArrowError>> =
-                catch_panic(read);
-            match found {
-                Some(Ok(found)) => batches.extend(found),
-                Some(Err(error)) => {
-                    let problem = format!(
-                        "Arrow file is damaged, cut off or of an unsupported kind: {error}"
-                    );
-                    return Err(Error::data(path, problem));
-                }
-                None => {
-                    return Err(Error::data(
-                        path,
-                        "Arrow file is damaged: the reader gave up",
-                    ));
-                }
-            }
+            batches.extend(read_batches(path)?);
         }
         let path = files.first().cloned().unwrap_or_default();
         let rows = batches.iter().map(RecordBatch::num_rows).sum();
@@ -190,6 +172,62 @@ impl ArrayFile for ArrowEpisode {
         }
         Ok(())
     }
+}
+
+/// The record batches of a file.
+fn read_batches(path: &Path) -> Result<Vec<RecordBatch>> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    if check_blocks(&bytes).is_none() {
+        return Err(Error::data(
+            path,
+            "Arrow file is damaged, cut off or of an unsupported kind",
+        ));
+    }
+    let read = || FileReader::try_new(Cursor::new(bytes), None)?.collect();
+    let found: Option<std::result::Result<Vec<RecordBatch>, ArrowError>> = catch_panic(read);
+    let problem = match found {
+        Some(Ok(batches)) => return Ok(batches),
+        Some(Err(error)) => error.to_string(),
+        None => "the reader gave up".into(),
+    };
+    let problem = format!("Arrow file is damaged, cut off or of an unsupported kind: {problem}");
+    Err(Error::data(path, problem))
+}
+
+/// `None` unless every block of the file, and every buffer inside it, lies where the file has
+/// bytes: the library would panic or reserve memory for it otherwise.
+fn check_blocks(bytes: &[u8]) -> Option<()> {
+    let end = bytes.len().checked_sub(10)?;
+    let footer_length = read_footer_length(bytes[end..].try_into().ok()?).ok()?;
+    let footer = root_as_footer(&bytes[end.checked_sub(footer_length)?..end]).ok()?;
+    let blocks = footer.recordBatches()?;
+    let dictionaries = footer.dictionaries();
+    for block in blocks
+        .iter()
+        .chain(dictionaries.iter().flat_map(|blocks| blocks.iter()))
+    {
+        let start = usize::try_from(block.offset()).ok()?;
+        let head = usize::try_from(block.metaDataLength()).ok()?;
+        let body = usize::try_from(block.bodyLength()).ok()?;
+        let message = bytes.get(start..)?.get(..head)?;
+        bytes.get(start.checked_add(head)?..)?.get(..body)?;
+        // The length in front, possibly with a marker of four bytes before it.
+        let skip = if message.get(..4)? == [0xff; 4] { 8 } else { 4 };
+        let message = root_as_message(message.get(skip..)?).ok()?;
+        let Some(batch) = message.header_as_record_batch() else {
+            continue;
+        };
+        // A row takes at least a bit.
+        let possible = |rows: i64| usize::try_from(rows).is_ok_and(|rows| rows / 8 <= body);
+        let nodes = batch.nodes()?;
+        (possible(batch.length()) && nodes.iter().all(|n| possible(n.length()))).then_some(())?;
+        for buffer in batch.buffers()?.iter() {
+            let from = usize::try_from(buffer.offset()).ok()?;
+            let to = from.checked_add(usize::try_from(buffer.length()).ok()?)?;
+            (to <= body).then_some(())?;
+        }
+    }
+    Some(())
 }
 
 fn kind_of(numbers: &DataType) -> Option<Kind> {
