@@ -44,8 +44,6 @@ pub struct Decoder<T> {
     window_tokens: usize,
     token_embedding: Vec<T>,    // (N * D + 1, C)
     position_embedding: Vec<T>, // (window, C)
-    /// (N * O, C) of a goal-conditioned network.
-    goal_embedding: Option<Vec<T>>,
     blocks: Vec<Block<T>>,
     final_norm: Norm<T>,
     /// One head per position in a transition, C -> N + 1.
@@ -92,7 +90,7 @@ pub struct Cache<T> {
     /// Tokens of each sequence that have a slot.
     visible: usize,
     sequences: usize,
-    /// Tokens of each sequence, value tokens included, a goal prefix excluded.
+    /// Tokens of each sequence, value tokens included.
     length: usize,
 }
 
@@ -160,7 +158,7 @@ impl<T: Float> Cache<T> {
 
 impl<T: Float> Decoder<T> {
     /// Copies the weights in `tensors`, which carry the authors' names (`tok_emb.weight`,
-    /// `pos_emb`, `blocks.I...`, `ln_f`, `head.weight`, and `goal_emb.weight` if goal-conditioned).
+    /// `pos_emb`, `blocks.I...`, `ln_f`, `head.weight`).
     ///
     /// # Errors
     /// If one is missing or has a shape that does not fit.
@@ -188,10 +186,6 @@ impl<T: Float> Decoder<T> {
             .take_while(|i| source.has(&format!("blocks.{i}.ln1.weight")))
             .count();
         let head = source.numbers("head.weight", &[d, n + 1, width])?;
-        let goal_embedding = match tensors.get("goal_emb.weight") {
-            Some(tensor) => Some(source.numbers("goal_emb.weight", tensor.dims())?),
-            None => None,
-        };
         Ok(Self {
             shape,
             width,
@@ -199,7 +193,6 @@ impl<T: Float> Decoder<T> {
             window_tokens,
             token_embedding: source.numbers("tok_emb.weight", &[n * d + 1, width])?,
             position_embedding: source.numbers("pos_emb", &[1, window_tokens, width])?,
-            goal_embedding,
             blocks: (0..count)
                 .map(|i| source.block(i, width, layout))
                 .collect::<Result<_>>()?,
@@ -219,39 +212,6 @@ impl<T: Float> Decoder<T> {
     /// Tokens in the longest sequence.
     pub fn window_tokens(&self) -> usize {
         self.window_tokens
-    }
-
-    /// Whether a goal can be given.
-    pub fn takes_goal(&self) -> bool {
-        self.goal_embedding.is_some()
-    }
-
-    /// Puts a goal, `goals` (S, O) tokens, before the still empty sequences of `cache`.
-    ///
-    /// # Errors
-    /// If the network takes no goal, the cache is not empty, or tokens are out of range.
-    pub fn begin_with_goal(&self, cache: &mut Cache<T>, goals: &[u32]) -> Result<()> {
-        let Some(embedding) = &self.goal_embedding else {
-            return Err(invalid(
-                "this network was not trained with a goal".to_owned(),
-            ));
-        };
-        let (sequences, bins) = (cache.sequences, self.shape.bins);
-        let dims = embedding.len() / (bins * self.width);
-        if !cache.is_empty() || cache.visible > 0 || goals.len() != sequences * dims {
-            return Err(invalid(format!(
-                "{} goal tokens for {sequences} empty sequences of {dims}",
-                goals.len()
-            )));
-        }
-        self.check_tokens(goals, bins - 1)?;
-        let mut x = Vec::with_capacity(goals.len() * self.width);
-        for (at, &token) in goals.iter().enumerate() {
-            let row = (at % dims) * bins + token as usize;
-            x.extend_from_slice(&embedding[row * self.width..][..self.width]);
-        }
-        self.run(cache, x, dims, dims, None);
-        Ok(())
     }
 
     /// Appends `tokens` (S, n), without offsets, to the sequences of `cache` and puts the logits of
@@ -295,7 +255,7 @@ impl<T: Float> Decoder<T> {
         }
         logits.resize(sequences * (bins + 1), T::ZERO);
         let head = &self.heads[(end - 1) % d];
-        self.run(cache, x, kept.len(), cached, Some((head, logits)));
+        self.run(cache, x, kept.len(), cached, head, logits);
         cache.length = end;
         Ok(())
     }
@@ -329,14 +289,15 @@ impl<T: Float> Decoder<T> {
     }
 
     /// Takes `count` embedded tokens per sequence, `x` (S, `count`, C), through the network; the
-    /// first `cached` of them get a cache entry, the last one logits from a head.
+    /// first `cached` of them get a cache entry, the last one logits from `head`.
     fn run(
         &self,
         cache: &mut Cache<T>,
         mut x: Vec<T>,
         count: usize,
         cached: usize,
-        output: Option<(&Packed<T>, &mut Vec<T>)>,
+        head: &Packed<T>,
+        logits: &mut [T],
     ) {
         let (sequences, stride) = (cache.sequences, self.slot_stride());
         if cache.used > cache.reclaim_at {
@@ -357,29 +318,22 @@ impl<T: Float> Decoder<T> {
         let tasks = tasks
             .zip(x.par_chunks_mut(per_task * count * self.width))
             .zip(entries);
-        let task = |new: &mut [T], x: &mut [T], entries: &[u32], output, scratch: &mut _| {
-            let part = Part {
-                old,
-                entries,
-                visible: cache.visible,
-                count,
-                cached,
-            };
-            self.run_part(part, new, x, output, scratch);
-        };
-        match output {
-            Some((head, logits)) => tasks
-                .zip(logits.par_chunks_mut(per_task * head.outputs()))
-                .for_each_init(
-                    Scratch::default,
-                    |scratch, (((new, x), entries), logits)| {
-                        task(new, x, entries, Some((head, logits)), scratch);
-                    },
-                ),
-            None => tasks.for_each_init(Scratch::default, |scratch, ((new, x), entries)| {
-                task(new, x, entries, None, scratch);
-            }),
-        }
+        let visible = cache.visible;
+        tasks
+            .zip(logits.par_chunks_mut(per_task * head.outputs()))
+            .for_each_init(
+                Scratch::default,
+                |scratch, (((new, x), entries), logits)| {
+                    let part = Part {
+                        old,
+                        entries,
+                        visible,
+                        count,
+                        cached,
+                    };
+                    self.run_part(part, new, x, head, logits, scratch);
+                },
+            );
         let mut entries = Vec::with_capacity(sequences * (cache.visible + cached));
         for sequence in 0..sequences {
             entries.extend_from_slice(&cache.entries[sequence * cache.visible..][..cache.visible]);
@@ -403,7 +357,8 @@ impl<T: Float> Decoder<T> {
         part: Part<'_, T>,
         new: &mut [T],
         x: &mut [T],
-        output: Option<(&Packed<T>, &mut [T])>,
+        head: &Packed<T>,
+        logits: &mut [T],
         scratch: &mut Scratch<T>,
     ) {
         let (width, stride, count) = (self.width, self.slot_stride(), part.count);
@@ -480,15 +435,13 @@ impl<T: Float> Decoder<T> {
             gelu(wide);
             block.down.forward(wide, x, Store::Add);
         }
-        if let Some((head, logits)) = output {
-            let rows = if count > 1 && !self.blocks.is_empty() {
-                &last[..]
-            } else {
-                x
-            };
-            self.final_norm.forward(rows, normal);
-            head.forward(normal, logits, Store::Replace);
-        }
+        let rows = if count > 1 && !self.blocks.is_empty() {
+            &last[..]
+        } else {
+            x
+        };
+        self.final_norm.forward(rows, normal);
+        head.forward(normal, logits, Store::Replace);
     }
 }
 

@@ -34,10 +34,10 @@ use trajformer_models::trajectory_transformer::{
 use super::{Algorithm, Build};
 use crate::data::ActionBounds;
 use crate::data::discretizer::DiscretizerKind;
-use crate::data::sequences::{TokenBatch, TokenOptions, TokenSequences, ValueColumn};
+use crate::data::sequences::{GoalPrefix, TokenBatch, TokenOptions, TokenSequences, ValueColumn};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::planning::{BeamPlanner, BeamSearch, PlanConfig};
+use crate::planning::{BeamPlanner, BeamSearch, PlanConfig, SearchModel};
 use crate::policy::Policy;
 use crate::rng::Rng;
 
@@ -103,6 +103,9 @@ pub struct TrajectoryTransformerConfig {
     pub max_path_steps: Option<usize>,
     /// What the value tokens stand for.
     pub value: ValueColumn,
+    /// What stands before a window: `"none"`, or `"final_observation"` to be told goals (it takes
+    /// one transition of the window).
+    pub goal: GoalPrefix,
     /// Weight of action tokens in the loss; observations have 1.
     pub action_weight: f64,
     /// Weight of reward tokens in the loss.
@@ -143,6 +146,7 @@ impl Default for TrajectoryTransformerConfig {
             termination_penalty: TerminationPenalty::Reward(-100.0),
             max_path_steps: None,
             value: ValueColumn::Return,
+            goal: GoalPrefix::None,
             action_weight: 5.0,
             reward_weight: 1.0,
             value_weight: 1.0,
@@ -223,7 +227,11 @@ impl TrajectoryTransformerConfig {
         if self.schedule != RateSchedule::Constant && self.decay_updates <= self.warmup_updates {
             return wrong("decay_updates", "more than `warmup_updates`");
         }
-        self.planner.check(self.window_transitions)
+        let goal = usize::from(self.goal != GoalPrefix::None);
+        if self.window_transitions <= goal {
+            return wrong("window_transitions", "at least 2 with a goal");
+        }
+        self.planner.check(self.window_transitions - goal)
     }
 
     /// Makes the algorithm.
@@ -256,6 +264,7 @@ impl TrajectoryTransformerConfig {
             },
             max_path_steps: self.max_path_steps,
             value: self.value,
+            goal: self.goal,
         }
     }
 
@@ -308,17 +317,17 @@ impl TrajectoryTransformer {
             heads: sizes.heads,
         };
         let decoder = Arc::new(Decoder::<f32>::new(&self.learner.params.tensors(), shape)?);
-        let discretizer = Arc::new(self.sequences.discretizer().clone());
-        let search = BeamSearch::new(
+        let model = SearchModel {
             decoder,
-            discretizer.clone(),
-            sizes.observation_dim,
-            config.discount,
-            config.planner.clone(),
-        )?;
+            discretizer: Arc::new(self.sequences.discretizer().clone()),
+            observation_dim: sizes.observation_dim,
+            discount: config.discount,
+            goal_conditioned: config.goal != GoalPrefix::None,
+        };
+        let search = BeamSearch::new(model, config.planner.clone())?;
         let row = |bound: Tensor| bound.to_device(&Device::Cpu)?.to_vec1::<f32>();
         let (low, high) = (row(self.bounds.low()?)?, row(self.bounds.high()?)?);
-        BeamPlanner::new(search, discretizer, low, high, false)
+        BeamPlanner::new(search, low, high)
     }
 }
 

@@ -4,6 +4,8 @@
 //! Follows jannerm/trajectory-transformer, `trajectory/datasets/sequence.py`, commit 8834a6e.
 //! Windows are drawn with replacement, where the authors shuffle epochs.
 
+use std::ops::Range;
+
 use candle_core::{Device, Tensor};
 use trajformer_models::params::StateVisitor;
 
@@ -42,6 +44,29 @@ pub struct TokenOptions {
     pub max_path_steps: Option<usize>,
     /// What the value column holds.
     pub value: ValueColumn,
+    /// What stands before a window.
+    pub goal: GoalPrefix,
+}
+
+/// What stands before the transitions of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GoalPrefix {
+    /// Nothing.
+    #[default]
+    None,
+    /// The last observation of the episode, in place of the window's first transition: see
+    /// [`goal_transition`]. (Paper, section 3.2; the authors' code has a separate embedding and no
+    /// padding, but hides the wrong columns from attention.)
+    FinalObservation,
+}
+
+/// The transition that stands for a goal: the goal's observation tokens (O), then termination tokens
+/// up to D, so that positions in the transitions after it stay what they are.
+pub fn goal_transition(observation: &[u32], discretizer: &Discretizer) -> Vec<u32> {
+    let mut tokens = observation.to_vec();
+    tokens.resize(discretizer.dims(), discretizer.bins() as u32);
+    tokens
 }
 
 /// One batch of training windows. T = `window_transitions` * D - 1.
@@ -53,8 +78,6 @@ pub struct TokenBatch {
     pub targets: Tensor,
     /// 1 where a position counts, else 0, (B, T) f32; aligned with the inputs, as the authors' is.
     pub mask: Tensor,
-    /// Tokens of the last observation of each window's episode, (B, O) u32: the goal prefix.
-    pub goals: Tensor,
 }
 
 /// A data set as tokens, and every window that can be drawn from it.
@@ -69,6 +92,7 @@ pub struct TokenSequences {
     windows: Vec<Window>,
     observation_dim: usize,
     window_transitions: usize,
+    goal: GoalPrefix,
     max_path_steps: usize,
 }
 
@@ -135,6 +159,7 @@ impl TokenSequences {
             windows,
             observation_dim: data.observation_dim,
             window_transitions: options.window_transitions,
+            goal: options.goal,
             max_path_steps,
         })
     }
@@ -189,7 +214,6 @@ impl TokenSequences {
         let mut inputs = Vec::with_capacity(indices.len() * length);
         let mut targets = Vec::with_capacity(indices.len() * length);
         let mut mask = Vec::with_capacity(indices.len() * length);
-        let mut goals = Vec::with_capacity(indices.len() * self.observation_dim);
         let mut tokens = Vec::with_capacity(length);
         for &index in indices {
             let window = self.windows[index];
@@ -197,29 +221,36 @@ impl TokenSequences {
             let counted = self.push_window(window, &mut tokens);
             inputs.extend_from_slice(&tokens[..length - 1]);
             targets.extend_from_slice(&tokens[1..]);
-            mask.extend((0..length - 1).map(|at| f32::from(u8::from(at < counted))));
-            let last = (window.episode_end as usize - 1) * self.discretizer.dims();
-            self.tokens
-                .push(last..last + self.observation_dim, &mut goals);
+            let counts = |at| f32::from(u8::from(counted.contains(&at)));
+            mask.extend((0..length - 1).map(counts));
         }
         Ok(TokenBatch {
             inputs: Tensor::from_vec(inputs, shape, device)?,
             targets: Tensor::from_vec(targets, shape, device)?,
             mask: Tensor::from_vec(mask, shape, device)?,
-            goals: Tensor::from_vec(goals, (indices.len(), self.observation_dim), device)?,
         })
     }
 
-    /// Appends a window's tokens; returns how many of them the loss counts.
-    fn push_window(&self, window: Window, tokens: &mut Vec<u32>) -> usize {
+    /// Appends a window's tokens; returns the positions that the loss counts.
+    fn push_window(&self, window: Window, tokens: &mut Vec<u32>) -> Range<usize> {
         let dims = self.discretizer.dims();
-        let real = ((window.episode_end - window.start) as usize).min(self.window_transitions);
+        let mut transitions = self.window_transitions;
+        let mut first_counted = 0;
+        if self.goal == GoalPrefix::FinalObservation {
+            let last = (window.episode_end as usize - 1) * dims;
+            let mut goal = Vec::with_capacity(self.observation_dim);
+            self.tokens
+                .push(last..last + self.observation_dim, &mut goal);
+            tokens.extend(goal_transition(&goal, &self.discretizer));
+            (transitions, first_counted) = (transitions - 1, dims);
+        }
+        let real = ((window.episode_end - window.start) as usize).min(transitions);
         let first = window.start as usize * dims;
         self.tokens.push(first..first + real * dims, tokens);
-        let padding = (self.window_transitions - real) * dims;
+        let padding = (transitions - real) * dims;
         tokens.extend(std::iter::repeat_n(self.discretizer.bins() as u32, padding));
         let step_in_episode = (window.start - window.episode_start) as usize;
-        (self.max_path_steps - step_in_episode) * dims
+        first_counted..first_counted + (self.max_path_steps - step_in_episode) * dims
     }
 }
 
@@ -334,7 +365,7 @@ impl Tokens {
         }
     }
 
-    fn push(&self, range: std::ops::Range<usize>, tokens: &mut Vec<u32>) {
+    fn push(&self, range: Range<usize>, tokens: &mut Vec<u32>) {
         match self {
             Self::Bytes(all) => tokens.extend(all[range].iter().map(|&token| u32::from(token))),
             Self::Words(all) => tokens.extend(all[range].iter().map(|&token| u32::from(token))),

@@ -183,7 +183,8 @@ pub struct Prefix {
     /// Tokens of the past transitions (any number of them, D each) and of the observation (O). As
     /// many for every episode of a search.
     pub tokens: Vec<u32>,
-    /// Tokens of the goal (O), if the network takes one.
+    /// The goal transition (D), where the network was trained with goals: see
+    /// [`goal_transition`](crate::data::sequences::goal_transition).
     pub goal: Option<Vec<u32>>,
 }
 
@@ -198,13 +199,26 @@ pub struct Plan {
     pub history: Vec<Vec<f64>>,
 }
 
-/// Searches with one network, discretizer and set of settings.
+/// A trained network and what its tokens mean.
+#[derive(Debug, Clone)]
+pub struct SearchModel<T> {
+    /// The network.
+    pub decoder: Arc<Decoder<T>>,
+    /// Numbers to tokens and back.
+    pub discretizer: Arc<Discretizer>,
+    /// O, numbers of an observation.
+    pub observation_dim: usize,
+    /// Discount of rewards and values.
+    pub discount: f64,
+    /// Whether the network was trained with a goal in front of every window.
+    pub goal_conditioned: bool,
+}
+
+/// Searches with one network and set of settings.
 #[derive(Debug)]
 pub struct BeamSearch<T> {
     hypotheses: Hypotheses<T>,
-    discretizer: Arc<Discretizer>,
-    observation_dim: usize,
-    discount: f64,
+    model: SearchModel<T>,
     config: PlanConfig,
 }
 
@@ -221,38 +235,37 @@ struct Row {
 impl<T: Float> BeamSearch<T> {
     /// # Errors
     /// If the settings are out of range or do not fit the network or discretizer.
-    pub fn new(
-        decoder: Arc<Decoder<T>>,
-        discretizer: Arc<Discretizer>,
-        observation_dim: usize,
-        discount: f64,
-        config: PlanConfig,
-    ) -> Result<Self> {
-        let shape = decoder.shape();
-        let d = shape.transition_tokens;
-        if (d, shape.bins) != (discretizer.dims(), discretizer.bins()) || observation_dim + 2 >= d {
+    pub fn new(model: SearchModel<T>, config: PlanConfig) -> Result<Self> {
+        let shape = model.decoder.shape();
+        let (d, o) = (shape.transition_tokens, model.observation_dim);
+        let discretizer = &model.discretizer;
+        if (d, shape.bins) != (discretizer.dims(), discretizer.bins()) || o + 2 >= d {
             return Err(Error::Unsuitable(format!(
                 "a network of {d} tokens with {} bins does not fit a discretizer of {} with {} and \
-                 observations of {observation_dim}",
+                 observations of {o}",
                 shape.bins,
                 discretizer.dims(),
                 discretizer.bins()
             )));
         }
-        let window = decoder.window_tokens();
+        let goal_tokens = if model.goal_conditioned { d } else { 0 };
+        let window = model.decoder.window_tokens().saturating_sub(goal_tokens);
         config.check((window + 1) / d)?;
         let max_tokens = match config.window {
             Window::Crop => window.min(config.max_context_transitions * d - 1),
             Window::Grow => window,
         };
-        let hypotheses = Hypotheses::new(decoder, max_tokens);
+        let hypotheses = Hypotheses::new(model.decoder.clone(), max_tokens);
         Ok(Self {
             hypotheses,
-            discretizer,
-            observation_dim,
-            discount,
+            model,
             config,
         })
+    }
+
+    /// The network and what goes with it.
+    pub fn model(&self) -> &SearchModel<T> {
+        &self.model
     }
 
     /// The settings.
@@ -269,13 +282,13 @@ impl<T: Float> BeamSearch<T> {
         if prefixes.is_empty() {
             return Ok(Vec::new());
         }
-        let (d, length) = (self.discretizer.dims(), prefixes[0].tokens.len());
+        let (d, length) = (self.model.discretizer.dims(), prefixes[0].tokens.len());
         let fits = |prefix: &Prefix| prefix.tokens.len() == length;
-        if length % d != self.observation_dim || !prefixes.iter().all(fits) {
+        if length % d != self.model.observation_dim || !prefixes.iter().all(fits) {
             return Err(Error::Unsuitable(format!(
                 "a plan starts from whole transitions of {d} tokens and an observation of {}, the \
                  same number for all episodes",
-                self.observation_dim
+                self.model.observation_dim
             )));
         }
         let tokens: Vec<Vec<u32>> = prefixes
@@ -284,6 +297,15 @@ impl<T: Float> BeamSearch<T> {
             .collect();
         let goals: Option<Vec<Vec<u32>>> =
             prefixes.iter().map(|prefix| prefix.goal.clone()).collect();
+        if goals.is_some() != self.model.goal_conditioned
+            || goals.iter().flatten().any(|goal| goal.len() != d)
+        {
+            return Err(Error::Unsuitable(
+                "every episode needs a goal transition if the network was trained with goals, and \
+                 none otherwise"
+                    .to_owned(),
+            ));
+        }
         self.hypotheses.start(&tokens, goals);
         match self.config.objective {
             Objective::Return => self.by_return(prefixes.len(), uniforms),
@@ -293,7 +315,7 @@ impl<T: Float> BeamSearch<T> {
 
     fn by_return(&mut self, episodes: usize, uniforms: &mut dyn Uniforms) -> Result<Vec<Plan>> {
         let config = self.config.clone();
-        let action_dim = self.discretizer.dims() - self.observation_dim - 2;
+        let action_dim = self.model.discretizer.dims() - self.model.observation_dim - 2;
         let observations = config.filter(config.k_obs, config.cdf_obs);
         let actions = config.filter(config.k_act, config.cdf_act);
         let rewards = config.filter(config.k_rew, config.cdf_rew);
@@ -312,15 +334,15 @@ impl<T: Float> BeamSearch<T> {
             for _ in 0..action_dim {
                 self.draw(&mut rows, &actions, None, uniforms)?;
             }
-            let discount = self.discount.powi(t as i32);
-            let reward_dim = self.discretizer.dims() - 2;
+            let discount = self.model.discount.powi(t as i32);
+            let reward_dim = self.model.discretizer.dims() - 2;
             let estimates = self.draw(&mut rows, &rewards, Some(reward_dim), uniforms)?;
             for (row, reward) in rows.iter_mut().zip(estimates) {
                 row.earned += discount * reward;
             }
             let estimates = self.draw(&mut rows, &rewards, Some(reward_dim + 1), uniforms)?;
             for (row, value) in rows.iter_mut().zip(estimates) {
-                row.score = row.earned + discount * self.discount * value;
+                row.score = row.earned + discount * self.model.discount * value;
             }
             rows = best(rows, config.beam_width);
             self.drop_unused(&mut rows);
@@ -331,7 +353,7 @@ impl<T: Float> BeamSearch<T> {
                 history[row.episode][t].push(row.score);
             }
             if t + 1 < config.horizon {
-                for _ in 0..self.observation_dim {
+                for _ in 0..self.model.observation_dim {
                     self.draw(&mut rows, &observations, None, uniforms)?;
                 }
             }
@@ -364,7 +386,7 @@ impl<T: Float> BeamSearch<T> {
                 .collect();
             estimates.extend(rows.iter().map(|row| of_sequences[row.sequence]));
         }
-        let classes = self.discretizer.bins() + 1;
+        let classes = self.model.discretizer.bins() + 1;
         let mut children = vec![usize::MAX; distributions.len() * classes];
         let (mut parents, mut tokens) = (Vec::new(), Vec::new());
         for row in rows {
@@ -383,8 +405,8 @@ impl<T: Float> BeamSearch<T> {
 
     fn estimate(&self, probabilities: &[f64], dim: usize) -> f64 {
         match self.config.percentile {
-            None => self.discretizer.expectation(probabilities, dim),
-            Some(level) => self.discretizer.percentile(probabilities, level, dim),
+            None => self.model.discretizer.expectation(probabilities, dim),
+            Some(level) => self.model.discretizer.percentile(probabilities, level, dim),
         }
     }
 
@@ -407,7 +429,7 @@ impl<T: Float> BeamSearch<T> {
     /// `beam_width` sequences of each episode stay.
     fn by_likelihood(&mut self, episodes: usize) -> Result<Vec<Plan>> {
         let config = self.config.clone();
-        let (d, o) = (self.discretizer.dims(), self.observation_dim);
+        let (d, o) = (self.model.discretizer.dims(), self.model.observation_dim);
         let start = |episode| Row {
             episode,
             sequence: episode,
@@ -451,7 +473,7 @@ impl<T: Float> BeamSearch<T> {
     }
 
     fn plans(&self, rows: &[Row], history: Vec<Vec<Vec<f64>>>) -> Vec<Plan> {
-        let planned = self.config.horizon * self.discretizer.dims();
+        let planned = self.config.horizon * self.model.discretizer.dims();
         let mut plans: Vec<Plan> = history
             .into_iter()
             .map(|history| Plan {

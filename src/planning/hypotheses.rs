@@ -17,7 +17,7 @@ use crate::error::Result;
 #[derive(Debug)]
 pub struct Hypotheses<T> {
     decoder: Arc<Decoder<T>>,
-    /// Longest window that the network sees, in tokens.
+    /// Longest window that the network sees, in tokens, a goal transition not counted.
     max_tokens: usize,
     /// (S, `length`).
     tokens: Vec<u32>,
@@ -26,7 +26,7 @@ pub struct Hypotheses<T> {
     episodes: Vec<usize>,
     /// Tokens that the search started with.
     prefix_length: usize,
-    /// Goal tokens of every episode.
+    /// Goal transition (D tokens) of every episode, which no crop removes.
     goals: Option<Vec<Vec<u32>>>,
     cache: Cache<T>,
     /// Where the cached window begins.
@@ -51,8 +51,8 @@ impl<T: Float> Hypotheses<T> {
         }
     }
 
-    /// Starts with one sequence per episode: `prefixes` of equal length, and goals if the network
-    /// takes them.
+    /// Starts with one sequence per episode: `prefixes` of equal length, and their goal transitions
+    /// (D tokens each) if the network was trained with goals.
     pub fn start(&mut self, prefixes: &[Vec<u32>], goals: Option<Vec<Vec<u32>>>) {
         self.tokens = prefixes.concat();
         self.length = prefixes.first().map_or(0, Vec::len);
@@ -128,7 +128,8 @@ impl<T: Float> Hypotheses<T> {
         if start != self.window_start {
             return self.fill(start);
         }
-        let pending = self.length - start - self.cache.len();
+        let goal = self.goals.as_ref().map_or(0, |_| step);
+        let pending = self.length - start - (self.cache.len() - goal);
         let tokens: Vec<u32> = self
             .tokens
             .chunks_exact(self.length)
@@ -167,8 +168,8 @@ impl<T: Float> Hypotheses<T> {
         Ok(())
     }
 
-    /// Starts the cache: one group for all sequences, or with goals one for each episode. Returns the
-    /// group of every sequence.
+    /// Starts the cache: one group for all sequences, or with goals one for each episode, whose goal
+    /// comes first. Returns the group of every sequence.
     fn first_groups(&mut self) -> Result<Vec<usize>> {
         let Some(goals) = &self.goals else {
             self.cache.start(1);
@@ -178,7 +179,8 @@ impl<T: Float> Hypotheses<T> {
         present.dedup();
         self.cache.start(present.len());
         let tokens: Vec<u32> = present.iter().flat_map(|&e| &goals[e]).copied().collect();
-        self.decoder.begin_with_goal(&mut self.cache, &tokens)?;
+        self.decoder
+            .extend(&mut self.cache, &tokens, &mut self.logits)?;
         let group = |episode: &usize| present.partition_point(|other| other < episode);
         Ok(self.episodes.iter().map(group).collect())
     }

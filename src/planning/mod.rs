@@ -9,5 +9,5 @@ pub mod hypotheses;
 pub mod planner;
 pub mod sampling;
 
-pub use beam_search::{BeamSearch, Objective, Plan, PlanConfig, Prefix, Window};
+pub use beam_search::{BeamSearch, Objective, Plan, PlanConfig, Prefix, SearchModel, Window};
 pub use planner::{BeamPlanner, Imagined};

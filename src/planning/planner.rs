@@ -1,14 +1,13 @@
 //! [`BeamPlanner`]: a policy that plans with beam search and executes the best plan's actions.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use trajformer_models::kernels::decode::Float;
 
 use super::beam_search::{BeamSearch, Plan, Prefix};
 use super::sampling::Uniforms;
-use crate::data::discretizer::Discretizer;
+use crate::data::sequences::goal_transition;
 use crate::error::{Error, Result};
 use crate::policy::{EpisodeStart, Policy};
 use crate::rng::Rng;
@@ -23,11 +22,8 @@ const VALUE_PLACEHOLDER: f64 = 1e6;
 #[derive(Debug)]
 pub struct BeamPlanner<T = f32> {
     search: BeamSearch<T>,
-    discretizer: Arc<Discretizer>,
-    observation_dim: usize,
     action_low: Vec<f32>,
     action_high: Vec<f32>,
-    needs_goal: bool,
     steps: usize,
     episodes: Vec<Episode>,
 }
@@ -71,33 +67,24 @@ impl Uniforms for Streams<'_> {
 }
 
 impl<T: Float> BeamPlanner<T> {
-    /// A planner whose actions stay within `action_low` and `action_high` (A each); `needs_goal`
-    /// says whether every episode must bring one.
+    /// A planner whose actions stay within `action_low` and `action_high` (A each).
     ///
     /// # Errors
     /// If the bounds have another length than actions.
-    pub fn new(
-        search: BeamSearch<T>,
-        discretizer: Arc<Discretizer>,
-        action_low: Vec<f32>,
-        action_high: Vec<f32>,
-        needs_goal: bool,
-    ) -> Result<Self> {
-        let action_dim = action_low.len();
-        if action_high.len() != action_dim || action_dim + 2 >= discretizer.dims() {
+    pub fn new(search: BeamSearch<T>, action_low: Vec<f32>, action_high: Vec<f32>) -> Result<Self> {
+        let model = search.model();
+        let action_dim = model.discretizer.dims() - model.observation_dim - 2;
+        if action_low.len() != action_dim || action_high.len() != action_dim {
             return Err(Error::Unsuitable(format!(
-                "action bounds of {action_dim} and {} numbers do not fit transitions of {}",
-                action_high.len(),
-                discretizer.dims()
+                "action bounds of {} and {} numbers, expected {action_dim}",
+                action_low.len(),
+                action_high.len()
             )));
         }
         Ok(Self {
             search,
-            observation_dim: discretizer.dims() - action_dim - 2,
-            discretizer,
             action_low,
             action_high,
-            needs_goal,
             steps: 0,
             episodes: Vec::new(),
         })
@@ -120,7 +107,10 @@ impl<T: Float> BeamPlanner<T> {
         {
             let mut tokens: Vec<u32> = episode.context.iter().flatten().copied().collect();
             let observation: Vec<f64> = observation.iter().map(|&x| f64::from(x)).collect();
-            self.discretizer.encode_slice(&observation, 0, &mut tokens);
+            self.search
+                .model()
+                .discretizer
+                .encode_slice(&observation, 0, &mut tokens);
             prefixes.push(Prefix {
                 tokens,
                 goal: episode.goal.clone(),
@@ -149,12 +139,15 @@ impl<T: Float> BeamPlanner<T> {
         else {
             return Ok(None);
         };
-        let (d, o) = (self.discretizer.dims(), self.observation_dim);
+        let (d, o) = (
+            self.search.model().discretizer.dims(),
+            self.search.model().observation_dim,
+        );
         let decoded: Vec<f32> = plan
             .tokens
             .iter()
             .enumerate()
-            .map(|(at, &token)| self.discretizer.decode(token, at % d) as f32)
+            .map(|(at, &token)| self.search.model().discretizer.decode(token, at % d) as f32)
             .collect();
         let shape = (plan.scores.len(), self.search.config().horizon, d);
         let decoded = Tensor::from_vec(decoded, shape, &Device::Cpu)?;
@@ -170,21 +163,44 @@ impl<T: Float> BeamPlanner<T> {
 
     /// The action of step `step` of an episode's best plan, within bounds (A).
     fn planned_action(&self, plan: &Plan, step: usize) -> Vec<f32> {
-        let (d, o) = (self.discretizer.dims(), self.observation_dim);
+        let (d, o) = (
+            self.search.model().discretizer.dims(),
+            self.search.model().observation_dim,
+        );
         let tokens = &plan.tokens[step * d + o..(step + 1) * d - 2];
         let bounds = self.action_low.iter().zip(&self.action_high);
         let actions = tokens.iter().enumerate().zip(bounds);
         actions
             .map(|((dim, &token), (low, high))| {
-                (self.discretizer.decode(token, o + dim) as f32)
+                (self.search.model().discretizer.decode(token, o + dim) as f32)
                     .max(*low)
                     .min(*high)
             })
             .collect()
     }
 
+    /// The goal transition of an episode, if the network takes one.
+    fn goal(&self, start: &EpisodeStart) -> Result<Option<Vec<u32>>> {
+        let model = self.search.model();
+        match &start.goal {
+            _ if !model.goal_conditioned => Ok(None),
+            Some(goal) if goal.len() == model.observation_dim => {
+                let mut tokens = Vec::new();
+                let goal: Vec<f64> = goal.iter().map(|&x| f64::from(x)).collect();
+                model.discretizer.encode_slice(&goal, 0, &mut tokens);
+                Ok(Some(goal_transition(&tokens, &model.discretizer)))
+            }
+            found => Err(Error::Unsuitable(format!(
+                "this planner was trained with goals: every episode needs one of {} numbers, \
+                 found {:?}",
+                model.observation_dim,
+                found.as_ref().map(Vec::len)
+            ))),
+        }
+    }
+
     fn rows(&self, observations: &Tensor, active: &[bool]) -> Result<Vec<Vec<f32>>> {
-        let expected = [self.episodes.len(), self.observation_dim];
+        let expected = [self.episodes.len(), self.search.model().observation_dim];
         if observations.dims() != expected || active.len() != self.episodes.len() {
             return Err(Error::Unsuitable(format!(
                 "observations {:?} and {} flags for {expected:?}",
@@ -204,27 +220,7 @@ impl<T: Float> Policy for BeamPlanner<T> {
         self.steps = 0;
         self.episodes.clear();
         for start in episodes {
-            let goal = match (&start.goal, self.needs_goal) {
-                (Some(goal), true) if goal.len() == self.observation_dim => {
-                    let goal: Vec<f64> = goal.iter().map(|&x| f64::from(x)).collect();
-                    let mut tokens = Vec::new();
-                    self.discretizer.encode_slice(&goal, 0, &mut tokens);
-                    Some(tokens)
-                }
-                (Some(goal), true) => {
-                    return Err(Error::Unsuitable(format!(
-                        "a goal of {} numbers, expected an observation of {}",
-                        goal.len(),
-                        self.observation_dim
-                    )));
-                }
-                (None, true) => {
-                    return Err(Error::Unsuitable(
-                        "this planner was trained with goals: every episode needs one".to_owned(),
-                    ));
-                }
-                (_, false) => None,
-            };
+            let goal = self.goal(start)?;
             let (rng, context) = (start.rng.clone(), VecDeque::new());
             self.episodes.push(Episode {
                 rng,
@@ -282,7 +278,10 @@ impl<T: Float> Policy for BeamPlanner<T> {
             };
             transition.extend([f64::from(reward), VALUE_PLACEHOLDER]);
             let mut tokens = Vec::with_capacity(transition.len());
-            self.discretizer.encode_slice(&transition, 0, &mut tokens);
+            self.search
+                .model()
+                .discretizer
+                .encode_slice(&transition, 0, &mut tokens);
             episode.context.push_back(tokens);
             while episode.context.len() > keep {
                 episode.context.pop_front();

@@ -1,11 +1,23 @@
 //! The beam-search planner against the authors' numbers, and what must hold for any network.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use candle_core::{DType, Device, Tensor};
 use trajformer::data::discretizer::{Discretizer, DiscretizerKind};
-use trajformer::planning::sampling::Uniforms;
-use trajformer::planning::{BeamSearch, PlanConfig, Prefix};
+use trajformer::data::sequences::goal_transition;
+use trajformer::planning::sampling::{Distribution, Filter, Uniforms, log_probabilities};
+use trajformer::planning::{
+    BeamPlanner, BeamSearch, Objective, PlanConfig, Prefix, SearchModel, Window,
+};
+use trajformer::policy::{EpisodeStart, Policy};
+use trajformer::rng::Rng;
 use trajformer_models::decoder::{Decoder, DecoderShape};
+use trajformer_models::kernels::decode::Float;
+use trajformer_models::params::Params;
+use trajformer_models::trajectory_transformer::{
+    TrajectoryTransformer as Network, TrajectoryTransformerConfig as Sizes,
+};
 
 use crate::golden::Golden;
 
@@ -83,17 +95,18 @@ fn config(golden: &Golden, which: &str) -> PlanConfig {
     }
 }
 
+fn model(golden: &Golden) -> SearchModel<f64> {
+    SearchModel {
+        decoder: decoder(golden),
+        discretizer: discretizer(golden),
+        observation_dim: golden.integer("observation_dim"),
+        discount: golden.number("discount"),
+        goal_conditioned: false,
+    }
+}
+
 fn search(golden: &Golden, config: PlanConfig) -> BeamSearch<f64> {
-    let observation_dim = golden.integer("observation_dim");
-    let discount = golden.number("discount");
-    BeamSearch::new(
-        decoder(golden),
-        discretizer(golden),
-        observation_dim,
-        discount,
-        config,
-    )
-    .expect("settings that fit")
+    BeamSearch::new(model(golden), config).expect("settings that fit")
 }
 
 fn prefix(golden: &Golden, which: &str, step: usize) -> Prefix {
@@ -128,4 +141,420 @@ fn planned_tokens_and_values_equal_the_authors_over_eight_environment_steps() {
             assert_eq!(uniforms.used, uniforms.uniforms.len(), "{name} {which}");
         }
     }
+}
+
+/// A network with random weights, as its own class and as a decoder: O 3, A 2, N 7, window 4.
+struct Tiny {
+    network: Network,
+    tensors: BTreeMap<String, Tensor>,
+    shape: DecoderShape,
+    discretizer: Arc<Discretizer>,
+}
+
+fn tiny(seed: u64, heads: usize, window_transitions: usize) -> Tiny {
+    let sizes = Sizes {
+        observation_dim: 3,
+        action_dim: 2,
+        bins: 7,
+        layers: 2,
+        heads,
+        embedding: 6 * heads,
+        window_transitions,
+        embedding_dropout: 0.0,
+        residual_dropout: 0.0,
+        attention_dropout: 0.0,
+        action_weight: 1.0,
+        reward_weight: 1.0,
+        value_weight: 1.0,
+    };
+    let mut rng = Rng::from_seed(seed);
+    let mut params = Params::new(DType::F64, &Device::Cpu);
+    Network::new(&sizes, &mut params.init(&mut rng)).expect("a network");
+    // Larger than at the start of training, so that every token matters.
+    for param in params.iter() {
+        let noise = rng.normal_tensor(param.var.shape(), DType::F64, &Device::Cpu);
+        let noise = (noise.expect("numbers") * 0.3).expect("numbers");
+        param
+            .var
+            .set(&(param.var.as_tensor() + noise).expect("numbers"))
+            .expect("a parameter");
+    }
+    let dims = sizes.transition_dim();
+    let rows: Vec<f64> = (0..200 * dims).map(|_| rng.normal()).collect();
+    let discretizer = Discretizer::fit(&rows, dims, 7, DiscretizerKind::Uniform);
+    Tiny {
+        network: Network::new(&sizes, &mut params.detached()).expect("a network"),
+        tensors: params.tensors(),
+        shape: DecoderShape {
+            transition_tokens: dims,
+            bins: 7,
+            heads,
+        },
+        discretizer: Arc::new(discretizer.expect("finite numbers")),
+    }
+}
+
+impl Tiny {
+    fn search<T: Float>(&self, goal_conditioned: bool, config: PlanConfig) -> BeamSearch<T> {
+        let decoder = Decoder::<T>::new(&self.tensors, self.shape).expect("a decoder");
+        let model = SearchModel {
+            decoder: Arc::new(decoder),
+            discretizer: self.discretizer.clone(),
+            observation_dim: 3,
+            discount: 0.9,
+            goal_conditioned,
+        };
+        BeamSearch::new(model, config).expect("settings that fit")
+    }
+
+    /// Logits of what follows `tokens`: one forward pass over all of them.
+    fn logits(&self, tokens: &[u32]) -> Vec<f64> {
+        let tokens = Tensor::from_slice(tokens, (1, tokens.len()), &Device::Cpu).expect("tokens");
+        let logits = self.network.logits(&tokens).expect("logits");
+        let rows: Vec<Vec<f64>> = logits.squeeze(0).and_then(|t| t.to_vec2()).expect("logits");
+        rows.into_iter().next_back().expect("a position")
+    }
+
+    /// `beam_plan` as the authors wrote it: every token is one forward pass of every row over its
+    /// whole cropped sequence. `goal` stays in front. Returns the tokens of the last beam.
+    fn naive_plan(&self, config: &PlanConfig, prefix: &Prefix, uniforms: &mut Rng) -> Vec<u32> {
+        let d = self.shape.transition_tokens;
+        let max_tokens = match config.window {
+            Window::Crop => config.max_context_transitions * d - 1,
+            Window::Grow => usize::MAX,
+        };
+        let goal = prefix.goal.clone().unwrap_or_default();
+        let filter = |top_k, cdf| Filter {
+            top_k,
+            cdf,
+            temperature: config.temperature,
+        };
+        let mut draw = |rows: &mut Vec<(Vec<u32>, f64, f64)>, filter: Filter| -> Vec<Vec<f64>> {
+            let one = |(tokens, _, _): &mut (Vec<u32>, f64, f64)| {
+                let excess = tokens.len().saturating_sub(max_tokens).next_multiple_of(d);
+                let distribution =
+                    Distribution::new(&self.logits(&[&goal, &tokens[excess..]].concat()), &filter);
+                tokens.push(distribution.draw(uniforms.uniform()));
+                distribution.raw
+            };
+            rows.iter_mut().map(one).collect()
+        };
+        let mut rows = vec![(prefix.tokens.clone(), 0.0, 0.0); config.beam_width];
+        for t in 0..config.horizon {
+            rows = vec![rows; config.n_expand].concat();
+            for _ in 0..2 {
+                draw(&mut rows, filter(config.k_act, config.cdf_act));
+            }
+            let discount = 0.9f64.powi(t as i32);
+            let rewards = draw(&mut rows, filter(config.k_rew, config.cdf_rew));
+            let values = draw(&mut rows, filter(config.k_rew, config.cdf_rew));
+            for ((row, reward), value) in rows.iter_mut().zip(rewards).zip(values) {
+                row.1 += discount * self.discretizer.expectation(&reward, d - 2);
+                row.2 = row.1 + 0.9 * discount * self.discretizer.expectation(&value, d - 1);
+            }
+            rows.sort_by(|a, b| b.2.total_cmp(&a.2));
+            rows.truncate(config.beam_width);
+            if t + 1 < config.horizon {
+                for _ in 0..3 {
+                    draw(&mut rows, filter(config.k_obs, config.cdf_obs));
+                }
+            }
+        }
+        let planned = config.horizon * d;
+        rows.iter()
+            .flat_map(|row| row.0[row.0.len() - planned..].to_vec())
+            .collect()
+    }
+}
+
+/// Each episode's own stream.
+struct Streams(Vec<Rng>);
+
+impl Uniforms for Streams {
+    fn next(&mut self, episode: usize) -> f64 {
+        self.0[episode].uniform()
+    }
+}
+
+fn streams(seeds: &[u64]) -> Streams {
+    Streams(seeds.iter().map(|&seed| Rng::from_seed(seed)).collect())
+}
+
+fn random_prefix(rng: &mut Rng, transitions: usize) -> Prefix {
+    let tokens = (0..transitions * 7 + 3)
+        .map(|_| rng.below(7) as u32)
+        .collect();
+    Prefix { tokens, goal: None }
+}
+
+/// Settings under which expansion, filters, duplicates and reordering all happen.
+fn small(window: Window) -> PlanConfig {
+    PlanConfig {
+        horizon: 4,
+        beam_width: 5,
+        n_expand: 2,
+        k_obs: 2,
+        k_act: 3,
+        cdf_act: 0.3,
+        max_context_transitions: 3,
+        window,
+        ..PlanConfig::default()
+    }
+}
+
+#[test]
+fn cached_planning_equals_forward_passes_over_everything_token_for_token() {
+    // Crop: no context, some, more than fits. Grow: context and plan fit the window of 8.
+    for (window, contexts) in [(Window::Crop, [0, 2, 5]), (Window::Grow, [0, 1, 4])] {
+        for (heads, transitions) in [1, 3, 4].into_iter().zip(contexts) {
+            let tiny = tiny(heads as u64, heads, 8);
+            let config = small(window);
+            let mut rng = Rng::from_seed(9);
+            for seed in 0..3 {
+                let prefix = random_prefix(&mut rng, transitions);
+                let expected = tiny.naive_plan(&config, &prefix, &mut Rng::from_seed(seed));
+                let place = format!("{window:?}, {heads} heads, {transitions} transitions");
+                let prefixes = std::slice::from_ref(&prefix);
+                let mut search = tiny.search::<f64>(false, config.clone());
+                let plans = search
+                    .plan(prefixes, &mut streams(&[seed]))
+                    .expect("a plan");
+                assert_eq!(plans[0].tokens, expected, "f64, {place}");
+                let mut search = tiny.search::<f32>(false, config.clone());
+                let plans = search
+                    .plan(prefixes, &mut streams(&[seed]))
+                    .expect("a plan");
+                assert_eq!(plans[0].tokens, expected, "f32, {place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_goal_stays_in_front_while_the_window_moves() {
+    let tiny = tiny(5, 2, 8);
+    let mut rng = Rng::from_seed(2);
+    let mut plans = Vec::new();
+    for goal_token in [0, 6] {
+        let goal = goal_transition(&[goal_token; 3], &tiny.discretizer);
+        let prefix = Prefix {
+            goal: Some(goal),
+            ..random_prefix(&mut Rng::from_seed(1), 4)
+        };
+        let config = small(Window::Crop);
+        let expected = tiny.naive_plan(&config, &prefix, &mut Rng::from_seed(3));
+        let other = Prefix {
+            goal: prefix.goal.clone(),
+            ..random_prefix(&mut rng, 4)
+        };
+        let mut search = tiny.search::<f64>(true, config);
+        let found = search
+            .plan(&[other, prefix], &mut streams(&[4, 3]))
+            .expect("plans");
+        assert_eq!(found[1].tokens, expected);
+        plans.push(expected);
+    }
+    assert_ne!(plans[0], plans[1], "the goal must matter");
+    let without = tiny
+        .search::<f64>(true, small(Window::Crop))
+        .plan(&[random_prefix(&mut rng, 1)], &mut streams(&[0]));
+    assert!(without.expect_err("no goal").to_string().contains("goal"));
+}
+
+#[test]
+fn a_past_value_token_changes_nothing() {
+    let tiny = tiny(7, 2, 8);
+    let mut rng = Rng::from_seed(4);
+    for window in [Window::Crop, Window::Grow] {
+        let prefix = random_prefix(&mut rng, 2);
+        let mut search = tiny.search::<f32>(false, small(window));
+        let plan = |search: &mut BeamSearch<f32>, prefix: &Prefix| {
+            let prefixes = std::slice::from_ref(prefix);
+            search
+                .plan(prefixes, &mut streams(&[1]))
+                .expect("a plan")
+                .remove(0)
+        };
+        let before = plan(&mut search, &prefix);
+        for at in 0..prefix.tokens.len() {
+            let mut other = prefix.clone();
+            other.tokens[at] = (other.tokens[at] + 3) % 7;
+            let after = plan(&mut search, &other);
+            assert_eq!(after == before, at % 7 == 6, "{window:?}: token {at}");
+        }
+    }
+}
+
+#[test]
+fn a_plan_has_the_same_bits_alone_and_beside_others_and_for_any_number_of_threads() {
+    let tiny = tiny(11, 4, 8);
+    let mut rng = Rng::from_seed(6);
+    let prefixes: Vec<Prefix> = (0..4).map(|_| random_prefix(&mut rng, 2)).collect();
+    for window in [Window::Crop, Window::Grow] {
+        let config = PlanConfig {
+            beam_width: 16,
+            ..small(window)
+        };
+        let mut search = tiny.search::<f32>(false, config);
+        let together = search
+            .plan(&prefixes, &mut streams(&[0, 1, 2, 3]))
+            .expect("plans");
+        for (seed, prefix) in prefixes.iter().enumerate() {
+            let threads = rayon::ThreadPoolBuilder::new()
+                .num_threads(seed + 1)
+                .build();
+            let threads = threads.expect("threads");
+            let alone = threads.install(|| {
+                let prefixes = std::slice::from_ref(prefix);
+                search
+                    .plan(prefixes, &mut streams(&[seed as u64]))
+                    .expect("a plan")
+            });
+            assert_eq!(alone[0], together[seed], "{window:?}");
+        }
+    }
+}
+
+#[test]
+fn a_likelihood_beam_of_full_width_finds_the_most_likely_actions() {
+    let tiny = tiny(13, 2, 8);
+    let prefix = random_prefix(&mut Rng::from_seed(8), 1);
+    let config = PlanConfig {
+        horizon: 1,
+        beam_width: 8 * 8 * 8 * 8,
+        cdf_act: 0.0,
+        k_rew: 0,
+        objective: Objective::Likelihood,
+        ..small(Window::Crop)
+    };
+    let config = PlanConfig { k_act: 0, ..config };
+    let mut search = tiny.search::<f64>(false, config);
+    let plan = search
+        .plan(std::slice::from_ref(&prefix), &mut streams(&[0]))
+        .expect("a plan");
+    // The likelihood of the best sequence of action, reward and value, by trying all of them.
+    let mut best = (f64::NEG_INFINITY, Vec::new());
+    let mut open = vec![(0.0, prefix.tokens.clone())];
+    while let Some((likelihood, tokens)) = open.pop() {
+        if tokens.len() == 14 {
+            if likelihood > best.0 {
+                best = (likelihood, tokens);
+            }
+            continue;
+        }
+        let filter = Filter {
+            top_k: 0,
+            cdf: 0.0,
+            temperature: 1.0,
+        };
+        for (token, more) in (0..).zip(log_probabilities(&tiny.logits(&tokens), &filter)) {
+            if likelihood + more > best.0 {
+                open.push((likelihood + more, [&tokens[..], &[token]].concat()));
+            }
+        }
+    }
+    assert!((plan[0].scores[0] - best.0).abs() < ROUNDING);
+    assert_eq!(plan[0].tokens[..7], best.1[7..]);
+}
+
+#[test]
+fn a_growing_window_that_does_not_fit_says_what_to_do() {
+    let tiny = tiny(0, 1, 6);
+    let decoder = Decoder::<f32>::new(&tiny.tensors, tiny.shape).expect("a decoder");
+    let model = SearchModel {
+        decoder: Arc::new(decoder),
+        discretizer: tiny.discretizer,
+        observation_dim: 3,
+        discount: 0.9,
+        goal_conditioned: false,
+    };
+    let error = BeamSearch::new(model, small(Window::Grow)).expect_err("3 + 4 transitions in 6");
+    let message = error.to_string();
+    assert!(
+        message.contains("(3) + horizon (4)") && message.contains("crop"),
+        "{message}"
+    );
+}
+
+fn starts(seeds: &[u64]) -> Vec<EpisodeStart> {
+    let start = |&seed: &u64| EpisodeStart {
+        rng: Rng::from_seed(seed),
+        target_return: None,
+        goal: None,
+    };
+    seeds.iter().map(start).collect()
+}
+
+/// Actions (steps, E, A) for made-up observations; row `ends.0` ends before step `ends.1`.
+fn roll_out(config: &PlanConfig, seeds: &[u64], ends: (usize, usize)) -> Vec<Vec<Vec<f32>>> {
+    let tiny = tiny(17, 2, 8);
+    let search = tiny.search::<f32>(false, config.clone());
+    let bounds = (vec![-0.5; 2], vec![0.5; 2]);
+    let mut planner = BeamPlanner::new(search, bounds.0, bounds.1).expect("a planner");
+    planner.begin(&starts(seeds)).expect("a start");
+    let mut actions = Vec::new();
+    for step in 0..8 {
+        // The same observations for the same seed.
+        let observations: Vec<f32> = seeds
+            .iter()
+            .flat_map(|&seed| (0..3).map(move |i| ((seed + 3 * step + i) as f32).sin()))
+            .collect();
+        let observations = Tensor::from_vec(observations, (seeds.len(), 3), &Device::Cpu);
+        let running = |row: usize| row != ends.0 || (step as usize) < ends.1;
+        let active: Vec<bool> = (0..seeds.len()).map(running).collect();
+        let action = planner
+            .act(&observations.expect("numbers"), &active)
+            .expect("actions");
+        actions.push(action.to_vec2().expect("actions"));
+        let rewards: Vec<f32> = seeds.iter().map(|&seed| (seed as f32).cos()).collect();
+        planner.observe(&rewards).expect("rewards");
+    }
+    actions
+}
+
+#[test]
+fn episodes_act_the_same_alone_and_beside_others_that_end() {
+    let config = small(Window::Crop);
+    let together = roll_out(&config, &[1, 2, 3], (1, 4));
+    let alone = roll_out(&config, &[3], (9, 0));
+    for (step, (together, alone)) in together.iter().zip(&alone).enumerate() {
+        assert_eq!(together[2], alone[0], "step {step}");
+        assert!(
+            alone[0].iter().all(|action| action.abs() <= 0.5),
+            "step {step}"
+        );
+    }
+    assert!(
+        alone.iter().any(|actions| actions[0] != alone[0][0]),
+        "actions never change"
+    );
+}
+
+#[test]
+fn a_plan_is_executed_for_as_many_steps_as_asked() {
+    let tiny = tiny(17, 2, 8);
+    let config = PlanConfig {
+        plan_every_steps: 3,
+        ..small(Window::Crop)
+    };
+    let search = tiny.search::<f32>(false, config);
+    let mut planner = BeamPlanner::new(search, vec![-9.0; 2], vec![9.0; 2]).expect("a planner");
+    planner.begin(&starts(&[5])).expect("a start");
+    let mut planned = Vec::new();
+    for step in 0..7 {
+        let observation = Tensor::full(step as f32 / 4.0, (1, 3), &Device::Cpu).expect("numbers");
+        let action = planner.act(&observation, &[true]).expect("an action");
+        let imagined = planner.imagined(0).expect("tensors").expect("a plan");
+        assert_eq!(imagined.observations.dims(), [5, 4, 3]);
+        assert!(imagined.scores.is_sorted_by(|a, b| a >= b));
+        let actions: Vec<Vec<Vec<f32>>> = imagined.actions.to_vec3().expect("numbers");
+        let action: Vec<Vec<f32>> = action.to_vec2().expect("numbers");
+        assert_eq!(action[0], actions[0][step % 3], "step {step}");
+        if step % 3 == 0 {
+            planned.push(actions.clone());
+        }
+        assert_eq!(planned.last(), Some(&actions), "step {step}");
+        planner.observe(&[0.5]).expect("a reward");
+    }
+    assert!(planned[0] != planned[1]);
 }

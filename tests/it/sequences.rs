@@ -5,7 +5,7 @@ use trajformer::data::discretizer::DiscretizerKind;
 use trajformer::data::return_sequences::{
     Padding, ReturnOptions, ReturnSequences, observation_statistics,
 };
-use trajformer::data::sequences::{TokenOptions, TokenSequences, ValueColumn};
+use trajformer::data::sequences::{GoalPrefix, TokenOptions, TokenSequences, ValueColumn};
 use trajformer::data::{ActionKind, Dataset, Episode};
 use trajformer::rng::Rng;
 
@@ -87,6 +87,7 @@ fn options(golden: &Golden, termination_penalty: Option<f64>) -> TokenOptions {
         termination_penalty,
         max_path_steps: Some(golden.integer("longest_path")),
         value: ValueColumn::Return,
+        goal: GoalPrefix::None,
     }
 }
 
@@ -128,24 +129,41 @@ fn windows_targets_and_masks_equal_the_authors() {
 }
 
 #[test]
-fn the_goal_of_a_window_is_the_last_observation_of_its_episode() {
+fn a_goal_is_the_last_observation_of_the_episode_in_place_of_a_first_transition() {
     let golden = Golden::load("trajectory_sequences");
     let data = golden_dataset(&golden);
-    let sequences = TokenSequences::new(&data, &options(&golden, None)).expect("windows");
-    // The first episode has 7 steps, so 6 windows; the seventh window is the second episode's.
-    let batch = sequences.batch(&[0, 5, 6], &Device::Cpu).expect("a batch");
-    let goals: Vec<Vec<u32>> = batch.goals.to_vec2().expect("tokens");
-    let tokens_at = |step: usize| {
-        let row: Vec<f64> = data
-            .observation(step)
-            .iter()
-            .map(|&value| f64::from(value))
-            .collect();
-        let mut tokens = Vec::new();
-        sequences.discretizer().encode_slice(&row, 0, &mut tokens);
-        tokens
+    let plain = TokenSequences::new(&data, &options(&golden, None)).expect("windows");
+    let with_goals = TokenOptions {
+        goal: GoalPrefix::FinalObservation,
+        ..options(&golden, None)
     };
-    assert_eq!(goals, [tokens_at(6), tokens_at(6), tokens_at(18)]);
+    let with_goals = TokenSequences::new(&data, &with_goals).expect("windows");
+    // The first episode has 7 steps, so 6 windows; the seventh window is the second episode's.
+    for (window, last_step) in [(0, 6), (5, 6), (6, 18)] {
+        let rows = |sequences: &TokenSequences| {
+            let batch = sequences.batch(&[window], &Device::Cpu).expect("a batch");
+            let mask = batch.mask.to_dtype(DType::U32).expect("integers");
+            [batch.inputs, mask].map(|t| t.to_vec2::<u32>().expect("integers").remove(0))
+        };
+        let ([tokens, mask], [plain_tokens, plain_mask]) = (rows(&with_goals), rows(&plain));
+        let (o, d) = (data.observation_dim, plain.discretizer().dims());
+        let goal: Vec<f64> = data
+            .observation(last_step)
+            .iter()
+            .map(|&x| f64::from(x))
+            .collect();
+        let mut expected = Vec::new();
+        plain.discretizer().encode_slice(&goal, 0, &mut expected);
+        assert_eq!(tokens[..o], expected);
+        assert!(
+            tokens[o..d]
+                .iter()
+                .all(|&token| token as usize == plain.discretizer().bins())
+        );
+        assert_eq!(tokens[d..], plain_tokens[..plain_tokens.len() - d]);
+        assert!(mask[..d].iter().all(|&counts| counts == 0));
+        assert_eq!(mask[d..], plain_mask[..plain_mask.len() - d]);
+    }
 }
 
 #[test]

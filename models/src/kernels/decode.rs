@@ -22,7 +22,7 @@ pub trait Float: Real + Default {
     /// e^self for self <= 0.
     fn exp_negative(self) -> Self;
     /// Error function.
-    fn erf(self) -> Self;
+    fn error_function(self) -> Self;
     /// The larger one.
     fn larger(self, other: Self) -> Self;
 }
@@ -59,7 +59,7 @@ impl Float for f32 {
 
     /// Rational approximation on [-4, 4], as Eigen's and XLA's; error below 5e-7.
     #[inline(always)]
-    fn erf(self) -> Self {
+    fn error_function(self) -> Self {
         let x = if self < -4.0 { -4.0 } else { self };
         let x = if x > 4.0 { 4.0 } else { x };
         let s = x * x;
@@ -94,7 +94,7 @@ impl Float for f64 {
         self.exp()
     }
 
-    fn erf(self) -> Self {
+    fn error_function(self) -> Self {
         candle_core::cpu::erf::erf_f64(self)
     }
 
@@ -569,7 +569,7 @@ dispatched! {
 fn gelu_body<T: Float, const FUSED: bool>(x: &mut [T]) {
     let (half, root) = (T::of(0.5), T::of(std::f64::consts::FRAC_1_SQRT_2));
     for x in x {
-        *x = half * *x * (T::ONE + (*x * root).erf());
+        *x = half * *x * (T::ONE + (*x * root).error_function());
     }
 }
 
@@ -607,5 +607,118 @@ fn layer_norm_body<T: Float, const FUSED: bool>(
         for (((y, &x), &weight), &bias) in y.iter_mut().zip(x).zip(weight).zip(bias) {
             *y = (x - mean) * factor * weight + bias;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    fn random(rng: &mut Rng, count: usize) -> Vec<f32> {
+        (0..count).map(|_| rng.normal() as f32).collect()
+    }
+
+    #[test]
+    fn exponential_and_error_function_agree_with_double_precision() {
+        for step in 0..=100_000 {
+            let x = -f64::from(step) / 1e3;
+            let expected = x.exp();
+            // Four units in the last place; below e^-87 the smallest normal numbers stand in for 0.
+            let error = (f64::from((x as f32).exp_negative()) - f64::from(x as f32).exp()).abs();
+            assert!(error <= 5e-7 * expected + 2e-38, "exp {x}: {error}");
+            let x = (x as f32 + 50.0) / 10.0;
+            let error = (f64::from(x.error_function()) - f64::from(x).error_function()).abs();
+            assert!(error < 5e-7, "erf {x}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_product_agrees_with_plain_sums_and_a_row_does_not_see_the_others() {
+        let mut rng = Rng::from_seed(0);
+        for (rows, inputs, outputs) in [(1, 3, 5), (7, 40, 33), (21, 64, 101)] {
+            let (x, weight) = (
+                random(&mut rng, rows * inputs),
+                random(&mut rng, outputs * inputs),
+            );
+            let bias = random(&mut rng, outputs);
+            let packed = Packed::new(&weight, Some(&bias), inputs);
+            let mut y = vec![2.0; rows * outputs];
+            packed.forward(&x, &mut y, Store::Add);
+            for (at, y) in y.iter().enumerate() {
+                let (row, output) = (&x[at / outputs * inputs..][..inputs], at % outputs);
+                let weights = &weight[output * inputs..][..inputs];
+                let sum: f32 = row.iter().zip(weights).map(|(x, w)| x * w).sum();
+                // Rounding of at most 64 products of about 1.
+                assert!((y - (sum + bias[output] + 2.0)).abs() < 1e-4, "{rows} {at}");
+            }
+            let mut alone = vec![2.0; outputs];
+            packed.forward(&x[(rows - 1) * inputs..], &mut alone, Store::Add);
+            assert_eq!(alone, y[(rows - 1) * outputs..]);
+        }
+    }
+
+    #[test]
+    fn attention_agrees_with_plain_sums_for_any_number_of_heads() {
+        let mut rng = Rng::from_seed(1);
+        for (heads, head_width) in [(1, 5), (2, 16), (3, 7), (4, 32), (5, 2), (16, 8)] {
+            let layout = HeadLayout::new(heads, head_width).expect("at most 16 heads");
+            let (width, row) = (heads * head_width, layout.width());
+            let (slots, stride) = (12, 2 * row + 3);
+            let plain: Vec<Vec<f32>> = (0..=2 * slots).map(|_| random(&mut rng, width)).collect();
+            let place = |plain: &[f32], to: &mut [f32]| {
+                plain
+                    .iter()
+                    .enumerate()
+                    .for_each(|(at, &x)| to[layout.place(at)] = x);
+            };
+            let mut data = vec![0.0f32; slots * stride];
+            for slot in 0..slots {
+                place(&plain[2 * slot], &mut data[slot * stride + 1..]);
+                place(&plain[2 * slot + 1], &mut data[slot * stride + 1 + row..]);
+            }
+            let mut query = vec![0.0f32; row];
+            place(&plain[2 * slots], &mut query);
+            let slots = Slots {
+                data: &data,
+                stride,
+                layer_offset: 1,
+            };
+            let visible = Visible {
+                old: &[3, 0, 8, 3, 5],
+                first_new: 9,
+                new: 2,
+            };
+            let mut found = vec![0.0f32; row];
+            attend(
+                &query,
+                slots,
+                slots,
+                visible,
+                layout,
+                &mut Vec::new(),
+                &mut found,
+            );
+            for at in 0..width {
+                let first = at / head_width * head_width;
+                let scores: Vec<f64> = [3usize, 0, 8, 3, 5, 9, 10]
+                    .iter()
+                    .map(|&slot| {
+                        let pairs = plain[2 * slot][first..first + head_width]
+                            .iter()
+                            .zip(&plain[plain.len() - 1][first..]);
+                        let sum: f64 = pairs.map(|(&k, &q)| f64::from(k) * f64::from(q)).sum();
+                        (sum / (head_width as f64).sqrt()).exp()
+                    })
+                    .collect();
+                let values = [3usize, 0, 8, 3, 5, 9, 10].map(|s| f64::from(plain[2 * s + 1][at]));
+                let total: f64 = scores.iter().sum();
+                let expected: f64 = scores.iter().zip(values).map(|(s, v)| s / total * v).sum();
+                let error = (f64::from(found[layout.place(at)]) - expected).abs();
+                // Rounding of sums of a few numbers of about 1, through an exponential.
+                assert!(error < 1e-5, "{heads} heads, number {at}: {error}");
+            }
+        }
+        assert!(HeadLayout::new(17, 4).is_none() && HeadLayout::new(0, 4).is_none());
     }
 }
