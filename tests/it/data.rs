@@ -483,3 +483,22 @@ fn a_file_with_changed_bytes_never_ends_the_program() {
         }
     }
 }
+
+#[test]
+fn a_changed_number_in_an_archive_is_noticed_by_its_checksum() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("stored.npz");
+    let mut bytes = std::fs::read(fixture("stored.npz")).expect("reads");
+    // Observations come first, stored as they are: a name and two headers, then the numbers.
+    bytes[300] ^= 1;
+    std::fs::write(&path, bytes).expect("writes");
+    for message in [
+        data::load_one(&path).expect_err("damaged").to_string(),
+        read_npz(&path).expect_err("damaged").to_string(),
+    ] {
+        assert!(
+            message.contains("`observations`") && message.contains("checksum"),
+            "{message}"
+        );
+    }
+}
