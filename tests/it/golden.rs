@@ -33,6 +33,13 @@ impl Golden {
             .unwrap_or_else(|| panic!("no golden tensor `{name}`"))
     }
 
+    /// The tensors whose names start with `prefix`, without it.
+    pub fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Tensor)> {
+        self.tensors
+            .iter()
+            .filter_map(move |(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)))
+    }
+
     /// All numbers of a tensor, row-major.
     pub fn numbers(&self, name: &str) -> Vec<f64> {
         let flat = self.tensor(name).to_dtype(DType::F64).expect("numbers");
