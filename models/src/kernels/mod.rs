@@ -6,5 +6,10 @@
 
 pub mod adam;
 pub mod decode;
+mod dispatch;
+pub(crate) mod elementwise;
+pub(crate) mod pool;
+pub(crate) mod product;
 pub mod real;
+pub(crate) mod rows;
 pub mod storage;

@@ -1,0 +1,239 @@
+//! Row-wise functions on slices: layer normalisation, biases, activations, dropout, softmax.
+
+use super::dispatch::vectorized;
+use super::real::Real;
+use crate::activation::Activation;
+use crate::dropout::DropoutMask;
+
+/// Partial sums that are taken side by side.
+const LANES: usize = 16;
+
+/// Sum of products over all elements, in a fixed order.
+#[inline(always)]
+fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+    let mut sums = [T::ZERO; LANES];
+    let (a_groups, b_groups) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let (a_rest, b_rest) = (a_groups.remainder(), b_groups.remainder());
+    for (a, b) in a_groups.zip(b_groups) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum = a.mul_add(*b, *sum);
+        }
+    }
+    let mut total = T::ZERO;
+    for (a, b) in a_rest.iter().zip(b_rest) {
+        total = a.mul_add(*b, total);
+    }
+    for sum in sums {
+        total += sum;
+    }
+    total
+}
+
+#[inline(always)]
+fn sum<T: Real>(a: &[T]) -> T {
+    let mut sums = [T::ZERO; LANES];
+    let groups = a.chunks_exact(LANES);
+    let rest = groups.remainder();
+    for group in groups {
+        for (sum, a) in sums.iter_mut().zip(group) {
+            *sum += *a;
+        }
+    }
+    let mut total = T::ZERO;
+    for a in rest {
+        total += *a;
+    }
+    for sum in sums {
+        total += sum;
+    }
+    total
+}
+
+vectorized! {
+    /// Layer normalisation of rows of x: out <- (x - mean) / deviation * weight + bias.
+    pub fn layer_norm<T: Real>(x: &[T], weight: &[T], bias: &[T], epsilon: T, out: &mut [T]) {
+        let width = weight.len();
+        let share = T::ONE / T::of(width as f64);
+        for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            let mean = sum(x) * share;
+            for (o, x) in out.iter_mut().zip(x) {
+                *o = *x - mean;
+            }
+            let scale = T::ONE / (dot(out, out) * share + epsilon).sqrt();
+            for ((o, w), b) in out.iter_mut().zip(weight).zip(bias) {
+                *o = (*o * scale).mul_add(*w, *b);
+            }
+        }
+    }
+
+    /// Backward of [`layer_norm`]: dx <- dx + its gradient for `dout`, dweight and dbias added to.
+    pub fn layer_norm_backward<T: Real>(
+        x: &[T],
+        weight: &[T],
+        epsilon: T,
+        dout: &[T],
+        dx: &mut [T],
+        dweight: &mut [T],
+        dbias: &mut [T],
+        normal: &mut [T],
+    ) {
+        let width = weight.len();
+        let share = T::ONE / T::of(width as f64);
+        let (normal, scaled) = normal.split_at_mut(width);
+        let scaled = &mut scaled[..width];
+        let (dweight, dbias) = (&mut dweight[..width], &mut dbias[..width]);
+        let rows = x.chunks_exact(width).zip(dout.chunks_exact(width));
+        for ((x, dout), dx) in rows.zip(dx.chunks_exact_mut(width)) {
+            let mean = sum(x) * share;
+            for (n, x) in normal.iter_mut().zip(x) {
+                *n = *x - mean;
+            }
+            let scale = T::ONE / (dot(normal, normal) * share + epsilon).sqrt();
+            for ((n, s), (d, w)) in
+                normal.iter_mut().zip(scaled.iter_mut()).zip(dout.iter().zip(weight))
+            {
+                *n *= scale;
+                *s = *d * *w;
+            }
+            let along_one = sum(scaled) * share;
+            let along_normal = dot(scaled, normal) * share;
+            for ((d, s), n) in dx.iter_mut().zip(scaled.iter()).zip(normal.iter()) {
+                *d += scale * (*s - along_one - *n * along_normal);
+            }
+            for ((dw, db), (d, n)) in
+                dweight.iter_mut().zip(dbias.iter_mut()).zip(dout.iter().zip(normal.iter()))
+            {
+                *dw = d.mul_add(*n, *dw);
+                *db += *d;
+            }
+        }
+    }
+
+    /// x <- x + bias in every row.
+    pub fn add_bias<T: Real>(x: &mut [T], bias: &[T]) {
+        for row in x.chunks_exact_mut(bias.len()) {
+            for (x, b) in row.iter_mut().zip(bias) {
+                *x += *b;
+            }
+        }
+    }
+
+    /// total <- total + the sum of the rows of x.
+    pub fn add_rows<T: Real>(x: &[T], total: &mut [T]) {
+        for row in x.chunks_exact(total.len()) {
+            for (t, x) in total.iter_mut().zip(row) {
+                *t += *x;
+            }
+        }
+    }
+
+    /// to <- to + from.
+    pub fn add<T: Real>(to: &mut [T], from: &[T]) {
+        for (t, f) in to.iter_mut().zip(from) {
+            *t += *f;
+        }
+    }
+
+    /// out <- activation(x), elementwise.
+    pub fn activate<T: Real>(activation: Activation, x: &[T], out: &mut [T]) {
+        match activation {
+            Activation::Relu => {
+                for (o, x) in out.iter_mut().zip(x) {
+                    *o = if *x > T::ZERO { *x } else { T::ZERO };
+                }
+            }
+            Activation::Gelu => {
+                for (o, x) in out.iter_mut().zip(x) {
+                    *o = *x * x.normal().0;
+                }
+            }
+        }
+    }
+
+    /// out <- activation(x) and dout <- dout * activation'(x), elementwise.
+    pub fn activate_backward<T: Real>(
+        activation: Activation,
+        x: &[T],
+        out: &mut [T],
+        dout: &mut [T],
+    ) {
+        match activation {
+            Activation::Relu => {
+                for ((o, d), x) in out.iter_mut().zip(dout).zip(x) {
+                    let on = *x > T::ZERO;
+                    *o = if on { *x } else { T::ZERO };
+                    *d = if on { *d } else { T::ZERO };
+                }
+            }
+            Activation::Gelu => {
+                for ((o, d), x) in out.iter_mut().zip(dout).zip(x) {
+                    let (below, density) = x.normal();
+                    *o = *x * below;
+                    *d *= x.mul_add(density, below);
+                }
+            }
+        }
+    }
+
+    /// x <- x times the dropout mask, for rows from number `first` on.
+    pub fn drop_out<T: Real>(mask: Option<DropoutMask>, first: usize, width: usize, x: &mut [T]) {
+        let Some(mask) = mask else { return };
+        let scale = T::of(mask.scale());
+        for (i, row) in x.chunks_exact_mut(width).enumerate() {
+            let mask = mask.row(first + i);
+            for (column, x) in row.iter_mut().enumerate() {
+                *x = if mask.keeps(column as u32) { *x * scale } else { T::ZERO };
+            }
+        }
+    }
+
+    /// One row of attention weights, not normalised: scores <- e^(scale * scores + hidden - top),
+    /// where top is the largest exponent. Returns top and the sum. With nothing visible all are 0.
+    pub fn soften<T: Real>(scores: &mut [T], hidden: &[T], scale: T) -> (T, T) {
+        let mut tops = [T::NEGATIVE_INFINITY; LANES];
+        for (group, hidden) in scores.chunks_mut(LANES).zip(hidden.chunks(LANES)) {
+            for ((score, hidden), top) in group.iter_mut().zip(hidden).zip(tops.iter_mut()) {
+                *score = score.mul_add(scale, *hidden);
+                *top = top.larger(*score);
+            }
+        }
+        let mut top = T::NEGATIVE_INFINITY;
+        for t in tops {
+            top = top.larger(t);
+        }
+        if top == T::NEGATIVE_INFINITY {
+            scores.fill(T::ZERO);
+            return (top, T::ZERO);
+        }
+        for score in scores.iter_mut() {
+            *score = (*score - top).exp_nonpositive();
+        }
+        (top, sum(scores))
+    }
+
+    /// One row of attention weights again: scores <- e^(scale * scores + hidden - log_sum).
+    pub fn soften_again<T: Real>(scores: &mut [T], hidden: &[T], scale: T, log_sum: T) {
+        for (score, hidden) in scores.iter_mut().zip(hidden) {
+            *score = (score.mul_add(scale, *hidden) - log_sum).exp_nonpositive();
+        }
+    }
+
+    /// Backward of one row of softmax: dweights <- weights * (dweights - along) * scale.
+    pub fn soften_backward<T: Real>(weights: &[T], dweights: &mut [T], along: T, scale: T) {
+        for (d, w) in dweights.iter_mut().zip(weights) {
+            *d = *w * (*d - along) * scale;
+        }
+    }
+
+    /// Sum of products of one row.
+    pub fn along<T: Real>(a: &[T], b: &[T]) -> T {
+        dot(a, b)
+    }
+
+    /// x <- scale * x.
+    pub fn scale<T: Real>(x: &mut [T], scale: T) {
+        for x in x.iter_mut() {
+            *x *= scale;
+        }
+    }
+}
