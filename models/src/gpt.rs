@@ -7,6 +7,10 @@ use crate::activation::Activation;
 use crate::dropout::Dropout;
 use crate::error::{Error, Result};
 use crate::init::Init;
+use crate::kernels::attention_block::AttentionBlock;
+use crate::kernels::mlp_block::MlpBlock;
+use crate::kernels::packed::pack;
+use crate::kernels::real;
 use crate::linear::{Conv1D, Linear};
 use crate::norm::{LayerNorm, softmax};
 use crate::params::Scope;
@@ -140,13 +144,38 @@ impl Gpt {
         dropout: Dropout,
         first_site: u64,
     ) -> Result<Tensor> {
+        if !real::supports(x) {
+            return self.forward_composed(x, mask, dropout, first_site);
+        }
+        let hidden = mask.hidden_keys(x)?;
+        let mut x = x.clone();
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.forward(
+                &x,
+                &hidden,
+                &self.config,
+                dropout,
+                first_site + 3 * i as u64,
+            )?;
+        }
+        self.norm.forward(&x)
+    }
+
+    /// The slow twin, for every device.
+    pub(crate) fn forward_composed(
+        &self,
+        x: &Tensor,
+        mask: &AttentionMask,
+        dropout: Dropout,
+        first_site: u64,
+    ) -> Result<Tensor> {
         let allowed = mask.allowed(x)?;
         let mut x = x.clone();
         for (i, block) in self.blocks.iter().enumerate() {
             let site = first_site + 3 * i as u64;
-            x = block.forward(&x, &allowed, &self.config, dropout, site)?;
+            x = block.forward_composed(&x, &allowed, &self.config, dropout, site)?;
         }
-        self.norm.forward(&x)
+        self.norm.forward_composed(&x)
     }
 }
 
@@ -172,6 +201,27 @@ impl AttentionMask {
                 Ok(causal.broadcast_mul(&valid)?)
             }
         }
+    }
+
+    /// Keys that no row sees: (T) or, with padding, (B T).
+    fn hidden_keys(&self, x: &Tensor) -> Result<Vec<bool>> {
+        let (batch, time, _) = x.dims3()?;
+        let Some(valid) = &self.valid else {
+            return Ok((0..time).map(|column| self.hides(column)).collect());
+        };
+        if valid.dims() != [batch, time] {
+            let reason = format!("a mask {:?} for tokens {:?}", valid.dims(), [batch, time]);
+            return Err(Error::Config {
+                what: "Gpt",
+                reason,
+            });
+        }
+        let valid = valid.ne(0f64)?.flatten_all()?.to_vec1::<u8>()?;
+        Ok(valid
+            .iter()
+            .enumerate()
+            .map(|(i, v)| *v == 0 || self.hides(i % time))
+            .collect())
     }
 
     /// Whether a column is hidden from every row.
@@ -222,14 +272,100 @@ impl Block {
     fn forward(
         &self,
         x: &Tensor,
+        hidden: &[bool],
+        config: &GptConfig,
+        dropout: Dropout,
+        site: u64,
+    ) -> Result<Tensor> {
+        let (_, time, width) = x.dims3()?;
+        let inputs_first = config.layout == Layout::Gpt2;
+        let attention = AttentionBlock {
+            time,
+            width,
+            heads: config.heads,
+            epsilon: NORM_EPSILON,
+            inputs_first,
+            hidden: hidden.to_vec(),
+            attention_dropout: dropout.site(site, config.attention_dropout),
+            dropout: dropout.site(site + 1, config.residual_dropout),
+        };
+        let x = attention.apply(x, &self.packed_attention()?)?;
+        let mlp = MlpBlock {
+            width,
+            inner: config.inner,
+            activation: config.activation,
+            epsilon: NORM_EPSILON,
+            inputs_first,
+            dropout: dropout.site(site + 2, config.residual_dropout),
+        };
+        Ok(mlp.apply(&x, &self.packed_mlp()?)?)
+    }
+
+    /// The parameters of the attention half, in the order of [`AttentionBlock::apply`].
+    fn packed_attention(&self) -> Result<Tensor> {
+        let (norm, mut all) = (&self.norm1, Vec::with_capacity(10));
+        all.extend([&norm.weight, &norm.bias]);
+        match &self.attention {
+            AttentionWeights::MinGpt {
+                query,
+                key,
+                value,
+                output,
+            } => {
+                let inputs = [query, key, value];
+                all.extend(inputs.iter().map(|linear| &linear.weight));
+                all.extend(inputs.iter().filter_map(|linear| linear.bias.as_ref()));
+                all.push(&output.weight);
+                all.extend(output.bias.as_ref());
+            }
+            AttentionWeights::Gpt2 {
+                query_key_value,
+                output,
+            } => {
+                all.extend([&query_key_value.weight, &query_key_value.bias]);
+                all.extend([&output.weight, &output.bias]);
+            }
+        }
+        Ok(pack(&all)?)
+    }
+
+    /// The parameters of the MLP half, in the order of [`MlpBlock::apply`].
+    fn packed_mlp(&self) -> Result<Tensor> {
+        let (norm, mut all) = (&self.norm2, Vec::with_capacity(6));
+        all.extend([&norm.weight, &norm.bias]);
+        match &self.mlp {
+            MlpWeights::MinGpt { hidden, output } => {
+                for linear in [hidden, output] {
+                    all.push(&linear.weight);
+                    all.extend(linear.bias.as_ref());
+                }
+            }
+            MlpWeights::Gpt2 { hidden, output } => {
+                for conv in [hidden, output] {
+                    all.extend([&conv.weight, &conv.bias]);
+                }
+            }
+        }
+        Ok(pack(&all)?)
+    }
+
+    fn forward_composed(
+        &self,
+        x: &Tensor,
         allowed: &Tensor,
         config: &GptConfig,
         dropout: Dropout,
         site: u64,
     ) -> Result<Tensor> {
-        let attended = self.attend(&self.norm1.forward(x)?, allowed, config, dropout, site)?;
+        let attended = self.attend(
+            &self.norm1.forward_composed(x)?,
+            allowed,
+            config,
+            dropout,
+            site,
+        )?;
         let x = (x + dropout.apply(&attended, site + 1, config.residual_dropout)?)?;
-        let normal = self.norm2.forward(&x)?;
+        let normal = self.norm2.forward_composed(&x)?;
         let added = match &self.mlp {
             MlpWeights::MinGpt { hidden, output } => {
                 output.forward(&config.activation.forward(&hidden.forward(&normal)?)?)?
@@ -278,5 +414,115 @@ impl Block {
             AttentionWeights::MinGpt { output, .. } => output.forward(&mixed),
             AttentionWeights::Gpt2 { output, .. } => output.forward(&mixed),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+    use crate::params::Params;
+    use crate::rng::Rng;
+    use crate::testing::{check_same_bits, largest_relative_difference};
+
+    fn config(layout: Layout) -> GptConfig {
+        GptConfig {
+            layers: 2,
+            heads: 2,
+            width: 24,
+            inner: 40,
+            activation: if layout == Layout::MinGpt {
+                Activation::Gelu
+            } else {
+                Activation::Relu
+            },
+            attention_dropout: 0.2,
+            residual_dropout: 0.1,
+            layout,
+        }
+    }
+
+    /// A trunk whose parameters are all far from zero.
+    fn trunk(layout: Layout, dtype: DType) -> Result<(Params, Gpt)> {
+        let mut params = Params::new(dtype, &Device::Cpu);
+        let rng = &mut Rng::from_seed(4);
+        let gpt = Gpt::new(&config(layout), &mut params.init(rng))?;
+        for param in params.iter() {
+            let noise = rng.normal_tensor(param.var.shape(), dtype, &Device::Cpu)?;
+            param
+                .var
+                .set(&(param.var.as_detached_tensor() + (noise * 0.2)?)?)?;
+        }
+        Ok((params, gpt))
+    }
+
+    /// Batch 5 of 150 tokens: several row blocks, tasks and pieces; two rows see only some keys.
+    fn inputs(dtype: DType, padded: bool) -> Result<(candle_core::Var, AttentionMask, Tensor)> {
+        let (batch, time) = (5, 150);
+        let rng = &mut Rng::from_seed(5);
+        let x = rng.normal_tensor((batch, time, 24), dtype, &Device::Cpu)?;
+        let weights = rng.normal_tensor((batch, time, 24), dtype, &Device::Cpu)?;
+        let valid: Vec<u32> = (0..batch * time)
+            .map(|i| u32::from(i / time != 2 || i % time >= 70))
+            .collect();
+        let mask = match padded {
+            true => AttentionMask {
+                hidden_period: None,
+                valid: Some(Tensor::from_vec(valid, (batch, time), &Device::Cpu)?),
+            },
+            false => AttentionMask {
+                hidden_period: Some(7),
+                valid: None,
+            },
+        };
+        Ok((candle_core::Var::from_tensor(&x)?, mask, weights))
+    }
+
+    /// Output and all gradients of a weighted sum of the output.
+    fn results(dtype: DType, layout: Layout, composed: bool) -> Result<Vec<Tensor>> {
+        let (params, gpt) = trunk(layout, dtype)?;
+        let (x, mask, weights) = inputs(dtype, layout == Layout::Gpt2)?;
+        let dropout = Dropout::draw(&mut Rng::from_seed(6));
+        let y = match composed {
+            true => gpt.forward_composed(&x, &mask, dropout, 1)?,
+            false => gpt.forward(&x, &mask, dropout, 1)?,
+        };
+        let gradients = (&y * &weights)?.sum_all()?.backward()?;
+        let vars = std::iter::once(&x).chain(params.iter().map(|p| &p.var));
+        let gradients = vars.filter_map(|var| gradients.get(var).cloned());
+        Ok(std::iter::once(y).chain(gradients).collect())
+    }
+
+    #[test]
+    fn fused_blocks_equal_plain_tensor_operations() -> Result<()> {
+        for layout in [Layout::MinGpt, Layout::Gpt2] {
+            // Rounding of sums over 750 rows.
+            for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-4)] {
+                let fused = results(dtype, layout, false)?;
+                let composed = results(dtype, layout, true)?;
+                assert_eq!(fused.len(), composed.len());
+                for (i, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
+                    let largest = composed.abs()?.max_all()?.to_dtype(DType::F64)?;
+                    if largest.to_scalar::<f64>()? < 1e-3 {
+                        continue; // The keys' bias: zero in exact arithmetic.
+                    }
+                    let difference = largest_relative_difference(fused, composed)?;
+                    assert!(
+                        difference < tolerance,
+                        "{layout:?} {dtype:?} {i}: {difference:e}"
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn results_have_the_same_bits_for_any_number_of_threads() -> Result<()> {
+        for layout in [Layout::MinGpt, Layout::Gpt2] {
+            check_same_bits(|| results(DType::F32, layout, false))?;
+        }
+        Ok(())
     }
 }

@@ -34,6 +34,8 @@ pub mod norm;
 pub mod optim;
 pub mod params;
 pub mod rng;
+#[cfg(test)]
+mod testing;
 pub mod trajectory_transformer;
 
 pub use candle_core::{DType, Device, Tensor};

@@ -37,6 +37,11 @@ impl LayerNorm {
     /// # Errors
     /// If the last dimension is not D.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_composed(x)
+    }
+
+    /// The slow twin, for every device.
+    pub(crate) fn forward_composed(&self, x: &Tensor) -> Result<Tensor> {
         let centered = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         let variance = centered.sqr()?.mean_keepdim(D::Minus1)?;
         let normal = centered.broadcast_div(&(variance + self.epsilon)?.sqrt()?)?;

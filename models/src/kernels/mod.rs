@@ -6,8 +6,11 @@
 
 pub mod adam;
 pub mod decode;
+pub(crate) mod attention_block;
 mod dispatch;
 pub(crate) mod elementwise;
+pub(crate) mod mlp_block;
+pub(crate) mod packed;
 pub(crate) mod pool;
 pub(crate) mod product;
 pub mod real;

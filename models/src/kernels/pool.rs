@@ -49,10 +49,10 @@ const MOST: usize = 128;
 impl<T: Real> Drop for Buffer<T> {
     fn drop(&mut self) {
         let data = std::mem::take(&mut self.data);
-        if let Ok(mut pool) = T::pool().lock() {
-            if pool.len() < MOST {
-                pool.push(data);
-            }
+        if let Ok(mut pool) = T::pool().lock()
+            && pool.len() < MOST
+        {
+            pool.push(data);
         }
     }
 }

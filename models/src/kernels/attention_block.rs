@@ -1,0 +1,566 @@
+//! The first half of a transformer block as one operation: `y = x + dropout(attention(norm(x)))`,
+//! causal multi-head self-attention with hidden columns.
+//!
+//! Sequences are worked on one at a time, scores in blocks of rows that see only the columns before
+//! them; the scores of a whole batch never exist. Queries, keys, values, mixed values and the
+//! logarithms of the softmax sums are kept for the backward pass, which computes scores again.
+
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::packed::{Saved, Weight, split, split_mut, sum_in_order, tensors_of};
+use super::pool::Buffer;
+use super::product::{Matrix, MatrixMut, multiply, multiply_add, product};
+use super::real::Real;
+use super::rows;
+use super::storage::{slice, with_slice};
+use crate::dropout::DropoutMask;
+
+/// Rows of scores that are computed together.
+const BLOCK: usize = 64;
+/// One task takes whole sequences of at least this many rows together.
+const TASK_ROWS: usize = 240;
+
+/// Settings of the operation.
+#[derive(Debug, Clone)]
+pub struct AttentionBlock {
+    /// T, rows of a sequence.
+    pub time: usize,
+    /// D, width of x.
+    pub width: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Epsilon of the norm.
+    pub epsilon: f64,
+    /// Whether weights are stored as (in, out), as in GPT-2, or (out, in), as in PyTorch's Linear.
+    pub inputs_first: bool,
+    /// Keys that no row sees: (T) for all sequences or (B, T).
+    pub hidden: Vec<bool>,
+    /// Dropout of attention weights; its rows are those of (B, heads, T).
+    pub attention_dropout: Option<DropoutMask>,
+    /// Dropout of what is added.
+    pub dropout: Option<DropoutMask>,
+}
+
+/// The parameters in the order in which they are packed, all flat.
+struct Parts<'a, T> {
+    norm_weight: &'a [T],
+    norm_bias: &'a [T],
+    inputs: &'a [T],
+    inputs_bias: &'a [T],
+    output: &'a [T],
+    output_bias: &'a [T],
+}
+
+/// What the forward pass leaves for one or more sequences.
+struct Kept<'a, T> {
+    /// Queries, keys and values (rows, 3 D).
+    inputs: &'a mut [T],
+    /// Mixed values (rows, D).
+    mixed: &'a mut [T],
+    /// Logarithms of the softmax sums (sequences, heads, T).
+    log_sums: &'a mut [T],
+}
+
+impl AttentionBlock {
+    /// y of x (B, T, D) and the packed parameters: norm weight, norm bias, weight and bias of
+    /// queries, keys and values (one after the other on the output side), output weight and bias.
+    ///
+    /// # Errors
+    /// If x or the parameters are not contiguous CPU tensors of fitting size, both f32 or both f64.
+    pub fn apply(self, x: &Tensor, packed: &Tensor) -> Result<Tensor> {
+        let (batch, time, width) = x.dims3()?;
+        let known = [time, batch * time].contains(&self.hidden.len());
+        if time != self.time || width != self.width || !known || width % self.heads != 0 {
+            bail!(
+                "attention over {:?} with settings for another shape",
+                x.dims()
+            );
+        }
+        let x = x.contiguous()?;
+        match x.track_op() || packed.track_op() {
+            true => x.apply_op2(
+                packed,
+                Operation {
+                    settings: self,
+                    saved: Some(Saved::empty()),
+                },
+            ),
+            false => x.apply_op2_no_bwd(
+                packed,
+                &Operation {
+                    settings: self,
+                    saved: None,
+                },
+            ),
+        }
+    }
+
+    fn sizes(&self) -> [usize; 6] {
+        let width = self.width;
+        [
+            width,
+            width,
+            3 * width * width,
+            3 * width,
+            width * width,
+            width,
+        ]
+    }
+
+    fn parts<'a, T>(&self, packed: &'a [T]) -> Result<Parts<'a, T>> {
+        let [
+            norm_weight,
+            norm_bias,
+            inputs,
+            inputs_bias,
+            output,
+            output_bias,
+        ] = split(packed, self.sizes())?;
+        Ok(Parts {
+            norm_weight,
+            norm_bias,
+            inputs,
+            inputs_bias,
+            output,
+            output_bias,
+        })
+    }
+
+    fn inputs_weight(&self) -> Weight {
+        Weight::new(self.width, 3 * self.width, self.inputs_first)
+    }
+
+    fn output_weight(&self) -> Weight {
+        Weight::new(self.width, self.width, self.inputs_first)
+    }
+
+    /// Sequences per task.
+    fn sequences(&self) -> usize {
+        TASK_ROWS.div_ceil(self.time.max(1))
+    }
+
+    /// 0 for visible and -∞ for hidden keys of a sequence.
+    fn hidden_scores<T: Real>(&self, sequence: usize) -> Vec<T> {
+        let first = if self.hidden.len() == self.time {
+            0
+        } else {
+            sequence * self.time
+        };
+        let hidden = &self.hidden[first..first + self.time];
+        hidden
+            .iter()
+            .map(|h| if *h { T::NEGATIVE_INFINITY } else { T::ZERO })
+            .collect()
+    }
+
+    /// Factor of the scores.
+    fn scale<T: Real>(&self) -> T {
+        T::of(1.0 / ((self.width / self.heads) as f64).sqrt())
+    }
+
+    fn forward<T: Real>(&self, x: &[T], packed: &[T], saved: Option<&Saved>) -> Result<Vec<T>> {
+        let parts = self.parts(packed)?;
+        let row_count = x.len() / self.width.max(1);
+        let mut y = vec![T::ZERO; x.len()];
+        let mut inputs = Buffer::take(3 * x.len());
+        let mut mixed = Buffer::take(x.len());
+        let mut log_sums = Buffer::take(row_count * self.heads);
+        let task = self.sequences() * self.time;
+        let (wide, heads) = (task * self.width, task * self.heads);
+        let tasks = y.par_chunks_mut(wide).zip(x.par_chunks(wide));
+        let kept = inputs
+            .par_chunks_mut(3 * wide)
+            .zip(mixed.par_chunks_mut(wide));
+        let kept = kept.zip(log_sums.par_chunks_mut(heads));
+        tasks
+            .zip(kept)
+            .enumerate()
+            .for_each(|(i, ((y, x), ((inputs, mixed), log_sums)))| {
+                let kept = Kept {
+                    inputs,
+                    mixed,
+                    log_sums,
+                };
+                self.task(&parts, (i * self.sequences(), x), kept, y);
+            });
+        if let Some(saved) = saved {
+            saved.set(vec![inputs, mixed, log_sums]);
+        }
+        Ok(y)
+    }
+
+    /// Some whole sequences, `first` being the number of the first.
+    fn task<T: Real>(
+        &self,
+        parts: &Parts<'_, T>,
+        (first, x): (usize, &[T]),
+        kept: Kept<'_, T>,
+        y: &mut [T],
+    ) {
+        let (width, time) = (self.width, self.time);
+        let count = x.len() / width;
+        let mut normal = Buffer::take(x.len());
+        let epsilon = T::of(self.epsilon);
+        rows::layer_norm(x, parts.norm_weight, parts.norm_bias, epsilon, &mut normal);
+        let normal = Matrix::rows(&normal, count, width);
+        let to = MatrixMut::rows(kept.inputs, count, 3 * width);
+        multiply(to, normal, self.inputs_weight().matrix(parts.inputs));
+        rows::add_bias(kept.inputs, parts.inputs_bias);
+        let mut scores = Buffer::take(BLOCK * time);
+        let sequences = kept
+            .inputs
+            .chunks(3 * width * time)
+            .zip(kept.mixed.chunks_mut(width * time));
+        let sequences = sequences.zip(kept.log_sums.chunks_mut(self.heads * time));
+        for (i, ((inputs, mixed), log_sums)) in sequences.enumerate() {
+            let hidden = self.hidden_scores(first + i);
+            for (head, log_sums) in log_sums.chunks_mut(time).enumerate() {
+                let place = (first + i, head);
+                self.mix(place, &hidden, inputs, mixed, log_sums, &mut scores);
+            }
+        }
+        let mixed = Matrix::rows(kept.mixed, count, width);
+        let weight = self.output_weight().matrix(parts.output);
+        multiply(MatrixMut::rows(y, count, width), mixed, weight);
+        rows::add_bias(y, parts.output_bias);
+        rows::drop_out(self.dropout, first * time, width, y);
+        rows::add(y, x);
+    }
+
+    /// Queries (0), keys (1) or values (2) of one head, rows `from` to `to` of a sequence.
+    fn head<'a, T>(
+        &self,
+        inputs: &'a [T],
+        (which, head): (usize, usize),
+        (from, to): (usize, usize),
+    ) -> Matrix<'a, T> {
+        let (width, head_width) = (self.width, self.width / self.heads);
+        let start = from * 3 * width + which * width + head * head_width;
+        Matrix::strided(&inputs[start..], (to - from, head_width), (3 * width, 1))
+    }
+
+    /// Attention of one head of one sequence.
+    fn mix<T: Real>(
+        &self,
+        (sequence, head): (usize, usize),
+        hidden: &[T],
+        inputs: &[T],
+        mixed: &mut [T],
+        log_sums: &mut [T],
+        scores: &mut [T],
+    ) {
+        let (time, width, head_width) = (self.time, self.width, self.width / self.heads);
+        for from in (0..time).step_by(BLOCK) {
+            let to = (from + BLOCK).min(time);
+            let scores = &mut scores[..(to - from) * to];
+            let query = self.head(inputs, (0, head), (from, to));
+            let key = self.head(inputs, (1, head), (0, to));
+            multiply(MatrixMut::rows(scores, to - from, to), query, key.t());
+            let mut sums = [T::ZERO; BLOCK];
+            for (i, scores) in scores.chunks_mut(to).enumerate() {
+                let (visible, later) = scores.split_at_mut(from + i + 1);
+                later.fill(T::ZERO);
+                let (top, sum) = rows::soften(visible, &hidden[..from + i + 1], self.scale());
+                let exists = sum > T::ZERO;
+                // An infinite sum makes every weight zero in the backward pass.
+                log_sums[from + i] = if exists {
+                    top + sum.ln()
+                } else {
+                    -T::NEGATIVE_INFINITY
+                };
+                sums[i] = if exists { T::ONE / sum } else { T::ZERO };
+            }
+            let first = (sequence * self.heads + head) * time + from;
+            rows::drop_out(self.attention_dropout, first, to, scores);
+            let weights = Matrix::rows(scores, to - from, to);
+            let start = from * width + head * head_width;
+            let size = (to - from, head_width);
+            let out = MatrixMut::strided(&mut mixed[start..], size, (width, 1));
+            multiply(out, weights, self.head(inputs, (2, head), (0, to)));
+            for (i, factor) in sums.iter().enumerate().take(to - from) {
+                let start = (from + i) * width + head * head_width;
+                rows::scale(&mut mixed[start..start + head_width], *factor);
+            }
+        }
+    }
+
+    /// Gradients of x and of the packed parameters.
+    fn backward<T: Real>(
+        &self,
+        x: &[T],
+        packed: &[T],
+        kept: &[Buffer<T>],
+        dy: &[T],
+    ) -> Result<(Vec<T>, Vec<T>)> {
+        let parts = self.parts(packed)?;
+        let [inputs, mixed, log_sums] = kept else {
+            bail!("the forward pass kept something else")
+        };
+        let mut dx = dy.to_vec();
+        // Twice the forward pass's sequences: fewer partial sums of parameter gradients.
+        let task = 2 * self.sequences() * self.time;
+        let (wide, heads) = (task * self.width, task * self.heads);
+        let tasks = dx
+            .par_chunks_mut(wide)
+            .zip(x.par_chunks(wide))
+            .zip(dy.par_chunks(wide));
+        let kept = inputs.par_chunks(3 * wide).zip(mixed.par_chunks(wide));
+        let kept = kept.zip(log_sums.par_chunks(heads));
+        let partial = tasks
+            .zip(kept)
+            .enumerate()
+            .map(|(i, (((dx, x), dy), kept))| {
+                let ((inputs, mixed), log_sums) = kept;
+                let mut dpacked = Buffer::zeros(packed.len());
+                let first = i * 2 * self.sequences();
+                let kept = [inputs, mixed, log_sums];
+                self.task_backward(&parts, (first, x), (kept, dy), dx, &mut dpacked)?;
+                Ok(dpacked)
+            });
+        let partial = partial.collect::<Result<Vec<_>>>()?;
+        Ok((dx, sum_in_order(partial, packed.len())))
+    }
+
+    fn task_backward<T: Real>(
+        &self,
+        parts: &Parts<'_, T>,
+        (first, x): (usize, &[T]),
+        (kept, dy): ([&[T]; 3], &[T]),
+        dx: &mut [T],
+        dpacked: &mut [T],
+    ) -> Result<()> {
+        let (width, time, [inputs, mixed, log_sums]) = (self.width, self.time, kept);
+        let count = x.len() / width;
+        let [
+            dnorm_weight,
+            dnorm_bias,
+            dinputs_weight,
+            dinputs_bias,
+            doutput,
+            doutput_bias,
+        ] = split_mut(dpacked, self.sizes())?;
+        let mut dout = Buffer::take(dy.len());
+        dout.copy_from_slice(dy);
+        rows::drop_out(self.dropout, first * time, width, &mut dout);
+        rows::add_rows(&dout, doutput_bias);
+        let dout = Matrix::rows(&dout, count, width);
+        let output = self.output_weight();
+        let mixed_matrix = Matrix::rows(mixed, count, width);
+        multiply_add(output.matrix_mut(doutput), mixed_matrix.t(), dout);
+        let mut dmixed = Buffer::take(dy.len());
+        let to = MatrixMut::rows(&mut dmixed, count, width);
+        multiply(to, dout, output.matrix(parts.output).t());
+
+        let mut dinputs = Buffer::zeros(inputs.len());
+        let mut scratch = Buffer::take(3 * BLOCK * time);
+        for (i, dinputs) in dinputs.chunks_mut(3 * width * time).enumerate() {
+            let hidden = self.hidden_scores(first + i);
+            let wide = i * width * time..(i + 1) * width * time;
+            let sequence = Sequence {
+                number: first + i,
+                hidden: &hidden,
+                inputs: &inputs[3 * wide.start..3 * wide.end],
+                mixed: &mixed[wide.clone()],
+                dmixed: &dmixed[wide],
+                log_sums: &log_sums[i * self.heads * time..(i + 1) * self.heads * time],
+            };
+            for head in 0..self.heads {
+                self.mix_backward(&sequence, head, dinputs, &mut scratch);
+            }
+        }
+
+        rows::add_rows(&dinputs, dinputs_bias);
+        let mut normal = Buffer::take(x.len());
+        let epsilon = T::of(self.epsilon);
+        rows::layer_norm(x, parts.norm_weight, parts.norm_bias, epsilon, &mut normal);
+        let weight = self.inputs_weight();
+        let dinputs = Matrix::rows(&dinputs, count, 3 * width);
+        let normal_matrix = Matrix::rows(&normal, count, width);
+        multiply_add(
+            weight.matrix_mut(dinputs_weight),
+            normal_matrix.t(),
+            dinputs,
+        );
+        let to = MatrixMut::rows(&mut normal, count, width);
+        multiply(to, dinputs, weight.matrix(parts.inputs).t());
+        rows::layer_norm_backward(
+            x,
+            parts.norm_weight,
+            epsilon,
+            &normal,
+            dx,
+            dnorm_weight,
+            dnorm_bias,
+            &mut Buffer::take(2 * width),
+        );
+        Ok(())
+    }
+
+    /// Backward of [`Self::mix`]: adds to the gradients of keys and values, sets those of queries.
+    fn mix_backward<T: Real>(
+        &self,
+        sequence: &Sequence<'_, T>,
+        head: usize,
+        dinputs: &mut [T],
+        scratch: &mut [T],
+    ) {
+        let (time, width, head_width) = (self.time, self.width, self.width / self.heads);
+        let (weights, rest) = scratch.split_at_mut(BLOCK * time);
+        let (dweights, dropped) = rest.split_at_mut(BLOCK * time);
+        let inputs = sequence.inputs;
+        for from in (0..time).step_by(BLOCK) {
+            let to = (from + BLOCK).min(time);
+            let (count, size) = (to - from, (to - from) * to);
+            let (weights, dweights) = (&mut weights[..size], &mut dweights[..size]);
+            let query = self.head(inputs, (0, head), (from, to));
+            let key = self.head(inputs, (1, head), (0, to));
+            multiply(MatrixMut::rows(weights, count, to), query, key.t());
+            for (i, weights) in weights.chunks_mut(to).enumerate() {
+                let row = from + i;
+                let (visible, later) = weights.split_at_mut(row + 1);
+                later.fill(T::ZERO);
+                let log_sum = sequence.log_sums[head * time + row];
+                let hidden = &sequence.hidden[..row + 1];
+                rows::soften_again(visible, hidden, self.scale(), log_sum);
+            }
+            let start = from * width + head * head_width;
+            let dmixed = &sequence.dmixed[start..];
+            let dmixed_matrix = Matrix::strided(dmixed, (count, head_width), (width, 1));
+            let value = self.head(inputs, (2, head), (0, to));
+            multiply(
+                MatrixMut::rows(dweights, count, to),
+                dmixed_matrix,
+                value.t(),
+            );
+
+            let first = (sequence.number * self.heads + head) * time + from;
+            let used = match self.attention_dropout {
+                None => &*weights,
+                Some(_) => {
+                    let dropped = &mut dropped[..size];
+                    dropped.copy_from_slice(weights);
+                    rows::drop_out(self.attention_dropout, first, to, dropped);
+                    rows::drop_out(self.attention_dropout, first, to, dweights);
+                    dropped
+                }
+            };
+            let dvalue = self.head_mut(dinputs, (2, head), (0, to));
+            multiply_add(dvalue, Matrix::rows(used, count, to).t(), dmixed_matrix);
+            for (i, dweights) in dweights.chunks_mut(to).enumerate() {
+                let start = (from + i) * width + head * head_width;
+                let mixed = &sequence.mixed[start..start + head_width];
+                let along = rows::along(&sequence.dmixed[start..start + head_width], mixed);
+                rows::soften_backward(
+                    &weights[i * to..(i + 1) * to],
+                    dweights,
+                    along,
+                    self.scale(),
+                );
+            }
+            let dscores = Matrix::rows(dweights, count, to);
+            let dquery = self.head_mut(dinputs, (0, head), (from, to));
+            product(dquery, dscores, key, T::ONE, false);
+            let dkey = self.head_mut(dinputs, (1, head), (0, to));
+            multiply_add(dkey, dscores.t(), query);
+        }
+    }
+
+    fn head_mut<'a, T>(
+        &self,
+        inputs: &'a mut [T],
+        (which, head): (usize, usize),
+        (from, to): (usize, usize),
+    ) -> MatrixMut<'a, T> {
+        let (width, head_width) = (self.width, self.width / self.heads);
+        let start = from * 3 * width + which * width + head * head_width;
+        MatrixMut::strided(
+            &mut inputs[start..],
+            (to - from, head_width),
+            (3 * width, 1),
+        )
+    }
+}
+
+/// One sequence in the backward pass.
+struct Sequence<'a, T> {
+    number: usize,
+    hidden: &'a [T],
+    inputs: &'a [T],
+    mixed: &'a [T],
+    dmixed: &'a [T],
+    log_sums: &'a [T],
+}
+
+struct Operation {
+    settings: AttentionBlock,
+    saved: Option<Saved>,
+}
+
+impl Operation {
+    fn forward<T: Real>(
+        &self,
+        (s1, l1): (&CpuStorage, &Layout),
+        (s2, l2): (&CpuStorage, &Layout),
+    ) -> Result<CpuStorage> {
+        let (x, packed) = (slice::<T>(s1, l1)?, slice::<T>(s2, l2)?);
+        let y = self.settings.forward(x, packed, self.saved.as_ref())?;
+        Ok(T::to_cpu_storage_owned(y))
+    }
+
+    fn backward<T: Real>(
+        &self,
+        x: &Tensor,
+        packed: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let Some(saved) = &self.saved else {
+            bail!("the forward pass kept nothing")
+        };
+        let gradient = gradient.contiguous()?;
+        let (dx, dpacked) = with_slice::<T, _>(x, |x_slice| {
+            with_slice::<T, _>(packed, |packed| {
+                with_slice::<T, _>(&gradient, |dy| {
+                    saved.with(|kept: &Vec<Buffer<T>>| {
+                        self.settings.backward(x_slice, packed, kept, dy)
+                    })
+                })
+            })
+        })?;
+        tensors_of((dx, x), (dpacked, packed))
+    }
+}
+
+impl CustomOp2 for Operation {
+    fn name(&self) -> &'static str {
+        "attention-block"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let y = match s1 {
+            CpuStorage::F32(_) => self.forward::<f32>((s1, l1), (s2, l2))?,
+            CpuStorage::F64(_) => self.forward::<f64>((s1, l1), (s2, l2))?,
+            _ => bail!("the block kernels handle f32 and f64"),
+        };
+        Ok((y, l1.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        packed: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        match x.dtype() {
+            DType::F32 => self.backward::<f32>(x, packed, gradient),
+            _ => self.backward::<f64>(x, packed, gradient),
+        }
+    }
+}
