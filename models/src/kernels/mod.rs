@@ -5,8 +5,8 @@
 //! depends on shapes only, and sums over pieces are taken in a fixed order.
 
 pub mod adam;
-pub mod decode;
 pub(crate) mod attention_block;
+pub mod decode;
 mod dispatch;
 pub(crate) mod elementwise;
 pub(crate) mod mlp_block;

@@ -21,7 +21,7 @@ pub trait Real: WithDType + std::ops::Neg<Output = Self> + std::iter::Sum {
     /// self * b + c, rounded once.
     fn mul_add(self, b: Self, c: Self) -> Self;
     /// The larger of two numbers.
-    fn larger(self, other: Self) -> Self;
+    fn maximum_of(self, other: Self) -> Self;
     /// eˣ for x <= 0 (and 0 for -∞): f32 to 2e-7 relative, exact library values in f64.
     fn exp_nonpositive(self) -> Self;
     /// Distribution function and density of the standard normal at x: f32 to 2e-7 absolute and 8e-7
@@ -60,7 +60,7 @@ macro_rules! shared {
         }
 
         #[inline(always)]
-        fn larger(self, other: Self) -> Self {
+        fn maximum_of(self, other: Self) -> Self {
             if self > other { self } else { other }
         }
 
@@ -91,7 +91,7 @@ impl Real for f32 {
         // exponent's bits. Adding 1.5 * 2^23 rounds to a whole number in the low bits. The
         // coefficients are a relative minimax fit.
         const ROUNDER: f32 = 12_582_912.0;
-        let x = self.larger(-87.0);
+        let x = self.maximum_of(-87.0);
         let shifted = f32::mul_add(x, std::f32::consts::LOG2_E, ROUNDER);
         let whole = shifted - ROUNDER;
         let r = f32::mul_add(whole, -0.693_145_75, x);

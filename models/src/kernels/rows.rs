@@ -194,12 +194,12 @@ vectorized! {
         for (group, hidden) in scores.chunks_mut(LANES).zip(hidden.chunks(LANES)) {
             for ((score, hidden), top) in group.iter_mut().zip(hidden).zip(tops.iter_mut()) {
                 *score = score.mul_add(scale, *hidden);
-                *top = top.larger(*score);
+                *top = top.maximum_of(*score);
             }
         }
         let mut top = T::NEGATIVE_INFINITY;
         for t in tops {
-            top = top.larger(t);
+            top = top.maximum_of(t);
         }
         if top == T::NEGATIVE_INFINITY {
             scores.fill(T::ZERO);
