@@ -26,6 +26,9 @@ pub enum Command {
     #[command(after_help = "Example:\n  \
         trajformer evaluate runs/td3_bc-hopper-medium --env hopper-v4 --episodes 20")]
     Evaluate(EvaluateArgs),
+    /// Measure this build on this machine.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Look at, convert and collect data.
     #[command(subcommand)]
     Data(DataCommand),
@@ -113,6 +116,135 @@ pub struct PlanArgs {
     /// Print one JSON object, last on standard output.
     #[arg(long)]
     pub json: bool,
+}
+
+/// The `bench` commands.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Time an algorithm's updates on made-up data.
+    #[command(after_help = "Examples:\n  \
+        trajformer bench update --algorithm td3_bc\n  \
+        trajformer bench update --algorithm decision_transformer --set dropout=0 --json")]
+    Update(BenchUpdateArgs),
+    /// Time updates of an ensemble of Q-functions alone.
+    Critics(BenchCriticsArgs),
+    /// Time the Trajectory Transformer's planner, one episode with a full context.
+    #[command(after_help = "Example:\n  \
+        trajformer bench plan --observations 17 --actions 6 --beam 32 --horizon 5")]
+    Plan(BenchPlanArgs),
+    /// Time random steps of an environment.
+    #[command(after_help = "Example:\n  trajformer bench envs --env halfcheetah-v4")]
+    Envs(BenchEnvsArgs),
+}
+
+impl BenchCommand {
+    /// What every one of them takes.
+    pub fn common(&self) -> &BenchArgs {
+        match self {
+            Self::Update(args) => &args.common,
+            Self::Critics(args) => &args.common,
+            Self::Plan(args) => &args.common,
+            Self::Envs(args) => &args.common,
+        }
+    }
+}
+
+/// Arguments of every `bench` command.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Threads; default: RAYON_NUM_THREADS, else one per core.
+    #[arg(long)]
+    pub threads: Option<std::num::NonZeroUsize>,
+    /// Measure for at least so long.
+    #[arg(long, default_value_t = 3.0)]
+    pub seconds: f64,
+    /// Print one JSON object, last on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `bench update`. The sizes are those of halfcheetah.
+#[derive(Debug, Args)]
+pub struct BenchUpdateArgs {
+    /// Algorithm, e.g. td3_bc.
+    #[arg(long)]
+    pub algorithm: String,
+    /// Size of the batch; default: the algorithm's.
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// Numbers in an observation.
+    #[arg(long, default_value_t = 17)]
+    pub observations: usize,
+    /// Numbers in an action.
+    #[arg(long, default_value_t = 6)]
+    pub actions: usize,
+    /// Change a key of the algorithm's table, e.g. dropout=0.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// For every measurement.
+    #[command(flatten)]
+    pub common: BenchArgs,
+}
+
+/// Arguments of `bench critics`.
+#[derive(Debug, Args)]
+pub struct BenchCriticsArgs {
+    /// Q-functions.
+    #[arg(long, default_value_t = 10)]
+    pub members: usize,
+    /// Widths of the hidden layers.
+    #[arg(long, value_delimiter = ',', default_value = "256,256,256")]
+    pub hidden: Vec<usize>,
+    /// Size of the batch.
+    #[arg(long, default_value_t = 256)]
+    pub batch: usize,
+    /// Numbers in an observation.
+    #[arg(long, default_value_t = 17)]
+    pub observations: usize,
+    /// Numbers in an action.
+    #[arg(long, default_value_t = 6)]
+    pub actions: usize,
+    /// For every measurement.
+    #[command(flatten)]
+    pub common: BenchArgs,
+}
+
+/// Arguments of `bench plan`. The model has the authors' size; expand 2, k_obs 1, k_rew 1, cdf_act
+/// 0.6.
+#[derive(Debug, Args)]
+pub struct BenchPlanArgs {
+    /// Numbers in an observation.
+    #[arg(long, default_value_t = 17)]
+    pub observations: usize,
+    /// Numbers in an action.
+    #[arg(long, default_value_t = 6)]
+    pub actions: usize,
+    /// Sequences that stay after each imagined transition.
+    #[arg(long, default_value_t = 32)]
+    pub beam: usize,
+    /// Transitions to imagine.
+    #[arg(long, default_value_t = 5)]
+    pub horizon: usize,
+    /// What the network sees of a long sequence: crop (the authors') or grow.
+    #[arg(long, default_value = "crop")]
+    pub window: String,
+    /// For every measurement.
+    #[command(flatten)]
+    pub common: BenchArgs,
+}
+
+/// Arguments of `bench envs`.
+#[derive(Debug, Args)]
+pub struct BenchEnvsArgs {
+    /// Environment, e.g. halfcheetah-v4.
+    #[arg(long)]
+    pub env: String,
+    /// Copies that are stepped side by side.
+    #[arg(long, default_value_t = 16)]
+    pub copies: usize,
+    /// For every measurement.
+    #[command(flatten)]
+    pub common: BenchArgs,
 }
 
 /// The `data` commands.

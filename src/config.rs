@@ -199,7 +199,7 @@ impl RunConfig {
 }
 
 /// Sets one `key.sub=value` in a table. The value is TOML, or a bare word taken as a string.
-fn apply_override(table: &mut toml::Table, text: &str) -> Result<()> {
+pub(crate) fn apply_override(table: &mut toml::Table, text: &str) -> Result<()> {
     let (key, value) = text.split_once('=').ok_or_else(|| {
         Error::Config(format!(
             "`--set {text}`: expected KEY=VALUE, e.g. train.updates=1000"

@@ -1,6 +1,7 @@
 //! Trajformer: offline reinforcement learning on candle.
 
 pub mod algorithms;
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;

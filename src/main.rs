@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering;
 use clap::Parser;
 use serde_json::json;
 use trajformer::cli::{
-    Cli, CollectArgs, Command, ConfigCommand, DataCommand, EvaluateArgs, TrainArgs,
+    BenchCommand, Cli, CollectArgs, Command, ConfigCommand, DataCommand, EvaluateArgs, TrainArgs,
 };
 use trajformer::config::RunConfig;
 use trajformer::evaluate::{self, Evaluator};
 use trajformer::policy::behavior::behavior;
 use trajformer::policy::file::FilePolicyOptions;
 use trajformer::trainer::{Outcome, STOP};
-use trajformer::{data, envs, run};
+use trajformer::{bench, data, envs, run};
 
 /// Exit status after Ctrl-C, as shells use it.
 const INTERRUPTED: u8 = 130;
@@ -49,6 +49,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Train(args) => train(&args),
         Command::Evaluate(args) => evaluate(&args),
+        Command::Bench(command) => bench(&command),
         Command::Data(DataCommand::Info { path, json }) => data_info(&path, json),
         Command::Data(DataCommand::Convert { input, output }) => {
             data::convert(&input, &output)?;
@@ -195,6 +196,57 @@ fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         value["episodes"] = found.returns.len().into();
         value["seed"] = settings.seed.into();
         println!("{value}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bench(command: &BenchCommand) -> anyhow::Result<ExitCode> {
+    let common = command.common();
+    if let Some(threads) = common.threads {
+        // Thread pools read their size from here when they start, and a process can't safely change
+        // its own environment.
+        let (name, threads) = ("RAYON_NUM_THREADS", threads.to_string());
+        if std::env::var(name).as_ref() != Ok(&threads) {
+            let mut again = std::process::Command::new(std::env::current_exe()?);
+            let status = again
+                .args(std::env::args_os().skip(1))
+                .env(name, &threads)
+                .status()?;
+            return Ok(if status.success() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
+        }
+    }
+    let seconds = common.seconds;
+    let report = match command {
+        BenchCommand::Update(args) => bench::update(&bench::UpdateOptions {
+            algorithm: args.algorithm.clone(),
+            batch: args.batch,
+            observations: args.observations,
+            actions: args.actions,
+            overrides: args.overrides.clone(),
+            seconds,
+        })?,
+        BenchCommand::Critics(args) => bench::critics(&bench::CriticsOptions {
+            members: args.members,
+            hidden: args.hidden.clone(),
+            batch: args.batch,
+            observations: args.observations,
+            actions: args.actions,
+            seconds,
+        })?,
+        BenchCommand::Plan(_) => anyhow::bail!("the planner is not here yet"),
+        BenchCommand::Envs(args) => bench::steps(&bench::EnvOptions {
+            env: args.env.clone(),
+            copies: args.copies,
+            seconds,
+        })?,
+    };
+    println!("{report}");
+    if common.json {
+        println!("{}", serde_json::to_string(&report)?);
     }
     Ok(ExitCode::SUCCESS)
 }

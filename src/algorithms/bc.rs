@@ -17,7 +17,7 @@ use trajformer_models::actor::{ActorConfig, DeterministicActor};
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup};
 use trajformer_models::params::{Params, Scope, StateVisitor};
 
-use super::{Algorithm, Build};
+use super::{Algorithm, Build, Work};
 use crate::data::transitions::{Transitions, TransitionsConfig, best_fraction};
 use crate::data::{ActionBounds, Normalizer};
 use crate::error::{Error, Result};
@@ -144,6 +144,17 @@ impl Algorithm for Bc {
         let mut metrics = Metrics::new();
         metrics.push("actor_loss", &loss);
         Ok(metrics)
+    }
+
+    fn work(&self) -> Option<Work> {
+        let (o, a) = self.dims;
+        let hidden = self.config.hidden.iter().copied();
+        let sizes: Vec<usize> = std::iter::once(o).chain(hidden).chain([a]).collect();
+        let product_flops = Work::forward_backward(&sizes) * self.config.batch_size as f64;
+        Some(Work {
+            product_flops,
+            tokens: 0,
+        })
     }
 
     fn policy(&self) -> Result<Box<dyn Policy>> {

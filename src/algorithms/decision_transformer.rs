@@ -25,7 +25,7 @@ use trajformer_models::dropout::Dropout;
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule};
 use trajformer_models::params::{Params, StateVisitor};
 
-use super::{Algorithm, Build};
+use super::{Algorithm, Build, Work};
 use crate::data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
 use crate::data::{ActionBounds, Normalizer};
 use crate::error::{Error, Result};
@@ -200,6 +200,16 @@ impl Algorithm for DecisionTransformer {
             false => Dropout::off(),
         };
         learner.update(&contexts, dropout)
+    }
+
+    /// The blocks' products; those of embeddings and head are below one hundredth of them.
+    fn work(&self) -> Option<Work> {
+        let config = &self.learner.config;
+        let (batch, length) = (config.batch_size, 3 * config.context_steps);
+        Some(Work {
+            product_flops: Work::transformer(config.layers, config.embedding, batch, length),
+            tokens: batch * length,
+        })
     }
 
     fn policy(&self) -> Result<Box<dyn Policy>> {

@@ -37,9 +37,47 @@ pub trait Algorithm: Send {
     /// What the visitor says.
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()>;
 
+    /// What one update costs on paper, for benchmarks; `None` where nobody counted.
+    fn work(&self) -> Option<Work> {
+        None
+    }
+
     /// Keys for `config.json`, where another library knows the model: its `model_type` and sizes.
     fn description(&self) -> serde_json::Map<String, serde_json::Value> {
         serde_json::Map::new()
+    }
+}
+
+/// What one update costs on paper.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Work {
+    /// Floating-point operations of the matrix products that an update can't do without, forward and
+    /// backward; a multiplication with its addition counts as two.
+    pub product_flops: f64,
+    /// Tokens that a sequence model reads; 0 for others.
+    pub tokens: usize,
+}
+
+impl Work {
+    /// Operations per row of a multilayer perceptron's forward pass; `sizes` are those of its
+    /// layers, input and output included.
+    pub fn forward(sizes: &[usize]) -> f64 {
+        let weights: usize = sizes.windows(2).map(|pair| pair[0] * pair[1]).sum();
+        2.0 * weights as f64
+    }
+
+    /// Operations per row of its forward pass and of the gradients of all weights: all layers but
+    /// the first pass a gradient on.
+    pub fn forward_backward(sizes: &[usize]) -> f64 {
+        2.0 * Self::forward(sizes) + Self::forward(&sizes[1..])
+    }
+
+    /// Operations of a causal transformer's blocks, forward and backward, for `batch` sequences of
+    /// `length` tokens. Of attention only the half that is seen counts.
+    pub fn transformer(layers: usize, width: usize, batch: usize, length: usize) -> f64 {
+        let weights = (12 * width * width * length) as f64;
+        let attention = (width * length * (length + 1)) as f64; // scores and sums, half of each
+        3.0 * 2.0 * (batch * layers) as f64 * (weights + attention)
     }
 }
 

@@ -22,7 +22,7 @@ use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, polyak_update};
 use trajformer_models::params::{Params, Scope, StateVisitor};
 
-use super::{Algorithm, Build};
+use super::{Algorithm, Build, Work};
 use crate::data::transitions::{Batch, Transitions, TransitionsConfig};
 use crate::data::{ActionBounds, Normalizer};
 use crate::error::{Error, Result};
@@ -168,6 +168,30 @@ impl Algorithm for Td3Bc {
             batch.actions.device(),
         )?;
         self.learner.update(&batch, &noise)
+    }
+
+    fn work(&self) -> Option<Work> {
+        let learner = &self.learner;
+        let (o, a) = (learner.observation_dim, learner.action_dim);
+        let sizes = |inputs: usize, outputs: usize| -> Vec<usize> {
+            let hidden = learner.config.hidden.iter().copied();
+            std::iter::once(inputs)
+                .chain(hidden)
+                .chain([outputs])
+                .collect()
+        };
+        let (actor, critic) = (sizes(o, a), sizes(o + a, 1));
+        let targets = Work::forward(&actor) + 2.0 * Work::forward(&critic);
+        // Through the critic the actor's gradient passes every layer, to the actions.
+        let actor_update = Work::forward_backward(&actor) + 2.0 * Work::forward(&critic);
+        let per_row = targets
+            + 2.0 * Work::forward_backward(&critic)
+            + actor_update / learner.config.policy_delay as f64;
+        let product_flops = per_row * learner.config.batch_size as f64;
+        Some(Work {
+            product_flops,
+            tokens: 0,
+        })
     }
 
     fn policy(&self) -> Result<Box<dyn Policy>> {
