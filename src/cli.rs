@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::planning::Window;
+
 /// Offline reinforcement learning: logged experience in, policies, plans and scores out.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
@@ -225,12 +227,30 @@ pub struct BenchPlanArgs {
     /// Transitions to imagine.
     #[arg(long, default_value_t = 5)]
     pub horizon: usize,
-    /// What the network sees of a long sequence: crop (the authors') or grow.
-    #[arg(long, default_value = "crop")]
-    pub window: String,
+    /// What the network sees of a long sequence.
+    #[arg(long, value_enum, default_value = "crop")]
+    pub window: WindowArg,
     /// For every measurement.
     #[command(flatten)]
     pub common: BenchArgs,
+}
+
+/// `--window`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum WindowArg {
+    /// The last five transitions, as the authors' planner.
+    Crop,
+    /// Everything; nothing is computed twice.
+    Grow,
+}
+
+impl From<WindowArg> for Window {
+    fn from(window: WindowArg) -> Self {
+        match window {
+            WindowArg::Crop => Self::Crop,
+            WindowArg::Grow => Self::Grow,
+        }
+    }
 }
 
 /// Arguments of `bench envs`.

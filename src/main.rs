@@ -237,7 +237,14 @@ fn bench(command: &BenchCommand) -> anyhow::Result<ExitCode> {
             actions: args.actions,
             seconds,
         })?,
-        BenchCommand::Plan(_) => anyhow::bail!("the planner is not here yet"),
+        BenchCommand::Plan(args) => bench::plan(&bench::PlanOptions {
+            observations: args.observations,
+            actions: args.actions,
+            beam: args.beam,
+            horizon: args.horizon,
+            window: args.window.into(),
+            seconds,
+        })?,
         BenchCommand::Envs(args) => bench::steps(&bench::EnvOptions {
             env: args.env.clone(),
             copies: args.copies,

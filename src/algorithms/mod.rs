@@ -150,3 +150,17 @@ registry! {
     TrajectoryTransformer(trajectory_transformer::TrajectoryTransformerConfig) =
         "trajectory_transformer", "Trajectory Transformer", "https://arxiv.org/abs/2106.02039";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_on_paper_equals_a_count_by_hand() {
+        // 2 -> 3 -> 1: 9 weights; backward: 9 for the weights, 3 for the gradient of the hidden layer.
+        assert_eq!(Work::forward(&[2, 3, 1]), 18.0);
+        assert_eq!(Work::forward_backward(&[2, 3, 1]), 42.0);
+        // Width 1, two tokens: 12 weights each; three pairs of tokens, a score and a sum each.
+        assert_eq!(Work::transformer(1, 1, 1, 2), 6.0 * (24.0 + 6.0));
+    }
+}

@@ -31,7 +31,7 @@ use trajformer_models::trajectory_transformer::{
     TrajectoryTransformer as Network, TrajectoryTransformerConfig as Sizes,
 };
 
-use super::{Algorithm, Build};
+use super::{Algorithm, Build, Work};
 use crate::data::ActionBounds;
 use crate::data::discretizer::DiscretizerKind;
 use crate::data::sequences::{GoalPrefix, TokenBatch, TokenOptions, TokenSequences, ValueColumn};
@@ -343,6 +343,18 @@ impl Algorithm for TrajectoryTransformer {
             false => Dropout::off(),
         };
         learner.update(&batch, dropout)
+    }
+
+    /// The blocks' products and the heads'.
+    fn work(&self) -> Option<Work> {
+        let sizes = self.learner.network.config();
+        let (batch, length) = (self.learner.config.batch_size, sizes.block_size());
+        let heads = Work::forward(&[sizes.embedding, sizes.bins + 1]) * (batch * length) as f64;
+        Some(Work {
+            product_flops: Work::transformer(sizes.layers, sizes.embedding, batch, length)
+                + 3.0 * heads,
+            tokens: batch * length,
+        })
     }
 
     fn policy(&self) -> Result<Box<dyn Policy>> {

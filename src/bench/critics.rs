@@ -60,9 +60,10 @@ pub fn critics(options: &CriticsOptions) -> Result<Report> {
     let mut rng = streams.stream("train");
     let seconds = seconds_per_call(options.seconds, || {
         let batch = data.sample(options.batch, &mut rng)?; // (B, O), (B, A), ...
-        let next_actions = batch.next_actions.as_ref().ok_or_else(|| {
-            Error::Unsuitable("the transitions hold no next actions".to_owned())
-        })?;
+        let next_actions = batch
+            .next_actions
+            .as_ref()
+            .ok_or_else(|| Error::Unsuitable("the transitions hold no next actions".to_owned()))?;
         let future = targets
             .forward(&batch.next_observations, next_actions)?
             .min(0)?; // (B)
@@ -81,7 +82,7 @@ pub fn critics(options: &CriticsOptions) -> Result<Report> {
         .collect();
     let passes = Work::forward(&layers) + Work::forward_backward(&layers);
     let flops = passes * (n * options.batch) as f64;
-    Ok(Report::new("critics")?.with_updates(seconds, Some(flops), 0))
+    Ok(Report::new("critics", options.seconds)?.with_updates(seconds, Some(flops), 0))
 }
 
 #[cfg(test)]

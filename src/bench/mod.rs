@@ -5,6 +5,7 @@
 //! little on a busy machine; `benches/peers/run` takes medians over interleaved runs.
 
 mod critics;
+mod plan;
 
 use std::fmt;
 use std::time::Instant;
@@ -13,8 +14,9 @@ use candle_core::{Device, Tensor};
 use serde::Serialize;
 
 pub use critics::{CriticsOptions, critics};
+pub use plan::{PlanOptions, plan};
 
-use crate::algorithms::{ALGORITHMS, AlgorithmConfig, Build};
+use crate::algorithms::{ALGORITHMS, Algorithm, AlgorithmConfig, Build, Work};
 use crate::config::apply_override;
 use crate::data::{ActionBounds, ActionKind, Dataset, Episode};
 use crate::envs::VectorEnv;
@@ -32,7 +34,7 @@ const PRODUCTS: [(usize, usize, usize); 4] = [
     (2048, 2048, 2048),
     (7968, 128, 512),
 ];
-/// How long each of them is tried.
+/// How long each of them is tried, at most.
 const PRODUCT_SECONDS: f64 = 0.3;
 
 /// What was measured; what does not apply is `None`.
@@ -60,12 +62,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report on `algorithm` with what every run says: memory so far, then the peak.
-    fn new(algorithm: &str) -> Result<Self> {
+    /// A report on `algorithm` with what every run says: memory so far, then the peak, which is
+    /// sought no longer than `seconds` per product.
+    fn new(algorithm: &str, seconds: f64) -> Result<Self> {
         Ok(Self {
             algorithm: algorithm.to_owned(),
             peak_memory_bytes: peak_memory(),
-            matmul_peak_gflops: matmul_peak()?,
+            matmul_peak_gflops: matmul_peak(seconds.min(PRODUCT_SECONDS))?,
             ..Self::default()
         })
     }
@@ -122,28 +125,56 @@ pub struct UpdateOptions {
     pub seconds: f64,
 }
 
-/// Times updates of a registered algorithm with its default configuration, batches drawn included.
+/// An algorithm on made-up data, ready to be timed.
+pub struct Updates {
+    algorithm: Box<dyn Algorithm>,
+    rng: Rng,
+}
+
+impl Updates {
+    /// A registered algorithm with its default configuration, but for what `options` change.
+    ///
+    /// # Errors
+    /// If there is no such algorithm, a size is 0, or an override does not fit.
+    pub fn new(options: &UpdateOptions) -> Result<Self> {
+        let config = algorithm_config(options)?;
+        let streams = Streams::from_seed(0);
+        let device = Device::Cpu;
+        let data = made_up_data(options.observations, options.actions)?;
+        let algorithm = config.build(Build {
+            data: &data,
+            bounds: &ActionBounds::unit(options.actions, &device)?,
+            device: &device,
+            rng: &mut streams.stream("init"),
+        })?;
+        let rng = streams.stream("train");
+        Ok(Self { algorithm, rng })
+    }
+
+    /// One update, its batch drawn.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn step(&mut self) -> Result<()> {
+        self.algorithm.update(&mut self.rng).map(drop)
+    }
+
+    /// What one update costs on paper.
+    pub fn work(&self) -> Option<Work> {
+        self.algorithm.work()
+    }
+}
+
+/// Times updates of a registered algorithm, batches drawn included.
 ///
 /// # Errors
-/// If there is no such algorithm, a size is 0, an override does not fit, or an update fails.
+/// As [`Updates::new`] and [`Updates::step`].
 pub fn update(options: &UpdateOptions) -> Result<Report> {
-    let config = algorithm_config(options)?;
-    let streams = Streams::from_seed(0);
-    let device = Device::Cpu;
-    let data = made_up_data(options.observations, options.actions)?;
-    let bounds = ActionBounds::unit(options.actions, &device)?;
-    let mut algorithm = config.build(Build {
-        data: &data,
-        bounds: &bounds,
-        device: &device,
-        rng: &mut streams.stream("init"),
-    })?;
-    drop(data);
-    let mut rng = streams.stream("train");
-    let seconds = seconds_per_call(options.seconds, || algorithm.update(&mut rng).map(drop))?;
-    let work = algorithm.work();
+    let mut updates = Updates::new(options)?;
+    let seconds = seconds_per_call(options.seconds, || updates.step())?;
+    let work = updates.work();
     let (flops, tokens) = (work.map(|w| w.product_flops), work.map_or(0, |w| w.tokens));
-    Ok(Report::new(config.name())?.with_updates(seconds, flops, tokens))
+    Ok(Report::new(&options.algorithm, options.seconds)?.with_updates(seconds, flops, tokens))
 }
 
 fn algorithm_config(options: &UpdateOptions) -> Result<AlgorithmConfig> {
@@ -210,7 +241,7 @@ pub fn steps(options: &EnvOptions) -> Result<Report> {
         }
         Ok(())
     })?;
-    let mut report = Report::new(&spec.name)?;
+    let mut report = Report::new(&spec.name, options.seconds)?;
     report.steps_per_s = Some(copies as f64 / seconds);
     Ok(report)
 }
@@ -266,18 +297,20 @@ fn made_up_data(observation_dim: usize, action_dim: usize) -> Result<Dataset> {
 }
 
 /// The best rate over [`PRODUCTS`], in 1e9 floating-point operations per second.
-fn matmul_peak() -> Result<f64> {
+fn matmul_peak(seconds: f64) -> Result<f64> {
     let mut rng = Streams::from_seed(0).stream("products");
     let mut best = 0.0_f64;
     for (m, k, n) in PRODUCTS {
         let left = rng.normal_tensor((m, k), candle_core::DType::F32, &Device::Cpu)?;
         let right = rng.normal_tensor((k, n), candle_core::DType::F32, &Device::Cpu)?;
-        left.matmul(&right)?;
         let start = Instant::now();
-        while start.elapsed().as_secs_f64() < PRODUCT_SECONDS {
+        loop {
             let call = Instant::now();
             left.matmul(&right)?;
             best = best.max(2e-9 * (m * k * n) as f64 / call.elapsed().as_secs_f64());
+            if start.elapsed().as_secs_f64() >= seconds {
+                break;
+            }
         }
     }
     Ok(best)
