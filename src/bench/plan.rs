@@ -13,7 +13,7 @@ use crate::algorithms::trajectory_transformer::TrajectoryTransformerConfig;
 use crate::data::discretizer::{Discretizer, DiscretizerKind};
 use crate::error::{Error, Result};
 use crate::planning::sampling::Uniforms;
-use crate::planning::{BeamSearch, PlanConfig, Prefix, Window};
+use crate::planning::{BeamSearch, PlanConfig, Prefix, SearchModel, Window};
 use crate::rng::{Rng, Streams};
 
 /// Past transitions in front of the current observation: as many as the authors' planner keeps.
@@ -121,13 +121,14 @@ fn search(options: &PlanOptions, streams: &Streams) -> Result<BeamSearch<f32>> {
     let mut rng = streams.stream("rows");
     let rows: Vec<f64> = (0..ROWS * places).map(|_| rng.normal()).collect();
     let discretizer = Discretizer::fit(&rows, places, sizes.bins, DiscretizerKind::Quantile)?;
-    BeamSearch::new(
+    let model = SearchModel {
         decoder,
-        Arc::new(discretizer),
-        o,
-        config.discount,
-        config.planner,
-    )
+        discretizer: Arc::new(discretizer),
+        observation_dim: o,
+        discount: config.discount,
+        goal_conditioned: false,
+    };
+    BeamSearch::new(model, config.planner)
 }
 
 #[cfg(test)]
