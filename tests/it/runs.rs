@@ -17,6 +17,13 @@ fn small(name: &str) -> &'static str {
             "batch_size = 4\nlayers = 2\nembedding = 16\ncontext_steps = 5\nwarmup_updates = 3\n\
              target_returns = [-200.0, -1000.0]"
         }
+        "trajectory_transformer" => {
+            "bins = 10\nbatch_size = 4\nlayers = 1\nheads = 2\nembedding_per_head = 8\n\
+             window_transitions = 3\nwarmup_updates = 3\ndecay_updates = 15\n\
+             planner.horizon = 10\nplanner.beam_width = 2\nplanner.plan_every_steps = 10\n\
+             planner.max_context_transitions = 2\n\
+             termination_penalty = \"none\""
+        }
         _ => "",
     }
 }
