@@ -18,6 +18,9 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Collect maze data, train a small Trajectory Transformer, plan with it, draw what happened.
+    #[command(after_help = "Example:\n  trajformer demo --out runs/demo")]
+    Demo(DemoArgs),
     /// Train one algorithm on logged experience.
     #[command(after_help = "Examples:\n  \
         trajformer train configs/td3_bc/hopper-medium.toml --set data.path=hopper-medium.hdf5\n  \
@@ -31,6 +34,10 @@ pub enum Command {
     /// Measure this build on this machine.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Make one plan from a start state and compare it with what then happens.
+    #[command(after_help = "Example:\n  \
+        trajformer plan runs/trajectory_transformer-hopper-medium --picture plan.svg")]
+    Plan(PlanArgs),
     /// Look at, convert and collect data.
     #[command(subcommand)]
     Data(DataCommand),
@@ -301,12 +308,18 @@ pub struct CollectArgs {
     /// Environment.
     #[arg(long)]
     pub env: String,
-    /// `random`, `zero`, `waypoint` (point mazes), or an .npz file with a network's weights.
+    /// `random`, `zero`, in point mazes `waypoint` (to random places) or `waypoint-goal`, or an .npz file with a network's weights.
     #[arg(long)]
     pub policy: String,
     /// Draw actions from the policy's distribution instead of taking its mean.
     #[arg(long)]
     pub sample: bool,
+    /// Activation of an .npz policy's hidden layers, where no manifest.json beside it says it.
+    #[arg(long, value_parser = ["relu", "tanh"])]
+    pub activation: Option<String>,
+    /// Output of an .npz policy, where no manifest.json beside it says it.
+    #[arg(long, value_parser = ["tanh", "identity"])]
+    pub output: Option<String>,
     /// Steps to collect.
     #[arg(long)]
     pub steps: usize,

@@ -149,6 +149,16 @@ impl RunConfig {
         Ok(config)
     }
 
+    /// Reads a configuration from TOML text.
+    ///
+    /// # Errors
+    /// If it is not TOML, holds an unknown key, or a value of a wrong type or range.
+    pub fn parse(text: &str) -> Result<Self> {
+        let config: Self = toml::from_str(text).map_err(|e| Error::Config(e.to_string()))?;
+        config.check()?;
+        Ok(config)
+    }
+
     /// The configuration with `overrides` applied.
     ///
     /// # Errors

@@ -91,9 +91,23 @@ impl Evaluator {
         match &config.env {
             Some(name) if config.episodes > 0 => {
                 let envs = envs::VectorEnv::make(name, config.episodes)?;
-                Ok(Some(Self { envs, episodes: config.episodes, seed: config.seed }))
+                Ok(Some(Self {
+                    envs,
+                    episodes: config.episodes,
+                    seed: config.seed,
+                }))
             }
             _ => Ok(None),
+        }
+    }
+
+    /// An evaluator of these copies, one episode each: for environments of one's own. Of several
+    /// target returns the first is taken.
+    pub fn of(envs: envs::VectorEnv, seed: u64) -> Self {
+        Self {
+            episodes: envs.len(),
+            envs,
+            seed,
         }
     }
 
@@ -126,7 +140,10 @@ impl Evaluator {
     /// # Errors
     /// If the policy or the environment fails.
     pub fn run(&mut self, policy: &mut dyn Policy) -> Result<Evaluation> {
-        let targets = policy.target_returns();
+        let mut targets = policy.target_returns();
+        if !envs::names().contains(&self.spec().name.as_str()) {
+            targets.truncate(1); // there are no more copies of a foreign environment
+        }
         let (returns, lengths) = self.run_rows(policy, &targets, |_| {}, None)?;
         let env = self.spec().name.clone();
         let parts: Vec<Evaluation> = returns
@@ -134,14 +151,20 @@ impl Evaluator {
             .zip(lengths.chunks_exact(self.episodes))
             .map(|(returns, lengths)| Evaluation::new(&env, returns.to_vec(), lengths.to_vec()))
             .collect();
-        let by_target = targets.iter().zip(&parts).map(|(&target_return, part)| TargetEvaluation {
-            target_return,
-            return_mean: part.return_mean,
-            return_std: part.return_std,
-            score_mean: part.score_mean,
-            score_std: part.score_std,
-        });
-        Ok(Evaluation { by_target: by_target.collect(), ..parts[0].clone() })
+        let by_target = targets
+            .iter()
+            .zip(&parts)
+            .map(|(&target_return, part)| TargetEvaluation {
+                target_return,
+                return_mean: part.return_mean,
+                return_std: part.return_std,
+                score_mean: part.score_mean,
+                score_std: part.score_std,
+            });
+        Ok(Evaluation {
+            by_target: by_target.collect(),
+            ..parts[0].clone()
+        })
     }
 
     /// Runs the episodes and keeps the roll-outs as a data set. Of several target returns the first
@@ -188,7 +211,11 @@ impl Evaluator {
             let episode = (row % self.episodes) as u64;
             let target_return = targets.get(row / self.episodes).copied();
             let rng = streams.numbered("policy", episode);
-            let mut start = EpisodeStart { rng, target_return, goal: None };
+            let mut start = EpisodeStart {
+                rng,
+                target_return,
+                goal: None,
+            };
             prepare(&mut start);
             starts.push(start);
             seeds.push(streams.numbered("environment", episode).bits());

@@ -6,14 +6,15 @@ use std::sync::atomic::Ordering;
 use clap::Parser;
 use serde_json::json;
 use trajformer::cli::{
-    BenchCommand, Cli, CollectArgs, Command, ConfigCommand, DataCommand, EvaluateArgs, TrainArgs,
+    BenchCommand, Cli, CollectArgs, Command, ConfigCommand, DataCommand, DemoArgs, EvaluateArgs,
+    PlanArgs, TrainArgs,
 };
 use trajformer::config::RunConfig;
 use trajformer::evaluate::{self, Evaluator};
 use trajformer::policy::behavior::behavior;
-use trajformer::policy::file::FilePolicyOptions;
+use trajformer::policy::file::{FilePolicyOptions, HiddenActivation, OutputActivation};
 use trajformer::trainer::{Outcome, STOP};
-use trajformer::{bench, data, envs, run};
+use trajformer::{bench, data, demo, envs, preview, run};
 
 /// Exit status after Ctrl-C, as shells use it.
 const INTERRUPTED: u8 = 130;
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Demo(args) => demo(&args),
+        Command::Plan(args) => plan(&args),
         Command::Train(args) => train(&args),
         Command::Evaluate(args) => evaluate(&args),
         Command::Bench(command) => bench(&command),
@@ -200,6 +203,88 @@ fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
+    let trained = run::open(&args.run, &args.overrides)?;
+    let mut policy = trained.algorithm.policy()?;
+    let preview = preview::preview(&mut *policy, &trained.config, args.seed)?;
+    let (beams, horizon, _) = preview.imagined.observations.dims3()?;
+    println!(
+        "{beams} beams, {horizon} steps, planned in {:.3} s",
+        preview.seconds
+    );
+    println!("step  predicted reward  real reward");
+    let predicted = preview.imagined.rewards.get(0)?.to_vec1::<f32>()?;
+    for (step, (predicted, real)) in predicted.iter().zip(&preview.rewards).enumerate() {
+        println!("{:4}  {predicted:16.4}  {real:11.4}", step + 1);
+    }
+    if let Some(path) = &args.picture {
+        preview.draw(path, &format!("A plan of {}", args.run.display()))?;
+        println!("wrote {}", path.display());
+    }
+    if args.json {
+        let value = json!({
+            "seconds": preview.seconds,
+            "beams": beams,
+            "horizon": horizon,
+            "predicted_rewards": predicted,
+            "rewards": preview.rewards,
+        });
+        println!("{value}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    let result = demo::demo(&args.out)?;
+    println!("normalised scores: 0 is random actions, 100 a controller that knows the maze");
+    println!("  planner            {:6.1}", result.planner_score);
+    println!("  behaviour cloning  {:6.1}", result.bc_score);
+    println!("  the data           {:6.1}", result.data_score);
+    println!("  random actions     {:6.1}", result.random_score);
+    println!("  controller         {:6.1}", result.controller_score);
+    println!("pictures:");
+    for picture in &result.pictures {
+        println!("  {}", picture.display());
+    }
+    println!("{:.0} seconds", result.seconds);
+    if args.json {
+        println!("{}", serde_json::to_string(&result)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn data_info(paths: &[std::path::PathBuf], as_json: bool) -> anyhow::Result<ExitCode> {
+    let info = data::info(&data::load(paths)?);
+    if as_json {
+        println!("{}", serde_json::to_string(&info)?);
+    } else {
+        print!("{info}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn collect(args: &CollectArgs) -> anyhow::Result<ExitCode> {
+    let mut env = envs::make(&args.env)?;
+    // clap lets no other words through.
+    let options = FilePolicyOptions {
+        sample: args.sample,
+        hidden_activation: args.activation.as_deref().map(|word| match word {
+            "relu" => HiddenActivation::Relu,
+            _ => HiddenActivation::Tanh,
+        }),
+        output: args.output.as_deref().map(|word| match word {
+            "identity" => OutputActivation::Identity,
+            _ => OutputActivation::Tanh,
+        }),
+    };
+    let mut policy = behavior(&args.policy, env.spec(), &options)?;
+    let dataset = data::collect::collect(&mut *env, &mut *policy, args.steps, args.seed)?;
+    data::save(&dataset, &args.out)?;
+    print!("{}", data::info(&dataset));
+    println!("wrote {}", args.out.display());
+    Ok(ExitCode::SUCCESS)
+}
+
 fn bench(command: &BenchCommand) -> anyhow::Result<ExitCode> {
     let common = command.common();
     if let Some(threads) = common.threads {
@@ -255,29 +340,5 @@ fn bench(command: &BenchCommand) -> anyhow::Result<ExitCode> {
     if common.json {
         println!("{}", serde_json::to_string(&report)?);
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn data_info(paths: &[std::path::PathBuf], as_json: bool) -> anyhow::Result<ExitCode> {
-    let info = data::info(&data::load(paths)?);
-    if as_json {
-        println!("{}", serde_json::to_string(&info)?);
-    } else {
-        print!("{info}");
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn collect(args: &CollectArgs) -> anyhow::Result<ExitCode> {
-    let mut env = envs::make(&args.env)?;
-    let options = FilePolicyOptions {
-        sample: args.sample,
-        ..FilePolicyOptions::default()
-    };
-    let mut policy = behavior(&args.policy, env.spec(), &options)?;
-    let dataset = data::collect::collect(&mut *env, &mut *policy, args.steps, args.seed)?;
-    data::save(&dataset, &args.out)?;
-    print!("{}", data::info(&dataset));
-    println!("wrote {}", args.out.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -99,9 +99,17 @@ impl DecisionTransformerConfig {
     /// [`Error::Config`] that names the key.
     pub fn check(&self) -> Result<()> {
         let wrong = |key: &str, expected: &str| {
-            Err(Error::Config(format!("`algorithm.decision_transformer.{key}`: expected {expected}")))
+            Err(Error::Config(format!(
+                "`algorithm.decision_transformer.{key}`: expected {expected}"
+            )))
         };
-        let sizes = [self.context_steps, self.layers, self.heads, self.embedding, self.batch_size];
+        let sizes = [
+            self.context_steps,
+            self.layers,
+            self.heads,
+            self.embedding,
+            self.batch_size,
+        ];
         if sizes.contains(&0) || self.max_episode_steps == 0 {
             return wrong(
                 "{context_steps, layers, heads, embedding, batch_size, max_episode_steps}",
@@ -187,7 +195,9 @@ impl Algorithm for DecisionTransformer {
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let learner = &mut self.learner;
         let device = learner.params.device().clone();
-        let batch = self.sequences.sample(learner.config.batch_size, rng, &device)?; // (B, K, ..)
+        let batch = self
+            .sequences
+            .sample(learner.config.batch_size, rng, &device)?; // (B, K, ..)
         let contexts = Contexts {
             returns: batch.returns_to_go,
             observations: batch.states,
@@ -290,7 +300,10 @@ impl Learner {
         params: Params,
     ) -> Result<Self> {
         let sizes = config.sizes(observation_dim, action_dim);
-        let adam = AdamConfig { clip_norm: Some(config.clip_norm), ..AdamConfig::default() };
+        let adam = AdamConfig {
+            clip_norm: Some(config.clip_norm),
+            ..AdamConfig::default()
+        };
         Ok(Self {
             config: config.clone(),
             network: Network::new(&sizes, &mut params.tracked())?,
@@ -311,7 +324,9 @@ impl Learner {
     /// If a tensor operation fails.
     pub fn update(&mut self, contexts: &Contexts, dropout: Dropout) -> Result<Metrics> {
         let loss = self.loss(contexts, dropout)?;
-        let schedule = Schedule::Warmup { length: self.config.warmup_updates };
+        let schedule = Schedule::Warmup {
+            length: self.config.warmup_updates,
+        };
         let rate = self.config.learning_rate * schedule.factor(self.updates);
         let norm = self.optimizer.step(&loss.backward()?, rate)?;
         self.updates += 1;
@@ -356,7 +371,12 @@ struct Row {
 
 impl Policy for ReturnConditionedPolicy {
     fn begin(&mut self, episodes: &[EpisodeStart]) -> Result<()> {
-        let default = self.config.target_returns.first().copied().unwrap_or(self.best_return);
+        let default = self
+            .config
+            .target_returns
+            .first()
+            .copied()
+            .unwrap_or(self.best_return);
         let row = |start: &EpisodeStart| {
             let target = start.target_return.unwrap_or(default);
             Row {
@@ -371,7 +391,9 @@ impl Policy for ReturnConditionedPolicy {
     }
 
     fn act(&mut self, observations: &Tensor, _active: &[bool]) -> Result<Tensor> {
-        let observations = self.normalizer.apply(&observations.to_device(&self.device)?)?;
+        let observations = self
+            .normalizer
+            .apply(&observations.to_device(&self.device)?)?;
         let dim = observations.dims2()?.1;
         let observations = observations.to_vec2::<f32>()?;
         let action_dim = self.bounds.dim();
@@ -401,7 +423,8 @@ impl Policy for ReturnConditionedPolicy {
     fn observe(&mut self, rewards: &[f32]) -> Result<()> {
         for (row, reward) in self.rows.iter_mut().zip(rewards) {
             let left = row.returns.back().copied().unwrap_or(0.0);
-            row.returns.push_back(left - reward / self.config.return_scale as f32);
+            row.returns
+                .push_back(left - reward / self.config.return_scale as f32);
         }
         Ok(())
     }
@@ -420,9 +443,16 @@ impl ReturnConditionedPolicy {
         let last_row = self.config.max_episode_steps - 1;
         let time = |step: usize| (first + step).min(last_row) as u32;
         let timesteps: Vec<u32> = (0..rows).flat_map(|_| (0..steps).map(time)).collect();
-        let returns: Vec<f32> = self.rows.iter().flat_map(|row| row.returns.clone()).collect();
+        let returns: Vec<f32> = self
+            .rows
+            .iter()
+            .flat_map(|row| row.returns.clone())
+            .collect();
         let flat = |pick: fn(&Row) -> &VecDeque<Vec<f32>>| -> Vec<f32> {
-            self.rows.iter().flat_map(|row| pick(row).iter().flatten().copied()).collect()
+            self.rows
+                .iter()
+                .flat_map(|row| pick(row).iter().flatten().copied())
+                .collect()
         };
         let tensor = |values: Vec<f32>, width: usize| {
             Tensor::from_vec(values, (rows, steps, width), &self.device)

@@ -185,8 +185,7 @@ impl ReturnSequences {
     /// If `map` fails or changes the shape.
     pub fn map_actions(&mut self, map: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<()> {
         let steps = self.actions.len() / self.action_dim;
-        let actions =
-            Tensor::from_slice(&self.actions, (steps, self.action_dim), &Device::Cpu)?;
+        let actions = Tensor::from_slice(&self.actions, (steps, self.action_dim), &Device::Cpu)?;
         let mapped = map(&actions)?;
         if mapped.dims() != actions.dims() {
             let (found, expected) = (mapped.dims(), actions.dims());

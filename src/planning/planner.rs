@@ -91,7 +91,7 @@ impl<T: Float> BeamPlanner<T> {
     }
 
     /// Plans for the active episodes from `observations` (E, O) and keeps the plans: see
-    /// [`imagined`](Self::imagined). Takes from the episodes' random streams.
+    /// [`Policy::imagined`]. Takes from the episodes' random streams.
     ///
     /// # Errors
     /// If shapes do not fit or the network fails.
@@ -125,40 +125,6 @@ impl<T: Float> BeamPlanner<T> {
             *plan = Some(found);
         }
         Ok(())
-    }
-
-    /// The last plan of an episode in the data's units; `None` before the first.
-    ///
-    /// # Errors
-    /// If a tensor can't be made.
-    pub fn imagined(&self, episode: usize) -> Result<Option<Imagined>> {
-        let Some(plan) = self
-            .episodes
-            .get(episode)
-            .and_then(|episode| episode.plan.as_ref())
-        else {
-            return Ok(None);
-        };
-        let (d, o) = (
-            self.search.model().discretizer.dims(),
-            self.search.model().observation_dim,
-        );
-        let decoded: Vec<f32> = plan
-            .tokens
-            .iter()
-            .enumerate()
-            .map(|(at, &token)| self.search.model().discretizer.decode(token, at % d) as f32)
-            .collect();
-        let shape = (plan.scores.len(), self.search.config().horizon, d);
-        let decoded = Tensor::from_vec(decoded, shape, &Device::Cpu)?;
-        let part = |first, count| decoded.narrow(2, first, count)?.contiguous();
-        Ok(Some(Imagined {
-            observations: part(0, o)?,
-            actions: part(o, d - o - 2)?,
-            rewards: part(d - 2, 1)?.squeeze(2)?,
-            values: part(d - 1, 1)?.squeeze(2)?,
-            scores: plan.scores.clone(),
-        }))
     }
 
     /// The action of step `step` of an episode's best plan, within bounds (A).
@@ -216,6 +182,36 @@ impl<T: Float> BeamPlanner<T> {
 }
 
 impl<T: Float> Policy for BeamPlanner<T> {
+    fn imagined(&self, episode: usize) -> Result<Option<Imagined>> {
+        let Some(plan) = self
+            .episodes
+            .get(episode)
+            .and_then(|episode| episode.plan.as_ref())
+        else {
+            return Ok(None);
+        };
+        let (d, o) = (
+            self.search.model().discretizer.dims(),
+            self.search.model().observation_dim,
+        );
+        let decoded: Vec<f32> = plan
+            .tokens
+            .iter()
+            .enumerate()
+            .map(|(at, &token)| self.search.model().discretizer.decode(token, at % d) as f32)
+            .collect();
+        let shape = (plan.scores.len(), self.search.config().horizon, d);
+        let decoded = Tensor::from_vec(decoded, shape, &Device::Cpu)?;
+        let part = |first, count| decoded.narrow(2, first, count)?.contiguous();
+        Ok(Some(Imagined {
+            observations: part(0, o)?,
+            actions: part(o, d - o - 2)?,
+            rewards: part(d - 2, 1)?.squeeze(2)?,
+            values: part(d - 1, 1)?.squeeze(2)?,
+            scores: plan.scores.clone(),
+        }))
+    }
+
     fn begin(&mut self, episodes: &[EpisodeStart]) -> Result<()> {
         self.steps = 0;
         self.episodes.clear();

@@ -11,6 +11,7 @@ use candle_core::Tensor;
 pub use actor::ActorPolicy;
 
 use crate::error::{Error, Result};
+use crate::planning::Imagined;
 use crate::rng::Rng;
 
 /// What one row of a batch of episodes starts with.
@@ -51,6 +52,16 @@ pub trait Policy: Send {
         Ok(())
     }
 
+    /// What the policy expected of row `row` when it last planned; `None` for policies that do not
+    /// plan.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn imagined(&self, row: usize) -> Result<Option<Imagined>> {
+        let _ = row;
+        Ok(None)
+    }
+
     /// Returns that an evaluation tries, each with its own episodes; the first is the result. Empty
     /// for policies that aim at no return.
     fn target_returns(&self) -> Vec<f32> {
@@ -63,6 +74,7 @@ pub(crate) fn check_rows(begun: usize, found: usize) -> Result<()> {
     if begun == found {
         return Ok(());
     }
-    let problem = format!("policy: observations have {found} rows, but {begun} episodes were begun");
+    let problem =
+        format!("policy: observations have {found} rows, but {begun} episodes were begun");
     Err(Error::Unsuitable(problem))
 }

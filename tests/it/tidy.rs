@@ -30,15 +30,25 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
 /// Lines of code: comments are left out.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let is_code = |line: &str| !line.trim_start().starts_with("//");
-    text.lines().enumerate().filter(move |(_, line)| is_code(line)).map(|(i, line)| (i + 1, line))
+    text.lines()
+        .enumerate()
+        .filter(move |(_, line)| is_code(line))
+        .map(|(i, line)| (i + 1, line))
 }
 
 /// Fails with every line of `folder` (but for `except`) that contains one of `words`.
 fn check_absent(folder: &str, words: &[&str], except: &[&str]) {
     let mut bad = Vec::new();
     for (path, text) in sources(folder) {
-        let shown = path.strip_prefix(root()).expect("inside").display().to_string();
-        if except.iter().any(|e| shown.ends_with(e) || shown.starts_with(e)) {
+        let shown = path
+            .strip_prefix(root())
+            .expect("inside")
+            .display()
+            .to_string();
+        if except
+            .iter()
+            .any(|e| shown.ends_with(e) || shown.starts_with(e))
+        {
             continue;
         }
         for (number, line) in code(&text) {
@@ -47,23 +57,42 @@ fn check_absent(folder: &str, words: &[&str], except: &[&str]) {
             }
         }
     }
-    assert!(bad.is_empty(), "not allowed here: {words:?}\n{}", bad.join("\n"));
+    assert!(
+        bad.is_empty(),
+        "not allowed here: {words:?}\n{}",
+        bad.join("\n")
+    );
 }
 
 #[test]
 fn the_models_crate_knows_no_reinforcement_learning() {
     let manifest = fs::read_to_string(root().join("models/Cargo.toml")).expect("manifest");
     for word in ["trajformer = ", "hdf5", "arrow", "clap", "serde", "toml"] {
-        assert!(!manifest.contains(word), "models/Cargo.toml depends on {word}");
+        assert!(
+            !manifest.contains(word),
+            "models/Cargo.toml depends on {word}"
+        );
     }
-    check_absent("models/src", &["struct Dataset", "trait Environment", "trait Policy"], &[]);
+    check_absent(
+        "models/src",
+        &["struct Dataset", "trait Environment", "trait Policy"],
+        &[],
+    );
 }
 
 #[test]
 fn algorithms_use_no_trainer_environment_file_system_or_clock() {
     let words = [
-        "crate::trainer", "crate::evaluate", "crate::envs", "crate::cli", "crate::checkpoint",
-        "crate::run", "std::fs", "std::time", "std::net", "println!",
+        "crate::trainer",
+        "crate::evaluate",
+        "crate::envs",
+        "crate::cli",
+        "crate::checkpoint",
+        "crate::run",
+        "std::fs",
+        "std::time",
+        "std::net",
+        "println!",
     ];
     check_absent("src/algorithms", &words, &[]);
 }
@@ -76,7 +105,11 @@ fn no_algorithm_uses_another() {
         }
         for (number, line) in code(&text) {
             let uses = line.contains("super::") || line.contains("crate::algorithms::");
-            let allowed = ["super::{Algorithm", "super::*", "crate::algorithms::{Algorithm"];
+            let allowed = [
+                "super::{Algorithm",
+                "super::*",
+                "crate::algorithms::{Algorithm",
+            ];
             let fine = !uses || allowed.iter().any(|a| line.contains(a));
             assert!(fine, "{}:{number}: {line}", path.display());
         }
@@ -103,13 +136,23 @@ fn only_the_formats_open_data_files() {
 #[test]
 fn only_the_command_line_uses_clap_and_only_main_prints_or_exits() {
     check_absent("src", &["clap::"], &["src/cli.rs", "src/main.rs"]);
-    check_absent("src", &["println!", "print!", "process::exit"], &["src/main.rs"]);
+    check_absent(
+        "src",
+        &["println!", "print!", "process::exit"],
+        &["src/main.rs"],
+    );
     check_absent("models/src", &["println!", "print!", "process::exit"], &[]);
 }
 
 #[test]
 fn randomness_comes_from_our_streams_only() {
-    let words = ["thread_rng", "rand::rng()", "Tensor::rand(", "Tensor::randn(", "rand_like("];
+    let words = [
+        "thread_rng",
+        "rand::rng()",
+        "Tensor::rand(",
+        "Tensor::randn(",
+        "rand_like(",
+    ];
     check_absent("src", &words, &[]);
     check_absent("models/src", &words, &[]);
 }
@@ -125,11 +168,24 @@ fn unsafe_code_is_in_the_kernels_only() {
 fn every_algorithm_has_a_paper_a_config_and_a_readme_row() {
     let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
     for algorithm in trajformer::algorithms::ALGORITHMS {
-        assert!(algorithm.paper.starts_with("https://"), "{}: no paper", algorithm.name);
+        assert!(
+            algorithm.paper.starts_with("https://"),
+            "{}: no paper",
+            algorithm.name
+        );
         let folder = root().join("configs").join(algorithm.name);
         let configs = fs::read_dir(&folder).map(Iterator::count).unwrap_or(0);
-        assert!(configs > 0, "{}: no configuration in {}", algorithm.name, folder.display());
-        assert!(readme.contains(algorithm.title), "README.md does not name {}", algorithm.title);
+        assert!(
+            configs > 0,
+            "{}: no configuration in {}",
+            algorithm.name,
+            folder.display()
+        );
+        assert!(
+            readme.contains(algorithm.title),
+            "README.md does not name {}",
+            algorithm.title
+        );
     }
 }
 
@@ -149,14 +205,26 @@ fn every_configuration_parses() {
 
 #[test]
 fn links_between_documents_lead_somewhere() {
-    for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
+    for name in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+    ] {
         let text = fs::read_to_string(root().join(name)).expect(name);
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for target in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             if target.contains("://") || target.starts_with('#') {
                 continue;
             }
             let file: &Path = Path::new(target.split('#').next().unwrap_or(target));
-            assert!(root().join(file).exists(), "{name} links to {target}, which is not there");
+            assert!(
+                root().join(file).exists(),
+                "{name} links to {target}, which is not there"
+            );
         }
     }
 }

@@ -72,9 +72,10 @@ fn detect_folder(folder: &Path) -> Result<Format> {
         }
         return match minari::Metadata::read(&inner)?.data_format.as_deref() {
             Some("arrow") => Ok(Format::MinariArrow(inner)),
-            Some("hdf5") | None => {
-                Err(Error::data(&inner, format!("`{}` is missing", minari_hdf5::MAIN_DATA)))
-            }
+            Some("hdf5") | None => Err(Error::data(
+                &inner,
+                format!("`{}` is missing", minari_hdf5::MAIN_DATA),
+            )),
             Some(other) => {
                 let problem = format!(
                     "Minari's {other} storage is not supported, only hdf5 and arrow; convert it \
@@ -92,6 +93,8 @@ fn detect_folder(folder: &Path) -> Result<Format> {
 fn signature(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(Error::io(path))?;
-    file.take(8).read_to_end(&mut bytes).map_err(Error::io(path))?;
+    file.take(8)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io(path))?;
     Ok(bytes)
 }
