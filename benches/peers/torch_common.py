@@ -1,4 +1,4 @@
-"""What the PyTorch peers share: threads, the made-up buffer, the matmul rate, and how losses and optimisers are compiled."""
+"""What the PyTorch peers share: threads, the made-up buffer, the matmul rate, compiled losses and optimisers."""
 
 import torch
 from common import EPISODE, STEPS
@@ -27,7 +27,7 @@ def compiled(function, mode):
 
 
 def adam(parameters, mode, kind=torch.optim.Adam, **options):
-    """Eager: the optimiser as people write it. Compiled: PyTorch's fused kernel, which is faster than compiling its step."""
+    """Eager: the optimiser as people write it. Compiled: PyTorch's own fused kernel."""
     return kind(parameters, fused=True if mode == "compile" else None, **options)
 
 

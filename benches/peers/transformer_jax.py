@@ -27,7 +27,8 @@ def dropout(key, x, rate):
 
 
 def block(key, width):
-    shapes = {"inputs": (width, 3 * width), "output": (width, width), "wide": (width, 4 * width), "narrow": (4 * width, width)}
+    shapes = {"inputs": (width, 3 * width), "output": (width, width)}
+    shapes |= {"wide": (width, 4 * width), "narrow": (4 * width, width)}
     layers = {name: linear(k, *shape) for k, (name, shape) in zip(jax.random.split(key, 4), shapes.items())}
     return layers | {"norm1": norm(width), "norm2": norm(width)}
 
