@@ -16,6 +16,9 @@ use super::sampling::{Distribution, Filter, Uniforms, log_probabilities};
 use crate::data::discretizer::Discretizer;
 use crate::error::{Error, Result};
 
+/// Candidates that are searched together.
+const GROUP_ROWS: usize = 128;
+
 /// What a search maximises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -279,10 +282,10 @@ impl<T: Float> BeamSearch<T> {
     /// # Errors
     /// If prefixes differ in length, are no transitions and an observation, or the network fails.
     pub fn plan(&mut self, prefixes: &[Prefix], uniforms: &mut dyn Uniforms) -> Result<Vec<Plan>> {
-        if prefixes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (d, length) = (self.model.discretizer.dims(), prefixes[0].tokens.len());
+        let d = self.model.discretizer.dims();
+        let length = prefixes
+            .first()
+            .map_or(self.model.observation_dim, |p| p.tokens.len());
         let fits = |prefix: &Prefix| prefix.tokens.len() == length;
         if length % d != self.model.observation_dim || !prefixes.iter().all(fits) {
             return Err(Error::Unsuitable(format!(
@@ -291,26 +294,37 @@ impl<T: Float> BeamSearch<T> {
                 self.model.observation_dim
             )));
         }
-        let tokens: Vec<Vec<u32>> = prefixes
-            .iter()
-            .map(|prefix| prefix.tokens.clone())
-            .collect();
-        let goals: Option<Vec<Vec<u32>>> =
-            prefixes.iter().map(|prefix| prefix.goal.clone()).collect();
-        if goals.is_some() != self.model.goal_conditioned
-            || goals.iter().flatten().any(|goal| goal.len() != d)
-        {
+        let takes_goal = self.model.goal_conditioned;
+        let goal_fits = |prefix: &Prefix| match &prefix.goal {
+            Some(goal) => takes_goal && goal.len() == d,
+            None => !takes_goal,
+        };
+        if !prefixes.iter().all(goal_fits) {
             return Err(Error::Unsuitable(
                 "every episode needs a goal transition if the network was trained with goals, and \
                  none otherwise"
                     .to_owned(),
             ));
         }
-        self.hypotheses.start(&tokens, goals);
-        match self.config.objective {
-            Objective::Return => self.by_return(prefixes.len(), uniforms),
-            Objective::Likelihood => self.by_likelihood(prefixes.len()),
+        // Groups of episodes: large enough for efficient products, small enough that what they
+        // cache stays close to the processor.
+        let rows = self.config.beam_width * self.config.n_expand;
+        let group = (GROUP_ROWS / rows).max(1);
+        let mut plans = Vec::with_capacity(prefixes.len());
+        for (index, prefixes) in prefixes.chunks(group).enumerate() {
+            let tokens: Vec<Vec<u32>> = prefixes.iter().map(|p| p.tokens.clone()).collect();
+            let goals = prefixes.iter().map(|p| p.goal.clone()).collect();
+            self.hypotheses.start(&tokens, goals);
+            let mut uniforms = Offset {
+                uniforms: &mut *uniforms,
+                first: index * group,
+            };
+            plans.extend(match self.config.objective {
+                Objective::Return => self.by_return(prefixes.len(), &mut uniforms)?,
+                Objective::Likelihood => self.by_likelihood(prefixes.len())?,
+            });
         }
+        Ok(plans)
     }
 
     fn by_return(&mut self, episodes: usize, uniforms: &mut dyn Uniforms) -> Result<Vec<Plan>> {
@@ -490,6 +504,18 @@ impl<T: Float> BeamSearch<T> {
             plan.scores.push(row.score);
         }
         plans
+    }
+}
+
+/// The uniforms of the episodes from `first` on.
+struct Offset<'a> {
+    uniforms: &'a mut dyn Uniforms,
+    first: usize,
+}
+
+impl Uniforms for Offset<'_> {
+    fn next(&mut self, episode: usize) -> f64 {
+        self.uniforms.next(self.first + episode)
     }
 }
 
