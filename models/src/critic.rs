@@ -4,6 +4,9 @@ use candle_core::Tensor;
 
 use crate::activation::Activation;
 use crate::error::{Error, Result};
+use crate::kernels::mlp::Mlps;
+use crate::kernels::packed::pack;
+use crate::kernels::real;
 use crate::linear::EnsembleLinear;
 use crate::mlp::check_sizes;
 use crate::params::Scope;
@@ -30,6 +33,7 @@ pub struct CriticConfig {
 pub struct Critics {
     layers: Vec<EnsembleLinear>,
     members: usize,
+    sizes: Vec<usize>,
 }
 
 impl Critics {
@@ -64,6 +68,7 @@ impl Critics {
         Ok(Self {
             layers,
             members: config.members,
+            sizes,
         })
     }
 
@@ -72,6 +77,30 @@ impl Critics {
     /// # Errors
     /// If the shapes don't fit.
     pub fn forward(&self, observations: &Tensor, actions: &Tensor) -> Result<Tensor> {
+        if !real::supports(actions) {
+            return self.forward_composed(observations, actions);
+        }
+        let x = Tensor::cat(&[observations, actions], 1)?; // (B, O + A)
+        let parameters: Vec<_> = self
+            .layers
+            .iter()
+            .flat_map(|l| [&l.weight, &l.bias])
+            .collect();
+        let mlps = Mlps {
+            members: self.members,
+            sizes: self.sizes.clone(),
+            activation: Activation::Relu,
+            inputs_first: true,
+        };
+        Ok(mlps.apply(&x, &pack(&parameters)?)?.squeeze(2)?)
+    }
+
+    /// The slow twin, for every device.
+    pub(crate) fn forward_composed(
+        &self,
+        observations: &Tensor,
+        actions: &Tensor,
+    ) -> Result<Tensor> {
         let x = Tensor::cat(&[observations, actions], 1)?; // (B, O + A)
         let (batch, inputs) = x.dims2()?;
         let mut x = x
@@ -81,7 +110,7 @@ impl Critics {
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&x)?; // (N, B, out)
             if i + 1 < self.layers.len() {
-                x = Activation::Relu.forward(&x)?;
+                x = Activation::Relu.forward_composed(&x)?;
             }
         }
         Ok(x.squeeze(2)?)
@@ -97,6 +126,10 @@ impl Critics {
             .iter()
             .map(|l| l.member(index))
             .collect::<Result<_>>()?;
-        Ok(Self { layers, members: 1 })
+        Ok(Self {
+            layers,
+            members: 1,
+            sizes: self.sizes.clone(),
+        })
     }
 }

@@ -6,6 +6,9 @@ use candle_core::{D, Tensor};
 
 use crate::error::Result;
 use crate::init::Init;
+use crate::kernels::layer_norm::layer_norm;
+use crate::kernels::packed::pack;
+use crate::kernels::real;
 use crate::params::Scope;
 
 /// Layer normalisation over the last dimension with learned scale `weight` and shift `bias` (Ba et
@@ -37,7 +40,13 @@ impl LayerNorm {
     /// # Errors
     /// If the last dimension is not D.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_composed(x)
+        match real::supports(x) {
+            true => {
+                let packed = pack(&[&self.weight, &self.bias])?;
+                Ok(layer_norm(x, &packed, self.epsilon)?)
+            }
+            false => self.forward_composed(x),
+        }
     }
 
     /// The slow twin, for every device.
@@ -71,4 +80,68 @@ pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
     let shifted = x.broadcast_sub(&maximum)?;
     let normalizer = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
     Ok(shifted.broadcast_sub(&normalizer)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Var};
+
+    use super::*;
+    use crate::rng::Rng;
+    use crate::testing::{check_same_bits, largest_relative_difference};
+
+    fn results(dtype: DType, composed: bool) -> Result<Vec<Tensor>> {
+        let rng = &mut Rng::from_seed(0);
+        let mut draw = |shape: &[usize]| rng.normal_tensor(shape, dtype, &Device::Cpu);
+        let x = Var::from_tensor(&draw(&[3, 700, 37])?)?;
+        let (weight, bias) = (
+            Var::from_tensor(&draw(&[37])?)?,
+            Var::from_tensor(&draw(&[37])?)?,
+        );
+        let upstream = draw(&[3, 700, 37])?;
+        let (w, b) = (weight.as_tensor().clone(), bias.as_tensor().clone());
+        let norm = LayerNorm {
+            weight: w,
+            bias: b,
+            epsilon: 1e-5,
+        };
+        let y = match composed {
+            true => norm.forward_composed(&x)?,
+            false => norm.forward(&x)?,
+        };
+        let gradients = (&y * upstream)?.sum_all()?.backward()?;
+        let vars = [&x, &weight, &bias].into_iter();
+        Ok(std::iter::once(y)
+            .chain(vars.filter_map(|v| gradients.get(v).cloned()))
+            .collect())
+    }
+
+    #[test]
+    fn the_fused_norm_equals_plain_tensor_operations() -> Result<()> {
+        // Rounding of sums over 2100 rows.
+        for (dtype, tolerance) in [(DType::F64, 1e-13), (DType::F32, 1e-5)] {
+            let (fused, composed) = (results(dtype, false)?, results(dtype, true)?);
+            assert_eq!(fused.len(), 4);
+            for (i, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
+                let difference = largest_relative_difference(fused, composed)?;
+                assert!(difference < tolerance, "{dtype:?} {i}: {difference:e}");
+            }
+        }
+        check_same_bits(|| results(DType::F32, false))
+    }
+
+    #[test]
+    fn softmax_and_its_logarithm_agree_and_sum_to_one() -> Result<()> {
+        let x = Tensor::new(&[[1.0f64, 1000.0, 999.0], [-2.0, 0.0, 3.0]], &Device::Cpu)?;
+        let weights = softmax(&x)?;
+        let error = (log_softmax(&x)?.exp()? - &weights)?
+            .abs()?
+            .max_all()?
+            .to_scalar::<f64>()?;
+        assert!(error < 1e-15, "{error}");
+        for sum in weights.sum(1)?.to_vec1::<f64>()? {
+            assert!((sum - 1.0).abs() < 1e-15, "{sum}");
+        }
+        Ok(())
+    }
 }

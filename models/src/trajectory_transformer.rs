@@ -12,6 +12,9 @@ use crate::dropout::Dropout;
 use crate::error::{Error, Result};
 use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout};
 use crate::init::Init;
+use crate::kernels::embedding::Embedding;
+use crate::kernels::heads_loss::HeadsLoss;
+use crate::kernels::real;
 use crate::norm::log_softmax;
 use crate::params::Scope;
 
@@ -158,8 +161,31 @@ impl TrajectoryTransformer {
         mask: &Tensor,
         dropout: Dropout,
     ) -> Result<Tensor> {
-        let (batch, time) = inputs.dims2()?;
-        let logits = self.heads(&self.hidden(inputs, dropout)?)?; // (B, T, V + 1)
+        let hidden = self.hidden(inputs, dropout)?; // (B, T, embedding)
+        match real::supports(&hidden) {
+            true => self.fused_loss(&hidden, targets, mask),
+            false => self.composed_loss(&hidden, targets, mask),
+        }
+    }
+
+    fn fused_loss(&self, hidden: &Tensor, targets: &Tensor, mask: &Tensor) -> Result<Tensor> {
+        let (batch, time, _) = hidden.dims3()?;
+        let share = 1.0 / (batch * time) as f64;
+        let mask = mask.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        let weights = self.weights(time)?.to_vec1::<f64>()?;
+        let weights = mask
+            .iter()
+            .zip(weights.iter().cycle())
+            .map(|(m, w)| m * w * share)
+            .collect();
+        let targets = targets.to_dtype(DType::U32)?.flatten_all()?.to_vec1()?;
+        Ok(HeadsLoss { targets, weights }.apply(hidden, &self.head)?)
+    }
+
+    /// The slow twin of [`Self::fused_loss`], for every device.
+    fn composed_loss(&self, hidden: &Tensor, targets: &Tensor, mask: &Tensor) -> Result<Tensor> {
+        let (batch, time, _) = hidden.dims3()?;
+        let logits = self.heads(hidden)?; // (B, T, V + 1)
         let weights = self
             .weights(time)?
             .to_device(logits.device())?
@@ -185,7 +211,7 @@ impl TrajectoryTransformer {
 
     /// Hidden states (B, T, embedding) of tokens (B, T), after the last norm.
     fn hidden(&self, tokens: &Tensor, dropout: Dropout) -> Result<Tensor> {
-        let (batch, time) = tokens.dims2()?;
+        let (_, time) = tokens.dims2()?;
         if time == 0 || time > self.config.block_size() {
             let limit = self.config.block_size();
             let reason = format!("{time} tokens, the window takes 1 to {limit}");
@@ -194,15 +220,10 @@ impl TrajectoryTransformer {
                 reason,
             });
         }
-        let rows = self.rows(tokens)?.flatten_all()?;
-        let embedded = self.token_embedding.index_select(&rows, 0)?;
-        let embedded = embedded.reshape((batch, time, self.config.embedding))?;
-        let positions = match time == self.config.block_size() {
-            true => self.position_embedding.clone(),
-            false => self.position_embedding.narrow(1, 0, time)?,
+        let x = match real::supports(&self.token_embedding) {
+            true => self.fused_embedding(tokens, dropout)?,
+            false => self.composed_embedding(tokens, dropout)?,
         };
-        let x = embedded.broadcast_add(&positions)?; // (B, T, embedding)
-        let x = dropout.apply(&x, 0, self.config.embedding_dropout)?;
         let hidden_period = Some(self.config.transition_dim());
         self.trunk.forward(
             &x,
@@ -213,6 +234,48 @@ impl TrajectoryTransformer {
             dropout,
             1,
         )
+    }
+
+    fn fused_embedding(&self, tokens: &Tensor, dropout: Dropout) -> Result<Tensor> {
+        let (_, time) = tokens.dims2()?;
+        let (bins, transition) = (self.config.bins as u32, self.config.transition_dim());
+        let tokens = tokens
+            .to_dtype(DType::U32)?
+            .flatten_all()?
+            .to_vec1::<u32>()?;
+        if let Some(wrong) = tokens.iter().find(|&&token| token > bins) {
+            let reason = format!("token {wrong}, the largest is {bins} (termination)");
+            return Err(Error::Config {
+                what: "TrajectoryTransformer",
+                reason,
+            });
+        }
+        let row = |(i, token): (usize, u32)| match token == bins {
+            true => bins * transition as u32,
+            false => token + (i % time % transition) as u32 * bins,
+        };
+        let rows = tokens.into_iter().enumerate().map(row).collect();
+        let dropout = dropout.site(0, self.config.embedding_dropout);
+        let embedding = Embedding {
+            rows,
+            time,
+            dropout,
+        };
+        Ok(embedding.apply(&self.token_embedding, &self.position_embedding)?)
+    }
+
+    /// The slow twin of [`Self::fused_embedding`], for every device.
+    fn composed_embedding(&self, tokens: &Tensor, dropout: Dropout) -> Result<Tensor> {
+        let (batch, time) = tokens.dims2()?;
+        let rows = self.rows(tokens)?.flatten_all()?;
+        let embedded = self.token_embedding.index_select(&rows, 0)?;
+        let embedded = embedded.reshape((batch, time, self.config.embedding))?;
+        let positions = match time == self.config.block_size() {
+            true => self.position_embedding.clone(),
+            false => self.position_embedding.narrow(1, 0, time)?,
+        };
+        let x = embedded.broadcast_add(&positions)?; // (B, T, embedding)
+        dropout.apply(&x, 0, self.config.embedding_dropout)
     }
 
     /// Rows (B, T) of the token table: tokens plus V times the place in the transition; the
@@ -248,5 +311,82 @@ impl TrajectoryTransformer {
         let logits = logits.transpose(0, 1)?.contiguous()?;
         let logits = logits.reshape((batch, time + missing, outputs))?;
         Ok(logits.narrow(1, 0, time)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::params::Params;
+    use crate::rng::Rng;
+    use crate::testing::{check_same_bits, largest_relative_difference};
+
+    /// Loss and gradients with dropout on a batch whose windows end inside a transition.
+    fn results(dtype: DType, composed: bool) -> Result<Vec<Tensor>> {
+        let config = TrajectoryTransformerConfig {
+            observation_dim: 3,
+            action_dim: 2,
+            bins: 11,
+            layers: 1,
+            heads: 2,
+            embedding: 8,
+            window_transitions: 4,
+            embedding_dropout: 0.2,
+            residual_dropout: 0.1,
+            attention_dropout: 0.1,
+            action_weight: 5.0,
+            reward_weight: 2.0,
+            value_weight: 0.5,
+        };
+        let rng = &mut Rng::from_seed(8);
+        let mut params = Params::new(dtype, &Device::Cpu);
+        let network = TrajectoryTransformer::new(&config, &mut params.init(rng))?;
+        let (batch, time) = (5, 24);
+        let mut tokens = |count| {
+            (0..count)
+                .map(|_| rng.below(12) as u32)
+                .collect::<Vec<u32>>()
+        };
+        let inputs = Tensor::from_vec(tokens(batch * time), (batch, time), &Device::Cpu)?;
+        let targets = Tensor::from_vec(tokens(batch * time), (batch, time), &Device::Cpu)?;
+        let mask: Vec<u32> = (0..batch * time).map(|i| u32::from(i % 17 != 0)).collect();
+        let mask = Tensor::from_vec(mask, (batch, time), &Device::Cpu)?;
+        let dropout = Dropout::draw(&mut Rng::from_seed(9));
+        let loss = match composed {
+            true => {
+                let x = network.composed_embedding(&inputs, dropout)?;
+                let hidden_period = Some(config.transition_dim());
+                let mask_of = AttentionMask {
+                    hidden_period,
+                    valid: None,
+                };
+                let hidden = network.trunk.forward_composed(&x, &mask_of, dropout, 1)?;
+                network.composed_loss(&hidden, &targets, &mask)?
+            }
+            false => network.loss(&inputs, &targets, &mask, dropout)?,
+        };
+        let gradients = (&loss * 3.0)?.backward()?;
+        let gradients = params.iter().filter_map(|p| gradients.get(&p.var).cloned());
+        Ok(std::iter::once(loss).chain(gradients).collect())
+    }
+
+    #[test]
+    fn fused_embeddings_and_loss_equal_plain_tensor_operations() -> Result<()> {
+        // Rounding of sums over 120 tokens.
+        for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-4)] {
+            let (fused, composed) = (results(dtype, false)?, results(dtype, true)?);
+            assert_eq!(fused.len(), composed.len());
+            for (i, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
+                let largest = composed.abs()?.max_all()?.to_dtype(DType::F64)?;
+                if largest.to_scalar::<f64>()? < 1e-6 {
+                    continue; // The keys' bias: zero in exact arithmetic.
+                }
+                let difference = largest_relative_difference(fused, composed)?;
+                assert!(difference < tolerance, "{dtype:?} {i}: {difference:e}");
+            }
+        }
+        check_same_bits(|| results(DType::F32, false))
     }
 }

@@ -211,6 +211,19 @@ vectorized! {
         (top, sum(scores))
     }
 
+    /// One row of a softmax, not normalised: x <- e^(x - top), where top is the largest. Returns top
+    /// and the sum.
+    pub fn soften_plainly<T: Real>(x: &mut [T]) -> (T, T) {
+        let mut top = T::NEGATIVE_INFINITY;
+        for x in x.iter() {
+            top = top.maximum_of(*x);
+        }
+        for x in x.iter_mut() {
+            *x = (*x - top).exp_nonpositive();
+        }
+        (top, sum(x))
+    }
+
     /// One row of attention weights again: scores <- e^(scale * scores + hidden - log_sum).
     pub fn soften_again<T: Real>(scores: &mut [T], hidden: &[T], scale: T, log_sum: T) {
         for (score, hidden) in scores.iter_mut().zip(hidden) {
