@@ -1,0 +1,182 @@
+//! Every trainable tensor of every network gets a gradient that central differences confirm.
+
+use candle_core::{DType, Device, Tensor};
+use trajformer_models::Result;
+use trajformer_models::actor::{ActorConfig, DeterministicActor};
+use trajformer_models::critic::{CriticConfig, Critics};
+use trajformer_models::decision_transformer::{
+    Contexts, DecisionTransformer, DecisionTransformerConfig,
+};
+use trajformer_models::dropout::Dropout;
+use trajformer_models::params::Params;
+use trajformer_models::rng::Rng;
+use trajformer_models::trajectory_transformer::{
+    TrajectoryTransformer, TrajectoryTransformerConfig,
+};
+
+/// Half the distance of the two losses that are compared.
+const STEP: f64 = 1e-5;
+/// Of the largest gradient element of a tensor: the differences have errors of about STEP² from
+/// their form and 1e-16 / STEP from rounding, relative to a loss around 1.
+const TOLERANCE: f64 = 1e-5;
+
+/// Moves every parameter away from special values such as zero biases.
+fn stir(params: &Params, rng: &mut Rng) -> Result<()> {
+    for param in params.iter().filter(|param| param.trainable) {
+        let noise = rng.normal_tensor(param.var.shape(), DType::F64, &Device::Cpu)?;
+        param
+            .var
+            .set(&(param.var.as_detached_tensor() + (noise * 0.1)?)?)?;
+    }
+    Ok(())
+}
+
+fn number(loss: &Tensor) -> f64 {
+    loss.to_scalar::<f64>().expect("a scalar")
+}
+
+/// Compares the gradients of `loss` with central differences: for each tensor at its largest
+/// gradient element and at two others. `zero` says which have none in exact arithmetic.
+fn check(params: &Params, loss: impl Fn() -> Result<Tensor>, zero: fn(&str) -> bool) -> Result<()> {
+    let gradients = loss()?.backward()?;
+    for param in params.iter() {
+        let name = &param.name;
+        let found = gradients.get(&param.var);
+        if !param.trainable {
+            assert!(found.is_none(), "frozen `{name}` has a gradient");
+            continue;
+        }
+        let found = found.unwrap_or_else(|| panic!("`{name}` has no gradient"));
+        let found = found.flatten_all()?.to_vec1::<f64>()?;
+        assert!(found.iter().all(|g| g.is_finite()), "gradient of `{name}`");
+        let largest = (0..found.len()).max_by(|&a, &b| found[a].abs().total_cmp(&found[b].abs()));
+        let largest = largest.expect("an element");
+        if zero(name) {
+            assert!(
+                found[largest].abs() < 1e-12,
+                "gradient of `{name}`: {}",
+                found[largest]
+            );
+            continue;
+        }
+        assert!(found[largest] != 0.0, "gradient of `{name}` is zero");
+        let start = param.var.copy()?;
+        let values = start.flatten_all()?.to_vec1::<f64>()?;
+        for element in [largest, 0, found.len() / 2] {
+            let at = |move_by: f64| -> Result<f64> {
+                let mut values = values.clone();
+                values[element] += move_by;
+                param
+                    .var
+                    .set(&Tensor::from_vec(values, start.shape(), &Device::Cpu)?)?;
+                Ok(number(&loss()?))
+            };
+            let difference = (at(STEP)? - at(-STEP)?) / (2.0 * STEP);
+            let error = (difference - found[element]).abs() / found[largest].abs();
+            let absolute = (difference - found[element]).abs();
+            assert!(
+                error < TOLERANCE || absolute < 1e-10,
+                "`{name}`[{element}]: gradient {}, difference {difference}",
+                found[element]
+            );
+        }
+        param.var.set(&start)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn of_the_trajectory_transformer_agree_with_central_differences() -> Result<()> {
+    let config = TrajectoryTransformerConfig {
+        observation_dim: 3,
+        action_dim: 2,
+        bins: 5,
+        layers: 2,
+        heads: 2,
+        embedding: 8,
+        window_transitions: 3,
+        embedding_dropout: 0.1,
+        residual_dropout: 0.1,
+        attention_dropout: 0.1,
+        action_weight: 5.0,
+        reward_weight: 1.0,
+        value_weight: 1.0,
+    };
+    let rng = &mut Rng::from_seed(1);
+    let mut params = Params::new(DType::F64, &Device::Cpu);
+    let network = TrajectoryTransformer::new(&config, &mut params.init(rng))?;
+    stir(&params, rng)?;
+    let (batch, time) = (3, config.block_size());
+    let mut tokens = || -> Result<Tensor> {
+        let tokens: Vec<u32> = (0..batch * time).map(|_| rng.below(6) as u32).collect();
+        Ok(Tensor::from_vec(tokens, (batch, time), &Device::Cpu)?)
+    };
+    let (inputs, targets) = (tokens()?, tokens()?);
+    let mask = Tensor::ones((batch, time), DType::F64, &Device::Cpu)?;
+    let dropout = Dropout::draw(rng);
+    let loss = || network.loss(&inputs, &targets, &mask, dropout);
+    check(&params, loss, |name| name.ends_with("attn.key.bias"))
+}
+
+#[test]
+fn of_the_decision_transformer_agree_with_central_differences() -> Result<()> {
+    let config = DecisionTransformerConfig {
+        hidden: 8,
+        layers: 2,
+        heads: 2,
+        inner: 12,
+        max_timesteps: 3,
+        positions: 4,
+        ..DecisionTransformerConfig::paper(3, 2)
+    };
+    let rng = &mut Rng::from_seed(2);
+    let mut params = Params::new(DType::F64, &Device::Cpu);
+    let network = DecisionTransformer::new(&config, &mut params.init(rng))?;
+    stir(&params, rng)?;
+    let (batch, time) = (3, 4);
+    let mut normal =
+        |width: usize| rng.normal_tensor((batch, time, width), DType::F64, &Device::Cpu);
+    let contexts = Contexts {
+        returns: normal(1)?,
+        observations: normal(3)?,
+        actions: normal(2)?,
+        timesteps: Tensor::new(&[[0u32, 0, 1, 2], [0, 1, 2, 2], [0, 0, 0, 1]], &Device::Cpu)?,
+        mask: Tensor::new(&[[0u32, 1, 1, 1], [1, 1, 1, 1], [0, 0, 1, 1]], &Device::Cpu)?,
+    };
+    let dropout = Dropout::draw(rng);
+    let valid = contexts.mask.to_dtype(DType::F64)?.unsqueeze(2)?;
+    let loss = || {
+        let predicted = network.predictions(&contexts, dropout)?;
+        let all = [predicted.actions, predicted.observations, predicted.returns];
+        let all = Tensor::cat(&all, 2)?.broadcast_mul(&valid)?;
+        Ok((all.sqr()?.sum_all()? + all.sum_all()?)?)
+    };
+    check(&params, loss, |_| false)
+}
+
+#[test]
+fn of_actor_and_critics_agree_with_central_differences() -> Result<()> {
+    let (observation_dim, action_dim, hidden) = (4, 3, vec![10, 9]);
+    let actor = ActorConfig {
+        observation_dim,
+        action_dim,
+        hidden: hidden.clone(),
+        max_action: 2.0,
+    };
+    let critic = CriticConfig {
+        observation_dim,
+        action_dim,
+        hidden,
+        members: 3,
+    };
+    let rng = &mut Rng::from_seed(3);
+    let mut params = Params::new(DType::F64, &Device::Cpu);
+    let actor = DeterministicActor::new(&actor, &mut params.init(rng).sub("actor"))?;
+    let critics = Critics::new(&critic, &mut params.init(rng).sub("critics"))?;
+    let observations = rng.normal_tensor((7, 4), DType::F64, &Device::Cpu)?;
+    let loss = || {
+        let actions = actor.forward(&observations)?;
+        Ok(critics.forward(&observations, &actions)?.sqr()?.sum_all()?)
+    };
+    check(&params, loss, |_| false)
+}
