@@ -343,6 +343,10 @@ mod tests {
         let rng = &mut Rng::from_seed(8);
         let mut params = Params::new(dtype, &Device::Cpu);
         let network = TrajectoryTransformer::new(&config, &mut params.init(rng))?;
+        for param in params.iter() {
+            let noise = rng.normal_tensor(param.var.shape(), dtype, &Device::Cpu)?;
+            param.var.set(&(param.var.as_detached_tensor() + (noise * 0.1)?)?)?;
+        }
         let (batch, time) = (5, 24);
         let mut tokens = |count| {
             (0..count)
