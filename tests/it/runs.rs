@@ -6,6 +6,7 @@ use std::path::Path;
 use trajformer::algorithms::ALGORITHMS;
 use trajformer::checkpoint::RunDir;
 use trajformer::config::RunConfig;
+use trajformer::evaluate::Evaluator;
 use trajformer::{data, envs, policy, run};
 
 /// Small sizes for algorithms whose defaults are large.
@@ -197,4 +198,21 @@ fn a_loss_that_is_not_finite_stops_at_its_update_and_keeps_the_last_checkpoint()
         error.contains("training stopped at update") && error.contains("actor_loss"),
         "{error}"
     );
+}
+
+#[test]
+fn a_stored_run_opens_without_its_data_and_scores_what_it_scored() {
+    for algorithm in ALGORITHMS {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        write_data(folder);
+        let config = config(folder, algorithm.name, 10);
+        let out = folder.join("run");
+        let trained = run::start(&config, &out).unwrap().evaluation.unwrap();
+        fs::remove_file(folder.join("data.npz")).unwrap();
+        let stored = run::open(&out, &[]).unwrap();
+        let mut evaluator = Evaluator::new(&stored.config.evaluate).unwrap().unwrap();
+        let found = evaluator.run(&mut *stored.algorithm.policy().unwrap()).unwrap();
+        assert_eq!(found, trained, "{}", algorithm.name);
+    }
 }
