@@ -28,7 +28,7 @@ use crate::rng::Streams;
 use crate::{envs, run};
 
 const ENV: &str = "pointmaze-umaze";
-const STEPS: usize = 20_000;
+const STEPS: usize = 50_000;
 const EPISODES: usize = 20;
 const SEED: u64 = 0;
 /// Paths in a picture: more hide the maze.
@@ -175,7 +175,7 @@ fn score_policy(policy: &mut dyn Policy) -> Result<Scored> {
 }
 
 /// Plans made afresh at a few places of one path; empty for policies that do not plan.
-fn plans_along(policy: &mut dyn Policy, path: &[(f64, f64)]) -> Result<Vec<Vec<Vec<(f64, f64)>>>> {
+fn plans_along(policy: &mut dyn Policy, path: &[(f64, f64)]) -> Result<Vec<Beams>> {
     let mut plans = Vec::new();
     for (index, pair) in path
         .windows(2)
@@ -213,11 +213,13 @@ fn train(text: &str, dataset: &Dataset, data_path: &Path, out: &Path) -> Result<
     score_policy(&mut *trained.algorithm.policy()?)
 }
 
+/// The paths of one plan's beams, the best first.
+type Beams = Vec<Vec<(f64, f64)>>;
+
 /// Positions of every episode, and some of the plans that were made on the way.
 struct Paths {
     rows: Vec<Vec<(f64, f64)>>,
-    /// Each plan is its beams, the best first; each beam is a path.
-    plans: Vec<Vec<Vec<(f64, f64)>>>,
+    plans: Vec<Beams>,
 }
 
 impl Recorder for Paths {

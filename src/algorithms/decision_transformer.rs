@@ -126,7 +126,7 @@ impl DecisionTransformerConfig {
         if !positive(self.learning_rate) || !positive(self.return_scale) {
             return wrong("{learning_rate, return_scale}", "positive numbers");
         }
-        if !positive(self.clip_norm) || !(self.weight_decay >= 0.0) {
+        if !positive(self.clip_norm) || self.weight_decay.is_nan() || self.weight_decay < 0.0 {
             return wrong("{clip_norm, weight_decay}", "a positive number; 0 or more");
         }
         if self.target_returns.iter().any(|target| !target.is_finite()) {

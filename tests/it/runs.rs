@@ -212,7 +212,9 @@ fn a_stored_run_opens_without_its_data_and_scores_what_it_scored() {
         fs::remove_file(folder.join("data.npz")).unwrap();
         let stored = run::open(&out, &[]).unwrap();
         let mut evaluator = Evaluator::new(&stored.config.evaluate).unwrap().unwrap();
-        let found = evaluator.run(&mut *stored.algorithm.policy().unwrap()).unwrap();
+        let found = evaluator
+            .run(&mut *stored.algorithm.policy().unwrap())
+            .unwrap();
         assert_eq!(found, trained, "{}", algorithm.name);
     }
 }
