@@ -345,7 +345,9 @@ mod tests {
         let network = TrajectoryTransformer::new(&config, &mut params.init(rng))?;
         for param in params.iter() {
             let noise = rng.normal_tensor(param.var.shape(), dtype, &Device::Cpu)?;
-            param.var.set(&(param.var.as_detached_tensor() + (noise * 0.1)?)?)?;
+            param
+                .var
+                .set(&(param.var.as_detached_tensor() + (noise * 0.1)?)?)?;
         }
         let (batch, time) = (5, 24);
         let mut tokens = |count| {

@@ -5,15 +5,15 @@
 //! them; the scores of a whole batch never exist. Queries, keys, values, mixed values and the
 //! logarithms of the softmax sums are kept for the backward pass, which computes scores again.
 
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
-use super::packed::{Saved, Weight, split, split_mut, sum_in_order, tensors_of};
+use super::block::{self, Block};
+use super::packed::{Saved, Weight, split, split_mut, sum_in_order};
 use super::pool::Buffer;
 use super::product::{Matrix, MatrixMut, multiply, multiply_add, product};
 use super::real::Real;
 use super::rows;
-use super::storage::{slice, with_slice};
 use crate::dropout::DropoutMask;
 
 /// Rows of scores that are computed together.
@@ -77,23 +77,7 @@ impl AttentionBlock {
                 x.dims()
             );
         }
-        let x = x.contiguous()?;
-        match x.track_op() || packed.track_op() {
-            true => x.apply_op2(
-                packed,
-                Operation {
-                    settings: self,
-                    saved: Some(Saved::empty()),
-                },
-            ),
-            false => x.apply_op2_no_bwd(
-                packed,
-                &Operation {
-                    settings: self,
-                    saved: None,
-                },
-            ),
-        }
+        block::apply(self, x, packed)
     }
 
     fn sizes(&self) -> [usize; 6] {
@@ -157,37 +141,6 @@ impl AttentionBlock {
     /// Factor of the scores.
     fn scale<T: Real>(&self) -> T {
         T::of(1.0 / ((self.width / self.heads) as f64).sqrt())
-    }
-
-    fn forward<T: Real>(&self, x: &[T], packed: &[T], saved: Option<&Saved>) -> Result<Vec<T>> {
-        let parts = self.parts(packed)?;
-        let row_count = x.len() / self.width.max(1);
-        let mut y = vec![T::ZERO; x.len()];
-        let mut inputs = Buffer::take(3 * x.len());
-        let mut mixed = Buffer::take(x.len());
-        let mut log_sums = Buffer::take(row_count * self.heads);
-        let task = self.sequences() * self.time;
-        let (wide, heads) = (task * self.width, task * self.heads);
-        let tasks = y.par_chunks_mut(wide).zip(x.par_chunks(wide));
-        let kept = inputs
-            .par_chunks_mut(3 * wide)
-            .zip(mixed.par_chunks_mut(wide));
-        let kept = kept.zip(log_sums.par_chunks_mut(heads));
-        tasks
-            .zip(kept)
-            .enumerate()
-            .for_each(|(i, ((y, x), ((inputs, mixed), log_sums)))| {
-                let kept = Kept {
-                    inputs,
-                    mixed,
-                    log_sums,
-                };
-                self.task(&parts, (i * self.sequences(), x), kept, y);
-            });
-        if let Some(saved) = saved {
-            saved.set(vec![inputs, mixed, log_sums]);
-        }
-        Ok(y)
     }
 
     /// Some whole sequences, `first` being the number of the first.
@@ -286,7 +239,7 @@ impl AttentionBlock {
     }
 
     /// Gradients of x and of the packed parameters.
-    fn backward<T: Real>(
+    fn gradients<T: Real>(
         &self,
         x: &[T],
         packed: &[T],
@@ -482,6 +435,51 @@ impl AttentionBlock {
     }
 }
 
+impl Block for AttentionBlock {
+    const NAME: &'static str = "attention-block";
+
+    fn forward<T: Real>(&self, x: &[T], packed: &[T], saved: Option<&Saved>) -> Result<Vec<T>> {
+        let parts = self.parts(packed)?;
+        let row_count = x.len() / self.width.max(1);
+        let mut y = vec![T::ZERO; x.len()];
+        let mut inputs = Buffer::take(3 * x.len());
+        let mut mixed = Buffer::take(x.len());
+        let mut log_sums = Buffer::take(row_count * self.heads);
+        let task = self.sequences() * self.time;
+        let (wide, heads) = (task * self.width, task * self.heads);
+        let tasks = y.par_chunks_mut(wide).zip(x.par_chunks(wide));
+        let kept = inputs
+            .par_chunks_mut(3 * wide)
+            .zip(mixed.par_chunks_mut(wide));
+        let kept = kept.zip(log_sums.par_chunks_mut(heads));
+        tasks
+            .zip(kept)
+            .enumerate()
+            .for_each(|(i, ((y, x), ((inputs, mixed), log_sums)))| {
+                let kept = Kept {
+                    inputs,
+                    mixed,
+                    log_sums,
+                };
+                self.task(&parts, (i * self.sequences(), x), kept, y);
+            });
+        if let Some(saved) = saved {
+            saved.set(vec![inputs, mixed, log_sums]);
+        }
+        Ok(y)
+    }
+
+    fn backward<T: Real>(
+        &self,
+        x: &[T],
+        packed: &[T],
+        saved: &Saved,
+        dy: &[T],
+    ) -> Result<(Vec<T>, Vec<T>)> {
+        saved.with(|kept: &Vec<Buffer<T>>| self.gradients(x, packed, kept, dy))
+    }
+}
+
 /// One sequence in the backward pass.
 struct Sequence<'a, T> {
     number: usize,
@@ -490,77 +488,4 @@ struct Sequence<'a, T> {
     mixed: &'a [T],
     dmixed: &'a [T],
     log_sums: &'a [T],
-}
-
-struct Operation {
-    settings: AttentionBlock,
-    saved: Option<Saved>,
-}
-
-impl Operation {
-    fn forward<T: Real>(
-        &self,
-        (s1, l1): (&CpuStorage, &Layout),
-        (s2, l2): (&CpuStorage, &Layout),
-    ) -> Result<CpuStorage> {
-        let (x, packed) = (slice::<T>(s1, l1)?, slice::<T>(s2, l2)?);
-        let y = self.settings.forward(x, packed, self.saved.as_ref())?;
-        Ok(T::to_cpu_storage_owned(y))
-    }
-
-    fn backward<T: Real>(
-        &self,
-        x: &Tensor,
-        packed: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let Some(saved) = &self.saved else {
-            bail!("the forward pass kept nothing")
-        };
-        let gradient = gradient.contiguous()?;
-        let (dx, dpacked) = with_slice::<T, _>(x, |x_slice| {
-            with_slice::<T, _>(packed, |packed| {
-                with_slice::<T, _>(&gradient, |dy| {
-                    saved.with(|kept: &Vec<Buffer<T>>| {
-                        self.settings.backward(x_slice, packed, kept, dy)
-                    })
-                })
-            })
-        })?;
-        tensors_of((dx, x), (dpacked, packed))
-    }
-}
-
-impl CustomOp2 for Operation {
-    fn name(&self) -> &'static str {
-        "attention-block"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let y = match s1 {
-            CpuStorage::F32(_) => self.forward::<f32>((s1, l1), (s2, l2))?,
-            CpuStorage::F64(_) => self.forward::<f64>((s1, l1), (s2, l2))?,
-            _ => bail!("the block kernels handle f32 and f64"),
-        };
-        Ok((y, l1.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        packed: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        match x.dtype() {
-            DType::F32 => self.backward::<f32>(x, packed, gradient),
-            _ => self.backward::<f64>(x, packed, gradient),
-        }
-    }
 }

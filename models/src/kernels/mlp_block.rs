@@ -1,17 +1,17 @@
 //! The second half of a transformer block as one operation: `y = x + dropout(mlp(norm(x)))`.
 //!
 //! Rows are worked on in pieces that stay in the cache; only the hidden layer before its activation
-//! is kept for the backward pass. Parameters come packed in one vector, see [`MlpBlock::pack`].
+//! is kept for the backward pass. Parameters come packed in one vector, see [`MlpBlock::apply`].
 
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::packed::{Saved, Weight, sum_in_order, tensors_of};
+use super::block::{self, Block};
+use super::packed::{Saved, Weight, sum_in_order};
 use super::pool::Buffer;
 use super::product::{Matrix, MatrixMut, multiply, multiply_add};
 use super::real::Real;
 use super::rows;
-use super::storage::{slice, with_slice};
 use crate::activation::Activation;
 use crate::dropout::DropoutMask;
 
@@ -54,23 +54,7 @@ impl MlpBlock {
     /// # Errors
     /// If x or the parameters are not contiguous CPU tensors of fitting size, both f32 or both f64.
     pub fn apply(self, x: &Tensor, packed: &Tensor) -> Result<Tensor> {
-        let x = x.contiguous()?;
-        match x.track_op() || packed.track_op() {
-            true => x.apply_op2(
-                packed,
-                Operation {
-                    settings: self,
-                    saved: Some(Saved::empty()),
-                },
-            ),
-            false => x.apply_op2_no_bwd(
-                packed,
-                &Operation {
-                    settings: self,
-                    saved: None,
-                },
-            ),
-        }
+        block::apply(self, x, packed)
     }
 
     fn hidden_weight(&self) -> Weight {
@@ -132,33 +116,8 @@ impl MlpBlock {
         rows::add(y, x);
     }
 
-    fn forward<T: Real>(&self, x: &[T], packed: &[T], saved: Option<&Saved>) -> Result<Vec<T>> {
-        let parts = self.parts(packed)?;
-        let (width, inner) = (self.width, self.inner);
-        let mut y = vec![T::ZERO; x.len()];
-        let pieces = y
-            .par_chunks_mut(PIECE * width)
-            .zip(x.par_chunks(PIECE * width))
-            .enumerate();
-        match saved {
-            None => pieces.for_each(|(i, (y, x))| {
-                let mut hidden = Buffer::take(x.len() / width * inner);
-                self.piece(&parts, (i * PIECE, x), &mut hidden, y);
-            }),
-            Some(saved) => {
-                let mut hidden = Buffer::take(x.len() / width * inner);
-                let hiddens = hidden.par_chunks_mut(PIECE * inner);
-                pieces
-                    .zip(hiddens)
-                    .for_each(|((i, (y, x)), h)| self.piece(&parts, (i * PIECE, x), h, y));
-                saved.set(vec![hidden]);
-            }
-        }
-        Ok(y)
-    }
-
     /// Gradients of x and of the packed parameters.
-    fn backward<T: Real>(
+    fn gradients<T: Real>(
         &self,
         x: &[T],
         packed: &[T],
@@ -251,75 +210,41 @@ impl MlpBlock {
     }
 }
 
-struct Operation {
-    settings: MlpBlock,
-    saved: Option<Saved>,
-}
+impl Block for MlpBlock {
+    const NAME: &'static str = "mlp-block";
 
-impl Operation {
-    fn forward<T: Real>(
-        &self,
-        (s1, l1): (&CpuStorage, &Layout),
-        (s2, l2): (&CpuStorage, &Layout),
-    ) -> Result<CpuStorage> {
-        let (x, packed) = (slice::<T>(s1, l1)?, slice::<T>(s2, l2)?);
-        let y = self.settings.forward(x, packed, self.saved.as_ref())?;
-        Ok(T::to_cpu_storage_owned(y))
+    fn forward<T: Real>(&self, x: &[T], packed: &[T], saved: Option<&Saved>) -> Result<Vec<T>> {
+        let parts = self.parts(packed)?;
+        let (width, inner) = (self.width, self.inner);
+        let mut y = vec![T::ZERO; x.len()];
+        let pieces = y
+            .par_chunks_mut(PIECE * width)
+            .zip(x.par_chunks(PIECE * width))
+            .enumerate();
+        match saved {
+            None => pieces.for_each(|(i, (y, x))| {
+                let mut hidden = Buffer::take(x.len() / width * inner);
+                self.piece(&parts, (i * PIECE, x), &mut hidden, y);
+            }),
+            Some(saved) => {
+                let mut hidden = Buffer::take(x.len() / width * inner);
+                let hiddens = hidden.par_chunks_mut(PIECE * inner);
+                pieces
+                    .zip(hiddens)
+                    .for_each(|((i, (y, x)), h)| self.piece(&parts, (i * PIECE, x), h, y));
+                saved.set(vec![hidden]);
+            }
+        }
+        Ok(y)
     }
 
     fn backward<T: Real>(
         &self,
-        x: &Tensor,
-        packed: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let Some(saved) = &self.saved else {
-            bail!("the forward pass kept nothing")
-        };
-        let gradient = gradient.contiguous()?;
-        let (dx, dpacked) = with_slice::<T, _>(x, |x_slice| {
-            with_slice::<T, _>(packed, |packed| {
-                with_slice::<T, _>(&gradient, |dy| {
-                    saved.with(|kept: &Vec<Buffer<T>>| {
-                        self.settings.backward(x_slice, packed, &kept[0], dy)
-                    })
-                })
-            })
-        })?;
-        tensors_of((dx, x), (dpacked, packed))
-    }
-}
-
-impl CustomOp2 for Operation {
-    fn name(&self) -> &'static str {
-        "mlp-block"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let y = match s1 {
-            CpuStorage::F32(_) => self.forward::<f32>((s1, l1), (s2, l2))?,
-            CpuStorage::F64(_) => self.forward::<f64>((s1, l1), (s2, l2))?,
-            _ => bail!("the block kernels handle f32 and f64"),
-        };
-        Ok((y, l1.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        packed: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        match x.dtype() {
-            DType::F32 => self.backward::<f32>(x, packed, gradient),
-            _ => self.backward::<f64>(x, packed, gradient),
-        }
+        x: &[T],
+        packed: &[T],
+        saved: &Saved,
+        dy: &[T],
+    ) -> Result<(Vec<T>, Vec<T>)> {
+        saved.with(|kept: &Vec<Buffer<T>>| self.gradients(x, packed, &kept[0], dy))
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod adam;
 pub(crate) mod attention_block;
+pub(crate) mod block;
 pub mod decode;
 mod dispatch;
 pub(crate) mod elementwise;
