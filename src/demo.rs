@@ -110,7 +110,7 @@ pub fn demo(out: &Path) -> Result<DemoResult> {
         ("behaviour cloning", score(&bc.0), Emphasis::Quiet),
         ("planner", score(&planner.0), Emphasis::Strong),
         (
-            "controller that\nknows the maze",
+            "controller that knows the maze",
             score(&controller.0),
             Emphasis::Quiet,
         ),

@@ -63,7 +63,7 @@ impl Role {
             Self::Imagined => "imagined plans",
             Self::Chosen => "chosen plan",
             Self::Controller => "path of the controller",
-            Self::Imitator => "path of behavior cloning",
+            Self::Imitator => "path of behaviour cloning",
             Self::Planner => "path of the planner",
         }
     }
