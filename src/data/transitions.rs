@@ -102,6 +102,7 @@ impl Transitions {
     /// # Errors
     /// If no transition is left, or rewards are scaled by returns and there are none.
     pub fn new(data: &Dataset, config: &TransitionsConfig, device: &Device) -> Result<Self> {
+        data.require_continuous_actions("learning from transitions")?;
         let kept = kept_steps(data, config);
         let count = kept.len();
         if count == 0 {

@@ -218,3 +218,23 @@ fn a_stored_run_opens_without_its_data_and_scores_what_it_scored() {
         assert_eq!(found, trained, "{}", algorithm.name);
     }
 }
+
+#[test]
+fn discrete_actions_are_refused_by_every_algorithm() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let mut dataset = data::load_one(&folder.join("data.npz")).unwrap();
+    dataset.action_kind = data::ActionKind::Discrete { count: 2 };
+    for algorithm in ALGORITHMS {
+        let config = config(folder, algorithm.name, 10);
+        let error = run::start_on(&config, &dataset, &folder.join("run"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("actions are discrete"),
+            "{}: {error}",
+            algorithm.name
+        );
+    }
+}
