@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use crate::config::EvaluateConfig;
-use crate::data::{ActionKind, Dataset, Episode};
+use crate::data::collect::empty;
+use crate::data::{Dataset, Episode};
 use crate::envs;
 use crate::error::{Error, Result};
 use crate::policy::{EpisodeStart, Policy};
@@ -285,17 +286,8 @@ impl Recorder for EpisodeRecorder {
 impl EpisodeRecorder {
     fn into_dataset(self, spec: &envs::EnvSpec) -> Dataset {
         let mut dataset = Dataset {
-            observation_dim: spec.observation_dim,
-            action_dim: spec.action_dim,
-            action_kind: ActionKind::Continuous,
-            observations: Vec::new(),
-            actions: Vec::new(),
-            rewards: Vec::new(),
-            episodes: Vec::new(),
-            env_name: Some(spec.name.clone()),
             reference_returns: None,
-            sources: Vec::new(),
-            warnings: Vec::new(),
+            ..empty(spec)
         };
         for row in self.rows {
             dataset.episodes.push(Episode {

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 
 use super::dataset::{ActionKind, Dataset, Episode};
-use crate::envs::{Environment, reference_for};
+use crate::envs::{EnvSpec, Environment, reference_for};
 use crate::error::{Error, Result};
 use crate::policy::{EpisodeStart, Policy};
 use crate::rng::Streams;
@@ -25,7 +25,7 @@ pub fn collect(
     if steps == 0 {
         return Err(Error::Config("nothing to collect: steps is 0".to_owned()));
     }
-    let mut data = empty(env);
+    let mut data = empty(env.spec());
     let streams = Streams::from_seed(seed);
     while data.steps() < steps {
         let index = data.episodes.len() as u64;
@@ -43,8 +43,8 @@ pub fn collect(
     Ok(data)
 }
 
-fn empty(env: &dyn Environment) -> Dataset {
-    let spec = env.spec();
+/// No steps yet, of an environment that looks like `spec`.
+pub(crate) fn empty(spec: &EnvSpec) -> Dataset {
     Dataset {
         observation_dim: spec.observation_dim,
         action_dim: spec.action_dim,

@@ -4,7 +4,6 @@
 use candle_core::{Device, Tensor, Var};
 use trajformer_models::params::StateVisitor;
 
-use super::dataset::Dataset;
 use crate::error::{Error, Result};
 
 /// Maps observations to `(observation - mean) / scale`, column by column.
@@ -173,26 +172,6 @@ impl ActionBounds {
     /// If the device fails.
     pub fn unit(action_dim: usize, device: &Device) -> Result<Self> {
         Self::new(&vec![-1.0; action_dim], &vec![1.0; action_dim], device)
-    }
-
-    /// What the data suggests where no environment says it: -1..1 if all actions lie there, else
-    /// symmetric about 0 up to the largest action of each column.
-    ///
-    /// # Errors
-    /// If actions are discrete.
-    pub fn from_data(data: &Dataset, device: &Device) -> Result<Self> {
-        data.require_continuous_actions("mapping actions to -1..1")?;
-        let mut high = vec![1.0f32; data.action_dim];
-        if data.actions.iter().any(|action| action.abs() > 1.0) {
-            high.fill(f32::MIN_POSITIVE);
-            for row in data.actions.chunks_exact(data.action_dim) {
-                high.iter_mut()
-                    .zip(row)
-                    .for_each(|(high, action)| *high = high.max(action.abs()));
-            }
-        }
-        let low: Vec<f32> = high.iter().map(|high| -high).collect();
-        Self::new(&low, &high, device)
     }
 
     /// How many actions (A).

@@ -78,29 +78,6 @@ struct Span {
     steps_before: usize,
 }
 
-/// Mean and standard deviation + `epsilon` of every observation dimension over all steps (O each),
-/// in f64. kzl's epsilon is 1e-6.
-pub fn observation_statistics(data: &Dataset, epsilon: f64) -> (Vec<f32>, Vec<f32>) {
-    let (o, steps) = (data.observation_dim, data.steps().max(1) as f64);
-    let mut mean = vec![0.0; o];
-    let mut variance = vec![0.0; o];
-    for row in data.observations.chunks_exact(o) {
-        mean.iter_mut()
-            .zip(row)
-            .for_each(|(sum, &value)| *sum += f64::from(value) / steps);
-    }
-    for row in data.observations.chunks_exact(o) {
-        for ((sum, &value), mean) in variance.iter_mut().zip(row).zip(&mean) {
-            *sum += (f64::from(value) - mean).powi(2) / steps;
-        }
-    }
-    let deviations = variance
-        .iter()
-        .map(|v: &f64| (v.sqrt() + epsilon) as f32)
-        .collect();
-    (mean.iter().map(|&m| m as f32).collect(), deviations)
-}
-
 impl ReturnSequences {
     /// Normalises the observations of `data` as `(observation - mean) / deviation` and sums returns.
     ///

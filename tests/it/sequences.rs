@@ -2,11 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use trajformer::data::discretizer::DiscretizerKind;
-use trajformer::data::return_sequences::{
-    Padding, ReturnOptions, ReturnSequences, observation_statistics,
-};
+use trajformer::data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
 use trajformer::data::sequences::{GoalPrefix, TokenOptions, TokenSequences, ValueColumn};
-use trajformer::data::{ActionKind, Dataset, Episode};
+use trajformer::data::{ActionKind, Dataset, Episode, Normalizer};
 use trajformer::rng::Rng;
 
 use crate::golden::Golden;
@@ -284,6 +282,9 @@ fn episodes_are_drawn_in_proportion_to_their_length() {
 #[test]
 fn observation_statistics_are_those_of_all_steps() {
     let (data, _) = returns_example(Padding::Left);
-    let (mean, deviation) = observation_statistics(&data, 0.5);
+    let normalizer =
+        Normalizer::fit(&data.observations, data.observation_dim, 0.5, &Device::Cpu).unwrap();
+    let [mean, deviation] =
+        [normalizer.mean(), normalizer.scale()].map(|t| t.to_vec1::<f32>().unwrap());
     assert_eq!((mean[0], deviation[0]), (3.0, 2.5));
 }
