@@ -115,10 +115,25 @@ fn attend_body<T: Float, const FUSED: bool>(
 
 /// What a query looks at.
 #[derive(Clone, Copy)]
-struct Tokens<'a, T> {
+pub struct Tokens<'a, T> {
     old: Slots<'a, T>,
     new: Slots<'a, T>,
     visible: Visible<'a>,
+}
+
+impl<'a, T> Tokens<'a, T> {
+    /// The key rows, `width` numbers each.
+    #[inline(always)]
+    fn keys(self, width: usize) -> impl Iterator<Item = &'a [T]> {
+        let Self { old, new, visible } = self;
+        let last = visible.first_new + visible.new;
+        let of_new = (visible.first_new..last).map(move |slot| new.keys(slot, width));
+        let of_old = visible
+            .old
+            .iter()
+            .map(move |&slot| old.keys(slot as usize, width));
+        of_old.chain(of_new)
+    }
 }
 
 // From here on functions, not closures: closures are compiled without the caller's instructions.
@@ -131,16 +146,10 @@ fn attend_heads<T: Float, const FUSED: bool, const HEADS: usize>(
     scores: &mut Vec<T>,
     output: &mut [T],
 ) {
-    let Tokens { old, new, visible } = tokens;
+    let visible = tokens.visible;
     let (width, count) = (query.len(), visible.old.len() + visible.new);
     scores.resize(count * HEADS, T::ZERO);
-    let (old_scores, new_scores) = scores.split_at_mut(visible.old.len() * HEADS);
-    for (&slot, scores) in visible.old.iter().zip(old_scores.chunks_exact_mut(HEADS)) {
-        score::<T, FUSED, HEADS>(query, old.keys(slot as usize, width), scores);
-    }
-    for (slot, scores) in (visible.first_new..).zip(new_scores.chunks_exact_mut(HEADS)) {
-        score::<T, FUSED, HEADS>(query, new.keys(slot, width), scores);
-    }
+    T::scores::<FUSED, HEADS>(query, tokens, scores);
     let sums = exponentials::<T, HEADS>(scores, scale);
     let factors: [T; LANES] = std::array::from_fn(|lane| T::ONE / sums[lane % HEADS]);
     // Two groups at a time stay in registers while all tokens pass by.
@@ -158,21 +167,75 @@ fn attend_heads<T: Float, const FUSED: bool, const HEADS: usize>(
     }
 }
 
-/// Scores of one token for all heads.
+/// Scores of all tokens for all heads.
 #[inline(always)]
-fn score<T: Float, const FUSED: bool, const HEADS: usize>(
+pub fn plain_scores<T: Float, const FUSED: bool, const HEADS: usize>(
     query: &[T],
-    keys: &[T],
+    tokens: Tokens<'_, T>,
     scores: &mut [T],
 ) {
-    let mut sums = [T::ZERO; LANES];
-    for (query, keys) in query.chunks_exact(LANES).zip(keys.chunks_exact(LANES)) {
-        for lane in 0..LANES {
-            sums[lane] = multiply_add::<T, FUSED>(query[lane], keys[lane], sums[lane]);
+    for (keys, scores) in tokens.keys(query.len()).zip(scores.chunks_exact_mut(HEADS)) {
+        let mut sums = [T::ZERO; LANES];
+        for (query, keys) in query.chunks_exact(LANES).zip(keys.chunks_exact(LANES)) {
+            for lane in 0..LANES {
+                sums[lane] = multiply_add::<T, FUSED>(query[lane], keys[lane], sums[lane]);
+            }
         }
+        let sums = fold_parts::<T, HEADS>(sums, |a, b| a + b);
+        scores.copy_from_slice(&sums[..HEADS]);
     }
-    let sums = fold_parts::<T, HEADS>(sums, |a, b| a + b);
-    scores.copy_from_slice(&sums[..HEADS]);
+}
+
+/// [`plain_scores`] with sums that stay in registers, added in the same order: the compiler sends the
+/// folding of [`plain_scores`] through memory, which takes three times as long.
+///
+/// # Safety
+/// The processor must have AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx512f")]
+pub unsafe fn avx512_scores<const HEADS: usize>(
+    query: &[f32],
+    tokens: Tokens<'_, f32>,
+    scores: &mut [f32],
+) {
+    use std::arch::x86_64::*;
+
+    const WIDTH: usize = 16;
+    for (keys, scores) in tokens.keys(query.len()).zip(scores.chunks_exact_mut(HEADS)) {
+        let mut sums = [_mm512_setzero_ps(); LANES / WIDTH];
+        for (query, keys) in query.chunks_exact(LANES).zip(keys.chunks_exact(LANES)) {
+            for (part, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: both have `LANES` numbers.
+                let (query, keys) = unsafe {
+                    let at = part * WIDTH;
+                    (
+                        _mm512_loadu_ps(query.as_ptr().add(at)),
+                        _mm512_loadu_ps(keys.as_ptr().add(at)),
+                    )
+                };
+                *sum = _mm512_fmadd_ps(query, keys, *sum);
+            }
+        }
+        let [a, b, c, d] = sums;
+        let mut sum = _mm512_add_ps(_mm512_add_ps(a, c), _mm512_add_ps(b, d));
+        // Upper half on lower half, as often as there are parts.
+        if HEADS <= 8 {
+            sum = _mm512_add_ps(sum, _mm512_shuffle_f32x4::<0b01_00_11_10>(sum, sum));
+        }
+        if HEADS <= 4 {
+            sum = _mm512_add_ps(sum, _mm512_shuffle_f32x4::<0b10_11_00_01>(sum, sum));
+        }
+        if HEADS <= 2 {
+            sum = _mm512_add_ps(sum, _mm512_permute_ps::<0b01_00_11_10>(sum));
+        }
+        if HEADS <= 1 {
+            sum = _mm512_add_ps(sum, _mm512_permute_ps::<0b10_11_00_01>(sum));
+        }
+        let heads = ((1u32 << HEADS) - 1) as __mmask16;
+        // SAFETY: `scores` has `HEADS` numbers, and no more are stored.
+        unsafe { _mm512_mask_storeu_ps(scores.as_mut_ptr(), heads, sum) };
+    }
 }
 
 /// Combines the parts of every head, by halves; the results are the first `HEADS` lanes.

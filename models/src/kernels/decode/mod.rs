@@ -18,6 +18,23 @@ const LANES: usize = 64;
 
 /// What the inner loops need of f32 and f64 beside [`Real`].
 pub trait Float: Real + Default {
+    /// [`Packed::forward`] by AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    const AVX512: product::Kernel<Self>;
+    /// [`Packed::forward`] by AVX2.
+    #[cfg(target_arch = "x86_64")]
+    const AVX2: product::Kernel<Self>;
+
+    /// Scores (tokens, HEADS) of a query in attention, before the softmax and its factor.
+    #[inline(always)]
+    fn scores<const FUSED: bool, const HEADS: usize>(
+        query: &[Self],
+        tokens: attention::Tokens<'_, Self>,
+        scores: &mut [Self],
+    ) {
+        attention::plain_scores::<Self, FUSED, HEADS>(query, tokens, scores);
+    }
+
     /// self * b + c in one rounding.
     fn fused(self, b: Self, c: Self) -> Self;
     /// e^self for self <= 0.
@@ -29,6 +46,26 @@ pub trait Float: Real + Default {
 }
 
 impl Float for f32 {
+    #[cfg(target_arch = "x86_64")]
+    const AVX512: product::Kernel<Self> = product::x86::avx512_f32;
+    #[cfg(target_arch = "x86_64")]
+    const AVX2: product::Kernel<Self> = product::x86::avx2_f32;
+
+    #[inline(always)]
+    fn scores<const FUSED: bool, const HEADS: usize>(
+        query: &[Self],
+        tokens: attention::Tokens<'_, Self>,
+        scores: &mut [Self],
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has the instructions.
+            #[allow(unsafe_code)]
+            return unsafe { attention::avx512_scores::<HEADS>(query, tokens, scores) };
+        }
+        attention::plain_scores::<Self, FUSED, HEADS>(query, tokens, scores);
+    }
+
     #[inline(always)]
     fn fused(self, b: Self, c: Self) -> Self {
         self.mul_add(b, c)
@@ -86,6 +123,11 @@ impl Float for f32 {
 }
 
 impl Float for f64 {
+    #[cfg(target_arch = "x86_64")]
+    const AVX512: product::Kernel<Self> = product::x86::avx512_f64;
+    #[cfg(target_arch = "x86_64")]
+    const AVX2: product::Kernel<Self> = product::x86::avx2_f64;
+
     #[inline(always)]
     fn fused(self, b: Self, c: Self) -> Self {
         self.mul_add(b, c)
