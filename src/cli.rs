@@ -31,6 +31,10 @@ pub enum Command {
     #[command(after_help = "Example:\n  \
         trajformer evaluate runs/td3_bc-hopper-medium --env hopper-v4 --episodes 20")]
     Evaluate(EvaluateArgs),
+    /// Put runs side by side: a table, and their learning curves.
+    #[command(after_help = "Example:\n  \
+        trajformer compare runs/bc-hopper-medium runs/td3_bc-hopper-medium --picture curves.svg")]
+    Compare(CompareArgs),
     /// Measure this build on this machine.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -103,6 +107,23 @@ pub struct EvaluateArgs {
     /// Change a key of the stored configuration for this evaluation, e.g. planner settings.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
+    /// Print one JSON object, last on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Run directories, or folders that hold one per seed.
+    #[arg(required = true)]
+    pub runs: Vec<PathBuf>,
+    /// Draw scores over training time.
+    #[arg(long, value_name = "FILE.svg|png")]
+    pub picture: Option<PathBuf>,
+    /// Title of the picture.
+    #[arg(long, default_value = "Learning curves")]
+    pub title: String,
     /// Print one JSON object, last on standard output.
     #[arg(long)]
     pub json: bool,

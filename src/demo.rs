@@ -372,16 +372,8 @@ fn draw_scores(path: &Path, scores: &[(&str, (f64, f64), Emphasis)]) -> Result<(
 }
 
 fn draw_learning(path: &Path, out: &Path) -> Result<()> {
-    let (columns, rows) = table::read(&out.join("planner/metrics.csv"))?;
-    let column = |name: &str| columns.iter().position(|column| column == name);
-    let (Some(update), Some(loss)) = (column("update"), column("loss")) else {
-        return Err(Error::Unsuitable("metrics.csv holds no loss".to_owned()));
-    };
-    let number = |row: &[String], at: usize| row[at].parse::<f64>().unwrap_or(f64::NAN);
-    let points = rows
-        .iter()
-        .map(|row| (number(row, update), number(row, loss)))
-        .collect();
+    let rows = table::numbers(&out.join("planner/metrics.csv"), ["update", "loss"])?;
+    let points = rows.iter().map(|&[update, loss]| (update, loss)).collect();
     curves::draw(
         path,
         &Curves {

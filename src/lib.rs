@@ -4,6 +4,7 @@ pub mod algorithms;
 pub mod bench;
 pub mod checkpoint;
 pub mod cli;
+pub mod compare;
 pub mod config;
 pub mod data;
 pub mod demo;

@@ -1,20 +1,21 @@
 //! The `trajformer` command: parse, compose, print results, exit.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
 use clap::Parser;
 use serde_json::json;
 use trajformer::cli::{
-    BenchCommand, Cli, CollectArgs, Command, ConfigCommand, DataCommand, DemoArgs, EvaluateArgs,
-    PlanArgs, TrainArgs,
+    BenchCommand, Cli, CollectArgs, Command, CompareArgs, ConfigCommand, DataCommand, DemoArgs,
+    EvaluateArgs, PlanArgs, TrainArgs,
 };
 use trajformer::config::RunConfig;
 use trajformer::evaluate::{self, Evaluator};
 use trajformer::policy::behavior::behavior;
 use trajformer::policy::file::{FilePolicyOptions, HiddenActivation, OutputActivation};
 use trajformer::trainer::{Outcome, STOP};
-use trajformer::{bench, data, demo, envs, preview, run};
+use trajformer::{bench, compare, data, demo, envs, preview, run};
 
 /// Exit status after Ctrl-C, as shells use it.
 const INTERRUPTED: u8 = 130;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .without_time()
         .init();
@@ -52,6 +54,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Plan(args) => plan(&args),
         Command::Train(args) => train(&args),
         Command::Evaluate(args) => evaluate(&args),
+        Command::Compare(args) => compare(&args),
         Command::Bench(command) => bench(&command),
         Command::Data(DataCommand::Info { path, json }) => data_info(&path, json),
         Command::Data(DataCommand::Convert { input, output }) => {
@@ -230,6 +233,32 @@ fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
             "rewards": preview.rewards,
         });
         println!("{value}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
+    let lines = compare::compare(&args.runs)?;
+    let what = if lines.iter().all(|line| line.normalized) {
+        "score"
+    } else {
+        "return"
+    };
+    println!("updates  seconds  last {what:<16}  best     run");
+    for line in &lines {
+        let last = format!("{:.1} ± {:.1}", line.last, line.last_std);
+        let (update, seconds, best) = (line.update, line.seconds, line.best);
+        println!(
+            "{update:7}  {seconds:7.0}  {last:<21}  {best:<7.1}  {}",
+            line.run.display()
+        );
+    }
+    if let Some(path) = &args.picture {
+        compare::draw(path, &args.title, &lines)?;
+        println!("wrote {}", path.display());
+    }
+    if args.json {
+        println!("{}", json!({ "runs": lines }));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -108,6 +108,26 @@ pub fn read(path: &Path) -> Result<(Vec<String>, Vec<Vec<String>>)> {
     Ok((columns, rows))
 }
 
+/// The named columns of a table, row by row; NaN where a cell is empty.
+///
+/// # Errors
+/// If it can't be read or has no such column.
+pub fn numbers<const N: usize>(path: &Path, names: [&str; N]) -> Result<Vec<[f64; N]>> {
+    let (columns, rows) = read(path)?;
+    let mut places = [0; N];
+    for (place, name) in places.iter_mut().zip(names) {
+        let found = columns.iter().position(|column| column == name);
+        *place = found.ok_or_else(|| {
+            Error::Unsuitable(format!("{} has no column `{name}`", path.display()))
+        })?;
+    }
+    let number = |row: &[String], at: usize| row[at].parse().unwrap_or(f64::NAN);
+    Ok(rows
+        .iter()
+        .map(|row| places.map(|at| number(row, at)))
+        .collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

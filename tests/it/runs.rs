@@ -7,7 +7,7 @@ use trajformer::algorithms::ALGORITHMS;
 use trajformer::checkpoint::RunDir;
 use trajformer::config::RunConfig;
 use trajformer::evaluate::Evaluator;
-use trajformer::{data, envs, policy, run};
+use trajformer::{compare, data, envs, policy, run};
 
 /// Small sizes for algorithms whose defaults are large.
 fn small(name: &str) -> &'static str {
@@ -237,4 +237,46 @@ fn discrete_actions_are_refused_by_every_algorithm() {
             algorithm.name
         );
     }
+}
+
+#[test]
+fn runs_are_compared_alone_and_over_seeds_by_their_evaluations() {
+    let dir = tempfile::tempdir().unwrap();
+    write_data(dir.path());
+    let config = config(dir.path(), "bc", 10);
+    let seeds = dir.path().join("bc");
+    for seed in 0..2 {
+        let config = RunConfig {
+            seed,
+            ..config.clone()
+        };
+        run::start(&config, &seeds.join(format!("seed-{seed}"))).unwrap();
+    }
+    let lines = compare::compare(&[seeds.join("seed-0"), seeds.join("seed-1"), seeds]).unwrap();
+    let [first, second, both] = &lines[..] else {
+        panic!("three lines")
+    };
+    assert_eq!(
+        (first.seeds, both.seeds, both.update, both.curve.len()),
+        (1, 2, 10, 2)
+    );
+    assert!(!both.normalized, "pendulum has no reference returns");
+    let mean = (first.last + second.last) / 2.0;
+    assert!((both.last - mean).abs() < 1e-9 * mean.abs());
+    assert!((both.last_std - (first.last - mean).abs()).abs() < 1e-9 * mean.abs());
+    assert_ne!(first.last, second.last);
+    let rows = trajformer::metrics::table::numbers(
+        &first.run.join("evaluations.csv"),
+        ["return_mean", "return_std"],
+    );
+    let expected = *rows.unwrap().last().unwrap();
+    assert_eq!([first.last, first.last_std], expected);
+    let picture = dir.path().join("curves.svg");
+    compare::draw(&picture, "Two seeds", &lines).unwrap();
+    let text = fs::read_to_string(&picture).unwrap();
+    assert!(text.contains("Two seeds") && text.contains("seed-1"));
+    let error = compare::compare(&[dir.path().to_path_buf()])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("not a run directory"), "{error}");
 }
