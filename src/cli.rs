@@ -29,7 +29,9 @@ pub enum Command {
     Train(TrainArgs),
     /// Score a trained run in an environment.
     #[command(after_help = "Example:\n  \
-        trajformer evaluate runs/td3_bc-hopper-medium --env hopper-v4 --episodes 20")]
+        trajformer evaluate runs/td3_bc-hopper-medium --env hopper-v4 --episodes 20\n  \
+        trajformer evaluate runs/trajectory_transformer-pointmaze-umaze-goal --set \
+        'evaluate.goal=[3.5, 1.5, 0, 0]'")]
     Evaluate(EvaluateArgs),
     /// Put runs side by side: a table, and their learning curves.
     #[command(after_help = "Example:\n  \
@@ -329,7 +331,7 @@ pub struct CollectArgs {
     /// Environment.
     #[arg(long)]
     pub env: String,
-    /// `random`, `zero`, in point mazes `waypoint` (to random places) or `waypoint-goal`, or an .npz file with a network's weights.
+    /// `random`, `zero`, in point mazes `waypoint` (to random places), `waypoint-once` (to one per episode) or `waypoint-goal` (to the maze's goal), or an .npz file with a network's weights.
     #[arg(long)]
     pub policy: String,
     /// Draw actions from the policy's distribution instead of taking its mean.

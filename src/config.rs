@@ -86,6 +86,10 @@ pub struct EvaluateConfig {
     pub episodes: usize,
     /// Seed of start states and of the policy's own randomness: the same at every evaluation.
     pub seed: u64,
+    /// Observation to reach, for policies that were trained with goals: one number per dimension.
+    /// Default: the environment's own goal. Rewards and scores stay the environment's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goal: Option<Vec<f32>>,
 }
 
 impl Default for EvaluateConfig {
@@ -95,6 +99,7 @@ impl Default for EvaluateConfig {
             every_updates: 0,
             episodes: 10,
             seed: 42,
+            goal: None,
         }
     }
 }

@@ -81,6 +81,8 @@ pub struct Evaluator {
     envs: envs::VectorEnv,
     episodes: usize,
     seed: u64,
+    /// Instead of the environment's own.
+    goal: Option<Vec<f32>>,
 }
 
 impl Evaluator {
@@ -96,6 +98,7 @@ impl Evaluator {
                     envs,
                     episodes: config.episodes,
                     seed: config.seed,
+                    goal: config.goal.clone(),
                 }))
             }
             _ => Ok(None),
@@ -109,6 +112,7 @@ impl Evaluator {
             episodes: envs.len(),
             envs,
             seed,
+            goal: None,
         }
     }
 
@@ -134,6 +138,20 @@ impl Evaluator {
                 spec.observation_dim, spec.action_dim
             ),
         })
+    }
+
+    /// Fails if the policy needs goals and nothing names one, or doesn't take the configured one.
+    ///
+    /// # Errors
+    /// If so: what to set.
+    pub fn check_goal(&self, policy: &dyn Policy) -> Result<()> {
+        let goal = self.starting_goal(policy, 0)?;
+        require_goal(policy, self.spec(), goal.as_deref())
+    }
+
+    fn starting_goal(&self, policy: &dyn Policy, row: usize) -> Result<Option<Vec<f32>>> {
+        let offered = self.envs.goal(row);
+        starting_goal(policy, self.spec(), self.goal.as_deref(), offered)
     }
 
     /// Runs the episodes, once for every target return of the policy, all in one batch.
@@ -180,7 +198,8 @@ impl Evaluator {
         Ok((found, recorder.into_dataset(self.envs.spec())))
     }
 
-    /// Runs the episodes; `prepare` may set a row's target or goal, `recorder` sees every step.
+    /// Runs the episodes; `prepare` may set a row's target or replace its goal, `recorder` sees every
+    /// step.
     ///
     /// # Errors
     /// If the policy or the environment fails.
@@ -206,23 +225,7 @@ impl Evaluator {
         if self.envs.len() != rows {
             self.envs = envs::VectorEnv::make(&self.spec().name.clone(), rows)?;
         }
-        let streams = Streams::from_seed(self.seed);
-        let (mut starts, mut seeds) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
-        for row in 0..rows {
-            let episode = (row % self.episodes) as u64;
-            let target_return = targets.get(row / self.episodes).copied();
-            let rng = streams.numbered("policy", episode);
-            let mut start = EpisodeStart {
-                rng,
-                target_return,
-                goal: None,
-            };
-            prepare(&mut start);
-            starts.push(start);
-            seeds.push(streams.numbered("environment", episode).bits());
-        }
-        policy.begin(&starts)?;
-        self.envs.reset(&seeds)?;
+        self.begin(policy, targets, prepare)?;
         let mut active = vec![true; rows];
         let (mut returns, mut lengths) = (vec![0.0; rows], vec![0; rows]);
         while active.contains(&true) {
@@ -255,6 +258,84 @@ impl Evaluator {
         }
         Ok((returns, lengths))
     }
+
+    /// Starts an episode in every row, in the environments and in the policy.
+    fn begin(
+        &mut self,
+        policy: &mut dyn Policy,
+        targets: &[f32],
+        prepare: impl Fn(&mut EpisodeStart),
+    ) -> Result<()> {
+        let streams = Streams::from_seed(self.seed);
+        let episodes: Vec<u64> = (0..self.envs.len())
+            .map(|row| (row % self.episodes) as u64)
+            .collect();
+        let seed = |&episode: &u64| streams.numbered("environment", episode).bits();
+        self.envs
+            .reset(&episodes.iter().map(seed).collect::<Vec<_>>())?;
+        let mut starts = Vec::with_capacity(episodes.len());
+        for (row, &episode) in episodes.iter().enumerate() {
+            let mut start = EpisodeStart {
+                rng: streams.numbered("policy", episode),
+                target_return: targets.get(row / self.episodes).copied(),
+                goal: self.starting_goal(policy, row)?,
+            };
+            prepare(&mut start);
+            require_goal(policy, self.spec(), start.goal.as_deref())?;
+            starts.push(start);
+        }
+        policy.begin(&starts)
+    }
+}
+
+/// The goal of an episode: none for a policy that was trained without; else the configured one, else
+/// the one that the environment offers.
+///
+/// # Errors
+/// If a goal is configured for a policy that takes none, or is not a finite observation.
+pub(crate) fn starting_goal(
+    policy: &dyn Policy,
+    spec: &envs::EnvSpec,
+    configured: Option<&[f32]>,
+    offered: Option<Vec<f32>>,
+) -> Result<Option<Vec<f32>>> {
+    let wrong = |problem: String| Err(Error::Config(format!("`evaluate.goal`: {problem}")));
+    match configured {
+        Some(_) if !policy.needs_goal() => {
+            wrong("this policy was trained without goals; leave the key out".to_owned())
+        }
+        Some(goal) if goal.len() != spec.observation_dim || !goal.iter().all(|x| x.is_finite()) => {
+            wrong(format!(
+                "expected an observation of `{}`, {} finite numbers, found {goal:?}",
+                spec.name, spec.observation_dim
+            ))
+        }
+        Some(goal) => Ok(Some(goal.to_vec())),
+        None => Ok(offered.filter(|_| policy.needs_goal())),
+    }
+}
+
+/// Refuses an episode without a goal for a policy that needs one.
+///
+/// # Errors
+/// If so: what to set.
+pub(crate) fn require_goal(
+    policy: &dyn Policy,
+    spec: &envs::EnvSpec,
+    goal: Option<&[f32]>,
+) -> Result<()> {
+    if goal.is_some() || !policy.needs_goal() {
+        return Ok(());
+    }
+    Err(Error::Env {
+        name: spec.name.clone(),
+        problem: format!(
+            "it has no goal of its own and this policy was trained with goals: name one with `--set \
+             'evaluate.goal=[...]'` ({} numbers, an observation), or set `evaluate.episodes=0` to \
+             train without scores",
+            spec.observation_dim
+        ),
+    })
 }
 
 /// Keeps whole episodes, one row after the other, as a data set.

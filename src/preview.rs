@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 use crate::config::RunConfig;
 use crate::envs;
 use crate::error::{Error, Result};
+use crate::evaluate::{require_goal, starting_goal};
 use crate::planning::Imagined;
 use crate::policy::{EpisodeStart, Policy};
 use crate::report::plan::{self, PlanPanel};
@@ -30,7 +31,8 @@ pub struct Preview {
 /// out.
 ///
 /// # Errors
-/// If the run names no environment, its policy does not plan, or planning or simulation fails.
+/// If the run names no environment, there is no goal for a policy that needs one, the policy does not
+/// plan, or planning or simulation fails.
 pub fn preview(policy: &mut dyn Policy, config: &RunConfig, seed: u64) -> Result<Preview> {
     let name = config.evaluate.env.as_deref().ok_or_else(|| {
         Error::Config("the run names no environment: `--set evaluate.env=NAME`".to_owned())
@@ -38,11 +40,14 @@ pub fn preview(policy: &mut dyn Policy, config: &RunConfig, seed: u64) -> Result
     let mut env = envs::make(name)?;
     let streams = Streams::from_seed(seed);
     let start = env.reset(streams.numbered("environment", 0).bits())?;
+    let configured = config.evaluate.goal.as_deref();
+    let goal = starting_goal(policy, env.spec(), configured, env.goal())?;
+    require_goal(policy, env.spec(), goal.as_deref())?;
     let rng = streams.numbered("policy", 0);
     policy.begin(&[EpisodeStart {
         rng,
         target_return: None,
-        goal: None,
+        goal,
     }])?;
     let input = Tensor::from_slice(&start, (1, start.len()), &Device::Cpu)?;
     let begin = Instant::now();

@@ -40,6 +40,7 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
         device: &device,
         rng: &mut streams.stream("init"),
     })?;
+    check_goal(evaluator.as_ref(), &*algorithm)?;
     let spec = RunSpec {
         observation_dim: dataset.observation_dim,
         action_dim: dataset.action_dim,
@@ -176,6 +177,14 @@ fn evaluator_for(config: &RunConfig, dataset: &Dataset) -> Result<Option<Evaluat
         warn_of_other_version(dataset.env_name.as_deref(), &evaluator.spec().name);
     }
     Ok(evaluator)
+}
+
+/// Finds out before training, not at the first evaluation after it.
+fn check_goal(evaluator: Option<&Evaluator>, algorithm: &dyn Algorithm) -> Result<()> {
+    match evaluator {
+        Some(evaluator) => evaluator.check_goal(&*algorithm.policy()?),
+        None => Ok(()),
+    }
 }
 
 /// Says so when the data's environment and the one asked for have different names.

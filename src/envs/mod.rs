@@ -62,6 +62,12 @@ pub trait Environment: Send {
     /// # Errors
     /// If the action has the wrong length or is not finite, or the simulator fails.
     fn step(&mut self, action: &[f32]) -> Result<Step>;
+
+    /// Where the running episode is to lead, as an observation (O), for policies that were trained
+    /// with goals. `None`, in every episode, if the task is no place to reach.
+    fn goal(&self) -> Option<Vec<f32>> {
+        None
+    }
 }
 
 /// Environments that are always there.

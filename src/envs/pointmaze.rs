@@ -302,6 +302,12 @@ impl Environment for PointMaze {
             truncated: self.steps >= self.spec.max_episode_steps,
         })
     }
+
+    /// At rest on the goal: its position, and no velocity.
+    fn goal(&self) -> Option<Vec<f32>> {
+        let [x, y] = self.layout.goal();
+        Some(vec![x as f32, y as f32, 0.0, 0.0])
+    }
 }
 
 #[cfg(test)]

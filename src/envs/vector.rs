@@ -104,6 +104,11 @@ impl VectorEnv {
         &self.rows[row].observation
     }
 
+    /// The goal of one row's episode (O), if the task has one: see [`Environment::goal`].
+    pub fn goal(&self, row: usize) -> Option<Vec<f32>> {
+        self.rows[row].env.goal()
+    }
+
     /// Starts an episode in every row, each from its own seed (E).
     ///
     /// # Errors

@@ -26,6 +26,8 @@ pub enum Goals {
     Fixed,
     /// From one random free cell to the next, resting for a few steps at each.
     Random,
+    /// To one random free cell, where it stays: what an episode ends at is what it was about.
+    RandomOnce,
 }
 
 /// Shortest way through free cells, then a spring and a damper towards the farthest waypoint in
@@ -65,7 +67,7 @@ impl WaypointPolicy {
         let goal = match (&start.goal, self.goals) {
             (Some(goal), _) => self.goal_position(goal)?,
             (None, Goals::Fixed) => self.layout.goal(),
-            (None, Goals::Random) => self.random_goal(&mut rng),
+            (None, Goals::Random | Goals::RandomOnce) => self.random_goal(&mut rng),
         };
         let distances = distances(&self.layout, self.layout.cell_of(goal));
         Ok(Row {

@@ -182,6 +182,10 @@ impl<T: Float> BeamPlanner<T> {
 }
 
 impl<T: Float> Policy for BeamPlanner<T> {
+    fn needs_goal(&self) -> bool {
+        self.search.model().goal_conditioned
+    }
+
     fn imagined(&self, episode: usize) -> Result<Option<Imagined>> {
         let Some(plan) = self
             .episodes

@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 const WAYPOINT_NOISE: f64 = 0.3;
 
 /// What [`behavior`] takes, for help texts.
-pub const NAMES: &str = "random, zero, waypoint (a point maze, towards random goals), \
-                         waypoint-goal (towards the maze's goal), or an .npz file";
+pub const NAMES: &str = "random, zero, waypoint (a point maze, towards random places), \
+                         waypoint-once (towards one random place per episode), waypoint-goal (towards the maze's goal), or an .npz file";
 
 /// The policy `name` for an environment: one of [`NAMES`], or the path of an `.npz` file (layout:
 /// [`FilePolicy`]). `options.sample` adds noise where a policy has any; the rest is for files.
@@ -41,6 +41,7 @@ pub fn behavior(
         "random" => Ok(Box::new(RandomPolicy::new(spec))),
         "zero" => Ok(Box::new(ConstantPolicy::new(vec![0.0; spec.action_dim]))),
         "waypoint" => waypoint(Goals::Random),
+        "waypoint-once" => waypoint(Goals::RandomOnce),
         "waypoint-goal" => waypoint(Goals::Fixed),
         file if file.ends_with(".npz") => {
             Ok(Box::new(FilePolicy::load(Path::new(file), spec, options)?))

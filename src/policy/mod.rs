@@ -21,7 +21,7 @@ pub struct EpisodeStart {
     pub rng: Rng,
     /// Return to aim at, in the environment's units; `None` for the policy's default.
     pub target_return: Option<f32>,
-    /// Goal observation (O), for goal-conditioned policies.
+    /// Observation to reach (O), for policies that were trained with goals.
     pub goal: Option<Vec<f32>>,
 }
 
@@ -66,6 +66,11 @@ pub trait Policy: Send {
     /// for policies that aim at no return.
     fn target_returns(&self) -> Vec<f32> {
         Vec::new()
+    }
+
+    /// Whether every episode needs a goal: see [`EpisodeStart::goal`].
+    fn needs_goal(&self) -> bool {
+        false
     }
 }
 

@@ -8,6 +8,7 @@ mod parity;
 mod data;
 mod discretizer;
 mod envs;
+mod goals;
 mod parity_decision_transformer;
 mod parity_td3_bc;
 mod parity_trajectory_transformer;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use trajformer::envs::pointmaze::{Layout, PointMaze};
+use trajformer::envs::pointmaze::{Layout, PointMaze, center};
 use trajformer::envs::waypoint::{Goals, WaypointPolicy};
 use trajformer::envs::{self, EnvSpec, Environment};
 use trajformer::policy::file::{FilePolicy, FilePolicyOptions, HiddenActivation, OutputActivation};
@@ -334,6 +334,27 @@ fn random_goals_lead_through_the_whole_maze() {
     cells.sort_unstable();
     cells.dedup();
     assert_eq!(cells.len(), layout.free_cells().len());
+}
+
+#[test]
+fn one_random_goal_per_episode_is_reached_and_kept() {
+    let layout = umaze();
+    let mut ends: Vec<_> = (0..20)
+        .map(|seed| {
+            let positions = path(Goals::RandomOnce, start(seed), seed);
+            let end = layout.cell_of(positions[299]);
+            assert!(
+                positions[60..]
+                    .iter()
+                    .all(|&p| distance(p, center(end)) < 0.5),
+                "{seed}"
+            );
+            end
+        })
+        .collect();
+    ends.sort_unstable();
+    ends.dedup();
+    assert!(ends.len() > 4, "{ends:?}");
 }
 
 #[test]
