@@ -1,4 +1,11 @@
-//! Trajformer: offline reinforcement learning on candle.
+#![doc = include_str!("../README.md")]
+//!
+//! # Modules, from data to scores
+//!
+//! [`data`] holds what was logged, [`algorithms`] learn from it, [`planning`] searches with what they learned, a
+//! [`policy`] acts in [`envs`], and [`evaluate`] scores it; [`run`] puts these together, in the order of a run.
+//! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`cli`], [`demo`],
+//! [`preview`], [`compare`] and [`mod@bench`] are the commands.
 
 pub mod algorithms;
 pub mod bench;
