@@ -13,6 +13,9 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// Threads; default: RAYON_NUM_THREADS, else one per core. Results don't depend on it.
+    #[arg(long, global = true)]
+    pub threads: Option<std::num::NonZeroUsize>,
 }
 
 /// The commands.
@@ -184,9 +187,6 @@ impl BenchCommand {
 /// Arguments of every `bench` command.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Threads; default: RAYON_NUM_THREADS, else one per core.
-    #[arg(long)]
-    pub threads: Option<std::num::NonZeroUsize>,
     /// Measure for at least so long.
     #[arg(long, default_value_t = 3.0)]
     pub seconds: f64,

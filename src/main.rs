@@ -1,6 +1,7 @@
 //! The `trajformer` command: parse, compose, print results, exit.
 
 use std::io::IsTerminal;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
@@ -16,12 +17,17 @@ use trajformer::policy::behavior::behavior;
 use trajformer::policy::file::{FilePolicyOptions, HiddenActivation, OutputActivation};
 use trajformer::trainer::{Outcome, STOP};
 use trajformer::{bench, compare, data, demo, envs, preview, run};
+use trajformer_models::kernels::switch;
 
 /// Exit status after Ctrl-C, as shells use it.
 const INTERRUPTED: u8 = 130;
 
+/// Stack of each thread in the pool.
+const STACK_BYTES: usize = 8 << 20;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    settle_threads(cli.threads);
     let filter = tracing_subscriber::EnvFilter::try_from_env("TRAJFORMER_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -31,7 +37,9 @@ fn main() -> ExitCode {
         .with_target(false)
         .without_time()
         .init();
-    match dispatch(cli.command) {
+    // Inside the pool, so that handing it work costs no switch of threads.
+    let kernels = switch::check().map_err(anyhow::Error::msg);
+    match kernels.and_then(|()| rayon::scope(|_| dispatch(cli.command))) {
         Ok(code) => code,
         Err(error) => {
             // Some errors quote their source already; say each thing once.
@@ -45,6 +53,31 @@ fn main() -> ExitCode {
             eprintln!("error: {text}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// One pool of threads for everything: rayon's, of this many threads or as RAYON_NUM_THREADS says.
+///
+/// candle has a pool of its own beside it, whose threads spin while they wait and take the processor
+/// from ours: it gets one thread (CANDLE_NUM_THREADS wins where it is set).
+fn settle_threads(threads: Option<NonZeroUsize>) {
+    let mut settings = Vec::new();
+    if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
+        settings.push(("CANDLE_NUM_THREADS", "1".to_owned()));
+    }
+    settings.extend(threads.map(|threads| ("RAYON_NUM_THREADS", threads.to_string())));
+    for (name, value) in settings {
+        // Reason for `unsafe`: the environment may change only while there is one thread. This runs
+        // first in `main`; pools read it when they start.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::env::set_var(name, value);
+        }
+    }
+    // As deep as the main thread's: gradients of deep graphs recurse.
+    let pool = rayon::ThreadPoolBuilder::new().stack_size(STACK_BYTES);
+    if let Err(error) = pool.build_global() {
+        eprintln!("warning: the pool of threads keeps its defaults: {error}");
     }
 }
 
@@ -316,23 +349,6 @@ fn collect(args: &CollectArgs) -> anyhow::Result<ExitCode> {
 
 fn bench(command: &BenchCommand) -> anyhow::Result<ExitCode> {
     let common = command.common();
-    if let Some(threads) = common.threads {
-        // Thread pools read their size from here when they start, and a process can't safely change
-        // its own environment.
-        let (name, threads) = ("RAYON_NUM_THREADS", threads.to_string());
-        if std::env::var(name).as_ref() != Ok(&threads) {
-            let mut again = std::process::Command::new(std::env::current_exe()?);
-            let status = again
-                .args(std::env::args_os().skip(1))
-                .env(name, &threads)
-                .status()?;
-            return Ok(if status.success() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            });
-        }
-    }
     let seconds = common.seconds;
     let report = match command {
         BenchCommand::Update(args) => bench::update(&bench::UpdateOptions {

@@ -6,7 +6,7 @@ use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::kernels::mlp::Mlps;
 use crate::kernels::packed::pack;
-use crate::kernels::real;
+use crate::kernels::switch::Kernel;
 use crate::linear::EnsembleLinear;
 use crate::mlp::check_sizes;
 use crate::params::Scope;
@@ -77,7 +77,7 @@ impl Critics {
     /// # Errors
     /// If the shapes don't fit.
     pub fn forward(&self, observations: &Tensor, actions: &Tensor) -> Result<Tensor> {
-        if !real::supports(actions) {
+        if !Kernel::Mlp.takes(actions) {
             return self.forward_composed(observations, actions);
         }
         let x = Tensor::cat(&[observations, actions], 1)?; // (B, O + A)
@@ -110,7 +110,7 @@ impl Critics {
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&x)?; // (N, B, out)
             if i + 1 < self.layers.len() {
-                x = Activation::Relu.forward_composed(&x)?;
+                x = Activation::Relu.forward(&x)?;
             }
         }
         Ok(x.squeeze(2)?)

@@ -10,7 +10,7 @@ use crate::init::Init;
 use crate::kernels::attention_block::AttentionBlock;
 use crate::kernels::mlp_block::MlpBlock;
 use crate::kernels::packed::pack;
-use crate::kernels::real;
+use crate::kernels::switch::Kernel;
 use crate::linear::{Conv1D, Linear};
 use crate::norm::{LayerNorm, softmax};
 use crate::params::Scope;
@@ -144,7 +144,7 @@ impl Gpt {
         dropout: Dropout,
         first_site: u64,
     ) -> Result<Tensor> {
-        if !real::supports(x) {
+        if !Kernel::Blocks.takes(x) {
             return self.forward_composed(x, mask, dropout, first_site);
         }
         let hidden = mask.hidden_keys(x)?;

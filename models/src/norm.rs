@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::init::Init;
 use crate::kernels::layer_norm::layer_norm;
 use crate::kernels::packed::pack;
-use crate::kernels::real;
+use crate::kernels::switch::Kernel;
 use crate::params::Scope;
 
 /// Layer normalisation over the last dimension with learned scale `weight` and shift `bias` (Ba et
@@ -40,7 +40,7 @@ impl LayerNorm {
     /// # Errors
     /// If the last dimension is not D.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        match real::supports(x) {
+        match Kernel::LayerNorm.takes(x) {
             true => {
                 let packed = pack(&[&self.weight, &self.bias])?;
                 Ok(layer_norm(x, &packed, self.epsilon)?)

@@ -8,7 +8,7 @@ use candle_core::{DType, Tensor, Var};
 
 use crate::error::{Error, Result};
 use crate::kernels::adam::{self, AdamNumbers};
-use crate::kernels::real;
+use crate::kernels::switch::Kernel;
 use crate::params::{Params, StateVisitor};
 
 /// How weights decay.
@@ -146,7 +146,7 @@ impl Adam {
             .collect();
         let on_cpu = found
             .iter()
-            .all(|(slot, _)| real::supports(&slot.parameter));
+            .all(|(slot, _)| Kernel::Adam.takes(&slot.parameter));
         match on_cpu {
             true => self.step_on_cpu(&found, learning_rate),
             false => self.step_composed(&found, learning_rate),
@@ -274,7 +274,7 @@ pub fn polyak_update(target: &Params, online: &Params, rate: f64) -> Result<()> 
                 name: param.name.clone(),
                 expected: param.var.dims().to_vec(),
             })?;
-        if real::supports(&param.var) {
+        if Kernel::Polyak.takes(&param.var) {
             adam::polyak(&param.var, &source.var, rate)?;
         } else {
             let kept = (param.var.as_detached_tensor() * (1.0 - rate))?;

@@ -14,7 +14,7 @@ use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout};
 use crate::init::Init;
 use crate::kernels::embedding::Embedding;
 use crate::kernels::heads_loss::HeadsLoss;
-use crate::kernels::real;
+use crate::kernels::switch::Kernel;
 use crate::norm::log_softmax;
 use crate::params::Scope;
 
@@ -162,7 +162,7 @@ impl TrajectoryTransformer {
         dropout: Dropout,
     ) -> Result<Tensor> {
         let hidden = self.hidden(inputs, dropout)?; // (B, T, embedding)
-        match real::supports(&hidden) {
+        match Kernel::HeadsLoss.takes(&hidden) {
             true => self.fused_loss(&hidden, targets, mask),
             false => self.composed_loss(&hidden, targets, mask),
         }
@@ -220,7 +220,7 @@ impl TrajectoryTransformer {
                 reason,
             });
         }
-        let x = match real::supports(&self.token_embedding) {
+        let x = match Kernel::Embedding.takes(&self.token_embedding) {
             true => self.fused_embedding(tokens, dropout)?,
             false => self.composed_embedding(tokens, dropout)?,
         };

@@ -3,6 +3,7 @@
 use candle_core::{DType, Result, Tensor, bail};
 use rayon::prelude::*;
 
+use super::dispatch::vectorized;
 use super::real::Real;
 use super::storage::{with_slice, with_slice_mut};
 
@@ -77,19 +78,27 @@ fn step_as<T: Real>(
     })
 }
 
-fn step_slice<T: Real>(p: &mut [T], m: &mut [T], v: &mut [T], g: &[T], numbers: AdamNumbers) {
-    let n = numbers;
-    let (shrink, regularization) = (T::of(n.shrink), T::of(n.regularization));
-    let scale = T::of(n.gradient_scale);
-    let (beta1, rest1) = (T::of(n.beta1), T::of(1.0 - n.beta1));
-    let (beta2, rest2) = (T::of(n.beta2), T::of(1.0 - n.beta2));
-    let (step_size, epsilon) = (T::of(n.step_size), T::of(n.epsilon));
-    let root = T::of(1.0 / n.root_correction);
-    for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
-        let g = *g * scale + *p * regularization;
-        *m = *m * beta1 + g * rest1;
-        *v = *v * beta2 + g * g * rest2;
-        *p = *p * shrink - step_size * *m / (v.sqrt() * root + epsilon);
+vectorized! {
+    fn step_slice<T: Real>(p: &mut [T], m: &mut [T], v: &mut [T], g: &[T], numbers: AdamNumbers) {
+        let n = numbers;
+        let (shrink, regularization) = (T::of(n.shrink), T::of(n.regularization));
+        let scale = T::of(n.gradient_scale);
+        let (beta1, rest1) = (T::of(n.beta1), T::of(1.0 - n.beta1));
+        let (beta2, rest2) = (T::of(n.beta2), T::of(1.0 - n.beta2));
+        let (step_size, epsilon) = (T::of(n.step_size), T::of(n.epsilon));
+        let root = T::of(1.0 / n.root_correction);
+        for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
+            let g = *g * scale + *p * regularization;
+            *m = *m * beta1 + g * rest1;
+            *v = *v * beta2 + g * g * rest2;
+            *p = *p * shrink - step_size * *m / (v.sqrt() * root + epsilon);
+        }
+    }
+
+    fn polyak_slice<T: Real>(target: &mut [T], online: &[T], keep: T, rate: T) {
+        for (t, o) in target.iter_mut().zip(online) {
+            *t = *t * keep + *o * rate;
+        }
     }
 }
 
@@ -117,11 +126,7 @@ fn polyak_as<T: Real>(target: &Tensor, online: &Tensor, rate: f64) -> Result<()>
     with_slice::<T, _>(online, |online| {
         with_slice_mut::<T>(target, |target| {
             let pieces = target.par_chunks_mut(PIECE).zip(online.par_chunks(PIECE));
-            pieces.for_each(|(target, online)| {
-                for (t, o) in target.iter_mut().zip(online) {
-                    *t = *t * keep + *o * rate;
-                }
-            });
+            pieces.for_each(|(target, online)| polyak_slice(target, online, keep, rate));
             Ok(())
         })
     })

@@ -15,10 +15,22 @@ use super::rows;
 use crate::activation::Activation;
 use crate::dropout::DropoutMask;
 
-/// Rows whose activations are in the cache together.
+/// Most rows whose activations are in the cache together.
 const PIECE: usize = 256;
-/// Pieces whose parameter gradients are summed by one task.
-const PIECES_PER_TASK: usize = 4;
+/// Tasks of the backward pass, each with parameter gradients of its own.
+const TASKS: usize = 8;
+
+/// Rows per piece: at most [`PIECE`], and so many pieces that two, four or eight threads get equal
+/// shares of a large batch.
+fn piece_rows(rows: usize) -> usize {
+    let pieces = rows.div_ceil(PIECE);
+    let even = if pieces > 2 {
+        pieces.next_multiple_of(4)
+    } else {
+        pieces
+    };
+    rows.div_ceil(even.max(1)).max(1)
+}
 
 /// Settings of the operation.
 #[derive(Debug, Clone)]
@@ -127,7 +139,8 @@ impl MlpBlock {
         let parts = self.parts(packed)?;
         let (width, inner) = (self.width, self.inner);
         let mut dx = dy.to_vec();
-        let task = PIECE * PIECES_PER_TASK;
+        let task = (x.len() / width).div_ceil(TASKS).max(1);
+        let piece = task.div_ceil(task.div_ceil(PIECE));
         let tasks = dx
             .par_chunks_mut(task * width)
             .zip(x.par_chunks(task * width));
@@ -137,10 +150,10 @@ impl MlpBlock {
         );
         let partial = tasks.enumerate().map(|(i, ((dx, x), (dy, hidden)))| {
             let mut dpacked = Buffer::zeros(packed.len());
-            let pieces = dx.chunks_mut(PIECE * width).zip(x.chunks(PIECE * width));
-            let pieces = pieces.zip(dy.chunks(PIECE * width).zip(hidden.chunks(PIECE * inner)));
+            let pieces = dx.chunks_mut(piece * width).zip(x.chunks(piece * width));
+            let pieces = pieces.zip(dy.chunks(piece * width).zip(hidden.chunks(piece * inner)));
             for (j, ((dx, x), (dy, hidden))) in pieces.enumerate() {
-                let first = i * task + j * PIECE;
+                let first = i * task + j * piece;
                 self.piece_backward(&parts, (first, x), (hidden, dy), dx, &mut dpacked)?;
             }
             Ok(dpacked)
@@ -217,21 +230,22 @@ impl Block for MlpBlock {
         let parts = self.parts(packed)?;
         let (width, inner) = (self.width, self.inner);
         let mut y = vec![T::ZERO; x.len()];
+        let piece = piece_rows(x.len() / width);
         let pieces = y
-            .par_chunks_mut(PIECE * width)
-            .zip(x.par_chunks(PIECE * width))
+            .par_chunks_mut(piece * width)
+            .zip(x.par_chunks(piece * width))
             .enumerate();
         match saved {
             None => pieces.for_each(|(i, (y, x))| {
                 let mut hidden = Buffer::take(x.len() / width * inner);
-                self.piece(&parts, (i * PIECE, x), &mut hidden, y);
+                self.piece(&parts, (i * piece, x), &mut hidden, y);
             }),
             Some(saved) => {
                 let mut hidden = Buffer::take(x.len() / width * inner);
-                let hiddens = hidden.par_chunks_mut(PIECE * inner);
+                let hiddens = hidden.par_chunks_mut(piece * inner);
                 pieces
                     .zip(hiddens)
-                    .for_each(|((i, (y, x)), h)| self.piece(&parts, (i * PIECE, x), h, y));
+                    .for_each(|((i, (y, x)), h)| self.piece(&parts, (i * piece, x), h, y));
                 saved.set(vec![hidden]);
             }
         }

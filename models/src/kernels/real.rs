@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use candle_core::cpu::erf::erf_f64;
-use candle_core::{CpuStorage, DType, Device, Result, Tensor, WithDType, bail};
+use candle_core::{CpuStorage, Result, WithDType, bail};
 
 /// f32 or f64.
 pub trait Real: WithDType + std::ops::Neg<Output = Self> + std::iter::Sum {
@@ -151,16 +151,6 @@ impl Real for f64 {
         let density = (-0.5 * self * self).exp() * 0.398_942_280_401_432_7;
         (below, density)
     }
-}
-
-/// Whether the kernels handle tensors of this type on this device.
-pub fn supported(dtype: DType, device: &Device) -> bool {
-    device.is_cpu() && matches!(dtype, DType::F32 | DType::F64)
-}
-
-/// Whether the kernels handle this tensor.
-pub fn supports(tensor: &Tensor) -> bool {
-    supported(tensor.dtype(), tensor.device())
 }
 
 #[cfg(test)]

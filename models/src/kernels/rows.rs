@@ -5,8 +5,22 @@ use super::real::Real;
 use crate::activation::Activation;
 use crate::dropout::DropoutMask;
 
-/// Partial sums that are taken side by side.
-const LANES: usize = 16;
+/// Partial sums that are taken side by side: four vectors, so that one addition need not wait for
+/// the last.
+const LANES: usize = 64;
+
+/// The sum of all lanes, by halves.
+#[inline(always)]
+fn fold<T: Real>(mut sums: [T; LANES]) -> T {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+        half /= 2;
+    }
+    sums[0]
+}
 
 /// Sum of products over all elements, in a fixed order.
 #[inline(always)]
@@ -19,14 +33,10 @@ fn dot<T: Real>(a: &[T], b: &[T]) -> T {
             *sum = a.mul_add(*b, *sum);
         }
     }
-    let mut total = T::ZERO;
-    for (a, b) in a_rest.iter().zip(b_rest) {
-        total = a.mul_add(*b, total);
+    for ((sum, a), b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
+        *sum = a.mul_add(*b, *sum);
     }
-    for sum in sums {
-        total += sum;
-    }
-    total
+    fold(sums)
 }
 
 #[inline(always)]
@@ -39,14 +49,10 @@ fn sum<T: Real>(a: &[T]) -> T {
             *sum += *a;
         }
     }
-    let mut total = T::ZERO;
-    for a in rest {
-        total += *a;
+    for (sum, a) in sums.iter_mut().zip(rest) {
+        *sum += *a;
     }
-    for sum in sums {
-        total += sum;
-    }
-    total
+    fold(sums)
 }
 
 vectorized! {

@@ -1,0 +1,103 @@
+//! Which fused operations are used: all of them, unless `TRAJFORMER_KERNELS_OFF` names some.
+//!
+//! With one off, its slow twin in plain tensor operations runs instead. That shows what it brings,
+//! and that results don't hang on it.
+
+use std::sync::OnceLock;
+
+use candle_core::{DType, Device, Tensor};
+
+/// Environment variable: `all`, or names of [`Kernel`]s with commas between them.
+pub const VARIABLE: &str = "TRAJFORMER_KERNELS_OFF";
+
+/// A fused operation with a slow twin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// Adam's step and sums of squares, tensor by tensor.
+    Adam,
+    /// Both halves of a transformer block.
+    Blocks,
+    /// Token and position embedding.
+    Embedding,
+    /// Per-position heads with cross-entropy.
+    HeadsLoss,
+    /// Layer normalisation outside blocks.
+    LayerNorm,
+    /// Whole multilayer perceptrons and ensembles of them.
+    Mlp,
+    /// Polyak averaging.
+    Polyak,
+}
+
+impl Kernel {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Adam,
+        Self::Blocks,
+        Self::Embedding,
+        Self::HeadsLoss,
+        Self::LayerNorm,
+        Self::Mlp,
+        Self::Polyak,
+    ];
+
+    /// Its name in [`VARIABLE`].
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Adam => "adam",
+            Self::Blocks => "blocks",
+            Self::Embedding => "embedding",
+            Self::HeadsLoss => "heads_loss",
+            Self::LayerNorm => "layer_norm",
+            Self::Mlp => "mlp",
+            Self::Polyak => "polyak",
+        }
+    }
+
+    /// Whether it handles this tensor and is not switched off.
+    pub fn takes(self, tensor: &Tensor) -> bool {
+        self.takes_type(tensor.dtype(), tensor.device())
+    }
+
+    /// Whether it handles tensors of this type on this device and is not switched off.
+    pub fn takes_type(self, dtype: DType, device: &Device) -> bool {
+        device.is_cpu() && matches!(dtype, DType::F32 | DType::F64) && !off()[self as usize]
+    }
+}
+
+/// Checks what [`VARIABLE`] says.
+///
+/// # Errors
+/// The first word that names no kernel, with those that there are.
+pub fn check() -> Result<(), String> {
+    let Ok(text) = std::env::var(VARIABLE) else {
+        return Ok(());
+    };
+    match words(&text).find(|word| *word != "all" && named(word).is_none()) {
+        None => Ok(()),
+        Some(word) => {
+            let names = Kernel::ALL.map(Kernel::name).join(", ");
+            Err(format!(
+                "{VARIABLE}: no kernel is called `{word}`; expected all, {names}"
+            ))
+        }
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+}
+
+fn named(word: &str) -> Option<Kernel> {
+    Kernel::ALL.into_iter().find(|kernel| kernel.name() == word)
+}
+
+fn off() -> &'static [bool; Kernel::ALL.len()] {
+    static OFF: OnceLock<[bool; Kernel::ALL.len()]> = OnceLock::new();
+    OFF.get_or_init(|| {
+        let text = std::env::var(VARIABLE).unwrap_or_default();
+        Kernel::ALL.map(|kernel| words(&text).any(|word| word == "all" || word == kernel.name()))
+    })
+}
