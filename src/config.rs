@@ -10,6 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::algorithms::AlgorithmConfig;
 use crate::error::{Error, Result};
 
+/// The largest seed: what TOML can store.
+pub const LARGEST_SEED: u64 = i64::MAX as u64;
+
 /// A whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -201,6 +204,13 @@ impl RunConfig {
         for (key, value) in positive {
             if value == 0 {
                 return Err(Error::Config(format!("`{key}` is 0, expected at least 1")));
+            }
+        }
+        for (key, value) in [("seed", self.seed), ("evaluate.seed", self.evaluate.seed)] {
+            if value > LARGEST_SEED {
+                return Err(Error::Config(format!(
+                    "`{key}` is {value}, expected at most {LARGEST_SEED}"
+                )));
             }
         }
         if let Some((low, high)) = self.data.action_range

@@ -58,6 +58,9 @@ pub enum Error {
         /// What happened and what to do.
         problem: String,
     },
+    /// [`STOP`](crate::trainer::STOP) was set before the work was done.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 /// Result of this crate.
@@ -78,5 +81,27 @@ impl Error {
             path: path.to_path_buf(),
             problem: problem.into(),
         }
+    }
+}
+
+/// A path as a shell takes it: in quotes where it needs them.
+pub fn shell_quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:=,@%".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_quoted_for_a_shell_where_they_need_it() {
+        let quoted = |text: &str| shell_quoted(Path::new(text));
+        assert_eq!(quoted("runs/bc-v2"), "runs/bc-v2");
+        assert_eq!(quoted("my runs/it's"), "'my runs/it'\\''s'");
     }
 }

@@ -1,5 +1,8 @@
 //! Scoring: a policy acts in many copies of an environment at once.
 
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
 use serde::Serialize;
 
 use crate::config::EvaluateConfig;
@@ -7,15 +10,19 @@ use crate::data::collect::empty;
 use crate::data::{Dataset, Episode};
 use crate::envs;
 use crate::error::{Error, Result};
+use crate::metrics::table;
 use crate::policy::{EpisodeStart, Policy};
 use crate::rng::Streams;
+use crate::trainer::STOP;
 
 /// What one evaluation found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluation {
     /// Environment.
     pub env: String,
-    /// Undiscounted return of every episode.
+    /// How many episodes.
+    pub episodes: usize,
+    /// Undiscounted return of every episode; empty where only the table of a run is known.
     pub returns: Vec<f64>,
     /// Steps of every episode.
     pub lengths: Vec<usize>,
@@ -229,6 +236,9 @@ impl Evaluator {
         let mut active = vec![true; rows];
         let (mut returns, mut lengths) = (vec![0.0; rows], vec![0; rows]);
         while active.contains(&true) {
+            if STOP.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
             let observations = self.envs.observations()?; // (E, O)
             let actions = policy.act(&observations, &active)?; // (E, A)
             let step = self.envs.step(&actions, &active)?;
@@ -397,9 +407,10 @@ impl Evaluation {
             Some((mean, std)) => (Some(mean), Some(std)),
             None => (None, None),
         };
-        let env = env.to_owned();
+        let (env, episodes) = (env.to_owned(), returns.len());
         Self {
             env,
+            episodes,
             returns,
             lengths,
             return_mean,
@@ -412,6 +423,32 @@ impl Evaluation {
 }
 
 impl Evaluation {
+    /// The last row of a run's `evaluations.csv`; `None` if there is none.
+    ///
+    /// # Errors
+    /// If the table can't be read.
+    pub fn last_of(path: &Path, env: &str) -> Result<Option<Self>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let rows = table::numbers(path, ["episodes", "return_mean", "return_std"])?;
+        let scores = table::numbers(path, ["score_mean", "score_std"]).unwrap_or_default();
+        let score = |at: usize| scores.last().map(|row| row[at]).filter(|s| s.is_finite());
+        Ok(rows
+            .last()
+            .map(|&[episodes, return_mean, return_std]| Self {
+                env: env.to_owned(),
+                episodes: episodes as usize,
+                returns: Vec::new(),
+                lengths: Vec::new(),
+                return_mean,
+                return_std,
+                score_mean: score(0),
+                score_std: score(1),
+                by_target: Vec::new(),
+            }))
+    }
+
     /// One line for people: score and return with their deviation over the episodes.
     pub fn summary(&self) -> String {
         let Self {
@@ -421,8 +458,7 @@ impl Evaluation {
         } = self;
         let returns = format!(
             "return {return_mean:.1} ± {return_std:.1} over {} episodes of {}",
-            self.returns.len(),
-            self.env
+            self.episodes, self.env
         );
         match (self.score_mean, self.score_std) {
             (Some(mean), Some(std)) => format!("score {mean:.1} ± {std:.1} ({returns})"),

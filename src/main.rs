@@ -1,23 +1,30 @@
 //! The `trajformer` command: parse, compose, print results, exit.
 
+mod output;
+mod train_command;
+
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 
 use clap::Parser;
 use serde_json::json;
 use trajformer::cli::{
     BenchCommand, Cli, CollectArgs, Command, CompareArgs, ConfigCommand, DataCommand, DemoArgs,
-    EvaluateArgs, PlanArgs, TrainArgs,
+    EvaluateArgs, PlanArgs,
 };
 use trajformer::config::RunConfig;
-use trajformer::evaluate::{self, Evaluator};
+use trajformer::evaluate::Evaluator;
 use trajformer::policy::behavior::behavior;
 use trajformer::policy::file::{FilePolicyOptions, HiddenActivation, OutputActivation};
-use trajformer::trainer::{Outcome, STOP};
 use trajformer::{bench, compare, data, demo, envs, preview, run};
 use trajformer_models::kernels::switch;
+
+/// Writes a line of results to standard output: see [`output::line`].
+macro_rules! say {
+    ($($text:tt)*) => { $crate::output::line(format_args!($($text)*)) };
+}
+pub(crate) use say;
 
 /// Exit status after Ctrl-C, as shells use it.
 const INTERRUPTED: u8 = 130;
@@ -36,6 +43,8 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .without_time()
+        // A log that can't be written must not end what it logs.
+        .log_internal_errors(false)
         .init();
     // Inside the pool, so that handing it work costs no switch of threads.
     let kernels = switch::check().map_err(anyhow::Error::msg);
@@ -50,7 +59,7 @@ fn main() -> ExitCode {
                     text = format!("{text}: {cause}");
                 }
             }
-            eprintln!("error: {text}");
+            output::complain(format_args!("error: {text}"));
             ExitCode::FAILURE
         }
     }
@@ -77,7 +86,9 @@ fn settle_threads(threads: Option<NonZeroUsize>) {
     // As deep as the main thread's: gradients of deep graphs recurse.
     let pool = rayon::ThreadPoolBuilder::new().stack_size(STACK_BYTES);
     if let Err(error) = pool.build_global() {
-        eprintln!("warning: the pool of threads keeps its defaults: {error}");
+        output::complain(format_args!(
+            "warning: the pool of threads keeps its defaults: {error}"
+        ));
     }
 }
 
@@ -85,125 +96,22 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo(args) => demo(&args),
         Command::Plan(args) => plan(&args),
-        Command::Train(args) => train(&args),
+        Command::Train(args) => train_command::train(&args),
         Command::Evaluate(args) => evaluate(&args),
         Command::Compare(args) => compare(&args),
         Command::Bench(command) => bench(&command),
         Command::Data(DataCommand::Info { path, json }) => data_info(&path, json),
         Command::Data(DataCommand::Convert { input, output }) => {
             data::convert(&input, &output)?;
-            println!("wrote {}", output.display());
+            say!("wrote {}", output.display())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Data(DataCommand::Collect(args)) => collect(&args),
         Command::Config(ConfigCommand::Show { config, overrides }) => {
-            print!("{}", RunConfig::load(&config, &overrides)?.to_toml()?);
+            output::whole(RunConfig::load(&config, &overrides)?.to_toml()?)?;
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
-    // Without a handler Ctrl-C would lose the updates since the last checkpoint, no more.
-    if let Err(error) = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed)) {
-        tracing::warn!("Ctrl-C can't be caught: {error}");
-    }
-    let mut outcomes: Vec<(std::path::PathBuf, Outcome)> = Vec::new();
-    if let Some(path) = &args.resume {
-        outcomes.push((path.clone(), run::resume(path, &args.overrides)?));
-    } else if let Some(path) = &args.config {
-        let mut overrides = args.overrides.clone();
-        overrides.extend(args.device.iter().map(|device| format!("device={device}")));
-        let config = RunConfig::load(path, &overrides)?;
-        let out = args.out.clone().unwrap_or_else(|| run::default_out(path));
-        match &args.seeds {
-            None => outcomes.push((out.clone(), run::start(&config, &out)?)),
-            Some(seeds) => {
-                for seed in run::parse_seeds(seeds)? {
-                    let config = RunConfig {
-                        seed,
-                        ..config.clone()
-                    };
-                    let out = out.join(format!("seed-{seed}"));
-                    outcomes.push((out.clone(), run::start(&config, &out)?));
-                    if STOP.load(Ordering::Relaxed) {
-                        break;
-                    }
-                }
-            }
-        }
-    }
-    report_training(&outcomes, args.json);
-    let interrupted = outcomes.iter().any(|(_, outcome)| outcome.interrupted);
-    Ok(if interrupted {
-        ExitCode::from(INTERRUPTED)
-    } else {
-        ExitCode::SUCCESS
-    })
-}
-
-fn report_training(outcomes: &[(std::path::PathBuf, Outcome)], as_json: bool) {
-    for (path, outcome) in outcomes {
-        println!(
-            "{}: {} updates in {:.0} s ({:.1} updates/s)",
-            path.display(),
-            outcome.update,
-            outcome.seconds,
-            outcome.updates_per_s
-        );
-        if let Some(evaluation) = &outcome.evaluation {
-            println!("  last: {}", evaluation.summary());
-        }
-        if let Some(best) = &outcome.best {
-            println!("  best: {:.1} at update {}", best.score, best.update);
-        }
-        if outcome.interrupted {
-            println!(
-                "  interrupted; continue with: trajformer train --resume {}",
-                path.display()
-            );
-        }
-    }
-    let scores: Vec<f64> = outcomes
-        .iter()
-        .filter_map(|(_, o)| o.evaluation.as_ref()?.score_mean)
-        .collect();
-    let (mean, std) = evaluate::mean_std(&scores);
-    if scores.len() > 1 {
-        println!(
-            "score {mean:.1} ± {std:.1} over {} seeds (last checkpoints)",
-            scores.len()
-        );
-    }
-    if !as_json {
-        return;
-    }
-    let Some((path, last)) = outcomes.last() else {
-        return;
-    };
-    // Over several seeds the deviation is between seeds; of one run, over its episodes.
-    let single = last.evaluation.as_ref().and_then(|e| e.score_std);
-    let folder = if outcomes.len() > 1 {
-        path.parent().unwrap_or(path)
-    } else {
-        path
-    };
-    let value = json!({
-        "run": folder.display().to_string(),
-        "runs": outcomes.iter().map(|(p, _)| p.display().to_string()).collect::<Vec<_>>(),
-        "updates": last.update,
-        "updates_per_s": last.updates_per_s,
-        "seconds": outcomes.iter().map(|(_, o)| o.seconds).sum::<f64>(),
-        "score_mean": (!scores.is_empty()).then_some(mean),
-        "score_std": if scores.len() > 1 { Some(std) } else { single },
-        "score_best": outcomes.iter().filter_map(|(_, o)| Some(o.best?.score)).fold(None, max),
-        "interrupted": last.interrupted,
-    });
-    println!("{value}");
-}
-
-fn max(left: Option<f64>, right: f64) -> Option<f64> {
-    Some(left.map_or(right, |left| left.max(right)))
 }
 
 fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
@@ -229,12 +137,12 @@ fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
             found
         }
     };
-    println!("{}", found.summary());
+    say!("{}", found.summary())?;
     if args.json {
         let mut value = serde_json::to_value(&found)?;
         value["episodes"] = found.returns.len().into();
         value["seed"] = settings.seed.into();
-        println!("{value}");
+        say!("{value}")?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -244,18 +152,18 @@ fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let mut policy = trained.algorithm.policy()?;
     let preview = preview::preview(&mut *policy, &trained.config, args.seed)?;
     let (beams, horizon, _) = preview.imagined.observations.dims3()?;
-    println!(
+    say!(
         "{beams} beams, {horizon} steps, planned in {:.3} s",
         preview.seconds
-    );
-    println!("step  predicted reward  real reward");
+    )?;
+    say!("step  predicted reward  real reward")?;
     let predicted = preview.imagined.rewards.get(0)?.to_vec1::<f32>()?;
     for (step, (predicted, real)) in predicted.iter().zip(&preview.rewards).enumerate() {
-        println!("{:4}  {predicted:16.4}  {real:11.4}", step + 1);
+        say!("{:4}  {predicted:16.4}  {real:11.4}", step + 1)?;
     }
     if let Some(path) = &args.picture {
         preview.draw(path, &format!("A plan of {}", args.run.display()))?;
-        println!("wrote {}", path.display());
+        say!("wrote {}", path.display())?;
     }
     if args.json {
         let value = json!({
@@ -265,7 +173,7 @@ fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
             "predicted_rewards": predicted,
             "rewards": preview.rewards,
         });
-        println!("{value}");
+        say!("{value}")?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -277,40 +185,40 @@ fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     } else {
         "return"
     };
-    println!("updates  seconds  last {what:<16}  best     run");
+    say!("updates  seconds  last {what:<16}  best     run")?;
     for line in &lines {
         let last = format!("{:.1} ± {:.1}", line.last, line.last_std);
         let (update, seconds, best) = (line.update, line.seconds, line.best);
-        println!(
+        say!(
             "{update:7}  {seconds:7.0}  {last:<21}  {best:<7.1}  {}",
             line.run.display()
-        );
+        )?;
     }
     if let Some(path) = &args.picture {
         compare::draw(path, &args.title, &lines)?;
-        println!("wrote {}", path.display());
+        say!("wrote {}", path.display())?;
     }
     if args.json {
-        println!("{}", json!({ "runs": lines }));
+        say!("{}", json!({ "runs": lines }))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let result = demo::demo(&args.out)?;
-    println!("normalised scores: 0 is random actions, 100 a controller that knows the maze");
-    println!("  planner            {:6.1}", result.planner_score);
-    println!("  behaviour cloning  {:6.1}", result.bc_score);
-    println!("  the data           {:6.1}", result.data_score);
-    println!("  random actions     {:6.1}", result.random_score);
-    println!("  controller         {:6.1}", result.controller_score);
-    println!("pictures:");
+    say!("normalised scores: 0 is random actions, 100 a controller that knows the maze")?;
+    say!("  planner            {:6.1}", result.planner_score)?;
+    say!("  behaviour cloning  {:6.1}", result.bc_score)?;
+    say!("  the data           {:6.1}", result.data_score)?;
+    say!("  random actions     {:6.1}", result.random_score)?;
+    say!("  controller         {:6.1}", result.controller_score)?;
+    say!("pictures:")?;
     for picture in &result.pictures {
-        println!("  {}", picture.display());
+        say!("  {}", picture.display())?;
     }
-    println!("{:.0} seconds", result.seconds);
+    say!("{:.0} seconds", result.seconds)?;
     if args.json {
-        println!("{}", serde_json::to_string(&result)?);
+        say!("{}", serde_json::to_string(&result)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -318,9 +226,9 @@ fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
 fn data_info(paths: &[std::path::PathBuf], as_json: bool) -> anyhow::Result<ExitCode> {
     let info = data::info(&data::load(paths)?);
     if as_json {
-        println!("{}", serde_json::to_string(&info)?);
+        say!("{}", serde_json::to_string(&info)?)?;
     } else {
-        print!("{info}");
+        output::whole(&info)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -342,8 +250,8 @@ fn collect(args: &CollectArgs) -> anyhow::Result<ExitCode> {
     let mut policy = behavior(&args.policy, env.spec(), &options)?;
     let dataset = data::collect::collect(&mut *env, &mut *policy, args.steps, args.seed)?;
     data::save(&dataset, &args.out)?;
-    print!("{}", data::info(&dataset));
-    println!("wrote {}", args.out.display());
+    output::whole(data::info(&dataset))?;
+    say!("wrote {}", args.out.display())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -381,9 +289,9 @@ fn bench(command: &BenchCommand) -> anyhow::Result<ExitCode> {
             seconds,
         })?,
     };
-    println!("{report}");
+    say!("{report}")?;
     if common.json {
-        println!("{}", serde_json::to_string(&report)?);
+        say!("{}", serde_json::to_string(&report)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }

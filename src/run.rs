@@ -5,16 +5,18 @@
 //! ```
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use crate::algorithms::{Algorithm, Build};
+use crate::checkpoint::fingerprint::{DataFingerprint, differences, settings};
 use crate::checkpoint::{RunDir, RunSpec, RunState};
-use crate::config::{RunConfig, open_device};
+use crate::config::{LARGEST_SEED, RunConfig, open_device};
 use crate::data::{self, ActionBounds, Dataset};
 use crate::envs;
 use crate::error::{Error, Result};
-use crate::evaluate::Evaluator;
+use crate::evaluate::{Evaluation, Evaluator};
 use crate::rng::Streams;
-use crate::trainer::{Outcome, Training};
+use crate::trainer::{Outcome, STOP, Training};
 
 /// Trains a new run in the folder `out`.
 ///
@@ -47,6 +49,8 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
         action_low,
         action_high,
         env_name: dataset.env_name.clone(),
+        settings: settings(config)?,
+        data: Some(DataFingerprint::of(dataset)),
     };
     let run = RunDir::create(out, config, &spec, algorithm.description())?;
     Training {
@@ -59,35 +63,73 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
     .run(&RunState::new(0, 0.0, None), &mut streams.stream("train"))
 }
 
-/// Continues a run, bit for bit. `overrides` may raise `train.updates`, nothing else.
+/// Continues a run, bit for bit; one that is finished already reports what it found and stays as it
+/// is. `overrides` may change `train.updates` and `data.path`, nothing else.
 ///
 /// # Errors
-/// If the run or its data can't be read, another key would change, or training fails.
+/// If the run or its data can't be read, its configuration or data is not what it was started with,
+/// another process trains it, or training fails.
 pub fn resume(path: &Path, overrides: &[String]) -> Result<Outcome> {
-    let run = RunDir::open(path)?;
-    let stored = run.config()?;
+    let run = RunDir::open_to_train(path)?;
+    let (stored, spec) = (run.config()?, run.spec()?);
+    spec.check_settings(&stored, path)?;
     let config = stored.with_overrides(overrides)?;
-    let mut comparable = config.clone();
-    comparable.train.updates = stored.train.updates;
-    if comparable != stored {
-        return Err(Error::Config(
-            "`--resume` can change `train.updates` only; start a new run for other settings"
-                .to_owned(),
-        ));
+    let changed = differences(&settings(&stored)?, &settings(&config)?);
+    if !changed.is_empty() {
+        return Err(Error::Config(format!(
+            "`--resume` can change `train.updates` only (and `data.path`, for data that has moved), \
+             but {}; start a new run for other settings",
+            changed.join(", ")
+        )));
     }
     let state = run.state()?;
     let done = state.as_ref().map_or(0, |state| state.update);
-    if config.train.updates < done || (config.train.updates == done && !overrides.is_empty()) {
+    if config.train.updates < done {
         return Err(Error::Config(format!(
             "`train.updates` is {}, but {done} updates are done; raise it with `--set \
              train.updates=N`",
             config.train.updates
         )));
     }
-    let dataset = load_data(&config)?;
-    let spec = run.spec()?;
-    check_same_shape(&spec, &dataset, path)?;
-    let mut evaluator = evaluator_for(&config, &dataset)?;
+    match &state {
+        Some(state) if done == config.train.updates && !state.evaluation_owed => {
+            return finished(&run, &config, state);
+        }
+        Some(_) => {}
+        None => run.refuse_tensors_without_state()?,
+    }
+    continue_run(&run, &stored, &config, &spec, state.is_some())
+}
+
+/// What a finished run found: its last evaluation.
+fn finished(run: &RunDir, config: &RunConfig, state: &RunState) -> Result<Outcome> {
+    let env = config.evaluate.env.as_deref().unwrap_or_default();
+    tracing::info!(
+        "{}: all of its {} updates are done; raise them with `--set train.updates=N`",
+        run.path().display(),
+        state.update
+    );
+    Ok(Outcome {
+        update: state.update,
+        updates_per_s: 0.0,
+        seconds: state.seconds,
+        evaluation: Evaluation::last_of(&run.file("evaluations.csv"), env)?,
+        best: state.best,
+        normalized: envs::score::reference_for(env).is_some(),
+        interrupted: false,
+    })
+}
+
+fn continue_run(
+    run: &RunDir,
+    stored: &RunConfig,
+    config: &RunConfig,
+    spec: &RunSpec,
+    has_checkpoint: bool,
+) -> Result<Outcome> {
+    let dataset = load_data(config).map_err(hint_at_working_directory)?;
+    check_same_data(spec, &dataset, run.path())?;
+    let mut evaluator = evaluator_for(config, &dataset)?;
     let device = open_device(&config.device)?;
     let streams = Streams::from_seed(config.seed);
     let mut algorithm = config.algorithm.build(Build {
@@ -96,22 +138,84 @@ pub fn resume(path: &Path, overrides: &[String]) -> Result<Outcome> {
         device: &device,
         rng: &mut streams.stream("init"),
     })?;
-    let (mut rng, state) = match state {
-        Some(_) => run.restore(&mut *algorithm)?,
+    let (mut rng, state) = match has_checkpoint {
+        true => run.restore(&mut *algorithm)?,
         // Killed before the first checkpoint: the run starts at its beginning.
-        None => (streams.stream("train"), RunState::new(0, 0.0, None)),
+        false => (streams.stream("train"), RunState::new(0, 0.0, None)),
     };
     if config != stored {
-        run.set_config(&config)?;
+        run.set_config(config)?;
     }
     Training {
         algorithm: &mut *algorithm,
         evaluator: evaluator.as_mut(),
-        run: &run,
+        run,
         train: &config.train,
         evaluate: &config.evaluate,
     }
     .run(&state, &mut rng)
+}
+
+/// Relative paths of data are the likeliest reason why a run that trained does not find it again.
+fn hint_at_working_directory(error: Error) -> Error {
+    match error {
+        Error::Io { path, source }
+            if path.is_relative() && source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            let problem = format!(
+                "{source}; `data.path` starts at the working directory: resume from the folder that \
+                 the run was started in, or give the file's new place with `--set data.path=...`"
+            );
+            Error::data(&path, problem)
+        }
+        other => other,
+    }
+}
+
+/// Trains a run for every seed, each in its own folder inside `out`. Called again it goes on: a
+/// finished seed is reported as it is, an unfinished one of the same configuration is resumed.
+/// [`STOP`](crate::trainer::STOP) ends it early: there are fewer outcomes than seeds, or the last is
+/// interrupted.
+///
+/// # Errors
+/// As [`start`] and [`resume`], and if a folder holds a run of another configuration.
+pub fn series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Result<Vec<(PathBuf, Outcome)>> {
+    let mut outcomes = Vec::new();
+    for &seed in seeds {
+        if STOP.load(Ordering::Relaxed) {
+            break;
+        }
+        let (config, folder) = (
+            RunConfig {
+                seed,
+                ..config.clone()
+            },
+            out.join(format!("seed-{seed}")),
+        );
+        let outcome = match folder.join("config.toml").is_file() {
+            true => start_again(&config, &folder)?,
+            false => start(&config, &folder)?,
+        };
+        outcomes.push((folder, outcome));
+    }
+    Ok(outcomes)
+}
+
+/// Resumes the run in `folder` if it was started with `config`.
+fn start_again(config: &RunConfig, folder: &Path) -> Result<Outcome> {
+    let stored = RunDir::open(folder)?.config()?;
+    let changed = differences(&settings(&stored)?, &settings(config)?);
+    if !changed.is_empty() {
+        return Err(Error::Run {
+            path: folder.to_path_buf(),
+            problem: format!(
+                "there is a run of another configuration already ({}); choose another folder with \
+                 `--out`",
+                changed.join(", ")
+            ),
+        });
+    }
+    resume(folder, &[format!("train.updates={}", config.train.updates)])
 }
 
 /// A trained run, ready to act; made without its data.
@@ -196,18 +300,27 @@ pub fn warn_of_other_version(data: Option<&str>, asked: &str) {
     }
 }
 
-fn check_same_shape(spec: &RunSpec, dataset: &Dataset, path: &Path) -> Result<()> {
+fn check_same_data(spec: &RunSpec, dataset: &Dataset, path: &Path) -> Result<()> {
+    let refuse = |problem: String| {
+        Err(Error::Run {
+            path: path.to_path_buf(),
+            problem,
+        })
+    };
     let found = (dataset.observation_dim, dataset.action_dim);
-    if found == (spec.observation_dim, spec.action_dim) {
-        return Ok(());
-    }
-    Err(Error::Run {
-        path: path.to_path_buf(),
-        problem: format!(
+    if found != (spec.observation_dim, spec.action_dim) {
+        return refuse(format!(
             "its data had {} observations and {} actions, the data at `data.path` now has {} and {}",
             spec.observation_dim, spec.action_dim, found.0, found.1
-        ),
-    })
+        ));
+    }
+    let Some(expected) = &spec.data else {
+        return Ok(());
+    };
+    match expected.difference(&DataFingerprint::of(dataset)) {
+        Some(problem) => refuse(problem),
+        None => Ok(()),
+    }
 }
 
 /// Lowest and highest actions (A each): the configured range; else the environment's; else ±1 if all
@@ -243,19 +356,28 @@ fn action_range(config: &RunConfig, dataset: &Dataset) -> Result<(Vec<f32>, Vec<
     Ok((low, high))
 }
 
+/// Most seeds of one series.
+const MOST_SEEDS: u64 = 10_000;
+
 /// `A..B` as seeds A, A+1, ..., B-1.
 ///
 /// # Errors
-/// If it is not such a range, or empty.
+/// If it is not such a range, empty, or too long.
 pub fn parse_seeds(text: &str) -> Result<Vec<u64>> {
-    let parsed = text
+    let parsed: Option<(u64, u64)> = text
         .split_once("..")
         .and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    let wrong = |problem: &str| Err(Error::Config(format!("`--seeds {text}`: {problem}")));
     match parsed {
+        Some((first, end)) if first < end && end - first > MOST_SEEDS => wrong(&format!(
+            "{} seeds, expected at most {MOST_SEEDS}",
+            end - first
+        )),
+        Some((first, end)) if first < end && end - 1 > LARGEST_SEED => {
+            wrong(&format!("expected seeds up to {LARGEST_SEED}"))
+        }
         Some((first, end)) if first < end => Ok((first..end).collect()),
-        _ => Err(Error::Config(format!(
-            "`--seeds {text}`: expected A..B with A < B, e.g. 0..5"
-        ))),
+        _ => wrong("expected A..B with A < B, e.g. 0..5"),
     }
 }
 

@@ -4,14 +4,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::algorithms::Algorithm;
-use crate::checkpoint::{Best, RunDir, RunState};
+use crate::checkpoint::{Best, RunDir, RunState, check_finite};
 use crate::config::{EvaluateConfig, TrainConfig};
-use crate::error::Result;
+use crate::envs::score::reference_for;
+use crate::error::{Error, Result, shell_quoted};
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::metrics::Logger;
 use crate::rng::Rng;
 
-/// Set from outside (Ctrl-C) to stop after the current update; a checkpoint is written.
+/// Set from outside (Ctrl-C) to stop after the current update, or the current step of an evaluation;
+/// a checkpoint is written.
 pub static STOP: AtomicBool = AtomicBool::new(false);
 
 /// How a training call ended.
@@ -23,10 +25,12 @@ pub struct Outcome {
     pub updates_per_s: f64,
     /// Seconds of the whole run, earlier calls included.
     pub seconds: f64,
-    /// The last evaluation of this call.
+    /// The last evaluation of this call; of a run that was finished before, its last one.
     pub evaluation: Option<Evaluation>,
     /// The best evaluation of the run.
     pub best: Option<Best>,
+    /// Whether the best one's number is a normalised score; else it is a return.
+    pub normalized: bool,
     /// Whether [`STOP`] ended it early.
     pub interrupted: bool,
 }
@@ -45,69 +49,169 @@ pub struct Training<'a> {
     pub evaluate: &'a EvaluateConfig,
 }
 
+/// How far a call has come.
+struct Progress {
+    begin: Instant,
+    /// Seconds of earlier calls.
+    seconds_before: f64,
+    update: u64,
+    best: Option<Best>,
+    evaluation: Option<Evaluation>,
+    /// An evaluation is due at `update` and has not been made.
+    owed: bool,
+    /// Update of the checkpoint on the disk.
+    saved: Option<u64>,
+}
+
+impl Progress {
+    fn from(state: &RunState) -> Self {
+        Self {
+            begin: Instant::now(),
+            seconds_before: state.seconds,
+            update: state.update,
+            best: state.best,
+            evaluation: None,
+            owed: state.evaluation_owed,
+            saved: (!state.checksums.is_empty()).then_some(state.update),
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds_before + self.begin.elapsed().as_secs_f64()
+    }
+
+    fn state(&self) -> RunState {
+        RunState {
+            evaluation_owed: self.owed,
+            ..RunState::new(self.update, self.seconds(), self.best)
+        }
+    }
+}
+
 impl Training<'_> {
     /// Trains from `state` until `train.updates` are done, or [`STOP`] is set.
     ///
     /// # Errors
-    /// If an update fails or its metrics are not finite (the last checkpoint stays), the
+    /// If an update fails or its metrics or weights are not finite (the last checkpoint stays), the
     /// environment fails, or the disk fails.
     pub fn run(&mut self, state: &RunState, rng: &mut Rng) -> Result<Outcome> {
-        let mut logger = Logger::open(self.run, state.update, self.train.updates)?;
-        let result = self.train(state, rng, &mut logger);
+        let mut logger = Logger::open(self.run, state, self.train.updates)?;
+        let mut progress = Progress::from(state);
+        let result = self.train(&mut progress, rng, &mut logger);
         logger.finish();
-        result
+        result.map_err(|error| self.stopped(error, &progress))
     }
 
-    fn train(&mut self, state: &RunState, rng: &mut Rng, logger: &mut Logger) -> Result<Outcome> {
-        let begin = Instant::now();
-        let seconds = |begin: Instant| state.seconds + begin.elapsed().as_secs_f64();
-        let (mut update, mut best) = (state.update, state.best);
-        let (mut evaluation, mut interrupted) = (None, false);
-        let mut update_seconds = 0.0;
-        while update < self.train.updates && !interrupted {
+    fn train(&mut self, at: &mut Progress, rng: &mut Rng, logger: &mut Logger) -> Result<Outcome> {
+        let first = at.update;
+        let (mut update_seconds, mut stopped) = (0.0, false);
+        if at.owed {
+            self.evaluate(at, logger)?;
+            stopped = at.owed;
+            self.run.settle(at.state())?;
+        }
+        while at.update < self.train.updates && !stopped {
             let start = Instant::now();
             let metrics = self.algorithm.update(rng)?;
-            update += 1;
-            logger.collect(update, metrics);
-            interrupted = STOP.load(Ordering::Relaxed);
-            let last = update == self.train.updates || interrupted;
-            let checkpoint_due = last || update.is_multiple_of(self.train.checkpoint_every_updates);
-            if update.is_multiple_of(self.train.log_every_updates) || checkpoint_due {
-                logger.write(update, seconds(begin))?;
+            at.update += 1;
+            logger.collect(at.update, metrics)?;
+            stopped = STOP.load(Ordering::Relaxed);
+            at.owed = self.evaluation_is_due(at.update);
+            let save = self.checkpoint_is_due(at.update) || stopped;
+            if save || at.update.is_multiple_of(self.train.log_every_updates) {
+                logger.write(at.update, at.seconds())?;
             }
             update_seconds += start.elapsed().as_secs_f64();
-            let every = self.evaluate.every_updates;
-            let due = (every > 0 && update.is_multiple_of(every)) || update == self.train.updates;
-            if let (true, false, Some(evaluator)) =
-                (due, interrupted, self.evaluator.as_deref_mut())
-            {
-                let found = evaluator.run(&mut *self.algorithm.policy()?)?;
-                logger.evaluation(update, seconds(begin), &found)?;
-                let score = found.score_mean.unwrap_or(found.return_mean);
-                if best.is_none_or(|best| score > best.score) {
-                    best = Some(Best { update, score });
-                }
-                evaluation = Some(found);
+            if save {
+                self.save(at, rng)?;
             }
-            if checkpoint_due {
-                let state = RunState::new(update, seconds(begin), best);
-                self.run.save(self.algorithm, rng, state)?;
+            if at.owed && !stopped {
+                logger.check()?;
+                check_finite(self.algorithm, at.update)?;
+                self.evaluate(at, logger)?;
+                stopped = at.owed;
+                match save {
+                    true => self.run.settle(at.state())?,
+                    false if stopped => {
+                        logger.write(at.update, at.seconds())?;
+                        self.save(at, rng)?;
+                    }
+                    false => {}
+                }
             }
         }
-        let done = (update - state.update) as f64;
-        let updates_per_s = if done > 0.0 {
-            done / update_seconds
-        } else {
-            0.0
-        };
-        let seconds = seconds(begin);
+        let done = (at.update - first) as f64;
+        let env = self.evaluate.env.as_deref().unwrap_or_default();
         Ok(Outcome {
-            update,
-            updates_per_s,
-            seconds,
-            evaluation,
-            best,
-            interrupted,
+            update: at.update,
+            updates_per_s: if done > 0.0 {
+                done / update_seconds
+            } else {
+                0.0
+            },
+            seconds: at.seconds(),
+            evaluation: at.evaluation.take(),
+            best: at.best,
+            normalized: reference_for(env).is_some(),
+            interrupted: at.owed || at.update < self.train.updates,
         })
+    }
+
+    fn evaluation_is_due(&self, update: u64) -> bool {
+        let every = self.evaluate.every_updates;
+        let due = (every > 0 && update.is_multiple_of(every)) || update == self.train.updates;
+        due && self.evaluator.is_some()
+    }
+
+    fn checkpoint_is_due(&self, update: u64) -> bool {
+        update == self.train.updates || update.is_multiple_of(self.train.checkpoint_every_updates)
+    }
+
+    fn save(&mut self, at: &mut Progress, rng: &Rng) -> Result<()> {
+        self.run.save(self.algorithm, rng, at.state())?;
+        at.saved = Some(at.update);
+        Ok(())
+    }
+
+    /// Makes the evaluation that is due; it stays owed if [`STOP`] breaks it off.
+    fn evaluate(&mut self, at: &mut Progress, logger: &mut Logger) -> Result<()> {
+        let Some(evaluator) = self.evaluator.as_deref_mut() else {
+            at.owed = false;
+            return Ok(());
+        };
+        let found = match evaluator.run(&mut *self.algorithm.policy()?) {
+            Err(Error::Interrupted) => return Ok(()),
+            other => other?,
+        };
+        logger.evaluation(at.update, at.seconds(), &found)?;
+        let score = found.score_mean.unwrap_or(found.return_mean);
+        if at.best.is_none_or(|best| score > best.score) {
+            let update = at.update;
+            at.best = Some(Best { update, score });
+        }
+        at.evaluation = Some(found);
+        at.owed = false;
+        Ok(())
+    }
+
+    /// The error with what is left on the disk.
+    fn stopped(&self, error: Error, at: &Progress) -> Error {
+        let folder = shell_quoted(self.run.path());
+        let kept = match at.saved {
+            None => "no checkpoint was written before".to_owned(),
+            Some(update) => format!("the checkpoint of update {update} in {folder} is kept"),
+        };
+        let (update, problem, hint) = match error {
+            Error::Training { update, problem } => (update, problem, String::new()),
+            Error::Io { .. } if at.saved.is_some() => {
+                let hint = format!(", go on from it with `trajformer train --resume {folder}`");
+                (at.update, error.to_string(), hint)
+            }
+            other => (at.update, other.to_string(), String::new()),
+        };
+        Error::Training {
+            update,
+            problem: format!("{problem}; {kept}{hint}"),
+        }
     }
 }

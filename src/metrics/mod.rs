@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::checkpoint::RunDir;
+use crate::checkpoint::{RunDir, RunState};
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
 use table::CsvTable;
@@ -55,27 +55,43 @@ fn numbers(scalars: &[&Tensor]) -> Result<Vec<f64>> {
         .to_vec1::<f64>()?)
 }
 
+/// Updates whose metrics wait on the device before they are read: it bounds the memory.
+const MOST_UNREAD: usize = 1_000;
+
 /// Collects metrics between two rows of `metrics.csv`, and writes evaluations beside them.
 pub struct Logger {
     metrics: CsvTable,
     evaluations: CsvTable,
     events: TensorBoard,
-    pending: BTreeMap<&'static str, Vec<(u64, Tensor)>>,
+    pending: BTreeMap<&'static str, Pending>,
     bar: ProgressBar,
 }
 
+/// One metric since the last row.
+#[derive(Default)]
+struct Pending {
+    /// Place among the metrics of an update: what comes first was computed first.
+    place: usize,
+    sum: f64,
+    count: usize,
+    unread: Vec<(u64, Tensor)>,
+}
+
 impl Logger {
-    /// The logger of a run that has done `update` of `updates`; later rows of its tables are cut.
+    /// The logger of a run that has come to `state` of `updates`; later rows of its tables are cut,
+    /// and an evaluation that is owed.
     ///
     /// # Errors
     /// If a table can't be read or written.
-    pub fn open(run: &RunDir, update: u64, updates: u64) -> Result<Self> {
+    pub fn open(run: &RunDir, state: &RunState, updates: u64) -> Result<Self> {
+        let update = state.update;
+        let evaluated = update.saturating_sub(state.evaluation_owed.into());
         let bar = ProgressBar::new(updates).with_position(update);
         bar.set_style(progress_style());
         bar.reset_eta();
         Ok(Self {
             metrics: CsvTable::open(&run.file("metrics.csv"), update)?,
-            evaluations: CsvTable::open(&run.file("evaluations.csv"), update)?,
+            evaluations: CsvTable::open(&run.file("evaluations.csv"), evaluated)?,
             events: match update {
                 0 => TensorBoard::create(run.path())?,
                 _ => TensorBoard::resume(run.path(), update)?,
@@ -85,43 +101,65 @@ impl Logger {
         })
     }
 
-    /// Takes the metrics of one update; nothing is read from the device.
-    pub fn collect(&mut self, update: u64, metrics: Metrics) {
-        for (name, value) in metrics.entries {
-            self.pending.entry(name).or_default().push((update, value));
+    /// Takes the metrics of one update; seldom is anything read from the device.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), now and then.
+    pub fn collect(&mut self, update: u64, metrics: Metrics) -> Result<()> {
+        let mut full = false;
+        for (place, (name, value)) in metrics.entries.into_iter().enumerate() {
+            let pending = self.pending.entry(name).or_default();
+            pending.place = place;
+            pending.unread.push((update, value));
+            full |= pending.unread.len() >= MOST_UNREAD;
         }
         self.bar.set_position(update);
+        match full {
+            true => self.check(),
+            false => Ok(()),
+        }
     }
 
-    /// Fails if a collected value is not finite: the first such update and its names.
-    ///
-    /// Reads everything collected since the last row and returns the means.
+    /// Fails if a collected value is not finite: the first such one. Reads everything
+    /// that has not been read.
     ///
     /// # Errors
     /// [`Error::Training`].
-    fn means(&mut self) -> Result<Vec<(&'static str, f64)>> {
-        let mut means = Vec::new();
-        let mut bad: Option<(u64, &str, f64)> = None;
-        for (name, values) in std::mem::take(&mut self.pending) {
-            let tensors: Vec<&Tensor> = values.iter().map(|(_, value)| value).collect();
-            let read = numbers(&tensors)?;
-            for ((update, _), value) in values.iter().zip(&read) {
-                if !value.is_finite() && bad.is_none_or(|(first, ..)| *update < first) {
-                    bad = Some((*update, name, *value));
-                }
+    pub fn check(&mut self) -> Result<()> {
+        let mut bad: Option<((u64, usize), &str, f64)> = None;
+        for (name, pending) in &mut self.pending {
+            let unread = std::mem::take(&mut pending.unread);
+            if unread.is_empty() {
+                continue;
             }
-            means.push((name, read.iter().sum::<f64>() / read.len() as f64));
+            let tensors: Vec<&Tensor> = unread.iter().map(|(_, value)| value).collect();
+            for ((update, _), value) in unread.iter().zip(numbers(&tensors)?) {
+                let at = (*update, pending.place);
+                if !value.is_finite() && bad.is_none_or(|(first, ..)| at < first) {
+                    bad = Some((at, name, value));
+                }
+                pending.sum += value;
+                pending.count += 1;
+            }
         }
         match bad {
-            None => Ok(means),
-            Some((update, name, value)) => Err(Error::Training {
+            None => Ok(()),
+            Some(((update, _), name, value)) => Err(Error::Training {
                 update,
                 problem: format!(
-                    "`{name}` is {value}; the last good checkpoint is kept. Lower the learning \
-                     rate, or check the data's scale"
+                    "`{name}` is {value}. Lower the learning rate, or check the data's scale"
                 ),
             }),
         }
+    }
+
+    /// The means since the last row.
+    fn means(&mut self) -> Result<Vec<(&'static str, f64)>> {
+        self.check()?;
+        let pending = std::mem::take(&mut self.pending).into_iter();
+        Ok(pending
+            .map(|(name, pending)| (name, pending.sum / pending.count as f64))
+            .collect())
     }
 
     /// Writes a row with the means since the last one.
@@ -161,7 +199,7 @@ impl Logger {
     pub fn evaluation(&mut self, update: u64, seconds: f64, result: &Evaluation) -> Result<()> {
         let mut cells = vec![
             ("seconds", format!("{seconds:.3}")),
-            ("episodes", result.returns.len().to_string()),
+            ("episodes", result.episodes.to_string()),
             ("return_mean", format!("{}", result.return_mean)),
             ("return_std", format!("{}", result.return_std)),
         ];

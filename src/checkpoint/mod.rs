@@ -9,27 +9,48 @@
 //! | `training.safetensors` | targets and optimiser |
 //! | `state.toml` | written last: the update, the random stream, and the checksums of the three |
 //! | `metrics.csv`, `evaluations.csv` | rows past the checkpoint are cut on resume |
+//! | `train.lock` | empty; locked while a process trains the run |
 //!
 //! The three tensor files are first written beside their place (`*.new`), then `state.toml` is
 //! renamed into place, then they are. A reader takes, of each file and its `.new`, the one that
 //! `state.toml` names.
 
-use std::collections::{BTreeMap, HashMap};
+pub mod fingerprint;
+mod tensors;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::Device;
 use serde::{Deserialize, Serialize};
-use trajformer_models::params::StateVisitor;
 
 use crate::algorithms::Algorithm;
 use crate::config::RunConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shell_quoted};
 use crate::rng::{Rng, RngState};
+use fingerprint::{DataFingerprint, differences, settings};
+pub use tensors::check_finite;
+use tensors::{Loader, serialized};
 
 const GROUPS: [&str; 3] = ["model", "policy", "training"];
 const FORMAT: u32 = 1;
+
+/// What a run keeps in its folder, event files aside: nothing of it may be there before.
+const FILES: [&str; 8] = [
+    "config.json",
+    "state.toml",
+    "model.safetensors",
+    "policy.safetensors",
+    "training.safetensors",
+    "metrics.csv",
+    "evaluations.csv",
+    "config.toml",
+];
+const EVENTS: &str = "events.out.tfevents.";
+const LOCK: &str = "train.lock";
 
 /// What a run's networks see and do: enough to rebuild them without the data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +65,35 @@ pub struct RunSpec {
     pub action_high: Vec<f32>,
     /// The data's environment name, if it has one.
     pub env_name: Option<String>,
+    /// The settings that the run was started with: see [`fingerprint::settings`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+    /// The data that it was started on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataFingerprint>,
+}
+
+impl RunSpec {
+    /// Fails if `config` is not the one that the run in `folder` was started with, but for what a run
+    /// may change on its way.
+    ///
+    /// # Errors
+    /// [`Error::Run`], naming the keys.
+    pub fn check_settings(&self, config: &RunConfig, folder: &Path) -> Result<()> {
+        let found = differences(&self.settings, &settings(config)?);
+        if self.settings.is_empty() || found.is_empty() {
+            return Ok(());
+        }
+        let problem = format!(
+            "its configuration is not the one that it was started with: {}; put it back in \
+             config.toml, or start a new run",
+            found.join(", ")
+        );
+        Err(Error::Run {
+            path: folder.to_path_buf(),
+            problem,
+        })
+    }
 }
 
 /// `state.toml`.
@@ -61,6 +111,10 @@ pub struct RunState {
     /// Update and score (return where there is no score) of the best evaluation so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Best>,
+    /// An evaluation is due at this update and has not been made: the run was saved before it, and
+    /// makes it when it is resumed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub evaluation_owed: bool,
     /// CRC-32 of the tensor files that belong to this state.
     pub checksums: BTreeMap<String, String>,
 }
@@ -78,28 +132,30 @@ pub struct Best {
 #[derive(Debug, Clone)]
 pub struct RunDir {
     path: PathBuf,
+    /// Locked for as long as this lives; `None` for readers.
+    _lock: Option<Arc<fs::File>>,
 }
 
 impl RunDir {
-    /// Makes the directory and writes `config.toml` and `config.json`.
+    /// Makes the directory and writes `config.toml` and `config.json`. Nobody else can train there
+    /// meanwhile.
     ///
     /// # Errors
-    /// If a run is there already, or the disk fails.
+    /// If a run or a part of one is there already, or the disk fails.
     pub fn create(
         path: &Path,
         config: &RunConfig,
         spec: &RunSpec,
         model: serde_json::Map<String, serde_json::Value>,
     ) -> Result<Self> {
-        if path.join("config.toml").exists() {
-            return Err(Error::Run {
-                path: path.to_path_buf(),
-                problem: "there is a run already; continue it with `train --resume`, or choose \
-                          another folder with `--out`"
-                    .to_owned(),
-            });
-        }
         fs::create_dir_all(path).map_err(Error::io(path))?;
+        let run = Self {
+            path: path.to_path_buf(),
+            _lock: None,
+        };
+        run.refuse_foreign_files()?;
+        let run = run.locked()?;
+        run.refuse_foreign_files()?;
         let mut description = model;
         description
             .entry("model_type")
@@ -110,9 +166,7 @@ impl RunDir {
             serde_json::to_string_pretty(&description).map_err(|e| Error::Config(e.to_string()))?;
         write_atomically(&path.join("config.json"), (json + "\n").as_bytes())?;
         write_atomically(&path.join("config.toml"), config.to_toml()?.as_bytes())?;
-        Ok(Self {
-            path: path.to_path_buf(),
-        })
+        Ok(run)
     }
 
     /// Opens an existing run.
@@ -123,12 +177,81 @@ impl RunDir {
         if !path.join("config.toml").is_file() {
             return Err(Error::Run {
                 path: path.to_path_buf(),
-                problem: "no config.toml: not a run directory".to_owned(),
+                problem: match runs_inside(path).first() {
+                    None => "no config.toml: not a run directory".to_owned(),
+                    Some(first) => format!(
+                        "no config.toml: not a run directory, but it holds some; name one, e.g. {}",
+                        shell_quoted(first)
+                    ),
+                },
             });
         }
         Ok(Self {
             path: path.to_path_buf(),
+            _lock: None,
         })
+    }
+
+    /// Opens an existing run to train it: nobody else can meanwhile.
+    ///
+    /// # Errors
+    /// If there is none, or another process trains it.
+    pub fn open_to_train(path: &Path) -> Result<Self> {
+        Self::open(path)?.locked()
+    }
+
+    fn locked(self) -> Result<Self> {
+        let path = self.file(LOCK);
+        let file = fs::File::create(&path).map_err(Error::io(&path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(self.fail(
+                    "another process trains it now; wait for its end, or choose another folder \
+                     with `--out`",
+                ));
+            }
+            Err(fs::TryLockError::Error(error)) => {
+                tracing::warn!(
+                    "{}: no lock ({error}): nothing stops a second process from training this run",
+                    path.display()
+                );
+            }
+        }
+        Ok(Self {
+            _lock: Some(Arc::new(file)),
+            ..self
+        })
+    }
+
+    fn fail(&self, problem: impl Into<String>) -> Error {
+        Error::Run {
+            path: self.path.clone(),
+            problem: problem.into(),
+        }
+    }
+
+    /// Fails if the folder holds a file that a new run would overwrite or mix with its own.
+    fn refuse_foreign_files(&self) -> Result<()> {
+        if self.file("config.toml").exists() {
+            return Err(self.fail(
+                "there is a run already; continue it with `train --resume`, or choose another \
+                 folder with `--out`",
+            ));
+        }
+        let entries = fs::read_dir(&self.path).map_err(Error::io(&self.path))?;
+        for entry in entries {
+            let name = entry.map_err(Error::io(&self.path))?.file_name();
+            let name = name.to_string_lossy();
+            let whole = name.strip_suffix(".new").unwrap_or(&name);
+            if FILES.contains(&whole) || name.starts_with(EVENTS) {
+                return Err(self.fail(format!(
+                    "`{name}` is there already, which a run would overwrite or mix with its own; \
+                     choose another folder with `--out`, or move it away"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Where it is.
@@ -202,33 +325,63 @@ impl RunDir {
     /// Writes a checkpoint; `state.checksums` and `state.rng` are filled in here.
     ///
     /// # Errors
-    /// If the disk fails: the previous checkpoint stays whole.
+    /// If a number of the algorithm's state is not finite, or the disk fails: the previous checkpoint
+    /// stays whole.
     pub fn save(
         &self,
         algorithm: &mut dyn Algorithm,
         rng: &Rng,
         mut state: RunState,
     ) -> Result<()> {
-        let mut saver = Saver::default();
-        algorithm.state(&mut saver)?;
         state.rng = rng.state().0;
-        for group in GROUPS {
-            let tensors = saver.groups.remove(group).unwrap_or_default();
-            let name = format!("{group}.safetensors");
-            let bytes = serialize(&tensors, self)?;
+        for (name, bytes) in serialized(algorithm, state.update, &self.path)? {
             write_synced(&self.file(&format!("{name}.new")), &bytes)?;
             state
                 .checksums
                 .insert(name, format!("{:08x}", crc32fast::hash(&bytes)));
         }
-        let text = toml::to_string(&state).map_err(|e| Error::Config(e.to_string()))?;
-        write_atomically(&self.file("state.toml"), text.as_bytes())?;
-        for group in GROUPS {
-            let name = format!("{group}.safetensors");
-            let place = self.file(&name);
+        self.write_state(&state)?;
+        for name in state.checksums.keys() {
+            let place = self.file(name);
             fs::rename(self.file(&format!("{name}.new")), &place).map_err(Error::io(&place))?;
         }
         Ok(())
+    }
+
+    /// Says in the checkpoint of the same update what its evaluation found: `state` but for the
+    /// stream and the tensors, which stay.
+    ///
+    /// # Errors
+    /// If there is no such checkpoint, or the disk fails.
+    pub fn settle(&self, state: RunState) -> Result<()> {
+        match self.state()? {
+            Some(saved) if saved.update == state.update => self.write_state(&RunState {
+                rng: saved.rng,
+                checksums: saved.checksums,
+                ..state
+            }),
+            _ => Err(self.fail("state.toml was changed from outside while the run was training")),
+        }
+    }
+
+    fn write_state(&self, state: &RunState) -> Result<()> {
+        let text = toml::to_string(state).map_err(|e| Error::Config(e.to_string()))?;
+        write_atomically(&self.file("state.toml"), text.as_bytes())
+    }
+
+    /// Fails if there are tensors but no `state.toml`, which would say what they are.
+    ///
+    /// # Errors
+    /// If so: what to do.
+    pub fn refuse_tensors_without_state(&self) -> Result<()> {
+        let mut names = GROUPS.iter().map(|group| format!("{group}.safetensors"));
+        match names.find(|name| self.file(name).exists()) {
+            None => Ok(()),
+            Some(name) => Err(self.fail(format!(
+                "state.toml is missing, but {name} is there: restore it from a copy, or start \
+                 another run with `--out`"
+            ))),
+        }
     }
 
     /// Restores the whole state for training; returns the random stream and the state.
@@ -276,7 +429,7 @@ impl RunDir {
         })?;
         let mut loader = Loader {
             groups: BTreeMap::new(),
-            dir: self,
+            folder: &self.path,
             skip_training: groups.len() < 3,
         };
         for group in groups {
@@ -316,124 +469,17 @@ impl RunDir {
     }
 }
 
-fn serialize(tensors: &HashMap<String, Tensor>, dir: &RunDir) -> Result<Vec<u8>> {
-    let ordered: BTreeMap<&str, &Tensor> = tensors.iter().map(|(k, v)| (k.as_str(), v)).collect();
-    safetensors::serialize(ordered, None).map_err(|e| Error::Run {
-        path: dir.path.clone(),
-        problem: e.to_string(),
-    })
-}
-
-/// Collects the state, by group.
-#[derive(Default)]
-struct Saver {
-    groups: HashMap<String, HashMap<String, Tensor>>,
-}
-
-fn split(name: &str) -> trajformer_models::Result<(&str, &str)> {
-    match name.split_once('.') {
-        Some((group, rest)) if GROUPS.contains(&group) => Ok((group, rest)),
-        _ => Err(trajformer_models::Error::Config {
-            what: "state",
-            reason: format!("`{name}` is not under model., policy. or training."),
-        }),
-    }
-}
-
-impl Saver {
-    fn put(&mut self, name: &str, tensor: Tensor) -> trajformer_models::Result<()> {
-        let (group, rest) = split(name)?;
-        let tensors = self.groups.entry(group.to_owned()).or_default();
-        if tensors.insert(rest.to_owned(), tensor).is_some() {
-            return Err(trajformer_models::Error::Config {
-                what: "state",
-                reason: format!("`{name}` was shown twice"),
-            });
-        }
-        Ok(())
-    }
-}
-
-impl StateVisitor for Saver {
-    fn tensor(&mut self, name: &str, var: &Var) -> trajformer_models::Result<()> {
-        let tensor = var
-            .as_detached_tensor()
-            .to_device(&Device::Cpu)?
-            .contiguous()?;
-        self.put(name, tensor)
-    }
-
-    fn number(&mut self, name: &str, value: &mut f64) -> trajformer_models::Result<()> {
-        self.put(name, Tensor::new(*value, &Device::Cpu)?)
-    }
-
-    fn counter(&mut self, name: &str, value: &mut u64) -> trajformer_models::Result<()> {
-        self.put(name, Tensor::new(*value as i64, &Device::Cpu)?)
-    }
-}
-
-/// Restores the state, by group; what is left over at the end was not asked for.
-struct Loader<'a> {
-    groups: BTreeMap<String, HashMap<String, Tensor>>,
-    dir: &'a RunDir,
-    skip_training: bool,
-}
-
-impl Loader<'_> {
-    /// The tensor, or `None` where the whole group is skipped.
-    fn take(&mut self, name: &str, shape: &[usize]) -> trajformer_models::Result<Option<Tensor>> {
-        let (group, rest) = split(name)?;
-        if group == "training" && self.skip_training {
-            return Ok(None);
-        }
-        let named = || {
-            format!(
-                "{} in {}/{group}.safetensors",
-                rest,
-                self.dir.path.display()
-            )
-        };
-        let missing = || trajformer_models::Error::MissingTensor {
-            name: named(),
-            expected: shape.to_vec(),
-        };
-        let tensor = self
-            .groups
-            .get_mut(group)
-            .and_then(|g| g.remove(rest))
-            .ok_or_else(missing)?;
-        if tensor.dims() != shape {
-            return Err(trajformer_models::Error::TensorShape {
-                name: named(),
-                found: tensor.dims().to_vec(),
-                expected: shape.to_vec(),
-            });
-        }
-        Ok(Some(tensor))
-    }
-}
-
-impl StateVisitor for Loader<'_> {
-    fn tensor(&mut self, name: &str, var: &Var) -> trajformer_models::Result<()> {
-        if let Some(tensor) = self.take(name, var.dims())? {
-            var.set(&tensor.to_dtype(var.dtype())?.to_device(var.device())?)?;
-        }
-        Ok(())
-    }
-
-    fn number(&mut self, name: &str, value: &mut f64) -> trajformer_models::Result<()> {
-        if let Some(tensor) = self.take(name, &[])? {
-            *value = tensor.to_dtype(DType::F64)?.to_scalar()?;
-        }
-        Ok(())
-    }
-
-    fn counter(&mut self, name: &str, value: &mut u64) -> trajformer_models::Result<()> {
-        if let Some(tensor) = self.take(name, &[])? {
-            *value = tensor.to_scalar::<i64>()? as u64;
-        }
-        Ok(())
-    }
+/// The run directories inside a folder, in the order of their names.
+pub fn runs_inside(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut runs: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.join("config.toml").is_file())
+        .collect();
+    runs.sort();
+    runs
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -462,6 +508,7 @@ impl RunState {
             seconds,
             rng,
             best,
+            evaluation_owed: false,
             checksums,
         }
     }

@@ -1,0 +1,211 @@
+//! The tensors of a checkpoint: collected from an algorithm, checked, and given back to it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor, Var};
+use trajformer_models::params::StateVisitor;
+
+use super::GROUPS;
+use crate::algorithms::Algorithm;
+use crate::error::{Error, Result};
+
+/// Fails if a number of the algorithm's state is not finite: the update broke it.
+///
+/// # Errors
+/// [`Error::Training`], naming the tensor.
+pub fn check_finite(algorithm: &mut dyn Algorithm, update: u64) -> Result<()> {
+    let mut check = FiniteCheck::default();
+    algorithm.state(&mut check)?;
+    refuse_not_finite(check.bad, update)
+}
+
+fn refuse_not_finite(bad: Option<String>, update: u64) -> Result<()> {
+    match bad {
+        None => Ok(()),
+        Some(name) => Err(Error::Training {
+            update,
+            problem: format!(
+                "`{name}` holds numbers that are not finite after this update, nothing of it is \
+                 saved. Lower the learning rate, or check the data's scale"
+            ),
+        }),
+    }
+}
+
+/// Looks at the state, keeps nothing of it.
+#[derive(Default)]
+struct FiniteCheck {
+    /// The first tensor that is not finite.
+    bad: Option<String>,
+}
+
+impl FiniteCheck {
+    fn see(&mut self, name: &str, tensor: &Tensor) -> trajformer_models::Result<()> {
+        if self.bad.is_some() || tensor.dtype().is_int() {
+            return Ok(());
+        }
+        // 0 times an infinity is NaN, and NaN survives a sum.
+        let sum = (tensor.flatten_all()? * 0.0)?.sum_all()?;
+        if !sum.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite() {
+            self.bad = Some(name.to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl StateVisitor for FiniteCheck {
+    fn tensor(&mut self, name: &str, var: &Var) -> trajformer_models::Result<()> {
+        self.see(name, &var.as_detached_tensor())
+    }
+
+    fn number(&mut self, name: &str, value: &mut f64) -> trajformer_models::Result<()> {
+        if !value.is_finite() {
+            self.bad.get_or_insert_with(|| name.to_owned());
+        }
+        Ok(())
+    }
+
+    fn counter(&mut self, _: &str, _: &mut u64) -> trajformer_models::Result<()> {
+        Ok(())
+    }
+}
+
+/// The state of `algorithm` after `update`, by group, as the content of the tensor files.
+///
+/// # Errors
+/// If a number is not finite: such a state is never saved.
+pub(super) fn serialized(
+    algorithm: &mut dyn Algorithm,
+    update: u64,
+    folder: &Path,
+) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut saver = Saver::default();
+    algorithm.state(&mut saver)?;
+    refuse_not_finite(saver.check.bad, update)?;
+    let mut files = Vec::with_capacity(GROUPS.len());
+    for group in GROUPS {
+        let tensors = saver.groups.remove(group).unwrap_or_default();
+        files.push((format!("{group}.safetensors"), serialize(&tensors, folder)?));
+    }
+    Ok(files)
+}
+
+fn serialize(tensors: &HashMap<String, Tensor>, folder: &Path) -> Result<Vec<u8>> {
+    let ordered: BTreeMap<&str, &Tensor> = tensors.iter().map(|(k, v)| (k.as_str(), v)).collect();
+    safetensors::serialize(ordered, None).map_err(|e| Error::Run {
+        path: folder.to_path_buf(),
+        problem: e.to_string(),
+    })
+}
+
+/// Collects the state, by group.
+#[derive(Default)]
+struct Saver {
+    groups: HashMap<String, HashMap<String, Tensor>>,
+    check: FiniteCheck,
+}
+
+fn split(name: &str) -> trajformer_models::Result<(&str, &str)> {
+    match name.split_once('.') {
+        Some((group, rest)) if GROUPS.contains(&group) => Ok((group, rest)),
+        _ => Err(trajformer_models::Error::Config {
+            what: "state",
+            reason: format!("`{name}` is not under model., policy. or training."),
+        }),
+    }
+}
+
+impl Saver {
+    fn put(&mut self, name: &str, tensor: Tensor) -> trajformer_models::Result<()> {
+        let (group, rest) = split(name)?;
+        let tensors = self.groups.entry(group.to_owned()).or_default();
+        if tensors.insert(rest.to_owned(), tensor).is_some() {
+            return Err(trajformer_models::Error::Config {
+                what: "state",
+                reason: format!("`{name}` was shown twice"),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl StateVisitor for Saver {
+    fn tensor(&mut self, name: &str, var: &Var) -> trajformer_models::Result<()> {
+        let tensor = var
+            .as_detached_tensor()
+            .to_device(&Device::Cpu)?
+            .contiguous()?;
+        self.check.see(name, &tensor)?;
+        self.put(name, tensor)
+    }
+
+    fn number(&mut self, name: &str, value: &mut f64) -> trajformer_models::Result<()> {
+        self.check.number(name, value)?;
+        self.put(name, Tensor::new(*value, &Device::Cpu)?)
+    }
+
+    fn counter(&mut self, name: &str, value: &mut u64) -> trajformer_models::Result<()> {
+        self.put(name, Tensor::new(*value as i64, &Device::Cpu)?)
+    }
+}
+
+/// Restores the state, by group; what is left over at the end was not asked for.
+pub(super) struct Loader<'a> {
+    pub groups: BTreeMap<String, HashMap<String, Tensor>>,
+    /// The run directory, for messages.
+    pub folder: &'a Path,
+    /// Whether what only training needs stays as it is.
+    pub skip_training: bool,
+}
+
+impl Loader<'_> {
+    /// The tensor, or `None` where the whole group is skipped.
+    fn take(&mut self, name: &str, shape: &[usize]) -> trajformer_models::Result<Option<Tensor>> {
+        let (group, rest) = split(name)?;
+        if group == "training" && self.skip_training {
+            return Ok(None);
+        }
+        let named = || format!("{} in {}/{group}.safetensors", rest, self.folder.display());
+        let missing = || trajformer_models::Error::MissingTensor {
+            name: named(),
+            expected: shape.to_vec(),
+        };
+        let tensor = self
+            .groups
+            .get_mut(group)
+            .and_then(|g| g.remove(rest))
+            .ok_or_else(missing)?;
+        if tensor.dims() != shape {
+            return Err(trajformer_models::Error::TensorShape {
+                name: named(),
+                found: tensor.dims().to_vec(),
+                expected: shape.to_vec(),
+            });
+        }
+        Ok(Some(tensor))
+    }
+}
+
+impl StateVisitor for Loader<'_> {
+    fn tensor(&mut self, name: &str, var: &Var) -> trajformer_models::Result<()> {
+        if let Some(tensor) = self.take(name, var.dims())? {
+            var.set(&tensor.to_dtype(var.dtype())?.to_device(var.device())?)?;
+        }
+        Ok(())
+    }
+
+    fn number(&mut self, name: &str, value: &mut f64) -> trajformer_models::Result<()> {
+        if let Some(tensor) = self.take(name, &[])? {
+            *value = tensor.to_dtype(DType::F64)?.to_scalar()?;
+        }
+        Ok(())
+    }
+
+    fn counter(&mut self, name: &str, value: &mut u64) -> trajformer_models::Result<()> {
+        if let Some(tensor) = self.take(name, &[])? {
+            *value = tensor.to_scalar::<i64>()? as u64;
+        }
+        Ok(())
+    }
+}

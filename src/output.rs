@@ -1,0 +1,37 @@
+//! What the command writes: results on standard output, complaints on standard error.
+//!
+//! A reader who has left is no error: what nobody reads is dropped, and the work goes on. A full disk
+//! is one. Neither ever ends the program in the middle.
+
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
+
+use anyhow::Context;
+
+/// Writes a line to standard output at once.
+///
+/// # Errors
+/// If it can't be written, but for want of a reader.
+pub fn line(text: impl Display) -> anyhow::Result<()> {
+    whole(format!("{text}\n"))
+}
+
+/// Writes text that ends its lines itself.
+///
+/// # Errors
+/// As [`line`].
+pub fn whole(text: impl Display) -> anyhow::Result<()> {
+    let mut output = std::io::stdout().lock();
+    let written = output
+        .write_all(text.to_string().as_bytes())
+        .and_then(|()| output.flush());
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("standard output"),
+    }
+}
+
+/// Writes a line to standard error; if that fails there is nobody left to tell.
+pub fn complain(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,0 +1,173 @@
+//! The `train` command: one run or a series of seeds, Ctrl-C, and the report at the end.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+
+use serde_json::json;
+use trajformer::cli::TrainArgs;
+use trajformer::config::RunConfig;
+use trajformer::error::shell_quoted;
+use trajformer::evaluate;
+use trajformer::run;
+use trajformer::trainer::{Outcome, STOP};
+
+use crate::{INTERRUPTED, say};
+
+/// Trains, reports, and says with which status to exit.
+///
+/// # Errors
+/// If training fails or the report can't be written.
+pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
+    catch_interrupts();
+    let mut wanted = 1;
+    let mut outcomes: Vec<(PathBuf, Outcome)> = Vec::new();
+    if let Some(path) = &args.resume {
+        outcomes.push((path.clone(), run::resume(path, &args.overrides)?));
+    } else if let Some(path) = &args.config {
+        let mut overrides = args.overrides.clone();
+        overrides.extend(args.device.iter().map(|device| format!("device={device}")));
+        let config = RunConfig::load(path, &overrides)?;
+        let out = args.out.clone().unwrap_or_else(|| run::default_out(path));
+        match &args.seeds {
+            None => outcomes.push((out.clone(), run::start(&config, &out)?)),
+            Some(seeds) => {
+                let seeds = run::parse_seeds(seeds)?;
+                wanted = seeds.len();
+                outcomes = run::series(&config, &out, &seeds)?;
+            }
+        }
+    }
+    let interrupted =
+        outcomes.len() < wanted || outcomes.iter().any(|(_, outcome)| outcome.interrupted);
+    let report = Report {
+        outcomes: &outcomes,
+        wanted,
+        interrupted,
+    };
+    let printed = report.print();
+    if args.json {
+        say!("{}", report.json())?;
+    }
+    printed?;
+    Ok(match interrupted {
+        true => ExitCode::from(INTERRUPTED),
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// The first Ctrl-C (or SIGTERM) asks for an end with a checkpoint, the second ends at once.
+fn catch_interrupts() {
+    let caught = ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+        tracing::info!("interrupted: saving a checkpoint; once more ends at once without");
+    });
+    // Without a handler Ctrl-C would lose the updates since the last checkpoint, no more.
+    if let Err(error) = caught {
+        tracing::warn!("Ctrl-C can't be caught: {error}");
+    }
+}
+
+struct Report<'a> {
+    outcomes: &'a [(PathBuf, Outcome)],
+    /// How many runs were asked for.
+    wanted: usize,
+    interrupted: bool,
+}
+
+impl Report<'_> {
+    fn print(&self) -> anyhow::Result<()> {
+        for (path, outcome) in self.outcomes {
+            say!(
+                "{}: {} updates in {:.0} s ({:.1} updates/s)",
+                path.display(),
+                outcome.update,
+                outcome.seconds,
+                outcome.updates_per_s
+            )?;
+            if let Some(evaluation) = &outcome.evaluation {
+                say!("  last: {}", evaluation.summary())?;
+            }
+            if let Some(best) = &outcome.best {
+                say!("  best: {:.1} at update {}", best.score, best.update)?;
+            }
+            if outcome.interrupted {
+                say!(
+                    "  interrupted; continue with: trajformer train --resume {}",
+                    shell_quoted(path)
+                )?;
+            }
+        }
+        let what = if self.normalized() { "score" } else { "return" };
+        if let (true, Some((mean, std))) = (self.outcomes.len() > 1, self.last(self.normalized())) {
+            let seeds = self.outcomes.len();
+            say!("{what} {mean:.1} ± {std:.1} over {seeds} seeds (last checkpoints)")?;
+        }
+        if self.outcomes.len() < self.wanted {
+            say!(
+                "interrupted: {} of {} seeds were started; the same command goes on",
+                self.outcomes.len(),
+                self.wanted
+            )?;
+        }
+        Ok(())
+    }
+
+    fn normalized(&self) -> bool {
+        self.outcomes.iter().all(|(_, outcome)| outcome.normalized)
+    }
+
+    /// Mean and deviation of the last scores or returns: over several seeds between seeds, of one run
+    /// over its episodes. `None` unless every run has one.
+    fn last(&self, normalized: bool) -> Option<(f64, f64)> {
+        let number = |outcome: &Outcome| {
+            let found = outcome.evaluation.as_ref()?;
+            match normalized {
+                true => found.score_mean.zip(found.score_std),
+                false => Some((found.return_mean, found.return_std)),
+            }
+        };
+        let numbers = self.outcomes.iter().map(|(_, outcome)| number(outcome));
+        let numbers = numbers.collect::<Option<Vec<(f64, f64)>>>()?;
+        match numbers[..] {
+            [] => None,
+            [single] => Some(single),
+            _ => {
+                let means: Vec<f64> = numbers.iter().map(|pair| pair.0).collect();
+                Some(evaluate::mean_std(&means))
+            }
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let last = self.outcomes.last();
+        let folder = last.map(|(path, _)| match self.wanted > 1 {
+            true => path.parent().unwrap_or(path),
+            false => path,
+        });
+        let shown = |path: &Path| path.display().to_string();
+        let (score, returns) = (self.last(true), self.last(false));
+        let best = |normalized: bool| {
+            let runs = self.outcomes.iter();
+            runs.filter(|(_, outcome)| outcome.normalized == normalized)
+                .filter_map(|(_, outcome)| Some(outcome.best?.score))
+                .reduce(f64::max)
+        };
+        json!({
+            "run": folder.map(shown),
+            "runs": self.outcomes.iter().map(|(path, _)| shown(path)).collect::<Vec<_>>(),
+            "updates": last.map(|(_, outcome)| outcome.update),
+            "updates_per_s": last.map(|(_, outcome)| outcome.updates_per_s),
+            "seconds": self.outcomes.iter().map(|(_, outcome)| outcome.seconds).sum::<f64>(),
+            "score_mean": score.map(|pair| pair.0),
+            "score_std": score.map(|pair| pair.1),
+            "score_best": best(true),
+            "return_mean": returns.map(|pair| pair.0),
+            "return_std": returns.map(|pair| pair.1),
+            "return_best": best(false),
+            "interrupted": self.interrupted,
+        })
+    }
+}
