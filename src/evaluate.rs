@@ -449,20 +449,31 @@ impl Evaluation {
             }))
     }
 
-    /// One line for people: score and return with their deviation over the episodes.
+    /// One line for people: score and return with their deviation over the episodes; one line more for
+    /// each further target return.
     pub fn summary(&self) -> String {
-        let Self {
-            return_mean,
-            return_std,
-            ..
-        } = self;
-        let returns = format!(
-            "return {return_mean:.1} ± {return_std:.1} over {} episodes of {}",
-            self.episodes, self.env
-        );
-        match (self.score_mean, self.score_std) {
-            (Some(mean), Some(std)) => format!("score {mean:.1} ± {std:.1} ({returns})"),
-            _ => returns,
+        let Self { episodes, env, .. } = self;
+        let line = |aim: &str, returns: (f64, f64), score: Option<(f64, f64)>| {
+            let returns = format!(
+                "return {:.1} ± {:.1} over {episodes} episodes of {env}{aim}",
+                returns.0, returns.1
+            );
+            match score {
+                Some((mean, std)) => format!("score {mean:.1} ± {std:.1} ({returns})"),
+                None => returns,
+            }
+        };
+        let lines = self.by_target.iter().map(|target| {
+            let score = target.score_mean.zip(target.score_std);
+            let aim = format!(", aiming at {}", target.target_return);
+            line(&aim, (target.return_mean, target.return_std), score)
+        });
+        match self.by_target.len() {
+            0 | 1 => {
+                let score = self.score_mean.zip(self.score_std);
+                line("", (self.return_mean, self.return_std), score)
+            }
+            _ => lines.collect::<Vec<_>>().join("\n  "),
         }
     }
 }

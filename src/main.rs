@@ -102,6 +102,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(command) => bench(&command),
         Command::Data(DataCommand::Info { path, json }) => data_info(&path, json),
         Command::Data(DataCommand::Convert { input, output }) => {
+            data::check_new(&output)?;
             data::convert(&input, &output)?;
             say!("wrote {}", output.display())?;
             Ok(ExitCode::SUCCESS)
@@ -115,6 +116,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
+    args.record.as_deref().map(data::check_new).transpose()?;
     let trained = run::open(&args.run, &args.overrides)?;
     let mut settings = trained.config.evaluate.clone();
     settings.env = args.env.clone().or(settings.env);
@@ -129,21 +131,27 @@ fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     evaluator.check_dimensions(trained.spec.observation_dim, trained.spec.action_dim)?;
     run::warn_of_other_version(trained.spec.env_name.as_deref(), &evaluator.spec().name);
     let mut policy = trained.algorithm.policy()?;
-    let found = match &args.record {
-        None => evaluator.run(&mut *policy)?,
-        Some(path) => {
+    let (found, dataset) = match &args.record {
+        None => (evaluator.run(&mut *policy)?, None),
+        Some(_) => {
+            if let [first, _, ..] = policy.target_returns()[..] {
+                tracing::warn!("only episodes that aim at the first target, {first}, are recorded");
+            }
             let (found, dataset) = evaluator.run_recorded(&mut *policy)?;
-            data::save(&dataset, path)?;
-            found
+            (found, Some(dataset))
         }
     };
-    say!("{}", found.summary())?;
-    if args.json {
-        let mut value = serde_json::to_value(&found)?;
-        value["episodes"] = found.returns.len().into();
-        value["seed"] = settings.seed.into();
-        say!("{value}")?;
+    // Neither loses the other: what was found is printed first, and kept even if it can't be printed.
+    let mut value = serde_json::to_value(&found)?;
+    value["seed"] = settings.seed.into();
+    let printed = say!("{}", found.summary()).and_then(|()| match args.json {
+        true => say!("{value}"),
+        false => Ok(()),
+    });
+    if let (Some(path), Some(dataset)) = (&args.record, dataset) {
+        data::save(&dataset, path)?;
     }
+    printed?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -247,10 +255,12 @@ fn collect(args: &CollectArgs) -> anyhow::Result<ExitCode> {
             _ => OutputActivation::Tanh,
         }),
     };
+    data::check_new(&args.out)?;
     let mut policy = behavior(&args.policy, env.spec(), &options)?;
     let dataset = data::collect::collect(&mut *env, &mut *policy, args.steps, args.seed)?;
+    let printed = output::whole(data::info(&dataset));
     data::save(&dataset, &args.out)?;
-    output::whole(data::info(&dataset))?;
+    printed?;
     say!("wrote {}", args.out.display())?;
     Ok(ExitCode::SUCCESS)
 }

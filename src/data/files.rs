@@ -39,6 +39,11 @@ pub fn load_with(paths: &[PathBuf], options: &LoadOptions) -> Result<Dataset> {
     let Some((first, rest)) = paths.split_first() else {
         return Err(Error::Config("no data file is given".into()));
     };
+    if paths.iter().any(|path| path.as_os_str().is_empty()) {
+        return Err(Error::Config(
+            "a data file's name is empty (`data.path`): give a file or folder".into(),
+        ));
+    }
     let mut data = read(first, options)?;
     for path in rest {
         join(&mut data, read(path, options)?)?;
@@ -129,6 +134,54 @@ fn append(source: &Path, values: &mut Vec<f32>, mut more: Vec<f32>) -> Result<()
     Ok(())
 }
 
+/// Fails if a data set can't be saved as `path`: for commands that work long before they save.
+///
+/// # Errors
+/// If the name tells no format, its folder is missing, or something is there already.
+pub fn check_new(path: &Path) -> Result<()> {
+    target(path)?;
+    if path.exists() {
+        let problem = "exists already; remove it, or choose another name for the data set";
+        return Err(Error::data(path, problem));
+    }
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            let problem = format!("its folder {} is missing; make it first", folder.display());
+            Err(Error::data(path, problem))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a data set is saved as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    D4rlHdf5,
+    Npz,
+    Minari,
+}
+
+/// What the name of a data set asks for, and the name.
+fn target(path: &Path) -> Result<(Target, &str)> {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return Err(Error::data(path, "is no name for a data set"));
+    };
+    let ending = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .map(str::to_ascii_lowercase);
+    match ending.as_deref() {
+        Some("hdf5" | "h5") => Ok((Target::D4rlHdf5, name)),
+        Some("npz") => Ok((Target::Npz, name)),
+        None => Ok((Target::Minari, name)),
+        Some(_) => {
+            let problem = "can't tell the format from the name: end it in .hdf5 (D4RL) or .npz, or \
+                           give a folder's name without ending (Minari)";
+            Err(Error::data(path, problem))
+        }
+    }
+}
+
 /// Saves a data set: a name that ends in `.hdf5` or `.h5` gets D4RL's layout, `.npz` the schema of
 /// [`npz`], and one without an ending becomes a Minari folder (HDF5 storage), which must not exist.
 ///
@@ -137,36 +190,47 @@ fn append(source: &Path, values: &mut Vec<f32>, mut more: Vec<f32>) -> Result<()
 /// # Errors
 /// If the name has another ending, or writing fails (disk full, no permission).
 pub fn save(data: &Dataset, path: &Path) -> Result<()> {
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-        return Err(Error::data(path, "is no name for a data set"));
-    };
+    let (target, name) = target(path)?;
     let beside = path.with_file_name(format!("{name}.partial"));
-    let ending = path
-        .extension()
-        .and_then(|e| e.to_str())
-        .map(str::to_ascii_lowercase);
-    let written = match ending.as_deref() {
-        Some("hdf5" | "h5") => d4rl_hdf5::write(data, &beside),
-        Some("npz") => npz::write(data, &beside),
-        None if path.exists() => {
+    let written = match target {
+        Target::D4rlHdf5 => d4rl_hdf5::write(data, &beside),
+        Target::Npz => npz::write(data, &beside),
+        Target::Minari if path.exists() => {
             let problem = "exists already; remove it, or choose another name for the data set";
             return Err(Error::data(path, problem));
         }
-        None => {
+        Target::Minari => {
             remove(&beside);
             minari_hdf5::write(data, &beside, &minari_id(name))
         }
-        Some(_) => {
-            let problem = "can't tell the format from the name: end it in .hdf5 (D4RL) or .npz, or \
-                           give a folder's name without ending (Minari)";
-            return Err(Error::data(path, problem));
-        }
     };
-    let renamed = written.and_then(|()| std::fs::rename(&beside, path).map_err(Error::io(path)));
+    let renamed = written
+        .map_err(|error| about(error, &beside, path))
+        .and_then(|()| std::fs::rename(&beside, path).map_err(Error::io(path)));
     if renamed.is_err() {
         remove(&beside);
     }
     renamed
+}
+
+/// The error about the place that was asked for, not the one beside it.
+fn about(error: Error, beside: &Path, asked: &Path) -> Error {
+    let moved = |path: PathBuf| match path.strip_prefix(beside) {
+        Ok(inner) if inner.as_os_str().is_empty() => asked.to_path_buf(),
+        Ok(inner) => asked.join(inner),
+        Err(_) => path,
+    };
+    match error {
+        Error::Io { path, source } => {
+            let path = moved(path);
+            Error::Io { path, source }
+        }
+        Error::Data { path, problem } => {
+            let path = moved(path);
+            Error::Data { path, problem }
+        }
+        other => other,
+    }
 }
 
 /// Removes what an unfinished write left; if that fails, so be it.

@@ -13,7 +13,7 @@ pub mod sequences;
 pub mod transitions;
 
 pub use dataset::{ActionKind, Dataset, Episode};
-pub use files::{LoadOptions, convert, load, load_one, load_with, save};
+pub use files::{LoadOptions, check_new, convert, load, load_one, load_with, save};
 pub use info::{Info, info};
 pub use normalizer::{ActionBounds, Normalizer};
 pub use transitions::{Batch, RewardTransform, Transitions, TransitionsConfig, best_fraction};

@@ -198,19 +198,34 @@ impl Logger {
     /// If the disk fails.
     pub fn evaluation(&mut self, update: u64, seconds: f64, result: &Evaluation) -> Result<()> {
         let mut cells = vec![
-            ("seconds", format!("{seconds:.3}")),
-            ("episodes", result.episodes.to_string()),
-            ("return_mean", format!("{}", result.return_mean)),
-            ("return_std", format!("{}", result.return_std)),
+            ("seconds".to_owned(), format!("{seconds:.3}")),
+            ("episodes".to_owned(), result.episodes.to_string()),
         ];
+        let mut put = |name: &str, value: f64| cells.push((name.to_owned(), value.to_string()));
+        put("return_mean", result.return_mean);
+        put("return_std", result.return_std);
         if let (Some(mean), Some(std)) = (result.score_mean, result.score_std) {
-            cells.push(("score_mean", format!("{mean}")));
-            cells.push(("score_std", format!("{std}")));
+            put("score_mean", mean);
+            put("score_std", std);
             self.events.scalar("evaluate/score_mean", update, mean)?;
+        }
+        // The first target's numbers are those above.
+        for target in result.by_target.iter().skip(1) {
+            let aim = target.target_return;
+            put(&format!("return_mean_aiming_at_{aim}"), target.return_mean);
+            put(&format!("return_std_aiming_at_{aim}"), target.return_std);
+            if let (Some(mean), Some(std)) = (target.score_mean, target.score_std) {
+                put(&format!("score_mean_aiming_at_{aim}"), mean);
+                put(&format!("score_std_aiming_at_{aim}"), std);
+            }
         }
         self.events
             .scalar("evaluate/return_mean", update, result.return_mean)?;
         self.events.flush()?;
+        let cells: Vec<(&str, String)> = cells
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.clone()))
+            .collect();
         self.evaluations.append(update, &cells)?;
         self.bar
             .suspend(|| tracing::info!("update {update}: {}", result.summary()));
