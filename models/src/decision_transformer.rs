@@ -11,7 +11,7 @@ use crate::dropout::Dropout;
 use crate::error::{Error, Result};
 use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout, NORM_EPSILON};
 use crate::init::Init;
-use crate::linear::Linear;
+use crate::linear::{Linear, lookup};
 use crate::norm::LayerNorm;
 use crate::params::Scope;
 
@@ -212,7 +212,7 @@ impl DecisionTransformer {
         let (batch, time, _) = contexts.observations.dims3()?;
         let hidden = self.config.hidden;
         let timesteps = contexts.timesteps.flatten_all()?;
-        let times = self.embed_timestep.index_select(&timesteps, 0)?;
+        let times = lookup(&self.embed_timestep, &timesteps)?;
         let times = times.reshape((batch, time, hidden))?;
         let tokens = [
             (self.embed_return.forward(&contexts.returns)? + &times)?,

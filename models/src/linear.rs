@@ -102,6 +102,26 @@ fn affine(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     Ok(y.reshape(dims)?)
 }
 
+/// Rows (n, D) of a table (V, D) by number (n), u32.
+///
+/// Away from the CPU as a product with one-hot rows: the gradient of `index_select` there is a loop
+/// over all of them, one after the other.
+///
+/// # Errors
+/// If a number is not below V (on the CPU), or the shapes don't fit.
+pub(crate) fn lookup(table: &Tensor, numbers: &Tensor) -> Result<Tensor> {
+    match table.device().is_cpu() {
+        true => Ok(table.index_select(numbers, 0)?),
+        false => lookup_by_product(table, numbers),
+    }
+}
+
+fn lookup_by_product(table: &Tensor, numbers: &Tensor) -> Result<Tensor> {
+    let places = Tensor::arange(0, table.dim(0)? as u32, table.device())?.unsqueeze(0)?; // (1, V)
+    let one_hot = numbers.unsqueeze(1)?.broadcast_eq(&places)?; // (n, V)
+    Ok(one_hot.to_dtype(table.dtype())?.matmul(table)?)
+}
+
 /// N linear layers side by side: weight (N, in, out), bias (N, 1, out).
 #[derive(Debug, Clone)]
 pub struct EnsembleLinear {
@@ -156,5 +176,30 @@ impl EnsembleLinear {
             weight: self.weight.narrow(0, index, 1)?,
             bias: self.bias.narrow(0, index, 1)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Var};
+
+    use super::*;
+    use crate::rng::Rng;
+    use crate::testing::largest_relative_difference;
+
+    #[test]
+    fn both_ways_to_look_up_rows_give_the_same_rows_and_gradients() -> Result<()> {
+        let rng = &mut Rng::from_seed(1);
+        let table = Var::from_tensor(&rng.normal_tensor((7, 3), DType::F64, &Device::Cpu)?)?;
+        let weights = rng.normal_tensor((5, 3), DType::F64, &Device::Cpu)?;
+        let numbers = Tensor::new(&[6u32, 0, 3, 6, 6], &Device::Cpu)?;
+        let gradient = |rows: &Tensor| -> Result<Tensor> {
+            let gradients = (rows * &weights)?.sum_all()?.backward()?;
+            Ok(gradients.get(&table).expect("a gradient").clone())
+        };
+        let (one, other) = (lookup(&table, &numbers)?, lookup_by_product(&table, &numbers)?);
+        assert!(largest_relative_difference(&one, &other)? < 1e-15);
+        assert!(largest_relative_difference(&gradient(&one)?, &gradient(&other)?)? < 1e-14);
+        Ok(())
     }
 }

@@ -15,6 +15,7 @@ use crate::init::Init;
 use crate::kernels::embedding::Embedding;
 use crate::kernels::heads_loss::HeadsLoss;
 use crate::kernels::switch::Kernel;
+use crate::linear::lookup;
 use crate::norm::log_softmax;
 use crate::params::Scope;
 
@@ -268,7 +269,7 @@ impl TrajectoryTransformer {
     fn composed_embedding(&self, tokens: &Tensor, dropout: Dropout) -> Result<Tensor> {
         let (batch, time) = tokens.dims2()?;
         let rows = self.rows(tokens)?.flatten_all()?;
-        let embedded = self.token_embedding.index_select(&rows, 0)?;
+        let embedded = lookup(&self.token_embedding, &rows)?;
         let embedded = embedded.reshape((batch, time, self.config.embedding))?;
         let positions = match time == self.config.block_size() {
             true => self.position_embedding.clone(),

@@ -1,15 +1,14 @@
 //! Whole multilayer perceptrons, N side by side, as one operation.
 //!
 //! Every member sees the same rows. Work is cut into members and pieces of rows; each piece runs
-//! through all layers while it is in the cache. Hidden layers before their activation are kept for
-//! the backward pass.
+//! through all layers while it is in the cache. Hidden layers are kept for the backward pass.
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::packed::{Saved, Weight, tensors_of};
 use super::pool::Buffer;
-use super::product::{Matrix, MatrixMut, multiply, multiply_add};
+use super::product::{Matrix, MatrixMut, multiply};
 use super::real::Real;
 use super::rows;
 use super::storage::{slice, with_slice};
@@ -17,8 +16,8 @@ use crate::activation::Activation;
 
 /// Rows of one piece.
 const PIECE: usize = 128;
-/// Largest number of pieces per member that have partial sums of their own in the backward pass.
-const TASKS: usize = 8;
+/// Rows of a weight, as it is stored, whose gradient is one task.
+const PANEL: usize = 128;
 
 /// Settings of the operation.
 #[derive(Debug, Clone)]
@@ -97,44 +96,72 @@ impl Mlps {
         (weight..weight + inputs * outputs, bias..bias + outputs)
     }
 
-    /// Numbers that all hidden layers of one row take.
-    fn hidden_width(&self) -> usize {
-        self.sizes[1..self.layers()].iter().sum()
+    /// Numbers that hidden layers of these rows take, all members together.
+    fn hidden_numbers(&self, rows: usize) -> usize {
+        self.members * rows * self.sizes[1..self.layers()].iter().sum::<usize>()
     }
 
-    /// One piece of rows through one member; hidden layers go to `hidden`, one after the other.
-    fn piece<T: Real>(
-        &self,
-        member: usize,
-        packed: &[T],
-        x: &[T],
-        hidden: &mut [T],
-        out: &mut [T],
-    ) {
-        let count = x.len() / self.sizes[0];
-        let mut input = Buffer::take(x.len());
-        input.copy_from_slice(x);
-        let mut rest = hidden;
-        for layer in 0..self.layers() {
+    /// Cuts hidden layers, each (N, rows, width), into pieces of rows: for each member and piece its
+    /// part of every layer.
+    fn cut<'a, T>(&self, mut hidden: &'a mut [T], rows: usize) -> Vec<Piece<'a, T>> {
+        let starts = (0..rows).step_by(PIECE);
+        let ranges = starts.map(|start| start..(start + PIECE).min(rows));
+        let ranges: Vec<_> = ranges.collect();
+        let empty = |member| {
+            let piece = move |rows: &std::ops::Range<usize>| Piece {
+                member,
+                rows: rows.clone(),
+                layers: Vec::with_capacity(self.layers()),
+            };
+            ranges.iter().map(piece)
+        };
+        let mut pieces: Vec<_> = (0..self.members).flat_map(empty).collect();
+        for width in &self.sizes[1..self.layers()] {
+            for piece in &mut pieces {
+                let numbers = piece.rows.len() * width;
+                let (part, after) = std::mem::take(&mut hidden).split_at_mut(numbers);
+                hidden = after;
+                piece.layers.push(part);
+            }
+        }
+        pieces
+    }
+
+    /// The hidden layer above `layer` of a member, (rows, width), out of all of them.
+    fn layer<'a, T>(&self, hidden: &'a [T], rows: usize, member: usize, layer: usize) -> &'a [T] {
+        let before: usize = self.sizes[1..layer + 1].iter().sum();
+        let width = self.sizes[layer + 1];
+        let first = rows * (self.members * before + member * width);
+        &hidden[first..first + rows * width]
+    }
+
+    /// One piece of rows through one member. Hidden layers stay behind: after a ReLU, before a GELU.
+    fn piece<T: Real>(&self, piece: Piece<'_, T>, packed: &[T], x: &[T], out: &mut [T]) {
+        let (member, count) = (piece.member, piece.rows.len());
+        let mut activated: Option<Buffer<T>> = None;
+        let mut below: &[T] = x;
+        let layers = piece.layers.into_iter().chain([out]);
+        for (layer, to) in layers.enumerate() {
             let (weight, bias) = self.places(member, layer);
             let (inputs, outputs) = (self.sizes[layer], self.sizes[layer + 1]);
-            let last = layer + 1 == self.layers();
-            let to = match last {
-                true => &mut *out,
-                false => {
-                    let (to, after) = std::mem::take(&mut rest).split_at_mut(count * outputs);
-                    rest = after;
-                    to
-                }
-            };
-            let from = Matrix::rows(&input, count, inputs);
+            let from = Matrix::rows(activated.as_deref().unwrap_or(below), count, inputs);
             let weight = self.weight(layer).matrix(&packed[weight]);
             multiply(MatrixMut::rows(to, count, outputs), from, weight);
-            rows::add_bias(to, &packed[bias]);
-            if !last {
-                input = Buffer::take(to.len());
-                rows::activate(self.activation, to, &mut input);
+            let bias = &packed[bias];
+            if layer + 1 == self.layers() {
+                rows::add_bias(to, bias);
+                return;
             }
+            match self.activation {
+                Activation::Relu => rows::add_bias_relu(to, bias),
+                Activation::Gelu => {
+                    rows::add_bias(to, bias);
+                    let mut after = Buffer::take(to.len());
+                    rows::activate(self.activation, to, &mut after);
+                    activated = Some(after);
+                }
+            }
+            below = to;
         }
     }
 
@@ -142,19 +169,21 @@ impl Mlps {
         let (inputs, outputs) = (self.sizes[0], self.sizes[self.layers()]);
         let count = x.len() / inputs;
         let mut out = vec![T::ZERO; self.members * count * outputs];
-        let mut hidden = Buffer::take(self.members * count * self.hidden_width());
+        let mut hidden = Buffer::take(self.hidden_numbers(count));
         if count == 0 {
             return out;
         }
-        let hiddens = cut(&mut hidden, self.members, count, self.hidden_width());
-        let outs = cut(&mut out, self.members, count, outputs);
-        let tasks: Vec<_> = hiddens.into_iter().zip(outs).collect();
-        tasks
-            .into_par_iter()
-            .for_each(|((member, rows, hidden), (_, _, out))| {
-                let x = &x[rows.start * inputs..rows.end * inputs];
-                self.piece(member, packed, x, hidden, out);
-            });
+        let mut tasks = Vec::new();
+        let mut rest = &mut out[..];
+        for piece in self.cut(&mut hidden, count) {
+            let (out, after) = rest.split_at_mut(piece.rows.len() * outputs);
+            rest = after;
+            tasks.push((piece, out));
+        }
+        tasks.into_par_iter().for_each(|(piece, out)| {
+            let x = &x[piece.rows.start * inputs..piece.rows.end * inputs];
+            self.piece(piece, packed, x, out);
+        });
         if let Some(saved) = saved {
             saved.set(hidden);
         }
@@ -162,6 +191,9 @@ impl Mlps {
     }
 
     /// Gradients of x and, if wanted, of the packed parameters.
+    ///
+    /// First the gradients of all hidden layers, piece by piece; then those of the parameters, each
+    /// from all rows at once and straight to its place.
     fn backward<T: Real>(
         &self,
         (x, packed): (&[T], &[T]),
@@ -169,136 +201,179 @@ impl Mlps {
         dout: &[T],
         (want_x, want_packed): (bool, bool),
     ) -> (Vec<T>, Vec<T>) {
-        let (inputs, outputs) = (self.sizes[0], self.sizes[self.layers()]);
+        let inputs = self.sizes[0];
         let count = x.len() / inputs;
-        let task_rows = count.div_ceil(TASKS).next_multiple_of(PIECE);
-        let tasks: Vec<(usize, usize)> = (0..self.members)
-            .flat_map(|member| (0..count).step_by(task_rows).map(move |row| (member, row)))
-            .collect();
-        let results = tasks.par_iter().map(|&(member, first)| {
-            let last = (first + task_rows).min(count);
-            let wide = if want_packed {
-                packed.len() / self.members
-            } else {
-                0
-            };
-            let mut dpacked = Buffer::zeros(wide);
-            let mut dx = Buffer::take(if want_x { (last - first) * inputs } else { 0 });
-            for start in (first..last).step_by(PIECE) {
-                let end = (start + PIECE).min(last);
-                let row = member * count + start;
-                let hidden = &hidden[row * self.hidden_width()..];
-                let dout = &dout[row * outputs..(row + end - start) * outputs];
-                let x = &x[start * inputs..end * inputs];
-                let dx = match want_x {
-                    true => Some(&mut dx[(start - first) * inputs..(end - first) * inputs]),
-                    false => None,
-                };
-                let dpacked = want_packed.then_some(&mut *dpacked);
-                self.piece_backward(member, (x, packed), (hidden, dout), dx, dpacked);
-            }
-            (dpacked, dx)
-        });
-        let results: Vec<_> = results.collect();
         let mut dx = vec![T::ZERO; if want_x { x.len() } else { 0 }];
         let mut dpacked = vec![T::ZERO; if want_packed { packed.len() } else { 0 }];
-        for ((member, first), (part, rows_part)) in tasks.iter().zip(&results) {
-            if want_x {
-                rows::add(
-                    &mut dx[first * inputs..first * inputs + rows_part.len()],
-                    rows_part,
-                );
-            }
-            if want_packed {
-                self.add_member(*member, part, &mut dpacked);
-            }
+        if count == 0 {
+            return (dx, dpacked);
+        }
+        let mut dhidden = Buffer::take(hidden.len());
+        let exact = self.activation == Activation::Relu; // What was kept is what went on.
+        let mut activated = Buffer::take(if exact { 0 } else { hidden.len() });
+        let numbers = if want_x { self.members * x.len() } else { 0 };
+        let mut dxs = Buffer::take(numbers);
+        self.backward_hidden(
+            (packed, hidden),
+            dout,
+            (&mut dhidden, &mut activated),
+            &mut dxs,
+        );
+        if want_x {
+            dxs.chunks_exact(x.len())
+                .for_each(|part| rows::add(&mut dx, part));
+        }
+        let below = if exact { hidden } else { &activated[..] };
+        if want_packed {
+            self.backward_parameters((x, below), (&dhidden, dout), &mut dpacked);
         }
         (dx, dpacked)
     }
 
-    /// Adds the gradients of one member's parameters, layer by layer, to those of all.
-    fn add_member<T: Real>(&self, member: usize, part: &[T], dpacked: &mut [T]) {
-        let mut rest = part;
-        for layer in 0..self.layers() {
-            let (weight, bias) = self.places(member, layer);
-            for place in [weight, bias] {
-                let (part, after) = rest.split_at(place.len());
-                rest = after;
-                rows::add(&mut dpacked[place], part);
-            }
+    /// Gradients of the hidden layers before their activation, the layers after it where `activated`
+    /// has room, and gradients of x by member (N, B, in) where `dxs` has.
+    fn backward_hidden<T: Real>(
+        &self,
+        (packed, hidden): (&[T], &[T]),
+        dout: &[T],
+        (dhidden, activated): (&mut [T], &mut [T]),
+        dxs: &mut [T],
+    ) {
+        let (inputs, outputs) = (self.sizes[0], self.sizes[self.layers()]);
+        let count = dout.len() / outputs / self.members;
+        let pieces = self.cut(dhidden, count);
+        let mut activations: Vec<_> = match activated.is_empty() {
+            true => pieces.iter().map(|_| Vec::new()).collect(),
+            false => self
+                .cut(activated, count)
+                .into_iter()
+                .map(|p| p.layers)
+                .collect(),
+        };
+        let mut rest = dxs;
+        let mut tasks = Vec::with_capacity(pieces.len());
+        for (piece, activated) in pieces.into_iter().zip(activations.drain(..)) {
+            let wanted = if rest.is_empty() {
+                0
+            } else {
+                piece.rows.len() * inputs
+            };
+            let (dx, after) = std::mem::take(&mut rest).split_at_mut(wanted);
+            rest = after;
+            tasks.push((piece, activated, dx));
         }
+        tasks
+            .into_par_iter()
+            .for_each(|(piece, mut activated, dx)| {
+                let Piece {
+                    member,
+                    rows,
+                    layers,
+                } = piece;
+                let number = member * count + rows.start;
+                let mut upstream = &dout[number * outputs..(number + rows.len()) * outputs];
+                for (below, to) in layers.into_iter().enumerate().rev() {
+                    let width = self.sizes[below + 1];
+                    self.through(member, below + 1, upstream, packed, to);
+                    let kept = self.layer(hidden, count, member, below);
+                    let kept = &kept[rows.start * width..rows.end * width];
+                    match self.activation {
+                        Activation::Relu => rows::relu_backward(kept, to),
+                        Activation::Gelu => {
+                            rows::activate_backward(self.activation, kept, activated[below], to);
+                        }
+                    }
+                    upstream = to;
+                }
+                if !dx.is_empty() {
+                    self.through(member, 0, upstream, packed, dx);
+                }
+            });
     }
 
-    /// Backward of [`Self::piece`]; `dpacked` holds this member's parameters only, layer by layer.
-    fn piece_backward<T: Real>(
+    /// to <- the gradient of what a layer was given, from that of its result.
+    fn through<T: Real>(
         &self,
         member: usize,
-        (x, packed): (&[T], &[T]),
-        (hidden, dout): (&[T], &[T]),
-        dx: Option<&mut [T]>,
-        mut dpacked: Option<&mut [T]>,
+        layer: usize,
+        upstream: &[T],
+        packed: &[T],
+        to: &mut [T],
+    ) {
+        let (inputs, outputs) = (self.sizes[layer], self.sizes[layer + 1]);
+        let count = upstream.len() / outputs;
+        let weight = self
+            .weight(layer)
+            .matrix(&packed[self.places(member, layer).0]);
+        let upstream = Matrix::rows(upstream, count, outputs);
+        multiply(MatrixMut::rows(to, count, inputs), upstream, weight.t());
+    }
+
+    /// Gradients of all parameters from x, the hidden layers after their activation, and the
+    /// gradients of the layers' results.
+    fn backward_parameters<T: Real>(
+        &self,
+        (x, hidden): (&[T], &[T]),
+        (dhidden, dout): (&[T], &[T]),
+        dpacked: &mut [T],
     ) {
         let count = x.len() / self.sizes[0];
-        let mut dlayer = Buffer::take(dout.len());
-        dlayer.copy_from_slice(dout);
-        let mut dx = dx;
-        for layer in (0..self.layers()).rev() {
+        let mut tasks = Vec::new();
+        let mut rest = dpacked;
+        for layer in 0..self.layers() {
             let (inputs, outputs) = (self.sizes[layer], self.sizes[layer + 1]);
-            let first: usize = self.sizes[1..layer.max(1)].iter().sum();
-            let before = match layer {
-                0 => x,
-                _ => &hidden[count * first..count * (first + inputs)],
+            // Stored rows of the weight: its inputs or its outputs.
+            let (stored, width) = match self.inputs_first {
+                true => (inputs, outputs),
+                false => (outputs, inputs),
             };
-            let upstream = Matrix::rows(&dlayer, count, outputs);
-            let (weight, _) = self.places(member, layer);
-            let mut dbefore = Buffer::take(before.len());
-            if layer > 0 || dx.is_some() {
-                let weight = self.weight(layer).matrix(&packed[weight]);
-                multiply(
-                    MatrixMut::rows(&mut dbefore, count, inputs),
-                    upstream,
-                    weight.t(),
-                );
+            for member in 0..self.members {
+                for first in (0..stored).step_by(PANEL) {
+                    let numbers = (first + PANEL).min(stored) - first;
+                    let (to, after) = std::mem::take(&mut rest).split_at_mut(numbers * width);
+                    rest = after;
+                    tasks.push((layer, member, Some(first), to));
+                }
             }
-            let mut input = Buffer::take(before.len());
-            match layer {
-                0 => input.copy_from_slice(before),
-                _ => rows::activate_backward(self.activation, before, &mut input, &mut dbefore),
+            for member in 0..self.members {
+                let (to, after) = std::mem::take(&mut rest).split_at_mut(outputs);
+                rest = after;
+                tasks.push((layer, member, None, to));
             }
-            if let Some(dpacked) = dpacked.as_deref_mut() {
-                let size = |pair: &[usize]| (pair[0] + 1) * pair[1];
-                let first: usize = self.sizes.windows(2).take(layer).map(size).sum();
-                let (dweight, rest) = dpacked[first..].split_at_mut(inputs * outputs);
-                let input = Matrix::rows(&input, count, inputs);
-                multiply_add(self.weight(layer).matrix_mut(dweight), input.t(), upstream);
-                rows::add_rows(&dlayer, &mut rest[..outputs]);
-            }
-            if layer == 0
-                && let Some(dx) = dx.as_deref_mut()
-            {
-                dx.copy_from_slice(&dbefore);
-            }
-            dlayer = dbefore;
         }
+        tasks
+            .into_par_iter()
+            .for_each(|(layer, member, panel, to)| {
+                let (inputs, outputs) = (self.sizes[layer], self.sizes[layer + 1]);
+                let upstream = match layer + 1 == self.layers() {
+                    true => &dout[member * count * outputs..(member + 1) * count * outputs],
+                    false => self.layer(dhidden, count, member, layer),
+                };
+                let Some(first) = panel else {
+                    rows::add_rows(upstream, to);
+                    return;
+                };
+                let below = match layer {
+                    0 => x,
+                    _ => self.layer(hidden, count, member, layer - 1),
+                };
+                let (left, right) = match self.inputs_first {
+                    true => ((below, inputs), (upstream, outputs)),
+                    false => ((upstream, outputs), (below, inputs)),
+                };
+                let numbers = to.len() / right.1;
+                let left = Matrix::strided(&left.0[first..], (count, numbers), (left.1, 1));
+                let to = MatrixMut::rows(to, numbers, right.1);
+                multiply(to, left.t(), Matrix::rows(right.0, count, right.1));
+            });
     }
 }
 
-/// A piece of one member's rows: member, rows, numbers.
-type Piece<'a, T> = (usize, std::ops::Range<usize>, &'a mut [T]);
-
-/// Cuts (members, rows, width) into pieces of rows.
-fn cut<T>(data: &mut [T], members: usize, rows: usize, width: usize) -> Vec<Piece<'_, T>> {
-    let mut rest = data;
-    let mut pieces = Vec::new();
-    for member in 0..members {
-        for start in (0..rows).step_by(PIECE) {
-            let end = (start + PIECE).min(rows);
-            let (piece, after) = std::mem::take(&mut rest).split_at_mut((end - start) * width);
-            rest = after;
-            pieces.push((member, start..end, piece));
-        }
-    }
-    pieces
+/// Some rows of one member, and its hidden layers there.
+struct Piece<'a, T> {
+    member: usize,
+    rows: std::ops::Range<usize>,
+    layers: Vec<&'a mut [T]>,
 }
 
 struct Operation {

@@ -124,6 +124,23 @@ vectorized! {
         }
     }
 
+    /// x <- max(x + bias, 0) in every row.
+    pub fn add_bias_relu<T: Real>(x: &mut [T], bias: &[T]) {
+        for row in x.chunks_exact_mut(bias.len()) {
+            for (x, b) in row.iter_mut().zip(bias) {
+                let sum = *x + *b;
+                *x = if sum < T::ZERO { T::ZERO } else { sum }; // NaN stays
+            }
+        }
+    }
+
+    /// dx <- dx where the ReLU's result y is positive, else 0.
+    pub fn relu_backward<T: Real>(y: &[T], dx: &mut [T]) {
+        for (d, y) in dx.iter_mut().zip(y) {
+            *d = if *y > T::ZERO { *d } else { T::ZERO };
+        }
+    }
+
     /// total <- total + the sum of the rows of x.
     pub fn add_rows<T: Real>(x: &[T], total: &mut [T]) {
         for row in x.chunks_exact(total.len()) {
