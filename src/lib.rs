@@ -18,6 +18,7 @@ pub mod demo;
 pub mod envs;
 pub mod error;
 pub mod evaluate;
+mod keys;
 pub mod metrics;
 pub mod planning;
 pub mod policy;

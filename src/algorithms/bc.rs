@@ -20,7 +20,8 @@ use trajformer_models::params::{Params, Scope, StateVisitor};
 use super::{Algorithm, Build, Work};
 use crate::data::transitions::{Transitions, TransitionsConfig, best_fraction};
 use crate::data::{ActionBounds, Normalizer};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::policy::{ActorPolicy, Policy};
 use crate::rng::Rng;
@@ -60,20 +61,22 @@ impl BcConfig {
     /// # Errors
     /// [`Error::Config`] that names the key.
     pub fn check(&self) -> Result<()> {
-        let wrong = |key: &str, expected: &str| {
-            Err(Error::Config(format!(
-                "`algorithm.bc.{key}`: expected {expected}"
-            )))
-        };
+        let keys = Keys("algorithm.bc");
         if !(self.fraction > 0.0 && self.fraction <= 1.0) {
-            return wrong("fraction", "above 0, at most 1");
+            return Err(keys.wrong("fraction", self.fraction, "above 0, at most 1"));
         }
-        if self.batch_size == 0 || self.hidden.contains(&0) {
-            return wrong("{batch_size, hidden}", "positive numbers");
-        }
-        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
-            return wrong("learning_rate", "a positive number");
-        }
+        keys.counts(&[("batch_size", self.batch_size, 1 << 20)])?;
+        keys.hidden("hidden", &self.hidden)?;
+        keys.positive(&[("learning_rate", self.learning_rate)])?;
+        let batch: Vec<[usize; 3]> = self
+            .hidden
+            .iter()
+            .map(|&w| [w, self.batch_size, 4])
+            .collect();
+        // A weight with its gradient and Adam's two moments.
+        let weights: Vec<[usize; 3]> = self.hidden.windows(2).map(|w| [w[0], w[1], 4]).collect();
+        let numbers: Vec<&[usize]> = batch.iter().chain(&weights).map(|n| &n[..]).collect();
+        keys.memory("`hidden` or `batch_size`", &numbers)?;
         Ok(())
     }
 

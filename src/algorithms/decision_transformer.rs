@@ -28,7 +28,8 @@ use trajformer_models::params::{Params, StateVisitor};
 use super::{Algorithm, Build, Work};
 use crate::data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
 use crate::data::{ActionBounds, Normalizer};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::policy::{EpisodeStart, Policy};
 use crate::rng::Rng;
@@ -98,40 +99,51 @@ impl DecisionTransformerConfig {
     /// # Errors
     /// [`Error::Config`] that names the key.
     pub fn check(&self) -> Result<()> {
-        let wrong = |key: &str, expected: &str| {
-            Err(Error::Config(format!(
-                "`algorithm.decision_transformer.{key}`: expected {expected}"
-            )))
-        };
-        let sizes = [
-            self.context_steps,
-            self.layers,
-            self.heads,
-            self.embedding,
-            self.batch_size,
-        ];
-        if sizes.contains(&0) || self.max_episode_steps == 0 {
-            return wrong(
-                "{context_steps, layers, heads, embedding, batch_size, max_episode_steps}",
-                "positive numbers",
-            );
-        }
+        let keys = Keys("algorithm.decision_transformer");
+        keys.counts(&[
+            ("context_steps", self.context_steps, 10_000),
+            ("layers", self.layers, 1_000),
+            ("heads", self.heads, 1 << 16),
+            ("embedding", self.embedding, 1 << 16),
+            ("batch_size", self.batch_size, 1 << 20),
+            ("max_episode_steps", self.max_episode_steps, 100_000_000),
+        ])?;
         if !self.embedding.is_multiple_of(self.heads) {
-            return wrong("embedding", "a multiple of `heads`");
+            let expected = format!("a multiple of `heads` ({})", self.heads);
+            return Err(keys.wrong("embedding", self.embedding, expected));
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            return wrong("dropout", "0 or more, below 1");
+            return Err(keys.wrong("dropout", self.dropout, "0 or more, below 1"));
         }
-        let positive = |value: f64| value > 0.0 && value.is_finite();
-        if !positive(self.learning_rate) || !positive(self.return_scale) {
-            return wrong("{learning_rate, return_scale}", "positive numbers");
+        keys.positive(&[
+            ("learning_rate", self.learning_rate),
+            ("return_scale", self.return_scale),
+            ("clip_norm", self.clip_norm),
+        ])?;
+        keys.not_negative(&[("weight_decay", self.weight_decay)])?;
+        let not_finite = self
+            .target_returns
+            .iter()
+            .find(|target| !target.is_finite());
+        if let Some(target) = not_finite {
+            return Err(keys.wrong("target_returns", target, "finite numbers"));
         }
-        if !positive(self.clip_norm) || self.weight_decay.is_nan() || self.weight_decay < 0.0 {
-            return wrong("{clip_norm, weight_decay}", "a positive number; 0 or more");
+        if self.target_returns.len() > 1_000 {
+            let found = format!("{} numbers", self.target_returns.len());
+            return Err(keys.wrong("target_returns", found, "at most 1000"));
         }
-        if self.target_returns.iter().any(|target| !target.is_finite()) {
-            return wrong("target_returns", "finite numbers");
-        }
+        let (length, width, batch) = (3 * self.context_steps, self.embedding, self.batch_size);
+        keys.memory(
+            "`layers`, `embedding`, `context_steps`, `batch_size` or `max_episode_steps`",
+            &[
+                // Weights with their gradients and two moments.
+                &[4, self.max_episode_steps, width],
+                &[4, self.layers, 12, width, width],
+                // What the backward pass needs.
+                &[self.layers, 16, batch, length, width],
+                &[self.layers, 2, batch, self.heads, length, length],
+            ],
+        )?;
         Ok(())
     }
 

@@ -25,7 +25,8 @@ use trajformer_models::params::{Params, Scope, StateVisitor};
 use super::{Algorithm, Build, Work};
 use crate::data::transitions::{Batch, Transitions, TransitionsConfig};
 use crate::data::{ActionBounds, Normalizer};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::policy::{ActorPolicy, Policy};
 use crate::rng::Rng;
@@ -80,26 +81,33 @@ impl Td3BcConfig {
     /// # Errors
     /// [`Error::Config`] that names the key.
     pub fn check(&self) -> Result<()> {
-        let wrong = |key: &str, expected: &str| {
-            Err(Error::Config(format!(
-                "`algorithm.td3_bc.{key}`: expected {expected}"
-            )))
-        };
+        let keys = Keys("algorithm.td3_bc");
         if !(0.0..=1.0).contains(&self.discount) {
-            return wrong("discount", "0 to 1");
+            return Err(keys.wrong("discount", self.discount, "0 to 1"));
         }
         if !(self.target_rate > 0.0 && self.target_rate <= 1.0) {
-            return wrong("target_rate", "above 0, at most 1");
+            return Err(keys.wrong("target_rate", self.target_rate, "above 0, at most 1"));
         }
-        if self.policy_delay == 0 || self.batch_size == 0 || self.hidden.contains(&0) {
-            return wrong("{policy_delay, batch_size, hidden}", "positive numbers");
+        if self.policy_delay == 0 {
+            return Err(keys.wrong("policy_delay", 0, "at least 1"));
         }
-        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
-            return wrong("learning_rate", "a positive number");
-        }
-        if !(self.alpha >= 0.0 && self.policy_noise >= 0.0 && self.noise_clip >= 0.0) {
-            return wrong("{alpha, policy_noise, noise_clip}", "0 or more");
-        }
+        keys.counts(&[("batch_size", self.batch_size, 1 << 20)])?;
+        keys.hidden("hidden", &self.hidden)?;
+        keys.positive(&[("learning_rate", self.learning_rate)])?;
+        keys.not_negative(&[
+            ("alpha", self.alpha),
+            ("policy_noise", self.policy_noise),
+            ("noise_clip", self.noise_clip),
+        ])?;
+        // Three networks: outputs of layers; weights with gradients, two moments and targets.
+        let batch: Vec<[usize; 3]> = self
+            .hidden
+            .iter()
+            .map(|&w| [w, self.batch_size, 12])
+            .collect();
+        let weights: Vec<[usize; 3]> = self.hidden.windows(2).map(|w| [w[0], w[1], 15]).collect();
+        let numbers: Vec<&[usize]> = batch.iter().chain(&weights).map(|n| &n[..]).collect();
+        keys.memory("`hidden` or `batch_size`", &numbers)?;
         Ok(())
     }
 

@@ -35,14 +35,18 @@ use super::{Algorithm, Build, Work};
 use crate::data::ActionBounds;
 use crate::data::discretizer::DiscretizerKind;
 use crate::data::sequences::{GoalPrefix, TokenBatch, TokenOptions, TokenSequences, ValueColumn};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::planning::{BeamPlanner, BeamSearch, PlanConfig, SearchModel};
+use crate::planning::{BeamPlanner, BeamSearch, PlanConfig, SearchModel, Window};
 use crate::policy::Policy;
 use crate::rng::Rng;
 
 /// The cosine ends at this share of the rate (authors' `training.py`).
 const RATE_FLOOR: f64 = 0.1;
+
+/// More would leave no digits of f32 to anything else.
+const LARGEST_PENALTY: f64 = 1e30;
 
 /// What replaces the reward of a terminating step: a number, or `"none"`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -169,69 +173,84 @@ impl TrajectoryTransformerConfig {
     /// # Errors
     /// [`Error::Config`] that names the key.
     pub fn check(&self) -> Result<()> {
-        let wrong = |key: &str, expected: &str| {
-            let table = "algorithm.trajectory_transformer";
-            Err(Error::Config(format!(
-                "`{table}.{key}`: expected {expected}"
-            )))
-        };
-        let sizes = [
-            self.layers,
-            self.embedding_per_head,
-            self.window_transitions,
-            self.batch_size,
-        ];
-        if sizes.contains(&0) {
-            return wrong(
-                "{layers, embedding_per_head, window_transitions, batch_size}",
-                "positive numbers",
-            );
-        }
-        if self.bins == 0 || self.bins >= usize::from(u16::MAX) {
-            return wrong("bins", "1 to 65534");
-        }
-        if self.heads == 0 || self.heads > 16 {
-            return wrong("heads", "1 to 16");
-        }
+        let keys = Keys("algorithm.trajectory_transformer");
+        keys.counts(&[
+            ("bins", self.bins, usize::from(u16::MAX) - 1),
+            ("layers", self.layers, 1_000),
+            ("heads", self.heads, 16),
+            ("embedding_per_head", self.embedding_per_head, 1 << 16),
+            ("window_transitions", self.window_transitions, 10_000),
+            ("batch_size", self.batch_size, 1 << 20),
+            ("max_path_steps", self.max_path_steps.unwrap_or(1), 1 << 40),
+        ])?;
         if !(0.0..1.0).contains(&self.dropout) {
-            return wrong("dropout", "0 or more, below 1");
+            return Err(keys.wrong("dropout", self.dropout, "0 or more, below 1"));
         }
         if !(0.0..=1.0).contains(&self.discount) {
-            return wrong("discount", "0 to 1");
+            return Err(keys.wrong("discount", self.discount, "0 to 1"));
         }
-        if matches!(self.termination_penalty, TerminationPenalty::Reward(r) if !r.is_finite()) {
-            return wrong("termination_penalty", "a finite number or \"none\"");
+        if let TerminationPenalty::Reward(reward) = self.termination_penalty
+            && !(reward.abs() <= LARGEST_PENALTY)
+        {
+            let expected = format!("±{LARGEST_PENALTY} at most, or \"none\"");
+            return Err(keys.wrong("termination_penalty", reward, expected));
         }
         if !self.betas.iter().all(|beta| (0.0..1.0).contains(beta)) {
-            return wrong("betas", "two numbers of 0 or more, below 1");
+            let expected = "two numbers of 0 or more, below 1";
+            return Err(keys.wrong("betas", format!("{:?}", self.betas), expected));
         }
-        let positive = |value: f64| value > 0.0 && value.is_finite();
-        if !positive(self.learning_rate) || !positive(self.clip_norm) {
-            return wrong("{learning_rate, clip_norm}", "positive numbers");
-        }
-        let others = [
-            self.weight_decay,
-            self.action_weight,
-            self.reward_weight,
-            self.value_weight,
-        ];
-        if !others
-            .iter()
-            .all(|value| *value >= 0.0 && value.is_finite())
-        {
-            return wrong(
-                "{weight_decay, action_weight, reward_weight, value_weight}",
-                "numbers of 0 or more",
-            );
-        }
+        keys.positive(&[
+            ("learning_rate", self.learning_rate),
+            ("clip_norm", self.clip_norm),
+        ])?;
+        keys.not_negative(&[
+            ("weight_decay", self.weight_decay),
+            ("action_weight", self.action_weight),
+            ("reward_weight", self.reward_weight),
+            ("value_weight", self.value_weight),
+        ])?;
         if self.schedule != RateSchedule::Constant && self.decay_updates <= self.warmup_updates {
-            return wrong("decay_updates", "more than `warmup_updates`");
+            let expected = format!("more than `warmup_updates` ({})", self.warmup_updates);
+            return Err(keys.wrong("decay_updates", self.decay_updates, expected));
         }
         let goal = usize::from(self.goal != GoalPrefix::None);
         if self.window_transitions <= goal {
-            return wrong("window_transitions", "at least 2 with a goal");
+            let expected = "at least 2 with a goal";
+            return Err(keys.wrong("window_transitions", self.window_transitions, expected));
         }
-        self.planner.check(self.window_transitions - goal)
+        self.planner.check(self.window_transitions - goal)?;
+        // One number each of observation and action, reward, value: the fewest tokens there can be.
+        self.check_memory(4)
+    }
+
+    /// Fails if training or planning with transitions of so many tokens needs too much memory.
+    fn check_memory(&self, transition_tokens: usize) -> Result<()> {
+        let (planner, batch) = (&self.planner, self.batch_size);
+        let width = self.heads * self.embedding_per_head;
+        let length = self.window_transitions * transition_tokens;
+        let candidates = planner.beam_width.saturating_mul(planner.n_expand);
+        let seen = match planner.window {
+            Window::Crop => planner.max_context_transitions * transition_tokens,
+            Window::Grow => length,
+        };
+        let imagined = planner.horizon * transition_tokens;
+        Keys("algorithm.trajectory_transformer").memory(
+            "`layers`, `embedding_per_head`, `window_transitions`, `bins`, `batch_size`, \
+             `planner.beam_width` or `planner.n_expand`",
+            &[
+                // Weights with their gradients and two moments.
+                &[4, self.layers, 12, width, width],
+                &[8, transition_tokens, self.bins + 1, width],
+                // What the backward pass needs.
+                &[self.layers, 16, batch, length, width],
+                &[self.layers, 2, batch, self.heads, length, length],
+                &[2, batch, length, self.bins + 1],
+                // Keys and values of every candidate, its tokens, and what may follow.
+                &[candidates, 2, self.layers, seen.min(length), width],
+                &[candidates, 2, imagined],
+                &[candidates, 6, self.bins + 1],
+            ],
+        )
     }
 
     /// Makes the algorithm.
@@ -241,6 +260,7 @@ impl TrajectoryTransformerConfig {
     pub fn build(&self, build: Build<'_>) -> Result<TrajectoryTransformer> {
         let data = build.data;
         data.require_continuous_actions("the Trajectory Transformer")?;
+        self.check_memory(data.observation_dim + data.action_dim + 2)?;
         let sequences = TokenSequences::new(data, &self.token_options())?;
         let (o, a) = (data.observation_dim, data.action_dim);
         let mut params = Params::new(DType::F32, build.device);

@@ -15,6 +15,7 @@ use super::hypotheses::Hypotheses;
 use super::sampling::{Distribution, Filter, Uniforms, log_probabilities};
 use crate::data::discretizer::Discretizer;
 use crate::error::{Error, Result};
+use crate::keys::Keys;
 
 /// Candidates that are searched together.
 const GROUP_ROWS: usize = 128;
@@ -114,46 +115,34 @@ impl PlanConfig {
     /// # Errors
     /// Naming the key that is wrong.
     pub fn check(&self, window_transitions: usize) -> Result<()> {
-        let positive = [
-            ("horizon", self.horizon),
-            ("beam_width", self.beam_width),
-            ("n_expand", self.n_expand),
-            ("max_context_transitions", self.max_context_transitions),
-            ("plan_every_steps", self.plan_every_steps),
-        ];
-        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(Error::Config(format!(
-                "planner.{key} is 0, expected at least 1"
-            )));
-        }
+        let keys = Keys("algorithm.trajectory_transformer.planner");
+        keys.counts(&[
+            ("horizon", self.horizon, 10_000),
+            ("beam_width", self.beam_width, 1 << 16),
+            ("n_expand", self.n_expand, 1 << 16),
+            (
+                "max_context_transitions",
+                self.max_context_transitions,
+                10_000,
+            ),
+            ("plan_every_steps", self.plan_every_steps, 10_000),
+        ])?;
         let shares = [
             ("cdf_obs", self.cdf_obs),
             ("cdf_act", self.cdf_act),
             ("cdf_rew", self.cdf_rew),
         ];
         if let Some((key, value)) = shares.iter().find(|(_, value)| !(0.0..1.0).contains(value)) {
-            let range = "expected 0 (off) to below 1";
-            return Err(Error::Config(format!("planner.{key} is {value}, {range}")));
+            return Err(keys.wrong(key, value, "0 (off) to below 1"));
         }
-        if let Some(level) = self
-            .percentile
-            .filter(|level| !(*level > 0.0 && *level < 1.0))
-        {
-            return Err(Error::Config(format!(
-                "planner.percentile is {level}, expected between 0 and 1"
-            )));
+        let outside = |level: &f64| !(*level > 0.0 && *level < 1.0);
+        if let Some(level) = self.percentile.filter(outside) {
+            return Err(keys.wrong("percentile", level, "between 0 and 1"));
         }
-        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
-            let found = self.temperature;
-            return Err(Error::Config(format!(
-                "planner.temperature is {found}, expected above 0"
-            )));
-        }
+        keys.positive(&[("temperature", self.temperature)])?;
         if self.plan_every_steps > self.horizon {
-            return Err(Error::Config(format!(
-                "planner.plan_every_steps ({}) is longer than planner.horizon ({})",
-                self.plan_every_steps, self.horizon
-            )));
+            let expected = format!("at most `horizon` ({})", self.horizon);
+            return Err(keys.wrong("plan_every_steps", self.plan_every_steps, expected));
         }
         let context = if self.prefix_context {
             self.max_context_transitions
