@@ -7,24 +7,24 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use serde::Serialize;
 
 use crate::config::{EvaluateConfig, RunConfig};
 use crate::data::{self, Dataset};
-use crate::envs::pointmaze::{Layout, SECONDS_PER_STEP};
+use crate::envs::pointmaze::{GOAL_RADIUS, Layout};
 use crate::envs::score::normalized_score;
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Evaluator, RecordedStep, Recorder, mean_std};
 use crate::metrics::table;
+use crate::planning::Imagined;
 use crate::policy::behavior::behavior;
 use crate::policy::file::FilePolicyOptions;
 use crate::policy::{EpisodeStart, Policy};
 use crate::report::bars::{Bar, Bars, Emphasis};
-use crate::report::curves::{Curves, ReferenceLine, Series};
+use crate::report::curves::{Curves, Series};
 use crate::report::maze::{Geometry, MazePanel, MazePath, Mazes, Role};
 use crate::report::{bars, curves, maze};
-use crate::rng::Streams;
 use crate::{envs, run};
 
 const ENV: &str = "pointmaze-umaze";
@@ -34,8 +34,22 @@ const SEED: u64 = 0;
 /// Paths in a picture: more hide the maze.
 const SHOWN_DATA_EPISODES: usize = 6;
 const SHOWN_EPISODES: usize = 6;
-const SHOWN_PLANS: usize = 4;
-const PLAN_EVERY_STEPS: usize = 8;
+/// Shown plans start at least this far from each other and from the goal, in cells.
+const BETWEEN_PLANS: f64 = 0.8;
+/// Plans are kept every so many steps; every `plan_every_steps` of the configuration there is one.
+const KEPT_PLAN_EVERY_STEPS: usize = 3;
+
+/// What `demo` leaves in its folder, apart from pictures.
+const DATA: &str = "data.npz";
+const BC_RUN: &str = "bc";
+const PLANNER_RUN: &str = "planner";
+const PICTURES: [&str; 5] = [
+    "maze.png",
+    "maze.svg",
+    "scores.png",
+    "learning.png",
+    "learning-bc.png",
+];
 
 const PLANNER_CONFIG: &str = include_str!("../configs/trajectory_transformer/pointmaze-umaze.toml");
 const BC_CONFIG: &str = include_str!("../configs/bc/pointmaze-umaze.toml");
@@ -69,22 +83,24 @@ pub fn demo(out: &Path) -> Result<DemoResult> {
         name: ENV.to_owned(),
         problem: "missing".to_owned(),
     })?;
+    refuse_used(out)?;
     std::fs::create_dir_all(out).map_err(Error::io(out))?;
 
     tracing::info!("collecting {STEPS} steps towards random places in {ENV}");
     let dataset = collect()?;
-    let data_path = out.join("data.npz");
+    let data_path = out.join(DATA);
     data::save(&dataset, &data_path)?;
 
     let random = score_behavior("random")?;
     let controller = score_behavior("waypoint-goal")?;
-    tracing::info!("random actions: {}", random.0.summary());
-    tracing::info!("controller that knows the maze: {}", controller.0.summary());
+    tracing::info!("random actions: {}", random.evaluation.summary());
+    let summary = controller.evaluation.summary();
+    tracing::info!("controller that knows the maze: {summary}");
 
     tracing::info!("behaviour cloning");
-    let bc = train(BC_CONFIG, &dataset, &data_path, &out.join("bc"))?;
+    let bc = train(BC_CONFIG, &dataset, &data_path, &out.join(BC_RUN))?;
     tracing::info!("Trajectory Transformer, then beam search (a few minutes)");
-    let planner = train(PLANNER_CONFIG, &dataset, &data_path, &out.join("planner"))?;
+    let planner = train(PLANNER_CONFIG, &dataset, &data_path, &out.join(PLANNER_RUN))?;
 
     let reference = layout.reference();
     let data_scores: Vec<f64> = dataset
@@ -94,8 +110,7 @@ pub fn demo(out: &Path) -> Result<DemoResult> {
         .collect();
     let (data_mean, data_std) = mean_std(&data_scores);
 
-    let pictures =
-        ["maze.png", "maze.svg", "scores.png", "learning.png"].map(|name| out.join(name));
+    let pictures = PICTURES.map(|name| out.join(name));
     let shown = Shown {
         layout: &layout,
         dataset: &dataset,
@@ -105,34 +120,43 @@ pub fn demo(out: &Path) -> Result<DemoResult> {
     shown.draw(&pictures[0])?;
     shown.draw(&pictures[1])?;
     let scores = [
-        ("random actions", score(&random.0), Emphasis::Quiet),
+        ("random actions", random.score(), Emphasis::Quiet),
         ("the data", (data_mean, data_std), Emphasis::Quiet),
-        ("behaviour cloning", score(&bc.0), Emphasis::Quiet),
-        ("planner", score(&planner.0), Emphasis::Strong),
+        ("behaviour cloning", bc.score(), Emphasis::Quiet),
+        ("planner", planner.score(), Emphasis::Strong),
         (
             "controller that knows the maze",
-            score(&controller.0),
+            controller.score(),
             Emphasis::Quiet,
         ),
     ];
     draw_scores(&pictures[2], &scores)?;
-    draw_learning(&pictures[3], out)?;
+    LossPicture::PLANNER.draw(&out.join(PLANNER_RUN), &pictures[3])?;
+    LossPicture::BC.draw(&out.join(BC_RUN), &pictures[4])?;
     Ok(DemoResult {
-        planner_score: score(&planner.0).0,
-        bc_score: score(&bc.0).0,
+        planner_score: planner.score().0,
+        bc_score: bc.score().0,
         data_score: data_mean,
-        random_score: score(&random.0).0,
-        controller_score: score(&controller.0).0,
+        random_score: random.score().0,
+        controller_score: controller.score().0,
         seconds: begin.elapsed().as_secs_f64(),
         pictures: pictures.to_vec(),
     })
 }
 
-fn score(evaluation: &Evaluation) -> (f64, f64) {
-    (
-        evaluation.score_mean.unwrap_or(f64::NAN),
-        evaluation.score_std.unwrap_or(f64::NAN),
-    )
+/// Fails if the folder holds anything that would be overwritten.
+fn refuse_used(out: &Path) -> Result<()> {
+    let mut names = [DATA, BC_RUN, PLANNER_RUN].into_iter().chain(PICTURES);
+    match names.find(|name| out.join(name).exists()) {
+        Some(name) => Err(Error::Run {
+            path: out.to_path_buf(),
+            problem: format!(
+                "a demonstration is there already (`{name}`); remove the folder, or choose another \
+                 with `--out`"
+            ),
+        }),
+        None => Ok(()),
+    }
 }
 
 fn collect() -> Result<Dataset> {
@@ -156,7 +180,24 @@ fn evaluator() -> Result<Evaluator> {
         .ok_or_else(|| Error::Config("the demonstration evaluates nothing".to_owned()))
 }
 
-type Scored = (Evaluation, Paths);
+/// What a policy scored, and what it did.
+struct Scored {
+    evaluation: Evaluation,
+    /// Positions of every episode.
+    rows: Vec<Vec<(f64, f64)>>,
+    /// Plans that were made on the way; none for policies that do not plan.
+    plans: Vec<Plan>,
+}
+
+impl Scored {
+    /// Mean and deviation of the normalised score.
+    fn score(&self) -> (f64, f64) {
+        (
+            self.evaluation.score_mean.unwrap_or(f64::NAN),
+            self.evaluation.score_std.unwrap_or(f64::NAN),
+        )
+    }
+}
 
 fn score_behavior(name: &str) -> Result<Scored> {
     let env = envs::make(ENV)?;
@@ -165,42 +206,18 @@ fn score_behavior(name: &str) -> Result<Scored> {
 }
 
 fn score_policy(policy: &mut dyn Policy) -> Result<Scored> {
-    let mut paths = Paths {
-        rows: vec![Vec::new(); EPISODES],
+    let mut paths = Paths(vec![Vec::new(); EPISODES]);
+    let mut watched = Watched {
+        policy,
+        steps: 0,
         plans: Vec::new(),
     };
-    let evaluation = evaluator()?.run_with(policy, |_| {}, Some(&mut paths))?;
-    paths.plans = plans_along(policy, &paths.rows[0])?;
-    Ok((evaluation, paths))
-}
-
-/// Plans made afresh at a few places of one path; empty for policies that do not plan.
-fn plans_along(policy: &mut dyn Policy, path: &[(f64, f64)]) -> Result<Vec<Beams>> {
-    let mut plans = Vec::new();
-    for (index, pair) in path
-        .windows(2)
-        .step_by(PLAN_EVERY_STEPS)
-        .take(SHOWN_PLANS)
-        .enumerate()
-    {
-        let rng = Streams::from_seed(SEED).numbered("plans", index as u64);
-        policy.begin(&[EpisodeStart {
-            rng,
-            target_return: None,
-            goal: None,
-        }])?;
-        let [(x, y), (next_x, next_y)] = [pair[0], pair[1]];
-        let speed = |from: f64, to: f64| ((to - from) / SECONDS_PER_STEP) as f32;
-        let state = [x as f32, y as f32, speed(x, next_x), speed(y, next_y)];
-        policy.act(&Tensor::from_slice(&state, (1, 4), &Device::Cpu)?, &[true])?;
-        let Some(imagined) = policy.imagined(0)? else {
-            break;
-        };
-        let beams = imagined.observations.to_vec3::<f32>()?;
-        let path = |beam: &Vec<Vec<f32>>| beam.iter().map(|row| position(row)).collect();
-        plans.push(beams.iter().map(path).collect());
-    }
-    Ok(plans)
+    let evaluation = evaluator()?.run_with(&mut watched, |_| {}, Some(&mut paths))?;
+    Ok(Scored {
+        evaluation,
+        rows: paths.0,
+        plans: watched.plans,
+    })
 }
 
 /// Trains a configuration of the repository, without evaluation on the way, and scores it.
@@ -213,23 +230,108 @@ fn train(text: &str, dataset: &Dataset, data_path: &Path, out: &Path) -> Result<
     score_policy(&mut *trained.algorithm.policy()?)
 }
 
-/// The paths of one plan's beams, the best first.
-type Beams = Vec<Vec<(f64, f64)>>;
-
-/// Positions of every episode, and some of the plans that were made on the way.
-struct Paths {
-    rows: Vec<Vec<(f64, f64)>>,
-    plans: Vec<Beams>,
-}
+/// Positions of every episode.
+struct Paths(Vec<Vec<(f64, f64)>>);
 
 impl Recorder for Paths {
     fn record(&mut self, step: RecordedStep<'_>) {
-        let row = &mut self.rows[step.row];
+        let row = &mut self.0[step.row];
         if row.is_empty() {
             row.push(position(step.observation));
         }
         row.push(position(step.next_observation));
     }
+}
+
+/// A plan that was made at a step of an episode.
+struct Plan {
+    episode: usize,
+    step: usize,
+    /// Positions of each imagined future, the chosen one first; all begin where the plan was made.
+    futures: Vec<Vec<(f64, f64)>>,
+}
+
+impl Plan {
+    fn place(&self) -> (f64, f64) {
+        self.futures[0][0]
+    }
+}
+
+/// A policy that acts as it always does while its plans are kept.
+struct Watched<'a> {
+    policy: &'a mut dyn Policy,
+    steps: usize,
+    plans: Vec<Plan>,
+}
+
+impl Watched<'_> {
+    fn keep_plans(&mut self, observations: &Tensor, active: &[bool]) -> Result<()> {
+        for (episode, observation) in observations.to_vec2::<f32>()?.iter().enumerate() {
+            let Some(imagined) = self.policy.imagined(episode)?.filter(|_| active[episode]) else {
+                continue;
+            };
+            let mut futures = Vec::new();
+            for future in imagined.observations.to_vec3::<f32>()? {
+                let later = future.iter().skip(1).map(|row| position(row));
+                futures.push(
+                    std::iter::once(position(observation))
+                        .chain(later)
+                        .collect(),
+                );
+            }
+            self.plans.push(Plan {
+                episode,
+                step: self.steps,
+                futures,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Policy for Watched<'_> {
+    fn begin(&mut self, episodes: &[EpisodeStart]) -> Result<()> {
+        self.steps = 0;
+        self.policy.begin(episodes)
+    }
+
+    fn act(&mut self, observations: &Tensor, active: &[bool]) -> Result<Tensor> {
+        let actions = self.policy.act(observations, active)?;
+        if self.steps.is_multiple_of(KEPT_PLAN_EVERY_STEPS) {
+            self.keep_plans(observations, active)?;
+        }
+        self.steps += 1;
+        Ok(actions)
+    }
+
+    fn observe(&mut self, rewards: &[f32]) -> Result<()> {
+        self.policy.observe(rewards)
+    }
+
+    fn imagined(&self, row: usize) -> Result<Option<Imagined>> {
+        self.policy.imagined(row)
+    }
+
+    fn target_returns(&self) -> Vec<f32> {
+        self.policy.target_returns()
+    }
+
+    fn needs_goal(&self) -> bool {
+        self.policy.needs_goal()
+    }
+}
+
+/// The first plans that leave some room between them and to the goal.
+fn spread_out(plans: &[Plan], goal: (f64, f64)) -> Vec<&Plan> {
+    let mut chosen: Vec<&Plan> = Vec::new();
+    for plan in plans {
+        let (x, y) = plan.place();
+        let mut others = chosen.iter().map(|plan| plan.place()).chain([goal]);
+        if others.all(|other| (other.0 - x).hypot(other.1 - y) >= BETWEEN_PLANS) {
+            chosen.push(plan);
+        }
+    }
+    chosen
 }
 
 fn position(observation: &[f32]) -> (f64, f64) {
@@ -246,32 +348,41 @@ struct Shown<'a> {
 
 impl Shown<'_> {
     fn draw(&self, path: &Path) -> Result<()> {
-        let (planner_score, bc_score) = (score(&self.planner.0).0, score(&self.bc.0).0);
+        let words = |score: f64| format!("{score:.0}").replace('-', "−");
+        let (planner_score, bc_score) = (words(self.planner.score().0), words(self.bc.score().0));
+        let goal = self.layout.goal();
+        let plans = spread_out(&self.planner.plans, (goal[0], goal[1]));
+        let futures = plans.first().map_or(0, |plan| plan.futures.len());
+        let steps = plans.first().map_or(0, |plan| plan.futures[0].len());
         let panels = vec![
             self.panel(
-                "What was logged",
-                "a controller on its way to random places",
+                "The data",
+                "a controller went to random places, the star as any other",
                 self.logged(),
             ),
             self.panel(
-                "Behaviour cloning",
-                &format!("score {bc_score:.0}: does what was logged"),
-                taken(&self.bc.1, Role::Imitator),
+                "What behaviour cloning does",
+                &format!("score {bc_score}: whatever the data does on average"),
+                taken(self.bc, Role::Imitator),
             ),
             self.panel(
-                "Planning with a Trajectory Transformer",
-                &format!("score {planner_score:.0}: imagines, chooses, goes to the goal"),
-                self.imagined()
-                    .into_iter()
-                    .chain(taken(&self.planner.1, Role::Planner)),
+                "What the planner imagines",
+                &format!("{futures} futures of {steps} steps from each ring, and what came of it"),
+                self.imagined(&plans),
+            ),
+            self.panel(
+                "What the planner does",
+                &format!(
+                    "score {planner_score}: the best future's first steps, then it plans anew"
+                ),
+                taken(self.planner, Role::Planner),
             ),
         ];
         let picture = Mazes {
-            title: "One log, two ways to use it".to_owned(),
-            subtitle:
-                "Reward is paid only near the goal; nobody in the log was going there. Score: \
-                       0 random actions, 100 a controller that knows the maze."
-                    .to_owned(),
+            title: "The same data, used in two ways".to_owned(),
+            subtitle: "Reward is paid in the yellow disc only. Score: 0 random actions, 100 a \
+                       controller that knows the maze."
+                .to_owned(),
             panels,
         };
         maze::draw(path, &picture)
@@ -306,6 +417,7 @@ impl Shown<'_> {
                 .filter_map(|path| path.points.first().copied())
                 .collect(),
             goals: vec![(goal[0], goal[1])],
+            reward_radius: GOAL_RADIUS,
             paths,
         }
     }
@@ -321,29 +433,31 @@ impl Shown<'_> {
         })
     }
 
-    /// The beams of the plans that the planner makes on its way, at a few of its states.
-    fn imagined(&self) -> Vec<MazePath> {
+    /// Plans, and where the planner really went in the steps after each of them.
+    fn imagined(&self, plans: &[&Plan]) -> Vec<MazePath> {
         let mut paths = Vec::new();
-        for plan in &self.planner.1.plans {
-            for beam in plan.iter().skip(1) {
-                paths.push(MazePath {
-                    points: beam.clone(),
-                    role: Role::Imagined,
-                });
+        for plan in plans {
+            for (index, points) in plan.futures.iter().enumerate() {
+                let role = if index == 0 {
+                    Role::Chosen
+                } else {
+                    Role::Imagined
+                };
+                let points = points.clone();
+                paths.push(MazePath { points, role });
             }
-            if let Some(best) = plan.first() {
-                paths.push(MazePath {
-                    points: best.clone(),
-                    role: Role::Chosen,
-                });
-            }
+            let after = self.planner.rows[plan.episode].iter().skip(plan.step);
+            paths.push(MazePath {
+                points: after.take(plan.futures[0].len()).copied().collect(),
+                role: Role::Planner,
+            });
         }
         paths
     }
 }
 
-fn taken(paths: &Paths, role: Role) -> impl Iterator<Item = MazePath> + '_ {
-    let shown = paths.rows.iter().take(SHOWN_EPISODES);
+fn taken(scored: &Scored, role: Role) -> impl Iterator<Item = MazePath> + '_ {
+    let shown = scored.rows.iter().take(SHOWN_EPISODES);
     shown.map(move |points| MazePath {
         points: points.clone(),
         role,
@@ -371,19 +485,65 @@ fn draw_scores(path: &Path, scores: &[(&str, (f64, f64), Emphasis)]) -> Result<(
     )
 }
 
-fn draw_learning(path: &Path, out: &Path) -> Result<()> {
-    let rows = table::numbers(&out.join("planner/metrics.csv"), ["update", "loss"])?;
-    let points = rows.iter().map(|&[update, loss]| (update, loss)).collect();
-    curves::draw(
-        path,
-        &Curves {
-            title: "Learning to predict the log".to_owned(),
-            subtitle: "Trajectory Transformer, weighted cross-entropy per token".to_owned(),
-            x_label: "updates".to_owned(),
-            y_label: "loss (nats)".to_owned(),
-            series: vec![Series::line("training loss", points)],
-            reference_lines: Vec::<ReferenceLine>::new(),
-            ..Curves::default()
-        },
-    )
+/// A learning curve, in words.
+struct LossPicture {
+    title: &'static str,
+    subtitle: &'static str,
+    /// Column of metrics.csv.
+    column: &'static str,
+    unit: &'static str,
+}
+
+impl LossPicture {
+    const PLANNER: Self = Self {
+        title: "Trajectory Transformer: learning to predict the data",
+        subtitle: "weighted cross-entropy of the next token, in training batches",
+        column: "loss",
+        unit: "loss (nats)",
+    };
+    const BC: Self = Self {
+        title: "Behaviour cloning: learning to act as the data",
+        subtitle: "squared error of the action, in training batches",
+        column: "actor_loss",
+        unit: "mean squared error",
+    };
+
+    /// Draws the curve of the run in folder `run`.
+    fn draw(&self, run: &Path, path: &Path) -> Result<()> {
+        let rows = table::numbers(&run.join("metrics.csv"), ["update", self.column])?;
+        let points = rows.iter().map(|&[update, loss]| (update, loss)).collect();
+        curves::draw(
+            path,
+            &Curves {
+                title: self.title.to_owned(),
+                subtitle: self.subtitle.to_owned(),
+                x_label: "updates".to_owned(),
+                y_label: self.unit.to_owned(),
+                series: vec![Series::line("training loss", points)],
+                ..Curves::default()
+            },
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_with_a_demonstration_is_refused_before_anything_is_overwritten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("data.npz");
+        std::fs::write(&data, "older").expect("a file");
+        let message = demo(folder.path()).expect_err("refused").to_string();
+        assert!(
+            message.contains("data.npz") && message.contains("--out"),
+            "{message}"
+        );
+        assert_eq!(std::fs::read(&data).expect("kept"), b"older");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).expect("a folder").count(),
+            1
+        );
+    }
 }

@@ -241,7 +241,9 @@ pub(super) enum Mark {
     /// A line on a band of its color.
     Band(Stroke),
     Start,
+    End,
     Goal,
+    Reward,
 }
 
 /// Title, subtitle and legend; gives the height they take, or would take.
@@ -334,7 +336,9 @@ fn draw_mark(canvas: &mut Canvas<'_>, mark: Mark, (x, y): Point) -> Result<()> {
             canvas.line(&[(x, y), (right, y)], stroke)
         }
         Mark::Start => super::maze::draw_start(canvas, (middle, y)),
+        Mark::End => super::maze::draw_end(canvas, (middle, y)),
         Mark::Goal => super::maze::draw_goal(canvas, (middle, y)),
+        Mark::Reward => super::maze::draw_reward(canvas, (middle, y)),
     }
 }
 

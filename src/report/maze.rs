@@ -16,6 +16,11 @@ use crate::error::Result;
 
 const WALL: RGBColor = RGBColor(0x3d, 0x47, 0x55);
 const GOAL: RGBColor = RGBColor(0xf0, 0xe4, 0x42);
+/// Where reward is paid: the goal's yellow, faint enough for every path.
+const REWARD: RGBColor = RGBColor(0xfb, 0xf7, 0xc8);
+
+/// Of the disc at the end of a path.
+const END_RADIUS: f64 = 4.5;
 
 /// Walls on a grid of square cells.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -47,14 +52,14 @@ pub enum Role {
 }
 
 impl Role {
-    /// From back to front.
+    /// From back to front: the chosen plan's dashes let the path below them be seen.
     const ALL: [Self; 6] = [
         Self::Data,
-        Self::Imagined,
-        Self::Chosen,
         Self::Controller,
         Self::Imitator,
+        Self::Imagined,
         Self::Planner,
+        Self::Chosen,
     ];
 
     fn label(self) -> &'static str {
@@ -72,10 +77,10 @@ impl Role {
         match self {
             Self::Data => Stroke::new(SKY, 1.2).alpha(0.55),
             Self::Imagined => Stroke::new(ORANGE, 1.5).alpha(0.55),
-            Self::Chosen => Stroke::new(BLACK, 2.5).dashed(6.0, 6.0),
-            Self::Controller => Stroke::new(GREEN, 3.0),
-            Self::Imitator => Stroke::new(VERMILION, 3.0),
-            Self::Planner => Stroke::new(BLUE, 3.0),
+            Self::Chosen => Stroke::new(BLACK, 2.0).dashed(4.0, 4.0),
+            Self::Controller => Stroke::new(GREEN, 2.0),
+            Self::Imitator => Stroke::new(VERMILION, 2.0),
+            Self::Planner => Stroke::new(BLUE, 2.0),
         }
     }
 
@@ -103,15 +108,18 @@ pub struct MazePanel {
     pub note: String,
     /// Its walls.
     pub geometry: Geometry,
-    /// Its paths, in any order: data is drawn behind plans, plans behind paths that were taken.
+    /// Its paths, in any order: data is drawn at the back, then imagined plans, then paths that
+    /// were taken, then chosen plans.
     pub paths: Vec<MazePath>,
     /// Where episodes start.
     pub starts: Vec<(f64, f64)>,
     /// Where they should end.
     pub goals: Vec<(f64, f64)>,
+    /// Reward is paid within this distance of a goal, in the unit of the paths; 0: not shown.
+    pub reward_radius: f64,
 }
 
-/// Mazes side by side, three in a row.
+/// Mazes side by side, three in a row; four are two rows of two.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Mazes {
     /// What the picture shows, in a few words.
@@ -128,7 +136,10 @@ pub struct Mazes {
 /// If `path` ends in neither `.svg` nor `.png`, or can't be written.
 pub fn draw(path: &Path, picture: &Mazes) -> Result<()> {
     const GAP: f64 = 28.0;
-    let columns = picture.panels.len().clamp(1, 3);
+    let columns = match picture.panels.len() {
+        4 => 2,
+        count => count.clamp(1, 3),
+    };
     let rows = picture.panels.len().div_ceil(columns);
     let views = || picture.panels.iter().map(|panel| View::of(&panel.geometry));
     let wide = views().map(|view| view.width()).fold(1.0, f64::max);
@@ -185,12 +196,21 @@ fn legend(picture: &Mazes) -> Vec<(Mark, String)> {
             )
         })
         .collect();
-    if panels().any(|panel| !panel.starts.is_empty()) {
-        entries.push((Mark::Start, "start".to_owned()));
-    }
-    if panels().any(|panel| !panel.goals.is_empty()) {
-        entries.push((Mark::Goal, "goal".to_owned()));
-    }
+    let mut mark = |shown: bool, mark: Mark, words: &str| {
+        if shown {
+            entries.push((mark, words.to_owned()));
+        }
+    };
+    let goals = || panels().filter(|panel| !panel.goals.is_empty());
+    let starts = panels().any(|panel| !panel.starts.is_empty());
+    mark(starts, Mark::Start, "start");
+    let ends = Role::ALL
+        .into_iter()
+        .any(|role| role.was_taken() && used(role));
+    mark(ends, Mark::End, "end");
+    mark(goals().next().is_some(), Mark::Goal, "goal");
+    let paid = goals().any(|panel| panel.reward_radius > 0.0);
+    mark(paid, Mark::Reward, "reward is paid");
     entries
 }
 
@@ -279,7 +299,17 @@ fn draw_maze(canvas: &mut Canvas<'_>, panel: &MazePanel, corner: Point, side: f6
         corner,
         side,
     };
-    draw_walls(canvas, &projection)?;
+    let visible = |places: &[(f64, f64)]| -> Vec<Point> {
+        let places = places.iter().map(|&at| projection.place(at));
+        places.filter(|place| place.0.is_finite()).collect()
+    };
+    if panel.reward_radius > 0.0 {
+        for goal in visible(&panel.goals) {
+            let radius = panel.reward_radius / geometry.cell * side;
+            canvas.disc(goal, radius, REWARD)?;
+        }
+    }
+    draw_walls(canvas, &projection)?; // they cover what of the disc lies behind them
     for role in Role::ALL {
         for path in panel.paths.iter().filter(|path| path.role == role) {
             let places: Vec<Point> = path.points.iter().map(|&at| projection.place(at)).collect();
@@ -287,14 +317,10 @@ fn draw_maze(canvas: &mut Canvas<'_>, panel: &MazePanel, corner: Point, side: f6
             if let (true, Some(&end)) = (role.was_taken(), places.last())
                 && end.0.is_finite()
             {
-                canvas.disc(end, 5.0, role.stroke().color)?;
+                canvas.disc(end, END_RADIUS, role.stroke().color)?;
             }
         }
     }
-    let visible = |places: &[(f64, f64)]| -> Vec<Point> {
-        let places = places.iter().map(|&at| projection.place(at));
-        places.filter(|place| place.0.is_finite()).collect()
-    };
     for start in visible(&panel.starts) {
         draw_start(canvas, start)?;
     }
@@ -324,6 +350,17 @@ fn draw_walls(canvas: &mut Canvas<'_>, projection: &Projection<'_>) -> Result<()
         }
     }
     Ok(())
+}
+
+/// A disc in the path's color; in the legend for all of them, in none.
+pub(super) fn draw_end(canvas: &mut Canvas<'_>, place: Point) -> Result<()> {
+    canvas.disc(place, END_RADIUS, MUTED)
+}
+
+/// A pale disc.
+pub(super) fn draw_reward(canvas: &mut Canvas<'_>, place: Point) -> Result<()> {
+    canvas.disc(place, 10.0, GOAL)?;
+    canvas.disc(place, 9.0, REWARD)
 }
 
 /// A ring.

@@ -180,6 +180,7 @@ fn a_maze_shows_data_plans_and_the_paths_taken() {
         paths,
         starts: vec![(1.5, 1.5)],
         goals: vec![(1.5, 3.5)],
+        reward_radius: 0.5,
     };
     let mut data = paths(Role::Data, 30, 0.22, &whole[..4]);
     data.extend(paths(Role::Data, 30, 0.22, &whole[3..]));
@@ -209,6 +210,7 @@ fn a_maze_shows_data_plans_and_the_paths_taken() {
         "imagined plans",
         "path of the planner",
         "goal",
+        "reward is paid",
         "beam of 17",
     ];
     check("maze", |path| maze::draw(path, &picture).unwrap(), &words);
