@@ -18,7 +18,7 @@ use trajformer_models::optim::{Adam, AdamConfig, ParamGroup};
 use trajformer_models::params::{Params, Scope, StateVisitor};
 
 use super::{Algorithm, Build, Work};
-use crate::data::transitions::{Transitions, TransitionsConfig, best_fraction};
+use crate::data::transitions::{Batch, Transitions, TransitionsConfig, best_fraction};
 use crate::data::{ActionBounds, Normalizer};
 use crate::error::Result;
 use crate::keys::Keys;
@@ -102,14 +102,10 @@ impl BcConfig {
         let (o, a) = (build.data.observation_dim, build.data.action_dim);
         self.actor(o, a, &mut params.init(build.rng))?;
         Ok(Bc {
-            config: self.clone(),
-            dims: (o, a),
             normalizer: data.normalizer().clone(),
             data,
             bounds: build.bounds.clone(),
-            actor: self.actor(o, a, &mut params.tracked())?,
-            optimizer: Adam::new(&params, AdamConfig::default(), |_| ParamGroup::decay(0.0))?,
-            params,
+            learner: Learner::new(self, o, a, params)?,
         })
     }
 
@@ -127,33 +123,24 @@ impl BcConfig {
 
 /// Behaviour cloning on a data set.
 pub struct Bc {
-    config: BcConfig,
-    dims: (usize, usize),
     data: Transitions,
     normalizer: Normalizer,
     bounds: ActionBounds,
-    params: Params,
-    actor: DeterministicActor,
-    optimizer: Adam,
+    learner: Learner,
 }
 
 impl Algorithm for Bc {
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
-        let batch = self.data.sample(self.config.batch_size, rng)?; // (B, O), (B, A), ...
-        let actions = self.actor.forward(&batch.observations)?; // (B, A)
-        let loss = (actions - &batch.actions)?.sqr()?.mean_all()?;
-        self.optimizer
-            .step(&loss.backward()?, self.config.learning_rate)?;
-        let mut metrics = Metrics::new();
-        metrics.push("actor_loss", &loss);
-        Ok(metrics)
+        let batch = self.data.sample(self.learner.config.batch_size, rng)?; // (B, O), (B, A), ...
+        self.learner.update(&batch)
     }
 
     fn work(&self) -> Option<Work> {
-        let (o, a) = self.dims;
-        let hidden = self.config.hidden.iter().copied();
+        let learner = &self.learner;
+        let (o, a) = (learner.observation_dim, learner.action_dim);
+        let hidden = learner.config.hidden.iter().copied();
         let sizes: Vec<usize> = std::iter::once(o).chain(hidden).chain([a]).collect();
-        let product_flops = Work::forward_backward(&sizes) * self.config.batch_size as f64;
+        let product_flops = Work::forward_backward(&sizes) * learner.config.batch_size as f64;
         Some(Work {
             product_flops,
             tokens: 0,
@@ -161,10 +148,10 @@ impl Algorithm for Bc {
     }
 
     fn policy(&self) -> Result<Box<dyn Policy>> {
-        let params = self.params.deep_copy(false)?;
-        let actor = self
-            .config
-            .actor(self.dims.0, self.dims.1, &mut params.detached())?;
+        let learner = &self.learner;
+        let params = learner.params.deep_copy(false)?;
+        let (o, a) = (learner.observation_dim, learner.action_dim);
+        let actor = learner.config.actor(o, a, &mut params.detached())?;
         let act = move |observations: &Tensor| Ok(actor.forward(observations)?);
         let device = params.device().clone();
         Ok(Box::new(ActorPolicy::new(
@@ -176,10 +163,70 @@ impl Algorithm for Bc {
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
-        self.params.visit("model.actor.", visitor)?;
+        let learner = &mut self.learner;
+        learner.params.visit("model.actor.", visitor)?;
         self.normalizer.visit("policy.normalizer.", visitor)?;
         self.bounds.visit("policy.action_bounds.", visitor)?;
-        self.optimizer.visit("training.optimizer.", visitor)?;
+        learner.optimizer.visit("training.optimizer.", visitor)?;
         Ok(())
+    }
+}
+
+/// The network and its update, apart from where batches come from.
+pub struct Learner {
+    config: BcConfig,
+    observation_dim: usize,
+    action_dim: usize,
+    params: Params,
+    actor: DeterministicActor,
+    optimizer: Adam,
+}
+
+impl Learner {
+    /// A learner that starts from these parameters of [`DeterministicActor`].
+    ///
+    /// # Errors
+    /// If names or shapes don't fit the configuration.
+    pub fn new(
+        config: &BcConfig,
+        observation_dim: usize,
+        action_dim: usize,
+        params: Params,
+    ) -> Result<Self> {
+        Ok(Self {
+            config: config.clone(),
+            observation_dim,
+            action_dim,
+            actor: config.actor(observation_dim, action_dim, &mut params.tracked())?,
+            optimizer: Adam::new(&params, AdamConfig::default(), |_| ParamGroup::decay(0.0))?,
+            params,
+        })
+    }
+
+    /// The actor's parameters.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// One update on a batch of B transitions.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn update(&mut self, batch: &Batch) -> Result<Metrics> {
+        let loss = self.loss(batch)?;
+        self.optimizer
+            .step(&loss.backward()?, self.config.learning_rate)?;
+        let mut metrics = Metrics::new();
+        metrics.push("actor_loss", &loss);
+        Ok(metrics)
+    }
+
+    /// mean (π(s) - a)².
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn loss(&self, batch: &Batch) -> Result<Tensor> {
+        let actions = self.actor.forward(&batch.observations)?; // (B, A)
+        Ok((actions - &batch.actions)?.sqr()?.mean_all()?)
     }
 }

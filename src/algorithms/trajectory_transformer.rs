@@ -307,12 +307,16 @@ impl TrajectoryTransformerConfig {
         }
     }
 
-    fn rate_schedule(&self) -> Schedule {
+    /// Factor of the rate at this update, counted from 1 so that a warm-up's first is not zero.
+    fn rate_factor(&self, update: u64) -> f64 {
         let (warmup, end, floor) = (self.warmup_updates, self.decay_updates, RATE_FLOOR);
         match self.schedule {
-            RateSchedule::Cosine => Schedule::WarmupCosine { warmup, end, floor },
-            RateSchedule::CosineUnclamped => Schedule::WarmupCosineUnclamped { warmup, end, floor },
-            RateSchedule::Constant => Schedule::Warmup { length: warmup },
+            RateSchedule::Cosine => Schedule::WarmupCosine { warmup, end, floor }.factor(update),
+            RateSchedule::CosineUnclamped => {
+                Schedule::WarmupCosineUnclamped { warmup, end, floor }.factor(update)
+            }
+            // This one takes the number of updates before.
+            RateSchedule::Constant => Schedule::Warmup { length: warmup }.factor(update - 1),
         }
     }
 }
@@ -466,20 +470,27 @@ impl Learner {
         &self.params
     }
 
-    /// One update on a batch of windows.
+    /// One update on a batch of windows, at the schedule's rate.
     ///
     /// # Errors
     /// If a tensor operation fails.
     pub fn update(&mut self, batch: &TokenBatch, dropout: Dropout) -> Result<Metrics> {
-        // Counted from 1, so that a warm-up's first rate is not zero.
-        let rate = self.config.rate_schedule().factor(self.updates + 1);
-        let loss = self
-            .network
-            .loss(&batch.inputs, &batch.targets, &batch.mask, dropout)?;
-        let gradients = loss.backward()?;
-        let norm = self
-            .optimizer
-            .step(&gradients, self.config.learning_rate * rate)?;
+        let rate = self.config.learning_rate * self.config.rate_factor(self.updates + 1);
+        self.update_at_rate(batch, dropout, rate)
+    }
+
+    /// One update at this rate, for schedules that count something else.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn update_at_rate(
+        &mut self,
+        batch: &TokenBatch,
+        dropout: Dropout,
+        rate: f64,
+    ) -> Result<Metrics> {
+        let loss = self.loss(batch, dropout)?;
+        let norm = self.optimizer.step(&loss.backward()?, rate)?;
         self.updates += 1;
         let mut metrics = Metrics::new();
         metrics.push("loss", &loss);
@@ -487,5 +498,18 @@ impl Learner {
             metrics.push("gradient_norm", &norm);
         }
         Ok(metrics)
+    }
+
+    /// Weighted cross entropy of the targets, the mean over all positions.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn loss(&self, batch: &TokenBatch, dropout: Dropout) -> Result<Tensor> {
+        let TokenBatch {
+            inputs,
+            targets,
+            mask,
+        } = batch;
+        Ok(self.network.loss(inputs, targets, mask, dropout)?)
     }
 }

@@ -26,12 +26,12 @@ pub struct BeamPlanner<T = f32> {
     action_high: Vec<f32>,
     steps: usize,
     episodes: Vec<Episode>,
+    streams: Streams,
 }
 
 /// What the planner knows of one episode.
 #[derive(Debug)]
 struct Episode {
-    rng: Rng,
     goal: Option<Vec<u32>>,
     /// Tokens of the last transitions, oldest first.
     context: VecDeque<Vec<u32>>,
@@ -55,14 +55,25 @@ pub struct Imagined {
     pub scores: Vec<f64>,
 }
 
-/// The episodes' own random streams.
-struct Streams<'a> {
-    episodes: Vec<&'a mut Rng>,
+/// The episodes' own random streams (E).
+#[derive(Debug, Default)]
+struct Streams(Vec<Rng>);
+
+impl Uniforms for Streams {
+    fn next(&mut self, episode: usize) -> f64 {
+        self.0[episode].uniform()
+    }
 }
 
-impl Uniforms for Streams<'_> {
-    fn next(&mut self, episode: usize) -> f64 {
-        self.episodes[episode].uniform()
+/// Uniforms of some of the episodes.
+struct Among<'a> {
+    uniforms: &'a mut dyn Uniforms,
+    episodes: Vec<usize>,
+}
+
+impl Uniforms for Among<'_> {
+    fn next(&mut self, index: usize) -> f64 {
+        self.uniforms.next(self.episodes[index])
     }
 }
 
@@ -89,40 +100,76 @@ impl<T: Float> BeamPlanner<T> {
             episodes: Vec::new(),
         })
     }
+            streams: Streams::default(),
 
-    /// Plans for the active episodes from `observations` (E, O) and keeps the plans: see
-    /// [`Policy::imagined`]. Takes from the episodes' random streams.
+    /// [`Policy::act`] with the draws of `uniforms`, by row, in place of the episodes' own streams.
     ///
     /// # Errors
     /// If shapes do not fit or the network fails.
-    pub fn plan(&mut self, observations: &Tensor, active: &[bool]) -> Result<()> {
+    pub fn act_with(
+        &mut self,
+        observations: &Tensor,
+        active: &[bool],
+        uniforms: &mut dyn Uniforms,
+    ) -> Result<Tensor> {
+        let step = self.steps % self.search.config().plan_every_steps;
+        if step == 0 {
+            self.plan(observations, active, uniforms)?;
+        }
+        self.steps += 1;
+        let rows = self.rows(observations, active)?;
+        let mut actions = vec![0.0f32; rows.len() * self.action_low.len()];
+        let outputs = actions.chunks_exact_mut(self.action_low.len());
+        for (((index, row), &active), output) in rows.iter().enumerate().zip(active).zip(outputs) {
+            let Some(plan) = self.episodes[index].plan.as_ref().filter(|_| active) else {
+                continue;
+            };
+            output.copy_from_slice(&self.planned_action(plan, step));
+            let joined = row
+                .iter()
+                .chain(output.iter())
+                .map(|&x| f64::from(x))
+                .collect();
+            self.episodes[index].pending = Some(joined);
+        }
+        let shape = (rows.len(), self.action_low.len());
+        Ok(Tensor::from_vec(actions, shape, &Device::Cpu)?)
+    }
+
+    /// What the plans of the active episodes start from: their context and `observations` (E, O).
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn prefixes(&self, observations: &Tensor, active: &[bool]) -> Result<Vec<Prefix>> {
         let observations = self.rows(observations, active)?;
-        let (mut prefixes, mut streams, mut plans) = (Vec::new(), Vec::new(), Vec::new());
-        for ((episode, observation), _) in self
-            .episodes
-            .iter_mut()
-            .zip(&observations)
-            .zip(active)
-            .filter(|(_, active)| **active)
-        {
+        let rows = self.episodes.iter().zip(&observations).zip(active);
+        let prefix = |((episode, observation), _): ((&Episode, &Vec<f32>), &bool)| {
             let mut tokens: Vec<u32> = episode.context.iter().flatten().copied().collect();
             let observation: Vec<f64> = observation.iter().map(|&x| f64::from(x)).collect();
-            self.search
-                .model()
-                .discretizer
-                .encode_slice(&observation, 0, &mut tokens);
-            prefixes.push(Prefix {
+            let discretizer = &self.search.model().discretizer;
+            discretizer.encode_slice(&observation, 0, &mut tokens);
+            Prefix {
                 tokens,
                 goal: episode.goal.clone(),
-            });
-            streams.push(&mut episode.rng);
-            plans.push(&mut episode.plan);
-        }
-        let found = self
-            .search
-            .plan(&prefixes, &mut Streams { episodes: streams })?;
-        for (plan, found) in plans.into_iter().zip(found) {
-            *plan = Some(found);
+            }
+        };
+        Ok(rows.filter(|(_, active)| **active).map(prefix).collect())
+    }
+
+    /// Plans for the active episodes from `observations` (E, O) and keeps the plans. Draws from
+    /// `uniforms`, by row.
+    fn plan(
+        &mut self,
+        observations: &Tensor,
+        active: &[bool],
+        uniforms: &mut dyn Uniforms,
+    ) -> Result<()> {
+        let prefixes = self.prefixes(observations, active)?;
+        let episodes: Vec<usize> = (0..active.len()).filter(|&row| active[row]).collect();
+        let mut uniforms = Among { uniforms, episodes };
+        let plans = self.search.plan(&prefixes, &mut uniforms)?;
+        for (&row, plan) in uniforms.episodes.iter().zip(plans) {
+            self.episodes[row].plan = Some(plan);
         }
         Ok(())
     }
@@ -221,11 +268,10 @@ impl<T: Float> Policy for BeamPlanner<T> {
         self.episodes.clear();
         for start in episodes {
             let goal = self.goal(start)?;
-            let (rng, context) = (start.rng.clone(), VecDeque::new());
             self.episodes.push(Episode {
-                rng,
                 goal,
-                context,
+                context: VecDeque::new(),
+        self.streams = Streams(episodes.iter().map(|start| start.rng.clone()).collect());
                 plan: None,
                 pending: None,
             });
@@ -234,28 +280,10 @@ impl<T: Float> Policy for BeamPlanner<T> {
     }
 
     fn act(&mut self, observations: &Tensor, active: &[bool]) -> Result<Tensor> {
-        let step = self.steps % self.search.config().plan_every_steps;
-        if step == 0 {
-            self.plan(observations, active)?;
-        }
-        self.steps += 1;
-        let rows = self.rows(observations, active)?;
-        let mut actions = vec![0.0f32; rows.len() * self.action_low.len()];
-        let outputs = actions.chunks_exact_mut(self.action_low.len());
-        for (((index, row), &active), output) in rows.iter().enumerate().zip(active).zip(outputs) {
-            let Some(plan) = self.episodes[index].plan.as_ref().filter(|_| active) else {
-                continue;
-            };
-            output.copy_from_slice(&self.planned_action(plan, step));
-            let joined = row
-                .iter()
-                .chain(output.iter())
-                .map(|&x| f64::from(x))
-                .collect();
-            self.episodes[index].pending = Some(joined);
-        }
-        let shape = (rows.len(), self.action_low.len());
-        Ok(Tensor::from_vec(actions, shape, &Device::Cpu)?)
+        let mut streams = std::mem::take(&mut self.streams);
+        let actions = self.act_with(observations, active, &mut streams);
+        self.streams = streams;
+        actions
     }
 
     fn observe(&mut self, rewards: &[f32]) -> Result<()> {

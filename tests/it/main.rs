@@ -9,6 +9,7 @@ mod data;
 mod discretizer;
 mod envs;
 mod goals;
+mod parity_bc;
 mod parity_decision_transformer;
 mod parity_td3_bc;
 mod parity_trajectory_transformer;

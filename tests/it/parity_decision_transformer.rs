@@ -2,16 +2,17 @@
 //! optimiser steps, and what acting is given.
 
 use candle_core::{DType, Device, Tensor};
+use trajformer::algorithms::decision_transformer::{DecisionTransformerConfig, Learner};
+use trajformer::metrics::Metrics;
 use trajformer_models::decision_transformer::{
-    Contexts, DecisionTransformer, DecisionTransformerConfig,
+    Contexts, DecisionTransformer as Network, DecisionTransformerConfig as Sizes,
 };
 use trajformer_models::dropout::Dropout;
-use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule};
 use trajformer_models::params::Params;
 use trajformer_models::rng::Rng;
 
-use crate::golden::Golden;
-use crate::parity::{check_changes, check_close, check_gradients, in_f64, set_parameters};
+use crate::golden::{Golden, check_close};
+use crate::parity::{check_changes, check_gradients, check_metric, in_f64, set_parameters};
 
 /// The trunk is called `transformer` by the authors and `encoder` in `transformers`.
 fn name(name: &str) -> Option<String> {
@@ -21,36 +22,62 @@ fn name(name: &str) -> Option<String> {
     })
 }
 
-/// A key's bias shifts all scores of a row alike: its gradient is zero in exact arithmetic. The
-/// authors' layout holds it in the middle of this one, see [`without_key_bias`].
-fn exempt(name: &str) -> bool {
-    name.ends_with("attn.c_attn.bias")
+/// All but a key's bias, which shifts all scores of a row alike: its gradient is zero in exact
+/// arithmetic. It is the middle third of the bias of queries, keys and values.
+fn compared(name: &str, tensor: &Tensor) -> Option<Tensor> {
+    if !name.ends_with("attn.c_attn.bias") {
+        return Some(tensor.clone());
+    }
+    let width = tensor.elem_count() / 3;
+    let part = |i: usize| tensor.narrow(0, i * width, width).expect("a part");
+    Some(Tensor::cat(&[part(0), part(2)], 0).expect("parts"))
 }
 
-fn network(golden: &Golden, dtype: DType) -> (Params, DecisionTransformer) {
-    let width = golden.integer("width");
-    let config = DecisionTransformerConfig {
-        hidden: width,
+/// The file's sizes, rate and warm-up; all else, betas, decay and clipping included, are the
+/// defaults.
+fn config(golden: &Golden) -> DecisionTransformerConfig {
+    DecisionTransformerConfig {
+        context_steps: golden.integer("context"),
         layers: golden.integer("layers"),
         heads: golden.integer("heads"),
-        inner: 4 * width,
-        max_timesteps: golden.integer("longest_episode"),
-        positions: 16,
+        embedding: golden.integer("width"),
+        max_episode_steps: golden.integer("longest_episode"),
+        dropout: 0.0,
+        learning_rate: golden.number("learning_rate"),
+        warmup_updates: golden.integer("warmup_steps") as u64,
+        ..DecisionTransformerConfig::default()
+    }
+}
+
+fn sizes(golden: &Golden) -> Sizes {
+    let config = config(golden);
+    Sizes {
+        hidden: config.embedding,
+        layers: config.layers,
+        heads: config.heads,
+        inner: 4 * config.embedding,
+        max_timesteps: config.max_episode_steps,
         embedding_dropout: 0.0,
         residual_dropout: 0.0,
         attention_dropout: 0.0,
-        ..DecisionTransformerConfig::paper(
-            golden.integer("state_dim"),
-            golden.integer("action_dim"),
-        )
-    };
+        ..Sizes::paper(golden.integer("state_dim"), golden.integer("action_dim"))
+    }
+}
+
+/// A learner that starts from the golden parameters.
+fn learner(golden: &Golden, dtype: DType) -> Learner {
     let mut params = Params::new(dtype, &Device::Cpu);
     let rng = &mut Rng::from_seed(0);
-    let network = DecisionTransformer::new(&config, &mut params.init(rng)).expect("a network");
+    Network::new(&sizes(golden), &mut params.init(rng)).expect("a network");
     set_parameters(&params, golden, "param.", name);
     // Beside the authors' there is only the frozen, zero `wpe`.
     assert_eq!(params.len(), golden.under("param.").count() + 1);
-    (params, network)
+    let (o, a) = (golden.integer("state_dim"), golden.integer("action_dim"));
+    Learner::new(&config(golden), o, a, params).expect("a learner")
+}
+
+fn network(golden: &Golden, learner: &Learner) -> Network {
+    Network::new(&sizes(golden), &mut learner.params().detached()).expect("a network")
 }
 
 fn contexts(golden: &Golden, dtype: DType, step: usize) -> Contexts {
@@ -75,20 +102,6 @@ fn contexts(golden: &Golden, dtype: DType, step: usize) -> Contexts {
     }
 }
 
-/// Mean squared error of the actions over valid steps.
-fn loss(network: &DecisionTransformer, contexts: &Contexts) -> candle_core::Result<Tensor> {
-    let predicted = network
-        .forward(contexts, Dropout::off())
-        .expect("predictions");
-    let (_, _, actions) = predicted.dims3()?;
-    let mask = contexts.mask.to_dtype(predicted.dtype())?.unsqueeze(2)?;
-    let squares = (predicted - &contexts.actions)?
-        .sqr()?
-        .broadcast_mul(&mask)?
-        .sum_all()?;
-    squares / (mask.sum_all()? * actions as f64)?
-}
-
 fn valid_only(x: &Tensor, mask: &Tensor) -> Tensor {
     let x = in_f64(x);
     x.broadcast_mul(&in_f64(mask).unsqueeze(2).expect("a mask"))
@@ -97,9 +110,9 @@ fn valid_only(x: &Tensor, mask: &Tensor) -> Tensor {
 
 fn check(file: &str, dtype: DType, tolerance: f64, change_tolerance: f64) {
     let golden = Golden::load(file);
-    let (params, network) = network(&golden, dtype);
+    let mut learner = learner(&golden, dtype);
     let batch = contexts(&golden, dtype, 0);
-    let predictions = network
+    let predictions = network(&golden, &learner)
         .predictions(&batch, Dropout::off())
         .expect("predictions");
     for (what, found) in [
@@ -110,63 +123,38 @@ fn check(file: &str, dtype: DType, tolerance: f64, change_tolerance: f64) {
         let expected = valid_only(golden.tensor(what), &batch.mask);
         check_close(what, &valid_only(found, &batch.mask), &expected, tolerance);
     }
-    let first = loss(&network, &batch).expect("a loss");
+    let loss = learner.loss(&batch, Dropout::off()).expect("a loss");
     check_close(
         "loss",
-        &first.reshape(1).expect("a loss"),
+        &loss.reshape(1).expect("a loss"),
         golden.tensor("loss"),
         tolerance,
     );
-    let gradients = first.backward().expect("gradients");
     check_gradients(
-        &params,
-        &gradients,
+        learner.params(),
+        &loss.backward().expect("gradients"),
         &golden,
-        ("grad.", name, exempt),
+        ("grad.", name, compared),
         tolerance,
     );
-    for layer in 0..golden.integer("layers") {
-        let end = format!("h.{layer}.attn.c_attn.bias");
-        let var = &params.get(&format!("encoder.{end}")).expect("a bias").var;
-        let found = without_key_bias(gradients.get(var).expect("a gradient"));
-        let expected = without_key_bias(golden.tensor(&format!("grad.transformer.{end}")));
-        check_close(&end, &found, &expected, tolerance);
-    }
 
-    let config = AdamConfig {
-        clip_norm: Some(golden.number("clip")),
-        ..AdamConfig::default()
-    };
-    let decay = golden.number("weight_decay");
-    let mut adam = Adam::new(&params, config, |_| ParamGroup::decay(decay)).expect("an optimiser");
-    let schedule = Schedule::Warmup {
-        length: golden.integer("warmup_steps") as u64,
-    };
-    for (step, rate) in golden.numbers("steps.lr").into_iter().enumerate() {
-        let found = golden.number("learning_rate") * schedule.factor(step as u64);
-        assert!(
-            (found / rate - 1.0).abs() < 1e-12,
-            "rate of step {step}: {found} and {rate}"
-        );
-        let loss = loss(&network, &contexts(&golden, dtype, step)).expect("a loss");
-        adam.step(&loss.backward().expect("gradients"), found)
-            .expect("a step");
-    }
-    let names = (
-        "param.",
-        "after.",
-        name as fn(&str) -> Option<String>,
-        exempt as fn(&str) -> bool,
+    let steps = golden.dims("steps.lr")[0];
+    let update = |step| learner.update(&contexts(&golden, dtype, step), Dropout::off());
+    let metrics: trajformer::Result<Vec<Metrics>> = (0..steps).map(update).collect();
+    let metrics = metrics.expect("ten updates");
+    check_metric(&metrics, "loss", golden.tensor("steps.loss"), tolerance);
+    check_metric(
+        &metrics,
+        "gradient_norm",
+        golden.tensor("steps.grad_norm"),
+        10.0 * tolerance,
     );
-    check_changes(&params, &golden, names, change_tolerance);
-}
-
-/// The query and value parts of a bias of queries, keys and values.
-fn without_key_bias(bias: &Tensor) -> Tensor {
-    let bias = in_f64(bias);
-    let width = bias.elem_count() / 3;
-    let part = |i: usize| bias.narrow(0, i * width, width).expect("a part");
-    Tensor::cat(&[part(0), part(2)], 0).expect("parts")
+    check_changes(
+        learner.params(),
+        &golden,
+        ("param.", "after.", name, compared),
+        change_tolerance,
+    );
 }
 
 #[test]
@@ -207,7 +195,7 @@ fn all_agree_with_the_authors_in_single_precision() {
 fn acting_gives_the_authors_actions() {
     for file in ["hopper", "halfcheetah", "hopper_2_heads"] {
         let golden = Golden::load(&format!("decision_transformer_{file}"));
-        let (_, network) = network(&golden, DType::F64);
+        let network = network(&golden, &learner(&golden, DType::F64));
         for length in [1, 2, 5, 8] {
             let input = |tensor: &str| {
                 golden

@@ -19,10 +19,13 @@ use trajformer_models::trajectory_transformer::{
     TrajectoryTransformer as Network, TrajectoryTransformerConfig as Sizes,
 };
 
-use crate::golden::Golden;
+use crate::golden::{Golden, check_close};
 
 /// Sums in another order than PyTorch's, in f64, through a few hundred additions.
 const ROUNDING: f64 = 1e-9;
+
+/// What a policy gives out is f32: 24 bits.
+const SINGLE: f64 = 1e-7;
 
 /// Uniforms that were recorded in the order drawn.
 struct Recorded {
@@ -137,6 +140,59 @@ fn planned_tokens_and_values_equal_the_authors_over_eight_environment_steps() {
                     let error = (found - expected).abs() / expected.abs();
                     assert!(error < ROUNDING, "{place}: {found} {expected}");
                 }
+            }
+            assert_eq!(uniforms.used, uniforms.uniforms.len(), "{name} {which}");
+        }
+    }
+}
+
+/// The whole policy beside the authors' loop: context from its own actions and the rewards it is
+/// told, prefix, plan, action.
+#[test]
+fn the_policy_acts_as_the_authors_over_eight_environment_steps() {
+    for name in ["beam_plan_hopper", "beam_plan_halfcheetah"] {
+        let golden = Golden::load(name);
+        let (o, a) = (
+            golden.integer("observation_dim"),
+            golden.integer("action_dim"),
+        );
+        for which in ["a", "b"] {
+            let unbounded = (vec![f32::MIN; a], vec![f32::MAX; a]);
+            let search = search(&golden, config(&golden, which));
+            let planner = BeamPlanner::new(search, unbounded.0, unbounded.1);
+            let mut planner = planner.expect("a planner");
+            planner.begin(&starts(&[0])).expect("a start");
+            let uniforms = golden.numbers(&format!("{which}.uniforms"));
+            let mut uniforms = Recorded { uniforms, used: 0 };
+            for (step, reward) in golden.numbers("rewards").into_iter().enumerate() {
+                let place = |what: &str| format!("{name} {which} step {step}: {what}");
+                let expected = |what: &str| golden.tensor(&format!("{which}.step{step}.{what}"));
+                let observation = golden.tensor("observations").narrow(0, step, 1);
+                let observation = observation.expect("a row");
+                let prefixes = planner.prefixes(&observation, &[true]).expect("a prefix");
+                let tokens = expected("prefix").to_vec1::<u32>().expect("tokens");
+                assert_eq!(prefixes.len(), 1);
+                assert_eq!(prefixes[0].tokens, tokens, "{}", place("prefix"));
+
+                let action = planner.act_with(&observation, &[true], &mut uniforms);
+                let action = action.and_then(|x| Ok(x.squeeze(0)?)).expect("an action");
+                check_close(&place("action"), &action, expected("action"), SINGLE);
+                let imagined = planner.imagined(0).expect("tensors").expect("a plan");
+                let column = |x: &Tensor| x.unsqueeze(2).expect("a column");
+                for (what, found, first) in [
+                    ("observations", imagined.observations.clone(), 0),
+                    ("actions", imagined.actions.clone(), o),
+                    ("rewards", column(&imagined.rewards), o + a),
+                    ("values", column(&imagined.values), o + a + 1),
+                ] {
+                    let best = found.get(0).expect("a beam"); // (horizon, ..)
+                    let width = best.dims()[1];
+                    let expected = expected("reconstructed").narrow(1, first, width);
+                    check_close(&place(what), &best, &expected.expect("columns"), SINGLE);
+                }
+                let best = Tensor::new(&imagined.scores[..1], &Device::Cpu).expect("a score");
+                check_close(&place("score"), &best, expected("best_value"), ROUNDING);
+                planner.observe(&[reward as f32]).expect("a reward");
             }
             assert_eq!(uniforms.used, uniforms.uniforms.len(), "{name} {which}");
         }
