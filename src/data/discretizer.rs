@@ -179,6 +179,21 @@ impl Discretizer {
         (thresholds[bin] + thresholds[bin + 1]) / 2.0
     }
 
+    /// What a row in bin `token` most likely holds: for showing a prediction, not for planning.
+    ///
+    /// Where the bin's lower threshold equals the one below it, quantile bins collapsed on a value
+    /// that fills more than a bin of rows, and most rows of this bin hold exactly that: with a sparse
+    /// reward of 0 or 1, the bin [0, 1) means 0, though its [middle](Self::decode) is 0.5. Elsewhere
+    /// the middle.
+    pub fn typical(&self, token: u32, dim: usize) -> f64 {
+        let bin = (token as usize).min(self.bins - 1);
+        let thresholds = self.thresholds(dim);
+        if bin > 0 && thresholds[bin] == thresholds[bin - 1] {
+            return thresholds[bin];
+        }
+        self.decode(token, dim)
+    }
+
     /// Expected value of dimension `dim` when bin `i` has probability `probabilities[i]` (the first
     /// N are read). The termination token's share is dropped, not redistributed, as the authors do.
     pub fn expectation(&self, probabilities: &[f64], dim: usize) -> f64 {
@@ -318,6 +333,20 @@ mod tests {
         for kind in [DiscretizerKind::Quantile, DiscretizerKind::Uniform] {
             let constant = Discretizer::fit(&[2.5; 30], 1, 10, kind).expect("finite numbers");
             assert_eq!(constant.decode(constant.encode(2.5, 0), 0), 2.5);
+        }
+    }
+
+    #[test]
+    fn a_collapsed_bin_typically_holds_the_value_that_it_collapsed_on() {
+        let rewards: Vec<f64> = (0..1000).map(|row| f64::from(row % 10 == 0)).collect();
+        let discretizer = Discretizer::fit(&rewards, 1, 20, DiscretizerKind::Quantile);
+        let discretizer = discretizer.expect("finite numbers");
+        let shown = |reward| discretizer.typical(discretizer.encode(reward, 0), 0);
+        assert_eq!((shown(0.0), shown(1.0)), (0.0, 1.0));
+        assert_eq!(discretizer.decode(discretizer.encode(0.0, 0), 0), 0.5);
+        let (_, discretizer) = fitted(1000, 20, DiscretizerKind::Quantile);
+        for token in 0..=20 {
+            assert_eq!(discretizer.typical(token, 0), discretizer.decode(token, 0));
         }
     }
 

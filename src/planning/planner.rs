@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use candle_core::{DType, Device, Tensor};
 use trajformer_models::kernels::decode::Float;
 
-use super::beam_search::{BeamSearch, Plan, Prefix};
+use super::beam_search::{BeamSearch, Plan, Prefix, SearchModel};
 use super::sampling::Uniforms;
 use crate::data::sequences::goal_transition;
 use crate::error::{Error, Result};
@@ -47,9 +47,11 @@ pub struct Imagined {
     pub observations: Tensor,
     /// (W, horizon, A).
     pub actions: Tensor,
-    /// Rewards as sampled (W, horizon).
+    /// Rewards as sampled (W, horizon), each what its bin
+    /// [typically](crate::data::discretizer::Discretizer::typical) holds. The search itself counts
+    /// the middles of bins, as the authors' does.
     pub rewards: Tensor,
-    /// Values as sampled (W, horizon).
+    /// Values as sampled (W, horizon), in the same way.
     pub values: Tensor,
     /// What the search maximised (W).
     pub scores: Vec<f64>,
@@ -98,9 +100,9 @@ impl<T: Float> BeamPlanner<T> {
             action_high,
             steps: 0,
             episodes: Vec::new(),
+            streams: Streams::default(),
         })
     }
-            streams: Streams::default(),
 
     /// [`Policy::act`] with the draws of `uniforms`, by row, in place of the episodes' own streams.
     ///
@@ -241,15 +243,20 @@ impl<T: Float> Policy for BeamPlanner<T> {
         else {
             return Ok(None);
         };
-        let (d, o) = (
-            self.search.model().discretizer.dims(),
-            self.search.model().observation_dim,
-        );
+        let SearchModel {
+            discretizer,
+            observation_dim: o,
+            ..
+        } = self.search.model();
+        let (d, o) = (discretizer.dims(), *o);
         let decoded: Vec<f32> = plan
             .tokens
             .iter()
             .enumerate()
-            .map(|(at, &token)| self.search.model().discretizer.decode(token, at % d) as f32)
+            .map(|(at, &token)| match at % d {
+                dim if dim < d - 2 => discretizer.decode(token, dim) as f32,
+                dim => discretizer.typical(token, dim) as f32,
+            })
             .collect();
         let shape = (plan.scores.len(), self.search.config().horizon, d);
         let decoded = Tensor::from_vec(decoded, shape, &Device::Cpu)?;
@@ -266,12 +273,12 @@ impl<T: Float> Policy for BeamPlanner<T> {
     fn begin(&mut self, episodes: &[EpisodeStart]) -> Result<()> {
         self.steps = 0;
         self.episodes.clear();
+        self.streams = Streams(episodes.iter().map(|start| start.rng.clone()).collect());
         for start in episodes {
             let goal = self.goal(start)?;
             self.episodes.push(Episode {
                 goal,
                 context: VecDeque::new(),
-        self.streams = Streams(episodes.iter().map(|start| start.rng.clone()).collect());
                 plan: None,
                 pending: None,
             });
