@@ -4,6 +4,8 @@
 //! the maze, behaviour cloning and a small Trajectory Transformer are trained. Cloning wanders too;
 //! planning with beam search on predicted rewards and values goes to the goal and stays.
 
+mod pictures;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -12,30 +14,22 @@ use serde::Serialize;
 
 use crate::config::{EvaluateConfig, RunConfig};
 use crate::data::{self, Dataset};
-use crate::envs::pointmaze::{GOAL_RADIUS, Layout};
+use crate::envs::pointmaze::Layout;
 use crate::envs::score::normalized_score;
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Evaluator, RecordedStep, Recorder, mean_std};
-use crate::metrics::table;
 use crate::planning::Imagined;
 use crate::policy::behavior::behavior;
 use crate::policy::file::FilePolicyOptions;
 use crate::policy::{EpisodeStart, Policy};
-use crate::report::bars::{Bar, Bars, Emphasis};
-use crate::report::curves::{Curves, Series};
-use crate::report::maze::{Geometry, MazePanel, MazePath, Mazes, Role};
-use crate::report::{bars, curves, maze};
+use crate::report::bars::Emphasis;
 use crate::{envs, run};
+use pictures::{LossPicture, Shown, draw_scores};
 
 const ENV: &str = "pointmaze-umaze";
 const STEPS: usize = 50_000;
 const EPISODES: usize = 20;
 const SEED: u64 = 0;
-/// Paths in a picture: more hide the maze.
-const SHOWN_DATA_EPISODES: usize = 6;
-const SHOWN_EPISODES: usize = 6;
-/// Shown plans start at least this far from each other and from the goal, in cells.
-const BETWEEN_PLANS: f64 = 0.8;
 /// Plans are kept every so many steps; every `plan_every_steps` of the configuration there is one.
 const KEPT_PLAN_EVERY_STEPS: usize = 3;
 
@@ -51,8 +45,9 @@ const PICTURES: [&str; 5] = [
     "learning-bc.png",
 ];
 
-const PLANNER_CONFIG: &str = include_str!("../configs/trajectory_transformer/pointmaze-umaze.toml");
-const BC_CONFIG: &str = include_str!("../configs/bc/pointmaze-umaze.toml");
+const PLANNER_CONFIG: &str =
+    include_str!("../../configs/trajectory_transformer/pointmaze-umaze.toml");
+const BC_CONFIG: &str = include_str!("../../configs/bc/pointmaze-umaze.toml");
 
 /// Mean normalised scores (0 random, 100 controller) and how long everything took.
 #[derive(Debug, Clone, Serialize)]
@@ -321,209 +316,8 @@ impl Policy for Watched<'_> {
     }
 }
 
-/// The first plans that leave some room between them and to the goal.
-fn spread_out(plans: &[Plan], goal: (f64, f64)) -> Vec<&Plan> {
-    let mut chosen: Vec<&Plan> = Vec::new();
-    for plan in plans {
-        let (x, y) = plan.place();
-        let mut others = chosen.iter().map(|plan| plan.place()).chain([goal]);
-        if others.all(|other| (other.0 - x).hypot(other.1 - y) >= BETWEEN_PLANS) {
-            chosen.push(plan);
-        }
-    }
-    chosen
-}
-
 fn position(observation: &[f32]) -> (f64, f64) {
     (f64::from(observation[0]), f64::from(observation[1]))
-}
-
-/// What the maze picture shows.
-struct Shown<'a> {
-    layout: &'a Layout,
-    dataset: &'a Dataset,
-    bc: &'a Scored,
-    planner: &'a Scored,
-}
-
-impl Shown<'_> {
-    fn draw(&self, path: &Path) -> Result<()> {
-        let words = |score: f64| format!("{score:.0}").replace('-', "−");
-        let (planner_score, bc_score) = (words(self.planner.score().0), words(self.bc.score().0));
-        let goal = self.layout.goal();
-        let plans = spread_out(&self.planner.plans, (goal[0], goal[1]));
-        let futures = plans.first().map_or(0, |plan| plan.futures.len());
-        let steps = plans.first().map_or(0, |plan| plan.futures[0].len());
-        let panels = vec![
-            self.panel(
-                "The data",
-                "a controller went to random places, the star as any other",
-                self.logged(),
-            ),
-            self.panel(
-                "What behaviour cloning does",
-                &format!("score {bc_score}: whatever the data does on average"),
-                taken(self.bc, Role::Imitator),
-            ),
-            self.panel(
-                "What the planner imagines",
-                &format!("{futures} futures of {steps} steps from each ring, and what came of it"),
-                self.imagined(&plans),
-            ),
-            self.panel(
-                "What the planner does",
-                &format!(
-                    "score {planner_score}: the best future's first steps, then it plans anew"
-                ),
-                taken(self.planner, Role::Planner),
-            ),
-        ];
-        let picture = Mazes {
-            title: "The same data, used in two ways".to_owned(),
-            subtitle: "Reward is paid in the yellow disc only. Score: 0 random actions, 100 a \
-                       controller that knows the maze."
-                .to_owned(),
-            panels,
-        };
-        maze::draw(path, &picture)
-    }
-
-    fn panel(
-        &self,
-        title: &str,
-        note: &str,
-        paths: impl IntoIterator<Item = MazePath>,
-    ) -> MazePanel {
-        let (columns, rows) = self.layout.size();
-        let row = |row: usize| {
-            (0..columns)
-                .map(|column| self.layout.is_wall(column, row))
-                .collect()
-        };
-        let paths: Vec<MazePath> = paths.into_iter().collect();
-        let real = paths
-            .iter()
-            .filter(|path| !matches!(path.role, Role::Imagined | Role::Chosen));
-        let goal = self.layout.goal();
-        MazePanel {
-            title: title.to_owned(),
-            note: note.to_owned(),
-            geometry: Geometry {
-                walls: (0..rows).map(row).collect(),
-                cell: 1.0,
-                origin: (0.0, 0.0),
-            },
-            starts: real
-                .filter_map(|path| path.points.first().copied())
-                .collect(),
-            goals: vec![(goal[0], goal[1])],
-            reward_radius: GOAL_RADIUS,
-            paths,
-        }
-    }
-
-    fn logged(&self) -> impl Iterator<Item = MazePath> + '_ {
-        let episodes = self.dataset.episodes.iter().take(SHOWN_DATA_EPISODES);
-        episodes.map(|episode| MazePath {
-            points: episode
-                .range()
-                .map(|step| position(self.dataset.observation(step)))
-                .collect(),
-            role: Role::Data,
-        })
-    }
-
-    /// Plans, and where the planner really went in the steps after each of them.
-    fn imagined(&self, plans: &[&Plan]) -> Vec<MazePath> {
-        let mut paths = Vec::new();
-        for plan in plans {
-            for (index, points) in plan.futures.iter().enumerate() {
-                let role = if index == 0 {
-                    Role::Chosen
-                } else {
-                    Role::Imagined
-                };
-                let points = points.clone();
-                paths.push(MazePath { points, role });
-            }
-            let after = self.planner.rows[plan.episode].iter().skip(plan.step);
-            paths.push(MazePath {
-                points: after.take(plan.futures[0].len()).copied().collect(),
-                role: Role::Planner,
-            });
-        }
-        paths
-    }
-}
-
-fn taken(scored: &Scored, role: Role) -> impl Iterator<Item = MazePath> + '_ {
-    let shown = scored.rows.iter().take(SHOWN_EPISODES);
-    shown.map(move |points| MazePath {
-        points: points.clone(),
-        role,
-    })
-}
-
-fn draw_scores(path: &Path, scores: &[(&str, (f64, f64), Emphasis)]) -> Result<()> {
-    let bars = scores.iter().map(|(label, (value, error), emphasis)| Bar {
-        label: (*label).to_owned(),
-        value: *value,
-        error: Some(*error),
-        emphasis: *emphasis,
-    });
-    bars::draw(
-        path,
-        &Bars {
-            title: "Who gets to the goal".to_owned(),
-            subtitle: format!(
-                "mean and deviation over {EPISODES} episodes from starts all over the maze"
-            ),
-            value_label: "normalised score".to_owned(),
-            bars: bars.collect(),
-            reference_lines: Vec::new(),
-        },
-    )
-}
-
-/// A learning curve, in words.
-struct LossPicture {
-    title: &'static str,
-    subtitle: &'static str,
-    /// Column of metrics.csv.
-    column: &'static str,
-    unit: &'static str,
-}
-
-impl LossPicture {
-    const PLANNER: Self = Self {
-        title: "Trajectory Transformer: learning to predict the data",
-        subtitle: "weighted cross-entropy of the next token, in training batches",
-        column: "loss",
-        unit: "loss (nats)",
-    };
-    const BC: Self = Self {
-        title: "Behaviour cloning: learning to act as the data",
-        subtitle: "squared error of the action, in training batches",
-        column: "actor_loss",
-        unit: "mean squared error",
-    };
-
-    /// Draws the curve of the run in folder `run`.
-    fn draw(&self, run: &Path, path: &Path) -> Result<()> {
-        let rows = table::numbers(&run.join("metrics.csv"), ["update", self.column])?;
-        let points = rows.iter().map(|&[update, loss]| (update, loss)).collect();
-        curves::draw(
-            path,
-            &Curves {
-                title: self.title.to_owned(),
-                subtitle: self.subtitle.to_owned(),
-                x_label: "updates".to_owned(),
-                y_label: self.unit.to_owned(),
-                series: vec![Series::line("training loss", points)],
-                ..Curves::default()
-            },
-        )
-    }
 }
 
 #[cfg(test)]
