@@ -197,7 +197,10 @@ mod tests {
             let gradients = (rows * &weights)?.sum_all()?.backward()?;
             Ok(gradients.get(&table).expect("a gradient").clone())
         };
-        let (one, other) = (lookup(&table, &numbers)?, lookup_by_product(&table, &numbers)?);
+        let (one, other) = (
+            lookup(&table, &numbers)?,
+            lookup_by_product(&table, &numbers)?,
+        );
         assert!(largest_relative_difference(&one, &other)? < 1e-15);
         assert!(largest_relative_difference(&gradient(&one)?, &gradient(&other)?)? < 1e-14);
         Ok(())

@@ -59,7 +59,7 @@ impl BcConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`] that names the key.
+    /// [`Error::Config`](crate::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.bc");
         if !(self.fraction > 0.0 && self.fraction <= 1.0) {

@@ -79,7 +79,7 @@ impl Td3BcConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`] that names the key.
+    /// [`Error::Config`](crate::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.td3_bc");
         if !(0.0..=1.0).contains(&self.discount) {

@@ -50,7 +50,7 @@ const LARGEST_PENALTY: f64 = 1e30;
 
 /// What replaces the reward of a terminating step: a number, or `"none"`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number or \"none\"")]
 pub enum TerminationPenalty {
     /// This reward.
     Reward(f64),
@@ -171,7 +171,7 @@ impl TrajectoryTransformerConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`] that names the key.
+    /// [`Error::Config`](crate::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.trajectory_transformer");
         keys.counts(&[
@@ -190,7 +190,7 @@ impl TrajectoryTransformerConfig {
             return Err(keys.wrong("discount", self.discount, "0 to 1"));
         }
         if let TerminationPenalty::Reward(reward) = self.termination_penalty
-            && !(reward.abs() <= LARGEST_PENALTY)
+            && (reward.is_nan() || reward.abs() > LARGEST_PENALTY)
         {
             let expected = format!("±{LARGEST_PENALTY} at most, or \"none\"");
             return Err(keys.wrong("termination_penalty", reward, expected));
