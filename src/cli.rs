@@ -1,5 +1,6 @@
 //! The command line: names, help and examples of every command; nothing is done here.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -14,8 +15,8 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
     /// Threads; default: RAYON_NUM_THREADS, else one per core. Results don't depend on it.
-    #[arg(long, global = true)]
-    pub threads: Option<std::num::NonZeroUsize>,
+    #[arg(long, global = true, value_parser = threads)]
+    pub threads: Option<NonZeroUsize>,
 }
 
 /// The commands.
@@ -188,7 +189,7 @@ impl BenchCommand {
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// Measure for at least so long.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
     pub seconds: f64,
     /// Print one JSON object, last on standard output.
     #[arg(long)]
@@ -202,13 +203,13 @@ pub struct BenchUpdateArgs {
     #[arg(long)]
     pub algorithm: String,
     /// Size of the batch; default: the algorithm's.
-    #[arg(long)]
+    #[arg(long, value_parser = count)]
     pub batch: Option<usize>,
     /// Numbers in an observation.
-    #[arg(long, default_value_t = 17)]
+    #[arg(long, default_value_t = 17, value_parser = count)]
     pub observations: usize,
     /// Numbers in an action.
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 6, value_parser = count)]
     pub actions: usize,
     /// Change a key of the algorithm's table, e.g. dropout=0.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -222,19 +223,19 @@ pub struct BenchUpdateArgs {
 #[derive(Debug, Args)]
 pub struct BenchCriticsArgs {
     /// Q-functions.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = count)]
     pub members: usize,
     /// Widths of the hidden layers.
-    #[arg(long, value_delimiter = ',', default_value = "256,256,256")]
+    #[arg(long, value_delimiter = ',', default_value = "256,256,256", value_parser = count)]
     pub hidden: Vec<usize>,
     /// Size of the batch.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = count)]
     pub batch: usize,
     /// Numbers in an observation.
-    #[arg(long, default_value_t = 17)]
+    #[arg(long, default_value_t = 17, value_parser = count)]
     pub observations: usize,
     /// Numbers in an action.
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 6, value_parser = count)]
     pub actions: usize,
     /// For every measurement.
     #[command(flatten)]
@@ -246,16 +247,16 @@ pub struct BenchCriticsArgs {
 #[derive(Debug, Args)]
 pub struct BenchPlanArgs {
     /// Numbers in an observation.
-    #[arg(long, default_value_t = 17)]
+    #[arg(long, default_value_t = 17, value_parser = count)]
     pub observations: usize,
     /// Numbers in an action.
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 6, value_parser = count)]
     pub actions: usize,
     /// Sequences that stay after each imagined transition.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = count)]
     pub beam: usize,
     /// Transitions to imagine.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = count)]
     pub horizon: usize,
     /// What the network sees of a long sequence.
     #[arg(long, value_enum, default_value = "crop")]
@@ -290,7 +291,7 @@ pub struct BenchEnvsArgs {
     #[arg(long)]
     pub env: String,
     /// Copies that are stepped side by side.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = count)]
     pub copies: usize,
     /// For every measurement.
     #[command(flatten)]
@@ -365,4 +366,29 @@ pub enum ConfigCommand {
         #[arg(long = "set", value_name = "KEY=VALUE")]
         overrides: Vec<String>,
     },
+}
+
+/// A number of threads: more than any processor has would only exhaust the system.
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    match text.parse::<NonZeroUsize>() {
+        Ok(threads) if threads.get() <= 1024 => Ok(threads),
+        _ => Err("expected 1 to 1024".to_owned()),
+    }
+}
+
+/// A size of a measurement.
+fn count(text: &str) -> Result<usize, String> {
+    const MOST: usize = 1 << 17;
+    match text.parse::<usize>() {
+        Ok(count) if (1..=MOST).contains(&count) => Ok(count),
+        _ => Err(format!("expected 1 to {MOST}")),
+    }
+}
+
+/// How long a measurement takes.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(seconds),
+        _ => Err("expected a positive number of seconds, a day at most".to_owned()),
+    }
 }

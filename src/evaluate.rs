@@ -15,6 +15,9 @@ use crate::policy::{EpisodeStart, Policy};
 use crate::rng::Streams;
 use crate::trainer::STOP;
 
+/// Most episodes that run side by side.
+const MOST_ROWS: usize = 1_000_000;
+
 /// What one evaluation found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluation {
@@ -98,6 +101,7 @@ impl Evaluator {
     /// # Errors
     /// If the environment is unknown or can't be made in this build.
     pub fn new(config: &EvaluateConfig) -> Result<Option<Self>> {
+        config.check()?;
         match &config.env {
             Some(name) if config.episodes > 0 => {
                 let envs = envs::VectorEnv::make(name, config.episodes)?;
@@ -229,6 +233,14 @@ impl Evaluator {
         mut recorder: Option<&mut dyn Recorder>,
     ) -> Result<(Vec<f64>, Vec<usize>)> {
         let rows = self.episodes * targets.len().max(1);
+        if rows > MOST_ROWS {
+            return Err(Error::Config(format!(
+                "{} episodes for each of {} target returns are {rows} at once, expected at most \
+                 {MOST_ROWS}: lower `evaluate.episodes`",
+                self.episodes,
+                targets.len()
+            )));
+        }
         if self.envs.len() != rows {
             self.envs = envs::VectorEnv::make(&self.spec().name.clone(), rows)?;
         }

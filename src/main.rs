@@ -6,6 +6,7 @@ mod train_command;
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use clap::Parser;
 use serde_json::json;
@@ -17,6 +18,7 @@ use trajformer::config::RunConfig;
 use trajformer::evaluate::Evaluator;
 use trajformer::policy::behavior::behavior;
 use trajformer::policy::file::{FilePolicyOptions, HiddenActivation, OutputActivation};
+use trajformer::trainer::STOP;
 use trajformer::{bench, compare, data, demo, envs, preview, run};
 use trajformer_models::kernels::switch;
 
@@ -89,6 +91,20 @@ fn settle_threads(threads: Option<NonZeroUsize>) {
         output::complain(format_args!(
             "warning: the pool of threads keeps its defaults: {error}"
         ));
+    }
+}
+
+/// The first Ctrl-C (or SIGTERM) asks for an end with a checkpoint, the second ends at once.
+fn catch_interrupts() {
+    let caught = ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+        tracing::info!("interrupted: saving a checkpoint; once more ends at once without");
+    });
+    // Without a handler Ctrl-C would lose the updates since the last checkpoint, no more.
+    if let Err(error) = caught {
+        tracing::warn!("Ctrl-C can't be caught: {error}");
     }
 }
 

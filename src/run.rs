@@ -11,6 +11,7 @@ use crate::algorithms::{Algorithm, Build};
 use crate::checkpoint::fingerprint::{DataFingerprint, differences, settings};
 use crate::checkpoint::{RunDir, RunSpec, RunState};
 use crate::config::{LARGEST_SEED, RunConfig, open_device};
+use crate::data::checks::OUTSIDE_UNIT;
 use crate::data::{self, ActionBounds, Dataset};
 use crate::envs;
 use crate::error::{Error, Result};
@@ -174,7 +175,7 @@ fn hint_at_working_directory(error: Error) -> Error {
 
 /// Trains a run for every seed, each in its own folder inside `out`. Called again it goes on: a
 /// finished seed is reported as it is, an unfinished one of the same configuration is resumed.
-/// [`STOP`](crate::trainer::STOP) ends it early: there are fewer outcomes than seeds, or the last is
+/// [`STOP`] ends it early: there are fewer outcomes than seeds, or the last is
 /// interrupted.
 ///
 /// # Errors
@@ -268,7 +269,8 @@ pub fn load_data(config: &RunConfig) -> Result<Dataset> {
         ));
     }
     let dataset = data::load(&config.data.path)?;
-    for warning in &dataset.warnings {
+    let known_range = |warning: &&String| !warning.contains(OUTSIDE_UNIT);
+    for warning in dataset.warnings.iter().filter(known_range) {
         tracing::warn!("{warning}");
     }
     Ok(dataset)
@@ -328,16 +330,20 @@ fn check_same_data(spec: &RunSpec, dataset: &Dataset, path: &Path) -> Result<()>
 fn action_range(config: &RunConfig, dataset: &Dataset) -> Result<(Vec<f32>, Vec<f32>)> {
     let dim = dataset.action_dim;
     if let Some((low, high)) = config.data.action_range {
-        return Ok((vec![low; dim], vec![high; dim]));
+        let range = (vec![low; dim], vec![high; dim]);
+        warn_of_actions_outside(&range, dataset, "data.action_range");
+        return Ok(range);
     }
     if let Some(name) = &config.evaluate.env
         && let Ok(env) = envs::make(name)
         && env.spec().action_dim == dim
     {
-        return Ok((
+        let range = (
             env.spec().action_low.clone(),
             env.spec().action_high.clone(),
-        ));
+        );
+        warn_of_actions_outside(&range, dataset, "evaluate.env");
+        return Ok(range);
     }
     // Half-precision copies of clipped actions may lie a little outside.
     if dataset.actions.iter().all(|a| a.abs() <= 1.0 + 1e-3) {
@@ -354,6 +360,30 @@ fn action_range(config: &RunConfig, dataset: &Dataset) -> Result<(Vec<f32>, Vec<
          `data.action_range` if you know better"
     );
     Ok((low, high))
+}
+
+/// Says so when the data's actions leave the range that the key `from` gives.
+fn warn_of_actions_outside(range: &(Vec<f32>, Vec<f32>), dataset: &Dataset, from: &str) {
+    let (low, high) = range;
+    // Half-precision copies of clipped actions may lie a little outside.
+    let outside = |(i, action): (usize, &f32)| {
+        let (low, high) = (low[i % low.len()], high[i % high.len()]);
+        let slack = 1e-3 * (high - low);
+        *action < low - slack || *action > high + slack
+    };
+    let count = dataset
+        .actions
+        .iter()
+        .enumerate()
+        .filter(|&at| outside(at))
+        .count();
+    if count > 0 {
+        let percent = 100.0 * count as f64 / dataset.actions.len() as f64;
+        tracing::warn!(
+            "{percent:.2} % of the data's actions lie outside the range of `{from}`: policies can't \
+             do what the data does there"
+        );
+    }
 }
 
 /// Most seeds of one series.

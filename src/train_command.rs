@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 
 use serde_json::json;
 use trajformer::cli::TrainArgs;
@@ -10,9 +9,9 @@ use trajformer::config::RunConfig;
 use trajformer::error::shell_quoted;
 use trajformer::evaluate;
 use trajformer::run;
-use trajformer::trainer::{Outcome, STOP};
+use trajformer::trainer::Outcome;
 
-use crate::{INTERRUPTED, say};
+use crate::{INTERRUPTED, catch_interrupts, say};
 
 /// Trains, reports, and says with which status to exit.
 ///
@@ -54,20 +53,6 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         true => ExitCode::from(INTERRUPTED),
         false => ExitCode::SUCCESS,
     })
-}
-
-/// The first Ctrl-C (or SIGTERM) asks for an end with a checkpoint, the second ends at once.
-fn catch_interrupts() {
-    let caught = ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED.into());
-        }
-        tracing::info!("interrupted: saving a checkpoint; once more ends at once without");
-    });
-    // Without a handler Ctrl-C would lose the updates since the last checkpoint, no more.
-    if let Err(error) = caught {
-        tracing::warn!("Ctrl-C can't be caught: {error}");
-    }
 }
 
 struct Report<'a> {

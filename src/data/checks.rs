@@ -35,7 +35,8 @@ impl Dataset {
         Ok(returns)
     }
 
-    fn source_names(&self) -> String {
+    /// The files that it came from, for messages.
+    pub(crate) fn source_names(&self) -> String {
         let names: Vec<String> = self
             .sources
             .iter()
@@ -68,6 +69,10 @@ pub(super) fn drop_copied_observations(data: &mut Dataset) {
             .into(),
     );
 }
+
+/// How the warning about actions out of the usual range goes on after its number: not of interest where
+/// their range is known.
+pub(crate) const OUTSIDE_UNIT: &str = " % of the actions lie outside -1..1";
 
 /// Warnings about a data set: ends, constant columns, actions out of the usual range, rewards.
 pub(super) fn warnings(data: &Dataset) -> Vec<String> {
@@ -128,7 +133,7 @@ fn action_warnings(data: &Dataset) -> Vec<String> {
         let (low, high) = range(&data.actions);
         let percent = 100.0 * outside as f64 / data.actions.len() as f64;
         found.push(format!(
-            "{percent:.2} % of the actions lie outside -1..1 (they reach from {low} to {high})"
+            "{percent:.2}{OUTSIDE_UNIT} (they reach from {low} to {high})"
         ));
     }
     found

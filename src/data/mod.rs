@@ -1,6 +1,6 @@
 //! Logged experience: data sets, the files they come from, and what is prepared from them.
 
-mod checks;
+pub(crate) mod checks;
 pub mod collect;
 pub mod dataset;
 pub mod discretizer;

@@ -89,6 +89,7 @@ impl ReturnSequences {
         deviation: &[f32],
         options: ReturnOptions,
     ) -> Result<Self> {
+        data.require_returns("the Decision Transformer")?;
         let (o, a) = (data.observation_dim, data.action_dim);
         if mean.len() != o || deviation.len() != o {
             return Err(Error::Unsuitable(format!(
@@ -132,11 +133,6 @@ impl ReturnSequences {
         };
         for episode in data.episodes.iter().filter(|episode| episode.is_complete()) {
             sequences.push_episode(data, episode);
-        }
-        if sequences.episodes.is_empty() {
-            return Err(Error::Unsuitable(
-                "no episode is complete: returns-to-go are unknown".to_owned(),
-            ));
         }
         Ok(sequences)
     }

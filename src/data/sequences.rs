@@ -19,7 +19,8 @@ use crate::rng::Rng;
 #[serde(rename_all = "snake_case")]
 pub enum ValueColumn {
     /// `V_t = sum over k >= 0 of discount^k r_{t+1+k}`: the discounted return *after* the reward of
-    /// this step (paper, section 3.2), 0 beyond the end of the episode.
+    /// this step (paper, section 3.2), 0 beyond the end of the episode. Unknown where the data stops
+    /// in the middle of an episode: not trained on there.
     #[default]
     Return,
     /// Zero: for imitation and goal-conditioned models, which rank plans by likelihood.
@@ -83,7 +84,8 @@ pub struct TokenBatch {
 /// A data set as tokens, and every window that can be drawn from it.
 ///
 /// Windows start at every step of an episode but its last. Transitions past the end of the episode
-/// are termination tokens: inside `max_path_steps` they are trained on, past it they are masked.
+/// are termination tokens: inside `max_path_steps` they are trained on, past it they are masked. Of an
+/// episode that stops without an end nothing past its last step is trained on, and no value.
 #[derive(Debug, Clone)]
 pub struct TokenSequences {
     discretizer: Discretizer,
@@ -93,6 +95,7 @@ pub struct TokenSequences {
     observation_dim: usize,
     window_transitions: usize,
     goal: GoalPrefix,
+    value: ValueColumn,
     max_path_steps: usize,
 }
 
@@ -101,6 +104,8 @@ struct Window {
     start: u32,
     episode_start: u32,
     episode_end: u32,
+    /// Whether the episode has an end.
+    complete: bool,
 }
 
 /// (steps, D) tokens in the smallest type that also holds the termination token.
@@ -146,12 +151,14 @@ impl TokenSequences {
                 start,
                 episode_start: first,
                 episode_end: end,
+                complete: episode.is_complete(),
             }));
         }
         if windows.is_empty() {
-            return Err(Error::Unsuitable(
-                "no episode has two steps: there is no sequence to learn from".to_owned(),
-            ));
+            return Err(Error::Unsuitable(format!(
+                "{}: no episode has two steps: there is no sequence to learn from",
+                data.source_names()
+            )));
         }
         Ok(Self {
             discretizer,
@@ -160,6 +167,7 @@ impl TokenSequences {
             observation_dim: data.observation_dim,
             window_transitions: options.window_transitions,
             goal: options.goal,
+            value: options.value,
             max_path_steps,
         })
     }
@@ -221,7 +229,13 @@ impl TokenSequences {
             let counted = self.push_window(window, &mut tokens);
             inputs.extend_from_slice(&tokens[..length - 1]);
             targets.extend_from_slice(&tokens[1..]);
-            let counts = |at| f32::from(u8::from(counted.contains(&at)));
+            let hides_values = !window.complete && self.value == ValueColumn::Return;
+            // The position before a value is the one that is asked for it.
+            let is_value = |at: usize| (at + 2).is_multiple_of(self.discretizer.dims());
+            let counts = |at: usize| {
+                let counted = counted.contains(&at) && !(hides_values && is_value(at));
+                f32::from(u8::from(counted))
+            };
             mask.extend((0..length - 1).map(counts));
         }
         Ok(TokenBatch {
@@ -250,11 +264,21 @@ impl TokenSequences {
         let padding = (transitions - real) * dims;
         tokens.extend(std::iter::repeat_n(self.discretizer.bins() as u32, padding));
         let step_in_episode = (window.start - window.episode_start) as usize;
-        first_counted..first_counted + (self.max_path_steps - step_in_episode) * dims
+        let end = match window.complete {
+            true => (self.max_path_steps - step_in_episode) * dims,
+            // The position of the last token is asked for what comes after it: nobody knows.
+            false => real * dims - 1,
+        };
+        first_counted..first_counted + end
     }
 }
 
 fn check(data: &Dataset, options: &TokenOptions) -> Result<()> {
+    if options.value == ValueColumn::Return {
+        data.require_returns(
+            "the Trajectory Transformer's value (without it: `value = \"none\"`)",
+        )?;
+    }
     if let ActionKind::Discrete { count } = data.action_kind {
         return Err(Error::Unsuitable(format!(
             "the Trajectory Transformer takes continuous actions; the data has a choice among {count}"
@@ -301,10 +325,15 @@ impl<'a> Columns<'a> {
             .map(|&reward| f64::from(reward))
             .collect();
         let mut values = vec![0.0; rewards.len()];
+        let mut unknown = Vec::new();
         for episode in &data.episodes {
             let last = episode.start + episode.steps - 1;
             if let (true, Some(penalty)) = (episode.terminated, options.termination_penalty) {
                 rewards[last] = penalty;
+            }
+            if !episode.is_complete() {
+                unknown.push(episode.range());
+                continue;
             }
             if options.value == ValueColumn::Return {
                 for step in (episode.start..last).rev() {
@@ -312,6 +341,7 @@ impl<'a> Columns<'a> {
                 }
             }
         }
+        fill_unknown(&mut values, &unknown);
         Self {
             data,
             rewards,
@@ -337,6 +367,22 @@ impl<'a> Columns<'a> {
             _ if dim < o + a => strided(column, &self.data.actions, dim - o, a),
             _ if dim == o + a => column.copy_from_slice(&self.rewards),
             _ => column.copy_from_slice(&self.values),
+        }
+    }
+}
+
+/// Gives steps of unknown value those of other steps, spread evenly, so that they move no threshold.
+/// Their tokens mean nothing: they are not trained on, and the network never looks at values.
+fn fill_unknown(values: &mut [f64], unknown: &[Range<usize>]) {
+    let unknown: Vec<usize> = unknown.iter().flat_map(Range::clone).collect();
+    let is_known = |step: &usize| unknown.binary_search(step).is_err();
+    let known: Vec<f64> = (0..values.len())
+        .filter(is_known)
+        .map(|step| values[step])
+        .collect();
+    for (index, &step) in unknown.iter().enumerate() {
+        if let Some(&value) = known.get(index * known.len() / unknown.len()) {
+            values[step] = value;
         }
     }
 }
@@ -370,5 +416,113 @@ impl Tokens {
             Self::Bytes(all) => tokens.extend(all[range].iter().map(|&token| u32::from(token))),
             Self::Words(all) => tokens.extend(all[range].iter().map(|&token| u32::from(token))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Episode;
+
+    #[derive(PartialEq)]
+    enum End {
+        Terminated,
+        Unknown,
+    }
+
+    /// Episodes of three steps each, with rewards 1, 2, 3, 4, ...; the last one may have no end.
+    fn data(episodes: usize, last: End) -> Dataset {
+        let steps = 3 * episodes;
+        let numbers: Vec<f32> = (1..=steps).map(|step| step as f32).collect();
+        let episode = |index: usize| Episode {
+            start: 3 * index,
+            steps: 3,
+            terminated: index + 1 < episodes || last == End::Terminated,
+            truncated: false,
+            final_observation: None,
+        };
+        Dataset {
+            observations: numbers.clone(),
+            actions: numbers.clone(),
+            rewards: numbers,
+            episodes: (0..episodes).map(episode).collect(),
+            sources: vec!["mine.npz".into()],
+            ..Dataset::blank(1, 1)
+        }
+    }
+
+    fn options() -> TokenOptions {
+        TokenOptions {
+            bins: 20,
+            discretizer: DiscretizerKind::Uniform,
+            window_transitions: 3,
+            discount: 1.0,
+            termination_penalty: None,
+            max_path_steps: Some(5),
+            value: ValueColumn::Return,
+            goal: GoalPrefix::None,
+        }
+    }
+
+    /// The masks of all windows.
+    fn masks(data: &Dataset, options: &TokenOptions) -> Vec<Vec<f32>> {
+        let sequences = TokenSequences::new(data, options).expect("sequences");
+        let all: Vec<usize> = (0..sequences.len()).collect();
+        let batch = sequences.batch(&all, &Device::Cpu).expect("a batch");
+        batch.mask.to_vec2().expect("rows")
+    }
+
+    #[test]
+    fn an_episode_without_an_end_trains_neither_values_nor_what_follows_it() {
+        // Two windows an episode, of 3 and 2 real transitions of 4 tokens: 11 positions, each asked
+        // for the next token; positions 2, 6 and 10 are asked for values.
+        let complete = masks(&data(2, End::Terminated), &options());
+        assert!(complete.iter().flatten().all(|&counts| counts == 1.0));
+        let open = masks(&data(2, End::Unknown), &options());
+        assert_eq!(open[..2], complete[..2], "the complete episode");
+        let without_values = [1., 1., 0., 1., 1., 1., 0., 1., 1., 1., 0.];
+        assert_eq!(open[2], without_values);
+        let two_real = [1., 1., 0., 1., 1., 1., 0., 0., 0., 0., 0.];
+        assert_eq!(open[3], two_real);
+        // Where values stand for nothing they are known.
+        let likelihood = TokenOptions {
+            value: ValueColumn::None,
+            ..options()
+        };
+        let open = masks(&data(2, End::Unknown), &likelihood);
+        assert_eq!(open[2], [1.0; 11]);
+        assert_eq!(open[3], [1., 1., 1., 1., 1., 1., 1., 0., 0., 0., 0.]);
+    }
+
+    #[test]
+    fn unknown_values_move_no_threshold() {
+        let fitted = |data: &Dataset| {
+            let sequences = TokenSequences::new(data, &options()).expect("sequences");
+            let discretizer = sequences.discretizer();
+            [0, 19].map(|token| discretizer.decode(token, 3))
+        };
+        // Returns after each step of the first episode: 5, 3, 0. Those of the second would be 11, 6, 0.
+        let (alone, with_open) = (
+            fitted(&data(1, End::Terminated)),
+            fitted(&data(2, End::Unknown)),
+        );
+        assert_eq!(alone, with_open);
+        assert_ne!(alone, fitted(&data(2, End::Terminated)));
+    }
+
+    #[test]
+    fn values_need_a_complete_episode_and_the_error_names_the_file() {
+        let open = data(1, End::Unknown);
+        let error = TokenSequences::new(&open, &options()).expect_err("no returns");
+        let error = error.to_string();
+        assert!(
+            error.contains("mine.npz") && error.contains("no episode is complete"),
+            "{error}"
+        );
+        let likelihood = TokenOptions {
+            value: ValueColumn::None,
+            ..options()
+        };
+        assert!(TokenSequences::new(&open, &likelihood).is_ok());
     }
 }

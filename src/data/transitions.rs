@@ -107,7 +107,9 @@ impl Transitions {
         let count = kept.len();
         if count == 0 {
             return Err(Error::Unsuitable(format!(
-                "no step of the data has a known next step ({} steps, {} episodes)",
+                "{}: no step has a known next step, so nothing can be learned from it ({} steps in {} \
+                 episodes); give episodes of more than one step",
+                data.source_names(),
                 data.steps(),
                 data.episodes.len()
             )));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use trajformer_models::decoder::{Cache, Decoder};
 use trajformer_models::kernels::decode::Float;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Distinct sequences of equal length and the logits of what follows them.
 ///
@@ -120,8 +120,20 @@ impl<T: Float> Hypotheses<T> {
     /// Brings the logits up to date with the sequences.
     ///
     /// # Errors
-    /// If the network fails.
+    /// If the network fails or predicts what is not finite.
     pub fn advance(&mut self) -> Result<()> {
+        self.compute()?;
+        match self.logits.iter().all(|logit| logit.to_f64().is_finite()) {
+            true => Ok(()),
+            false => Err(Error::Unsuitable(
+                "the network's predictions are not finite: its weights are damaged, or training \
+                 broke them; take an earlier run, or train with a lower learning rate"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    fn compute(&mut self) -> Result<()> {
         let step = self.decoder.shape().transition_tokens;
         let excess = self.length.saturating_sub(self.max_tokens);
         let start = excess.next_multiple_of(step);

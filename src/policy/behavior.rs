@@ -37,6 +37,11 @@ pub fn behavior(
         let noise = if options.sample { WAYPOINT_NOISE } else { 0.0 };
         Ok(Box::new(WaypointPolicy::new(layout, goals, noise)))
     };
+    if options.sample && matches!(name, "random" | "zero") {
+        return Err(Error::Config(format!(
+            "policy `{name}` has no distribution to sample from: leave `--sample` out"
+        )));
+    }
     match name {
         "random" => Ok(Box::new(RandomPolicy::new(spec))),
         "zero" => Ok(Box::new(ConstantPolicy::new(vec![0.0; spec.action_dim]))),
@@ -56,6 +61,19 @@ pub fn behavior(
 mod tests {
     use super::*;
     use crate::envs;
+
+    #[test]
+    fn sampling_is_refused_where_there_is_nothing_to_sample_from() {
+        let env = envs::make("pendulum-v1").expect("built in");
+        let options = FilePolicyOptions {
+            sample: true,
+            ..FilePolicyOptions::default()
+        };
+        for name in ["random", "zero"] {
+            let refused = behavior(name, env.spec(), &options).err().expect(name);
+            assert!(refused.to_string().contains("--sample"), "{refused}");
+        }
+    }
 
     #[test]
     fn unknown_and_unsuitable_policies_are_refused_with_a_hint() {

@@ -19,7 +19,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 
 use super::{EpisodeStart, Policy, check_rows};
-use crate::data::formats::npz::{NpyArray, read_npz};
+use crate::data::formats::npz::{NpyArray, NpyValues, read_npz};
 use crate::envs::EnvSpec;
 use crate::error::{Error, Result};
 use crate::rng::Rng;
@@ -292,6 +292,9 @@ impl Arrays<'_> {
             let problem = format!("array `{name}` has shape {shape:?}, expected rank {rank}");
             return Err(self.wrong(problem));
         }
+        if let NpyValues::Text(_) = array.values {
+            return Err(self.wrong(format!("array `{name}` holds text, expected numbers")));
+        }
         let values = array.to_f64();
         match values.iter().position(|v| !v.is_finite()) {
             Some(i) => Err(self.wrong(format!("array `{name}` holds {} at {i}", values[i]))),
@@ -376,7 +379,8 @@ fn activations(
     };
     let unknown = |key: &str| {
         wrong(format!(
-            "don't know its {key}: give it, or list the file in {}",
+            "don't know its {key}: give it (`--activation relu|tanh`, `--output tanh|identity`), or \
+             list the file in {}",
             manifest.display()
         ))
     };

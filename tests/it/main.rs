@@ -5,6 +5,7 @@ mod golden;
 mod gradients;
 mod parity;
 
+mod cli;
 mod data;
 mod discretizer;
 mod envs;

@@ -54,7 +54,9 @@ fn golden_dataset(golden: &Golden) -> Dataset {
     let mut start = 0;
     for row in 0..rows {
         if terminals[row] + timeouts[row] > 0 || row + 1 == rows {
-            let (terminated, truncated) = (terminals[row] == 1, timeouts[row] == 1);
+            // The authors take what the end of the file cuts off for a whole episode.
+            let truncated = timeouts[row] == 1 || row + 1 == rows;
+            let terminated = terminals[row] == 1;
             episodes.push(episode(start, row + 1 - start, terminated, truncated));
             start = row + 1;
         }

@@ -21,7 +21,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use zip::ZipArchive;
@@ -338,7 +338,66 @@ pub fn read(path: &Path) -> Result<Dataset> {
 /// If the file can't be written.
 pub fn write(data: &Dataset, path: &Path) -> Result<()> {
     let file = File::create(path).map_err(Error::io(path))?;
-    let mut writer = zip::ZipWriter::new(std::io::BufWriter::new(file));
+    let mut failure = None;
+    let written = write_arrays(
+        data,
+        path,
+        Remembering {
+            inner: std::io::BufWriter::new(file),
+            failure: &mut failure,
+        },
+    );
+    // Only the first failure says what happened.
+    match failure {
+        Some(error) => Err(Error::io(path)(error)),
+        None => written,
+    }
+}
+
+/// Keeps the first failure and takes everything after it: the library would complain to standard
+/// error when it is dropped.
+struct Remembering<'a, W> {
+    inner: W,
+    failure: &'a mut Option<std::io::Error>,
+}
+
+impl<W> Remembering<'_, W> {
+    fn keep<T>(&mut self, result: std::io::Result<T>, instead: T) -> std::io::Result<T> {
+        result.or_else(|error| {
+            self.failure.get_or_insert(error);
+            Ok(instead)
+        })
+    }
+}
+
+impl<W: Write> Write for Remembering<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.failure.is_some() {
+            return Ok(bytes.len());
+        }
+        let written = self.inner.write(bytes);
+        self.keep(written, bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let flushed = self.inner.flush();
+        self.keep(flushed, ())
+    }
+}
+
+impl<W: Seek> Seek for Remembering<'_, W> {
+    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+        let found = self.inner.seek(to);
+        self.keep(found, 0)
+    }
+}
+
+fn write_arrays(
+    data: &Dataset,
+    path: &Path,
+    file: Remembering<'_, std::io::BufWriter<File>>,
+) -> Result<()> {
+    let mut writer = zip::ZipWriter::new(file);
     let steps = data.steps();
     let shape = |width: usize| format!("({steps}, {width})");
     let mut add = |name: &str, descr: &str, shape: &str, bytes: &mut dyn Iterator<Item = u8>| {
@@ -400,13 +459,10 @@ pub fn write(data: &Dataset, path: &Path) -> Result<()> {
         let mut bytes = env_name.chars().flat_map(|c| u32::from(c).to_le_bytes());
         add("env_name", &format!("<U{characters}"), "()", &mut bytes)?;
     }
-    let finished = writer
+    let mut finished = writer
         .finish()
         .map_err(|e| Error::io(path)(std::io::Error::other(e)))?;
-    finished
-        .into_inner()
-        .map_err(|e| Error::io(path)(e.into_error()))?;
-    Ok(())
+    finished.flush().map_err(Error::io(path))
 }
 
 fn write_npy(

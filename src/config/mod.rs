@@ -3,12 +3,16 @@
 //!
 //! Unknown keys are errors. Every struct has documented defaults, so a file holds differences only.
 
+mod table;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::algorithms::AlgorithmConfig;
 use crate::error::{Error, Result};
+pub(crate) use table::apply_override;
+use table::from_table;
 
 /// The largest seed: what TOML can store.
 pub const LARGEST_SEED: u64 = i64::MAX as u64;
@@ -107,6 +111,25 @@ impl Default for EvaluateConfig {
     }
 }
 
+/// Most episodes of one evaluation: each has its own copy of the environment.
+const MOST_EPISODES: usize = 100_000;
+
+impl EvaluateConfig {
+    /// Fails if a value is out of range.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the key.
+    pub fn check(&self) -> Result<()> {
+        if self.episodes > MOST_EPISODES {
+            return Err(Error::Config(format!(
+                "`evaluate.episodes` is {}, expected at most {MOST_EPISODES}",
+                self.episodes
+            )));
+        }
+        Ok(())
+    }
+}
+
 fn one_or_many<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> std::result::Result<Vec<PathBuf>, D::Error> {
@@ -142,19 +165,8 @@ impl RunConfig {
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         let fail = |message: String| Error::Config(format!("{}: {message}", path.display()));
-        let config: Self = if overrides.is_empty() {
-            toml::from_str(&text).map_err(|e| fail(e.to_string()))?
-        } else {
-            let mut table: toml::Table = toml::from_str(&text).map_err(|e| fail(e.to_string()))?;
-            for text in overrides {
-                apply_override(&mut table, text)?;
-            }
-            table
-                .try_into()
-                .map_err(|e: toml::de::Error| fail(e.to_string()))?
-        };
-        config.check()?;
-        Ok(config)
+        let table: toml::Table = toml::from_str(&text).map_err(|e| fail(e.to_string()))?;
+        from_table(table, overrides, &fail)
     }
 
     /// Reads a configuration from TOML text.
@@ -162,9 +174,8 @@ impl RunConfig {
     /// # Errors
     /// If it is not TOML, holds an unknown key, or a value of a wrong type or range.
     pub fn parse(text: &str) -> Result<Self> {
-        let config: Self = toml::from_str(text).map_err(|e| Error::Config(e.to_string()))?;
-        config.check()?;
-        Ok(config)
+        let table = toml::from_str(text).map_err(|e| Error::Config(e.to_string()))?;
+        from_table(table, &[], &Error::Config)
     }
 
     /// The configuration with `overrides` applied.
@@ -172,16 +183,8 @@ impl RunConfig {
     /// # Errors
     /// As [`Self::load`].
     pub fn with_overrides(&self, overrides: &[String]) -> Result<Self> {
-        let mut table: toml::Table =
-            toml::Table::try_from(self).map_err(|e| Error::Config(e.to_string()))?;
-        for text in overrides {
-            apply_override(&mut table, text)?;
-        }
-        let config: Self = table
-            .try_into()
-            .map_err(|e: toml::de::Error| Error::Config(e.to_string()))?;
-        config.check()?;
-        Ok(config)
+        let table = toml::Table::try_from(self).map_err(|e| Error::Config(e.to_string()))?;
+        from_table(table, overrides, &Error::Config)
     }
 
     /// The resolved configuration as TOML: every key, defaults included.
@@ -192,7 +195,11 @@ impl RunConfig {
         toml::to_string(self).map_err(|e| Error::Config(e.to_string()))
     }
 
-    fn check(&self) -> Result<()> {
+    /// Fails if a value is out of range.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the key.
+    pub fn check(&self) -> Result<()> {
         let positive = [
             ("train.updates", self.train.updates),
             (
@@ -205,6 +212,16 @@ impl RunConfig {
             if value == 0 {
                 return Err(Error::Config(format!("`{key}` is 0, expected at least 1")));
             }
+        }
+        if self
+            .data
+            .path
+            .iter()
+            .any(|path| path.as_os_str().is_empty())
+        {
+            return Err(Error::Config(
+                "`data.path` holds an empty name, expected files or folders".to_owned(),
+            ));
         }
         for (key, value) in [("seed", self.seed), ("evaluate.seed", self.evaluate.seed)] {
             if value > LARGEST_SEED {
@@ -219,42 +236,9 @@ impl RunConfig {
             let problem = format!("`data.action_range` is [{low}, {high}], expected [low, high]");
             return Err(Error::Config(problem));
         }
+        self.evaluate.check()?;
         self.algorithm.check()
     }
-}
-
-/// Sets one `key.sub=value` in a table. The value is TOML, or a bare word taken as a string.
-pub(crate) fn apply_override(table: &mut toml::Table, text: &str) -> Result<()> {
-    let (key, value) = text.split_once('=').ok_or_else(|| {
-        Error::Config(format!(
-            "`--set {text}`: expected KEY=VALUE, e.g. train.updates=1000"
-        ))
-    })?;
-    let (key, value) = (key.trim(), value.trim());
-    let value = match toml::from_str::<toml::Table>(&format!("value = {value}")) {
-        Ok(mut parsed) => parsed
-            .remove("value")
-            .unwrap_or(toml::Value::String(String::new())),
-        Err(_) => toml::Value::String(value.to_owned()),
-    };
-    let mut parts: Vec<&str> = key.split('.').collect();
-    let last = parts.pop().unwrap_or_default();
-    if last.is_empty() || parts.iter().any(|part| part.is_empty()) {
-        return Err(Error::Config(format!(
-            "`--set {text}`: the key has an empty part"
-        )));
-    }
-    let mut place = table;
-    for part in parts {
-        let entry = place
-            .entry(part.to_owned())
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        place = entry.as_table_mut().ok_or_else(|| {
-            Error::Config(format!("`--set {text}`: `{part}` is a value, not a table"))
-        })?;
-    }
-    place.insert(last.to_owned(), value);
-    Ok(())
 }
 
 /// Opens the device called `name`: `cpu`, `cuda`, `cuda:N` or `metal`.
@@ -290,41 +274,5 @@ pub fn open_device(name: &str) -> Result<candle_core::Device> {
             Ok(Device::new_metal(index)?)
         }
         _ => Err(unknown()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn table(text: &str) -> toml::Table {
-        toml::from_str(text).expect("a table")
-    }
-
-    #[test]
-    fn an_override_is_toml_or_a_bare_word() {
-        let mut found = table("[train]\nupdates = 1\n");
-        for text in [
-            "train.updates=20",
-            "evaluate.env=hopper-v4",
-            "data.path=[\"a\", \"b\"]",
-        ] {
-            apply_override(&mut found, text).expect(text);
-        }
-        let expected = table(
-            "[train]\nupdates = 20\n[evaluate]\nenv = \"hopper-v4\"\n[data]\npath = [\"a\", \"b\"]",
-        );
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn a_malformed_override_is_an_error_that_quotes_it() {
-        for text in ["train.updates", "=1", "train..updates=1", "seed.sub=1"] {
-            let mut found = table("seed = 1");
-            let error = apply_override(&mut found, text)
-                .expect_err(text)
-                .to_string();
-            assert!(error.contains(text), "{error}");
-        }
     }
 }

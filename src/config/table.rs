@@ -1,0 +1,278 @@
+//! From TOML tables and `key=value` overrides to a configuration, with errors that name the key as it is
+//! written and where it came from.
+
+use super::RunConfig;
+use crate::algorithms::ALGORITHMS;
+use crate::error::{Error, Result};
+
+/// A checked configuration from a table with overrides; `fail` says where the table is from. What an
+/// override breaks is blamed on it.
+pub(super) fn from_table(
+    mut table: toml::Table,
+    overrides: &[String],
+    fail: &dyn Fn(String) -> Error,
+) -> Result<RunConfig> {
+    let mut found = read_table(&table);
+    for text in overrides {
+        let before = found;
+        apply_override(&mut table, text)?;
+        found = read_table(&table);
+        if let (Ok(_), Err(problem)) = (before, &found) {
+            let rest = overrides.iter().skip_while(|other| *other != text).skip(1);
+            // Only together may they be right, e.g. one algorithm in place of another.
+            if rest.count() == 0 {
+                return Err(Error::Config(format!("`--set {text}`: {problem}")));
+            }
+        }
+    }
+    let config = found.map_err(fail)?;
+    config.check()?;
+    Ok(config)
+}
+
+/// A configuration with every value of the right type, or what is wrong.
+fn read_table(table: &toml::Table) -> std::result::Result<RunConfig, String> {
+    let names: Vec<&str> = ALGORITHMS.iter().map(|algorithm| algorithm.name).collect();
+    let expected = || {
+        format!(
+            "expected one table: [algorithm.NAME], NAME of {}",
+            names.join(", ")
+        )
+    };
+    let given = match table.get("algorithm") {
+        None => return Err(format!("`algorithm` is missing, {}", expected())),
+        Some(toml::Value::Table(table)) => table,
+        Some(other) => return Err(format!("`algorithm` is {other}, {}", expected())),
+    };
+    let given: Vec<&str> = given.keys().map(String::as_str).collect();
+    match given[..] {
+        [name] if names.contains(&name) => {}
+        _ => return Err(format!("`algorithm` holds {given:?}, {}", expected())),
+    }
+    serde_path_to_error::deserialize(table.clone()).map_err(|error| {
+        let path = error.path().to_string();
+        let message = plain_words(error.inner().message());
+        match message.contains(&path) && !path.contains('.') {
+            true => message,
+            false => format!("`{path}`: {message}"),
+        }
+    })
+}
+
+/// A message without the names of Rust's types.
+fn plain_words(message: &str) -> String {
+    let words = [
+        ("expected u64", "expected a whole number of 0 or more"),
+        ("expected usize", "expected a whole number of 0 or more"),
+        ("expected f64", "expected a number"),
+        ("expected f32", "expected a number"),
+        ("expected a boolean", "expected true or false"),
+    ];
+    let message = message.trim();
+    words
+        .iter()
+        .find_map(|(rust, plain)| Some(format!("{}{plain}", message.strip_suffix(rust)?)))
+        .unwrap_or_else(|| message.to_owned())
+}
+
+/// Sets one `key.sub=value` in a table. The value is TOML, or a bare word taken as a string.
+pub(crate) fn apply_override(table: &mut toml::Table, text: &str) -> Result<()> {
+    let (key, value) = text.split_once('=').ok_or_else(|| {
+        Error::Config(format!(
+            "`--set {text}`: expected KEY=VALUE, e.g. train.updates=1000"
+        ))
+    })?;
+    let (key, value) = (key.trim(), value.trim());
+    let value = match toml::from_str::<toml::Table>(&format!("value = {value}")) {
+        Ok(mut parsed) => parsed
+            .remove("value")
+            .unwrap_or(toml::Value::String(String::new())),
+        Err(_) if value.parse::<i128>().is_ok() => {
+            let most = i64::MAX;
+            return Err(Error::Config(format!(
+                "`--set {text}`: expected a whole number within ±{most}"
+            )));
+        }
+        Err(_) => toml::Value::String(value.to_owned()),
+    };
+    let mut parts: Vec<&str> = key.split('.').collect();
+    let last = parts.pop().unwrap_or_default();
+    if last.is_empty() || parts.iter().any(|part| part.is_empty()) {
+        return Err(Error::Config(format!(
+            "`--set {text}`: the key has an empty part"
+        )));
+    }
+    let mut place = table;
+    for part in parts {
+        let entry = place
+            .entry(part.to_owned())
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        place = entry.as_table_mut().ok_or_else(|| {
+            Error::Config(format!("`--set {text}`: `{part}` is a value, not a table"))
+        })?;
+    }
+    place.insert(last.to_owned(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LARGEST_SEED;
+
+    fn table(text: &str) -> toml::Table {
+        toml::from_str(text).expect("a table")
+    }
+
+    #[test]
+    fn an_override_is_toml_or_a_bare_word() {
+        let mut found = table("[train]\nupdates = 1\n");
+        for text in [
+            "train.updates=20",
+            "evaluate.env=hopper-v4",
+            "data.path=[\"a\", \"b\"]",
+        ] {
+            apply_override(&mut found, text).expect(text);
+        }
+        let expected = table(
+            "[train]\nupdates = 20\n[evaluate]\nenv = \"hopper-v4\"\n[data]\npath = [\"a\", \"b\"]",
+        );
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_whole_key_and_where_it_came_from() {
+        let good = "[algorithm.bc]\nhidden = [4]\n";
+        let problem = |text: &str, overrides: &[&str]| {
+            let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
+            from_table(table(text), &overrides, &|e| {
+                Error::Config(format!("FILE: {e}"))
+            })
+            .expect_err(text)
+            .to_string()
+        };
+        let file = |text: &str, words: &[&str]| {
+            let found = problem(text, &[]);
+            let missing = words.iter().find(|word| !found.contains(**word));
+            assert_eq!(missing, None, "{found}");
+        };
+        let two = "[algorithm.bc]\n[algorithm.td3_bc]\n";
+        file(
+            two,
+            &["FILE", "`algorithm` holds", "bc", "td3_bc", "expected one"],
+        );
+        file(
+            "algorithm = \"bc\"",
+            &["`algorithm` is \"bc\"", "[algorithm."],
+        );
+        file("seed = 1", &["`algorithm` is missing"]);
+        file(
+            "[algorithm.bc]\nfraction = \"a\"",
+            &["`algorithm.bc.fraction`", "expected a number"],
+        );
+        file(
+            "[algorithm.bc]\nfractoin = 1",
+            &["algorithm.bc", "fractoin"],
+        );
+        let penalty = "[algorithm.trajectory_transformer]\ntermination_penalty = \"foo\"";
+        file(
+            penalty,
+            &[
+                "trajectory_transformer.termination_penalty",
+                "a number or \"none\"",
+            ],
+        );
+        let large = "seed = 3\n[algorithm.bc]\nbatch_size = 9223372036854775807";
+        file(
+            large,
+            &["`algorithm.bc.batch_size` is 9223372036854775807", "1 to"],
+        );
+
+        let set = problem(good, &["train.updates=many"]);
+        assert!(
+            set.contains("`--set train.updates=many`") && !set.contains("FILE"),
+            "{set}"
+        );
+        assert!(set.contains("whole number of 0 or more"), "{set}");
+        let seed = problem(good, &["seed=9223372036854775808"]);
+        assert!(seed.contains("seed=9223372036854775808"), "{seed}");
+        let episodes = problem(good, &["evaluate.episodes=10000000"]);
+        assert!(
+            episodes.contains("`evaluate.episodes` is 10000000"),
+            "{episodes}"
+        );
+        let range = problem(good, &["data.action_range=[1, 1]"]);
+        assert!(range.contains("data.action_range"), "{range}");
+    }
+
+    #[test]
+    fn a_seed_is_at_most_what_toml_can_store() {
+        let config = RunConfig {
+            seed: LARGEST_SEED + 1,
+            ..RunConfig::parse("[algorithm.bc]").expect("defaults")
+        };
+        let error = config.check().expect_err("too large").to_string();
+        assert!(error.contains("`seed` is 9223372036854775808"), "{error}");
+    }
+
+    #[test]
+    fn sizes_that_no_machine_holds_are_refused_before_anything_is_made() {
+        const LARGE: &str = "9223372036854775807";
+        let check = |algorithm: &str, keys: &[&str], value: &str| {
+            for key in keys {
+                let text = format!("[algorithm.{algorithm}]\n{key} = {value}");
+                let error = RunConfig::parse(&text).expect_err(&text).to_string();
+                let name = key.rsplit('.').next().unwrap_or(key);
+                assert!(error.contains(name), "{text}: {error}");
+            }
+        };
+        check("bc", &["batch_size"], LARGE);
+        check("bc", &["hidden"], "[4611686018427387904]");
+        check("bc", &["hidden"], "[100000, 100000]");
+        check("td3_bc", &["batch_size"], LARGE);
+        let sizes = [
+            "context_steps",
+            "layers",
+            "embedding",
+            "batch_size",
+            "max_episode_steps",
+        ];
+        check("decision_transformer", &sizes, LARGE);
+        check(
+            "decision_transformer",
+            &["context_steps", "layers"],
+            "10000000",
+        );
+        let sizes = [
+            "layers",
+            "embedding_per_head",
+            "window_transitions",
+            "batch_size",
+            "max_path_steps",
+            "planner.beam_width",
+            "planner.n_expand",
+            "planner.horizon",
+            "planner.max_context_transitions",
+        ];
+        check("trajectory_transformer", &sizes, LARGE);
+        check(
+            "trajectory_transformer",
+            &["window_transitions", "planner.horizon"],
+            "10000000",
+        );
+        check("trajectory_transformer", &["termination_penalty"], "-1e308");
+        check("td3_bc", &["alpha", "policy_noise", "noise_clip"], "inf");
+        check("decision_transformer", &["weight_decay"], "inf");
+    }
+
+    #[test]
+    fn a_malformed_override_is_an_error_that_quotes_it() {
+        for text in ["train.updates", "=1", "train..updates=1", "seed.sub=1"] {
+            let mut found = table("seed = 1");
+            let error = apply_override(&mut found, text)
+                .expect_err(text)
+                .to_string();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+}

@@ -1,0 +1,482 @@
+//! The command itself: exit codes, what it prints, closed pipes, full disks and Ctrl-C.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trajformer"));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env("TRAJFORMER_LOG", "info")
+        .env("RAYON_NUM_THREADS", "1");
+    command
+}
+
+fn output(folder: &Path, arguments: &[&str]) -> Output {
+    command(folder, arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Standard output of a command that succeeds.
+fn succeeds(folder: &Path, arguments: &[&str]) -> String {
+    let found = output(folder, arguments);
+    assert!(
+        found.status.success(),
+        "{arguments:?}: {}{}",
+        text(&found.stdout),
+        text(&found.stderr)
+    );
+    text(&found.stdout)
+}
+
+/// Standard error of a command that ends with status 1 and no panic.
+fn fails(folder: &Path, arguments: &[&str]) -> String {
+    let found = output(folder, arguments);
+    let errors = text(&found.stderr);
+    assert_eq!(found.status.code(), Some(1), "{arguments:?}: {errors}");
+    assert!(!errors.contains("panicked"), "{arguments:?}: {errors}");
+    errors
+}
+
+fn last_json(output: &str) -> Value {
+    serde_json::from_str(output.lines().last().expect("a line")).unwrap()
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = value
+        .as_object()
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect();
+    keys.sort_unstable();
+    keys
+}
+
+fn collect(folder: &Path, policy: &str) {
+    let collect = [
+        "data",
+        "collect",
+        "--env",
+        "pendulum-v1",
+        "--policy",
+        policy,
+    ];
+    let to = ["--steps", "400", "data.npz"];
+    succeeds(folder, &[&collect[..], &to[..]].concat());
+}
+
+/// A small run on pendulum: `train`, `evaluate` and `algorithm` are lines of their tables.
+fn write_config(folder: &Path, train: &str, evaluate: &str, algorithm: &str) {
+    let text = format!(
+        "[data]\npath = \"data.npz\"\n[train]\n{train}\n[evaluate]\nenv = \"pendulum-v1\"\n\
+         {evaluate}\n{algorithm}\n"
+    );
+    fs::write(folder.join("run.toml"), text).unwrap();
+}
+
+const SMALL: &str = "[algorithm.bc]\nbatch_size = 8\nhidden = [8]";
+
+/// A folder with data and a small run in `run`.
+fn trained() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    collect(path, "random");
+    let train = "updates = 4\ncheckpoint_every_updates = 2\nlog_every_updates = 2";
+    write_config(path, train, "episodes = 2\nevery_updates = 2", SMALL);
+    succeeds(path, &["train", "run.toml", "--out", "run"]);
+    folder
+}
+
+#[test]
+fn every_command_prints_one_json_object_with_its_keys_last() {
+    let folder = trained();
+    let folder = folder.path();
+    let check = |arguments: &[&str], expected: &[&str]| {
+        let found = last_json(&succeeds(folder, &[arguments, &["--json"]].concat()));
+        assert_eq!(keys(&found), expected, "{arguments:?}");
+        found
+    };
+    let training = [
+        "interrupted",
+        "return_best",
+        "return_mean",
+        "return_std",
+        "run",
+        "runs",
+        "score_best",
+        "score_mean",
+        "score_std",
+        "seconds",
+        "updates",
+        "updates_per_s",
+    ];
+    let one = check(&["train", "run.toml", "--out", "one"], &training);
+    assert!(
+        one["score_best"].is_null() && one["return_mean"].is_number(),
+        "{one}"
+    );
+    let both = check(
+        &["train", "run.toml", "--out", "two", "--seeds", "0..2"],
+        &training,
+    );
+    assert!(
+        both["return_std"].is_number() && both["run"] == "two",
+        "{both}"
+    );
+    let evaluation = [
+        "env",
+        "episodes",
+        "lengths",
+        "return_mean",
+        "return_std",
+        "returns",
+        "score_mean",
+        "score_std",
+        "seed",
+    ];
+    check(&["evaluate", "run"], &evaluation);
+    let compared = check(&["compare", "run", "two"], &["runs"]);
+    let line = [
+        "algorithm",
+        "best",
+        "last",
+        "last_std",
+        "normalized",
+        "run",
+        "seconds",
+        "seeds",
+        "update",
+    ];
+    assert_eq!(keys(&compared["runs"][0]), line);
+    let info = last_json(&succeeds(folder, &["data", "info", "data.npz", "--json"]));
+    assert_eq!(info["episodes"], 2);
+    let planner = "[algorithm.trajectory_transformer]\nbins = 5\nbatch_size = 2\nlayers = 1\n\
+                   heads = 1\nembedding_per_head = 4\nplanner.horizon = 2\nplanner.beam_width = 2";
+    write_config(folder, "updates = 1", "episodes = 0", planner);
+    succeeds(folder, &["train", "run.toml", "--out", "planner"]);
+    let plan = [
+        "beams",
+        "horizon",
+        "predicted_rewards",
+        "rewards",
+        "seconds",
+    ];
+    check(&["plan", "planner"], &plan);
+    let bench = [
+        "bench",
+        "critics",
+        "--members",
+        "1",
+        "--hidden",
+        "4",
+        "--seconds",
+        "0.01",
+    ];
+    let found = last_json(&succeeds(folder, &[&bench[..], &["--json"]].concat()));
+    assert!(found.is_object());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reader_who_leaves_is_no_error_and_a_full_disk_is_one() {
+    let folder = trained();
+    let folder = folder.path();
+    let commands: [&[&str]; 7] = [
+        &["data", "info", "data.npz"],
+        &["config", "show", "run.toml"],
+        &["evaluate", "run", "--json"],
+        &["compare", "run"],
+        &["train", "--resume", "run"],
+        &["bench", "envs", "--env", "pendulum-v1", "--seconds", "0.01"],
+        &["--help"],
+    ];
+    for arguments in commands {
+        // Closed before anything is written.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let found = command(folder, arguments).stdout(writer).output().unwrap();
+        assert!(
+            found.status.success(),
+            "{arguments:?}: {}",
+            text(&found.stderr)
+        );
+        if arguments == ["--help"] {
+            continue; // clap's own
+        }
+        let full = fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let found = command(folder, arguments).stdout(full).output().unwrap();
+        let errors = text(&found.stderr);
+        assert_eq!(found.status.code(), Some(1), "{arguments:?}: {errors}");
+        assert!(
+            errors.contains("standard output: No space left"),
+            "{errors}"
+        );
+        assert!(!errors.contains("panicked"), "{errors}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn training_does_not_depend_on_who_reads_its_log() {
+    let folder = trained();
+    let folder = folder.path();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    for (out, log) in [("a", Stdio::from(writer)), ("b", Stdio::from(full))] {
+        let status = command(folder, &["train", "run.toml", "--out", out])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .status()
+            .unwrap();
+        assert!(status.success(), "{out}: {status}");
+        assert!(folder.join(out).join("state.toml").exists());
+    }
+}
+
+#[test]
+fn outputs_are_checked_before_the_work() {
+    let folder = trained();
+    let folder = folder.path();
+    let wrong = [
+        ("notes.xyz", "end it in .hdf5"),
+        ("nowhere/x.npz", "folder nowhere is missing"),
+        ("data.npz", "exists already"),
+    ];
+    for (name, words) in wrong {
+        let collect = [
+            "data",
+            "collect",
+            "--env",
+            "pendulum-v1",
+            "--policy",
+            "random",
+        ];
+        // So many steps would take a day.
+        let to = ["--steps", "10000000000", name];
+        let commands: [&[&str]; 3] = [
+            &[&collect[..], &to[..]].concat(),
+            &["data", "convert", "data.npz", name],
+            &["evaluate", "run", "--episodes", "100000", "--record", name],
+        ];
+        for arguments in commands {
+            let errors = fails(folder, arguments);
+            assert!(errors.contains(name) && errors.contains(words), "{errors}");
+            assert!(!errors.contains(".partial"), "{errors}");
+        }
+    }
+    let printed = succeeds(folder, &["evaluate", "run", "--record", "kept.hdf5"]);
+    assert!(printed.contains("return") && folder.join("kept.hdf5").exists());
+}
+
+#[test]
+fn a_finished_run_reports_again_and_a_series_goes_on() {
+    let folder = trained();
+    let folder = folder.path();
+    let once = last_json(&succeeds(
+        folder,
+        &["train", "run.toml", "--out", "once", "--json"],
+    ));
+    let files = || {
+        let entries = fs::read_dir(folder.join("once")).unwrap();
+        let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
+        let mut names: Vec<_> = entries.map(name).collect();
+        names.sort();
+        names
+    };
+    let before = files();
+    let again = last_json(&succeeds(folder, &["train", "--resume", "once", "--json"]));
+    for key in [
+        "return_mean",
+        "return_std",
+        "return_best",
+        "score_mean",
+        "updates",
+    ] {
+        assert_eq!(once[key], again[key], "{key}");
+    }
+    assert_eq!(before, files());
+
+    let series = ["train", "run.toml", "--out", "series", "--json", "--seeds"];
+    let two = last_json(&succeeds(folder, &[&series[..], &["0..2"]].concat()));
+    let three = last_json(&succeeds(folder, &[&series[..], &["0..3"]].concat()));
+    assert_eq!(
+        (two["runs"].as_array().unwrap().len(), &two["updates"]),
+        (2, &4.into())
+    );
+    assert_eq!(three["runs"].as_array().unwrap().len(), 3);
+    let longer = ["0..3", "--set", "train.updates=6"];
+    let longer = last_json(&succeeds(folder, &[&series[..], &longer].concat()));
+    assert_eq!(longer["updates"], 6);
+    let other = ["0..3", "--set", "algorithm.bc.batch_size=3"];
+    let errors = fails(folder, &[&series[..], &other].concat());
+    assert!(
+        errors.contains("`algorithm.bc.batch_size` was 8, is 3"),
+        "{errors}"
+    );
+    let errors = fails(folder, &["train", "--resume", "series"]);
+    assert!(errors.contains("series/seed-0"), "{errors}");
+}
+
+#[test]
+fn senseless_arguments_are_refused_without_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_config(folder, "", "", SMALL);
+    for seeds in [
+        "0..18446744073709551615",
+        "0..4000000000",
+        "9223372036854775808..9223372036854775809",
+    ] {
+        let errors = fails(folder, &["train", "run.toml", "--seeds", seeds]);
+        assert!(errors.contains("--seeds"), "{errors}");
+    }
+    let usage: [&[&str]; 4] = [
+        &["--threads", "100000", "config", "show", "run.toml"],
+        &["bench", "critics", "--batch", "0"],
+        &["bench", "critics", "--seconds", "nan"],
+        &["bench", "critics", "--seconds", "inf"],
+    ];
+    for arguments in usage {
+        let found = output(folder, arguments);
+        assert_eq!(found.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&found.stderr).contains("expected"), "{arguments:?}");
+    }
+}
+
+#[cfg(unix)]
+mod interruption {
+    use super::*;
+
+    fn start(folder: &Path, arguments: &[&str]) -> (Child, impl Iterator<Item = String> + use<>) {
+        let mut child = command(folder, arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        (child, log.lines().map_while(Result::ok))
+    }
+
+    fn interrupt(child: &Child) {
+        let id = child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Reads the log up to a line with `words`.
+    fn wait_for(log: &mut impl Iterator<Item = String>, words: &str) {
+        assert!(log.any(|line| line.contains(words)), "{words} never came");
+    }
+
+    /// Interrupts once the log says `words`; status and standard output at the end.
+    fn interrupt_at(folder: &Path, arguments: &[&str], words: &str) -> (Option<i32>, String) {
+        let (child, mut log) = start(folder, arguments);
+        wait_for(&mut log, words);
+        interrupt(&child);
+        log.for_each(drop);
+        let found = child.wait_with_output().unwrap();
+        (found.status.code(), text(&found.stdout))
+    }
+
+    fn evaluations(run: &Path) -> Vec<Vec<String>> {
+        let (columns, mut rows) =
+            trajformer::metrics::table::read(&run.join("evaluations.csv")).unwrap();
+        let seconds = columns
+            .iter()
+            .position(|column| column == "seconds")
+            .unwrap();
+        rows.iter_mut().for_each(|row| drop(row.remove(seconds)));
+        rows
+    }
+
+    #[test]
+    fn an_interrupted_evaluation_is_made_when_the_run_is_resumed() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        collect(folder, "random");
+        // The evaluation at update 5 says when; the one at update 6, which comes with a checkpoint,
+        // takes long enough to be met.
+        let train = "updates = 7\ncheckpoint_every_updates = 6\nlog_every_updates = 2";
+        write_config(folder, train, "episodes = 3000\nevery_updates = 1", SMALL);
+        succeeds(folder, &["train", "run.toml", "--out", "whole"]);
+        for (out, words, update) in [("with", "update 5:", 6), ("without", "update 3:", 4)] {
+            let run = ["train", "run.toml", "--out", out, "--json"];
+            let (status, printed) = interrupt_at(folder, &run, words);
+            assert_eq!(status, Some(130), "{printed}");
+            let found = last_json(&printed);
+            assert_eq!(
+                (&found["interrupted"], &found["updates"]),
+                (&true.into(), &update.into())
+            );
+            let state = fs::read_to_string(folder.join(out).join("state.toml")).unwrap();
+            assert!(state.contains("evaluation_owed = true"), "{state}");
+            succeeds(folder, &["train", "--resume", out]);
+            let (whole, parts) = (folder.join("whole"), folder.join(out));
+            assert_eq!(evaluations(&whole), evaluations(&parts));
+            let model = |run: &Path| fs::read(run.join("model.safetensors")).unwrap();
+            assert!(model(&whole) == model(&parts));
+            let best = |run: &Path| {
+                let run = trajformer::checkpoint::RunDir::open(run).unwrap();
+                run.state().unwrap().unwrap().best
+            };
+            assert_eq!(best(&whole), best(&parts));
+        }
+    }
+
+    #[test]
+    fn an_interrupted_series_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        collect(folder, "random");
+        let train = "updates = 100000000\nlog_every_updates = 100";
+        write_config(folder, train, "episodes = 1\nevery_updates = 100", SMALL);
+        let run = [
+            "train", "run.toml", "--out", "s", "--seeds", "0..3", "--json",
+        ];
+        let (status, printed) = interrupt_at(folder, &run, "update 100:");
+        assert_eq!(status, Some(130), "{printed}");
+        let found = last_json(&printed);
+        assert_eq!(found["interrupted"], true);
+        assert_eq!(found["runs"].as_array().unwrap().len(), 1);
+        assert!(printed.contains("1 of 3 seeds"), "{printed}");
+    }
+
+    #[test]
+    fn a_second_interruption_ends_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        // Actions that never change: a warning says when the data is there.
+        collect(folder, "zero");
+        // One update of this size takes far longer than the test.
+        let large = "[algorithm.bc]\nbatch_size = 60000\nhidden = [8000, 8000]";
+        write_config(folder, "updates = 10", "episodes = 0", large);
+        let (mut child, mut log) = start(folder, &["train", "run.toml", "--out", "run"]);
+        wait_for(&mut log, "actions never change");
+        interrupt(&child);
+        wait_for(&mut log, "once more ends at once");
+        interrupt(&child);
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert!(!folder.join("run/state.toml").exists());
+    }
+}
