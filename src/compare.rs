@@ -1,10 +1,12 @@
 //! [`compare`]: finished or running runs side by side, as a table and as learning curves.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::checkpoint::RunDir;
+use crate::checkpoint::fingerprint::{Difference, differences, settings};
+use crate::checkpoint::{RunDir, runs_inside};
 use crate::error::{Error, Result};
 use crate::evaluate::mean_std;
 use crate::metrics::table;
@@ -143,19 +145,39 @@ fn run_folders(run: &Path) -> Result<Vec<PathBuf>> {
     if run.join("config.toml").exists() {
         return Ok(vec![run.to_path_buf()]);
     }
-    let entries = std::fs::read_dir(run).map_err(Error::io(run))?;
-    let mut folders: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.join("config.toml").exists())
-        .collect();
-    folders.sort();
-    if folders.is_empty() {
+    std::fs::read_dir(run).map_err(Error::io(run))?;
+    let folders = runs_inside(run);
+    let Some((first, rest)) = folders.split_first() else {
         return Err(Error::Unsuitable(format!(
             "{} is not a run directory and holds none: it has no config.toml",
             run.display()
         )));
+    };
+    let expected = apart_from_seed(first)?;
+    for folder in rest {
+        let found = differences(&expected, &apart_from_seed(folder)?);
+        if let Some(Difference { key, before, now }) = found.first() {
+            return Err(Error::Unsuitable(format!(
+                "{}: its runs are not seeds of one configuration: `{key}` is {before} in {} and \
+                 {now} in {}; name the runs one by one",
+                run.display(),
+                first.display(),
+                folder.display()
+            )));
+        }
     }
     Ok(folders)
+}
+
+/// What must be equal in the seeds of one series: all settings but the seed, and the data.
+fn apart_from_seed(folder: &Path) -> Result<BTreeMap<String, String>> {
+    let run = RunDir::open(folder)?;
+    let mut settings = settings(&run.config()?)?;
+    settings.remove("seed");
+    if let Some(data) = run.spec()?.data {
+        settings.insert("the data's checksum".to_owned(), data.checksum);
+    }
+    Ok(settings)
 }
 
 /// Draws the learning curves: scores over minutes of training, with bands of one deviation.

@@ -204,17 +204,14 @@ fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
 
 fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let lines = compare::compare(&args.runs)?;
-    let what = if lines.iter().all(|line| line.normalized) {
-        "score"
-    } else {
-        "return"
-    };
-    say!("updates  seconds  last {what:<16}  best     run")?;
+    say!("updates  seconds  last                          best     run")?;
     for line in &lines {
-        let last = format!("{:.1} ± {:.1}", line.last, line.last_std);
+        // Each line says what its numbers are: a run without reference returns has no scores.
+        let what = if line.normalized { "score" } else { "return" };
+        let last = format!("{what} {:.1} ± {:.1}", line.last, line.last_std);
         let (update, seconds, best) = (line.update, line.seconds, line.best);
         say!(
-            "{update:7}  {seconds:7.0}  {last:<21}  {best:<7.1}  {}",
+            "{update:7}  {seconds:7.0}  {last:<28}  {best:<7.1}  {}",
             line.run.display()
         )?;
     }

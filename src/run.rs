@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use crate::algorithms::{Algorithm, Build};
-use crate::checkpoint::fingerprint::{DataFingerprint, differences, settings};
+use crate::checkpoint::fingerprint::{DataFingerprint, differences, listed, settings};
 use crate::checkpoint::{RunDir, RunSpec, RunState};
 use crate::config::{LARGEST_SEED, RunConfig, open_device};
 use crate::data::checks::OUTSIDE_UNIT;
@@ -80,7 +80,7 @@ pub fn resume(path: &Path, overrides: &[String]) -> Result<Outcome> {
         return Err(Error::Config(format!(
             "`--resume` can change `train.updates` only (and `data.path`, for data that has moved), \
              but {}; start a new run for other settings",
-            changed.join(", ")
+            listed(&changed)
         )));
     }
     let state = run.state()?;
@@ -212,7 +212,7 @@ fn start_again(config: &RunConfig, folder: &Path) -> Result<Outcome> {
             problem: format!(
                 "there is a run of another configuration already ({}); choose another folder with \
                  `--out`",
-                changed.join(", ")
+                listed(&changed)
             ),
         });
     }

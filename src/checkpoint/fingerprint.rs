@@ -97,18 +97,43 @@ fn flatten(key: &str, value: &toml::Value, keys: &mut BTreeMap<String, String>) 
     }
 }
 
-/// The keys that differ, each with both values; empty if there are none.
+/// A key that two configurations give different values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The key, e.g. `algorithm.bc.fraction`.
+    pub key: String,
+    /// Its value in the first.
+    pub before: String,
+    /// Its value in the second.
+    pub now: String,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { key, before, now } = self;
+        write!(f, "`{key}` was {before}, is {now}")
+    }
+}
+
+/// One text about all of them.
+pub fn listed(differences: &[Difference]) -> String {
+    let texts: Vec<String> = differences.iter().map(Difference::to_string).collect();
+    texts.join(", ")
+}
+
+/// The keys that differ; none if there are none.
 pub fn differences(
     before: &BTreeMap<String, String>,
     now: &BTreeMap<String, String>,
-) -> Vec<String> {
+) -> Vec<Difference> {
     let keys: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
     let text = |value: Option<&String>| value.map_or("not set", String::as_str).to_owned();
     keys.into_iter()
         .filter(|key| before.get(*key) != now.get(*key))
-        .map(|key| {
-            let (before, now) = (text(before.get(key)), text(now.get(key)));
-            format!("`{key}` was {before}, is {now}")
+        .map(|key| Difference {
+            key: key.clone(),
+            before: text(before.get(key)),
+            now: text(now.get(key)),
         })
         .collect()
 }

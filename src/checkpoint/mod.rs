@@ -31,7 +31,7 @@ use crate::algorithms::Algorithm;
 use crate::config::RunConfig;
 use crate::error::{Error, Result, shell_quoted};
 use crate::rng::{Rng, RngState};
-use fingerprint::{DataFingerprint, differences, settings};
+use fingerprint::{DataFingerprint, differences, listed, settings};
 pub use tensors::check_finite;
 use tensors::{Loader, serialized};
 
@@ -87,7 +87,7 @@ impl RunSpec {
         let problem = format!(
             "its configuration is not the one that it was started with: {}; put it back in \
              config.toml, or start a new run",
-            found.join(", ")
+            listed(&found)
         );
         Err(Error::Run {
             path: folder.to_path_buf(),

@@ -10,6 +10,7 @@ mod data;
 mod discretizer;
 mod envs;
 mod goals;
+mod guards;
 mod parity_bc;
 mod parity_decision_transformer;
 mod parity_td3_bc;

@@ -1,18 +1,23 @@
 //! HDF5 files as named arrays, through `hdf5-pure`: read in row windows from the open file.
 //! A panic inside the library becomes an error.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use hdf5_pure::{
-    AttrValue, ChunkCacheConfig, DType, Dataset, DatasetAccessProperties, DatasetBuilder,
-    EnumTypeBuilder, File, FormatError, Group, make_i8_type,
+    AttrValue, ChunkCacheConfig, DType, Dataset, DatasetAccessProperties, DatasetBuilder, Datatype,
+    DatatypeByteOrder, EnumTypeBuilder, File, FormatError, Group, make_i8_type,
 };
 
 use super::arrays::{ArrayFile, ArrayInfo, Kind, Sink, catch_panic, plausible_bytes};
+use super::npy::half_to_f32;
 use crate::error::{Error, Result};
 
 /// Bytes of a row window, as f64.
 const WINDOW_BYTES: usize = 1 << 20;
+
+/// HDF5's address of nothing, as the library's messages show it.
+const NO_ADDRESS: &str = "18446744073709551615";
 
 /// No unpacked chunks are kept.
 const NO_CACHE: (usize, usize) = (0, 0);
@@ -180,7 +185,7 @@ impl ArrayFile for Hdf5Group {
         }
         let shape = shape.into_iter().map(|n| n as usize).collect();
         Ok(Some(ArrayInfo {
-            name: name.to_owned(),
+            name: full,
             shape,
             kind,
             fortran_order: false,
@@ -200,7 +205,7 @@ impl ArrayFile for Hdf5Group {
         while row < rows && width > 0 {
             let count = window_rows.min(rows - row);
             let window = guard(&self.path, full, || {
-                read_window(&dataset, info.kind, row, count)
+                read_window(&dataset, info.kind, row..row + count)
             })?;
             if window.len() != count * width {
                 let found = window.len();
@@ -226,9 +231,7 @@ fn kind_of(dtype: &DType, element_bytes: u64) -> Option<Kind> {
         // NumPy's bool: an enumeration of FALSE and TRUE in one byte.
         DType::Enum(_) if element_bytes == 1 => Some(Kind::Bool),
         // NumPy's float16.
-        DType::Other(inner) if matches!(**inner, hdf5_pure::Datatype::FloatingPoint { .. }) => {
-            Some(Kind::Float)
-        }
+        DType::Other(_) if half_order(dtype).is_some() => Some(Kind::Float),
         _ => None,
     }
 }
@@ -271,19 +274,41 @@ fn window(
     Ok((rows, (chunks.saturating_add(1), bytes)))
 }
 
+/// The byte order of float16, which the library does not turn into numbers; `None` for other types.
+fn half_order(dtype: &DType) -> Option<DatatypeByteOrder> {
+    match dtype {
+        DType::Other(inner) => match **inner {
+            Datatype::FloatingPoint {
+                size: 2,
+                byte_order,
+                ..
+            } => Some(byte_order),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 fn read_window(
     dataset: &Dataset,
     kind: Kind,
-    row: usize,
-    count: usize,
+    rows: Range<usize>,
 ) -> std::result::Result<Vec<f64>, hdf5_pure::Error> {
-    match kind {
-        Kind::Bool => {
-            let bytes = dataset.read_raw_rows(row as u64, count as u64)?;
-            Ok(bytes.into_iter().map(f64::from).collect())
-        }
-        Kind::Float | Kind::Integer => dataset.read_f64_rows(row as u64, count as u64),
+    let (first, count) = (rows.start as u64, rows.len() as u64);
+    if kind == Kind::Bool {
+        let bytes = dataset.read_raw_rows(first, count)?;
+        return Ok(bytes.into_iter().map(f64::from).collect());
     }
+    let Some(order) = half_order(&dataset.dtype()?) else {
+        return dataset.read_f64_rows(first, count);
+    };
+    let bits = |pair: &[u8]| match order {
+        DatatypeByteOrder::BigEndian => u16::from_be_bytes([pair[0], pair[1]]),
+        _ => u16::from_le_bytes([pair[0], pair[1]]),
+    };
+    let bytes = dataset.read_raw_rows(first, count)?;
+    let halves = bytes.chunks_exact(2).map(bits);
+    Ok(halves.map(|half| f64::from(half_to_f32(half))).collect())
 }
 
 fn absent_as_none<T>(
@@ -322,8 +347,23 @@ fn damaged(path: &Path, object: &str, error: impl std::fmt::Display) -> Error {
     } else {
         format!(", `{object}`")
     };
-    let problem =
-        format!("HDF5 file is damaged, cut off or of an unsupported kind{place}: {error}");
+    let error = error.to_string();
+    let problem = if error.contains(NO_ADDRESS) {
+        format!(
+            "HDF5 file{place}: a soft or external link, or an array that was never written, is not \
+             supported; put the array itself there, e.g. with h5py's `copy`"
+        )
+    } else if ["unsupported", "version"]
+        .iter()
+        .any(|word| error.contains(word))
+    {
+        format!(
+            "HDF5 file{place}: this reader does not know its layout ({error}); write the file again \
+             with h5py and without `libver=\"latest\"`"
+        )
+    } else {
+        format!("HDF5 file is damaged or cut off{place}: {error}")
+    };
     Error::data(path, problem)
 }
 

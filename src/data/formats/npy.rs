@@ -192,7 +192,7 @@ fn parse_descr(value: &str) -> Result<(Code, usize, bool), String> {
 }
 
 /// The value of a 16-bit IEEE float.
-fn half_to_f32(bits: u16) -> f32 {
+pub(super) fn half_to_f32(bits: u16) -> f32 {
     let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
     let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f32::from(bits & 0x3ff));
     let magnitude = match exponent {
