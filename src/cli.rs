@@ -10,6 +10,10 @@ use crate::planning::Window;
 /// Offline reinforcement learning: logged experience in, policies, plans and scores out.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
+#[command(after_help = "Examples:\n  \
+    trajformer demo\n  \
+    trajformer train configs/td3_bc/hopper-medium.toml --set data.path=hopper-medium.hdf5\n  \
+    trajformer train --help")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -29,11 +33,14 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         trajformer train configs/td3_bc/hopper-medium.toml --set data.path=hopper-medium.hdf5\n  \
         trajformer train configs/bc/hopper-medium.toml --seeds 0..5\n  \
-        trajformer train --resume runs/td3_bc-hopper-medium --set train.updates=200000")]
+        trajformer train --resume runs/td3_bc-hopper-medium --set train.updates=200000\n\
+        A build without the feature `mujoco` can train, but not score in MuJoCo:\n  \
+        trajformer train configs/bc/hopper-medium.toml --set evaluate.episodes=0")]
     Train(TrainArgs),
     /// Score a trained run in an environment.
-    #[command(after_help = "Example:\n  \
+    #[command(after_help = "Examples:\n  \
         trajformer evaluate runs/td3_bc-hopper-medium --env hopper-v4 --episodes 20\n  \
+        trajformer evaluate runs/td3_bc-hopper-medium --record rollouts.hdf5\n  \
         trajformer evaluate runs/trajectory_transformer-pointmaze-umaze-goal --set \
         'evaluate.goal=[3.5, 1.5, 0, 0]'")]
     Evaluate(EvaluateArgs),
@@ -42,17 +49,26 @@ pub enum Command {
         trajformer compare runs/bc-hopper-medium runs/td3_bc-hopper-medium --picture curves.svg")]
     Compare(CompareArgs),
     /// Measure this build on this machine.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  trajformer bench update --algorithm td3_bc --threads 2"
+    )]
     Bench(BenchCommand),
     /// Make one plan from a start state and compare it with what then happens.
     #[command(after_help = "Example:\n  \
         trajformer plan runs/trajectory_transformer-hopper-medium --picture plan.svg")]
     Plan(PlanArgs),
     /// Look at, convert and collect data.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  trajformer data info hopper-medium.hdf5"
+    )]
     Data(DataCommand),
     /// Show configurations.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  trajformer config show configs/bc/hopper-medium.toml"
+    )]
     Config(ConfigCommand),
 }
 
@@ -163,6 +179,8 @@ pub enum BenchCommand {
         trajformer bench update --algorithm decision_transformer --set dropout=0 --json")]
     Update(BenchUpdateArgs),
     /// Time updates of an ensemble of Q-functions alone.
+    #[command(after_help = "Example:\n  \
+        trajformer bench critics --members 10 --hidden 256,256,256 --batch 256")]
     Critics(BenchCriticsArgs),
     /// Time the Trajectory Transformer's planner, one episode with a full context.
     #[command(after_help = "Example:\n  \
@@ -322,7 +340,8 @@ pub enum DataCommand {
     /// Collect experience in an environment.
     #[command(after_help = "Examples:\n  \
         trajformer data collect --env pointmaze-umaze --policy waypoint --steps 20000 maze.hdf5\n  \
-        trajformer data collect --env hopper-v4 --policy sac.npz --sample --steps 100000 mine.hdf5")]
+        trajformer data collect --env hopper-v4 --policy sac.npz --activation relu --output tanh \
+        --sample --steps 100000 mine.hdf5")]
     Collect(CollectArgs),
 }
 
@@ -358,7 +377,9 @@ pub struct CollectArgs {
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Print a configuration with every default filled in.
-    #[command(after_help = "Example:\n  trajformer config show configs/bc/hopper-medium.toml")]
+    #[command(after_help = "Examples:\n  \
+        trajformer config show configs/bc/hopper-medium.toml\n  \
+        trajformer config show configs/bc/hopper-medium.toml --set train.updates=5000")]
     Show {
         /// Configuration file.
         config: PathBuf,

@@ -36,8 +36,18 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .map(|(i, line)| (i + 1, line))
 }
 
+/// What is shipped: a file up to its tests.
+fn shipped(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod ").next().unwrap_or(text)
+}
+
 /// Fails with every line of `folder` (but for `except`) that contains one of `words`.
 fn check_absent(folder: &str, words: &[&str], except: &[&str]) {
+    check_absent_in(|text| text, folder, words, except);
+}
+
+/// The same for the part of each file that `view` leaves.
+fn check_absent_in(view: fn(&str) -> &str, folder: &str, words: &[&str], except: &[&str]) {
     let mut bad = Vec::new();
     for (path, text) in sources(folder) {
         let shown = path
@@ -51,7 +61,7 @@ fn check_absent(folder: &str, words: &[&str], except: &[&str]) {
         {
             continue;
         }
-        for (number, line) in code(&text) {
+        for (number, line) in code(view(&text)) {
             if words.iter().any(|word| line.contains(word)) {
                 bad.push(format!("{shown}:{number}: {}", line.trim()));
             }
@@ -120,9 +130,15 @@ fn no_algorithm_uses_another() {
 fn trainer_and_evaluation_name_no_algorithm() {
     for file in ["src/trainer.rs", "src/evaluate.rs"] {
         let text = fs::read_to_string(root().join(file)).expect(file);
-        for algorithm in trajformer::algorithms::ALGORITHMS {
-            let name = format!("{}::", algorithm.name);
-            assert!(!text.contains(&name), "{file} names {}", algorithm.name);
+        for (number, line) in code(&text) {
+            for algorithm in trajformer::algorithms::ALGORITHMS {
+                let name = algorithm.name;
+                let names = [format!("{name}::"), format!("algorithms::{name}")];
+                let named = names.iter().any(|name| line.contains(name));
+                assert!(!named, "{file}:{number} names {name}: {line}");
+            }
+            let variant = line.contains("AlgorithmConfig::");
+            assert!(!variant, "{file}:{number} names an algorithm: {line}");
         }
     }
 }
@@ -131,6 +147,40 @@ fn trainer_and_evaluation_name_no_algorithm() {
 fn only_the_formats_open_data_files() {
     let words = ["hdf5_pure", "arrow_ipc", "zip::"];
     check_absent("src", &words, &["src/data/formats"]);
+    let reads = ["File::open", "fs::File", "fs::read(", "fs::read_to_string("];
+    let others = [
+        "src/data/formats",
+        "src/checkpoint",
+        "src/metrics",
+        "src/report",
+        "src/config",         // configurations
+        "src/policy/file.rs", // the manifest beside a policy
+        "src/bench/mod.rs",   // the system's word on memory
+    ];
+    check_absent_in(shipped, "src", &reads, &others);
+    check_absent("models/src", &["std::fs"], &[]);
+}
+
+#[test]
+fn only_checkpoint_metrics_and_report_write_a_runs_files() {
+    let writes = [
+        "File::create",
+        "OpenOptions",
+        "fs::write(",
+        "fs::copy(",
+        "fs::rename(",
+        "fs::remove_",
+        "fs::create_dir",
+    ];
+    let others = [
+        "src/checkpoint",
+        "src/metrics",
+        "src/report",
+        "src/data/formats",  // data files,
+        "src/data/files.rs", // which it puts in place
+        "src/demo/mod.rs",   // its folder
+    ];
+    check_absent_in(shipped, "src", &writes, &others);
 }
 
 #[test]
@@ -165,8 +215,9 @@ fn unsafe_code_is_in_the_kernels_only() {
 }
 
 #[test]
-fn every_algorithm_has_a_paper_a_config_and_a_readme_row() {
+fn every_algorithm_has_a_paper_a_config_golden_numbers_and_a_readme_row() {
     let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let main = fs::read_to_string(root().join("tests/it/main.rs")).expect("main.rs");
     for algorithm in trajformer::algorithms::ALGORITHMS {
         assert!(
             algorithm.paper.starts_with("https://"),
@@ -181,11 +232,21 @@ fn every_algorithm_has_a_paper_a_config_and_a_readme_row() {
             algorithm.name,
             folder.display()
         );
-        assert!(
-            readme.contains(algorithm.title),
-            "README.md does not name {}",
-            algorithm.title
-        );
+        let cell = format!("| `{}` |", algorithm.name);
+        let row = readme.lines().find(|line| line.starts_with(&cell));
+        let row = row.unwrap_or_else(|| panic!("README.md has no row {cell}"));
+        for word in [algorithm.title, algorithm.paper] {
+            assert!(row.contains(word), "README.md, row {cell}: no `{word}`");
+        }
+        let test = format!("parity_{}", algorithm.name);
+        for file in [
+            format!("tests/golden/{}.py", algorithm.name),
+            format!("tests/it/{test}.rs"),
+        ] {
+            assert!(root().join(&file).is_file(), "{file} is missing");
+        }
+        let runs = main.lines().any(|line| line == format!("mod {test};"));
+        assert!(runs, "tests/it/main.rs does not run {test}");
     }
 }
 
