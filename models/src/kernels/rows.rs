@@ -9,10 +9,10 @@ use crate::dropout::DropoutMask;
 /// the last.
 const LANES: usize = 64;
 
-/// The sum of all lanes, by halves.
+/// The sum of all lanes, a power of two of them, by halves.
 #[inline(always)]
-fn fold<T: Real>(mut sums: [T; LANES]) -> T {
-    let mut half = LANES / 2;
+pub(super) fn fold<T: Real, const N: usize>(mut sums: [T; N]) -> T {
+    let mut half = N / 2;
     while half > 0 {
         for i in 0..half {
             sums[i] += sums[i + half];

@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
 /// Environment variable: `all`, or names of [`Kernel`]s with commas between them.
 pub const VARIABLE: &str = "TRAJFORMER_KERNELS_OFF";
@@ -56,12 +56,8 @@ impl Kernel {
 
     /// Whether it handles this tensor and is not switched off.
     pub fn takes(self, tensor: &Tensor) -> bool {
-        self.takes_type(tensor.dtype(), tensor.device())
-    }
-
-    /// Whether it handles tensors of this type on this device and is not switched off.
-    pub fn takes_type(self, dtype: DType, device: &Device) -> bool {
-        device.is_cpu() && matches!(dtype, DType::F32 | DType::F64) && !off()[self as usize]
+        let real = matches!(tensor.dtype(), DType::F32 | DType::F64);
+        tensor.device().is_cpu() && real && !off()[self as usize]
     }
 }
 

@@ -9,6 +9,7 @@ mod attention;
 mod product;
 
 use super::real::Real;
+use super::rows::fold;
 pub use attention::{HeadLayout, Slots, Visible, attend};
 pub use product::{Packed, Store};
 
@@ -194,19 +195,6 @@ use dispatched;
 #[inline(always)]
 fn multiply_add<T: Float, const FUSED: bool>(a: T, b: T, c: T) -> T {
     if FUSED { a.fused(b, c) } else { a * b + c }
-}
-
-/// Sum of the lanes, by halves.
-#[inline(always)]
-fn fold<T: Float>(mut sums: [T; LANES]) -> T {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            sums[i] += sums[i + half];
-        }
-        half /= 2;
-    }
-    sums[0]
 }
 
 dispatched! {
