@@ -283,6 +283,9 @@ impl Algorithm for DecisionTransformer {
             "attn_pdrop": sizes.attention_dropout,
             "layer_norm_epsilon": 1e-5,
             "initializer_range": 0.02,
+            // GPT-2's own defaults lie outside a vocabulary of one: `transformers` warns of them.
+            "bos_token_id": null,
+            "eos_token_id": null,
         });
         match keys {
             serde_json::Value::Object(keys) => keys,

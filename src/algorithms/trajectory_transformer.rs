@@ -396,12 +396,11 @@ impl Algorithm for TrajectoryTransformer {
         Ok(())
     }
 
-    /// The keys of `transformers`' `TrajectoryTransformerConfig`.
+    /// The model's sizes, by the names that the authors' configurations use. No other library
+    /// opens it: `transformers` has dropped its own version.
     fn description(&self) -> serde_json::Map<String, serde_json::Value> {
         let sizes = self.learner.network.config();
         let keys = json!({
-            "model_type": "trajectory_transformer",
-            "architectures": ["TrajectoryTransformerModel"],
             "vocab_size": sizes.bins,
             "observation_dim": sizes.observation_dim,
             "action_dim": sizes.action_dim,

@@ -93,7 +93,9 @@ pub(super) fn serialized(
 
 fn serialize(tensors: &HashMap<String, Tensor>, folder: &Path) -> Result<Vec<u8>> {
     let ordered: BTreeMap<&str, &Tensor> = tensors.iter().map(|(k, v)| (k.as_str(), v)).collect();
-    safetensors::serialize(ordered, None).map_err(|e| Error::Run {
+    // The mark by which `transformers` knows that the tensors are in PyTorch's layout.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize(ordered, Some(metadata)).map_err(|e| Error::Run {
         path: folder.to_path_buf(),
         problem: e.to_string(),
     })

@@ -1,5 +1,6 @@
 //! Whole runs: exact resume, the same bits from the same seed, damaged and foreign run directories.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -282,6 +283,34 @@ fn a_stored_run_opens_without_its_data_and_scores_what_it_scored() {
             .unwrap();
         assert_eq!(found, trained, "{}", algorithm.name);
     }
+}
+
+/// `tests/golden/transformers_names.py --run` shows by hand that it acts the same there.
+#[test]
+fn a_decision_transformer_has_the_files_that_transformers_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    write_data(folder.path());
+    let out = folder.path().join("run");
+    run::start(&config(folder.path(), "decision_transformer", 5), &out).unwrap();
+
+    let bytes = fs::read(out.join("model.safetensors")).unwrap();
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let found: BTreeMap<String, Vec<usize>> = metadata
+        .tensors()
+        .into_iter()
+        .map(|(name, tensor)| (name, tensor.shape.clone()))
+        .collect();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/transformers_names.json");
+    let expected: BTreeMap<String, Vec<usize>> =
+        serde_json::from_slice(&fs::read(golden).unwrap()).unwrap();
+    assert_eq!(found, expected);
+    let format = metadata.metadata().as_ref().and_then(|m| m.get("format"));
+    assert_eq!(format.map(String::as_str), Some("pt"));
+
+    let text = fs::read_to_string(out.join("config.json")).unwrap();
+    let keys: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(keys["model_type"], "decision_transformer");
+    assert_eq!(keys["architectures"][0], "DecisionTransformerModel");
 }
 
 #[test]
