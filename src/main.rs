@@ -20,7 +20,7 @@ use trajformer::policy::behavior::behavior;
 use trajformer::policy::file::{FilePolicyOptions, HiddenActivation, OutputActivation};
 use trajformer::trainer::STOP;
 use trajformer::{bench, compare, data, demo, envs, preview, run};
-use trajformer_models::kernels::switch;
+use trajformer_models::kernels::{memory, switch};
 
 /// Writes a line of results to standard output: see [`output::line`].
 macro_rules! say {
@@ -35,6 +35,7 @@ const INTERRUPTED: u8 = 130;
 const STACK_BYTES: usize = 8 << 20;
 
 fn main() -> ExitCode {
+    memory::keep_freed_blocks();
     let cli = Cli::parse();
     settle_threads(cli.threads);
     let filter = tracing_subscriber::EnvFilter::try_from_env("TRAJFORMER_LOG")

@@ -12,6 +12,7 @@ mod dispatch;
 pub(crate) mod embedding;
 pub(crate) mod heads_loss;
 pub(crate) mod layer_norm;
+pub mod memory;
 pub(crate) mod mlp;
 pub(crate) mod mlp_block;
 pub(crate) mod packed;
