@@ -1,11 +1,12 @@
 //! [`Critics`]: N Q-functions of observation and action, evaluated at once.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 
 use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::kernels::mlp::Mlps;
-use crate::kernels::packed::pack;
 use crate::kernels::switch::Kernel;
 use crate::linear::EnsembleLinear;
 use crate::mlp::check_sizes;
@@ -32,7 +33,11 @@ pub struct CriticConfig {
 #[derive(Debug, Clone)]
 pub struct Critics {
     layers: Vec<EnsembleLinear>,
-    members: usize,
+    /// All parameters, as `layers` has them.
+    shared: Tensor,
+    /// Which of the ensemble's members, and how many there are.
+    members: Range<usize>,
+    of: usize,
     sizes: Vec<usize>,
 }
 
@@ -54,20 +59,18 @@ impl Critics {
                 reason,
             });
         }
-        let mut net = scope.sub("net");
-        let mut layers = Vec::with_capacity(sizes.len() - 1);
-        for (i, pair) in sizes.windows(2).enumerate() {
-            let scope = &mut net.sub(2 * i);
-            layers.push(EnsembleLinear::new(
-                config.members,
-                pair[0],
-                pair[1],
-                scope,
-            )?);
-        }
+        let layer = |(i, pair): (usize, &[usize]), net: &mut Scope<'_>| {
+            EnsembleLinear::new(config.members, pair[0], pair[1], &mut net.sub(2 * i))
+        };
+        let (layers, shared) = scope.sub("net").shared(|net| {
+            let pairs = sizes.windows(2).enumerate();
+            pairs.map(|pair| layer(pair, net)).collect::<Result<_>>()
+        })?;
         Ok(Self {
             layers,
-            members: config.members,
+            shared,
+            members: 0..config.members,
+            of: config.members,
             sizes,
         })
     }
@@ -81,18 +84,14 @@ impl Critics {
             return self.forward_composed(observations, actions);
         }
         let x = Tensor::cat(&[observations, actions], 1)?; // (B, O + A)
-        let parameters: Vec<_> = self
-            .layers
-            .iter()
-            .flat_map(|l| [&l.weight, &l.bias])
-            .collect();
         let mlps = Mlps {
-            members: self.members,
+            members: self.members.clone(),
+            of: self.of,
             sizes: self.sizes.clone(),
             activation: Activation::Relu,
             inputs_first: true,
         };
-        Ok(mlps.apply(&x, &pack(&parameters)?)?.squeeze(2)?)
+        Ok(mlps.apply(&x, &self.shared)?.squeeze(2)?)
     }
 
     /// The slow twin, for every device.
@@ -105,7 +104,7 @@ impl Critics {
         let (batch, inputs) = x.dims2()?;
         let mut x = x
             .unsqueeze(0)?
-            .broadcast_as((self.members, batch, inputs))?
+            .broadcast_as((self.members.len(), batch, inputs))?
             .contiguous()?;
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&x)?; // (N, B, out)
@@ -126,9 +125,12 @@ impl Critics {
             .iter()
             .map(|l| l.member(index))
             .collect::<Result<_>>()?;
+        let first = self.members.start + index;
         Ok(Self {
             layers,
-            members: 1,
+            shared: self.shared.clone(),
+            members: first..first + 1,
+            of: self.of,
             sizes: self.sizes.clone(),
         })
     }

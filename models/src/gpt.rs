@@ -449,10 +449,8 @@ mod tests {
         let rng = &mut Rng::from_seed(4);
         let gpt = Gpt::new(&config(layout), &mut params.init(rng))?;
         for param in params.iter() {
-            let noise = rng.normal_tensor(param.var.shape(), dtype, &Device::Cpu)?;
-            param
-                .var
-                .set(&(param.var.as_detached_tensor() + (noise * 0.2)?)?)?;
+            let noise = rng.normal_tensor(param.slot.shape(), dtype, &Device::Cpu)?;
+            param.slot.set(&(param.slot.tensor()? + (noise * 0.2)?)?)?;
         }
         Ok((params, gpt))
     }
@@ -489,7 +487,7 @@ mod tests {
             false => gpt.forward(&x, &mask, dropout, 1)?,
         };
         let gradients = (&y * &weights)?.sum_all()?.backward()?;
-        let vars = std::iter::once(&x).chain(params.iter().map(|p| &p.var));
+        let vars = std::iter::once(&x).chain(params.iter().map(|p| p.slot.var()));
         let gradients = vars.filter_map(|var| gradients.get(var).cloned());
         Ok(std::iter::once(y).chain(gradients).collect())
     }

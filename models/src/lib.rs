@@ -34,6 +34,7 @@ pub mod norm;
 pub mod optim;
 pub mod params;
 pub mod rng;
+pub mod slot;
 #[cfg(test)]
 mod testing;
 pub mod trajectory_transformer;

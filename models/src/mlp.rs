@@ -5,7 +5,6 @@ use candle_core::Tensor;
 use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::kernels::mlp::Mlps;
-use crate::kernels::packed::pack;
 use crate::kernels::switch::Kernel;
 use crate::linear::Linear;
 use crate::params::Scope;
@@ -15,6 +14,8 @@ use crate::params::Scope;
 #[derive(Debug, Clone)]
 pub struct Mlp {
     layers: Vec<Linear>,
+    /// All parameters, as `layers` has them.
+    shared: Tensor,
     activation: Activation,
     sizes: Vec<usize>,
 }
@@ -27,12 +28,15 @@ impl Mlp {
     /// If there are fewer than two sizes, one is zero, or the scope's parameters don't fit.
     pub fn new(sizes: &[usize], activation: Activation, scope: &mut Scope<'_>) -> Result<Self> {
         check_sizes("Mlp", sizes)?;
-        let mut layers = Vec::with_capacity(sizes.len() - 1);
-        for (i, pair) in sizes.windows(2).enumerate() {
-            layers.push(Linear::new(pair[0], pair[1], &mut scope.sub(2 * i))?);
-        }
+        let (layers, shared) = scope.shared(|scope| {
+            let pairs = sizes.windows(2).enumerate();
+            pairs
+                .map(|(i, pair)| Linear::new(pair[0], pair[1], &mut scope.sub(2 * i)))
+                .collect::<Result<_>>()
+        })?;
         Ok(Self {
             layers,
+            shared,
             activation,
             sizes: sizes.to_vec(),
         })
@@ -49,18 +53,14 @@ impl Mlp {
         let (inputs, outputs) = (self.sizes[0], self.sizes[self.layers.len()]);
         let mut dims = x.dims().to_vec();
         let rows = x.elem_count() / inputs;
-        let parameters = self
-            .layers
-            .iter()
-            .flat_map(|l| [Some(&l.weight), l.bias.as_ref()]);
-        let packed = pack(&parameters.flatten().collect::<Vec<_>>())?;
         let mlps = Mlps {
-            members: 1,
+            members: 0..1,
+            of: 1,
             sizes: self.sizes.clone(),
             activation: self.activation,
             inputs_first: false,
         };
-        let y = mlps.apply(&x.reshape((rows, inputs))?, &packed)?; // (1, rows, out)
+        let y = mlps.apply(&x.reshape((rows, inputs))?, &self.shared)?; // (1, rows, out)
         if let Some(last) = dims.last_mut() {
             *last = outputs;
         }
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::critic::{CriticConfig, Critics};
-    use crate::params::Params;
+    use crate::params::{Params, Slot};
     use crate::rng::Rng;
     use crate::testing::{check_same_bits, largest_relative_difference};
 
@@ -130,9 +130,12 @@ mod tests {
             }
         };
         let gradients = (values.sqr()?.sum_all()? + actions.sum_all()?)?.backward()?;
-        let vars = std::iter::once(&x).chain(params.iter().map(|p| &p.var));
-        let gradients = vars.filter_map(|var| gradients.get(var).cloned());
-        Ok([actions, values].into_iter().chain(gradients).collect())
+        let slots = params.iter().map(|p| p.slot.clone());
+        let mut results = vec![actions, values];
+        for slot in std::iter::once(Slot::from(&x)).chain(slots) {
+            results.extend(slot.gradient(&gradients)?);
+        }
+        Ok(results)
     }
 
     #[test]

@@ -5,11 +5,12 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::kernels::adam::{self, AdamNumbers};
 use crate::kernels::switch::Kernel;
-use crate::params::{Params, StateVisitor};
+use crate::params::{Param, Params, Slot, StateVisitor};
 
 /// How weights decay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,17 +72,51 @@ impl ParamGroup {
 #[derive(Debug)]
 pub struct Adam {
     config: AdamConfig,
-    slots: Vec<Slot>,
+    variables: Vec<Variable>,
     steps: u64,
 }
 
+/// A variable, which may hold several parameters, and its moments.
 #[derive(Debug)]
-struct Slot {
-    name: String,
+struct Variable {
     parameter: Var,
     first: Var,
     second: Var,
-    group: ParamGroup,
+    /// Names of the parameters in it, first element, shape.
+    members: Vec<(String, Slot)>,
+    /// What parts of it get, in their order.
+    parts: Vec<(Range<usize>, ParamGroup)>,
+}
+
+impl Variable {
+    fn new(param: &Param) -> Result<Self> {
+        let parameter = param.slot.var().clone();
+        Ok(Self {
+            first: Var::from_tensor(&parameter.zeros_like()?)?,
+            second: Var::from_tensor(&parameter.zeros_like()?)?,
+            parameter,
+            members: Vec::new(),
+            parts: Vec::new(),
+        })
+    }
+
+    fn add(&mut self, param: &Param, group: ParamGroup) {
+        self.members.push((param.name.clone(), param.slot.clone()));
+        let start = param.slot.start();
+        let end = start + param.slot.elem_count();
+        match self.parts.last_mut() {
+            Some((range, last)) if *last == group && range.end == start => range.end = end,
+            _ => self.parts.push((start..end, group)),
+        }
+    }
+
+    /// A part of the parameter, the moments or the gradient.
+    fn part(&self, of: &Tensor, range: &Range<usize>) -> candle_core::Result<Tensor> {
+        match range.len() == of.elem_count() {
+            true => Ok(of.clone()),
+            false => of.narrow(0, range.start, range.len()),
+        }
+    }
 }
 
 impl Adam {
@@ -104,23 +139,21 @@ impl Adam {
                 reason,
             });
         }
-        let slot = |param: &crate::params::Param| -> Result<Slot> {
-            Ok(Slot {
-                name: param.name.clone(),
-                parameter: param.var.clone(),
-                first: Var::from_tensor(&param.var.zeros_like()?)?,
-                second: Var::from_tensor(&param.var.zeros_like()?)?,
-                group: group(&param.name),
-            })
-        };
-        let slots = params
-            .iter()
-            .filter(|p| p.trainable)
-            .map(slot)
-            .collect::<Result<_>>()?;
+        let mut variables: Vec<Variable> = Vec::new();
+        for param in params.iter().filter(|p| p.trainable) {
+            let same = |v: &&mut Variable| v.parameter.id() == param.slot.var().id();
+            match variables.last_mut().filter(|v| same(v)) {
+                Some(variable) => variable.add(param, group(&param.name)),
+                None => {
+                    let mut variable = Variable::new(param)?;
+                    variable.add(param, group(&param.name));
+                    variables.push(variable);
+                }
+            }
+        }
         Ok(Self {
             config,
-            slots,
+            variables,
             steps: 0,
         })
     }
@@ -139,21 +172,21 @@ impl Adam {
     /// If a tensor operation fails.
     pub fn step(&mut self, gradients: &GradStore, learning_rate: f64) -> Result<Option<Tensor>> {
         self.steps += 1;
-        let found: Vec<(&Slot, &Tensor)> = self
-            .slots
+        let found: Vec<(&Variable, &Tensor)> = self
+            .variables
             .iter()
-            .filter_map(|slot| Some((slot, gradients.get(slot.parameter.as_tensor())?)))
+            .filter_map(|variable| Some((variable, gradients.get(&variable.parameter)?)))
             .collect();
         let on_cpu = found
             .iter()
-            .all(|(slot, _)| Kernel::Adam.takes(&slot.parameter));
+            .all(|(variable, _)| Kernel::Adam.takes(&variable.parameter));
         match on_cpu {
             true => self.step_on_cpu(&found, learning_rate),
             false => self.step_composed(&found, learning_rate),
         }
     }
 
-    fn step_on_cpu(&self, found: &[(&Slot, &Tensor)], rate: f64) -> Result<Option<Tensor>> {
+    fn step_on_cpu(&self, found: &[(&Variable, &Tensor)], rate: f64) -> Result<Option<Tensor>> {
         let (mut scale, mut norm) = (1.0, None);
         if let Some(limit) = self.config.clip_norm {
             let mut sum = 0.0;
@@ -163,24 +196,26 @@ impl Adam {
             scale = (limit / (sum.sqrt() + CLIP_EPSILON)).min(1.0);
             norm = Some(Tensor::new(sum.sqrt(), &candle_core::Device::Cpu)?);
         }
-        for (slot, gradient) in found {
-            let numbers = AdamNumbers {
-                gradient_scale: scale,
-                ..self.numbers(slot.group, rate)
-            };
-            adam::step(
-                &slot.parameter,
-                &slot.first,
-                &slot.second,
-                gradient,
-                numbers,
-            )?;
+        for (variable, gradient) in found {
+            for (range, group) in &variable.parts {
+                let numbers = AdamNumbers {
+                    gradient_scale: scale,
+                    ..self.numbers(*group, rate)
+                };
+                adam::step(
+                    &variable.part(&variable.parameter, range)?,
+                    &variable.part(&variable.first, range)?,
+                    &variable.part(&variable.second, range)?,
+                    &variable.part(gradient, range)?,
+                    numbers,
+                )?;
+            }
         }
         Ok(norm)
     }
 
     /// The slow twin: plain tensor operations, for every device; reads nothing back.
-    fn step_composed(&self, found: &[(&Slot, &Tensor)], rate: f64) -> Result<Option<Tensor>> {
+    fn step_composed(&self, found: &[(&Variable, &Tensor)], rate: f64) -> Result<Option<Tensor>> {
         let (mut scale, mut norm) = (None, None);
         if let Some(limit) = self.config.clip_norm {
             let squares = found
@@ -196,34 +231,46 @@ impl Adam {
                 norm = Some(total);
             }
         }
-        for (slot, gradient) in found {
+        for (variable, gradient) in found {
             let gradient = match &scale {
                 Some(scale) => gradient.broadcast_mul(&scale.to_dtype(gradient.dtype())?)?,
                 None => (*gradient).clone(),
             };
-            self.step_composed_one(slot, &gradient, rate)?;
+            for (range, group) in &variable.parts {
+                let gradient = variable.part(&gradient, range)?;
+                self.step_composed_part(variable, (range, *group), &gradient, rate)?;
+            }
         }
         Ok(norm)
     }
 
-    fn step_composed_one(&self, slot: &Slot, gradient: &Tensor, rate: f64) -> Result<()> {
-        let numbers = self.numbers(slot.group, rate);
-        let parameter = slot.parameter.as_detached_tensor();
+    fn step_composed_part(
+        &self,
+        variable: &Variable,
+        (range, group): (&Range<usize>, ParamGroup),
+        gradient: &Tensor,
+        rate: f64,
+    ) -> Result<()> {
+        let numbers = self.numbers(group, rate);
+        let slot = |var: &Var| Slot::part(var, range.start, gradient.shape().clone());
+        let (to, to_first, to_second) = (
+            slot(&variable.parameter)?,
+            slot(&variable.first)?,
+            slot(&variable.second)?,
+        );
+        let parameter = to.tensor()?;
         let mut gradient = gradient.detach();
         if numbers.regularization != 0.0 {
             gradient = (gradient + (&parameter * numbers.regularization)?)?;
         }
-        let first = ((slot.first.as_detached_tensor() * numbers.beta1)?
-            + (&gradient * (1.0 - numbers.beta1))?)?;
-        let second = ((slot.second.as_detached_tensor() * numbers.beta2)?
-            + (gradient.sqr()? * (1.0 - numbers.beta2))?)?;
+        let first = ((to_first.tensor()? * numbers.beta1)? + (&gradient * (1.0 - numbers.beta1))?)?;
+        let second =
+            ((to_second.tensor()? * numbers.beta2)? + (gradient.sqr()? * (1.0 - numbers.beta2))?)?;
         let root = ((second.sqrt()? * (1.0 / numbers.root_correction))? + numbers.epsilon)?;
         let change = ((&first * numbers.step_size)? / root)?;
-        slot.parameter
-            .set(&((parameter * numbers.shrink)? - change)?)?;
-        slot.first.set(&first)?;
-        slot.second.set(&second)?;
-        Ok(())
+        to.set(&((parameter * numbers.shrink)? - change)?)?;
+        to_first.set(&first)?;
+        to_second.set(&second)
     }
 
     fn numbers(&self, group: ParamGroup, rate: f64) -> AdamNumbers {
@@ -251,9 +298,12 @@ impl Adam {
     /// # Errors
     /// What the visitor says.
     pub fn visit(&mut self, prefix: &str, visitor: &mut dyn StateVisitor) -> Result<()> {
-        for slot in &self.slots {
-            visitor.tensor(&format!("{prefix}first.{}", slot.name), &slot.first)?;
-            visitor.tensor(&format!("{prefix}second.{}", slot.name), &slot.second)?;
+        for variable in &self.variables {
+            for (name, slot) in &variable.members {
+                let of = |var| Slot::part(var, slot.start(), slot.shape().clone());
+                visitor.tensor(&format!("{prefix}first.{name}"), &of(&variable.first)?)?;
+                visitor.tensor(&format!("{prefix}second.{name}"), &of(&variable.second)?)?;
+            }
         }
         visitor.counter(&format!("{prefix}steps"), &mut self.steps)
     }
@@ -267,20 +317,20 @@ const CLIP_EPSILON: f64 = 1e-6;
 /// # Errors
 /// If `online` lacks a parameter of `target` or a shape differs.
 pub fn polyak_update(target: &Params, online: &Params, rate: f64) -> Result<()> {
-    for param in target.iter() {
+    // One step for all parameters of a variable: those of a copy share as the originals do.
+    for param in target.iter().filter(|param| param.slot.start() == 0) {
         let source = online
             .get(&param.name)
             .ok_or_else(|| Error::MissingTensor {
                 name: param.name.clone(),
-                expected: param.var.dims().to_vec(),
+                expected: param.slot.dims().to_vec(),
             })?;
-        if Kernel::Polyak.takes(&param.var) {
-            adam::polyak(&param.var, &source.var, rate)?;
+        let (var, source) = (param.slot.var(), source.slot.var());
+        if Kernel::Polyak.takes(var) {
+            adam::polyak(var, source, rate)?;
         } else {
-            let kept = (param.var.as_detached_tensor() * (1.0 - rate))?;
-            param
-                .var
-                .set(&(kept + (source.var.as_detached_tensor() * rate)?)?)?;
+            let kept = (var.as_detached_tensor() * (1.0 - rate))?;
+            var.set(&(kept + (source.as_detached_tensor() * rate)?)?)?;
         }
     }
     Ok(())
@@ -370,9 +420,9 @@ mod tests {
     fn gradients(params: &Params, rng: &mut Rng) -> Result<GradStore> {
         let mut store = GradStore::default();
         for param in params.iter() {
-            let shape = param.var.shape();
+            let shape = param.slot.shape();
             store.insert(
-                &param.var,
+                param.slot.var(),
                 rng.normal_tensor(shape, params.dtype(), &Device::Cpu)?,
             );
         }
@@ -382,7 +432,7 @@ mod tests {
     fn largest_difference(a: &Params, b: &Params) -> Result<f64> {
         let mut largest = 0f64;
         for (x, y) in a.iter().zip(b.iter()) {
-            let difference = (x.var.as_tensor() - y.var.as_tensor())?.abs()?.max_all()?;
+            let difference = (x.slot.tensor()? - y.slot.tensor()?)?.abs()?.max_all()?;
             largest = largest.max(difference.to_dtype(DType::F64)?.to_scalar::<f64>()?);
         }
         Ok(largest)
@@ -412,10 +462,10 @@ mod tests {
                     fast_adam.step(&gradients(&fast, &mut Rng::from_seed(seed))?, 1e-2)?;
                     let store = gradients(&slow, &mut Rng::from_seed(seed))?;
                     slow_adam.steps += 1;
-                    let found: Vec<(&Slot, &Tensor)> = slow_adam
-                        .slots
+                    let found: Vec<(&Variable, &Tensor)> = slow_adam
+                        .variables
                         .iter()
-                        .filter_map(|s| Some((s, store.get(s.parameter.as_tensor())?)))
+                        .filter_map(|v| Some((v, store.get(&v.parameter)?)))
                         .collect();
                     slow_adam.step_composed(&found, 1e-2)?;
                 }
@@ -434,7 +484,7 @@ mod tests {
         let mut params = Params::new(DType::F64, &Device::Cpu);
         params.insert("x", &Tensor::new(&[2.0f64], &Device::Cpu)?, true)?;
         let mut adam = Adam::new(&params, AdamConfig::default(), |_| ParamGroup::decay(0.5))?;
-        let x = &params.get("x").expect("just inserted").var;
+        let x = params.get("x").expect("just inserted").slot.var();
         let mut store = GradStore::default();
         store.insert(x, Tensor::new(&[-3.0f64], &Device::Cpu)?);
         adam.step(&store, 0.1)?;
@@ -448,7 +498,7 @@ mod tests {
     fn polyak_moves_the_target_by_the_rate() -> Result<()> {
         let (target, online) = (parameters(DType::F64)?, parameters(DType::F64)?);
         for param in online.iter() {
-            param.var.set(&(param.var.as_detached_tensor() + 1.0)?)?;
+            param.slot.set(&(param.slot.tensor()? + 1.0)?)?;
         }
         let before = target.deep_copy(false)?;
         polyak_update(&target, &online, 0.25)?;

@@ -6,20 +6,22 @@
 //! gradients ([`Params::tracked`]) or without ([`Params::detached`], which shares storage: updates
 //! in place are seen).
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Shape, Tensor, Var};
 
 use crate::error::{Error, Result};
 use crate::rng::Rng;
+pub use crate::slot::Slot;
 
 /// One named parameter.
 #[derive(Debug, Clone)]
 pub struct Param {
     /// Dotted name, e.g. `blocks.0.attn.key.weight`.
     pub name: String,
-    /// The variable; updated in place.
-    pub var: Var,
+    /// Its numbers; updated in place.
+    pub slot: Slot,
     /// Whether an optimiser may update it.
     pub trainable: bool,
 }
@@ -71,7 +73,7 @@ impl Params {
 
     /// How many numbers in all tensors.
     pub fn elements(&self) -> usize {
-        self.entries.iter().map(|p| p.var.elem_count()).sum()
+        self.entries.iter().map(|p| p.slot.elem_count()).sum()
     }
 
     /// The parameter called `name`.
@@ -85,8 +87,53 @@ impl Params {
             name: name.to_owned(),
             expected: shape.dims().to_vec(),
         })?;
-        check_shape(name, param.var.shape(), shape)?;
+        check_shape(name, param.slot.shape(), shape)?;
         Ok(param)
+    }
+
+    /// Moves the parameters from number `first` on into one variable, in their order.
+    fn share(&mut self, first: usize) -> Result<()> {
+        let parts = &mut self.entries[first..];
+        let values = parts
+            .iter()
+            .map(|param| Ok(param.slot.tensor()?.flatten_all()?))
+            .collect::<Result<Vec<_>>>()?;
+        let var = Var::from_tensor(&Tensor::cat(&values, 0)?)?;
+        let mut start = 0;
+        for param in parts {
+            let shape = param.slot.shape().clone();
+            param.slot = Slot::part(&var, start, shape)?;
+            start += param.slot.elem_count();
+        }
+        Ok(())
+    }
+
+    /// The variable that just these parameters share, in this order.
+    fn shared(&self, numbers: &[usize]) -> Result<&Param> {
+        let mut start = 0;
+        for &number in numbers {
+            let (param, first) = (&self.entries[number], &self.entries[numbers[0]]);
+            let here =
+                param.slot.var().id() == first.slot.var().id() && param.slot.start() == start;
+            if !here || param.trainable != first.trainable {
+                return Err(Error::Config {
+                    what: "Params",
+                    reason: format!(
+                        "`{}` must share a variable with `{}`: parameters of one operation are made \
+                         together, by the network's own constructor",
+                        param.name, first.name
+                    ),
+                });
+            }
+            start += param.slot.elem_count();
+        }
+        match numbers.first().map(|&number| &self.entries[number]) {
+            Some(first) if first.slot.var().elem_count() == start => Ok(first),
+            _ => Err(Error::Config {
+                what: "Params",
+                reason: "a shared variable has parameters that nobody asked for".to_owned(),
+            }),
+        }
     }
 
     /// Adds a parameter with this value.
@@ -108,7 +155,7 @@ impl Params {
         self.index.insert(name.to_owned(), self.entries.len());
         self.entries.push(Param {
             name: name.to_owned(),
-            var,
+            slot: Slot::from(&var),
             trainable,
         });
         Ok(&self.entries[self.entries.len() - 1])
@@ -128,6 +175,7 @@ impl Params {
             mode: Mode::Find {
                 params: self,
                 detached: false,
+                seen: None,
             },
             prefix: String::new(),
         }
@@ -139,6 +187,7 @@ impl Params {
             mode: Mode::Find {
                 params: self,
                 detached: true,
+                seen: None,
             },
             prefix: String::new(),
         }
@@ -147,15 +196,27 @@ impl Params {
     /// An independent copy with the same names and values; frozen if not `trainable`, else what is
     /// trainable here is trainable there.
     pub fn deep_copy(&self, trainable: bool) -> Result<Self> {
-        let mut copy = Self::new(self.dtype, &self.device);
+        let mut copies = HashMap::new();
+        let mut entries = Vec::with_capacity(self.entries.len());
         for param in &self.entries {
-            copy.insert(
-                &param.name,
-                param.var.as_tensor(),
-                trainable && param.trainable,
-            )?;
+            let var = param.slot.var();
+            let copy = match copies.get(&var.id()) {
+                Some(copy) => Var::clone(copy),
+                None => Var::from_tensor(&var.as_detached_tensor().copy()?)?,
+            };
+            copies.insert(var.id(), copy.clone());
+            entries.push(Param {
+                name: param.name.clone(),
+                slot: Slot::part(&copy, param.slot.start(), param.slot.shape().clone())?,
+                trainable: trainable && param.trainable,
+            });
         }
-        Ok(copy)
+        Ok(Self {
+            entries,
+            index: self.index.clone(),
+            dtype: self.dtype,
+            device: self.device.clone(),
+        })
     }
 
     /// Sets every value from `tensors` (by name, converting type and device).
@@ -168,13 +229,13 @@ impl Params {
                 .get(&param.name)
                 .ok_or_else(|| Error::MissingTensor {
                     name: param.name.clone(),
-                    expected: param.var.dims().to_vec(),
+                    expected: param.slot.dims().to_vec(),
                 })?;
-            if found.dims() != param.var.dims() {
+            if found.dims() != param.slot.dims() {
                 return Err(Error::TensorShape {
                     name: param.name.clone(),
                     found: found.dims().to_vec(),
-                    expected: param.var.dims().to_vec(),
+                    expected: param.slot.dims().to_vec(),
                 });
             }
         }
@@ -190,17 +251,18 @@ impl Params {
             let value = tensors[&param.name]
                 .to_dtype(self.dtype)?
                 .to_device(&self.device)?;
-            param.var.set(&value.contiguous()?)?;
+            param.slot.set(&value)?;
         }
         Ok(())
     }
 
     /// Every value by name; the tensors share storage with the parameters.
-    pub fn tensors(&self) -> BTreeMap<String, Tensor> {
-        self.entries
-            .iter()
-            .map(|p| (p.name.clone(), p.var.as_detached_tensor()))
-            .collect()
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
+        let named = |p: &Param| Ok((p.name.clone(), p.slot.tensor()?));
+        self.entries.iter().map(named).collect()
     }
 
     /// Shows every parameter to `visitor` under `prefix`.
@@ -209,7 +271,7 @@ impl Params {
     /// What the visitor says.
     pub fn visit(&self, prefix: &str, visitor: &mut dyn StateVisitor) -> Result<()> {
         for param in &self.entries {
-            visitor.tensor(&format!("{prefix}{}", param.name), &param.var)?;
+            visitor.tensor(&format!("{prefix}{}", param.name), &param.slot)?;
         }
         Ok(())
     }
@@ -221,7 +283,7 @@ pub trait StateVisitor {
     ///
     /// # Errors
     /// When restoring: missing, or of another shape.
-    fn tensor(&mut self, name: &str, var: &Var) -> Result<()>;
+    fn tensor(&mut self, name: &str, slot: &Slot) -> Result<()>;
 
     /// A number that is saved, or replaced when restoring.
     ///
@@ -250,6 +312,8 @@ enum Mode<'a> {
     Find {
         params: &'a Params,
         detached: bool,
+        /// Numbers of the parameters found, for [`Scope::shared`].
+        seen: Option<&'a RefCell<Vec<usize>>>,
     },
 }
 
@@ -259,9 +323,14 @@ impl Scope<'_> {
         let prefix = format!("{}{name}.", self.prefix);
         let mode = match &mut self.mode {
             Mode::Create { params, rng } => Mode::Create { params, rng },
-            Mode::Find { params, detached } => Mode::Find {
+            Mode::Find {
+                params,
+                detached,
+                seen,
+            } => Mode::Find {
                 params,
                 detached: *detached,
+                seen: *seen,
             },
         };
         Scope { mode, prefix }
@@ -284,6 +353,46 @@ impl Scope<'_> {
         }
     }
 
+    /// What `build` makes of parameters of this scope, and these parameters, in the order of their
+    /// creation, as the one vector that they lie in: a fused operation's argument, with one gradient.
+    ///
+    /// # Errors
+    /// What `build` says, or if the parameters were not made by this function.
+    pub fn shared<T>(
+        &mut self,
+        build: impl Fn(&mut Scope<'_>) -> Result<T>,
+    ) -> Result<(T, Tensor)> {
+        if let Mode::Create { params, rng } = &mut self.mode {
+            let first = params.entries.len();
+            build(&mut Scope {
+                mode: Mode::Create { params, rng },
+                prefix: self.prefix.clone(),
+            })?;
+            params.share(first)?;
+        }
+        let (params, detached) = match &self.mode {
+            Mode::Create { params, .. } => (&**params, false),
+            Mode::Find {
+                params, detached, ..
+            } => (*params, *detached),
+        };
+        let seen = RefCell::new(Vec::new());
+        let built = build(&mut Scope {
+            mode: Mode::Find {
+                params,
+                detached,
+                seen: Some(&seen),
+            },
+            prefix: self.prefix.clone(),
+        })?;
+        let first = params.shared(&seen.into_inner())?;
+        let var = first.slot.var();
+        Ok(match detached || !first.trainable {
+            true => (built, var.as_detached_tensor()),
+            false => (built, var.as_tensor().clone()),
+        })
+    }
+
     /// The parameter `name` of this scope: created with `init`, or found.
     ///
     /// `init` gets the stream of initial values, the type and the device, and returns a tensor of
@@ -302,14 +411,21 @@ impl Scope<'_> {
             Mode::Create { params, rng } => {
                 let value = init(rng, &shape, params.dtype, &params.device)?;
                 check_shape(&name, value.shape(), &shape)?;
-                Ok(params.insert(&name, &value, true)?.var.as_tensor().clone())
+                params.insert(&name, &value, true)?.slot.tracked()
             }
-            Mode::Find { params, detached } => {
+            Mode::Find {
+                params,
+                detached,
+                seen,
+            } => {
                 let param = params.find(&name, &shape)?;
-                Ok(match *detached || !param.trainable {
-                    true => param.var.as_detached_tensor(),
-                    false => param.var.as_tensor().clone(),
-                })
+                if let Some(seen) = seen {
+                    seen.borrow_mut().extend(params.index.get(&name));
+                }
+                match *detached || !param.trainable {
+                    true => param.slot.tensor(),
+                    false => param.slot.tracked(),
+                }
             }
         }
     }
@@ -329,12 +445,9 @@ impl Scope<'_> {
             Mode::Create { params, rng } => {
                 let value = init(rng, &shape, params.dtype, &params.device)?;
                 check_shape(&name, value.shape(), &shape)?;
-                Ok(params
-                    .insert(&name, &value, false)?
-                    .var
-                    .as_detached_tensor())
+                params.insert(&name, &value, false)?.slot.tensor()
             }
-            Mode::Find { params, .. } => Ok(params.find(&name, &shape)?.var.as_detached_tensor()),
+            Mode::Find { params, .. } => params.find(&name, &shape)?.slot.tensor(),
         }
     }
 }

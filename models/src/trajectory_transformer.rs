@@ -345,10 +345,8 @@ mod tests {
         let mut params = Params::new(dtype, &Device::Cpu);
         let network = TrajectoryTransformer::new(&config, &mut params.init(rng))?;
         for param in params.iter() {
-            let noise = rng.normal_tensor(param.var.shape(), dtype, &Device::Cpu)?;
-            param
-                .var
-                .set(&(param.var.as_detached_tensor() + (noise * 0.1)?)?)?;
+            let noise = rng.normal_tensor(param.slot.shape(), dtype, &Device::Cpu)?;
+            param.slot.set(&(param.slot.tensor()? + (noise * 0.1)?)?)?;
         }
         let (batch, time) = (5, 24);
         let mut tokens = |count| {
@@ -375,7 +373,9 @@ mod tests {
             false => network.loss(&inputs, &targets, &mask, dropout)?,
         };
         let gradients = (&loss * 3.0)?.backward()?;
-        let gradients = params.iter().filter_map(|p| gradients.get(&p.var).cloned());
+        let gradients = params
+            .iter()
+            .filter_map(|p| gradients.get(p.slot.var()).cloned());
         Ok(std::iter::once(loss).chain(gradients).collect())
     }
 

@@ -340,7 +340,7 @@ impl TrajectoryTransformer {
             bins: sizes.bins,
             heads: sizes.heads,
         };
-        let decoder = Arc::new(Decoder::<f32>::new(&self.learner.params.tensors(), shape)?);
+        let decoder = Arc::new(Decoder::<f32>::new(&self.learner.params.tensors()?, shape)?);
         let model = SearchModel {
             decoder,
             discretizer: Arc::new(self.sequences.discretizer().clone()),

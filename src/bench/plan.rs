@@ -117,7 +117,7 @@ fn search(options: &PlanOptions, streams: &Streams) -> Result<BeamSearch<f32>> {
         bins: sizes.bins,
         heads: sizes.heads,
     };
-    let decoder = Arc::new(Decoder::new(&params.tensors(), shape)?);
+    let decoder = Arc::new(Decoder::new(&params.tensors()?, shape)?);
     let mut rng = streams.stream("rows");
     let rows: Vec<f64> = (0..ROWS * places).map(|_| rng.normal()).collect();
     let discretizer = Discretizer::fit(&rows, places, sizes.bins, DiscretizerKind::Quantile)?;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor, Var};
-use trajformer_models::params::StateVisitor;
+use candle_core::{DType, Device, Tensor};
+use trajformer_models::params::{Slot, StateVisitor};
 
 use super::GROUPS;
 use crate::algorithms::Algorithm;
@@ -55,8 +55,8 @@ impl FiniteCheck {
 }
 
 impl StateVisitor for FiniteCheck {
-    fn tensor(&mut self, name: &str, var: &Var) -> trajformer_models::Result<()> {
-        self.see(name, &var.as_detached_tensor())
+    fn tensor(&mut self, name: &str, slot: &Slot) -> trajformer_models::Result<()> {
+        self.see(name, &slot.tensor()?)
     }
 
     fn number(&mut self, name: &str, value: &mut f64) -> trajformer_models::Result<()> {
@@ -133,11 +133,8 @@ impl Saver {
 }
 
 impl StateVisitor for Saver {
-    fn tensor(&mut self, name: &str, var: &Var) -> trajformer_models::Result<()> {
-        let tensor = var
-            .as_detached_tensor()
-            .to_device(&Device::Cpu)?
-            .contiguous()?;
+    fn tensor(&mut self, name: &str, slot: &Slot) -> trajformer_models::Result<()> {
+        let tensor = slot.tensor()?.to_device(&Device::Cpu)?.contiguous()?;
         self.check.see(name, &tensor)?;
         self.put(name, tensor)
     }
@@ -190,9 +187,9 @@ impl Loader<'_> {
 }
 
 impl StateVisitor for Loader<'_> {
-    fn tensor(&mut self, name: &str, var: &Var) -> trajformer_models::Result<()> {
-        if let Some(tensor) = self.take(name, var.dims())? {
-            var.set(&tensor.to_dtype(var.dtype())?.to_device(var.device())?)?;
+    fn tensor(&mut self, name: &str, slot: &Slot) -> trajformer_models::Result<()> {
+        if let Some(tensor) = self.take(name, slot.dims())? {
+            slot.set(&tensor.to_dtype(slot.dtype())?.to_device(slot.device())?)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! `trajectory/utils/discretization.py`, commit 8834a6e). The table is part of a policy's state.
 
 use candle_core::{DType, Device, Tensor, Var};
-use trajformer_models::params::StateVisitor;
+use trajformer_models::params::{Slot, StateVisitor};
 
 use crate::error::{Error, Result};
 
@@ -229,7 +229,7 @@ impl Discretizer {
     /// # Errors
     /// What the visitor says; if a restored table is not one.
     pub fn state(&mut self, prefix: &str, visitor: &mut dyn StateVisitor) -> Result<()> {
-        visitor.tensor(&format!("{prefix}thresholds"), &self.table)?;
+        visitor.tensor(&format!("{prefix}thresholds"), &Slot::from(&self.table))?;
         visitor.counter(&format!("{prefix}used_bins"), &mut self.used_bins)?;
         let columns = self.table.to_dtype(DType::F64)?.t()?.contiguous()?;
         self.thresholds = columns.flatten_all()?.to_vec1()?;

@@ -2,7 +2,7 @@
 //! environment's actions to -1..1 and back. Both are saved with a run.
 
 use candle_core::{Device, Tensor, Var};
-use trajformer_models::params::StateVisitor;
+use trajformer_models::params::{Slot, StateVisitor};
 
 use crate::error::{Error, Result};
 
@@ -121,8 +121,8 @@ impl Normalizer {
         prefix: &str,
         visitor: &mut dyn StateVisitor,
     ) -> trajformer_models::Result<()> {
-        visitor.tensor(&format!("{prefix}mean"), &self.mean)?;
-        visitor.tensor(&format!("{prefix}scale"), &self.scale)
+        visitor.tensor(&format!("{prefix}mean"), &Slot::from(&self.mean))?;
+        visitor.tensor(&format!("{prefix}scale"), &Slot::from(&self.scale))
     }
 
     fn as_like(&self, other: &Tensor) -> Result<(Tensor, Tensor)> {
@@ -228,8 +228,8 @@ impl ActionBounds {
         prefix: &str,
         visitor: &mut dyn StateVisitor,
     ) -> trajformer_models::Result<()> {
-        visitor.tensor(&format!("{prefix}center"), &self.center)?;
-        visitor.tensor(&format!("{prefix}half"), &self.half)
+        visitor.tensor(&format!("{prefix}center"), &Slot::from(&self.center))?;
+        visitor.tensor(&format!("{prefix}half"), &Slot::from(&self.half))
     }
 
     fn as_like(&self, other: &Tensor) -> Result<(Tensor, Tensor)> {

@@ -23,10 +23,8 @@ const TOLERANCE: f64 = 1e-5;
 /// Moves every parameter away from special values such as zero biases.
 fn stir(params: &Params, rng: &mut Rng) -> Result<()> {
     for param in params.iter().filter(|param| param.trainable) {
-        let noise = rng.normal_tensor(param.var.shape(), DType::F64, &Device::Cpu)?;
-        param
-            .var
-            .set(&(param.var.as_detached_tensor() + (noise * 0.1)?)?)?;
+        let noise = rng.normal_tensor(param.slot.shape(), DType::F64, &Device::Cpu)?;
+        param.slot.set(&(param.slot.tensor()? + (noise * 0.1)?)?)?;
     }
     Ok(())
 }
@@ -41,7 +39,7 @@ fn check(params: &Params, loss: impl Fn() -> Result<Tensor>, zero: fn(&str) -> b
     let gradients = loss()?.backward()?;
     for param in params.iter() {
         let name = &param.name;
-        let found = gradients.get(&param.var);
+        let found = param.slot.gradient(&gradients)?;
         if !param.trainable {
             assert!(found.is_none(), "frozen `{name}` has a gradient");
             continue;
@@ -60,14 +58,14 @@ fn check(params: &Params, loss: impl Fn() -> Result<Tensor>, zero: fn(&str) -> b
             continue;
         }
         assert!(found[largest] != 0.0, "gradient of `{name}` is zero");
-        let start = param.var.copy()?;
+        let start = param.slot.tensor()?.copy()?;
         let values = start.flatten_all()?.to_vec1::<f64>()?;
         for element in [largest, 0, found.len() / 2] {
             let at = |move_by: f64| -> Result<f64> {
                 let mut values = values.clone();
                 values[element] += move_by;
                 param
-                    .var
+                    .slot
                     .set(&Tensor::from_vec(values, start.shape(), &Device::Cpu)?)?;
                 Ok(number(&loss()?))
             };
@@ -80,7 +78,7 @@ fn check(params: &Params, loss: impl Fn() -> Result<Tensor>, zero: fn(&str) -> b
                 found[element]
             );
         }
-        param.var.set(&start)?;
+        param.slot.set(&start)?;
     }
     Ok(())
 }

@@ -24,7 +24,12 @@ pub type Compared = fn(&str, &Tensor) -> Option<Tensor>;
 /// does not have keep their value.
 pub fn set_parameters(params: &Params, golden: &Golden, prefix: &str, names: Names) {
     let copy = |(name, tensor): (String, Tensor)| (name, tensor.copy().expect("a copy"));
-    let mut tensors: BTreeMap<String, Tensor> = params.tensors().into_iter().map(copy).collect();
+    let mut tensors: BTreeMap<String, Tensor> = params
+        .tensors()
+        .expect("tensors")
+        .into_iter()
+        .map(copy)
+        .collect();
     for (name, tensor) in golden.under(prefix) {
         if let Some(name) = names(name) {
             let known = tensors.insert(name.clone(), tensor.clone());
@@ -60,12 +65,13 @@ pub fn check_gradients(
         let Some(name) = names(authors_name) else {
             continue;
         };
-        let var = &params
+        let slot = &params
             .get(&name)
             .unwrap_or_else(|| panic!("no parameter `{name}`"))
-            .var;
-        let found = gradients
-            .get(var)
+            .slot;
+        let found = &slot
+            .gradient(gradients)
+            .expect("a part")
             .unwrap_or_else(|| panic!("no gradient of `{name}`"));
         if let (Some(found), Some(expected)) = (compared(&name, found), compared(&name, expected)) {
             check_close(&format!("gradient of {name}"), &found, &expected, tolerance);
@@ -75,7 +81,7 @@ pub fn check_gradients(
     assert!(!seen.is_empty(), "no golden gradients under `{prefix}`");
     for param in params
         .iter()
-        .filter(|p| p.trainable && gradients.get(&p.var).is_some())
+        .filter(|p| p.trainable && gradients.get(p.slot.var()).is_some())
     {
         assert!(
             seen.contains(&param.name),
@@ -101,7 +107,9 @@ pub fn check_changes(
         let value = &params
             .get(&name)
             .unwrap_or_else(|| panic!("no parameter `{name}`"))
-            .var;
+            .slot
+            .tensor()
+            .expect("numbers");
         if relative_maximum(end, start) == 0.0 {
             let start = start.to_dtype(value.dtype()).expect("the start");
             assert_eq!(

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 use trajformer::algorithms::bc::{BcConfig, Learner};
 use trajformer::algorithms::{Algorithm, Build};
 use trajformer::data::dataset::{ActionKind, Dataset, Episode};
 use trajformer::data::transitions::best_fraction;
 use trajformer::data::{ActionBounds, Batch};
 use trajformer::metrics::Metrics;
-use trajformer_models::params::{Params, StateVisitor};
+use trajformer_models::actor::{ActorConfig, DeterministicActor};
+use trajformer_models::params::{Params, Slot, StateVisitor};
 use trajformer_models::rng::Rng;
 
 use crate::golden::{Golden, check_close};
-use crate::parity::{check_changes, check_gradients, check_metric};
+use crate::parity::{check_changes, check_gradients, check_metric, set_parameters};
 
 /// Losses and gradients in f64: rounding of some hundred additions, no more.
 const GRADIENT_TOLERANCE: f64 = 1e-6;
@@ -48,15 +49,17 @@ fn config(golden: &Golden) -> BcConfig {
 }
 
 fn learner(golden: &Golden, dtype: DType) -> Learner {
-    let mut params = Params::new(dtype, &Device::Cpu);
-    for (name, value) in golden.under("param.") {
-        params.insert(name, value, true).unwrap();
-    }
-    let (o, a) = (
-        golden.integer("observation_dim"),
-        golden.integer("action_dim"),
-    );
-    Learner::new(&config(golden), o, a, params).unwrap()
+    let (config, mut params) = (config(golden), Params::new(dtype, &Device::Cpu));
+    let sizes = ActorConfig {
+        observation_dim: golden.integer("observation_dim"),
+        action_dim: golden.integer("action_dim"),
+        hidden: config.hidden.clone(),
+        max_action: 1.0,
+    };
+    DeterministicActor::new(&sizes, &mut params.init(&mut Rng::from_seed(0))).unwrap();
+    set_parameters(&params, golden, "param.", name);
+    let (o, a) = (sizes.observation_dim, sizes.action_dim);
+    Learner::new(&config, o, a, params).unwrap()
 }
 
 /// Only observations and actions are looked at: all else is NaN.
@@ -160,8 +163,8 @@ fn dataset(golden: &Golden) -> Dataset {
 struct Seen(BTreeMap<String, Tensor>);
 
 impl StateVisitor for Seen {
-    fn tensor(&mut self, name: &str, var: &Var) -> trajformer_models::Result<()> {
-        self.0.insert(name.to_owned(), var.as_detached_tensor());
+    fn tensor(&mut self, name: &str, slot: &Slot) -> trajformer_models::Result<()> {
+        self.0.insert(name.to_owned(), slot.tensor()?);
         Ok(())
     }
 

@@ -4,7 +4,10 @@ use candle_core::{DType, Device, Tensor};
 use trajformer::algorithms::td3_bc::{Learner, Td3BcConfig};
 use trajformer::data::Batch;
 use trajformer::metrics::Metrics;
+use trajformer_models::actor::{ActorConfig, DeterministicActor};
+use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::params::Params;
+use trajformer_models::rng::Rng;
 
 use crate::golden::{Golden, check_close};
 
@@ -102,10 +105,32 @@ fn learner(golden: &Golden, run: &str, dtype: DType) -> Learner {
         golden.integer("observation_dim"),
         golden.integer("action_dim"),
     );
-    let actor = actor_params(golden, &format!("{run}.param.actor"), dtype);
+    let config = config(golden, run);
     let critics = ["critic_1", "critic_2"].map(|name| format!("{run}.param.{name}"));
-    let critics = critic_params(golden, critics, dtype);
-    Learner::new(&config(golden, run), dims.0, dims.1, actor, critics).unwrap()
+    let values = [
+        actor_params(golden, &format!("{run}.param.actor"), dtype),
+        critic_params(golden, critics, dtype),
+    ];
+    let [mut actor, mut critics] = [(); 2].map(|()| Params::new(dtype, &Device::Cpu));
+    let rng = &mut Rng::from_seed(0);
+    let sizes = ActorConfig {
+        observation_dim: dims.0,
+        action_dim: dims.1,
+        hidden: config.hidden.clone(),
+        max_action: 1.0,
+    };
+    DeterministicActor::new(&sizes, &mut actor.init(rng)).unwrap();
+    let sizes = CriticConfig {
+        observation_dim: dims.0,
+        action_dim: dims.1,
+        hidden: config.hidden.clone(),
+        members: 2,
+    };
+    Critics::new(&sizes, &mut critics.init(rng)).unwrap();
+    for (params, values) in [&actor, &critics].into_iter().zip(&values) {
+        params.load(&values.tensors().unwrap()).unwrap();
+    }
+    Learner::new(&config, dims.0, dims.1, actor, critics).unwrap()
 }
 
 /// Ten updates; every loss on the way, every parameter change at the end.
@@ -152,9 +177,9 @@ fn check_updates(file: &str, run: &str, dtype: DType, loss_tolerance: f64, toler
     ];
     for ((found, expected), before) in learner.params().iter().zip(&after).zip(&before) {
         for param in found.iter() {
-            let start = before.get(&param.name).unwrap().var.as_tensor();
-            let change = (param.var.as_tensor() - start).unwrap();
-            let end = expected.get(&param.name).unwrap().var.as_tensor();
+            let of = |params: &Params| params.get(&param.name).unwrap().slot.tensor().unwrap();
+            let (start, end) = (of(before), of(expected));
+            let change = (param.slot.tensor().unwrap() - &start).unwrap();
             check_close(&param.name, &change, &(end - start).unwrap(), tolerance);
         }
     }
@@ -189,9 +214,13 @@ fn gradients_equal_the_authors() {
         let names = ["critic_1", "critic_2"].map(|name| format!("default.grad.{name}"));
         let expected = critic_params(&golden, names, DType::F64);
         for param in learner.params()[1].iter() {
-            let found = gradients.get(param.var.as_tensor()).expect("a gradient");
-            let expected = expected.get(&param.name).unwrap().var.as_tensor();
-            check_close(&param.name, found, expected, GRADIENT_TOLERANCE);
+            let found = param
+                .slot
+                .gradient(&gradients)
+                .unwrap()
+                .expect("a gradient");
+            let expected = expected.get(&param.name).unwrap().slot.tensor().unwrap();
+            check_close(&param.name, &found, &expected, GRADIENT_TOLERANCE);
         }
 
         // The actor's first update is the second; its loss is taken after the critics' step.
@@ -204,9 +233,13 @@ fn gradients_equal_the_authors() {
         let gradients = loss.backward().unwrap();
         let expected = actor_params(&golden, "default.grad.actor", DType::F64);
         for param in learner.params()[0].iter() {
-            let found = gradients.get(param.var.as_tensor()).expect("a gradient");
-            let expected = expected.get(&param.name).unwrap().var.as_tensor();
-            check_close(&param.name, found, expected, GRADIENT_TOLERANCE);
+            let found = param
+                .slot
+                .gradient(&gradients)
+                .unwrap()
+                .expect("a gradient");
+            let expected = expected.get(&param.name).unwrap().slot.tensor().unwrap();
+            check_close(&param.name, &found, &expected, GRADIENT_TOLERANCE);
         }
     }
 }

@@ -228,11 +228,11 @@ fn tiny(seed: u64, heads: usize, window_transitions: usize) -> Tiny {
     Network::new(&sizes, &mut params.init(&mut rng)).expect("a network");
     // Larger than at the start of training, so that every token matters.
     for param in params.iter() {
-        let noise = rng.normal_tensor(param.var.shape(), DType::F64, &Device::Cpu);
+        let noise = rng.normal_tensor(param.slot.shape(), DType::F64, &Device::Cpu);
         let noise = (noise.expect("numbers") * 0.3).expect("numbers");
         param
-            .var
-            .set(&(param.var.as_tensor() + noise).expect("numbers"))
+            .slot
+            .set(&(param.slot.tensor().expect("numbers") + noise).expect("numbers"))
             .expect("a parameter");
     }
     let dims = sizes.transition_dim();
@@ -240,7 +240,7 @@ fn tiny(seed: u64, heads: usize, window_transitions: usize) -> Tiny {
     let discretizer = Discretizer::fit(&rows, dims, 7, DiscretizerKind::Uniform);
     Tiny {
         network: Network::new(&sizes, &mut params.detached()).expect("a network"),
-        tensors: params.tensors(),
+        tensors: params.tensors().expect("tensors"),
         shape: DecoderShape {
             transition_tokens: dims,
             bins: 7,

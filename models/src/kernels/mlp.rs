@@ -22,8 +22,10 @@ const PANEL: usize = 128;
 /// Settings of the operation.
 #[derive(Debug, Clone)]
 pub struct Mlps {
-    /// N.
-    pub members: usize,
+    /// Which members are evaluated, N of them.
+    pub members: std::ops::Range<usize>,
+    /// How many members the packed parameters have.
+    pub of: usize,
     /// Widths from input to output.
     pub sizes: Vec<usize>,
     /// Activation after each layer but the last.
@@ -74,7 +76,7 @@ impl Mlps {
     fn parameters(&self) -> usize {
         self.sizes
             .windows(2)
-            .map(|pair| self.members * (pair[0] + 1) * pair[1])
+            .map(|pair| self.of * (pair[0] + 1) * pair[1])
             .sum()
     }
 
@@ -82,23 +84,24 @@ impl Mlps {
         Weight::new(self.sizes[layer], self.sizes[layer + 1], self.inputs_first)
     }
 
-    /// Places of a member's weight and bias of a layer among the packed parameters.
+    /// Places of an evaluated member's weight and bias of a layer among the packed parameters.
     fn places(
         &self,
         member: usize,
         layer: usize,
     ) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
-        let size = |pair: &[usize]| self.members * (pair[0] + 1) * pair[1];
+        let size = |pair: &[usize]| self.of * (pair[0] + 1) * pair[1];
         let before: usize = self.sizes.windows(2).take(layer).map(size).sum();
         let (inputs, outputs) = (self.sizes[layer], self.sizes[layer + 1]);
+        let member = self.members.start + member;
         let weight = before + member * inputs * outputs;
-        let bias = before + self.members * inputs * outputs + member * outputs;
+        let bias = before + self.of * inputs * outputs + member * outputs;
         (weight..weight + inputs * outputs, bias..bias + outputs)
     }
 
     /// Numbers that hidden layers of these rows take, all members together.
     fn hidden_numbers(&self, rows: usize) -> usize {
-        self.members * rows * self.sizes[1..self.layers()].iter().sum::<usize>()
+        self.members.len() * rows * self.sizes[1..self.layers()].iter().sum::<usize>()
     }
 
     /// Cuts hidden layers, each (N, rows, width), into pieces of rows: for each member and piece its
@@ -115,7 +118,7 @@ impl Mlps {
             };
             ranges.iter().map(piece)
         };
-        let mut pieces: Vec<_> = (0..self.members).flat_map(empty).collect();
+        let mut pieces: Vec<_> = (0..self.members.len()).flat_map(empty).collect();
         for width in &self.sizes[1..self.layers()] {
             for piece in &mut pieces {
                 let numbers = piece.rows.len() * width;
@@ -131,7 +134,7 @@ impl Mlps {
     fn layer<'a, T>(&self, hidden: &'a [T], rows: usize, member: usize, layer: usize) -> &'a [T] {
         let before: usize = self.sizes[1..layer + 1].iter().sum();
         let width = self.sizes[layer + 1];
-        let first = rows * (self.members * before + member * width);
+        let first = rows * (self.members.len() * before + member * width);
         &hidden[first..first + rows * width]
     }
 
@@ -168,7 +171,7 @@ impl Mlps {
     fn forward<T: Real>(&self, x: &[T], packed: &[T], saved: Option<&Saved>) -> Vec<T> {
         let (inputs, outputs) = (self.sizes[0], self.sizes[self.layers()]);
         let count = x.len() / inputs;
-        let mut out = vec![T::ZERO; self.members * count * outputs];
+        let mut out = vec![T::ZERO; self.members.len() * count * outputs];
         let mut hidden = Buffer::take(self.hidden_numbers(count));
         if count == 0 {
             return out;
@@ -211,7 +214,11 @@ impl Mlps {
         let mut dhidden = Buffer::take(hidden.len());
         let exact = self.activation == Activation::Relu; // What was kept is what went on.
         let mut activated = Buffer::take(if exact { 0 } else { hidden.len() });
-        let numbers = if want_x { self.members * x.len() } else { 0 };
+        let numbers = if want_x {
+            self.members.len() * x.len()
+        } else {
+            0
+        };
         let mut dxs = Buffer::take(numbers);
         self.backward_hidden(
             (packed, hidden),
@@ -240,7 +247,7 @@ impl Mlps {
         dxs: &mut [T],
     ) {
         let (inputs, outputs) = (self.sizes[0], self.sizes[self.layers()]);
-        let count = dout.len() / outputs / self.members;
+        let count = dout.len() / outputs / self.members.len();
         let pieces = self.cut(dhidden, count);
         let mut activations: Vec<_> = match activated.is_empty() {
             true => pieces.iter().map(|_| Vec::new()).collect(),
@@ -327,7 +334,13 @@ impl Mlps {
                 true => (inputs, outputs),
                 false => (outputs, inputs),
             };
-            for member in 0..self.members {
+            let skipped = |numbers: usize, rest: &mut &mut [T]| {
+                let (_, after) = std::mem::take(rest).split_at_mut(numbers);
+                *rest = after;
+            };
+            let (before, after) = (self.members.start, self.of - self.members.end);
+            skipped(before * inputs * outputs, &mut rest);
+            for member in 0..self.members.len() {
                 for first in (0..stored).step_by(PANEL) {
                     let numbers = (first + PANEL).min(stored) - first;
                     let (to, after) = std::mem::take(&mut rest).split_at_mut(numbers * width);
@@ -335,11 +348,13 @@ impl Mlps {
                     tasks.push((layer, member, Some(first), to));
                 }
             }
-            for member in 0..self.members {
+            skipped(after * inputs * outputs + before * outputs, &mut rest);
+            for member in 0..self.members.len() {
                 let (to, after) = std::mem::take(&mut rest).split_at_mut(outputs);
                 rest = after;
                 tasks.push((layer, member, None, to));
             }
+            skipped(after * outputs, &mut rest);
         }
         tasks
             .into_par_iter()
@@ -430,7 +445,7 @@ impl CustomOp2 for Operation {
             _ => bail!("the MLP kernel handles f32 and f64"),
         };
         let outputs = settings.sizes[settings.layers()];
-        Ok((out, Shape::from((settings.members, rows, outputs))))
+        Ok((out, Shape::from((settings.members.len(), rows, outputs))))
     }
 
     fn bwd(
