@@ -9,6 +9,7 @@ use trajformer::bench::{UpdateOptions, Updates};
 const SEQUENCES: usize = 16;
 
 fn updates(criterion: &mut Criterion) {
+    trajformer_models::kernels::memory::keep_freed_blocks();
     let mut group = criterion.benchmark_group("update");
     group.sample_size(10);
     for registered in ALGORITHMS {

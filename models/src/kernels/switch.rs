@@ -4,6 +4,7 @@
 //! and that results don't hang on it.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Tensor};
 
@@ -57,7 +58,12 @@ impl Kernel {
     /// Whether it handles this tensor and is not switched off.
     pub fn takes(self, tensor: &Tensor) -> bool {
         let real = matches!(tensor.dtype(), DType::F32 | DType::F64);
-        tensor.device().is_cpu() && real && !off()[self as usize]
+        tensor.device().is_cpu() && real && !off()[self as usize].load(Ordering::Relaxed)
+    }
+
+    /// Switches it on or off from now on, for benchmarks of both.
+    pub fn set(self, on: bool) {
+        off()[self as usize].store(!on, Ordering::Relaxed);
     }
 }
 
@@ -90,10 +96,12 @@ fn named(word: &str) -> Option<Kernel> {
     Kernel::ALL.into_iter().find(|kernel| kernel.name() == word)
 }
 
-fn off() -> &'static [bool; Kernel::ALL.len()] {
-    static OFF: OnceLock<[bool; Kernel::ALL.len()]> = OnceLock::new();
+fn off() -> &'static [AtomicBool; Kernel::ALL.len()] {
+    static OFF: OnceLock<[AtomicBool; Kernel::ALL.len()]> = OnceLock::new();
     OFF.get_or_init(|| {
         let text = std::env::var(VARIABLE).unwrap_or_default();
-        Kernel::ALL.map(|kernel| words(&text).any(|word| word == "all" || word == kernel.name()))
+        let named =
+            |kernel: Kernel| words(&text).any(|word| word == "all" || word == kernel.name());
+        Kernel::ALL.map(|kernel| AtomicBool::new(named(kernel)))
     })
 }
