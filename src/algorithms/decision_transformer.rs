@@ -167,6 +167,9 @@ impl DecisionTransformerConfig {
         let (mean, scale) = (column(normalizer.mean())?, column(normalizer.scale())?);
         let mut sequences = ReturnSequences::new(data, &mean, &scale, options)?;
         sequences.map_actions(|actions| build.bounds.to_unit(&actions.to_device(build.device)?))?;
+        if !build.device.is_cpu() {
+            sequences.move_to(build.device)?;
+        }
         let best_return = data.returns().into_iter().fold(f64::NEG_INFINITY, f64::max);
         let mut params = Params::new(DType::F32, build.device);
         Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;

@@ -261,7 +261,10 @@ impl TrajectoryTransformerConfig {
         let data = build.data;
         data.require_continuous_actions("the Trajectory Transformer")?;
         self.check_memory(data.observation_dim + data.action_dim + 2)?;
-        let sequences = TokenSequences::new(data, &self.token_options())?;
+        let mut sequences = TokenSequences::new(data, &self.token_options())?;
+        if !build.device.is_cpu() {
+            sequences.move_to(build.device)?;
+        }
         let (o, a) = (data.observation_dim, data.action_dim);
         let mut params = Params::new(DType::F32, build.device);
         Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
