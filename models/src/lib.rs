@@ -16,7 +16,7 @@
 //!
 //! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
 //! [`mlp`]) → networks ([`actor`], [`critic`], [`gpt`],
-//! [`trajectory_transformer`], [`decision_transformer`]) → [`optim`]; [`kernels`] hold what is fused.
+//! [`trajectory_transformer`], [`decision_transformer`]) → [`optim`], [`uploads`]; [`kernels`] hold what is fused.
 
 pub mod activation;
 pub mod actor;
@@ -38,5 +38,6 @@ pub mod rng;
 mod testing;
 pub mod trajectory_transformer;
 
+pub mod uploads;
 pub use candle_core::{DType, Device, Tensor};
 pub use error::{Error, Result};

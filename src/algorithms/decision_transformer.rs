@@ -24,6 +24,7 @@ use trajformer_models::decision_transformer::{
 use trajformer_models::dropout::Dropout;
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule};
 use trajformer_models::params::{Params, StateVisitor};
+use trajformer_models::uploads::CachedUploads;
 
 use super::{Algorithm, Build, Work};
 use crate::data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
@@ -341,6 +342,7 @@ impl Learner {
     /// # Errors
     /// If a tensor operation fails.
     pub fn update(&mut self, contexts: &Contexts, dropout: Dropout) -> Result<Metrics> {
+        let _cached = CachedUploads::hold(self.params.device());
         let loss = self.loss(contexts, dropout)?;
         let schedule = Schedule::Warmup {
             length: self.config.warmup_updates,

@@ -30,6 +30,7 @@ use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::trajectory_transformer::{
     TrajectoryTransformer as Network, TrajectoryTransformerConfig as Sizes,
 };
+use trajformer_models::uploads::CachedUploads;
 
 use super::{Algorithm, Build, Work};
 use crate::data::ActionBounds;
@@ -491,6 +492,7 @@ impl Learner {
         dropout: Dropout,
         rate: f64,
     ) -> Result<Metrics> {
+        let _cached = CachedUploads::hold(self.params.device());
         let loss = self.loss(batch, dropout)?;
         let norm = self.optimizer.step(&loss.backward()?, rate)?;
         self.updates += 1;
