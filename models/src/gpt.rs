@@ -183,14 +183,15 @@ impl AttentionMask {
     /// 1 where row i may look at column j, else 0: (1, 1, T, T) or (B, 1, T, T), x's type.
     fn allowed(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, time, _) = x.dims3()?;
-        let mut values = vec![0f32; time * time];
-        for (row, columns) in values.chunks_mut(time.max(1)).enumerate() {
-            for (column, value) in columns.iter_mut().enumerate().take(row + 1) {
-                *value = if self.hides(column) { 0.0 } else { 1.0 };
-            }
-        }
-        let causal = Tensor::from_vec(values, (1, 1, time, time), x.device())?;
-        let causal = causal.to_dtype(x.dtype())?;
+        let places = Tensor::arange(0, time as u32, x.device())?;
+        // A hidden column lies behind every row.
+        let columns = (0..time as u32).map(|column| match self.hides(column as usize) {
+            true => u32::MAX,
+            false => column,
+        });
+        let columns = Tensor::from_iter(columns, x.device())?.reshape((1, time))?;
+        let causal = columns.broadcast_le(&places.reshape((time, 1))?)?; // (T, T)
+        let causal = causal.to_dtype(x.dtype())?.reshape((1, 1, time, time))?;
         match &self.valid {
             None => Ok(causal),
             Some(valid) => {
