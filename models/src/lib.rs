@@ -33,11 +33,12 @@ pub mod mlp;
 pub mod norm;
 pub mod optim;
 pub mod params;
+pub mod precision;
 pub mod rng;
 #[cfg(test)]
 mod testing;
 pub mod trajectory_transformer;
-
 pub mod uploads;
+
 pub use candle_core::{DType, Device, Tensor};
 pub use error::{Error, Result};

@@ -17,6 +17,7 @@ use crate::kernels::heads_loss::HeadsLoss;
 use crate::kernels::switch::Kernel;
 use crate::norm::log_softmax;
 use crate::params::Scope;
+use crate::precision::Precision;
 
 /// Sizes and settings of a [`TrajectoryTransformer`].
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +49,8 @@ pub struct TrajectoryTransformerConfig {
     pub reward_weight: f64,
     /// Weight of value tokens in the loss; 1 in the authors' code.
     pub value_weight: f64,
+    /// Of the matrix products of blocks and heads.
+    pub precision: Precision,
 }
 
 impl TrajectoryTransformerConfig {
@@ -103,6 +106,7 @@ impl TrajectoryTransformer {
             attention_dropout: config.attention_dropout,
             residual_dropout: config.residual_dropout,
             layout: Layout::MinGpt,
+            precision: config.precision,
         };
         let normal = Init::Normal(DEVIATION);
         Ok(Self {
@@ -162,7 +166,7 @@ impl TrajectoryTransformer {
         dropout: Dropout,
     ) -> Result<Tensor> {
         let hidden = self.hidden(inputs, dropout)?; // (B, T, embedding)
-        match Kernel::HeadsLoss.takes(&hidden) {
+        match Kernel::HeadsLoss.takes(&hidden) && self.config.precision == Precision::Full {
             true => self.fused_loss(&hidden, targets, mask),
             false => self.composed_loss(&hidden, targets, mask),
         }
@@ -339,7 +343,7 @@ impl TrajectoryTransformer {
             .reshape(((), transition, width))?
             .transpose(0, 1)?
             .contiguous()?; // (D, B groups, embedding)
-        let logits = places.matmul(&self.head.t()?)?; // (D, B groups, V + 1)
+        let logits = self.config.precision.product(&places, &self.head.t()?)?; // (D, B groups, V + 1)
         from_places(&logits, batch, time)
     }
 }
@@ -375,6 +379,7 @@ mod tests {
             action_weight: 5.0,
             reward_weight: 2.0,
             value_weight: 0.5,
+            precision: Precision::Full,
         }
     }
 

@@ -26,7 +26,7 @@ use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule};
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::uploads::CachedUploads;
 
-use super::{Algorithm, Build, Work};
+use super::{Algorithm, Build, Matmul, Work};
 use crate::data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
 use crate::data::{ActionBounds, Normalizer};
 use crate::error::Result;
@@ -71,6 +71,8 @@ pub struct DecisionTransformerConfig {
     pub max_episode_steps: usize,
     /// What fills stretches that are shorter than the context, in training.
     pub padding: Padding,
+    /// Type of the blocks' matrix products in training and acting: `"f32"` or `"bf16"`.
+    pub matmul: Matmul,
 }
 
 impl Default for DecisionTransformerConfig {
@@ -90,6 +92,7 @@ impl Default for DecisionTransformerConfig {
             target_returns: Vec::new(),
             max_episode_steps: 1000,
             padding: Padding::Left,
+            matmul: Matmul::F32,
         }
     }
 }
@@ -193,6 +196,7 @@ impl DecisionTransformerConfig {
             embedding_dropout: self.dropout,
             residual_dropout: self.dropout,
             attention_dropout: self.dropout,
+            precision: self.matmul.into(),
             ..Sizes::paper(observation_dim, action_dim)
         }
     }

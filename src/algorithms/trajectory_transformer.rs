@@ -32,7 +32,7 @@ use trajformer_models::trajectory_transformer::{
 };
 use trajformer_models::uploads::CachedUploads;
 
-use super::{Algorithm, Build, Work};
+use super::{Algorithm, Build, Matmul, Work};
 use crate::data::ActionBounds;
 use crate::data::discretizer::DiscretizerKind;
 use crate::data::sequences::{GoalPrefix, TokenBatch, TokenOptions, TokenSequences, ValueColumn};
@@ -133,6 +133,9 @@ pub struct TrajectoryTransformerConfig {
     pub decay_updates: u64,
     /// How the rate falls.
     pub schedule: RateSchedule,
+    /// Type of the matrix products of blocks and heads in training: `"f32"` or `"bf16"`. Planning is
+    /// f32.
+    pub matmul: Matmul,
     /// Beam search.
     pub planner: PlanConfig,
 }
@@ -163,6 +166,7 @@ impl Default for TrajectoryTransformerConfig {
             warmup_updates: 3_900,
             decay_updates: 78_000,
             schedule: RateSchedule::Cosine,
+            matmul: Matmul::F32,
             planner: PlanConfig::default(),
         }
     }
@@ -308,6 +312,7 @@ impl TrajectoryTransformerConfig {
             action_weight: self.action_weight,
             reward_weight: self.reward_weight,
             value_weight: self.value_weight,
+            precision: self.matmul.into(),
         }
     }
 
