@@ -192,8 +192,8 @@ impl TrajectoryTransformer {
         let logits = self.heads(hidden)?; // (B, T, V + 1)
         let weights = self
             .weights(time)?
-            .to_device(logits.device())?
-            .to_dtype(logits.dtype())?;
+            .to_dtype(logits.dtype())?
+            .to_device(logits.device())?;
         let weights = mask.to_dtype(logits.dtype())?.broadcast_mul(&weights)?; // (B, T)
         let log_probabilities = log_softmax(&logits)?.gather(&targets.unsqueeze(2)?, 2)?;
         let weighted = (log_probabilities.squeeze(2)? * weights)?;
