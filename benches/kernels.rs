@@ -12,6 +12,7 @@ use trajformer_models::kernels::switch::Kernel;
 use trajformer_models::norm::LayerNorm;
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, polyak_update};
 use trajformer_models::params::Params;
+use trajformer_models::precision::Precision;
 use trajformer_models::rng::Rng;
 use trajformer_models::trajectory_transformer::{
     TrajectoryTransformer, TrajectoryTransformerConfig,
@@ -50,6 +51,7 @@ fn tokens(layers: usize) -> Result<Work> {
         action_weight: 5.0,
         reward_weight: 1.0,
         value_weight: 1.0,
+        precision: Precision::Full,
     };
     let (mut params, rng) = (
         Params::new(DType::F32, &Device::Cpu),
@@ -123,6 +125,7 @@ fn work(kernel: Kernel) -> Result<Work> {
                 attention_dropout: 0.1,
                 residual_dropout: 0.1,
                 layout: Layout::MinGpt,
+                precision: Precision::Full,
             };
             let gpt = Gpt::new(&config, &mut params.init(rng))?;
             let x = normal(&[8, 249, 128], 0)?;
@@ -144,9 +147,9 @@ fn pairs(criterion: &mut Criterion) {
         group.sample_size(10);
         for (name, on) in [("fused", true), ("plain", false)] {
             kernel.set(on);
-            let mut work = work(kernel).expect(kernel.name());
+            let mut work = work(kernel).expect("work to measure");
             group.bench_function(name, |bencher| {
-                bencher.iter(|| work().expect(kernel.name()))
+                bencher.iter(|| work().expect("measured work"))
             });
         }
         kernel.set(true);

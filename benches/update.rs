@@ -20,6 +20,7 @@ fn updates(criterion: &mut Criterion) {
                 observations: 17,
                 actions: 6,
                 overrides: Vec::new(),
+                device: "cpu".to_owned(),
                 seconds: 0.0,
             };
             let mut updates = Updates::new(&options).expect(registered.name);

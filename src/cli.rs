@@ -182,7 +182,7 @@ pub enum BenchCommand {
     #[command(after_help = "Example:\n  \
         trajformer bench critics --members 10 --hidden 256,256,256 --batch 256")]
     Critics(BenchCriticsArgs),
-    /// Time the Trajectory Transformer's planner, one episode with a full context.
+    /// Time the Trajectory Transformer's planner, which runs on the CPU: one episode, full context.
     #[command(after_help = "Example:\n  \
         trajformer bench plan --observations 17 --actions 6 --beam 32 --horizon 5")]
     Plan(BenchPlanArgs),
@@ -232,6 +232,9 @@ pub struct BenchUpdateArgs {
     /// Change a key of the algorithm's table, e.g. dropout=0.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
+    /// cpu, cuda, cuda:N or metal.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
     /// For every measurement.
     #[command(flatten)]
     pub common: BenchArgs,
@@ -255,6 +258,9 @@ pub struct BenchCriticsArgs {
     /// Numbers in an action.
     #[arg(long, default_value_t = 6, value_parser = count)]
     pub actions: usize,
+    /// cpu, cuda, cuda:N or metal.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
     /// For every measurement.
     #[command(flatten)]
     pub common: BenchArgs,

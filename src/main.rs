@@ -289,6 +289,7 @@ fn bench(command: &BenchCommand) -> anyhow::Result<ExitCode> {
             observations: args.observations,
             actions: args.actions,
             overrides: args.overrides.clone(),
+            device: args.device.clone(),
             seconds,
         })?,
         BenchCommand::Critics(args) => bench::critics(&bench::CriticsOptions {
@@ -297,6 +298,7 @@ fn bench(command: &BenchCommand) -> anyhow::Result<ExitCode> {
             batch: args.batch,
             observations: args.observations,
             actions: args.actions,
+            device: args.device.clone(),
             seconds,
         })?,
         BenchCommand::Plan(args) => bench::plan(&bench::PlanOptions {

@@ -14,6 +14,7 @@ use crate::init::Init;
 use crate::linear::{Linear, lookup};
 use crate::norm::LayerNorm;
 use crate::params::Scope;
+use crate::precision::Precision;
 
 /// Sizes and settings of a [`DecisionTransformer`].
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +43,8 @@ pub struct DecisionTransformerConfig {
     pub residual_dropout: f64,
     /// Dropout of attention weights; 0.1 in the authors' code.
     pub attention_dropout: f64,
+    /// Of the blocks' matrix products.
+    pub precision: Precision,
 }
 
 impl DecisionTransformerConfig {
@@ -60,6 +63,7 @@ impl DecisionTransformerConfig {
             embedding_dropout: 0.1,
             residual_dropout: 0.1,
             attention_dropout: 0.1,
+            precision: Precision::Full,
         }
     }
 }
@@ -141,6 +145,7 @@ impl DecisionTransformer {
             attention_dropout: config.attention_dropout,
             residual_dropout: config.residual_dropout,
             layout: Layout::Gpt2,
+            precision: config.precision,
         };
         let table = (config.max_timesteps, hidden);
         let embed_timestep =

@@ -80,9 +80,15 @@ impl DropoutMask {
 
     /// The mask as a tensor of 0 and the scale; rows are all but the last dimension.
     ///
+    /// On CUDA devices a kernel makes it there; for others it is made here and uploaded.
+    ///
     /// # Errors
     /// If the device fails.
     pub fn tensor(&self, dims: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if device.is_cuda() {
+            return self.on_cuda(dims, dtype, device);
+        }
         let columns = dims.last().copied().unwrap_or(1).max(1);
         let count: usize = dims.iter().product();
         let mut values = Vec::with_capacity(count);
@@ -105,6 +111,20 @@ impl DropoutMask {
             return Ok(Tensor::from_vec(values, dims, device)?);
         }
         Ok(Tensor::from_vec(values, dims, device)?.to_dtype(dtype)?)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_cuda(&self, dims: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+        let kept = |scale: f64| crate::kernels::dropout_mask::Masked {
+            key: self.key,
+            threshold: self.threshold,
+            scale: scale as f32,
+        };
+        match dtype {
+            DType::F32 => Ok(kept(self.scale).tensor(dims, device)?),
+            // Not through f32: 1 / (1 - rate) would lose digits.
+            _ => Ok((kept(1.0).tensor(dims, device)?.to_dtype(dtype)? * self.scale)?),
+        }
     }
 }
 

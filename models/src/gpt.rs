@@ -14,6 +14,7 @@ use crate::kernels::switch::Kernel;
 use crate::linear::{Conv1D, Linear};
 use crate::norm::{LayerNorm, softmax};
 use crate::params::Scope;
+use crate::precision::Precision;
 
 /// Whose parameter names and weight layouts a trunk has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct GptConfig {
     pub residual_dropout: f64,
     /// Parameter names and layouts.
     pub layout: Layout,
+    /// Of the products of the blocks.
+    pub precision: Precision,
 }
 
 /// What attention must not look at, beside later positions.
@@ -144,7 +147,7 @@ impl Gpt {
         dropout: Dropout,
         first_site: u64,
     ) -> Result<Tensor> {
-        if !Kernel::Blocks.takes(x) {
+        if !Kernel::Blocks.takes(x) || self.config.precision != Precision::Full {
             return self.forward_composed(x, mask, dropout, first_site);
         }
         let hidden = mask.hidden_keys(x)?;
@@ -183,14 +186,15 @@ impl AttentionMask {
     /// 1 where row i may look at column j, else 0: (1, 1, T, T) or (B, 1, T, T), x's type.
     fn allowed(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, time, _) = x.dims3()?;
-        let mut values = vec![0f32; time * time];
-        for (row, columns) in values.chunks_mut(time.max(1)).enumerate() {
-            for (column, value) in columns.iter_mut().enumerate().take(row + 1) {
-                *value = if self.hides(column) { 0.0 } else { 1.0 };
-            }
-        }
-        let causal = Tensor::from_vec(values, (1, 1, time, time), x.device())?;
-        let causal = causal.to_dtype(x.dtype())?;
+        let places = Tensor::arange(0, time as u32, x.device())?;
+        // A hidden column lies behind every row.
+        let columns = (0..time as u32).map(|column| match self.hides(column as usize) {
+            true => u32::MAX,
+            false => column,
+        });
+        let columns = Tensor::from_iter(columns, x.device())?.reshape((1, time))?;
+        let causal = columns.broadcast_le(&places.reshape((time, 1))?)?; // (T, T)
+        let causal = causal.to_dtype(x.dtype())?.reshape((1, 1, time, time))?;
         match &self.valid {
             None => Ok(causal),
             Some(valid) => {
@@ -365,13 +369,15 @@ impl Block {
             site,
         )?;
         let x = (x + dropout.apply(&attended, site + 1, config.residual_dropout)?)?;
-        let normal = self.norm2.forward_composed(&x)?;
+        let (normal, precision) = (self.norm2.forward_composed(&x)?, config.precision);
         let added = match &self.mlp {
             MlpWeights::MinGpt { hidden, output } => {
-                output.forward(&config.activation.forward(&hidden.forward(&normal)?)?)?
+                let hidden = hidden.forward_in(&normal, precision)?;
+                output.forward_in(&config.activation.forward(&hidden)?, precision)?
             }
             MlpWeights::Gpt2 { hidden, output } => {
-                output.forward(&config.activation.forward(&hidden.forward(&normal)?)?)?
+                let hidden = hidden.forward_in(&normal, precision)?;
+                output.forward_in(&config.activation.forward(&hidden)?, precision)?
             }
         };
         Ok((x + dropout.apply(&added, site + 2, config.residual_dropout)?)?)
@@ -386,6 +392,7 @@ impl Block {
         site: u64,
     ) -> Result<Tensor> {
         let (batch, time, width) = x.dims3()?;
+        let precision = config.precision;
         let split = |x: &Tensor| -> Result<Tensor> {
             let x = x.reshape((batch, time, config.heads, width / config.heads))?;
             Ok(x.transpose(1, 2)?.contiguous()?) // (B, heads, T, D / heads)
@@ -393,26 +400,31 @@ impl Block {
         let (query, key, value) = match &self.attention {
             AttentionWeights::MinGpt {
                 query, key, value, ..
-            } => (query.forward(x)?, key.forward(x)?, value.forward(x)?),
+            } => (
+                query.forward_in(x, precision)?,
+                key.forward_in(x, precision)?,
+                value.forward_in(x, precision)?,
+            ),
             AttentionWeights::Gpt2 {
                 query_key_value, ..
             } => {
-                let all = query_key_value.forward(x)?; // (B, T, 3 D)
+                let all = query_key_value.forward_in(x, precision)?; // (B, T, 3 D)
                 let part = |i: usize| all.narrow(D::Minus1, i * width, width);
                 (part(0)?, part(1)?, part(2)?)
             }
         };
         let scale = 1.0 / ((width / config.heads) as f64).sqrt();
-        let scores = (split(&query)?.matmul(&split(&key)?.t()?)? * scale)?; // (B, heads, T, T)
+        let scores = precision.product(&split(&query)?, &split(&key)?.t()?)?;
+        let scores = (scores * scale)?; // (B, heads, T, T)
         let hidden = ((allowed - 1.0)? * 1e9)?;
         // The product makes rows that see nothing zero; elsewhere hidden weights are 0 already.
         let weights = softmax(&scores.broadcast_add(&hidden)?)?.broadcast_mul(allowed)?;
         let weights = dropout.apply(&weights, site, config.attention_dropout)?;
-        let mixed = weights.matmul(&split(&value)?)?; // (B, heads, T, D / heads)
+        let mixed = precision.product(&weights, &split(&value)?)?; // (B, heads, T, D / heads)
         let mixed = mixed.transpose(1, 2)?.reshape((batch, time, width))?;
         match &self.attention {
-            AttentionWeights::MinGpt { output, .. } => output.forward(&mixed),
-            AttentionWeights::Gpt2 { output, .. } => output.forward(&mixed),
+            AttentionWeights::MinGpt { output, .. } => output.forward_in(&mixed, precision),
+            AttentionWeights::Gpt2 { output, .. } => output.forward_in(&mixed, precision),
         }
     }
 }
@@ -440,6 +452,7 @@ mod tests {
             attention_dropout: 0.2,
             residual_dropout: 0.1,
             layout,
+            precision: Precision::Full,
         }
     }
 

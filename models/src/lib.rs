@@ -16,7 +16,7 @@
 //!
 //! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
 //! [`mlp`]) → networks ([`actor`], [`critic`], [`gpt`],
-//! [`trajectory_transformer`], [`decision_transformer`]) → [`optim`]; [`kernels`] hold what is fused.
+//! [`trajectory_transformer`], [`decision_transformer`]) → [`optim`], [`uploads`]; [`kernels`] hold what is fused.
 
 pub mod activation;
 pub mod actor;
@@ -33,11 +33,13 @@ pub mod mlp;
 pub mod norm;
 pub mod optim;
 pub mod params;
+pub mod precision;
 pub mod rng;
 pub mod slot;
 #[cfg(test)]
 mod testing;
 pub mod trajectory_transformer;
+pub mod uploads;
 
 pub use candle_core::{DType, Device, Tensor};
 pub use error::{Error, Result};

@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use crate::error::Result;
 use crate::init::Init;
 use crate::params::Scope;
+use crate::precision::Precision;
 
 /// y = x Wᵀ + b with W stored as (out, in), named `weight` and `bias` as in PyTorch.
 #[derive(Debug, Clone)]
@@ -50,7 +51,15 @@ impl Linear {
     /// # Errors
     /// If the last dimension is not `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        affine(x, &self.weight.t()?, self.bias.as_ref())
+        self.forward_in(x, Precision::Full)
+    }
+
+    /// The same with the product in this precision.
+    ///
+    /// # Errors
+    /// If the last dimension is not `in`.
+    pub fn forward_in(&self, x: &Tensor, precision: Precision) -> Result<Tensor> {
+        affine(x, &self.weight.t()?, self.bias.as_ref(), precision)
     }
 }
 
@@ -77,21 +86,21 @@ impl Conv1D {
         Ok(Self { weight, bias })
     }
 
-    /// (.., in) -> (.., out).
+    /// (.., in) -> (.., out), with the product in this precision.
     ///
     /// # Errors
     /// If the last dimension is not `in`.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        affine(x, &self.weight, Some(&self.bias))
+    pub fn forward_in(&self, x: &Tensor, precision: Precision) -> Result<Tensor> {
+        affine(x, &self.weight, Some(&self.bias), precision)
     }
 }
 
 /// x (.., in) times w (in, out) plus bias, as one matrix product over all leading dimensions.
-fn affine(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+fn affine(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, precision: Precision) -> Result<Tensor> {
     let mut dims = x.dims().to_vec();
     let (inputs, outputs) = w.dims2()?;
     let rows = x.elem_count() / inputs.max(1);
-    let y = x.reshape((rows, inputs))?.matmul(w)?; // (rows, out)
+    let y = precision.product(&x.reshape((rows, inputs))?, w)?; // (rows, out)
     let y = match bias {
         Some(bias) => y.broadcast_add(bias)?,
         None => y,

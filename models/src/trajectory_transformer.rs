@@ -15,9 +15,9 @@ use crate::init::Init;
 use crate::kernels::embedding::Embedding;
 use crate::kernels::heads_loss::HeadsLoss;
 use crate::kernels::switch::Kernel;
-use crate::linear::lookup;
 use crate::norm::log_softmax;
 use crate::params::Scope;
+use crate::precision::Precision;
 
 /// Sizes and settings of a [`TrajectoryTransformer`].
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +49,8 @@ pub struct TrajectoryTransformerConfig {
     pub reward_weight: f64,
     /// Weight of value tokens in the loss; 1 in the authors' code.
     pub value_weight: f64,
+    /// Of the matrix products of blocks and heads.
+    pub precision: Precision,
 }
 
 impl TrajectoryTransformerConfig {
@@ -104,6 +106,7 @@ impl TrajectoryTransformer {
             attention_dropout: config.attention_dropout,
             residual_dropout: config.residual_dropout,
             layout: Layout::MinGpt,
+            precision: config.precision,
         };
         let normal = Init::Normal(DEVIATION);
         Ok(Self {
@@ -163,7 +166,7 @@ impl TrajectoryTransformer {
         dropout: Dropout,
     ) -> Result<Tensor> {
         let hidden = self.hidden(inputs, dropout)?; // (B, T, embedding)
-        match Kernel::HeadsLoss.takes(&hidden) {
+        match Kernel::HeadsLoss.takes(&hidden) && self.config.precision == Precision::Full {
             true => self.fused_loss(&hidden, targets, mask),
             false => self.composed_loss(&hidden, targets, mask),
         }
@@ -189,8 +192,8 @@ impl TrajectoryTransformer {
         let logits = self.heads(hidden)?; // (B, T, V + 1)
         let weights = self
             .weights(time)?
-            .to_device(logits.device())?
-            .to_dtype(logits.dtype())?;
+            .to_dtype(logits.dtype())?
+            .to_device(logits.device())?;
         let weights = mask.to_dtype(logits.dtype())?.broadcast_mul(&weights)?; // (B, T)
         let log_probabilities = log_softmax(&logits)?.gather(&targets.unsqueeze(2)?, 2)?;
         let weighted = (log_probabilities.squeeze(2)? * weights)?;
@@ -267,16 +270,49 @@ impl TrajectoryTransformer {
 
     /// The slow twin of [`Self::fused_embedding`], for every device.
     fn composed_embedding(&self, tokens: &Tensor, dropout: Dropout) -> Result<Tensor> {
-        let (batch, time) = tokens.dims2()?;
-        let rows = self.rows(tokens)?.flatten_all()?;
-        let embedded = lookup(&self.token_embedding, &rows)?;
-        let embedded = embedded.reshape((batch, time, self.config.embedding))?;
+        let (_, time) = tokens.dims2()?;
+        let embedded = match tokens.device().is_cpu() {
+            true => self.embedded_by_row(tokens)?,
+            false => self.embedded_by_place(tokens)?,
+        };
         let positions = match time == self.config.block_size() {
             true => self.position_embedding.clone(),
             false => self.position_embedding.narrow(1, 0, time)?,
         };
         let x = embedded.broadcast_add(&positions)?; // (B, T, embedding)
         dropout.apply(&x, 0, self.config.embedding_dropout)
+    }
+
+    /// Tokens (B, T) as rows of the token table (B, T, embedding).
+    fn embedded_by_row(&self, tokens: &Tensor) -> Result<Tensor> {
+        let (batch, time) = tokens.dims2()?;
+        let rows = self.rows(tokens)?.flatten_all()?;
+        let embedded = self.token_embedding.index_select(&rows, 0)?;
+        Ok(embedded.reshape((batch, time, self.config.embedding))?)
+    }
+
+    /// The same as one product per place with one-hot tokens: on a GPU the gradient of
+    /// `index_select` is a loop over all tokens, one after the other.
+    fn embedded_by_place(&self, tokens: &Tensor) -> Result<Tensor> {
+        let (batch, time) = tokens.dims2()?;
+        let (bins, transition) = (self.config.bins, self.config.transition_dim());
+        let (table, width) = (&self.token_embedding, self.config.embedding);
+        let missing = time.next_multiple_of(transition) - time;
+        let places = tokens
+            .to_dtype(DType::U32)?
+            .pad_with_zeros(1, 0, missing)?
+            .reshape(((), transition, 1))?
+            .transpose(0, 1)?; // (D, B groups, 1)
+        let values = Tensor::arange(0, bins as u32 + 1, tokens.device())?.reshape((1, 1, ()))?;
+        let one_hot = places.broadcast_eq(&values)?.to_dtype(table.dtype())?;
+        let own = table.narrow(0, 0, bins * transition)?;
+        let end = table.narrow(0, bins * transition, 1)?.unsqueeze(0)?;
+        let tables = [
+            own.reshape((transition, bins, width))?,
+            end.broadcast_as((transition, 1, width))?,
+        ];
+        let embedded = one_hot.matmul(&Tensor::cat(&tables, 1)?)?; // (D, B groups, embedding)
+        from_places(&embedded, batch, time)
     }
 
     /// Rows (B, T) of the token table: tokens plus V times the place in the transition; the
@@ -297,22 +333,26 @@ impl TrajectoryTransformer {
     /// Logits (B, T, V + 1) of hidden states (B, T, embedding): place p mod D has head p mod D.
     fn heads(&self, hidden: &Tensor) -> Result<Tensor> {
         let (batch, time, width) = hidden.dims3()?;
-        let (transition, outputs, _) = self.head.dims3()?;
+        let transition = self.config.transition_dim();
         let missing = time.next_multiple_of(transition) - time;
         let padded = match missing {
             0 => hidden.clone(),
             _ => hidden.pad_with_zeros(1, 0, missing)?,
         };
-        let groups = (time + missing) / transition;
         let places = padded
-            .reshape((batch * groups, transition, width))?
+            .reshape(((), transition, width))?
             .transpose(0, 1)?
             .contiguous()?; // (D, B groups, embedding)
-        let logits = places.matmul(&self.head.t()?)?; // (D, B groups, V + 1)
-        let logits = logits.transpose(0, 1)?.contiguous()?;
-        let logits = logits.reshape((batch, time + missing, outputs))?;
-        Ok(logits.narrow(1, 0, time)?)
+        let logits = self.config.precision.product(&places, &self.head.t()?)?; // (D, B groups, V + 1)
+        from_places(&logits, batch, time)
     }
+}
+
+/// (D, B groups, ..) -> (B, T, ..): back from places to positions.
+fn from_places(places: &Tensor, batch: usize, time: usize) -> Result<Tensor> {
+    let (_, _, width) = places.dims3()?;
+    let positions = places.transpose(0, 1)?.contiguous()?;
+    Ok(positions.reshape((batch, (), width))?.narrow(1, 0, time)?)
 }
 
 #[cfg(test)]
@@ -324,9 +364,8 @@ mod tests {
     use crate::rng::Rng;
     use crate::testing::{check_same_bits, largest_relative_difference};
 
-    /// Loss and gradients with dropout on a batch whose windows end inside a transition.
-    fn results(dtype: DType, composed: bool) -> Result<Vec<Tensor>> {
-        let config = TrajectoryTransformerConfig {
+    fn config() -> TrajectoryTransformerConfig {
+        TrajectoryTransformerConfig {
             observation_dim: 3,
             action_dim: 2,
             bins: 11,
@@ -340,7 +379,19 @@ mod tests {
             action_weight: 5.0,
             reward_weight: 2.0,
             value_weight: 0.5,
-        };
+            precision: Precision::Full,
+        }
+    }
+
+    /// Windows of 24 tokens end inside a transition of 7.
+    fn tokens(batch: usize, rng: &mut Rng) -> Result<Tensor> {
+        let tokens: Vec<u32> = (0..batch * 24).map(|_| rng.below(12) as u32).collect();
+        Ok(Tensor::from_vec(tokens, (batch, 24), &Device::Cpu)?)
+    }
+
+    /// Loss and gradients with dropout.
+    fn results(dtype: DType, composed: bool) -> Result<Vec<Tensor>> {
+        let config = config();
         let rng = &mut Rng::from_seed(8);
         let mut params = Params::new(dtype, &Device::Cpu);
         let network = TrajectoryTransformer::new(&config, &mut params.init(rng))?;
@@ -349,13 +400,7 @@ mod tests {
             param.slot.set(&(param.slot.tensor()? + (noise * 0.1)?)?)?;
         }
         let (batch, time) = (5, 24);
-        let mut tokens = |count| {
-            (0..count)
-                .map(|_| rng.below(12) as u32)
-                .collect::<Vec<u32>>()
-        };
-        let inputs = Tensor::from_vec(tokens(batch * time), (batch, time), &Device::Cpu)?;
-        let targets = Tensor::from_vec(tokens(batch * time), (batch, time), &Device::Cpu)?;
+        let (inputs, targets) = (tokens(batch, rng)?, tokens(batch, rng)?);
         let mask: Vec<u32> = (0..batch * time).map(|i| u32::from(i % 17 != 0)).collect();
         let mask = Tensor::from_vec(mask, (batch, time), &Device::Cpu)?;
         let dropout = Dropout::draw(&mut Rng::from_seed(9));
@@ -395,5 +440,26 @@ mod tests {
             }
         }
         check_same_bits(|| results(DType::F32, false))
+    }
+
+    #[test]
+    fn both_ways_to_embed_tokens_give_the_same_rows_and_gradients() -> Result<()> {
+        let rng = &mut Rng::from_seed(8);
+        let mut params = Params::new(DType::F64, &Device::Cpu);
+        let network = TrajectoryTransformer::new(&config(), &mut params.init(rng))?;
+        let inputs = tokens(5, rng)?;
+        let upstream = rng.normal_tensor((5, 24, 8), DType::F64, &Device::Cpu)?;
+        let table = &params.get("tok_emb.weight").expect("the table").slot;
+        let gradient = |embedded: &Tensor| -> Result<Tensor> {
+            let gradients = (embedded * &upstream)?.sum_all()?.backward()?;
+            Ok(table.gradient(&gradients)?.expect("a gradient"))
+        };
+        let by_row = network.embedded_by_row(&inputs)?;
+        let by_place = network.embedded_by_place(&inputs)?;
+        assert!(largest_relative_difference(&by_row, &by_place)? < 1e-15);
+        let (by_row, by_place) = (gradient(&by_row)?, gradient(&by_place)?);
+        // Rounding of sums over at most 120 tokens.
+        assert!(largest_relative_difference(&by_row, &by_place)? < 1e-14);
+        Ok(())
     }
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use trajformer_models::actor::{ActorConfig, DeterministicActor};
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup};
 use trajformer_models::params::{Params, Scope, StateVisitor};
+use trajformer_models::uploads::CachedUploads;
 
 use super::{Algorithm, Build, Work};
 use crate::data::transitions::{Batch, Transitions, TransitionsConfig, best_fraction};
@@ -213,6 +214,7 @@ impl Learner {
     /// # Errors
     /// If a tensor operation fails.
     pub fn update(&mut self, batch: &Batch) -> Result<Metrics> {
+        let _cached = CachedUploads::hold(self.params.device());
         let loss = self.loss(batch)?;
         self.optimizer
             .step(&loss.backward()?, self.config.learning_rate)?;

@@ -24,8 +24,9 @@ use trajformer_models::decision_transformer::{
 use trajformer_models::dropout::Dropout;
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule};
 use trajformer_models::params::{Params, StateVisitor};
+use trajformer_models::uploads::CachedUploads;
 
-use super::{Algorithm, Build, Work};
+use super::{Algorithm, Build, Matmul, Work};
 use crate::data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
 use crate::data::{ActionBounds, Normalizer};
 use crate::error::Result;
@@ -70,6 +71,8 @@ pub struct DecisionTransformerConfig {
     pub max_episode_steps: usize,
     /// What fills stretches that are shorter than the context, in training.
     pub padding: Padding,
+    /// Type of the blocks' matrix products in training and acting: `"f32"` or `"bf16"`.
+    pub matmul: Matmul,
 }
 
 impl Default for DecisionTransformerConfig {
@@ -89,6 +92,7 @@ impl Default for DecisionTransformerConfig {
             target_returns: Vec::new(),
             max_episode_steps: 1000,
             padding: Padding::Left,
+            matmul: Matmul::F32,
         }
     }
 }
@@ -167,6 +171,9 @@ impl DecisionTransformerConfig {
         let (mean, scale) = (column(normalizer.mean())?, column(normalizer.scale())?);
         let mut sequences = ReturnSequences::new(data, &mean, &scale, options)?;
         sequences.map_actions(|actions| build.bounds.to_unit(&actions.to_device(build.device)?))?;
+        if !build.device.is_cpu() {
+            sequences.move_to(build.device)?;
+        }
         let best_return = data.returns().into_iter().fold(f64::NEG_INFINITY, f64::max);
         let mut params = Params::new(DType::F32, build.device);
         Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
@@ -189,6 +196,7 @@ impl DecisionTransformerConfig {
             embedding_dropout: self.dropout,
             residual_dropout: self.dropout,
             attention_dropout: self.dropout,
+            precision: self.matmul.into(),
             ..Sizes::paper(observation_dim, action_dim)
         }
     }
@@ -338,6 +346,7 @@ impl Learner {
     /// # Errors
     /// If a tensor operation fails.
     pub fn update(&mut self, contexts: &Contexts, dropout: Dropout) -> Result<Metrics> {
+        let _cached = CachedUploads::hold(self.params.device());
         let loss = self.loss(contexts, dropout)?;
         let schedule = Schedule::Warmup {
             length: self.config.warmup_updates,

@@ -8,6 +8,7 @@ pub mod trajectory_transformer;
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use trajformer_models::params::StateVisitor;
+use trajformer_models::precision::Precision;
 
 use crate::data::{ActionBounds, Dataset};
 use crate::error::Result;
@@ -45,6 +46,27 @@ pub trait Algorithm: Send {
     /// Keys for `config.json`, where another library knows the model: its `model_type` and sizes.
     fn description(&self) -> serde_json::Map<String, serde_json::Value> {
         serde_json::Map::new()
+    }
+}
+
+/// `matmul`: the type that factors of a transformer's matrix products are rounded to. Parameters,
+/// optimiser and everything else are f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Matmul {
+    /// Nothing is rounded.
+    #[default]
+    F32,
+    /// To bf16: for GPUs that have units for it. On the CPU it only costs time.
+    Bf16,
+}
+
+impl From<Matmul> for Precision {
+    fn from(matmul: Matmul) -> Self {
+        match matmul {
+            Matmul::F32 => Self::Full,
+            Matmul::Bf16 => Self::Bf16,
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use trajformer_models::actor::{ActorConfig, DeterministicActor};
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, polyak_update};
 use trajformer_models::params::{Params, Scope, StateVisitor};
+use trajformer_models::uploads::CachedUploads;
 
 use super::{Algorithm, Build, Work};
 use crate::data::transitions::{Batch, Transitions, TransitionsConfig};
@@ -311,6 +312,7 @@ impl Learner {
     /// # Errors
     /// If a tensor operation fails.
     pub fn update(&mut self, batch: &Batch, noise: &Tensor) -> Result<Metrics> {
+        let _cached = CachedUploads::hold(self.actor_params.device());
         self.updates += 1;
         let mut metrics = Metrics::new();
         self.update_critics(batch, noise, &mut metrics)?;

@@ -30,8 +30,9 @@ use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::trajectory_transformer::{
     TrajectoryTransformer as Network, TrajectoryTransformerConfig as Sizes,
 };
+use trajformer_models::uploads::CachedUploads;
 
-use super::{Algorithm, Build, Work};
+use super::{Algorithm, Build, Matmul, Work};
 use crate::data::ActionBounds;
 use crate::data::discretizer::DiscretizerKind;
 use crate::data::sequences::{GoalPrefix, TokenBatch, TokenOptions, TokenSequences, ValueColumn};
@@ -132,6 +133,9 @@ pub struct TrajectoryTransformerConfig {
     pub decay_updates: u64,
     /// How the rate falls.
     pub schedule: RateSchedule,
+    /// Type of the matrix products of blocks and heads in training: `"f32"` or `"bf16"`. Planning is
+    /// f32.
+    pub matmul: Matmul,
     /// Beam search.
     pub planner: PlanConfig,
 }
@@ -162,6 +166,7 @@ impl Default for TrajectoryTransformerConfig {
             warmup_updates: 3_900,
             decay_updates: 78_000,
             schedule: RateSchedule::Cosine,
+            matmul: Matmul::F32,
             planner: PlanConfig::default(),
         }
     }
@@ -261,7 +266,10 @@ impl TrajectoryTransformerConfig {
         let data = build.data;
         data.require_continuous_actions("the Trajectory Transformer")?;
         self.check_memory(data.observation_dim + data.action_dim + 2)?;
-        let sequences = TokenSequences::new(data, &self.token_options())?;
+        let mut sequences = TokenSequences::new(data, &self.token_options())?;
+        if !build.device.is_cpu() {
+            sequences.move_to(build.device)?;
+        }
         let (o, a) = (data.observation_dim, data.action_dim);
         let mut params = Params::new(DType::F32, build.device);
         Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
@@ -304,6 +312,7 @@ impl TrajectoryTransformerConfig {
             action_weight: self.action_weight,
             reward_weight: self.reward_weight,
             value_weight: self.value_weight,
+            precision: self.matmul.into(),
         }
     }
 
@@ -488,6 +497,7 @@ impl Learner {
         dropout: Dropout,
         rate: f64,
     ) -> Result<Metrics> {
+        let _cached = CachedUploads::hold(self.params.device());
         let loss = self.loss(batch, dropout)?;
         let norm = self.optimizer.step(&loss.backward()?, rate)?;
         self.updates += 1;

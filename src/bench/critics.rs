@@ -1,12 +1,14 @@
 //! An ensemble of Q-functions alone: the part of SAC-N, EDAC and REDQ that takes their time.
 
-use candle_core::{D, DType, Device};
+use candle_core::{D, DType};
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, polyak_update};
 use trajformer_models::params::Params;
+use trajformer_models::uploads::CachedUploads;
 
 use super::{Report, made_up_data, seconds_per_call};
 use crate::algorithms::Work;
+use crate::config::open_device;
 use crate::data::transitions::{Transitions, TransitionsConfig};
 use crate::error::{Error, Result};
 use crate::rng::Streams;
@@ -28,6 +30,8 @@ pub struct CriticsOptions {
     pub observations: usize,
     /// Numbers in an action (A).
     pub actions: usize,
+    /// `cpu`, `cuda`, `cuda:N` or `metal`.
+    pub device: String,
     /// The clock runs at least this long.
     pub seconds: f64,
 }
@@ -36,7 +40,7 @@ pub struct CriticsOptions {
 /// target, loss, backward, Adam, Polyak average.
 ///
 /// # Errors
-/// If a size is 0 or a tensor operation fails.
+/// If a size is 0, there is no such device, or a tensor operation fails.
 pub fn critics(options: &CriticsOptions) -> Result<Report> {
     let (o, a, n) = (options.observations, options.actions, options.members);
     let sizes = CriticConfig {
@@ -45,21 +49,22 @@ pub fn critics(options: &CriticsOptions) -> Result<Report> {
         hidden: options.hidden.clone(),
         members: n,
     };
-    let streams = Streams::from_seed(0);
+    let (streams, device) = (Streams::from_seed(0), open_device(&options.device)?);
     let view = TransitionsConfig {
         next_actions: true,
         ..TransitionsConfig::default()
     };
-    let data = Transitions::new(&made_up_data(o, a)?, &view, &Device::Cpu)?;
-    let mut params = Params::new(DType::F32, &Device::Cpu);
+    let data = Transitions::new(&made_up_data(o, a)?, &view, &device)?;
+    let mut params = Params::new(DType::F32, &device);
     Critics::new(&sizes, &mut params.init(&mut streams.stream("init")))?;
     let target_params = params.deep_copy(false)?;
     let critics = Critics::new(&sizes, &mut params.tracked())?;
     let targets = Critics::new(&sizes, &mut target_params.detached())?;
     let mut optimizer = Adam::new(&params, AdamConfig::default(), |_| ParamGroup::decay(0.0))?;
     let mut rng = streams.stream("train");
-    let seconds = seconds_per_call(options.seconds, || {
+    let seconds = seconds_per_call(options.seconds, &device, || {
         let batch = data.sample(options.batch, &mut rng)?; // (B, O), (B, A), ...
+        let _cached = CachedUploads::hold(&device);
         let next_actions = batch
             .next_actions
             .as_ref()
@@ -82,7 +87,8 @@ pub fn critics(options: &CriticsOptions) -> Result<Report> {
         .collect();
     let passes = Work::forward(&layers) + Work::forward_backward(&layers);
     let flops = passes * (n * options.batch) as f64;
-    Ok(Report::new("critics", options.seconds)?.with_updates(seconds, Some(flops), 0))
+    let report = Report::new("critics", &options.device, options.seconds)?;
+    Ok(report.with_updates(seconds, Some(flops), 0))
 }
 
 #[cfg(test)]
@@ -97,6 +103,7 @@ mod tests {
             batch: 4,
             observations: 3,
             actions: 2,
+            device: "cpu".to_owned(),
             seconds: 0.0,
         };
         let report = critics(&options).expect("report");

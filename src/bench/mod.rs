@@ -17,7 +17,7 @@ pub use critics::{CriticsOptions, critics};
 pub use plan::{PlanOptions, plan};
 
 use crate::algorithms::{ALGORITHMS, Algorithm, AlgorithmConfig, Build, Work};
-use crate::config::apply_override;
+use crate::config::{apply_override, open_device};
 use crate::data::{ActionBounds, ActionKind, Dataset, Episode};
 use crate::envs::VectorEnv;
 use crate::error::{Error, Result};
@@ -42,6 +42,8 @@ const PRODUCT_SECONDS: f64 = 0.3;
 pub struct Report {
     /// Algorithm, or what else was timed.
     pub algorithm: String,
+    /// Where it ran: `cpu`, `cuda`, `cuda:N` or `metal`.
+    pub device: String,
     /// Mean time of an update.
     pub ms_per_update: Option<f64>,
     /// Updates per second.
@@ -52,7 +54,7 @@ pub struct Report {
     pub tokens_per_s: Option<f64>,
     /// Environment steps per second, all copies together.
     pub steps_per_s: Option<f64>,
-    /// Best rate of a matrix product in this run, in 1e9 floating-point operations per second.
+    /// Best rate of a matrix product (f32) on the device in this run, in 1e9 floating-point operations per second.
     pub matmul_peak_gflops: f64,
     /// Share of that rate that the products of an update reach, from their operations on paper.
     pub peak_share: Option<f64>,
@@ -62,13 +64,14 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report on `algorithm` with what every run says: memory so far, then the peak, which is
-    /// sought no longer than `seconds` per product.
-    fn new(algorithm: &str, seconds: f64) -> Result<Self> {
+    /// A report on `algorithm` with what every run says: memory so far, then the device's peak,
+    /// which is sought no longer than `seconds` per product.
+    fn new(algorithm: &str, device: &str, seconds: f64) -> Result<Self> {
         Ok(Self {
             algorithm: algorithm.to_owned(),
+            device: device.to_owned(),
             peak_memory_bytes: peak_memory(),
-            matmul_peak_gflops: matmul_peak(seconds.min(PRODUCT_SECONDS))?,
+            matmul_peak_gflops: matmul_peak(&open_device(device)?, seconds.min(PRODUCT_SECONDS))?,
             ..Self::default()
         })
     }
@@ -84,7 +87,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.algorithm)?;
+        write!(f, "{} on {}:", self.algorithm, self.device)?;
         if let (Some(ms), Some(rate)) = (self.ms_per_update, self.updates_per_s) {
             write!(f, " {ms:.2} ms per update ({rate:.1} updates/s),")?;
         }
@@ -121,6 +124,8 @@ pub struct UpdateOptions {
     pub actions: usize,
     /// Changes to the algorithm's defaults, `KEY=VALUE`, e.g. `dropout=0`.
     pub overrides: Vec<String>,
+    /// `cpu`, `cuda`, `cuda:N` or `metal`.
+    pub device: String,
     /// The clock runs at least this long.
     pub seconds: f64,
 }
@@ -129,17 +134,18 @@ pub struct UpdateOptions {
 pub struct Updates {
     algorithm: Box<dyn Algorithm>,
     rng: Rng,
+    device: Device,
 }
 
 impl Updates {
     /// A registered algorithm with its default configuration, but for what `options` change.
     ///
     /// # Errors
-    /// If there is no such algorithm, a size is 0, or an override does not fit.
+    /// If there is no such algorithm or device, a size is 0, or an override does not fit.
     pub fn new(options: &UpdateOptions) -> Result<Self> {
         let config = algorithm_config(options)?;
         let streams = Streams::from_seed(0);
-        let device = Device::Cpu;
+        let device = open_device(&options.device)?;
         let data = made_up_data(options.observations, options.actions)?;
         let algorithm = config.build(Build {
             data: &data,
@@ -148,7 +154,11 @@ impl Updates {
             rng: &mut streams.stream("init"),
         })?;
         let rng = streams.stream("train");
-        Ok(Self { algorithm, rng })
+        Ok(Self {
+            algorithm,
+            rng,
+            device,
+        })
     }
 
     /// One update, its batch drawn.
@@ -171,10 +181,12 @@ impl Updates {
 /// As [`Updates::new`] and [`Updates::step`].
 pub fn update(options: &UpdateOptions) -> Result<Report> {
     let mut updates = Updates::new(options)?;
-    let seconds = seconds_per_call(options.seconds, || updates.step())?;
+    let device = updates.device.clone();
+    let seconds = seconds_per_call(options.seconds, &device, || updates.step())?;
     let work = updates.work();
     let (flops, tokens) = (work.map(|w| w.product_flops), work.map_or(0, |w| w.tokens));
-    Ok(Report::new(&options.algorithm, options.seconds)?.with_updates(seconds, flops, tokens))
+    let report = Report::new(&options.algorithm, &options.device, options.seconds)?;
+    Ok(report.with_updates(seconds, flops, tokens))
 }
 
 fn algorithm_config(options: &UpdateOptions) -> Result<AlgorithmConfig> {
@@ -222,7 +234,7 @@ pub fn steps(options: &EnvOptions) -> Result<Report> {
     let mut rng = Streams::from_seed(0).stream("bench");
     let active = vec![true; copies];
     let mut seed = copies as u64;
-    let seconds = seconds_per_call(options.seconds, || {
+    let seconds = seconds_per_call(options.seconds, &Device::Cpu, || {
         let actions = (0..copies * spec.action_dim).map(|i| {
             let (low, high) = (
                 spec.action_low[i % spec.action_dim],
@@ -241,21 +253,28 @@ pub fn steps(options: &EnvOptions) -> Result<Report> {
         }
         Ok(())
     })?;
-    let mut report = Report::new(&spec.name, options.seconds)?;
+    let mut report = Report::new(&spec.name, "cpu", options.seconds)?;
     report.steps_per_s = Some(copies as f64 / seconds);
     Ok(report)
 }
 
 /// Calls `work` until the clock has run for `seconds`, after a warm-up; the mean time of a call. An
-/// even number of calls, so that what happens at every second one has its share.
-fn seconds_per_call(seconds: f64, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
+/// even number of calls, so that what happens at every second one has its share. The device has done
+/// what it was told when the clock starts, and when it is read.
+fn seconds_per_call(
+    seconds: f64,
+    device: &Device,
+    mut work: impl FnMut() -> Result<()>,
+) -> Result<f64> {
     let mut pairs = |seconds: f64| {
+        device.synchronize()?;
         let (mut calls, start) = (0_u32, Instant::now());
         while calls == 0 || start.elapsed().as_secs_f64() < seconds {
             work()?;
             work()?;
             calls += 2;
         }
+        device.synchronize()?;
         Result::Ok(start.elapsed().as_secs_f64() / f64::from(calls))
     };
     pairs(seconds.min(0.2))?;
@@ -297,16 +316,18 @@ fn made_up_data(observation_dim: usize, action_dim: usize) -> Result<Dataset> {
 }
 
 /// The best rate over [`PRODUCTS`], in 1e9 floating-point operations per second.
-fn matmul_peak(seconds: f64) -> Result<f64> {
+fn matmul_peak(device: &Device, seconds: f64) -> Result<f64> {
     let mut rng = Streams::from_seed(0).stream("products");
     let mut best = 0.0_f64;
     for (m, k, n) in PRODUCTS {
-        let left = rng.normal_tensor((m, k), candle_core::DType::F32, &Device::Cpu)?;
-        let right = rng.normal_tensor((k, n), candle_core::DType::F32, &Device::Cpu)?;
+        let left = rng.normal_tensor((m, k), candle_core::DType::F32, device)?;
+        let right = rng.normal_tensor((k, n), candle_core::DType::F32, device)?;
+        device.synchronize()?;
         let start = Instant::now();
         loop {
             let call = Instant::now();
             left.matmul(&right)?;
+            device.synchronize()?;
             best = best.max(2e-9 * (m * k * n) as f64 / call.elapsed().as_secs_f64());
             if start.elapsed().as_secs_f64() >= seconds {
                 break;
@@ -335,6 +356,7 @@ mod tests {
             observations: 3,
             actions: 2,
             overrides: Vec::new(),
+            device: "cpu".to_owned(),
             seconds: 0.0,
         }
     }
@@ -371,6 +393,10 @@ mod tests {
         let mut wrong = options("bc");
         wrong.actions = 0;
         assert!(update(&wrong).is_err());
+        let mut wrong = options("bc");
+        wrong.device = "gpu".to_owned();
+        let error = update(&wrong).expect_err("no device").to_string();
+        assert!(error.contains("`gpu`"), "{error}");
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub fn plan(options: &PlanOptions) -> Result<Report> {
     let median = (times[times.len() / 2] + times[(times.len() - 1) / 2]) / 2.0;
     let candidates = options.beam * search.config().n_expand * options.horizon * (a + 2);
     let sampled = candidates + options.beam * (options.horizon - 1) * o;
-    let mut report = Report::new("trajectory_transformer", options.seconds)?;
+    let mut report = Report::new("trajectory_transformer", "cpu", options.seconds)?;
     report.seconds_per_plan = Some(median);
     report.tokens_per_s = Some(sampled as f64 / median);
     Ok(report)

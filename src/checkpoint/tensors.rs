@@ -47,7 +47,8 @@ impl FiniteCheck {
         }
         // 0 times an infinity is NaN, and NaN survives a sum.
         let sum = (tensor.flatten_all()? * 0.0)?.sum_all()?;
-        if !sum.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite() {
+        let sum = sum.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
+        if !sum.to_scalar::<f64>()?.is_finite() {
             self.bad = Some(name.to_owned());
         }
         Ok(())

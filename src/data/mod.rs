@@ -8,8 +8,10 @@ pub mod files;
 pub mod formats;
 pub mod info;
 pub mod normalizer;
+mod resident;
 pub mod return_sequences;
 pub mod sequences;
+mod tokens;
 pub mod transitions;
 
 pub use dataset::{ActionKind, Dataset, Episode};

@@ -6,6 +6,7 @@
 
 use candle_core::{Device, Tensor};
 
+use super::resident::{self, ReturnTables};
 use super::{Dataset, Episode};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
@@ -69,6 +70,8 @@ pub struct ReturnSequences {
     /// A state of zeros before normalisation (O).
     zero_state: Vec<f32>,
     options: ReturnOptions,
+    /// All of it on a device, instead of `states`, `actions` and `returns_to_go`.
+    resident: Option<ReturnTables>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +133,7 @@ impl ReturnSequences {
             episodes: Vec::new(),
             zero_state: normalize(&vec![0.0; o]),
             options,
+            resident: None,
         };
         for episode in data.episodes.iter().filter(|episode| episode.is_complete()) {
             sequences.push_episode(data, episode);
@@ -169,6 +173,49 @@ impl ReturnSequences {
         Ok(())
     }
 
+    /// Moves everything to `device`, where batches are made from now on: the same ones, from row
+    /// numbers.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn move_to(&mut self, device: &Device) -> Result<()> {
+        let take = |values: &mut Vec<f32>, padding: &[f32]| {
+            let mut table = std::mem::take(values);
+            table.extend_from_slice(padding);
+            resident::rows(table, padding.len(), device)
+        };
+        let (state, action) = self.padding();
+        let mut timesteps = vec![0; self.returns_to_go.len() + 1];
+        for span in &self.episodes {
+            for (in_episode, timestep) in timesteps[span.start..span.end].iter_mut().enumerate() {
+                *timestep = self.timestep(in_episode);
+            }
+        }
+        let mut mask = vec![1.0f32; timesteps.len()];
+        mask[timesteps.len() - 1] = 0.0;
+        self.resident = Some(ReturnTables {
+            returns_to_go: take(&mut self.returns_to_go, &[0.0])?,
+            states: take(&mut self.states, &state)?,
+            actions: take(&mut self.actions, &vec![action; self.action_dim])?,
+            timesteps: Tensor::from_vec(timesteps, mask.len(), device)?,
+            mask: Tensor::from_slice(&mask, mask.len(), device)?,
+        });
+        Ok(())
+    }
+
+    /// State (O) and action number of a step that fills a short stretch.
+    fn padding(&self) -> (Vec<f32>, f32) {
+        match self.options.padding {
+            Padding::Left => (self.zero_state.clone(), -10.0),
+            Padding::LeftZeros | Padding::RightZeros => (vec![0.0; self.observation_dim], 0.0),
+        }
+    }
+
+    /// What the embedding is asked for at this step of an episode.
+    fn timestep(&self, in_episode: usize) -> u32 {
+        in_episode.min(self.options.max_episode_steps - 1) as u32
+    }
+
     /// Steps of the complete episodes.
     pub fn steps(&self) -> usize {
         self.episodes
@@ -186,7 +233,8 @@ impl ReturnSequences {
         self.batch(&starts, device)
     }
 
-    /// The stretches that start at these steps, counted over the complete episodes only.
+    /// The stretches that start at these steps, counted over the complete episodes only; on
+    /// `device`, or where [`move_to`](Self::move_to) has brought the data.
     ///
     /// # Errors
     /// If a tensor can't be made.
@@ -195,34 +243,30 @@ impl ReturnSequences {
     /// If a start is not below [`steps`](Self::steps).
     pub fn batch(&self, starts: &[usize], device: &Device) -> Result<ReturnBatch> {
         let (b, k) = (starts.len(), self.options.context_steps);
+        if let Some(tables) = &self.resident {
+            return tables.batch(self.rows(starts, tables), k);
+        }
         let (o, a) = (self.observation_dim, self.action_dim);
-        let (state_padding, action_padding) = match self.options.padding {
-            Padding::Left => (self.zero_state.clone(), -10.0),
-            Padding::LeftZeros | Padding::RightZeros => (vec![0.0; o], 0.0),
-        };
+        let (state_padding, action_padding) = self.padding();
         let mut states = state_padding.repeat(b * k);
         let mut actions = vec![action_padding; b * k * a];
         let mut returns_to_go = vec![0.0f32; b * k];
         let mut timesteps = vec![0u32; b * k];
         let mut mask = vec![0.0f32; b * k];
         for (row, &start) in starts.iter().enumerate() {
-            let before = self
-                .episodes
-                .partition_point(|span| span.steps_before <= start);
-            let span = self.episodes[before - 1];
-            let first = span.start + start - span.steps_before;
-            let steps = (span.end - first).min(k);
-            let at = match self.options.padding {
-                Padding::Left | Padding::LeftZeros => (row + 1) * k - steps,
-                Padding::RightZeros => row * k,
-            };
+            let Stretch {
+                at,
+                first,
+                steps,
+                start,
+            } = self.stretch(start);
+            let at = row * k + at;
             copy(&mut states, at, &self.states, first, steps, o);
             copy(&mut actions, at, &self.actions, first, steps, a);
             copy(&mut returns_to_go, at, &self.returns_to_go, first, steps, 1);
             mask[at..at + steps].fill(1.0);
             for (step, timestep) in timesteps[at..at + steps].iter_mut().enumerate() {
-                let in_episode = first + step - span.start;
-                *timestep = in_episode.min(self.options.max_episode_steps - 1) as u32;
+                *timestep = self.timestep(first + step - start);
             }
         }
         Ok(ReturnBatch {
@@ -233,6 +277,52 @@ impl ReturnSequences {
             mask: Tensor::from_vec(mask, (b, k), device)?,
         })
     }
+
+    /// Rows (B K) of the tables.
+    fn rows(&self, starts: &[usize], tables: &ReturnTables) -> Vec<u32> {
+        let (k, padding) = (self.options.context_steps, tables.mask.elem_count() - 1);
+        let mut rows = vec![padding as u32; starts.len() * k];
+        for (rows, &start) in rows.chunks_mut(k).zip(starts) {
+            let Stretch {
+                at, first, steps, ..
+            } = self.stretch(start);
+            for (step, row) in rows[at..at + steps].iter_mut().enumerate() {
+                *row = (first + step) as u32;
+            }
+        }
+        rows
+    }
+
+    /// The stretch that starts at this step of the complete episodes.
+    fn stretch(&self, start: usize) -> Stretch {
+        let before = self
+            .episodes
+            .partition_point(|span| span.steps_before <= start);
+        let span = self.episodes[before - 1];
+        let first = span.start + start - span.steps_before;
+        let steps = (span.end - first).min(self.options.context_steps);
+        let at = match self.options.padding {
+            Padding::Left | Padding::LeftZeros => self.options.context_steps - steps,
+            Padding::RightZeros => 0,
+        };
+        Stretch {
+            at,
+            first,
+            steps,
+            start: span.start,
+        }
+    }
+}
+
+/// Where the steps of a stretch come from and go to.
+struct Stretch {
+    /// Place in the context of its first step.
+    at: usize,
+    /// Its first step in the data.
+    first: usize,
+    steps: usize,
+    /// The first step of its episode in the data.
+    start: usize,
 }
 
 /// Copies `steps` rows of `width` numbers.

@@ -10,6 +10,8 @@ use candle_core::{Device, Tensor};
 use trajformer_models::params::StateVisitor;
 
 use super::discretizer::{Discretizer, DiscretizerKind};
+use super::resident::{TokenTables, WindowRows};
+use super::tokens::{Columns, Tokens};
 use super::{ActionKind, Dataset};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
@@ -89,7 +91,7 @@ pub struct TokenBatch {
 #[derive(Debug, Clone)]
 pub struct TokenSequences {
     discretizer: Discretizer,
-    tokens: Tokens,
+    tokens: Home,
     /// First steps of windows with the step after their episode's last, and its first step.
     windows: Vec<Window>,
     observation_dim: usize,
@@ -102,17 +104,23 @@ pub struct TokenSequences {
 #[derive(Debug, Clone, Copy)]
 struct Window {
     start: u32,
+    /// Number of its episode among those that have windows.
+    episode: u32,
     episode_start: u32,
     episode_end: u32,
     /// Whether the episode has an end.
     complete: bool,
 }
 
-/// (steps, D) tokens in the smallest type that also holds the termination token.
+/// Where the tokens are.
 #[derive(Debug, Clone)]
-enum Tokens {
-    Bytes(Vec<u8>),
-    Words(Vec<u16>),
+enum Home {
+    Host(Tokens),
+    /// `steps` rows for the data's transitions, one of termination tokens, one per goal.
+    Device {
+        tables: TokenTables,
+        steps: usize,
+    },
 }
 
 impl TokenSequences {
@@ -144,11 +152,13 @@ impl TokenSequences {
             )));
         }
         let mut windows = Vec::new();
-        for episode in &data.episodes {
+        let episodes = data.episodes.iter().filter(|episode| episode.steps > 1);
+        for (number, episode) in episodes.enumerate() {
             let (first, end) = (episode.start as u32, (episode.start + episode.steps) as u32);
             let starts = first..end - 1;
             windows.extend(starts.map(|start| Window {
                 start,
+                episode: number as u32,
                 episode_start: first,
                 episode_end: end,
                 complete: episode.is_complete(),
@@ -162,7 +172,7 @@ impl TokenSequences {
         }
         Ok(Self {
             discretizer,
-            tokens,
+            tokens: Home::Host(tokens),
             windows,
             observation_dim: data.observation_dim,
             window_transitions: options.window_transitions,
@@ -170,6 +180,30 @@ impl TokenSequences {
             value: options.value,
             max_path_steps,
         })
+    }
+
+    /// Moves the tokens to `device`, where batches are made from now on: the same ones, from row
+    /// numbers.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn move_to(&mut self, device: &Device) -> Result<()> {
+        let Home::Host(tokens) = &self.tokens else {
+            return Ok(());
+        };
+        let dims = self.discretizer.dims();
+        let mut more = vec![self.discretizer.bins() as u32; dims];
+        if self.goal == GoalPrefix::FinalObservation {
+            for windows in self.windows.chunk_by(|a, b| a.episode == b.episode) {
+                more.extend(self.goal_tokens(windows[0], tokens));
+            }
+        }
+        let steps = tokens.len() / dims;
+        let table = tokens.table(&more, dims, device)?; // (steps + 1 + goals, D)
+        let time = self.window_transitions * dims - 1;
+        let tables = TokenTables::new(table, time, self.first_counted())?;
+        self.tokens = Home::Device { tables, steps };
+        Ok(())
     }
 
     /// The thresholds.
@@ -209,7 +243,8 @@ impl TokenSequences {
         self.batch(&indices, device)
     }
 
-    /// The windows with these indices, in order of the data.
+    /// The windows with these indices, in order of the data; on `device`, or where
+    /// [`move_to`](Self::move_to) has brought the data.
     ///
     /// # Errors
     /// If a tensor can't be made.
@@ -217,6 +252,14 @@ impl TokenSequences {
     /// # Panics
     /// If an index is not below [`len`](Self::len).
     pub fn batch(&self, indices: &[usize], device: &Device) -> Result<TokenBatch> {
+        let all = match &self.tokens {
+            Home::Host(tokens) => tokens,
+            Home::Device { tables, steps } => {
+                let told = |&index: &usize| self.rows(self.windows[index], *steps);
+                let told: Vec<WindowRows> = indices.iter().map(told).collect();
+                return tables.batch(&told);
+            }
+        };
         let length = self.window_transitions * self.discretizer.dims();
         let shape = (indices.len(), length - 1);
         let mut inputs = Vec::with_capacity(indices.len() * length);
@@ -226,10 +269,11 @@ impl TokenSequences {
         for &index in indices {
             let window = self.windows[index];
             tokens.clear();
-            let counted = self.push_window(window, &mut tokens);
+            self.push_window(window, all, &mut tokens);
+            let counted = self.counted(window);
             inputs.extend_from_slice(&tokens[..length - 1]);
             targets.extend_from_slice(&tokens[1..]);
-            let hides_values = !window.complete && self.value == ValueColumn::Return;
+            let hides_values = self.hides_values(window);
             // The position before a value is the one that is asked for it.
             let is_value = |at: usize| (at + 2).is_multiple_of(self.discretizer.dims());
             let counts = |at: usize| {
@@ -245,24 +289,70 @@ impl TokenSequences {
         })
     }
 
-    /// Appends a window's tokens; returns the positions that the loss counts.
-    fn push_window(&self, window: Window, tokens: &mut Vec<u32>) -> Range<usize> {
+    /// Appends a window's tokens.
+    fn push_window(&self, window: Window, all: &Tokens, tokens: &mut Vec<u32>) {
         let dims = self.discretizer.dims();
-        let mut transitions = self.window_transitions;
-        let mut first_counted = 0;
         if self.goal == GoalPrefix::FinalObservation {
-            let last = (window.episode_end as usize - 1) * dims;
-            let mut goal = Vec::with_capacity(self.observation_dim);
-            self.tokens
-                .push(last..last + self.observation_dim, &mut goal);
-            tokens.extend(goal_transition(&goal, &self.discretizer));
-            (transitions, first_counted) = (transitions - 1, dims);
+            tokens.extend(self.goal_tokens(window, all));
         }
-        let real = ((window.episode_end - window.start) as usize).min(transitions);
+        let (real, padding) = self.transitions(window);
         let first = window.start as usize * dims;
-        self.tokens.push(first..first + real * dims, tokens);
-        let padding = (transitions - real) * dims;
-        tokens.extend(std::iter::repeat_n(self.discretizer.bins() as u32, padding));
+        all.push(first..first + real * dims, tokens);
+        let end = self.discretizer.bins() as u32;
+        tokens.extend(std::iter::repeat_n(end, padding * dims));
+    }
+
+    /// The goal of a window's episode as a transition.
+    fn goal_tokens(&self, window: Window, all: &Tokens) -> Vec<u32> {
+        let last = (window.episode_end as usize - 1) * self.discretizer.dims();
+        let mut goal = Vec::with_capacity(self.observation_dim);
+        all.push(last..last + self.observation_dim, &mut goal);
+        goal_transition(&goal, &self.discretizer)
+    }
+
+    /// The same as rows of the tables that [`Self::move_to`] makes of so many steps.
+    fn rows(&self, window: Window, steps: usize) -> WindowRows {
+        let mut rows = Vec::with_capacity(self.window_transitions);
+        if self.goal == GoalPrefix::FinalObservation {
+            rows.push(steps as u32 + 1 + window.episode);
+        }
+        let (real, padding) = self.transitions(window);
+        rows.extend(window.start..window.start + real as u32);
+        rows.extend(std::iter::repeat_n(steps as u32, padding));
+        let positions = self.window_transitions * self.discretizer.dims();
+        WindowRows {
+            rows,
+            end: self.counted(window).end.min(positions) as u32,
+            hides_values: self.hides_values(window),
+        }
+    }
+
+    /// How many transitions of a window, after its goal, are in the data and past the episode's end.
+    fn transitions(&self, window: Window) -> (usize, usize) {
+        let goal = usize::from(self.goal == GoalPrefix::FinalObservation);
+        let transitions = self.window_transitions - goal;
+        let real = ((window.episode_end - window.start) as usize).min(transitions);
+        (real, transitions - real)
+    }
+
+    /// Whether the values of a window are unknown.
+    fn hides_values(&self, window: Window) -> bool {
+        !window.complete && self.value == ValueColumn::Return
+    }
+
+    /// Positions of the goal: the loss does not count them.
+    fn first_counted(&self) -> usize {
+        match self.goal {
+            GoalPrefix::None => 0,
+            GoalPrefix::FinalObservation => self.discretizer.dims(),
+        }
+    }
+
+    /// The positions of a window that the loss counts.
+    fn counted(&self, window: Window) -> Range<usize> {
+        let dims = self.discretizer.dims();
+        let first_counted = self.first_counted();
+        let (real, _) = self.transitions(window);
         let step_in_episode = (window.start - window.episode_start) as usize;
         let end = match window.complete {
             true => (self.max_path_steps - step_in_episode) * dims,
@@ -308,115 +398,6 @@ fn check(data: &Dataset, options: &TokenOptions) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// The joined rows (observation, action, reward, value), produced column by column in f64.
-struct Columns<'a> {
-    data: &'a Dataset,
-    rewards: Vec<f64>,
-    values: Vec<f64>,
-}
-
-impl<'a> Columns<'a> {
-    fn new(data: &'a Dataset, options: &TokenOptions) -> Self {
-        let mut rewards: Vec<f64> = data
-            .rewards
-            .iter()
-            .map(|&reward| f64::from(reward))
-            .collect();
-        let mut values = vec![0.0; rewards.len()];
-        let mut unknown = Vec::new();
-        for episode in &data.episodes {
-            let last = episode.start + episode.steps - 1;
-            if let (true, Some(penalty)) = (episode.terminated, options.termination_penalty) {
-                rewards[last] = penalty;
-            }
-            if !episode.is_complete() {
-                unknown.push(episode.range());
-                continue;
-            }
-            if options.value == ValueColumn::Return {
-                for step in (episode.start..last).rev() {
-                    values[step] = rewards[step + 1] + options.discount * values[step + 1];
-                }
-            }
-        }
-        fill_unknown(&mut values, &unknown);
-        Self {
-            data,
-            rewards,
-            values,
-        }
-    }
-
-    fn dims(&self) -> usize {
-        self.data.observation_dim + self.data.action_dim + 2
-    }
-
-    fn fill(&self, dim: usize, column: &mut [f64]) {
-        let (o, a) = (self.data.observation_dim, self.data.action_dim);
-        let strided = |column: &mut [f64], from: &[f32], offset: usize, stride: usize| {
-            let from = from[offset..].iter().step_by(stride);
-            column
-                .iter_mut()
-                .zip(from)
-                .for_each(|(to, &value)| *to = f64::from(value));
-        };
-        match dim {
-            _ if dim < o => strided(column, &self.data.observations, dim, o),
-            _ if dim < o + a => strided(column, &self.data.actions, dim - o, a),
-            _ if dim == o + a => column.copy_from_slice(&self.rewards),
-            _ => column.copy_from_slice(&self.values),
-        }
-    }
-}
-
-/// Gives steps of unknown value those of other steps, spread evenly, so that they move no threshold.
-/// Their tokens mean nothing: they are not trained on, and the network never looks at values.
-fn fill_unknown(values: &mut [f64], unknown: &[Range<usize>]) {
-    let unknown: Vec<usize> = unknown.iter().flat_map(Range::clone).collect();
-    let is_known = |step: &usize| unknown.binary_search(step).is_err();
-    let known: Vec<f64> = (0..values.len())
-        .filter(is_known)
-        .map(|step| values[step])
-        .collect();
-    for (index, &step) in unknown.iter().enumerate() {
-        if let Some(&value) = known.get(index * known.len() / unknown.len()) {
-            values[step] = value;
-        }
-    }
-}
-
-impl Tokens {
-    fn encode(columns: &Columns<'_>, discretizer: &Discretizer) -> Self {
-        let (steps, dims) = (columns.rewards.len(), columns.dims());
-        let mut column = vec![0.0; steps];
-        let mut each = |put: &mut dyn FnMut(usize, u32)| {
-            for dim in 0..dims {
-                columns.fill(dim, &mut column);
-                for (step, &value) in column.iter().enumerate() {
-                    put(step * dims + dim, discretizer.encode(value, dim));
-                }
-            }
-        };
-        // Tokens are at most N, which the type holds.
-        if discretizer.bins() <= usize::from(u8::MAX) {
-            let mut tokens = vec![0u8; steps * dims];
-            each(&mut |at, token| tokens[at] = token as u8);
-            Self::Bytes(tokens)
-        } else {
-            let mut tokens = vec![0u16; steps * dims];
-            each(&mut |at, token| tokens[at] = token as u16);
-            Self::Words(tokens)
-        }
-    }
-
-    fn push(&self, range: Range<usize>, tokens: &mut Vec<u32>) {
-        match self {
-            Self::Bytes(all) => tokens.extend(all[range].iter().map(|&token| u32::from(token))),
-            Self::Words(all) => tokens.extend(all[range].iter().map(|&token| u32::from(token))),
-        }
-    }
 }
 
 #[cfg(test)]

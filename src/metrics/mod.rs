@@ -6,7 +6,7 @@ pub mod tensorboard;
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::checkpoint::{RunDir, RunState};
@@ -50,9 +50,9 @@ fn numbers(scalars: &[&Tensor]) -> Result<Vec<f64>> {
         .iter()
         .map(|s| s.flatten_all())
         .collect::<candle_core::Result<_>>()?;
-    Ok(Tensor::cat(&rows, 0)?
-        .to_dtype(DType::F64)?
-        .to_vec1::<f64>()?)
+    // Metal has no f64.
+    let together = Tensor::cat(&rows, 0)?.to_device(&Device::Cpu)?;
+    Ok(together.to_dtype(DType::F64)?.to_vec1::<f64>()?)
 }
 
 /// Updates whose metrics wait on the device before they are read: it bounds the memory.

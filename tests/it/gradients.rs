@@ -9,6 +9,7 @@ use trajformer_models::decision_transformer::{
 };
 use trajformer_models::dropout::Dropout;
 use trajformer_models::params::Params;
+use trajformer_models::precision::Precision;
 use trajformer_models::rng::Rng;
 use trajformer_models::trajectory_transformer::{
     TrajectoryTransformer, TrajectoryTransformerConfig,
@@ -83,8 +84,10 @@ fn check(params: &Params, loss: impl Fn() -> Result<Tensor>, zero: fn(&str) -> b
     Ok(())
 }
 
-#[test]
-fn of_the_trajectory_transformer_agree_with_central_differences() -> Result<()> {
+/// Parameters of a network, and its loss on a batch of its own.
+type Case = (Params, Box<dyn Fn() -> Result<Tensor>>);
+
+fn trajectory_transformer(precision: Precision) -> Result<Case> {
     let config = TrajectoryTransformerConfig {
         observation_dim: 3,
         action_dim: 2,
@@ -99,6 +102,7 @@ fn of_the_trajectory_transformer_agree_with_central_differences() -> Result<()> 
         action_weight: 5.0,
         reward_weight: 1.0,
         value_weight: 1.0,
+        precision,
     };
     let rng = &mut Rng::from_seed(1);
     let mut params = Params::new(DType::F64, &Device::Cpu);
@@ -112,12 +116,11 @@ fn of_the_trajectory_transformer_agree_with_central_differences() -> Result<()> 
     let (inputs, targets) = (tokens()?, tokens()?);
     let mask = Tensor::ones((batch, time), DType::F64, &Device::Cpu)?;
     let dropout = Dropout::draw(rng);
-    let loss = || network.loss(&inputs, &targets, &mask, dropout);
-    check(&params, loss, |name| name.ends_with("attn.key.bias"))
+    let loss = move || network.loss(&inputs, &targets, &mask, dropout);
+    Ok((params, Box::new(loss)))
 }
 
-#[test]
-fn of_the_decision_transformer_agree_with_central_differences() -> Result<()> {
+fn decision_transformer(precision: Precision) -> Result<Case> {
     let config = DecisionTransformerConfig {
         hidden: 8,
         layers: 2,
@@ -125,6 +128,7 @@ fn of_the_decision_transformer_agree_with_central_differences() -> Result<()> {
         inner: 12,
         max_timesteps: 3,
         positions: 4,
+        precision,
         ..DecisionTransformerConfig::paper(3, 2)
     };
     let rng = &mut Rng::from_seed(2);
@@ -143,13 +147,57 @@ fn of_the_decision_transformer_agree_with_central_differences() -> Result<()> {
     };
     let dropout = Dropout::draw(rng);
     let valid = contexts.mask.to_dtype(DType::F64)?.unsqueeze(2)?;
-    let loss = || {
+    let loss = move || {
         let predicted = network.predictions(&contexts, dropout)?;
         let all = [predicted.actions, predicted.observations, predicted.returns];
         let all = Tensor::cat(&all, 2)?.broadcast_mul(&valid)?;
         Ok((all.sqr()?.sum_all()? + all.sum_all()?)?)
     };
+    Ok((params, Box::new(loss)))
+}
+
+#[test]
+fn of_the_trajectory_transformer_agree_with_central_differences() -> Result<()> {
+    let (params, loss) = trajectory_transformer(Precision::Full)?;
+    check(&params, loss, |name| name.ends_with("attn.key.bias"))
+}
+
+#[test]
+fn of_the_decision_transformer_agree_with_central_differences() -> Result<()> {
+    let (params, loss) = decision_transformer(Precision::Full)?;
     check(&params, loss, |_| false)
+}
+
+#[test]
+fn products_in_bf16_move_loss_and_gradients_a_little_and_lose_none() -> Result<()> {
+    for case in [trajectory_transformer, decision_transformer] {
+        let (params, loss) = case(Precision::Full)?;
+        let (rounded_params, rounded_loss) = case(Precision::Bf16)?;
+        let (loss, rounded_loss) = (loss()?, rounded_loss()?);
+        assert_eq!(rounded_loss.dtype(), DType::F64);
+        let (expected, found) = (number(&loss), number(&rounded_loss));
+        // bf16 has 8 bits, the loss is a mean or sum over many elements; f64 has 53.
+        let difference = (found - expected).abs() / expected.abs();
+        assert!((1e-9..4e-3).contains(&difference), "{found}, {expected}");
+        let (gradients, rounded) = (loss.backward()?, rounded_loss.backward()?);
+        for (param, other) in params.iter().zip(rounded_params.iter()) {
+            let Some(expected) = param.slot.gradient(&gradients)? else {
+                continue;
+            };
+            let found = other.slot.gradient(&rounded)?.expect("a gradient");
+            assert_eq!(found.dtype(), DType::F64);
+            let norm = |x: &Tensor| Result::Ok(number(&x.sqr()?.sum_all()?).sqrt());
+            let (size, difference) = (norm(&expected)?, norm(&(&found - &expected)?)?);
+            let zero = param.name.ends_with("attn.key.bias");
+            // A dozen roundings to 2^-9 in a row, added like random numbers.
+            assert!(
+                zero || difference < 0.05 * size,
+                "{}: {difference}, {size}",
+                param.name
+            );
+        }
+    }
+    Ok(())
 }
 
 #[test]

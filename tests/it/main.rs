@@ -7,6 +7,7 @@ mod parity;
 
 mod cli;
 mod data;
+mod device;
 mod discretizer;
 mod envs;
 mod goals;

@@ -15,6 +15,7 @@ use trajformer::rng::Rng;
 use trajformer_models::decoder::{Decoder, DecoderShape};
 use trajformer_models::kernels::decode::Float;
 use trajformer_models::params::Params;
+use trajformer_models::precision::Precision;
 use trajformer_models::trajectory_transformer::{
     TrajectoryTransformer as Network, TrajectoryTransformerConfig as Sizes,
 };
@@ -222,6 +223,7 @@ fn tiny(seed: u64, heads: usize, window_transitions: usize) -> Tiny {
         action_weight: 1.0,
         reward_weight: 1.0,
         value_weight: 1.0,
+        precision: Precision::Full,
     };
     let mut rng = Rng::from_seed(seed);
     let mut params = Params::new(DType::F64, &Device::Cpu);

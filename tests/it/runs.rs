@@ -11,7 +11,7 @@ use trajformer::evaluate::Evaluator;
 use trajformer::{compare, data, envs, policy, run};
 
 /// Small sizes for algorithms whose defaults are large.
-fn small(name: &str) -> &'static str {
+pub fn small(name: &str) -> &'static str {
     match name {
         "bc" => "fraction = 0.5\nbatch_size = 16\nhidden = [16, 16]",
         "td3_bc" => "batch_size = 16\nhidden = [16, 16]",
@@ -31,19 +31,23 @@ fn small(name: &str) -> &'static str {
 }
 
 /// Pendulum data of random actions, with four episodes.
-fn write_data(folder: &Path) {
+pub fn pendulum_data() -> data::Dataset {
     let mut env = envs::make("pendulum-v1").unwrap();
     let mut random = policy::simple::RandomPolicy::new(env.spec());
-    let dataset = data::collect::collect(&mut *env, &mut random, 800, 1).unwrap();
-    data::save(&dataset, &folder.join("data.npz")).unwrap();
+    data::collect::collect(&mut *env, &mut random, 800, 1).unwrap()
+}
+
+fn write_data(folder: &Path) {
+    data::save(&pendulum_data(), &folder.join("data.npz")).unwrap();
 }
 
 fn config(folder: &Path, algorithm: &str, updates: u64) -> RunConfig {
     let text = format!(
-        "seed = 3\n[data]\npath = \"{}\"\n[train]\nupdates = {updates}\n\
+        "seed = 3\ndevice = \"{}\"\n[data]\npath = \"{}\"\n[train]\nupdates = {updates}\n\
          checkpoint_every_updates = 5\nlog_every_updates = 5\n\
          [evaluate]\nenv = \"pendulum-v1\"\nevery_updates = 5\nepisodes = 2\n\
          [algorithm.{algorithm}]\n{}\n",
+        crate::device::name(),
         folder.join("data.npz").display(),
         small(algorithm)
     );

@@ -290,3 +290,76 @@ fn observation_statistics_are_those_of_all_steps() {
         [normalizer.mean(), normalizer.scale()].map(|t| t.to_vec1::<f32>().unwrap());
     assert_eq!((mean[0], deviation[0]), (3.0, 2.5));
 }
+
+/// All numbers of a tensor, with its shape.
+fn numbers(tensor: &Tensor) -> (Vec<usize>, Vec<f64>) {
+    let here = tensor.to_device(&Device::Cpu);
+    let flat = here.and_then(|tensor| tensor.to_dtype(DType::F64)?.flatten_all());
+    let flat = flat.and_then(|flat| flat.to_vec1()).expect("numbers");
+    (tensor.dims().to_vec(), flat)
+}
+
+#[test]
+fn stretches_gathered_from_tables_equal_those_copied_together() {
+    for padding in [Padding::Left, Padding::LeftZeros, Padding::RightZeros] {
+        let (_, copied) = returns_example(padding);
+        let mut gathered = copied.clone();
+        gathered.move_to(&crate::device::open()).expect("tables");
+        let starts = [4, 0, 1, 2, 3, 0];
+        let fields = |sequences: &ReturnSequences| {
+            let batch = sequences.batch(&starts, &Device::Cpu).expect("a batch");
+            assert_eq!(batch.timesteps.dtype(), DType::U32);
+            [
+                batch.returns_to_go,
+                batch.states,
+                batch.actions,
+                batch.timesteps,
+                batch.mask,
+            ]
+            .map(|tensor| numbers(&tensor))
+        };
+        assert_eq!(fields(&copied), fields(&gathered), "{padding:?}");
+    }
+}
+
+#[test]
+fn windows_gathered_from_tables_equal_those_copied_together() {
+    let golden = Golden::load("trajectory_sequences");
+    let mut data = golden_dataset(&golden);
+    // The last episode has no end: its values, and what follows, are not trained on.
+    let last = data.episodes.last_mut().expect("episodes");
+    (last.terminated, last.truncated) = (false, false);
+    // An episode of one step has no window.
+    let second = data.episodes[1].clone();
+    let (first, rest) = (second.start, second.steps - 1);
+    data.episodes[1] = episode(first, 1, true, false);
+    data.episodes.insert(
+        2,
+        Episode {
+            start: first + 1,
+            steps: rest,
+            ..second
+        },
+    );
+    let goals = [GoalPrefix::None, GoalPrefix::FinalObservation];
+    // Tokens in bytes and in words.
+    for (goal, bins) in goals.into_iter().zip([golden.integer("bins"), 300]) {
+        let options = TokenOptions {
+            goal,
+            bins,
+            ..options(&golden, None)
+        };
+        let copied = TokenSequences::new(&data, &options).expect("windows");
+        let mut gathered = copied.clone();
+        gathered.move_to(&crate::device::open()).expect("tables");
+        let all: Vec<usize> = (0..copied.len()).rev().collect();
+        let fields = |sequences: &TokenSequences| {
+            let batch = sequences.batch(&all, &Device::Cpu).expect("a batch");
+            assert_eq!(batch.inputs.dtype(), DType::U32);
+            [batch.inputs, batch.targets, batch.mask].map(|tensor| numbers(&tensor))
+        };
+        let (copied, gathered) = (fields(&copied), fields(&gathered));
+        assert!(copied == gathered, "{goal:?}");
+        assert!(copied[2].1.contains(&0.0) && copied[2].1.contains(&1.0));
+    }
+}

@@ -1,5 +1,5 @@
 //! Fused operations on the CPU, each with a slow twin in plain candle that the tests compare it
-//! with. Other devices take the twin.
+//! with. Other devices take the twin; only dropout masks have a kernel for CUDA.
 //!
 //! Results have the same bits for any number of threads: work is cut into pieces of a size that
 //! depends on shapes only, and sums over pieces are taken in a fixed order.
@@ -9,6 +9,8 @@ pub(crate) mod attention_block;
 pub(crate) mod block;
 pub mod decode;
 mod dispatch;
+#[cfg(feature = "cuda")]
+pub(crate) mod dropout_mask;
 pub(crate) mod embedding;
 pub(crate) mod heads_loss;
 pub(crate) mod layer_norm;
