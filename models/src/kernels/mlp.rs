@@ -14,10 +14,10 @@ use super::rows;
 use super::storage::{slice, with_slice};
 use crate::activation::Activation;
 
-/// Rows of one piece.
-const PIECE: usize = 128;
-/// Rows of a weight, as it is stored, whose gradient is one task.
-const PANEL: usize = 128;
+/// Rows of one piece, and rows of a weight, as it is stored, whose gradient is one task.
+const PART: usize = 128;
+/// From this many members on they are tasks enough: parts are larger, and weights packed less often.
+const MANY: usize = 8;
 
 /// Settings of the operation.
 #[derive(Debug, Clone)]
@@ -84,6 +84,14 @@ impl Mlps {
         Weight::new(self.sizes[layer], self.sizes[layer + 1], self.inputs_first)
     }
 
+    /// Rows of a part.
+    fn part(&self) -> usize {
+        match self.members.len() >= MANY {
+            true => 2 * PART,
+            false => PART,
+        }
+    }
+
     /// Places of an evaluated member's weight and bias of a layer among the packed parameters.
     fn places(
         &self,
@@ -107,8 +115,8 @@ impl Mlps {
     /// Cuts hidden layers, each (N, rows, width), into pieces of rows: for each member and piece its
     /// part of every layer.
     fn cut<'a, T>(&self, mut hidden: &'a mut [T], rows: usize) -> Vec<Piece<'a, T>> {
-        let starts = (0..rows).step_by(PIECE);
-        let ranges = starts.map(|start| start..(start + PIECE).min(rows));
+        let starts = (0..rows).step_by(self.part());
+        let ranges = starts.map(|start| start..(start + self.part()).min(rows));
         let ranges: Vec<_> = ranges.collect();
         let empty = |member| {
             let piece = move |rows: &std::ops::Range<usize>| Piece {
@@ -341,8 +349,8 @@ impl Mlps {
             let (before, after) = (self.members.start, self.of - self.members.end);
             skipped(before * inputs * outputs, &mut rest);
             for member in 0..self.members.len() {
-                for first in (0..stored).step_by(PANEL) {
-                    let numbers = (first + PANEL).min(stored) - first;
+                for first in (0..stored).step_by(self.part()) {
+                    let numbers = (first + self.part()).min(stored) - first;
                     let (to, after) = std::mem::take(&mut rest).split_at_mut(numbers * width);
                     rest = after;
                     tasks.push((layer, member, Some(first), to));
