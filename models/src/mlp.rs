@@ -155,4 +155,44 @@ mod tests {
         }
         check_same_bits(|| results(DType::F32, Activation::Relu, false))
     }
+
+    /// Nine critics with several panels of weights, and two of them alone: values and gradients.
+    fn members(composed: bool) -> Result<Vec<Tensor>> {
+        let (dtype, rng) = (DType::F64, &mut Rng::from_seed(5));
+        let mut params = Params::new(dtype, &Device::Cpu);
+        let config = CriticConfig {
+            observation_dim: 3,
+            action_dim: 2,
+            hidden: vec![300, 20],
+            members: 9,
+        };
+        let all = Critics::new(&config, &mut params.init(rng))?;
+        let mut draw = |width: usize| rng.normal_tensor((270, width), dtype, &Device::Cpu);
+        let (observations, actions) = (draw(3)?, Var::from_tensor(&draw(2)?)?);
+        let mut results = Vec::new();
+        for critics in [all.clone(), all.member(0)?, all.member(5)?, all.member(8)?] {
+            let values = match composed {
+                true => critics.forward_composed(&observations, &actions)?,
+                false => critics.forward(&observations, &actions)?,
+            };
+            let gradients = values.sqr()?.sum_all()?.backward()?;
+            results.push(values);
+            let slots = params.iter().map(|p| p.slot.clone());
+            for slot in std::iter::once(Slot::from(&actions)).chain(slots) {
+                results.extend(slot.gradient(&gradients)?);
+            }
+        }
+        Ok(results)
+    }
+
+    #[test]
+    fn many_members_and_some_of_them_equal_plain_tensor_operations() -> Result<()> {
+        let (fused, composed) = (members(false)?, members(true)?);
+        assert_eq!((fused.len(), composed.len()), (4 * 8, 4 * 8));
+        for (i, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
+            let difference = largest_relative_difference(fused, composed)?;
+            assert!(difference < 1e-12, "{i}: {difference:e}"); // Rounding of sums over 300 terms.
+        }
+        Ok(())
+    }
 }

@@ -317,14 +317,25 @@ const CLIP_EPSILON: f64 = 1e-6;
 /// # Errors
 /// If `online` lacks a parameter of `target` or a shape differs.
 pub fn polyak_update(target: &Params, online: &Params, rate: f64) -> Result<()> {
-    // One step for all parameters of a variable: those of a copy share as the originals do.
-    for param in target.iter().filter(|param| param.slot.start() == 0) {
+    for param in target.iter() {
+        let expected = param.slot.dims().to_vec();
         let source = online
             .get(&param.name)
             .ok_or_else(|| Error::MissingTensor {
                 name: param.name.clone(),
-                expected: param.slot.dims().to_vec(),
+                expected: expected.clone(),
             })?;
+        if source.slot.dims() != expected || source.slot.start() != param.slot.start() {
+            return Err(Error::TensorShape {
+                name: param.name.clone(),
+                found: source.slot.dims().to_vec(),
+                expected,
+            });
+        }
+        // One step for all parameters of a variable, at its first.
+        if param.slot.start() > 0 {
+            continue;
+        }
         let (var, source) = (param.slot.var(), source.slot.var());
         if Kernel::Polyak.takes(var) {
             adam::polyak(var, source, rate)?;
@@ -405,26 +416,31 @@ fn cosine(progress: f64, floor: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::init::Init;
     use crate::rng::Rng;
     use candle_core::Device;
 
+    /// Two parameters with variables of their own, and two that share one.
     fn parameters(dtype: DType) -> Result<Params> {
         let mut params = Params::new(dtype, &Device::Cpu);
         let rng = &mut Rng::from_seed(2);
         for (name, size) in [("a.weight", 40_000), ("b.bias", 3)] {
             params.insert(name, &rng.normal_tensor(size, dtype, &Device::Cpu)?, true)?;
         }
+        let mut scope = params.init(rng);
+        scope.shared(|scope| {
+            scope.param("c.weight", (70, 30), Init::Normal(1.0).fill())?;
+            scope.param("c.bias", 30, Init::Normal(1.0).fill())
+        })?;
         Ok(params)
     }
 
     fn gradients(params: &Params, rng: &mut Rng) -> Result<GradStore> {
         let mut store = GradStore::default();
-        for param in params.iter() {
-            let shape = param.slot.shape();
-            store.insert(
-                param.slot.var(),
-                rng.normal_tensor(shape, params.dtype(), &Device::Cpu)?,
-            );
+        for param in params.iter().filter(|param| param.slot.start() == 0) {
+            let var = param.slot.var();
+            let gradient = rng.normal_tensor(var.shape(), params.dtype(), &Device::Cpu)?;
+            store.insert(var, gradient);
         }
         Ok(store)
     }

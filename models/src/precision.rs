@@ -4,8 +4,9 @@ use candle_core::{DType, Tensor};
 
 use crate::error::Result;
 
-/// In which type the factors of a transformer's matrix products are rounded. Parameters, gradients,
-/// sums, norms and softmaxes keep the type of the parameters.
+/// In which type a transformer's matrix products are computed: their factors and results are rounded
+/// to it, and so are the gradients that come out of them. All is stored in the type of the parameters,
+/// and norms, softmaxes and the optimiser compute in that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// In that of the parameters.

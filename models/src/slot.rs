@@ -76,7 +76,7 @@ impl Slot {
     }
 
     fn is_whole(&self) -> bool {
-        self.var.dims() == self.dims()
+        self.start == 0 && self.var.dims() == self.dims()
     }
 
     fn of(&self, variable: &Tensor) -> Result<Tensor> {

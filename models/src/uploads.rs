@@ -7,7 +7,7 @@ use candle_core::Device;
 /// While it is held, candle keeps small uploads of this thread on a CUDA device and reuses them:
 /// above all dimensions and strides, which most of its kernels need. Elsewhere it does nothing.
 ///
-/// Everything is kept to the end of the thread, so nothing that differs from update to update
+/// Everything is kept to the end of the process, so nothing that differs from update to update
 /// (batches, noise) must be uploaded meanwhile.
 #[must_use = "uploads are cached as long as this is held"]
 pub struct CachedUploads {

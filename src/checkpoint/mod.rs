@@ -80,7 +80,14 @@ impl RunSpec {
     /// # Errors
     /// [`Error::Run`], naming the keys.
     pub fn check_settings(&self, config: &RunConfig, folder: &Path) -> Result<()> {
-        let found = differences(&self.settings, &settings(config)?);
+        let mut found = differences(&self.settings, &settings(config)?);
+        // A key that did not exist yet had what is its default now.
+        let defaults = format!("[algorithm.{}]", config.algorithm.name());
+        let defaults = settings(&RunConfig::parse(&defaults)?)?;
+        found.retain(|difference| {
+            self.settings.contains_key(&difference.key)
+                || defaults.get(&difference.key) != Some(&difference.now)
+        });
         if self.settings.is_empty() || found.is_empty() {
             return Ok(());
         }

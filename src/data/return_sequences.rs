@@ -179,6 +179,9 @@ impl ReturnSequences {
     /// # Errors
     /// If the device fails.
     pub fn move_to(&mut self, device: &Device) -> Result<()> {
+        if self.resident.is_some() {
+            return Ok(());
+        }
         let take = |values: &mut Vec<f32>, padding: &[f32]| {
             let mut table = std::mem::take(values);
             table.extend_from_slice(padding);

@@ -217,6 +217,35 @@ fn resume_changes_the_number_of_updates_only() {
 }
 
 #[test]
+fn a_run_from_before_a_key_goes_on_with_the_default_of_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    write_data(folder.path());
+    let out = folder.path().join("run");
+    let config = config(folder.path(), "decision_transformer", 5);
+    run::start(&config, &out).unwrap();
+    let edit = |file: &str, change: &dyn Fn(&str) -> Option<String>| {
+        let path = out.join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<String> = text.lines().filter_map(change).collect();
+        fs::write(&path, lines.join("\n") + "\n").unwrap();
+    };
+    let without = |line: &str| (!line.contains("matmul")).then(|| line.to_owned());
+    edit("config.toml", &without);
+    edit("config.json", &without);
+    let resume = |updates: u64| run::resume(&out, &[format!("train.updates={updates}")]);
+    resume(6).unwrap();
+
+    edit("config.toml", &|line| {
+        Some(line.replace("\"f32\"", "\"bf16\""))
+    });
+    let error = resume(7).unwrap_err().to_string();
+    assert!(
+        error.contains("matmul` was not set, is \"bf16\""),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_damaged_run_says_which_file() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

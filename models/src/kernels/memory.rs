@@ -13,12 +13,17 @@ pub fn keep_freed_blocks() {
         const MAPPED_FROM: libc::c_int = 128 << 20;
         /// Free memory at the heap's end that is not given back.
         const KEPT: libc::c_int = 512 << 20;
-        // Reason for `unsafe`: a call into C. It takes two numbers, is safe at any time, and what it
-        // refuses stays as it was.
+        // Reason for `unsafe`: calls into C, which take two numbers and are safe at any time.
         #[allow(unsafe_code)]
         unsafe {
-            libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM);
-            libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+            // Older versions take at most 32 MiB, and 0 says no. Setting the second alone would end
+            // glibc's own adaptation of the first.
+            let taken = [MAPPED_FROM, 32 << 20]
+                .into_iter()
+                .any(|bytes| libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) == 1);
+            if taken {
+                libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+            }
         }
     }
 }
