@@ -134,10 +134,11 @@ fn append(source: &Path, values: &mut Vec<f32>, mut more: Vec<f32>) -> Result<()
     Ok(())
 }
 
-/// Fails if a data set can't be saved as `path`: for commands that work long before they save.
+/// Makes the folder of a data set that will be saved as `path`, and fails if it can't be saved there:
+/// for commands that work long before they save.
 ///
 /// # Errors
-/// If the name tells no format, its folder is missing, or something is there already.
+/// If the name tells no format, its folder can't be made, or something is there already.
 pub fn check_new(path: &Path) -> Result<()> {
     target(path)?;
     if path.exists() {
@@ -145,9 +146,11 @@ pub fn check_new(path: &Path) -> Result<()> {
         return Err(Error::data(path, problem));
     }
     match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
-            let problem = format!("its folder {} is missing; make it first", folder.display());
-            Err(Error::data(path, problem))
+        Some(folder) if !folder.as_os_str().is_empty() => {
+            std::fs::create_dir_all(folder).map_err(|e| {
+                let folder = folder.display();
+                Error::data(path, format!("its folder {folder} can't be made: {e}"))
+            })
         }
         _ => Ok(()),
     }

@@ -255,7 +255,7 @@ fn outputs_are_checked_before_the_work() {
     let folder = folder.path();
     let wrong = [
         ("notes.xyz", "end it in .hdf5"),
-        ("nowhere/x.npz", "folder nowhere is missing"),
+        ("data.npz/x.npz", "folder data.npz can't be made"),
         ("data.npz", "exists already"),
     ];
     for (name, words) in wrong {
@@ -280,8 +280,8 @@ fn outputs_are_checked_before_the_work() {
             assert!(!errors.contains(".partial"), "{errors}");
         }
     }
-    let printed = succeeds(folder, &["evaluate", "run", "--record", "kept.hdf5"]);
-    assert!(printed.contains("return") && folder.join("kept.hdf5").exists());
+    let printed = succeeds(folder, &["evaluate", "run", "--record", "new/kept.hdf5"]);
+    assert!(printed.contains("return") && folder.join("new/kept.hdf5").exists());
 }
 
 #[test]
