@@ -59,12 +59,15 @@ impl Critics {
                 reason,
             });
         }
-        let layer = |(i, pair): (usize, &[usize]), net: &mut Scope<'_>| {
-            EnsembleLinear::new(config.members, pair[0], pair[1], &mut net.sub(2 * i))
-        };
         let (layers, shared) = scope.sub("net").shared(|net| {
-            let pairs = sizes.windows(2).enumerate();
-            pairs.map(|pair| layer(pair, net)).collect::<Result<_>>()
+            let layer = |(i, pair): (usize, &[usize])| {
+                EnsembleLinear::new(config.members, pair[0], pair[1], &mut net.sub(2 * i))
+            };
+            sizes
+                .windows(2)
+                .enumerate()
+                .map(layer)
+                .collect::<Result<_>>()
         })?;
         Ok(Self {
             layers,

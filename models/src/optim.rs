@@ -141,14 +141,12 @@ impl Adam {
         }
         let mut variables: Vec<Variable> = Vec::new();
         for param in params.iter().filter(|p| p.trainable) {
-            let same = |v: &&mut Variable| v.parameter.id() == param.slot.var().id();
-            match variables.last_mut().filter(|v| same(v)) {
-                Some(variable) => variable.add(param, group(&param.name)),
-                None => {
-                    let mut variable = Variable::new(param)?;
-                    variable.add(param, group(&param.name));
-                    variables.push(variable);
-                }
+            let last = variables.last().map(|v| v.parameter.id());
+            if last != Some(param.slot.var().id()) {
+                variables.push(Variable::new(param)?);
+            }
+            if let Some(variable) = variables.last_mut() {
+                variable.add(param, group(&param.name));
             }
         }
         Ok(Self {

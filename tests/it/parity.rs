@@ -129,3 +129,23 @@ pub fn check_changes(
     }
     assert!(count > 0, "no golden changes under `{before}`");
 }
+
+/// Checks updates that clip gradients: each one's loss and gradient norm, and the change of every
+/// parameter after all of them.
+pub fn check_clipped_updates(
+    params: &Params,
+    metrics: &[Metrics],
+    golden: &Golden,
+    (names, compared): (Names, Compared),
+    (tolerance, change_tolerance): (f64, f64),
+) {
+    check_metric(metrics, "loss", golden.tensor("steps.loss"), tolerance);
+    let norms = golden.tensor("steps.grad_norm");
+    check_metric(metrics, "gradient_norm", norms, 10.0 * tolerance);
+    check_changes(
+        params,
+        golden,
+        ("param.", "after.", names, compared),
+        change_tolerance,
+    );
+}
