@@ -91,6 +91,7 @@ pub(crate) fn check_sizes(what: &'static str, sizes: &[usize]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::backprop::GradStore;
     use candle_core::{DType, Device, Var};
 
     use super::*;
@@ -98,6 +99,14 @@ mod tests {
     use crate::params::{Params, Slot};
     use crate::rng::Rng;
     use crate::testing::{check_same_bits, largest_relative_difference};
+
+    /// The gradients that there are: of `x`, then of the parameters.
+    fn all_gradients(x: &Var, params: &Params, gradients: &GradStore) -> Result<Vec<Tensor>> {
+        let slots = std::iter::once(Slot::from(x)).chain(params.iter().map(|p| p.slot.clone()));
+        slots
+            .filter_map(|slot| slot.gradient(gradients).transpose())
+            .collect()
+    }
 
     /// Output and gradients of an MLP and of three critics on 300 rows: several pieces and tasks.
     fn results(dtype: DType, activation: Activation, composed: bool) -> Result<Vec<Tensor>> {
@@ -130,11 +139,8 @@ mod tests {
             }
         };
         let gradients = (values.sqr()?.sum_all()? + actions.sum_all()?)?.backward()?;
-        let slots = params.iter().map(|p| p.slot.clone());
         let mut results = vec![actions, values];
-        for slot in std::iter::once(Slot::from(&x)).chain(slots) {
-            results.extend(slot.gradient(&gradients)?);
-        }
+        results.extend(all_gradients(&x, &params, &gradients)?);
         Ok(results)
     }
 
@@ -177,10 +183,7 @@ mod tests {
             };
             let gradients = values.sqr()?.sum_all()?.backward()?;
             results.push(values);
-            let slots = params.iter().map(|p| p.slot.clone());
-            for slot in std::iter::once(Slot::from(&actions)).chain(slots) {
-                results.extend(slot.gradient(&gradients)?);
-            }
+            results.extend(all_gradients(&actions, &params, &gradients)?);
         }
         Ok(results)
     }
