@@ -136,7 +136,7 @@ fn work(kernel: Kernel) -> Result<Work> {
                 Ok(())
             })
         }
-        Kernel::Embedding | Kernel::HeadsLoss => tokens(0)?,
+        Kernel::HeadsLoss => tokens(0)?,
     })
 }
 

@@ -12,7 +12,6 @@ use crate::dropout::Dropout;
 use crate::error::{Error, Result};
 use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout};
 use crate::init::Init;
-use crate::kernels::embedding::Embedding;
 use crate::kernels::heads_loss::HeadsLoss;
 use crate::kernels::switch::Kernel;
 use crate::norm::log_softmax;
@@ -224,10 +223,7 @@ impl TrajectoryTransformer {
                 reason,
             });
         }
-        let x = match Kernel::Embedding.takes(&self.token_embedding) {
-            true => self.fused_embedding(tokens, dropout)?,
-            false => self.composed_embedding(tokens, dropout)?,
-        };
+        let x = self.embed(tokens, dropout)?;
         let hidden_period = Some(self.config.transition_dim());
         self.trunk.forward(
             &x,
@@ -240,36 +236,8 @@ impl TrajectoryTransformer {
         )
     }
 
-    fn fused_embedding(&self, tokens: &Tensor, dropout: Dropout) -> Result<Tensor> {
-        let (_, time) = tokens.dims2()?;
-        let (bins, transition) = (self.config.bins as u32, self.config.transition_dim());
-        let tokens = tokens
-            .to_dtype(DType::U32)?
-            .flatten_all()?
-            .to_vec1::<u32>()?;
-        if let Some(wrong) = tokens.iter().find(|&&token| token > bins) {
-            let reason = format!("token {wrong}, the largest is {bins} (termination)");
-            return Err(Error::Config {
-                what: "TrajectoryTransformer",
-                reason,
-            });
-        }
-        let row = |(i, token): (usize, u32)| match token == bins {
-            true => bins * transition as u32,
-            false => token + (i % time % transition) as u32 * bins,
-        };
-        let rows = tokens.into_iter().enumerate().map(row).collect();
-        let dropout = dropout.site(0, self.config.embedding_dropout);
-        let embedding = Embedding {
-            rows,
-            time,
-            dropout,
-        };
-        Ok(embedding.apply(&self.token_embedding, &self.position_embedding)?)
-    }
-
-    /// The slow twin of [`Self::fused_embedding`], for every device.
-    fn composed_embedding(&self, tokens: &Tensor, dropout: Dropout) -> Result<Tensor> {
+    /// Token plus position embeddings (B, T, embedding), after dropout.
+    fn embed(&self, tokens: &Tensor, dropout: Dropout) -> Result<Tensor> {
         let (_, time) = tokens.dims2()?;
         let embedded = match tokens.device().is_cpu() {
             true => self.embedded_by_row(tokens)?,
@@ -406,7 +374,7 @@ mod tests {
         let dropout = Dropout::draw(&mut Rng::from_seed(9));
         let loss = match composed {
             true => {
-                let x = network.composed_embedding(&inputs, dropout)?;
+                let x = network.embed(&inputs, dropout)?;
                 let hidden_period = Some(config.transition_dim());
                 let mask_of = AttentionMask {
                     hidden_period,
@@ -425,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn fused_embeddings_and_loss_equal_plain_tensor_operations() -> Result<()> {
+    fn fused_trunk_and_loss_equal_plain_tensor_operations() -> Result<()> {
         // Rounding of sums over 120 tokens.
         for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-4)] {
             let (fused, composed) = (results(dtype, false)?, results(dtype, true)?);

@@ -11,7 +11,6 @@ pub mod decode;
 mod dispatch;
 #[cfg(feature = "cuda")]
 pub(crate) mod dropout_mask;
-pub(crate) mod embedding;
 pub(crate) mod heads_loss;
 pub(crate) mod layer_norm;
 pub mod memory;

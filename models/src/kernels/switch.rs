@@ -18,8 +18,6 @@ pub enum Kernel {
     Adam,
     /// Both halves of a transformer block.
     Blocks,
-    /// Token and position embedding.
-    Embedding,
     /// Per-position heads with cross-entropy.
     HeadsLoss,
     /// Layer normalisation outside blocks.
@@ -32,10 +30,9 @@ pub enum Kernel {
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 6] = [
         Self::Adam,
         Self::Blocks,
-        Self::Embedding,
         Self::HeadsLoss,
         Self::LayerNorm,
         Self::Mlp,
@@ -47,7 +44,6 @@ impl Kernel {
         match self {
             Self::Adam => "adam",
             Self::Blocks => "blocks",
-            Self::Embedding => "embedding",
             Self::HeadsLoss => "heads_loss",
             Self::LayerNorm => "layer_norm",
             Self::Mlp => "mlp",
