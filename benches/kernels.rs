@@ -106,6 +106,7 @@ fn work(kernel: Kernel) -> Result<Work> {
                 action_dim: 6,
                 hidden: vec![256, 256],
                 members: 2,
+                ..CriticConfig::default()
             };
             let critics = Critics::new(&config, &mut params.init(rng))?;
             let (observations, actions) = (normal(&[256, 17], 1)?, normal(&[256, 6], 2)?);

@@ -60,6 +60,36 @@ impl Keys {
         Ok(())
     }
 
+    /// Fails unless every number lies in 0 to 1.
+    pub fn shares(&self, numbers: &[(&str, f64)]) -> Result<()> {
+        for &(key, value) in numbers {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(self.wrong(key, value, "0 to 1"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails if a Polyak rate is not above 0 and at most 1.
+    pub fn target_rate(&self, value: f64) -> Result<()> {
+        match value > 0.0 && value <= 1.0 {
+            true => Ok(()),
+            false => Err(self.wrong("target_rate", value, "above 0, at most 1")),
+        }
+    }
+
+    /// Fails if `batch_size` or `hidden` is out of range, or `networks` of these widths, trained or not, need too
+    /// much memory: outputs of layers; weights with gradients, two moments and targets.
+    pub fn networks(&self, batch_size: usize, hidden: &[usize], networks: usize) -> Result<()> {
+        self.counts(&[("batch_size", batch_size, 1 << 20)])?;
+        self.hidden("hidden", hidden)?;
+        let batch = hidden.iter().map(|&w| [w, batch_size, 4 * networks]);
+        let weights = hidden.windows(2).map(|w| [w[0], w[1], 5 * networks]);
+        let numbers: Vec<[usize; 3]> = batch.chain(weights).collect();
+        let numbers: Vec<&[usize]> = numbers.iter().map(|n| &n[..]).collect();
+        self.memory("`hidden` or `batch_size`", &numbers)
+    }
+
     /// Fails if so many numbers of 4 bytes (each entry a product) are more than any machine has that
     /// this is meant for; `keys` are the ones to lower.
     pub fn memory(&self, keys: &str, numbers: &[&[usize]]) -> Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! # Modules, from data to scores
 //!
-//! [`data`] holds what was logged, [`algorithms`] learn from it, [`planning`] searches with what they learned, a
+//! [`data`] holds what was logged, [`algorithms`] learn from it ([`offpolicy`] holds what value-based ones share), [`planning`] searches with what they learned, a
 //! [`policy`] acts in [`envs`], and [`evaluate`] scores it; [`run`] puts these together, in the order of a run.
 //! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`cli`], [`demo`],
 //! [`preview`], [`compare`] and [`mod@bench`] are the commands.
@@ -20,6 +20,7 @@ pub mod error;
 pub mod evaluate;
 mod keys;
 pub mod metrics;
+pub mod offpolicy;
 pub mod planning;
 pub mod policy;
 pub mod preview;

@@ -10,7 +10,7 @@ use crate::envs::score::reference_for;
 use crate::error::{Error, Result, shell_quoted};
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::metrics::Logger;
-use crate::rng::Rng;
+use crate::rng::{Rng, Streams};
 
 /// Set from outside (Ctrl-C) to stop after the current update, or the current step of an evaluation;
 /// a checkpoint is written.
@@ -119,6 +119,9 @@ impl Training<'_> {
             at.owed = self.evaluation_is_due(at.update);
             let save = self.checkpoint_is_due(at.update) || stopped;
             if save || at.update.is_multiple_of(self.train.log_every_updates) {
+                // A stream of its own: looking more often never changes training.
+                let mut rng = Streams::from_seed(0).numbered("diagnostics", at.update);
+                logger.collect(at.update, self.algorithm.diagnostics(&mut rng)?)?;
                 logger.write(at.update, at.seconds())?;
             }
             update_seconds += start.elapsed().as_secs_f64();

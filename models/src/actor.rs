@@ -1,9 +1,10 @@
-//! Actors: networks from observations to actions.
+//! Actors: networks from observations to actions. Those with a distribution are in [`gaussian`](crate::gaussian).
 
 use candle_core::Tensor;
 
 use crate::activation::Activation;
 use crate::error::Result;
+use crate::init::StackInit;
 use crate::mlp::Mlp;
 use crate::params::Scope;
 
@@ -18,6 +19,32 @@ pub struct ActorConfig {
     pub hidden: Vec<usize>,
     /// Actions lie in ± this; 1 for normalised actions.
     pub max_action: f64,
+    /// Initial values.
+    pub init: StackInit,
+}
+
+impl Default for ActorConfig {
+    /// Two hidden layers of 256, actions in ±1, PyTorch's initial values. O and A must be given.
+    fn default() -> Self {
+        Self {
+            observation_dim: 0,
+            action_dim: 0,
+            hidden: vec![256, 256],
+            max_action: 1.0,
+            init: StackInit::default(),
+        }
+    }
+}
+
+impl ActorConfig {
+    /// An MLP with ReLU and `outputs` numbers per action dimension.
+    pub(crate) fn net(&self, outputs: usize, scope: &mut Scope<'_>) -> Result<Mlp> {
+        let sizes: Vec<usize> = std::iter::once(self.observation_dim)
+            .chain(self.hidden.iter().copied())
+            .chain([outputs * self.action_dim])
+            .collect();
+        Mlp::with_init(&sizes, Activation::Relu, self.init, &mut scope.sub("net"))
+    }
 }
 
 /// A deterministic actor: `max_action` times the tanh of an MLP with ReLU; parameters
@@ -29,16 +56,12 @@ pub struct DeterministicActor {
 }
 
 impl DeterministicActor {
-    /// With PyTorch's default initial values.
+    /// With the configuration's initial values.
     ///
     /// # Errors
     /// If a size is zero or the scope's parameters don't fit.
     pub fn new(config: &ActorConfig, scope: &mut Scope<'_>) -> Result<Self> {
-        let sizes: Vec<usize> = std::iter::once(config.observation_dim)
-            .chain(config.hidden.iter().copied())
-            .chain([config.action_dim])
-            .collect();
-        let net = Mlp::new(&sizes, Activation::Relu, &mut scope.sub("net"))?;
+        let net = config.net(1, scope)?;
         Ok(Self {
             net,
             max_action: config.max_action,

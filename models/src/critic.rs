@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 
 use crate::activation::Activation;
 use crate::error::{Error, Result};
+use crate::init::{Init, StackInit};
 use crate::kernels::mlp::Mlps;
 use crate::kernels::switch::Kernel;
 use crate::linear::EnsembleLinear;
@@ -13,7 +14,7 @@ use crate::mlp::check_sizes;
 use crate::params::Scope;
 
 /// Sizes of [`Critics`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CriticConfig {
     /// O.
     pub observation_dim: usize,
@@ -23,16 +24,38 @@ pub struct CriticConfig {
     pub hidden: Vec<usize>,
     /// N, at least 1.
     pub members: usize,
+    /// Epsilon of a layer norm after each ReLU, if there is one.
+    pub norm_epsilon: Option<f64>,
+    /// Initial values; norms start with scale 1 and shift 0.
+    pub init: StackInit,
+}
+
+impl Default for CriticConfig {
+    /// Two members, two hidden layers of 256, no norm, PyTorch's initial values. O and A must be
+    /// given.
+    fn default() -> Self {
+        Self {
+            observation_dim: 0,
+            action_dim: 0,
+            hidden: vec![256, 256],
+            members: 2,
+            norm_epsilon: None,
+            init: StackInit::default(),
+        }
+    }
 }
 
 /// N multilayer perceptrons with ReLU on `[observation, action]`, one output each; parameters
-/// `net.0.weight` (N, in, out), `net.0.bias` (N, 1, out), `net.2.weight`, ...
+/// `net.0.weight` (N, in, out), `net.0.bias` (N, 1, out), `net.2.weight`, ... With norms a hidden layer counts
+/// three: `net.0`, its norm `net.2.weight` and `net.2.bias` (N, 1, width), `net.3`, ...
 ///
 /// Member i of `net.k.weight`, transposed, is what the authors of TD3+BC, and CORL, call
 /// `critic_{i+1}.net.k.weight`.
 #[derive(Debug, Clone)]
 pub struct Critics {
     layers: Vec<EnsembleLinear>,
+    /// Of each hidden layer, or none.
+    norms: Vec<EnsembleNorm>,
     /// All parameters, as `layers` has them.
     shared: Tensor,
     /// Which of the ensemble's members, and how many there are.
@@ -42,7 +65,7 @@ pub struct Critics {
 }
 
 impl Critics {
-    /// With PyTorch's default initial values in every member.
+    /// With the configuration's initial values in every member.
     ///
     /// # Errors
     /// If a size is zero or the scope's parameters don't fit.
@@ -59,18 +82,11 @@ impl Critics {
                 reason,
             });
         }
-        let (layers, shared) = scope.sub("net").shared(|net| {
-            let layer = |(i, pair): (usize, &[usize])| {
-                EnsembleLinear::new(config.members, pair[0], pair[1], &mut net.sub(2 * i))
-            };
-            sizes
-                .windows(2)
-                .enumerate()
-                .map(layer)
-                .collect::<Result<_>>()
-        })?;
+        let ((layers, norms), shared) =
+            scope.sub("net").shared(|net| stack(config, &sizes, net))?;
         Ok(Self {
             layers,
+            norms,
             shared,
             members: 0..config.members,
             of: config.members,
@@ -83,7 +99,7 @@ impl Critics {
     /// # Errors
     /// If the shapes don't fit.
     pub fn forward(&self, observations: &Tensor, actions: &Tensor) -> Result<Tensor> {
-        if !Kernel::Mlp.takes(actions) {
+        if !self.norms.is_empty() || !Kernel::Mlp.takes(actions) {
             return self.forward_composed(observations, actions);
         }
         let x = Tensor::cat(&[observations, actions], 1)?; // (B, O + A)
@@ -114,6 +130,9 @@ impl Critics {
             if i + 1 < self.layers.len() {
                 x = Activation::Relu.forward(&x)?;
             }
+            if let Some(norm) = self.norms.get(i) {
+                x = norm.forward(&x)?;
+            }
         }
         Ok(x.squeeze(2)?)
     }
@@ -128,13 +147,78 @@ impl Critics {
             .iter()
             .map(|l| l.member(index))
             .collect::<Result<_>>()?;
+        let norms = self
+            .norms
+            .iter()
+            .map(|n| n.member(index))
+            .collect::<Result<_>>()?;
         let first = self.members.start + index;
         Ok(Self {
             layers,
+            norms,
             shared: self.shared.clone(),
             members: first..first + 1,
             of: self.of,
             sizes: self.sizes.clone(),
+        })
+    }
+}
+
+/// The layers and norms of N perceptrons, under names as in a Sequential.
+fn stack(
+    config: &CriticConfig,
+    sizes: &[usize],
+    net: &mut Scope<'_>,
+) -> Result<(Vec<EnsembleLinear>, Vec<EnsembleNorm>)> {
+    let (n, count) = (config.members, sizes.len() - 1);
+    let per_layer = 2 + usize::from(config.norm_epsilon.is_some());
+    let (mut layers, mut norms) = (Vec::new(), Vec::new());
+    for (i, pair) in sizes.windows(2).enumerate() {
+        let (weight, bias) = config.init.layer(i, count, pair[0]);
+        let scope = &mut net.sub(per_layer * i);
+        let shape = (n, pair[0], pair[1]);
+        layers.push(EnsembleLinear::with_init(shape, weight, bias, scope)?);
+        if let (Some(epsilon), true) = (config.norm_epsilon, i + 1 < count) {
+            let scope = &mut net.sub(per_layer * i + 2);
+            norms.push(EnsembleNorm::new(n, pair[1], epsilon, scope)?);
+        }
+    }
+    Ok((layers, norms))
+}
+
+/// N layer norms side by side, scale and shift (N, 1, width).
+#[derive(Debug, Clone)]
+struct EnsembleNorm {
+    weight: Tensor, // (N, 1, width)
+    bias: Tensor,   // (N, 1, width)
+    epsilon: f64,
+}
+
+impl EnsembleNorm {
+    fn new(members: usize, width: usize, epsilon: f64, scope: &mut Scope<'_>) -> Result<Self> {
+        let shape = (members, 1, width);
+        Ok(Self {
+            weight: scope.param("weight", shape, Init::Ones.fill())?,
+            bias: scope.param("bias", shape, Init::Zeros.fill())?,
+            epsilon,
+        })
+    }
+
+    /// (N, B, width) -> (N, B, width).
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let centered = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+        let variance = centered.sqr()?.mean_keepdim(D::Minus1)?;
+        let normal = centered.broadcast_div(&(variance + self.epsilon)?.sqrt()?)?;
+        Ok(normal
+            .broadcast_mul(&self.weight)?
+            .broadcast_add(&self.bias)?)
+    }
+
+    fn member(&self, index: usize) -> Result<Self> {
+        Ok(Self {
+            weight: self.weight.narrow(0, index, 1)?,
+            bias: self.bias.narrow(0, index, 1)?,
+            epsilon: self.epsilon,
         })
     }
 }

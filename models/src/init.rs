@@ -63,6 +63,43 @@ impl Init {
     }
 }
 
+/// Initial values of a stack of linear layers; where there is `None`, PyTorch's default,
+/// [`Init::Linear`] of the layer's own fan-in.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StackInit {
+    /// Weights of all layers but the last.
+    pub weight: Option<Init>,
+    /// Their biases.
+    pub bias: Option<Init>,
+    /// The last layer's weights.
+    pub last_weight: Option<Init>,
+    /// Its bias.
+    pub last_bias: Option<Init>,
+}
+
+impl StackInit {
+    /// PyTorch's default with hidden biases of 0.1 and U(± `last`) in the last layer: 1e-3 for actors and
+    /// 3e-3 for critics in SAC-N, EDAC, ReBRAC and SAC-RND (CORL, algorithms/offline/edac.py).
+    pub fn small_last(last: f64) -> Self {
+        Self {
+            weight: None,
+            bias: Some(Init::Constant(0.1)),
+            last_weight: Some(Init::Uniform(last)),
+            last_bias: Some(Init::Uniform(last)),
+        }
+    }
+
+    /// Weight and bias of layer `index` of `layers` with this fan-in.
+    pub fn layer(&self, index: usize, layers: usize, fan_in: usize) -> (Init, Init) {
+        let (weight, bias) = match index + 1 == layers {
+            true => (self.last_weight, self.last_bias),
+            false => (self.weight, self.bias),
+        };
+        let default = Init::Linear(fan_in);
+        (weight.unwrap_or(default), bias.unwrap_or(default))
+    }
+}
+
 fn orthogonal(
     gain: f64,
     rng: &mut Rng,

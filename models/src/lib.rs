@@ -15,7 +15,7 @@
 //! # Reading order
 //!
 //! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
-//! [`mlp`]) → networks ([`actor`], [`critic`], [`gpt`],
+//! [`mlp`]) → networks ([`actor`], [`gaussian`], [`critic`], [`network`], [`gpt`],
 //! [`trajectory_transformer`], [`decision_transformer`]) → [`optim`], [`uploads`]; [`kernels`] hold what is fused.
 
 pub mod activation;
@@ -25,11 +25,13 @@ pub mod decision_transformer;
 pub mod decoder;
 pub mod dropout;
 pub mod error;
+pub mod gaussian;
 pub mod gpt;
 pub mod init;
 pub mod kernels;
 pub mod linear;
 pub mod mlp;
+pub mod network;
 pub mod norm;
 pub mod optim;
 pub mod params;

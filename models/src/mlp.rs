@@ -4,10 +4,22 @@ use candle_core::Tensor;
 
 use crate::activation::Activation;
 use crate::error::{Error, Result};
+use crate::init::StackInit;
 use crate::kernels::mlp::Mlps;
 use crate::kernels::switch::Kernel;
 use crate::linear::Linear;
 use crate::params::Scope;
+
+/// Sizes of an [`Mlp`] as a network of its own, whose parameters are called `net.0.weight`, ...
+#[derive(Debug, Clone, PartialEq)]
+pub struct MlpConfig {
+    /// Widths from input to output, e.g. `[17, 256, 256, 1]`.
+    pub sizes: Vec<usize>,
+    /// After each layer but the last.
+    pub activation: Activation,
+    /// Initial values.
+    pub init: StackInit,
+}
 
 /// Linear layers with an activation after each but the last, named `0`, `2`, `4`, ... as in a
 /// PyTorch `nn.Sequential` that holds the activations too.
@@ -27,11 +39,29 @@ impl Mlp {
     /// # Errors
     /// If there are fewer than two sizes, one is zero, or the scope's parameters don't fit.
     pub fn new(sizes: &[usize], activation: Activation, scope: &mut Scope<'_>) -> Result<Self> {
+        Self::with_init(sizes, activation, StackInit::default(), scope)
+    }
+
+    /// With other initial values.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn with_init(
+        sizes: &[usize],
+        activation: Activation,
+        init: StackInit,
+        scope: &mut Scope<'_>,
+    ) -> Result<Self> {
         check_sizes("Mlp", sizes)?;
         let (layers, shared) = scope.shared(|scope| {
-            let pairs = sizes.windows(2).enumerate();
-            pairs
-                .map(|(i, pair)| Linear::new(pair[0], pair[1], &mut scope.sub(2 * i)))
+            let layer = |(i, pair): (usize, &[usize])| {
+                let (weight, bias) = init.layer(i, sizes.len() - 1, pair[0]);
+                Linear::with_init(pair[0], pair[1], weight, bias, &mut scope.sub(2 * i))
+            };
+            sizes
+                .windows(2)
+                .enumerate()
+                .map(layer)
                 .collect::<Result<_>>()
         })?;
         Ok(Self {
@@ -122,6 +152,7 @@ mod tests {
             action_dim: 4,
             hidden: vec![16, 24],
             members: 3,
+            ..CriticConfig::default()
         };
         let critics = Critics::new(&critic, &mut params.init(rng).sub("critics"))?;
         let mut draw = |width: usize| rng.normal_tensor((300, width), dtype, &Device::Cpu);
@@ -171,6 +202,7 @@ mod tests {
             action_dim: 2,
             hidden: vec![300, 20],
             members: 9,
+            ..CriticConfig::default()
         };
         let all = Critics::new(&config, &mut params.init(rng))?;
         let mut draw = |width: usize| rng.normal_tensor((270, width), dtype, &Device::Cpu);

@@ -116,7 +116,7 @@ impl BcConfig {
             observation_dim: o,
             action_dim: a,
             hidden,
-            max_action: 1.0,
+            ..ActorConfig::default()
         };
         Ok(DeterministicActor::new(&config, scope)?)
     }

@@ -38,6 +38,15 @@ pub trait Algorithm: Send {
     /// What the visitor says.
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()>;
 
+    /// What can be said of the present state beside an update's metrics, over data drawn with `rng`: asked
+    /// for once per row of `metrics.csv`.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn diagnostics(&mut self, _rng: &mut Rng) -> Result<Metrics> {
+        Ok(Metrics::new())
+    }
+
     /// What one update costs on paper, for benchmarks; `None` where nobody counted.
     fn work(&self) -> Option<Work> {
         None
@@ -81,6 +90,15 @@ pub struct Work {
 }
 
 impl Work {
+    /// Sizes of a multilayer perceptron's layers, input and output included.
+    pub fn layers(inputs: usize, hidden: &[usize], outputs: usize) -> Vec<usize> {
+        let hidden = hidden.iter().copied();
+        std::iter::once(inputs)
+            .chain(hidden)
+            .chain([outputs])
+            .collect()
+    }
+
     /// Operations per row of a multilayer perceptron's forward pass; `sizes` are those of its
     /// layers, input and output included.
     pub fn forward(sizes: &[usize]) -> f64 {

@@ -15,21 +15,18 @@
 //! Deviation: actions are mapped to ±1 before anything sees them, where the authors scale the
 //! actor's output by `max_action`. For ranges of ±1, all of D4RL's locomotion, it is the same.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::{ActorConfig, DeterministicActor};
 use trajformer_models::critic::{CriticConfig, Critics};
-use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, polyak_update};
-use trajformer_models::params::{Params, Scope, StateVisitor};
-use trajformer_models::uploads::CachedUploads;
+use trajformer_models::params::StateVisitor;
 
 use super::{Algorithm, Build, Work};
-use crate::data::transitions::{Batch, Transitions, TransitionsConfig};
-use crate::data::{ActionBounds, Normalizer};
+use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
 use crate::error::Result;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::policy::{ActorPolicy, Policy};
+use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
 use crate::rng::Rng;
 
 /// `[algorithm.td3_bc]`.
@@ -57,6 +54,10 @@ pub struct Td3BcConfig {
     pub hidden: Vec<usize>,
     /// Whether observations are normalised to mean 0 and deviation 1 (plus 1e-3) over the data.
     pub normalize_observations: bool,
+    /// What is done to rewards; the authors of IQL, and CORL, shift those of antmaze by -1.
+    pub rewards: RewardTransform,
+    /// Whether the last steps of truncated episodes are kept, where the observation after them is known.
+    pub keep_truncations: bool,
 }
 
 impl Default for Td3BcConfig {
@@ -72,6 +73,8 @@ impl Default for Td3BcConfig {
             learning_rate: 3e-4,
             hidden: vec![256, 256],
             normalize_observations: true,
+            rewards: RewardTransform::None,
+            keep_truncations: false,
         }
     }
 }
@@ -83,305 +86,104 @@ impl Td3BcConfig {
     /// [`Error::Config`](crate::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.td3_bc");
-        if !(0.0..=1.0).contains(&self.discount) {
-            return Err(keys.wrong("discount", self.discount, "0 to 1"));
-        }
-        if !(self.target_rate > 0.0 && self.target_rate <= 1.0) {
-            return Err(keys.wrong("target_rate", self.target_rate, "above 0, at most 1"));
-        }
+        keys.shares(&[("discount", self.discount)])?;
+        keys.target_rate(self.target_rate)?;
         if self.policy_delay == 0 {
             return Err(keys.wrong("policy_delay", 0, "at least 1"));
         }
-        keys.counts(&[("batch_size", self.batch_size, 1 << 20)])?;
-        keys.hidden("hidden", &self.hidden)?;
+        keys.networks(self.batch_size, &self.hidden, 3)?;
         keys.positive(&[("learning_rate", self.learning_rate)])?;
         keys.not_negative(&[
             ("alpha", self.alpha),
             ("policy_noise", self.policy_noise),
             ("noise_clip", self.noise_clip),
-        ])?;
-        // Three networks: outputs of layers; weights with gradients, two moments and targets.
-        let batch: Vec<[usize; 3]> = self
-            .hidden
-            .iter()
-            .map(|&w| [w, self.batch_size, 12])
-            .collect();
-        let weights: Vec<[usize; 3]> = self.hidden.windows(2).map(|w| [w[0], w[1], 15]).collect();
-        let numbers: Vec<&[usize]> = batch.iter().chain(&weights).map(|n| &n[..]).collect();
-        keys.memory("`hidden` or `batch_size`", &numbers)?;
-        Ok(())
+        ])
     }
 
     /// Makes the algorithm.
     ///
     /// # Errors
     /// If the data holds no transition or its actions are discrete.
-    pub fn build(&self, build: Build<'_>) -> Result<Td3Bc> {
-        let options = TransitionsConfig {
+    pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
+        let view = TransitionsConfig {
             normalize_observations: self.normalize_observations,
+            rewards: self.rewards,
+            keep_truncations: self.keep_truncations,
+            returns_discount: self.discount,
             ..TransitionsConfig::default()
         };
-        let mut data = Transitions::new(build.data, &options, build.device)?;
-        data.actions = build.bounds.to_unit(&data.actions)?;
-        let (observation_dim, action_dim) = (build.data.observation_dim, build.data.action_dim);
-        let mut params = [(); 2].map(|()| Params::new(DType::F32, build.device));
-        self.actor(observation_dim, action_dim, &mut params[0].init(build.rng))?;
-        self.critics(observation_dim, action_dim, &mut params[1].init(build.rng))?;
-        let [actor, critics] = params;
-        let learner = Learner::new(self, observation_dim, action_dim, actor, critics)?;
-        Ok(Td3Bc {
-            normalizer: data.normalizer().clone(),
-            data,
-            bounds: build.bounds.clone(),
-            learner,
+        OffPolicy::new(build, &view, self.batch_size, |start| {
+            Td3Bc::new(self, start)
         })
-    }
-
-    fn actor(&self, o: usize, a: usize, scope: &mut Scope<'_>) -> Result<DeterministicActor> {
-        let hidden = self.hidden.clone();
-        let config = ActorConfig {
-            observation_dim: o,
-            action_dim: a,
-            hidden,
-            max_action: 1.0,
-        };
-        Ok(DeterministicActor::new(&config, scope)?)
-    }
-
-    fn critics(&self, o: usize, a: usize, scope: &mut Scope<'_>) -> Result<Critics> {
-        let hidden = self.hidden.clone();
-        let config = CriticConfig {
-            observation_dim: o,
-            action_dim: a,
-            hidden,
-            members: 2,
-        };
-        Ok(Critics::new(&config, scope)?)
     }
 }
 
-/// TD3+BC on a data set.
+/// The networks of TD3+BC and their update.
 pub struct Td3Bc {
-    data: Transitions,
-    normalizer: Normalizer,
-    bounds: ActionBounds,
-    learner: Learner,
-}
-
-impl Algorithm for Td3Bc {
-    fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
-        let batch = self.data.sample(self.learner.config.batch_size, rng)?; // (B, O), (B, A), ...
-        let noise = rng.normal_tensor(
-            batch.actions.shape(),
-            batch.actions.dtype(),
-            batch.actions.device(),
-        )?;
-        self.learner.update(&batch, &noise)
-    }
-
-    fn work(&self) -> Option<Work> {
-        let learner = &self.learner;
-        let (o, a) = (learner.observation_dim, learner.action_dim);
-        let sizes = |inputs: usize, outputs: usize| -> Vec<usize> {
-            let hidden = learner.config.hidden.iter().copied();
-            std::iter::once(inputs)
-                .chain(hidden)
-                .chain([outputs])
-                .collect()
-        };
-        let (actor, critic) = (sizes(o, a), sizes(o + a, 1));
-        let targets = Work::forward(&actor) + 2.0 * Work::forward(&critic);
-        // Through the critic the actor's gradient passes every layer, to the actions.
-        let actor_update = Work::forward_backward(&actor) + 2.0 * Work::forward(&critic);
-        let per_row = targets
-            + 2.0 * Work::forward_backward(&critic)
-            + actor_update / learner.config.policy_delay as f64;
-        let product_flops = per_row * learner.config.batch_size as f64;
-        Some(Work {
-            product_flops,
-            tokens: 0,
-        })
-    }
-
-    fn policy(&self) -> Result<Box<dyn Policy>> {
-        let learner = &self.learner;
-        let params = learner.actor_params.deep_copy(false)?;
-        let (o, a) = (learner.observation_dim, learner.action_dim);
-        let actor = learner.config.actor(o, a, &mut params.detached())?;
-        let act = move |observations: &Tensor| Ok(actor.forward(observations)?);
-        let device = params.device().clone();
-        Ok(Box::new(ActorPolicy::new(
-            self.normalizer.clone(),
-            self.bounds.clone(),
-            device,
-            act,
-        )))
-    }
-
-    fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
-        self.normalizer.visit("policy.normalizer.", visitor)?;
-        self.bounds.visit("policy.action_bounds.", visitor)?;
-        let learner = &mut self.learner;
-        learner.actor_params.visit("model.actor.", visitor)?;
-        learner.critic_params.visit("model.critics.", visitor)?;
-        learner
-            .target_actor_params
-            .visit("training.target_actor.", visitor)?;
-        learner
-            .target_critic_params
-            .visit("training.target_critics.", visitor)?;
-        learner
-            .actor_optimizer
-            .visit("training.actor_optimizer.", visitor)?;
-        learner
-            .critic_optimizer
-            .visit("training.critic_optimizer.", visitor)?;
-        visitor.counter("training.updates", &mut learner.updates)?;
-        Ok(())
-    }
-}
-
-/// The networks and their update, apart from where batches come from.
-pub struct Learner {
     config: Td3BcConfig,
-    observation_dim: usize,
-    action_dim: usize,
-    actor_params: Params,
-    critic_params: Params,
-    target_actor_params: Params,
-    target_critic_params: Params,
-    actor: DeterministicActor,
-    critics: Critics,
-    frozen_critic: Critics,
-    target_actor: DeterministicActor,
-    target_critics: Critics,
-    actor_optimizer: Adam,
-    critic_optimizer: Adam,
+    actor: Trained<DeterministicActor>,
+    critics: Trained<Critics>,
+    target_actor: Target<DeterministicActor>,
+    target_critics: Target<Critics>,
     updates: u64,
 }
 
-impl Learner {
-    /// A learner that starts from these parameters of [`DeterministicActor`] and [`Critics`] with
-    /// two members; its targets start equal to them.
+impl Td3Bc {
+    /// With PyTorch's initial values; targets start equal to the networks.
     ///
     /// # Errors
-    /// If names or shapes don't fit the configuration.
-    pub fn new(
-        config: &Td3BcConfig,
-        observation_dim: usize,
-        action_dim: usize,
-        actor_params: Params,
-        critic_params: Params,
-    ) -> Result<Self> {
-        let (o, a) = (observation_dim, action_dim);
-        let target_actor_params = actor_params.deep_copy(false)?;
-        let target_critic_params = critic_params.deep_copy(false)?;
+    /// If a size is zero.
+    pub fn new(config: &Td3BcConfig, start: &mut Start<'_>) -> Result<Self> {
+        let actor = ActorConfig {
+            observation_dim: start.observation_dim,
+            action_dim: start.action_dim,
+            hidden: config.hidden.clone(),
+            ..ActorConfig::default()
+        };
+        let critics = CriticConfig {
+            observation_dim: start.observation_dim,
+            action_dim: start.action_dim,
+            hidden: config.hidden.clone(),
+            ..CriticConfig::default()
+        };
+        let actor = Trained::new("actor", actor, start)?;
+        let critics = Trained::new("critics", critics, start)?;
         Ok(Self {
             config: config.clone(),
-            observation_dim,
-            action_dim,
-            actor: config.actor(o, a, &mut actor_params.tracked())?,
-            critics: config.critics(o, a, &mut critic_params.tracked())?,
-            frozen_critic: config
-                .critics(o, a, &mut critic_params.detached())?
-                .member(0)?,
-            target_actor: config.actor(o, a, &mut target_actor_params.detached())?,
-            target_critics: config.critics(o, a, &mut target_critic_params.detached())?,
-            actor_optimizer: plain_adam(&actor_params)?,
-            critic_optimizer: plain_adam(&critic_params)?,
-            actor_params,
-            critic_params,
-            target_actor_params,
-            target_critic_params,
+            target_actor: Target::new(&actor)?,
+            target_critics: Target::new(&critics)?,
+            actor,
+            critics,
             updates: 0,
         })
     }
 
-    /// Parameters of actor, critics, target actor and target critics.
-    pub fn params(&self) -> [&Params; 4] {
-        [
-            &self.actor_params,
-            &self.critic_params,
-            &self.target_actor_params,
-            &self.target_critic_params,
-        ]
-    }
-
-    /// One update on a batch of B transitions with standard normals `noise` (B, A).
-    ///
-    /// # Errors
-    /// If a tensor operation fails.
-    pub fn update(&mut self, batch: &Batch, noise: &Tensor) -> Result<Metrics> {
-        let _cached = CachedUploads::hold(self.actor_params.device());
-        self.updates += 1;
-        let mut metrics = Metrics::new();
-        self.update_critics(batch, noise, &mut metrics)?;
-        if self.updates.is_multiple_of(self.config.policy_delay) {
-            let rate = self.config.target_rate;
-            let loss = self.actor_loss(batch, &mut metrics)?;
-            self.actor_optimizer
-                .step(&loss.backward()?, self.config.learning_rate)?;
-            polyak_update(&self.target_critic_params, &self.critic_params, rate)?;
-            polyak_update(&self.target_actor_params, &self.actor_params, rate)?;
-        }
-        Ok(metrics)
-    }
-
-    /// The critics' part of [`Self::update`].
-    ///
-    /// # Errors
-    /// If a tensor operation fails.
-    pub fn update_critics(
-        &mut self,
-        batch: &Batch,
-        noise: &Tensor,
-        metrics: &mut Metrics,
-    ) -> Result<()> {
-        let loss = self.critic_loss(batch, noise, metrics)?;
-        self.critic_optimizer
-            .step(&loss.backward()?, self.config.learning_rate)?;
-        Ok(())
-    }
-
     /// Σ_i mean (Q_i(s, a) - y)².
-    ///
-    /// # Errors
-    /// If a tensor operation fails.
-    pub fn critic_loss(
-        &self,
-        batch: &Batch,
-        noise: &Tensor,
-        metrics: &mut Metrics,
-    ) -> Result<Tensor> {
+    fn critic_loss(&self, batch: &Batch, noise: &Tensor, metrics: &mut Metrics) -> Result<Tensor> {
         let clip = self.config.noise_clip;
         let noise = (noise * self.config.policy_noise)?.clamp(-clip, clip)?; // (B, A)
-        let next_actions = self.target_actor.forward(&batch.next_observations)?;
+        let next_actions = self.target_actor.net.forward(&batch.next_observations)?;
         let next_actions = (next_actions + noise)?.clamp(-1.0, 1.0)?; // (B, A)
-        let next_q = self
-            .target_critics
+        let next_q = (self.target_critics.net)
             .forward(&batch.next_observations, &next_actions)?
             .min(0)?; // (B)
         let not_terminated = (1.0 - &batch.terminated)?;
         let future = ((next_q * not_terminated)? * self.config.discount)?;
         let target = (&batch.rewards + future)?.detach(); // (B)
-        let q = self.critics.forward(&batch.observations, &batch.actions)?; // (2, B)
-        let loss = q
-            .broadcast_sub(&target)?
-            .sqr()?
-            .mean(D::Minus1)?
-            .sum_all()?;
+        let critics = &self.critics.net;
+        let q = critics.forward(&batch.observations, &batch.actions)?; // (2, B)
+        let error = q.broadcast_sub(&target)?.sqr()?;
+        let loss = error.mean(D::Minus1)?.sum_all()?;
         metrics.push("critic_loss", &loss);
         metrics.push("q_mean", &q.mean_all()?);
         Ok(loss)
     }
 
     /// -λ mean Q_1(s, π(s)) + mean (π(s) - a)².
-    ///
-    /// # Errors
-    /// If a tensor operation fails.
-    pub fn actor_loss(&self, batch: &Batch, metrics: &mut Metrics) -> Result<Tensor> {
-        let actions = self.actor.forward(&batch.observations)?; // (B, A)
-        let q = self.frozen_critic.forward(&batch.observations, &actions)?; // (1, B)
+    fn actor_loss(&self, batch: &Batch, metrics: &mut Metrics) -> Result<Tensor> {
+        let actions = self.actor.net.forward(&batch.observations)?; // (B, A)
+        let critic = self.critics.frozen.member(0)?;
+        let q = critic.forward(&batch.observations, &actions)?; // (1, B)
         let scale = q.abs()?.mean_all()?.detach().recip()?;
         let value_term = ((q.mean_all()? * scale)? * self.config.alpha)?;
         let cloning_loss = (actions - &batch.actions)?.sqr()?.mean_all()?;
@@ -392,8 +194,59 @@ impl Learner {
     }
 }
 
-fn plain_adam(params: &Params) -> Result<Adam> {
-    Ok(Adam::new(params, AdamConfig::default(), |_| {
-        ParamGroup::decay(0.0)
-    })?)
+impl Learner for Td3Bc {
+    /// Standard normals (B, A): the noise on target actions.
+    type Draws = Tensor;
+
+    fn draw(&self, rows: usize, rng: &mut Rng) -> Result<Tensor> {
+        let (dtype, device) = (self.actor.params.dtype(), self.actor.params.device());
+        let shape = (rows, self.actor.config.action_dim);
+        Ok(rng.normal_tensor(shape, dtype, device)?)
+    }
+
+    fn update(&mut self, batch: &Batch, noise: &Tensor) -> Result<Metrics> {
+        self.updates += 1;
+        let mut metrics = Metrics::new();
+        let (learning_rate, rate) = (self.config.learning_rate, self.config.target_rate);
+        let loss = self.critic_loss(batch, noise, &mut metrics)?;
+        self.critics.minimize(&loss, learning_rate)?;
+        if self.updates.is_multiple_of(self.config.policy_delay) {
+            let loss = self.actor_loss(batch, &mut metrics)?;
+            self.actor.minimize(&loss, learning_rate)?;
+            self.target_critics.follow(&self.critics, rate)?;
+            self.target_actor.follow(&self.actor, rate)?;
+        }
+        Ok(metrics)
+    }
+
+    fn act(&self) -> Result<Act> {
+        let actor = self.actor.snapshot()?;
+        Ok(Box::new(move |observations| {
+            Ok(actor.forward(observations)?)
+        }))
+    }
+
+    fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(self.critics.frozen.forward(observations, actions)?))
+    }
+
+    fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        self.actor.visit(visitor)?;
+        self.critics.visit(visitor)?;
+        self.target_actor.visit(visitor)?;
+        self.target_critics.visit(visitor)?;
+        Ok(visitor.counter("training.updates", &mut self.updates)?)
+    }
+
+    fn flops_per_row(&self) -> Option<f64> {
+        let sizes = &self.actor.config;
+        let (o, a) = (sizes.observation_dim, sizes.action_dim);
+        let actor = Work::layers(o, &sizes.hidden, a);
+        let critic = Work::layers(o + a, &sizes.hidden, 1);
+        let targets = Work::forward(&actor) + 2.0 * Work::forward(&critic);
+        // Through the critic the actor's gradient passes every layer, to the actions.
+        let actor_update = Work::forward_backward(&actor) + 2.0 * Work::forward(&critic);
+        let critics_update = 2.0 * Work::forward_backward(&critic);
+        Some(targets + critics_update + actor_update / self.config.policy_delay as f64)
+    }
 }

@@ -48,6 +48,7 @@ pub fn critics(options: &CriticsOptions) -> Result<Report> {
         action_dim: a,
         hidden: options.hidden.clone(),
         members: n,
+        ..CriticConfig::default()
     };
     let (streams, device) = (Streams::from_seed(0), open_device(&options.device)?);
     let view = TransitionsConfig {

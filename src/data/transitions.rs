@@ -29,6 +29,13 @@ pub enum RewardTransform {
     Shift(f32),
     /// Multiplied by this.
     Scale(f32),
+    /// `scale * r + shift`: 10 and -5 on antmaze in CORL's CQL.
+    Affine {
+        /// Factor.
+        scale: f32,
+        /// Added afterwards.
+        shift: f32,
+    },
 }
 
 /// How a data set becomes [`Transitions`].
@@ -46,6 +53,8 @@ pub struct TransitionsConfig {
     pub keep_truncations: bool,
     /// Also hold the action of the next step, as ReBRAC needs it.
     pub next_actions: bool,
+    /// Discount in [0, 1] of the returns that [`Transitions::sample_judged`] gives.
+    pub returns_discount: f64,
 }
 
 impl Default for TransitionsConfig {
@@ -56,9 +65,14 @@ impl Default for TransitionsConfig {
             rewards: RewardTransform::None,
             keep_truncations: false,
             next_actions: false,
+            returns_discount: 0.99,
         }
     }
 }
+
+/// What may be missing of a return, as a share of an endless one: rows of a truncated episode count as judged
+/// until the discount has fallen to this.
+const UNSEEN_SHARE: f64 = 0.05;
 
 /// Transitions on the device, f32; observations are normalized if the configuration says so.
 #[derive(Debug, Clone)]
@@ -75,6 +89,8 @@ pub struct Transitions {
     pub terminated: Tensor,
     /// (N, A), if asked for; arbitrary where terminated.
     pub next_actions: Option<Tensor>,
+    returns: Tensor, // (N): discounted, transformed rewards from here to the episode's end
+    judged: Vec<u32>, // rows whose return is nearly whole; all if there is none
     normalizer: Normalizer,
     count: usize,
 }
@@ -127,8 +143,13 @@ impl Transitions {
         };
         let observations = Tensor::from_vec(observations, (count, observation_dim), device)?;
         let next_observations = rows(&kept, observation_dim, |k| k.next_observation, device)?;
-        let (shift, scale) = affine(data, config.rewards)?;
-        let rewards = kept.iter().map(|k| (data.rewards[k.step] + shift) * scale);
+        let (scale, shift) = affine(data, config.rewards)?;
+        let reward = |step: usize| data.rewards[step] * scale + shift;
+        let rewards = kept.iter().map(|k| reward(k.step));
+        let (returns, whole) = returns_to_go(data, reward, config.returns_discount);
+        let judged: Vec<u32> = (0..count as u32)
+            .filter(|&row| whole[kept[row as usize].step])
+            .collect();
         let terminated = kept.iter().map(|k| f32::from(u8::from(k.terminated)));
         let next_actions = match config.next_actions {
             true => Some(rows(
@@ -146,6 +167,8 @@ impl Transitions {
             next_observations: normalizer.apply(&next_observations)?,
             terminated: Tensor::from_iter(terminated, device)?,
             next_actions,
+            returns: Tensor::from_iter(kept.iter().map(|k| returns[k.step]), device)?,
+            judged,
             normalizer,
             count,
         })
@@ -173,6 +196,22 @@ impl Transitions {
     pub fn sample(&self, batch: usize, rng: &mut Rng) -> Result<Batch> {
         let indices: Vec<u32> = (0..batch).map(|_| rng.below(self.count) as u32).collect();
         self.gather(&indices)
+    }
+
+    /// Draws transitions whose return is known, and these returns (B): discounted sums of transformed rewards
+    /// from there to the end of the episode. Of truncated episodes the last steps are left out, whose
+    /// sums lack what would have come; if no other is left they are taken all the same.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn sample_judged(&self, batch: usize, rng: &mut Rng) -> Result<(Batch, Tensor)> {
+        let mut draw = || match self.judged.is_empty() {
+            true => rng.below(self.count) as u32,
+            false => self.judged[rng.below(self.judged.len())],
+        };
+        let indices: Vec<u32> = (0..batch).map(|_| draw()).collect();
+        let rows = Tensor::from_slice(&indices, batch, self.rewards.device())?;
+        Ok((self.gather(&indices)?, self.returns.index_select(&rows, 0)?))
     }
 
     /// The transitions at `indices` (B).
@@ -260,12 +299,13 @@ fn rows<'a>(
     Ok(Tensor::from_vec(values, (kept.len(), width), device)?) // (N, width)
 }
 
-/// Shift, then scale, of rewards.
+/// Factor and shift of rewards.
 fn affine(data: &Dataset, transform: RewardTransform) -> Result<(f32, f32)> {
     match transform {
-        RewardTransform::None => Ok((0.0, 1.0)),
-        RewardTransform::Shift(shift) => Ok((shift, 1.0)),
-        RewardTransform::Scale(scale) => Ok((0.0, scale)),
+        RewardTransform::None => Ok((1.0, 0.0)),
+        RewardTransform::Shift(shift) => Ok((1.0, shift)),
+        RewardTransform::Scale(scale) => Ok((scale, 0.0)),
+        RewardTransform::Affine { scale, shift } => Ok((scale, shift)),
         RewardTransform::ReturnRange => {
             let returns = data.require_returns("scaling rewards by the range of returns")?;
             let high = returns.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -275,9 +315,29 @@ fn affine(data: &Dataset, transform: RewardTransform) -> Result<(f32, f32)> {
                     "rewards can't be scaled by the range of returns: every return is {low}"
                 )));
             }
-            Ok((0.0, (1000.0 / (high - low)) as f32))
+            Ok(((1000.0 / (high - low)) as f32, 0.0))
         }
     }
+}
+
+/// Of every step: the discounted sum of rewards to its episode's end, and whether that is nearly all
+/// there is to come.
+fn returns_to_go(
+    data: &Dataset,
+    reward: impl Fn(usize) -> f32,
+    discount: f64,
+) -> (Vec<f32>, Vec<bool>) {
+    let (mut returns, mut whole) = (vec![0.0; data.steps()], vec![false; data.steps()]);
+    for episode in &data.episodes {
+        let (mut sum, mut unseen) = (0.0, f64::from(u8::from(!episode.terminated)));
+        for step in episode.range().rev() {
+            sum = f64::from(reward(step)) + discount * sum;
+            unseen *= discount;
+            returns[step] = sum as f32;
+            whole[step] = unseen <= UNSEEN_SHARE;
+        }
+    }
+    (returns, whole)
 }
 
 /// The complete episodes with the highest returns, in their order in the data: `fraction` of them,
@@ -524,6 +584,32 @@ mod tests {
             let count = drawn.iter().filter(|&&v| v == value as f32).count();
             // 800 expected; four standard deviations are 101.
             assert!(count.abs_diff(800) < 101, "{value}: {count}");
+        }
+    }
+
+    #[test]
+    fn returns_are_judged_where_little_of_them_is_missing() {
+        // An episode with an end, and one cut off after six steps: of half's powers the fifth is 1/32.
+        let data = data(&[(2, true, false, None), (6, false, true, None)]);
+        let config = TransitionsConfig {
+            returns_discount: 0.5,
+            ..raw()
+        };
+        let transitions = Transitions::new(&data, &config, &Device::Cpu).expect("transitions");
+        let flat = |tensor: &Tensor| tensor.to_vec1::<f32>().expect("numbers");
+        let returns = flat(&transitions.returns);
+        assert_eq!(returns[..2], [1.0 + 0.5 * 2.0, 2.0]);
+        let first = 3.0 + 4.0 / 2.0 + 5.0 / 4.0 + 6.0 / 8.0 + 7.0 / 16.0 + 8.0 / 32.0;
+        assert_eq!(returns[2], first);
+        assert_eq!(transitions.judged, [0, 1, 2, 3]);
+        let (batch, drawn) = transitions
+            .sample_judged(50, &mut Rng::from_seed(0))
+            .expect("a batch");
+        for (observation, found) in flat(&batch.observations.squeeze(1).expect("one column"))
+            .iter()
+            .zip(flat(&drawn))
+        {
+            assert_eq!(found, returns[*observation as usize]);
         }
     }
 

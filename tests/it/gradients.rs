@@ -208,12 +208,14 @@ fn of_actor_and_critics_agree_with_central_differences() -> Result<()> {
         action_dim,
         hidden: hidden.clone(),
         max_action: 2.0,
+        ..ActorConfig::default()
     };
     let critic = CriticConfig {
         observation_dim,
         action_dim,
         hidden,
         members: 3,
+        ..CriticConfig::default()
     };
     let rng = &mut Rng::from_seed(3);
     let mut params = Params::new(DType::F64, &Device::Cpu);

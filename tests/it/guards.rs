@@ -16,7 +16,6 @@ use trajformer::{compare, data, envs, policy, run};
 /// Small sizes for algorithms whose defaults are large.
 fn small(name: &str) -> &'static str {
     match name {
-        "bc" | "td3_bc" => "batch_size = 8\nhidden = [8]",
         "decision_transformer" => {
             "batch_size = 2\nlayers = 1\nembedding = 8\ncontext_steps = 3\nwarmup_updates = 1\n\
              target_returns = [-200.0, -1000.0]"
@@ -26,7 +25,7 @@ fn small(name: &str) -> &'static str {
              window_transitions = 3\nwarmup_updates = 1\ndecay_updates = 5\nplanner.horizon = 10\n\
              planner.beam_width = 2\nplanner.plan_every_steps = 10"
         }
-        _ => "",
+        _ => "batch_size = 8\nhidden = [8]",
     }
 }
 

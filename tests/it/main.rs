@@ -4,6 +4,7 @@
 mod golden;
 mod gradients;
 mod parity;
+mod value_based;
 
 mod cli;
 mod data;

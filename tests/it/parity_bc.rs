@@ -54,7 +54,7 @@ fn learner(golden: &Golden, dtype: DType) -> Learner {
         observation_dim: golden.integer("observation_dim"),
         action_dim: golden.integer("action_dim"),
         hidden: config.hidden.clone(),
-        max_action: 1.0,
+        ..ActorConfig::default()
     };
     DeterministicActor::new(&sizes, &mut params.init(&mut Rng::from_seed(0))).unwrap();
     set_parameters(&params, golden, "param.", name);

@@ -14,7 +14,6 @@ use trajformer::{compare, data, envs, policy, run};
 pub fn small(name: &str) -> &'static str {
     match name {
         "bc" => "fraction = 0.5\nbatch_size = 16\nhidden = [16, 16]",
-        "td3_bc" => "batch_size = 16\nhidden = [16, 16]",
         "decision_transformer" => {
             "batch_size = 4\nlayers = 2\nembedding = 16\ncontext_steps = 5\nwarmup_updates = 3\n\
              target_returns = [-200.0, -1000.0]"
@@ -26,7 +25,7 @@ pub fn small(name: &str) -> &'static str {
              planner.max_context_transitions = 2\n\
              termination_penalty = \"none\""
         }
-        _ => "",
+        _ => "batch_size = 16\nhidden = [16, 16]",
     }
 }
 
@@ -129,14 +128,13 @@ fn the_same_seed_gives_the_same_bits_and_another_seed_others() {
 /// Sizes at which batches, sequences and parameters are cut into several pieces of work.
 fn wide(name: &str) -> &'static [&'static str] {
     match name {
-        "bc" | "td3_bc" => &["batch_size=700", "hidden=[160, 160]"],
         "decision_transformer" => &["batch_size=32", "embedding=32", "context_steps=10"],
         "trajectory_transformer" => &[
             "batch_size=32",
             "embedding_per_head=32",
             "window_transitions=6",
         ],
-        _ => &[],
+        _ => &["batch_size=700", "hidden=[160, 160]"],
     }
 }
 

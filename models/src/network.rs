@@ -1,0 +1,95 @@
+//! [`Network`]: what all networks have in common, and [`Scalar`], the smallest of them.
+
+use candle_core::Tensor;
+
+use crate::actor::{ActorConfig, DeterministicActor};
+use crate::critic::{CriticConfig, Critics};
+use crate::error::Result;
+use crate::gaussian::{
+    GaussianActor, GaussianActorConfig, TanhGaussianActor, TanhGaussianActorConfig,
+};
+use crate::init::Init;
+use crate::mlp::{Mlp, MlpConfig};
+use crate::params::Scope;
+
+/// A network that its configuration describes in full, up to the values of its parameters.
+pub trait Network: Sized {
+    /// Its sizes.
+    type Config: Clone;
+
+    /// With parameters of `scope`, made with initial values or found.
+    ///
+    /// # Errors
+    /// If a size is zero or the scope's parameters don't fit.
+    fn build(config: &Self::Config, scope: &mut Scope<'_>) -> Result<Self>;
+}
+
+impl Network for Mlp {
+    type Config = MlpConfig;
+
+    fn build(config: &MlpConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        Self::with_init(
+            &config.sizes,
+            config.activation,
+            config.init,
+            &mut scope.sub("net"),
+        )
+    }
+}
+
+impl Network for DeterministicActor {
+    type Config = ActorConfig;
+
+    fn build(config: &ActorConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        Self::new(config, scope)
+    }
+}
+
+impl Network for GaussianActor {
+    type Config = GaussianActorConfig;
+
+    fn build(config: &GaussianActorConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        Self::new(config, scope)
+    }
+}
+
+impl Network for TanhGaussianActor {
+    type Config = TanhGaussianActorConfig;
+
+    fn build(config: &TanhGaussianActorConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        Self::new(config, scope)
+    }
+}
+
+impl Network for Critics {
+    type Config = CriticConfig;
+
+    fn build(config: &CriticConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        Self::new(config, scope)
+    }
+}
+
+/// A trained number, e.g. the logarithm of a temperature or of a multiplier.
+#[derive(Debug, Clone)]
+pub struct Scalar {
+    /// (1)
+    pub value: Tensor,
+}
+
+/// Name and first value of a [`Scalar`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScalarConfig {
+    /// Name of its parameter.
+    pub name: &'static str,
+    /// First value.
+    pub start: f64,
+}
+
+impl Network for Scalar {
+    type Config = ScalarConfig;
+
+    fn build(config: &ScalarConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        let value = scope.param(config.name, 1, Init::Constant(config.start).fill())?;
+        Ok(Self { value })
+    }
+}
