@@ -41,12 +41,14 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         trajformer evaluate runs/td3_bc-hopper-medium --env hopper-v4 --episodes 20\n  \
         trajformer evaluate runs/td3_bc-hopper-medium --record rollouts.hdf5\n  \
+        trajformer evaluate runs/td3_bc-hopper-medium --off-policy hopper-medium.hdf5\n  \
         trajformer evaluate runs/trajectory_transformer-pointmaze-umaze-goal --set \
         'evaluate.goal=[3.5, 1.5, 0, 0]'")]
     Evaluate(EvaluateArgs),
     /// Put runs side by side: a table, and their learning curves.
-    #[command(after_help = "Example:\n  \
-        trajformer compare runs/bc-hopper-medium runs/td3_bc-hopper-medium --picture curves.svg")]
+    #[command(after_help = "Examples:\n  \
+        trajformer compare runs/bc-hopper-medium runs/td3_bc-hopper-medium --picture curves.svg\n  \
+        trajformer compare runs/sac-hopper-medium runs/cql-hopper-medium --metric q_policy_mean --picture q.svg")]
     Compare(CompareArgs),
     /// Measure this build on this machine.
     #[command(
@@ -126,6 +128,16 @@ pub struct EvaluateArgs {
     /// Keep the roll-outs as a data set.
     #[arg(long, value_name = "FILE.hdf5")]
     pub record: Option<PathBuf>,
+    /// Judge the run by this data instead of an environment: fitted Q evaluation, with an interval
+    /// from resampled episodes.
+    #[arg(long, value_name = "DATA", conflicts_with_all = ["env", "episodes", "record"])]
+    pub off_policy: Option<PathBuf>,
+    /// Updates of fitted Q evaluation.
+    #[arg(long, default_value_t = 20_000, requires = "off_policy")]
+    pub updates: u64,
+    /// Discount of fitted Q evaluation.
+    #[arg(long, default_value_t = 0.99, requires = "off_policy")]
+    pub discount: f64,
     /// Change a key of the stored configuration for this evaluation, e.g. planner settings.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
@@ -140,9 +152,12 @@ pub struct CompareArgs {
     /// Run directories, or folders that hold one per seed.
     #[arg(required = true)]
     pub runs: Vec<PathBuf>,
-    /// Draw scores over training time.
+    /// Draw scores over training time, or the metric over updates.
     #[arg(long, value_name = "FILE.svg|png")]
     pub picture: Option<PathBuf>,
+    /// Instead of scores: a column of metrics.csv, e.g. q_policy_mean.
+    #[arg(long, value_name = "NAME")]
+    pub metric: Option<String>,
     /// Title of the picture.
     #[arg(long, default_value = "Learning curves")]
     pub title: String,
@@ -347,7 +362,9 @@ pub enum DataCommand {
     #[command(after_help = "Examples:\n  \
         trajformer data collect --env pointmaze-umaze --policy waypoint --steps 20000 maze.hdf5\n  \
         trajformer data collect --env hopper-v4 --policy sac.npz --activation relu --output tanh \
-        --sample --steps 100000 mine.hdf5")]
+        --sample --steps 100000 mine.hdf5\n  \
+        trajformer data collect --env hopper-v4 --policy runs/td3_bc-hopper-medium --noise 0,0.1,0.3 --steps 100000 \
+        mine.hdf5")]
     Collect(CollectArgs),
 }
 
@@ -357,9 +374,13 @@ pub struct CollectArgs {
     /// Environment.
     #[arg(long)]
     pub env: String,
-    /// `random`, `zero`, in point mazes `waypoint` (to random places), `waypoint-once` (to one per episode) or `waypoint-goal` (to the maze's goal), or an .npz file with a network's weights.
+    /// `random`, `zero`, in point mazes `waypoint` (to random places), `waypoint-once` (to one per episode) or `waypoint-goal` (to the maze's goal), an .npz file with a network's weights, or a run directory.
     #[arg(long)]
     pub policy: String,
+    /// Standard deviation of noise on the actions, as a share of half their range; of several levels each
+    /// episode takes the next.
+    #[arg(long, value_delimiter = ',', value_name = "LEVEL,...")]
+    pub noise: Vec<f64>,
     /// Draw actions from the policy's distribution instead of taking its mean.
     #[arg(long)]
     pub sample: bool,

@@ -3,7 +3,7 @@
 //! # Modules, from data to scores
 //!
 //! [`data`] holds what was logged, [`algorithms`] learn from it ([`offpolicy`] holds what value-based ones share), [`planning`] searches with what they learned, a
-//! [`policy`] acts in [`envs`], and [`evaluate`] scores it; [`run`] puts these together, in the order of a run.
+//! [`policy`] acts in [`envs`], and [`evaluate`] scores it, or [`fqe`] without an environment; [`run`] puts these together, in the order of a run.
 //! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`cli`], [`demo`],
 //! [`preview`], [`compare`] and [`mod@bench`] are the commands.
 
@@ -18,6 +18,7 @@ pub mod demo;
 pub mod envs;
 pub mod error;
 pub mod evaluate;
+pub mod fqe;
 mod keys;
 pub mod metrics;
 pub mod offpolicy;

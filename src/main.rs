@@ -5,6 +5,7 @@ mod train_command;
 
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
@@ -16,8 +17,10 @@ use trajformer::cli::{
 };
 use trajformer::config::RunConfig;
 use trajformer::evaluate::Evaluator;
+use trajformer::fqe::FqeConfig;
 use trajformer::policy::behavior::behavior;
 use trajformer::policy::file::{FilePolicyOptions, HiddenActivation, OutputActivation};
+use trajformer::policy::noise::NoisyPolicy;
 use trajformer::trainer::STOP;
 use trajformer::{bench, compare, data, demo, envs, preview, run};
 use trajformer_models::kernels::{memory, switch};
@@ -133,6 +136,9 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
+    if let Some(data) = &args.off_policy {
+        return evaluate_off_policy(args, data);
+    }
     args.record.as_deref().map(data::check_new).transpose()?;
     let trained = run::open(&args.run, &args.overrides)?;
     let mut settings = trained.config.evaluate.clone();
@@ -172,6 +178,21 @@ fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn evaluate_off_policy(args: &EvaluateArgs, path: &Path) -> anyhow::Result<ExitCode> {
+    let config = FqeConfig {
+        updates: args.updates,
+        discount: args.discount,
+        seed: args.seed.unwrap_or_default(),
+        ..FqeConfig::default()
+    };
+    let found = run::judge(&args.run, &args.overrides, path, &config)?;
+    say!("{}", found.summary())?;
+    if args.json {
+        say!("{}", serde_json::to_string(&found)?)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let trained = run::open(&args.run, &args.overrides)?;
     let mut policy = trained.algorithm.policy()?;
@@ -204,6 +225,9 @@ fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
+    if let Some(name) = &args.metric {
+        return compare_metric(args, name);
+    }
     let lines = compare::compare(&args.runs)?;
     say!("updates  seconds  last                          best     run")?;
     for line in &lines {
@@ -222,6 +246,30 @@ fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     }
     if args.json {
         say!("{}", json!({ "runs": lines }))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn compare_metric(args: &CompareArgs, name: &str) -> anyhow::Result<ExitCode> {
+    let lines = compare::metric::metric(&args.runs, name)?;
+    say!("updates  {name:<14}  largest         data's return   run")?;
+    for line in &lines {
+        let data = line.return_to_go.map(|value| format!("{value:.4}"));
+        say!(
+            "{:7}  {:<14.4}  {:<14.4}  {:<14}  {}",
+            line.update,
+            line.last,
+            line.largest,
+            data.unwrap_or_else(|| "-".to_owned()),
+            line.run.display()
+        )?;
+    }
+    if let Some(path) = &args.picture {
+        compare::metric::draw(path, &args.title, name, &lines)?;
+        say!("wrote {}", path.display())?;
+    }
+    if args.json {
+        say!("{}", json!({ "metric": name, "runs": lines }))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -270,7 +318,13 @@ fn collect(args: &CollectArgs) -> anyhow::Result<ExitCode> {
         }),
     };
     data::check_new(&args.out)?;
-    let mut policy = behavior(&args.policy, env.spec(), &options)?;
+    let mut policy = match Path::new(&args.policy).is_dir() {
+        true => run::policy(Path::new(&args.policy), env.spec(), args.sample)?,
+        false => behavior(&args.policy, env.spec(), &options)?,
+    };
+    if !args.noise.is_empty() {
+        policy = Box::new(NoisyPolicy::new(policy, args.noise.clone(), env.spec())?);
+    }
     let dataset = data::collect::collect(&mut *env, &mut *policy, args.steps, args.seed)?;
     let printed = output::whole(data::info(&dataset));
     data::save(&dataset, &args.out)?;

@@ -7,15 +7,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use candle_core::Device;
+
 use crate::algorithms::{Algorithm, Build};
 use crate::checkpoint::fingerprint::{DataFingerprint, differences, listed, settings};
 use crate::checkpoint::{RunDir, RunSpec, RunState};
 use crate::config::{LARGEST_SEED, RunConfig, open_device};
 use crate::data::checks::OUTSIDE_UNIT;
 use crate::data::{self, ActionBounds, Dataset};
-use crate::envs;
+use crate::envs::{self, EnvSpec};
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Evaluator};
+use crate::fqe::{self, FqeConfig};
+use crate::policy::Policy;
 use crate::rng::Streams;
 use crate::trainer::{Outcome, STOP, Training};
 
@@ -254,6 +258,64 @@ pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
         state,
         algorithm,
     })
+}
+
+/// The policy of a trained run for an environment, to collect data with.
+///
+/// # Errors
+/// If the run can't be read, does not fit the environment, needs a goal, or is asked to `sample`.
+pub fn policy(path: &Path, spec: &EnvSpec, sample: bool) -> Result<Box<dyn Policy>> {
+    let trained = open(path, &[])?;
+    let refuse = |problem: String| {
+        Err(Error::Run {
+            path: path.to_path_buf(),
+            problem,
+        })
+    };
+    let (o, a) = (trained.spec.observation_dim, trained.spec.action_dim);
+    if (o, a) != (spec.observation_dim, spec.action_dim) {
+        return refuse(format!(
+            "it has {o} observations and {a} actions, `{}` has {} and {}",
+            spec.name, spec.observation_dim, spec.action_dim
+        ));
+    }
+    if sample {
+        return refuse(
+            "a run acts without sampling: leave `--sample` out, or give `--noise 0.1`".to_owned(),
+        );
+    }
+    let policy = trained.algorithm.policy()?;
+    if policy.needs_goal() {
+        return refuse("it needs a goal for every episode, which collecting has not".to_owned());
+    }
+    Ok(policy)
+}
+
+/// Judges a trained run by data alone; see [`fqe`](crate::fqe).
+///
+/// # Errors
+/// If run or data can't be read or don't fit each other, or the run's policy is not memoryless.
+pub fn judge(
+    path: &Path,
+    overrides: &[String],
+    data: &Path,
+    config: &FqeConfig,
+) -> Result<fqe::Estimate> {
+    let trained = open(path, overrides)?;
+    let dataset = data::load_one(data)?;
+    let (o, a) = (trained.spec.observation_dim, trained.spec.action_dim);
+    if (o, a) != (dataset.observation_dim, dataset.action_dim) {
+        return Err(Error::Unsuitable(format!(
+            "{} has {o} observations and {a} actions, {} has {} and {}",
+            path.display(),
+            data.display(),
+            dataset.observation_dim,
+            dataset.action_dim
+        )));
+    }
+    let (low, high) = (&trained.spec.action_low, &trained.spec.action_high);
+    let bounds = ActionBounds::new(low, high, &Device::Cpu)?;
+    fqe::estimate(&mut *trained.algorithm.policy()?, &dataset, &bounds, config)
 }
 
 /// Reads the data of a configuration.

@@ -121,7 +121,7 @@ impl Training<'_> {
             if save || at.update.is_multiple_of(self.train.log_every_updates) {
                 // A stream of its own: looking more often never changes training.
                 let mut rng = Streams::from_seed(0).numbered("diagnostics", at.update);
-                logger.collect(at.update, self.algorithm.diagnostics(&mut rng)?)?;
+                logger.diagnose(&self.algorithm.diagnostics(&mut rng)?)?;
                 logger.write(at.update, at.seconds())?;
             }
             update_seconds += start.elapsed().as_secs_f64();

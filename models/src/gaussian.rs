@@ -284,7 +284,7 @@ mod tests {
     }
 
     fn row(values: &[f64]) -> Result<Tensor> {
-        Ok(Tensor::new(&[values], &Device::Cpu)?)
+        Ok(Tensor::from_slice(values, (1, values.len()), &Device::Cpu)?)
     }
 
     #[test]

@@ -90,6 +90,7 @@ pub struct Transitions {
     /// (N, A), if asked for; arbitrary where terminated.
     pub next_actions: Option<Tensor>,
     returns: Tensor, // (N): discounted, transformed rewards from here to the episode's end
+    steps: Vec<usize>, // in the data, of every row
     judged: Vec<u32>, // rows whose return is nearly whole; all if there is none
     normalizer: Normalizer,
     count: usize,
@@ -168,6 +169,7 @@ impl Transitions {
             terminated: Tensor::from_iter(terminated, device)?,
             next_actions,
             returns: Tensor::from_iter(kept.iter().map(|k| returns[k.step]), device)?,
+            steps: kept.iter().map(|k| k.step).collect(),
             judged,
             normalizer,
             count,
@@ -182,6 +184,18 @@ impl Transitions {
     /// Never: there is at least one.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Of every transition, its episode's number in `data`, which it was made from.
+    pub fn episodes(&self, data: &Dataset) -> Vec<usize> {
+        let mut episode = 0;
+        let number = |&step: &usize| {
+            while step >= data.episodes[episode].range().end {
+                episode += 1;
+            }
+            episode
+        };
+        self.steps.iter().map(number).collect()
     }
 
     /// What observations were normalized with: the policy must use the same.

@@ -153,6 +153,20 @@ impl Logger {
         }
     }
 
+    /// Takes what can be said of the present state, for the row to come; it is read from the device, and need not be
+    /// finite: values of critics that diverge are worth a look.
+    ///
+    /// # Errors
+    /// If a value is not a scalar.
+    pub fn diagnose(&mut self, metrics: &Metrics) -> Result<()> {
+        for (name, value) in metrics.values()? {
+            let pending = self.pending.entry(name).or_default();
+            pending.sum += value;
+            pending.count += 1;
+        }
+        Ok(())
+    }
+
     /// The means since the last row.
     fn means(&mut self) -> Result<Vec<(&'static str, f64)>> {
         self.check()?;
@@ -235,6 +249,26 @@ impl Logger {
     /// Takes the bar away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// A progress bar alone, for work that writes no tables.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// Nothing is done yet, of so many updates.
+    pub fn new(updates: u64) -> Self {
+        Self(ProgressBar::new(updates).with_style(progress_style()))
+    }
+
+    /// So many are done.
+    pub fn set(&self, updates: u64) {
+        self.0.set_position(updates);
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
     }
 }
 

@@ -44,4 +44,8 @@ where
         let actions = self.bounds.from_unit(&(self.actor)(&observations)?)?; // (E, A)
         Ok(actions.to_device(&Device::Cpu)?)
     }
+
+    fn is_memoryless(&self) -> bool {
+        true
+    }
 }

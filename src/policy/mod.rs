@@ -4,6 +4,7 @@
 pub mod actor;
 pub mod behavior;
 pub mod file;
+pub mod noise;
 pub mod simple;
 
 use candle_core::Tensor;
@@ -66,6 +67,12 @@ pub trait Policy: Send {
     /// for policies that aim at no return.
     fn target_returns(&self) -> Vec<f32> {
         Vec::new()
+    }
+
+    /// Whether an action depends on the present observation alone: not on earlier ones, rewards, a plan or
+    /// chance.
+    fn is_memoryless(&self) -> bool {
+        false
     }
 
     /// Whether every episode needs a goal: see [`EpisodeStart::goal`].

@@ -76,4 +76,8 @@ impl Policy for ConstantPolicy {
             &Device::Cpu,
         )?)
     }
+
+    fn is_memoryless(&self) -> bool {
+        true
+    }
 }

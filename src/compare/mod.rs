@@ -1,4 +1,7 @@
-//! [`compare`]: finished or running runs side by side, as a table and as learning curves.
+//! [`compare`]: finished or running runs side by side, as a table and as learning curves; [`metric`]: any
+//! column of their `metrics.csv`.
+
+pub mod metric;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -232,9 +235,9 @@ pub fn draw(path: &Path, title: &str, lines: &[Line]) -> Result<()> {
 
 /// How a run is called in the legend.
 fn name(line: &Line) -> String {
-    let folder = line
-        .run
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
-    folder.unwrap_or_else(|| line.algorithm.clone())
+    folder_name(&line.run).unwrap_or_else(|| line.algorithm.clone())
+}
+
+fn folder_name(run: &Path) -> Option<String> {
+    Some(run.file_name()?.to_string_lossy().into_owned())
 }
