@@ -22,6 +22,7 @@ pub mod fqe;
 mod keys;
 pub mod metrics;
 pub mod offpolicy;
+pub mod online;
 pub mod planning;
 pub mod policy;
 pub mod preview;

@@ -19,6 +19,7 @@ use crate::envs::{self, EnvSpec};
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::fqe::{self, FqeConfig};
+use crate::online::{Interaction, interactive};
 use crate::policy::Policy;
 use crate::rng::Streams;
 use crate::trainer::{Outcome, STOP, Training};
@@ -48,6 +49,7 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
         rng: &mut streams.stream("init"),
     })?;
     check_goal(evaluator.as_ref(), &*algorithm)?;
+    let mut interaction = interaction_for(config, &mut *algorithm)?;
     let spec = RunSpec {
         observation_dim: dataset.observation_dim,
         action_dim: dataset.action_dim,
@@ -64,12 +66,14 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
         run: &run,
         train: &config.train,
         evaluate: &config.evaluate,
+        total_updates: config.total_updates(),
+        interaction: interaction.as_mut(),
     }
     .run(&RunState::new(0, 0.0, None), &mut streams.stream("train"))
 }
 
 /// Continues a run, bit for bit; one that is finished already reports what it found and stays as it
-/// is. `overrides` may change `train.updates` and `data.path`, nothing else.
+/// is. `overrides` may change `train.updates`, `online.steps` and `data.path`, nothing else.
 ///
 /// # Errors
 /// If the run or its data can't be read, its configuration or data is not what it was started with,
@@ -82,28 +86,37 @@ pub fn resume(path: &Path, overrides: &[String]) -> Result<Outcome> {
     let changed = differences(&settings(&stored)?, &settings(&config)?);
     if !changed.is_empty() {
         return Err(Error::Config(format!(
-            "`--resume` can change `train.updates` only (and `data.path`, for data that has moved), \
-             but {}; start a new run for other settings",
+            "`--resume` can change `train.updates` and `online.steps` only (and `data.path`, for data \
+             that has moved), but {}; start a new run for other settings",
             listed(&changed)
         )));
     }
     let state = run.state()?;
     let done = state.as_ref().map_or(0, |state| state.update);
-    if config.train.updates < done {
+    let offline = stored.train.updates;
+    if done > offline && config.train.updates != offline {
         return Err(Error::Config(format!(
-            "`train.updates` is {}, but {done} updates are done; raise it with `--set \
-             train.updates=N`",
+            "`train.updates` is {}, but the run has learned online since update {offline}: only \
+             `online.steps` can change",
             config.train.updates
         )));
     }
+    let total = config.total_updates();
+    if total < done {
+        return Err(Error::Config(format!(
+            "`train.updates` is {} and `online.steps` {}, but {done} updates are done; raise one with \
+             `--set train.updates=N`",
+            config.train.updates, config.online.steps
+        )));
+    }
     match &state {
-        Some(state) if done == config.train.updates && !state.evaluation_owed => {
+        Some(state) if done == total && !state.evaluation_owed => {
             return finished(&run, &config, state);
         }
         Some(_) => {}
         None => run.refuse_tensors_without_state()?,
     }
-    continue_run(&run, &stored, &config, &spec, state.is_some())
+    continue_run(&run, &stored, &config, &spec, done)
 }
 
 /// What a finished run found: its last evaluation.
@@ -130,7 +143,7 @@ fn continue_run(
     stored: &RunConfig,
     config: &RunConfig,
     spec: &RunSpec,
-    has_checkpoint: bool,
+    done: u64,
 ) -> Result<Outcome> {
     let dataset = load_data(config).map_err(hint_at_working_directory)?;
     check_same_data(spec, &dataset, run.path())?;
@@ -143,7 +156,11 @@ fn continue_run(
         device: &device,
         rng: &mut streams.stream("init"),
     })?;
-    let (mut rng, state) = match has_checkpoint {
+    let mut interaction = interaction_for(config, &mut *algorithm)?;
+    if done > config.train.updates {
+        interactive(&mut *algorithm)?.prepare()?;
+    }
+    let (mut rng, state) = match done > 0 {
         true => run.restore(&mut *algorithm)?,
         // Killed before the first checkpoint: the run starts at its beginning.
         false => (streams.stream("train"), RunState::new(0, 0.0, None)),
@@ -157,6 +174,8 @@ fn continue_run(
         run,
         train: &config.train,
         evaluate: &config.evaluate,
+        total_updates: config.total_updates(),
+        interaction: interaction.as_mut(),
     }
     .run(&state, &mut rng)
 }
@@ -220,7 +239,11 @@ fn start_again(config: &RunConfig, folder: &Path) -> Result<Outcome> {
             ),
         });
     }
-    resume(folder, &[format!("train.updates={}", config.train.updates)])
+    let updates = format!("train.updates={}", config.train.updates);
+    resume(
+        folder,
+        &[updates, format!("online.steps={}", config.online.steps)],
+    )
 }
 
 /// A trained run, ready to act; made without its data.
@@ -345,6 +368,20 @@ fn evaluator_for(config: &RunConfig, dataset: &Dataset) -> Result<Option<Evaluat
         warn_of_other_version(dataset.env_name.as_deref(), &evaluator.spec().name);
     }
     Ok(evaluator)
+}
+
+/// What the run's online steps are taken in, if there are any; fails where `algorithm` can't use them.
+fn interaction_for(
+    config: &RunConfig,
+    algorithm: &mut dyn Algorithm,
+) -> Result<Option<Interaction>> {
+    let env = match (&config.evaluate.env, config.online.steps) {
+        (Some(name), 1..) => envs::make(name)?,
+        _ => return Ok(None),
+    };
+    interactive(algorithm)?.check()?;
+    let streams = Streams::from_seed(config.seed);
+    Ok(Some(Interaction::new(env, &config.online, streams)))
 }
 
 /// Finds out before training, not at the first evaluation after it.

@@ -10,6 +10,7 @@ use crate::envs::score::reference_for;
 use crate::error::{Error, Result, shell_quoted};
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::metrics::Logger;
+use crate::online::Interaction;
 use crate::rng::{Rng, Streams};
 
 /// Set from outside (Ctrl-C) to stop after the current update, or the current step of an evaluation;
@@ -47,6 +48,10 @@ pub struct Training<'a> {
     pub train: &'a TrainConfig,
     /// `[evaluate]`.
     pub evaluate: &'a EvaluateConfig,
+    /// Updates of the whole run: those past `train.updates` follow a step of own experience each.
+    pub total_updates: u64,
+    /// Where that experience comes from, if there is to be any.
+    pub interaction: Option<&'a mut Interaction>,
 }
 
 /// How far a call has come.
@@ -89,13 +94,13 @@ impl Progress {
 }
 
 impl Training<'_> {
-    /// Trains from `state` until `train.updates` are done, or [`STOP`] is set.
+    /// Trains from `state` until `total_updates` are done, or [`STOP`] is set.
     ///
     /// # Errors
     /// If an update fails or its metrics or weights are not finite (the last checkpoint stays), the
     /// environment fails, or the disk fails.
     pub fn run(&mut self, state: &RunState, rng: &mut Rng) -> Result<Outcome> {
-        let mut logger = Logger::open(self.run, state, self.train.updates)?;
+        let mut logger = Logger::open(self.run, state, self.total_updates)?;
         let mut progress = Progress::from(state);
         let result = self.train(&mut progress, rng, &mut logger);
         logger.finish();
@@ -110,8 +115,11 @@ impl Training<'_> {
             stopped = at.owed;
             self.run.settle(at.state())?;
         }
-        while at.update < self.train.updates && !stopped {
+        while at.update < self.total_updates && !stopped {
             let start = Instant::now();
+            if at.update >= self.train.updates {
+                self.interact(rng, logger)?;
+            }
             let metrics = self.algorithm.update(rng)?;
             at.update += 1;
             logger.collect(at.update, metrics)?;
@@ -156,18 +164,34 @@ impl Training<'_> {
             evaluation: at.evaluation.take(),
             best: at.best,
             normalized: reference_for(env).is_some(),
-            interrupted: at.owed || at.update < self.train.updates,
+            interrupted: at.owed || at.update < self.total_updates,
         })
+    }
+
+    /// One step of own experience.
+    fn interact(&mut self, rng: &mut Rng, logger: &mut Logger) -> Result<()> {
+        let Some(interaction) = self.interaction.as_deref_mut() else {
+            return Ok(());
+        };
+        if let Some(found) = interaction.step(self.algorithm, rng)? {
+            logger.note("online_return_mean", found);
+        }
+        Ok(())
     }
 
     fn evaluation_is_due(&self, update: u64) -> bool {
         let every = self.evaluate.every_updates;
-        let due = (every > 0 && update.is_multiple_of(every)) || update == self.train.updates;
+        let due = (every > 0 && update.is_multiple_of(every)) || self.is_an_end(update);
         due && self.evaluator.is_some()
     }
 
+    /// Of the updates on the data alone, or of all.
+    fn is_an_end(&self, update: u64) -> bool {
+        update == self.train.updates || update == self.total_updates
+    }
+
     fn checkpoint_is_due(&self, update: u64) -> bool {
-        update == self.train.updates || update.is_multiple_of(self.train.checkpoint_every_updates)
+        self.is_an_end(update) || update.is_multiple_of(self.train.checkpoint_every_updates)
     }
 
     fn save(&mut self, at: &mut Progress, rng: &Rng) -> Result<()> {

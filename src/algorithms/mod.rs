@@ -47,6 +47,11 @@ pub trait Algorithm: Send {
         Ok(Metrics::new())
     }
 
+    /// The same algorithm as one that can learn online, if it can.
+    fn interactive(&mut self) -> Option<&mut dyn Interactive> {
+        None
+    }
+
     /// What one update costs on paper, for benchmarks; `None` where nobody counted.
     fn work(&self) -> Option<Work> {
         None
@@ -56,6 +61,52 @@ pub trait Algorithm: Send {
     fn description(&self) -> serde_json::Map<String, serde_json::Value> {
         serde_json::Map::new()
     }
+}
+
+/// An algorithm that can go on learning from its own experience.
+pub trait Interactive {
+    /// Fails if it can't, after all.
+    ///
+    /// # Errors
+    /// If the method has no actor that explores.
+    fn check(&self) -> Result<()>;
+
+    /// Gets ready to collect, if it is not; what was collected is shown by [`Algorithm::state`] from now on.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn prepare(&mut self) -> Result<()>;
+
+    /// An action (A), in the environment's units, for an observation (O): from the policy's distribution, or with
+    /// normal noise of deviation `noise` (for a range of ±1) where it has none. [`Self::learn`] of the step has to
+    /// follow.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn explore(&mut self, observation: &[f32], noise: f64, rng: &mut Rng) -> Result<Vec<f32>>;
+
+    /// Adds the step that followed the last action to what is learned from; `last` if the episode goes on no further.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn learn(&mut self, step: &Step<'_>, last: bool) -> Result<()>;
+
+    /// Number of the episode that runs, and its actions so far in the environment's units.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn running(&self) -> Result<(u64, Vec<Vec<f32>>)>;
+}
+
+/// What followed an action.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    /// Observation after it (O).
+    pub observation: &'a [f32],
+    /// Its reward, as the environment gives it.
+    pub reward: f32,
+    /// Whether the task ended.
+    pub terminated: bool,
 }
 
 /// `matmul`: the type that factors of a transformer's matrix products are rounded to. Parameters,

@@ -226,6 +226,12 @@ impl Learner for Td3Bc {
         }))
     }
 
+    fn explore(&self, observation: &Tensor, noise: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
+        let action = self.actor.frozen.forward(observation)?; // (1, A)
+        let normals = rng.normal_tensor(action.shape(), action.dtype(), action.device())?;
+        Ok(Some((action + (normals * noise)?)?.clamp(-1.0, 1.0)?))
+    }
+
     fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
         Ok(Some(self.critics.frozen.forward(observations, actions)?))
     }

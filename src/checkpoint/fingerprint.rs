@@ -9,7 +9,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 
 /// Keys that a run may change on its way: how long it trains, and where its data lies.
-const FREE_KEYS: [&str; 2] = ["train.updates", "data.path"];
+const FREE_KEYS: [&str; 3] = ["train.updates", "online.steps", "data.path"];
 
 /// A data set in a few numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::algorithms::AlgorithmConfig;
 use crate::error::{Error, Result};
+use crate::keys::Keys;
 pub(crate) use table::apply_override;
 use table::from_table;
 
@@ -33,6 +34,9 @@ pub struct RunConfig {
     /// How long, and what is kept.
     #[serde(default)]
     pub train: TrainConfig,
+    /// Learning from own experience after `train.updates`.
+    #[serde(default)]
+    pub online: OnlineConfig,
     /// Where and how often policies are scored.
     #[serde(default)]
     pub evaluate: EvaluateConfig,
@@ -79,6 +83,45 @@ impl Default for TrainConfig {
         }
     }
 }
+
+/// `[online]`: learning from own experience in `evaluate.env`, after `train.updates` on the data alone. Every
+/// step is followed by an update on the data and all steps so far, each transition as likely as any other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OnlineConfig {
+    /// Steps in the environment, and as many updates; 0: none.
+    pub steps: u64,
+    /// Deviation of the noise on the actions of policies that have no distribution, for a range of ±1; 0.1 in
+    /// TD3's table 3.
+    pub noise: f64,
+}
+
+impl Default for OnlineConfig {
+    fn default() -> Self {
+        Self {
+            steps: 0,
+            noise: 0.1,
+        }
+    }
+}
+
+impl OnlineConfig {
+    /// Fails if a value is out of range.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the key.
+    pub fn check(&self) -> Result<()> {
+        let keys = Keys("online");
+        keys.not_negative(&[("noise", self.noise)])?;
+        match self.steps {
+            0..=MOST_STEPS => Ok(()),
+            steps => Err(keys.wrong("steps", steps, format_args!("at most {MOST_STEPS}"))),
+        }
+    }
+}
+
+/// Most steps in an environment: all of them are kept.
+const MOST_STEPS: u64 = 100_000_000;
 
 /// `[evaluate]`: where and how often policies are scored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -237,7 +280,19 @@ impl RunConfig {
             return Err(Error::Config(problem));
         }
         self.evaluate.check()?;
+        self.online.check()?;
+        if self.online.steps > 0 && self.evaluate.env.is_none() {
+            return Err(Error::Config(
+                "`online.steps` is set, but no environment to act in: set `evaluate.env`"
+                    .to_owned(),
+            ));
+        }
         self.algorithm.check()
+    }
+
+    /// Updates of the whole run: those on the data alone, and one per step of own experience.
+    pub fn total_updates(&self) -> u64 {
+        self.train.updates.saturating_add(self.online.steps)
     }
 }
 

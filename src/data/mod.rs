@@ -8,6 +8,7 @@ pub mod files;
 pub mod formats;
 pub mod info;
 pub mod normalizer;
+pub mod replay;
 mod resident;
 pub mod return_sequences;
 pub mod sequences;

@@ -11,6 +11,7 @@ use trajformer_models::rng::Rng;
 
 use super::dataset::{Dataset, Episode};
 use super::normalizer::Normalizer;
+use super::replay::Replay;
 use crate::error::{Error, Result};
 
 /// What is done to rewards before learning.
@@ -75,7 +76,7 @@ impl Default for TransitionsConfig {
 const UNSEEN_SHARE: f64 = 0.05;
 
 /// Transitions on the device, f32; observations are normalized if the configuration says so.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Transitions {
     /// (N, O)
     pub observations: Tensor,
@@ -90,8 +91,10 @@ pub struct Transitions {
     /// (N, A), if asked for; arbitrary where terminated.
     pub next_actions: Option<Tensor>,
     returns: Tensor, // (N): discounted, transformed rewards from here to the episode's end
+    scale_shift: (f32, f32), // of rewards
+    replay: Option<Replay>,
     steps: Vec<usize>, // in the data, of every row
-    judged: Vec<u32>, // rows whose return is nearly whole; all if there is none
+    judged: Vec<u32>,  // rows whose return is nearly whole; all if there is none
     normalizer: Normalizer,
     count: usize,
 }
@@ -111,6 +114,21 @@ pub struct Batch {
     pub terminated: Tensor,
     /// (B, A)
     pub next_actions: Option<Tensor>,
+}
+
+impl Batch {
+    /// Both, one after the other; neither has next actions.
+    fn followed_by(&self, other: &Self) -> Result<Self> {
+        let both = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 0);
+        Ok(Self {
+            observations: both(&self.observations, &other.observations)?,
+            actions: both(&self.actions, &other.actions)?,
+            rewards: both(&self.rewards, &other.rewards)?,
+            next_observations: both(&self.next_observations, &other.next_observations)?,
+            terminated: both(&self.terminated, &other.terminated)?,
+            next_actions: None,
+        })
+    }
 }
 
 impl Transitions {
@@ -169,6 +187,8 @@ impl Transitions {
             terminated: Tensor::from_iter(terminated, device)?,
             next_actions,
             returns: Tensor::from_iter(kept.iter().map(|k| returns[k.step]), device)?,
+            scale_shift: (scale, shift),
+            replay: None,
             steps: kept.iter().map(|k| k.step).collect(),
             judged,
             normalizer,
@@ -203,13 +223,41 @@ impl Transitions {
         &self.normalizer
     }
 
-    /// Draws transitions uniformly, with replacement.
+    /// Draws transitions uniformly, with replacement, from the data and what was collected since.
     ///
     /// # Errors
     /// If the device fails.
     pub fn sample(&self, batch: usize, rng: &mut Rng) -> Result<Batch> {
-        let indices: Vec<u32> = (0..batch).map(|_| rng.below(self.count) as u32).collect();
-        self.gather(&indices)
+        let collected = self.replay.as_ref().map_or(0, Replay::len);
+        let total = self.count + collected;
+        let indices: Vec<u32> = (0..batch).map(|_| rng.below(total) as u32).collect();
+        let Some(replay) = self.replay.as_ref().filter(|replay| !replay.is_empty()) else {
+            return self.gather(&indices);
+        };
+        // The order inside a batch means nothing: first the data's, then the collected ones.
+        let count = self.count as u32;
+        let (new, old): (Vec<u32>, Vec<u32>) = indices.iter().partition(|&&i| i >= count);
+        let new: Vec<u32> = new.iter().map(|i| i - count).collect();
+        match (old.is_empty(), new.is_empty()) {
+            (false, true) => self.gather(&old),
+            (true, false) => replay.gather(&new),
+            _ => self.gather(&old)?.followed_by(&replay.gather(&new)?),
+        }
+    }
+
+    /// What was collected, once there is a place for it.
+    pub fn replay(&mut self) -> &mut Option<Replay> {
+        &mut self.replay
+    }
+
+    /// The same, to look at.
+    pub fn collected(&self) -> Option<&Replay> {
+        self.replay.as_ref()
+    }
+
+    /// A reward of the environment as it is learned from.
+    pub fn reward(&self, raw: f32) -> f32 {
+        raw * self.scale_shift.0 + self.scale_shift.1
     }
 
     /// Draws transitions whose return is known, and these returns (B): discounted sums of transformed rewards

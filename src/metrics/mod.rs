@@ -160,11 +160,16 @@ impl Logger {
     /// If a value is not a scalar.
     pub fn diagnose(&mut self, metrics: &Metrics) -> Result<()> {
         for (name, value) in metrics.values()? {
-            let pending = self.pending.entry(name).or_default();
-            pending.sum += value;
-            pending.count += 1;
+            self.note(name, value);
         }
         Ok(())
+    }
+
+    /// Takes one number for the row to come, which has the mean of all since the last one.
+    pub fn note(&mut self, name: &'static str, value: f64) {
+        let pending = self.pending.entry(name).or_default();
+        pending.sum += value;
+        pending.count += 1;
     }
 
     /// The means since the last row.

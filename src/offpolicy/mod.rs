@@ -12,10 +12,11 @@ use candle_core::{D, DType, Tensor};
 use trajformer_models::params::StateVisitor;
 use trajformer_models::uploads::CachedUploads;
 
-use crate::algorithms::{Algorithm, Build, Work};
+use crate::algorithms::{Algorithm, Build, Interactive, Step, Work};
+use crate::data::replay::{Experience, Replay};
 use crate::data::transitions::{Batch, Transitions, TransitionsConfig};
 use crate::data::{ActionBounds, Normalizer};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::policy::{ActorPolicy, Policy};
 use crate::rng::Rng;
@@ -49,6 +50,16 @@ pub trait Learner: Send {
     /// # Errors
     /// If a tensor operation fails.
     fn act(&self) -> Result<Act>;
+
+    /// An action (1, A) in ±1 to explore with at an observation (1, O): from the policy's distribution, or with
+    /// normal noise of deviation `noise`. `None` for methods that don't learn online.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn explore(&self, observation: &Tensor, noise: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
+        let _ = (observation, noise, rng);
+        Ok(None)
+    }
 
     /// Values (N, B) of observations (B, O) and actions (B, A), without gradients; `None` for methods
     /// without critics.
@@ -99,6 +110,8 @@ pub struct OffPolicy<L> {
     bounds: ActionBounds,
     batch_size: usize,
     learner: L,
+    /// Observation and action of a step whose outcome is not known yet.
+    tried: Option<(Tensor, Tensor)>,
 }
 
 impl<L: Learner> OffPolicy<L> {
@@ -129,6 +142,7 @@ impl<L: Learner> OffPolicy<L> {
             bounds: build.bounds.clone(),
             batch_size,
             learner,
+            tried: None,
         })
     }
 }
@@ -155,7 +169,15 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
             .normalizer()
             .visit("policy.normalizer.", visitor)?;
         self.bounds.visit("policy.action_bounds.", visitor)?;
-        self.learner.state(visitor)
+        self.learner.state(visitor)?;
+        match self.data.replay() {
+            Some(replay) => replay.visit(visitor),
+            None => Ok(()),
+        }
+    }
+
+    fn interactive(&mut self) -> Option<&mut dyn Interactive> {
+        Some(self)
     }
 
     fn work(&self) -> Option<Work> {
@@ -187,5 +209,79 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
             metrics.push("q_spread", &variance.sqrt()?.mean(D::Minus1)?);
         }
         Ok(metrics)
+    }
+}
+
+impl<L: Learner> OffPolicy<L> {
+    /// An observation as the networks see it (1, O).
+    fn seen(&self, observation: &[f32]) -> Result<Tensor> {
+        let device = self.data.rewards.device();
+        let observation = Tensor::from_slice(observation, (1, observation.len()), device)?;
+        self.data.normalizer().apply(&observation)
+    }
+}
+
+impl<L: Learner> Interactive for OffPolicy<L> {
+    fn check(&self) -> Result<()> {
+        let shape = (1, self.data.observations.dim(1)?);
+        let zeros = Tensor::zeros(shape, DType::F32, self.data.rewards.device())?;
+        let explores = self.learner.explore(&zeros, 0.0, &mut Rng::from_seed(0))?;
+        match explores.is_some() && self.data.next_actions.is_none() {
+            true => Ok(()),
+            false => Err(Error::Unsuitable(
+                "this algorithm does not learn online: set `online.steps = 0`".to_owned(),
+            )),
+        }
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        if self.data.collected().is_none() {
+            let (o, a) = (self.data.observations.dim(1)?, self.data.actions.dim(1)?);
+            let replay = Replay::new(o, a, self.data.rewards.device())?;
+            *self.data.replay() = Some(replay);
+        }
+        Ok(())
+    }
+
+    fn explore(&mut self, observation: &[f32], noise: f64, rng: &mut Rng) -> Result<Vec<f32>> {
+        let observation = self.seen(observation)?;
+        let action = self.learner.explore(&observation, noise, rng)?;
+        let action = action.ok_or_else(|| {
+            Error::Unsuitable("this algorithm has no actor that explores".to_owned())
+        })?;
+        let raw = self.bounds.from_unit(&action)?;
+        self.tried = Some((observation, action));
+        Ok(raw.flatten_all()?.to_vec1::<f32>()?)
+    }
+
+    fn learn(&mut self, step: &Step<'_>, last: bool) -> Result<()> {
+        let Some((observation, action)) = self.tried.take() else {
+            return Err(Error::Unsuitable(
+                "a step without an action before it".to_owned(),
+            ));
+        };
+        let experience = Experience {
+            observation,
+            action,
+            reward: self.data.reward(step.reward),
+            next_observation: self.seen(step.observation)?,
+            terminated: step.terminated,
+            last,
+        };
+        match self.data.replay() {
+            Some(replay) => replay.push(&experience),
+            None => Err(Error::Unsuitable("nothing is collected".to_owned())),
+        }
+    }
+
+    fn running(&self) -> Result<(u64, Vec<Vec<f32>>)> {
+        let Some(replay) = self.data.collected() else {
+            return Ok((0, Vec::new()));
+        };
+        let actions = match replay.running_actions()? {
+            Some(actions) => self.bounds.from_unit(&actions)?.to_vec2::<f32>()?,
+            None => Vec::new(),
+        };
+        Ok((replay.episodes(), actions))
     }
 }

@@ -110,6 +110,57 @@ fn ten_updates_saved_loaded_and_ten_more_are_twenty_for_every_algorithm() {
     }
 }
 
+/// Learning online from update 10 on, broken off in the middle of an episode and in the middle of another.
+#[test]
+fn own_experience_is_saved_and_an_episode_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let online = |steps: u64| format!("online.steps={steps}");
+    let config = config(folder, "td3_bc", 10)
+        .with_overrides(&["evaluate.every_updates=10".to_owned()])
+        .unwrap();
+    let (whole, parts) = (folder.join("whole"), folder.join("parts"));
+    let all = config.with_overrides(&[online(270)]).unwrap();
+    run::start(&all, &whole).unwrap();
+    run::start(&config, &parts).unwrap();
+    let offline = fs::read(parts.join("training.safetensors")).unwrap();
+    for steps in [70, 230, 270] {
+        run::resume(&parts, &[online(steps)]).unwrap();
+    }
+    check_same_run(&whole, &parts, "online");
+    let training = fs::read(parts.join("training.safetensors")).unwrap();
+    // Observations, actions, rewards, next observations and ends of 270 steps, and names.
+    assert!(training.len() > offline.len() + 270 * (3 + 1 + 1 + 3 + 1) * 4);
+    let metrics = trajformer::metrics::table::read(&whole.join("metrics.csv")).unwrap();
+    assert!(metrics.0.iter().any(|name| name == "online_return_mean"));
+
+    let refused = |overrides: &[&str]| {
+        let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
+        run::resume(&parts, &overrides).unwrap_err().to_string()
+    };
+    assert!(refused(&["train.updates=20"]).contains("online since update 10"));
+    assert!(refused(&["online.steps=5"]).contains("280 updates are done"));
+}
+
+#[test]
+fn algorithms_that_cannot_learn_online_say_so_before_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let start = |algorithm: &str, keys: &[&str]| {
+        let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
+        let config = config(folder, algorithm, 10).with_overrides(&keys)?;
+        run::start(&config, &folder.join(algorithm))
+    };
+    let refused = start("bc", &["online.steps=5"]).unwrap_err().to_string();
+    assert!(refused.contains("does not learn online"), "{refused}");
+    assert!(!folder.join("bc").exists());
+    let more = ["online.noise=-1", "online.steps=5"];
+    let refused = start("td3_bc", &more).unwrap_err().to_string();
+    assert!(refused.contains("`online.noise` is -1"), "{refused}");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_bits_and_another_seed_others() {
     let folder = tempfile::tempdir().unwrap();
@@ -202,7 +253,7 @@ fn resume_changes_the_number_of_updates_only() {
         let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
         run::resume(&out, &overrides).unwrap_err().to_string()
     };
-    assert!(refused(&["seed=4"]).contains("`train.updates` only"));
+    assert!(refused(&["seed=4"]).contains("`online.steps` only"));
     assert!(refused(&["train.updates=20", "algorithm.bc.batch_size=3"]).contains("only"));
     assert!(refused(&["train.updates=5"]).contains("10 updates are done"));
     let again = run::start(&config(folder, "bc", 10), &out)

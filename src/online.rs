@@ -1,0 +1,95 @@
+//! [`Interaction`]: an algorithm that goes on learning from its own experience, step by step in an
+//! environment. [`trainer`](crate::trainer) calls it once per update after `train.updates`.
+
+use crate::algorithms::{Algorithm, Interactive, Step};
+use crate::config::OnlineConfig;
+use crate::envs::Environment;
+use crate::error::{Error, Result};
+use crate::rng::{Rng, Streams};
+
+/// An environment in the middle of an episode.
+pub struct Interaction {
+    env: Box<dyn Environment>,
+    config: OnlineConfig,
+    streams: Streams,
+    observation: Vec<f32>,
+    episode_return: f64,
+    begun: bool,
+}
+
+impl Interaction {
+    /// With an environment of its own; `streams` are the run's.
+    pub fn new(env: Box<dyn Environment>, config: &OnlineConfig, streams: Streams) -> Self {
+        Self {
+            env,
+            config: config.clone(),
+            streams,
+            observation: Vec::new(),
+            episode_return: 0.0,
+            begun: false,
+        }
+    }
+
+    /// One step of experience for `algorithm`; the return of the episode if this was its last.
+    ///
+    /// # Errors
+    /// If the algorithm can't learn online, or it or the environment fails.
+    pub fn step(&mut self, algorithm: &mut dyn Algorithm, rng: &mut Rng) -> Result<Option<f64>> {
+        let learner = interactive(algorithm)?;
+        if !self.begun {
+            learner.prepare()?;
+            self.catch_up(learner)?;
+        }
+        let action = learner.explore(&self.observation, self.config.noise, rng)?;
+        let step = self.env.step(&action)?;
+        let last = step.terminated || step.truncated;
+        let outcome = Step {
+            observation: &step.observation,
+            reward: step.reward,
+            terminated: step.terminated,
+        };
+        learner.learn(&outcome, last)?;
+        self.episode_return += f64::from(step.reward);
+        self.observation = step.observation;
+        match last {
+            false => Ok(None),
+            true => {
+                let episode_return = self.episode_return;
+                self.begin(learner.running()?.0)?;
+                Ok(Some(episode_return))
+            }
+        }
+    }
+
+    /// Starts episode number `episode`, always the same of one run.
+    fn begin(&mut self, episode: u64) -> Result<()> {
+        let mut starts = self.streams.numbered("online.start", episode);
+        self.observation = self.env.reset(starts.bits())?;
+        self.episode_return = 0.0;
+        self.begun = true;
+        Ok(())
+    }
+
+    /// Starts the episode that the algorithm was in when it was saved, and acts again as it did: simulators
+    /// give the same steps for the same actions.
+    fn catch_up(&mut self, learner: &dyn Interactive) -> Result<()> {
+        let (episode, actions) = learner.running()?;
+        self.begin(episode)?;
+        for action in actions {
+            let step = self.env.step(&action)?;
+            self.episode_return += f64::from(step.reward);
+            self.observation = step.observation;
+        }
+        Ok(())
+    }
+}
+
+/// The algorithm as one that learns online.
+///
+/// # Errors
+/// If it can't.
+pub fn interactive(algorithm: &mut dyn Algorithm) -> Result<&mut dyn Interactive> {
+    algorithm.interactive().ok_or_else(|| {
+        Error::Unsuitable("this algorithm does not learn online: set `online.steps = 0`".to_owned())
+    })
+}
