@@ -161,6 +161,49 @@ fn algorithms_that_cannot_learn_online_say_so_before_training() {
     assert!(refused.contains("`online.noise` is -1"), "{refused}");
 }
 
+/// Made at random, and staying so: a network that others are compared with; what only makes the Decision Transformer
+/// one of `transformers`, and heads of it that no loss looks at.
+const FROZEN: [&str; 4] = [
+    "rnd_target.",
+    "encoder.w",
+    "predict_state.",
+    "predict_return.",
+];
+
+#[test]
+fn every_parameter_and_every_target_is_trained_but_for_those_that_stay() {
+    for algorithm in ALGORITHMS {
+        let name = algorithm.name;
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        write_data(folder);
+        let tensors = |updates: u64| {
+            let out = folder.join(updates.to_string());
+            run::start(&config(folder, name, updates), &out).unwrap();
+            let files = ["model", "training"].map(|file| {
+                let path = out.join(format!("{file}.safetensors"));
+                candle_core::safetensors::load(path, &candle_core::Device::Cpu).unwrap()
+            });
+            files
+        };
+        let (few, many) = (tensors(1), tensors(20));
+        let mut count = 0;
+        for (file, (few, many)) in few.iter().zip(&many).enumerate() {
+            for (tensor, before) in few {
+                if file == 1 && !tensor.starts_with("target_") {
+                    continue;
+                }
+                let difference = (before - &many[tensor]).unwrap().abs().unwrap();
+                let difference = difference.max_all().unwrap().to_scalar::<f32>().unwrap();
+                let stays = FROZEN.iter().any(|frozen| tensor.starts_with(frozen));
+                assert_eq!(difference == 0.0, stays, "{name}: {tensor} by {difference}");
+                count += 1;
+            }
+        }
+        assert!(count > 0, "{name}: no network");
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_bits_and_another_seed_others() {
     let folder = tempfile::tempdir().unwrap();

@@ -108,6 +108,20 @@ fn algorithms_use_no_trainer_environment_file_system_or_clock() {
 }
 
 #[test]
+fn no_update_of_a_value_based_method_reads_numbers_back() {
+    for (path, text) in sources("src/algorithms") {
+        let Some((_, learner)) = text.split_once("impl Learner for") else {
+            continue;
+        };
+        for (number, line) in code(learner) {
+            let reads = ["to_scalar", "to_vec", "values()?"];
+            let reads = reads.iter().any(|word| line.contains(word));
+            assert!(!reads, "{}, {number} lines on: {line}", path.display());
+        }
+    }
+}
+
+#[test]
 fn no_algorithm_uses_another() {
     for (path, text) in sources("src/algorithms") {
         if path.ends_with("mod.rs") {
