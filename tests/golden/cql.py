@@ -1,0 +1,199 @@
+"""Golden numbers of CORL's CQL: corl-team/CORL @ eeeeef2671235fcce3a3eb255576a207d78840e6, algorithms/offline/cql.py.
+
+python tests/golden/cql.py --authors CORL
+
+Runs of `cql`: `default`; `other` with every constant different; `lagrange`. Runs of `cql_options`: `max_backup` (with the entropy
+of the chosen action in the target); `plain_logsumexp`, without importance sampling, where the data's action counts in the sum;
+`policy`, the penalty of the paper's equation 2 with mu = the policy: the mean over its actions stands in place of CORL's logsumexp;
+`fixed_temperature`.
+
+Noise, in the order of use: `policy` [S, B, A] the actor's actions; `next` [S, B, A] the target's, or `backup` [S, B, n, A] where it is the
+largest of n; `random` [S, B, n, A] **uniforms on 0..1** (actions 2 u - 1); `current` and `following` [S, B, n, A] the
+penalty's actions at s and s'. A run with fewer actions takes the first of the n.
+
+Metrics: critic_loss (all of it, both critics), td_loss (the sum of both mean squares), penalty (the rest), gap (logsumexp - Q,
+mean of both critics), q_mean, actor_loss, log_prob, temperature, temperature_loss; multiplier and multiplier_loss of `lagrange`.
+
+Of CORL's known errors, critic 2 without `q_n_hidden_layers` and the actor without `orthogonal_init` concern sizes and first values, which
+are equal and stored here; `actor.log_prob` is used for `bc_steps` only, which are 0.
+The layout is described in value_based.py.
+"""
+
+import authors
+import numpy as np
+import torch
+import value_based as common
+
+ACTIONS = 10
+DEFAULT = {
+    "discount": 0.99, "alpha_multiplier": 1.0, "target_entropy": -float(common.ACTION_DIM), "automatic_temperature": True,
+    "backup_entropy": False, "actor_learning_rate": 3e-5, "critic_learning_rate": 3e-4, "tau": 5e-3, "target_period": 1,
+    "actions": ACTIONS, "penalty": "importance", "lagrange": False, "gap": -1.0, "temperature": 1.0, "alpha": 10.0,
+    "max_backup": False, "clip_min": -np.inf, "clip_max": np.inf, "log_std_min": -20.0, "log_std_max": 2.0,
+}  # fmt: skip
+FEWER = DEFAULT | {"actions": 6}  # for a smaller file
+FILES = {
+    "cql": {
+        "default": DEFAULT,
+        "other": {
+            "discount": 0.9, "alpha_multiplier": 0.7, "target_entropy": -1.7, "automatic_temperature": True,
+            "backup_entropy": True, "actor_learning_rate": 1e-3, "critic_learning_rate": 5e-4, "tau": 0.05, "target_period": 3,
+            "actions": 4, "penalty": "importance", "lagrange": False, "gap": 0.5, "temperature": 0.6, "alpha": 4.0,
+            "max_backup": False, "clip_min": 3.5, "clip_max": 6.0, "log_std_min": -1.0, "log_std_max": 0.5,
+        },
+        "lagrange": DEFAULT | {"lagrange": True, "gap": 0.8, "alpha": 5.0},
+    },
+    "cql_options": {
+        "max_backup": FEWER | {"max_backup": True, "backup_entropy": True},
+        "plain_logsumexp": FEWER | {"penalty": "plain"},
+        "policy": FEWER | {"penalty": "policy"},
+        "fixed_temperature": FEWER | {"automatic_temperature": False, "alpha_multiplier": 0.3, "backup_entropy": True},
+    },
+}  # fmt: skip
+
+
+def networks(trainer, value=lambda parameter: parameter):
+    critics = lambda kind: common.ensemble(
+        [common.perceptron(getattr(trainer, f"{kind}_{i}"), "network", value=value) for i in (1, 2)]
+    )
+    scalars = {"log_std_multiplier.constant": "log_std_scale", "log_std_offset.constant": "log_std_shift"}
+    out = {
+        "actor": common.perceptron(trainer.actor, "base_network", scalars, value),
+        "critics": critics("critic"),
+        "target_critics": critics("target_critic"),
+    }
+    scalar = lambda module, name: common.perceptron(module, "", {"constant": name}, value)
+    if trainer.use_automatic_entropy_tuning:
+        out["temperature"] = scalar(trainer.log_alpha, "log_alpha")
+    if trainer.cql_lagrange:
+        out["lagrange"] = scalar(trainer.log_alpha_prime, "log_alpha_prime")
+    return out
+
+
+def make_trainer(module, constants, seed):
+    torch.manual_seed(seed)
+    sizes = common.OBSERVATION_DIM, common.ACTION_DIM
+    actor = module.TanhGaussianPolicy(*sizes, 1.0).double()
+    actor.tanh_gaussian.log_std_min, actor.tanh_gaussian.log_std_max = constants["log_std_min"], constants["log_std_max"]
+    critics = [module.FullyConnectedQFunction(*sizes, orthogonal_init=True, n_hidden_layers=3) for _ in range(2)]
+    with torch.no_grad():
+        # The authors' last layers are near 0: values and deviations of every size instead.
+        actor.base_network[-1].weight *= 300.0
+        for layer in actor.base_network[:-1:2]:
+            layer.weight *= 2.0
+        actor.base_network[-1].bias.copy_(torch.tensor([0.1, -0.2, 0.3, 3.4, -0.1, 0.6]))
+        actor.log_std_multiplier.constant *= 0.9
+        for critic in critics:
+            critic.network[-1].weight *= 300.0
+            for layer in critic.network[::2]:
+                layer.bias += 0.2 * torch.randn(layer.bias.shape)
+    adam = lambda network, key: torch.optim.Adam(network.parameters(), lr=constants[f"{key}_learning_rate"])
+    trainer = module.ContinuousCQL(
+        critics[0], adam(critics[0], "critic"), critics[1], adam(critics[1], "critic"), actor, adam(actor, "actor"),
+        target_entropy=constants["target_entropy"], discount=constants["discount"],
+        alpha_multiplier=constants["alpha_multiplier"],
+        use_automatic_entropy_tuning=constants["automatic_temperature"], backup_entropy=constants["backup_entropy"],
+        policy_lr=constants["actor_learning_rate"], qf_lr=constants["critic_learning_rate"],
+        soft_target_update_rate=constants["tau"], bc_steps=0, target_update_period=constants["target_period"],
+        cql_n_actions=constants["actions"], cql_importance_sample=constants["penalty"] == "importance",
+        cql_lagrange=constants["lagrange"], cql_target_action_gap=constants["gap"], cql_temp=constants["temperature"],
+        cql_alpha=constants["alpha"], cql_max_target_backup=constants["max_backup"], cql_clip_diff_min=constants["clip_min"],
+        cql_clip_diff_max=constants["clip_max"],
+    )  # fmt: skip
+    for scalar in (trainer.log_alpha, trainer.log_alpha_prime):
+        if scalar is not None:  # they are made in float32
+            scalar.constant.data = scalar.constant.data.double()
+    if trainer.log_alpha is not None:
+        trainer.log_alpha.constant.data += 0.2  # it starts at 0, with no loss
+    return trainer
+
+
+def record_gradients(trainer, out):
+    """Puts the gradients with which each network's first step is taken."""
+    optimizers = {"actor": trainer.actor_optimizer, "critics": trainer.critic_1_optimizer}
+    if trainer.use_automatic_entropy_tuning:
+        optimizers["temperature"] = trainer.alpha_optimizer
+    if trainer.cql_lagrange:
+        optimizers["lagrange"] = trainer.alpha_prime_optimizer
+
+    def watch(name, optimizer):
+        step = optimizer.step
+
+        def first():
+            out.put("grad", {name: networks(trainer, common.gradient)[name]})
+            optimizer.step = step
+            step()
+
+        optimizer.step = first
+
+    for name, optimizer in optimizers.items():
+        watch(name, optimizer)
+
+
+def draws(constants, noise, step):
+    first = lambda name: noise[name][step][:, : constants["actions"]]
+    target = first("backup") if constants["max_backup"] else noise["next"][step]
+    kinds = ("normal", noise["policy"][step]), ("normal", target), ("uniform", first("random"))
+    return *kinds, ("normal", first("current")), ("normal", first("following"))
+
+
+def run(module, name, constants, steps, noise, seed):
+    out, trainer = common.Run(name), make_trainer(module, constants, seed)
+    out.put("start", networks(trainer))
+    record_gradients(trainer, out)
+    clamps = {"log_std": [], "gap": []}
+
+    def clamp(value, min, max):
+        if value.requires_grad:
+            kind = "gap" if value.ndim == 1 else "log_std" if value.ndim > 1 else None
+            if kind:
+                clamps[kind].append([(value < min).double().mean(), (value > max).double().mean()])
+        return torch.clamp(value, min, max)
+
+    mean_of_policy = lambda values, dim: values[:, -constants["actions"] :].mean(dim)
+    logsumexp = mean_of_policy if constants["penalty"] == "policy" else torch.logsumexp
+    module.torch = authors.Shim(torch, clamp=clamp, logsumexp=logsumexp)
+    for step in range(common.STEPS):
+        with common.Recorded(draws(constants, noise, step)):
+            log = trainer.train(common.corl_batch(steps, step))
+        penalty = log["cql_min_qf1_loss"] + log["cql_min_qf2_loss"]
+        td_loss = log["qf1_loss"] + log["qf2_loss"]
+        out.log(
+            critic_loss=td_loss + penalty, td_loss=td_loss, penalty=penalty, gap=(log["cql_qf1_diff"] + log["cql_qf2_diff"]) / 2,
+            q_mean=(log["average_qf1"] + log["average_qf2"]) / 2, actor_loss=log["policy_loss"], log_prob=log["log_pi"],
+            temperature=log["alpha"],
+        )  # fmt: skip
+        if constants["automatic_temperature"]:
+            out.log(temperature_loss=log["alpha_loss"])
+        if constants["lagrange"]:
+            out.log(multiplier=log["alpha_prime"], multiplier_loss=log["alpha_prime_loss"])
+    out.put("after", networks(trainer))
+    low, high = np.mean(clamps["log_std"], 0)
+    gap_low, gap_high = np.mean(clamps["gap"], 0)
+    print(f"  {name}: clamped deviations {low:.3f} {high:.3f}, gaps {gap_low:.3f} {gap_high:.3f}")
+    assert 0.01 < high < 0.5 and (name != "other" or min(low, gap_low, gap_high) > 0.03)
+    return out
+
+
+def finite(constants):
+    """JSON has no infinity: null stands for no bound."""
+    return {key: None if value in (np.inf, -np.inf) else value for key, value in constants.items()}
+
+
+if __name__ == "__main__":
+    args = authors.arguments(__doc__)
+    module = common.load_corl(args.authors, "cql")
+    rng = np.random.default_rng(13)
+    steps = common.transitions(rng)
+    one = common.STEPS, common.BATCH, common.ACTION_DIM
+    many = common.STEPS, common.BATCH, ACTIONS, common.ACTION_DIM
+    noise = {key: rng.normal(size=one) for key in ("policy", "next")} | {"backup": rng.normal(size=many)}
+    noise |= {"random": rng.uniform(size=many)} | {key: rng.normal(size=many) for key in ("current", "following")}
+    noise = {key: torch.tensor(value) for key, value in noise.items()}
+    for file, constants in FILES.items():
+        runs = [run(module, name, of, steps, noise, seed=13) for name, of in constants.items()]
+        if file == "cql":
+            stored = {key: value for key, value in noise.items() if key != "backup"}
+        else:
+            stored = {key: value[:, :, : FEWER["actions"]] if value.ndim == 4 else value for key, value in noise.items()}
+        common.save(file, common.CORL, steps, stored, runs, {name: finite(of) for name, of in constants.items()})
