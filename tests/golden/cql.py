@@ -12,7 +12,7 @@ largest of n; `random` [S, B, n, A] **uniforms on 0..1** (actions 2 u - 1); `cur
 penalty's actions at s and s'. A run with fewer actions takes the first of the n.
 
 Metrics: critic_loss (all of it, both critics), td_loss (the sum of both mean squares), penalty (the rest), gap (logsumexp - Q,
-mean of both critics), q_mean, actor_loss, log_prob, temperature, temperature_loss; multiplier and multiplier_loss of `lagrange`.
+mean of both critics), q_mean, actor_loss, entropy (- log pi), temperature, temperature_loss; multiplier and multiplier_loss of `lagrange`.
 
 Of CORL's known errors, critic 2 without `q_n_hidden_layers` and the actor without `orthogonal_init` concern sizes and first values, which
 are equal and stored here; `actor.log_prob` is used for `bc_steps` only, which are 0.
@@ -160,7 +160,7 @@ def run(module, name, constants, steps, noise, seed):
         td_loss = log["qf1_loss"] + log["qf2_loss"]
         out.log(
             critic_loss=td_loss + penalty, td_loss=td_loss, penalty=penalty, gap=(log["cql_qf1_diff"] + log["cql_qf2_diff"]) / 2,
-            q_mean=(log["average_qf1"] + log["average_qf2"]) / 2, actor_loss=log["policy_loss"], log_prob=log["log_pi"],
+            q_mean=(log["average_qf1"] + log["average_qf2"]) / 2, actor_loss=log["policy_loss"], entropy=-log["log_pi"],
             temperature=log["alpha"],
         )  # fmt: skip
         if constants["automatic_temperature"]:
