@@ -60,6 +60,27 @@ impl Keys {
         Ok(())
     }
 
+    /// Fails unless every number is finite.
+    pub fn finite(&self, numbers: &[(&str, f64)]) -> Result<()> {
+        for &(key, value) in numbers {
+            if !value.is_finite() {
+                return Err(self.wrong(key, value, "a finite number"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails unless these are finite limits, the lower one first.
+    pub fn range(&self, key: &str, (low, high): (f64, f64)) -> Result<()> {
+        match low < high && low.is_finite() && high.is_finite() {
+            true => Ok(()),
+            false => {
+                let found = format!("[{low}, {high}]");
+                Err(self.wrong(key, found, "two finite limits, the lower one first"))
+            }
+        }
+    }
+
     /// Fails unless every number lies in 0 to 1.
     pub fn shares(&self, numbers: &[(&str, f64)]) -> Result<()> {
         for &(key, value) in numbers {

@@ -1,7 +1,10 @@
 //! Learning rules, one file each, and the registry that the configuration chooses from.
 
+pub mod awac;
 pub mod bc;
+pub mod cql;
 pub mod decision_transformer;
+pub mod iql;
 pub mod td3_bc;
 pub mod trajectory_transformer;
 
@@ -234,9 +237,12 @@ macro_rules! registry {
 }
 
 registry! {
+    Awac(awac::AwacConfig) = "awac", "AWAC", "https://arxiv.org/abs/2006.09359";
     Bc(bc::BcConfig) = "bc", "Behaviour cloning", "https://arxiv.org/abs/1805.01954";
+    Cql(cql::CqlConfig) = "cql", "CQL", "https://arxiv.org/abs/2006.04779";
     DecisionTransformer(decision_transformer::DecisionTransformerConfig) =
         "decision_transformer", "Decision Transformer", "https://arxiv.org/abs/2106.01345";
+    Iql(iql::IqlConfig) = "iql", "IQL", "https://arxiv.org/abs/2110.06169";
     Td3Bc(td3_bc::Td3BcConfig) = "td3_bc", "TD3+BC", "https://arxiv.org/abs/2106.06860";
     TrajectoryTransformer(trajectory_transformer::TrajectoryTransformerConfig) =
         "trajectory_transformer", "Trajectory Transformer", "https://arxiv.org/abs/2106.02039";

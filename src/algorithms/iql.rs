@@ -1,0 +1,417 @@
+//! IQL: implicit Q-learning.
+//!
+//! Kostrikov, Nair & Levine 2021, <https://arxiv.org/abs/2110.06169>; code corl-team/CORL @ eeeeef2
+//! (`algorithms/offline/iql.py`), authors' code ikostrikov/implicit_q_learning @ 09d7002.
+//!
+//! Values are learned from actions of the data alone: V is an upper expectile of Q over them, and the policy clones
+//! actions by their advantage.
+//!
+//! ```text
+//! A(s, a)  = min_i Q'_i(s, a) - V(s)
+//! L(V)     = mean |τ - 1(A < 0)| A²                                   (equation 5)
+//! L(Q)     = mean_i mean (Q_i(s, a) - r - γ (1 - terminated) V(s'))²   (equation 6)
+//! L(π)     = -mean w log π(a | s),  w = min(exp(β A), 100)             (equation 7)
+//! target  <- (1 - rate) target + rate online, after each update of Q
+//! ```
+//!
+//! A deterministic actor has Σ (π(s) - a)² in the place of -log π. The actor's learning rate falls to 0 along a cosine.
+//!
+//! Which V: CORL takes w and Q's target from V before its step, the authors from V after it
+//! (`learner.py`, `_update_jit`); [`ValueTiming`] chooses. The authors add both critics' losses up where CORL, and this file,
+//! take the mean, which Adam hardly notices; they have a log deviation of at least -5, and dropout on some data, which is
+//! not offered here.
+//!
+//! Deviation: actions are mapped to ±1 before anything sees them.
+
+use std::f64::consts::PI;
+
+use candle_core::{D, Tensor};
+use serde::{Deserialize, Serialize};
+use trajformer_models::activation::Activation;
+use trajformer_models::actor::{ActorConfig, DeterministicActor};
+use trajformer_models::critic::{CriticConfig, Critics};
+use trajformer_models::gaussian::{GaussianActor, GaussianActorConfig, Mean};
+use trajformer_models::init::StackInit;
+use trajformer_models::mlp::{Mlp, MlpConfig};
+use trajformer_models::params::StateVisitor;
+
+use super::{Algorithm, Build, Work};
+use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
+use crate::error::Result;
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
+use crate::rng::Rng;
+
+/// `[algorithm.iql]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IqlConfig {
+    /// Expectile τ of V, in 0 to 1: 0.5 is the mean over the data's actions, 1 their maximum.
+    pub expectile: f64,
+    /// Inverse temperature β of the weights exp(β A): 0 is cloning.
+    pub beta: f64,
+    /// Weights are limited to this.
+    pub max_weight: f64,
+    /// What the actor is.
+    pub actor: ActorKind,
+    /// Logarithms of the actor's deviations are limited to this; -5 at least in the authors' code.
+    pub log_std_range: (f64, f64),
+    /// Which V the weights and the critics' target come from.
+    pub value_timing: ValueTiming,
+    /// Discount γ in [0, 1].
+    pub discount: f64,
+    /// Polyak rate: target <- (1 - rate) * target + rate * online, after each update. In (0, 1].
+    pub target_rate: f64,
+    /// Transitions in a batch.
+    pub batch_size: usize,
+    /// Adam's rate for the actor, at first.
+    pub actor_learning_rate: f64,
+    /// Updates in which it falls to 0, along a cosine; as many as the training has. 0: it stays.
+    pub actor_decay_updates: u64,
+    /// Adam's rate for the critics.
+    pub critic_learning_rate: f64,
+    /// Adam's rate for V.
+    pub value_learning_rate: f64,
+    /// Widths of the hidden layers of actor, critics and V.
+    pub hidden: Vec<usize>,
+    /// Whether observations are normalised to mean 0 and deviation 1 (plus 1e-3) over the data; not in
+    /// the authors' code.
+    pub normalize_observations: bool,
+    /// What is done to rewards: the authors scale them by the range of returns on locomotion, and shift those of
+    /// antmaze by -1.
+    pub rewards: RewardTransform,
+    /// Whether the last steps of truncated episodes are kept, where the observation after them is known.
+    pub keep_truncations: bool,
+}
+
+/// What the actor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActorKind {
+    /// A normal distribution around the tanh of a network, with one deviation per action.
+    Gaussian,
+    /// The tanh of a network.
+    Deterministic,
+}
+
+/// Which V the weights and the critics' target come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueTiming {
+    /// That before this update's step, as in CORL.
+    BeforeStep,
+    /// That after it, as in the authors' code.
+    AfterStep,
+}
+
+impl Default for IqlConfig {
+    fn default() -> Self {
+        Self {
+            expectile: 0.7,
+            beta: 3.0,
+            max_weight: 100.0,
+            actor: ActorKind::Gaussian,
+            log_std_range: (-20.0, 2.0),
+            value_timing: ValueTiming::BeforeStep,
+            discount: 0.99,
+            target_rate: 0.005,
+            batch_size: 256,
+            actor_learning_rate: 3e-4,
+            actor_decay_updates: 1_000_000,
+            critic_learning_rate: 3e-4,
+            value_learning_rate: 3e-4,
+            hidden: vec![256, 256],
+            normalize_observations: true,
+            rewards: RewardTransform::None,
+            keep_truncations: false,
+        }
+    }
+}
+
+impl IqlConfig {
+    /// Fails if a value is out of range.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) that names the key.
+    pub fn check(&self) -> Result<()> {
+        let keys = Keys("algorithm.iql");
+        keys.shares(&[("expectile", self.expectile), ("discount", self.discount)])?;
+        keys.target_rate(self.target_rate)?;
+        keys.networks(self.batch_size, &self.hidden, 4)?;
+        keys.range("log_std_range", self.log_std_range)?;
+        keys.positive(&[
+            ("max_weight", self.max_weight),
+            ("actor_learning_rate", self.actor_learning_rate),
+            ("critic_learning_rate", self.critic_learning_rate),
+            ("value_learning_rate", self.value_learning_rate),
+        ])?;
+        keys.not_negative(&[("beta", self.beta)])
+    }
+
+    /// Makes the algorithm.
+    ///
+    /// # Errors
+    /// If the data holds no transition or its actions are discrete.
+    pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
+        let view = TransitionsConfig {
+            normalize_observations: self.normalize_observations,
+            rewards: self.rewards,
+            keep_truncations: self.keep_truncations,
+            returns_discount: self.discount,
+            ..TransitionsConfig::default()
+        };
+        OffPolicy::new(build, &view, self.batch_size, |start| Iql::new(self, start))
+    }
+}
+
+/// The networks of IQL and their update.
+pub struct Iql {
+    config: IqlConfig,
+    actor: Actor,
+    critics: Trained<Critics>,
+    value: Trained<Mlp>,
+    target_critics: Target<Critics>,
+    updates: u64,
+}
+
+impl Iql {
+    /// With PyTorch's initial values; the target starts equal to the critics.
+    ///
+    /// # Errors
+    /// If a size is zero.
+    pub fn new(config: &IqlConfig, start: &mut Start<'_>) -> Result<Self> {
+        let critics = CriticConfig {
+            observation_dim: start.observation_dim,
+            action_dim: start.action_dim,
+            hidden: config.hidden.clone(),
+            ..CriticConfig::default()
+        };
+        let value = MlpConfig {
+            sizes: Work::layers(start.observation_dim, &config.hidden, 1),
+            activation: Activation::Relu,
+            init: StackInit::default(),
+        };
+        let actor = Actor::new(config, start)?;
+        let critics = Trained::new("critics", critics, start)?;
+        let value = Trained::new("value", value, start)?;
+        Ok(Self {
+            config: config.clone(),
+            target_critics: Target::new(&critics)?,
+            actor,
+            critics,
+            value,
+            updates: 0,
+        })
+    }
+
+    /// mean |τ - 1(A < 0)| A² and A (B), without gradients, of the targets' smaller value (B).
+    fn value_loss(
+        &self,
+        batch: &Batch,
+        target_q: &Tensor,
+        metrics: &mut Metrics,
+    ) -> Result<(Tensor, Tensor)> {
+        let values = self.value.net.forward(&batch.observations)?.squeeze(1)?; // (B)
+        let errors = (target_q - &values)?;
+        let advantages = errors.detach();
+        let negative = advantages.lt(0.0)?.to_dtype(advantages.dtype())?;
+        let weights = (self.config.expectile - negative)?.abs()?;
+        let loss = (weights * errors.sqr()?)?.mean_all()?;
+        metrics.push("value_loss", &loss);
+        metrics.push("value_mean", &values.mean_all()?);
+        Ok((loss, advantages))
+    }
+
+    /// mean_i mean (Q_i(s, a) - r - γ (1 - terminated) V(s'))² of these V(s') (B).
+    fn critic_loss(
+        &self,
+        batch: &Batch,
+        next_values: &Tensor,
+        metrics: &mut Metrics,
+    ) -> Result<Tensor> {
+        let not_terminated = (1.0 - &batch.terminated)?;
+        let future = ((next_values * not_terminated)? * self.config.discount)?;
+        let target = (&batch.rewards + future)?; // (B)
+        let critics = &self.critics.net;
+        let q = critics.forward(&batch.observations, &batch.actions)?; // (2, B)
+        let loss = q.broadcast_sub(&target)?.sqr()?.mean_all()?;
+        metrics.push("critic_loss", &loss);
+        metrics.push("q_mean", &q.mean_all()?);
+        Ok(loss)
+    }
+
+    /// -mean w log π(a | s), w = min(exp(β A), 100), of these A (B).
+    fn actor_loss(
+        &self,
+        batch: &Batch,
+        advantages: &Tensor,
+        metrics: &mut Metrics,
+    ) -> Result<Tensor> {
+        let weights = (advantages * self.config.beta)?.exp()?; // (B)
+        let clipped = weights.gt(self.config.max_weight)?;
+        let weights = weights.minimum(self.config.max_weight)?;
+        let cloning = self.actor.cloning_losses(batch)?; // (B)
+        let loss = (weights * cloning)?.mean_all()?;
+        metrics.push("actor_loss", &loss);
+        metrics.push("advantage_mean", &advantages.mean_all()?);
+        let clipped = clipped.to_dtype(advantages.dtype())?.mean_all()?;
+        metrics.push("clipped_weights", &clipped);
+        Ok(loss)
+    }
+
+    /// V(s') (B), without gradients.
+    fn next_values(&self, batch: &Batch) -> Result<Tensor> {
+        let value = &self.value.frozen;
+        Ok(value.forward(&batch.next_observations)?.squeeze(1)?)
+    }
+
+    /// The actor's rate at an update, from 0 on.
+    fn actor_learning_rate(&self, update: u64) -> f64 {
+        let share = match self.config.actor_decay_updates {
+            0 => 0.0,
+            all => (update as f64 / all as f64).min(1.0),
+        };
+        self.config.actor_learning_rate * (1.0 + (PI * share).cos()) / 2.0
+    }
+}
+
+impl Learner for Iql {
+    /// None: everything is taken at actions of the data.
+    type Draws = ();
+
+    fn draw(&self, _: usize, _: &mut Rng) -> Result<()> {
+        Ok(())
+    }
+
+    fn update(&mut self, batch: &Batch, (): &()) -> Result<Metrics> {
+        let mut metrics = Metrics::new();
+        let (observations, actions) = (&batch.observations, &batch.actions);
+        let target_q = self.target_critics.net.forward(observations, actions)?;
+        let target_q = target_q.min(0)?; // (B)
+        let before = match self.config.value_timing {
+            ValueTiming::BeforeStep => Some(self.next_values(batch)?),
+            ValueTiming::AfterStep => None,
+        };
+        let (loss, advantages) = self.value_loss(batch, &target_q, &mut metrics)?;
+        self.value
+            .minimize(&loss, self.config.value_learning_rate)?;
+        let (advantages, next_values) = match before {
+            Some(next_values) => (advantages, next_values),
+            None => {
+                let values = self.value.frozen.forward(observations)?.squeeze(1)?;
+                ((target_q - values)?, self.next_values(batch)?)
+            }
+        };
+
+        let loss = self.critic_loss(batch, &next_values, &mut metrics)?;
+        self.critics
+            .minimize(&loss, self.config.critic_learning_rate)?;
+        self.target_critics
+            .follow(&self.critics, self.config.target_rate)?;
+
+        let loss = self.actor_loss(batch, &advantages, &mut metrics)?;
+        let learning_rate = self.actor_learning_rate(self.updates);
+        self.actor.minimize(&loss, learning_rate)?;
+        self.updates += 1;
+        Ok(metrics)
+    }
+
+    fn act(&self) -> Result<Act> {
+        self.actor.act()
+    }
+
+    fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(self.critics.frozen.forward(observations, actions)?))
+    }
+
+    fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        self.actor.visit(visitor)?;
+        self.critics.visit(visitor)?;
+        self.value.visit(visitor)?;
+        self.target_critics.visit(visitor)?;
+        Ok(visitor.counter("training.updates", &mut self.updates)?)
+    }
+
+    fn flops_per_row(&self) -> Option<f64> {
+        let sizes = &self.critics.config;
+        let (o, a) = (sizes.observation_dim, sizes.action_dim);
+        let actor = Work::layers(o, &sizes.hidden, a);
+        let critic = Work::layers(o + a, &sizes.hidden, 1);
+        let value = Work::layers(o, &sizes.hidden, 1);
+        let values = Work::forward_backward(&value) + Work::forward(&value);
+        let critics = 2.0 * (Work::forward_backward(&critic) + Work::forward(&critic));
+        Some(values + critics + Work::forward_backward(&actor))
+    }
+}
+
+/// Either kind of actor.
+enum Actor {
+    Gaussian(Trained<GaussianActor>),
+    Deterministic(Trained<DeterministicActor>),
+}
+
+impl Actor {
+    fn new(config: &IqlConfig, start: &mut Start<'_>) -> Result<Self> {
+        let net = ActorConfig {
+            observation_dim: start.observation_dim,
+            action_dim: start.action_dim,
+            hidden: config.hidden.clone(),
+            ..ActorConfig::default()
+        };
+        Ok(match config.actor {
+            ActorKind::Deterministic => Self::Deterministic(Trained::new("actor", net, start)?),
+            ActorKind::Gaussian => {
+                let config = GaussianActorConfig {
+                    net,
+                    log_std_range: config.log_std_range,
+                    mean: Mean::Tanh,
+                };
+                Self::Gaussian(Trained::new("actor", config, start)?)
+            }
+        })
+    }
+
+    /// -log π(a | s), or Σ (π(s) - a)² over the action's dimensions; (B).
+    fn cloning_losses(&self, batch: &Batch) -> Result<Tensor> {
+        let (observations, actions) = (&batch.observations, &batch.actions);
+        Ok(match self {
+            Self::Gaussian(actor) => {
+                let policy = actor.net.distribution(observations)?;
+                policy.log_prob(actions)?.neg()?
+            }
+            Self::Deterministic(actor) => {
+                let errors = (actor.net.forward(observations)? - actions)?; // (B, A)
+                errors.sqr()?.sum(D::Minus1)?
+            }
+        })
+    }
+
+    fn minimize(&mut self, loss: &Tensor, learning_rate: f64) -> Result<()> {
+        match self {
+            Self::Gaussian(actor) => actor.minimize(loss, learning_rate),
+            Self::Deterministic(actor) => actor.minimize(loss, learning_rate),
+        }
+    }
+
+    /// The mean, or the only action.
+    fn act(&self) -> Result<Act> {
+        Ok(match self {
+            Self::Gaussian(actor) => {
+                let actor = actor.snapshot()?;
+                Box::new(move |observations| Ok(actor.distribution(observations)?.mean))
+            }
+            Self::Deterministic(actor) => {
+                let actor = actor.snapshot()?;
+                Box::new(move |observations| Ok(actor.forward(observations)?))
+            }
+        })
+    }
+
+    fn visit(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        match self {
+            Self::Gaussian(actor) => actor.visit(visitor),
+            Self::Deterministic(actor) => actor.visit(visitor),
+        }
+    }
+}
