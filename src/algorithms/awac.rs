@@ -245,6 +245,12 @@ impl Learner for Awac {
         }))
     }
 
+    fn explore(&self, observation: &Tensor, _: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
+        let shape = (1, self.critics.config.action_dim);
+        let noise = rng.normal_tensor(shape, observation.dtype(), observation.device())?;
+        Ok(Some(self.sample(observation, &noise)?))
+    }
+
     fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
         Ok(Some(self.critics.frozen.forward(observations, actions)?))
     }

@@ -321,6 +321,11 @@ impl Learner for Iql {
         self.actor.act()
     }
 
+    fn explore(&self, observation: &Tensor, noise: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
+        let action = self.actor.explore(observation, noise, rng)?; // (1, A)
+        Ok(Some(action.clamp(-1.0, 1.0)?))
+    }
+
     fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
         Ok(Some(self.critics.frozen.forward(observations, actions)?))
     }
@@ -404,6 +409,23 @@ impl Actor {
             Self::Deterministic(actor) => {
                 let actor = actor.snapshot()?;
                 Box::new(move |observations| Ok(actor.forward(observations)?))
+            }
+        })
+    }
+
+    /// A sample (1, A), or the only action with noise of this deviation.
+    fn explore(&self, observation: &Tensor, noise: f64, rng: &mut Rng) -> Result<Tensor> {
+        let mut normals =
+            |like: &Tensor| rng.normal_tensor(like.shape(), like.dtype(), like.device());
+        Ok(match self {
+            Self::Gaussian(actor) => {
+                let policy = actor.frozen.distribution(observation)?;
+                policy.sample(&normals(&policy.mean)?)?
+            }
+            Self::Deterministic(actor) => {
+                let action = actor.frozen.forward(observation)?;
+                let normals = normals(&action)?;
+                (action + (normals * noise)?)?
             }
         })
     }

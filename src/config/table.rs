@@ -263,6 +263,13 @@ mod tests {
         check("trajectory_transformer", &["termination_penalty"], "-1e308");
         check("td3_bc", &["alpha", "policy_noise", "noise_clip"], "inf");
         check("decision_transformer", &["weight_decay"], "inf");
+        check("iql", &["batch_size"], LARGE);
+        check("iql", &["expectile", "beta", "max_weight"], "inf");
+        check("awac", &["batch_size"], LARGE);
+        check("awac", &["lambda", "max_weight"], "inf");
+        check("cql", &["batch_size", "actions"], LARGE);
+        let numbers = ["alpha", "penalty_temperature", "lagrange_gap", "gap_min"];
+        check("cql", &numbers, "inf");
     }
 
     #[test]
