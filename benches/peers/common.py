@@ -58,10 +58,11 @@ def best_rate(product, seconds=0.3):
     return best
 
 
-def serve(args, peer, step, product, key="ms_per_update", warm_up=4, at_least=4, stride=2, finish=lambda: None):
+def serve(args, peer, step, product, key="ms_per_update", warm_up=4, at_least=4, stride=2, updates=1, finish=lambda: None):
     """Warms up, then times rounds of `step` and prints them. `finish` waits for work that is still under way.
 
-    A round has a multiple of `stride` steps, so that what happens at every second update has its share.
+    A round has a multiple of `stride` steps, so that what happens at every second update has its share. One step makes
+    so many `updates`.
     """
     for _ in range(warm_up):
         step()
@@ -74,7 +75,7 @@ def serve(args, peer, step, product, key="ms_per_update", warm_up=4, at_least=4,
         while count < at_least or time.perf_counter() - start < args.seconds:
             for _ in range(stride):
                 step()
-            count += stride
+            count += stride * updates
         finish()
         elapsed = (time.perf_counter() - start) / count
         memory = memory or peak_memory()  # the products below need more
