@@ -60,13 +60,17 @@ class Reached(Exception):
     """Raised by what CORL's loop calls first."""
 
 
-def variables(owner, name, train, config):
-    """Runs CORL's `train` until it calls `owner.name` and returns the variables that it has by then."""
+def variables(owner, name, train, config, calls=1):
+    """Runs CORL's `train` until it calls `owner.name` so often and returns the variables that it has by then."""
+    original, left = owner.__dict__[name], calls
 
-    def stop(*_, **__):
-        raise Reached
+    def stop(*arguments, **named):
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise Reached
+        return original(*arguments, **named)
 
-    original = owner.__dict__[name]
     setattr(owner, name, stop)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # standard output is for figures
