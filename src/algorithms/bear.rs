@@ -156,10 +156,7 @@ impl BearConfig {
     /// [`Error::Config`](crate::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.bear");
-        keys.shares(&[
-            ("discount", self.discount),
-            ("min_weight", self.min_weight),
-        ])?;
+        keys.shares(&[("discount", self.discount), ("min_weight", self.min_weight)])?;
         keys.target_rate(self.target_rate)?;
         let (low, high) = self.log_std_range;
         if !(low <= high && low.is_finite() && high.is_finite()) {

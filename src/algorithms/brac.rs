@@ -359,7 +359,11 @@ impl Brac {
         let mut loss = self.penalized(&divergence)?.mean_all()?;
         if self.policy_updates() > Some(self.config.warm_start_updates + 1) {
             let (actions, _) = distribution(&self.actor.net, observations)?.sample(noise)?;
-            let q = self.critics.frozen.forward(observations, &actions)?.min(0)?; // (B)
+            let q = self
+                .critics
+                .frozen
+                .forward(observations, &actions)?
+                .min(0)?; // (B)
             loss = (loss - q.mean_all()?)?;
         }
         metrics.push("actor_loss", &loss);
@@ -504,13 +508,13 @@ impl Learner for Brac {
         let (o, a) = (sizes.observation_dim, sizes.action_dim);
         let actor = Work::layers(o, &sizes.hidden, 2 * a);
         let critic = Work::layers(o + a, &self.config.hidden, 1);
-        let divergences = 1 + usize::from(self.config.value_penalty)
-            + usize::from(self.config.train_penalty);
+        let divergences =
+            1 + usize::from(self.config.value_penalty) + usize::from(self.config.train_penalty);
         // Both policies' distributions for each D; the policy's for a' and, with gradients, twice for its loss.
         let policies = (2 * divergences) as f64 * Work::forward(&actor);
         let actor_update = 2.0 * Work::forward_backward(&actor) + 4.0 * Work::forward(&critic);
-        let critics_update =
-            2.0 * (Work::forward(&critic) + Work::forward_backward(&critic)) + Work::forward(&actor);
+        let critics_update = 2.0 * (Work::forward(&critic) + Work::forward_backward(&critic))
+            + Work::forward(&actor);
         Some(policies + actor_update + critics_update)
     }
 
@@ -534,10 +538,7 @@ impl Learner for Brac {
             let values = critic.forward(&rows, &actions.reshape((s * e, a))?)?; // (1, S E)
             Ok((actions, values.reshape((s, e))?))
         };
-        let sizes = (
-            self.config.acting_samples,
-            self.actor.config.net.action_dim,
-        );
+        let sizes = (self.config.acting_samples, self.actor.config.net.action_dim);
         let policy = CandidatePolicy::new(surroundings, Box::new(candidates), sizes, Choice::Best);
         Ok(Box::new(policy))
     }

@@ -383,7 +383,8 @@ impl Learner for Crr {
             Ok((actions, values))
         };
         let sizes = (self.config.samples, self.actor.config.net.action_dim);
-        let policy = CandidatePolicy::new(surroundings, Box::new(candidates), sizes, Choice::Weighted);
+        let policy =
+            CandidatePolicy::new(surroundings, Box::new(candidates), sizes, Choice::Weighted);
         Ok(Box::new(policy))
     }
 }

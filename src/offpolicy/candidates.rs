@@ -134,7 +134,10 @@ mod tests {
     fn the_best_candidate_is_taken_or_one_by_its_weight() -> Result<()> {
         let device = &Device::Cpu;
         // Candidate 0, 1, 2 of two rows are their own numbers, and 10 more in the second row.
-        let actions = Tensor::new(&[[[0f32], [10.0]], [[1.0], [11.0]], [[2.0], [12.0]]], device)?;
+        let actions = Tensor::new(
+            &[[[0f32], [10.0]], [[1.0], [11.0]], [[2.0], [12.0]]],
+            device,
+        )?;
         let values = Tensor::new(&[[0f32, 5.0], [2.0, 4.0], [1.0, 3.0]], device)?;
         let best = chosen(&actions, &values, None)?;
         assert_eq!(best.to_vec2::<f32>()?, [[1.0], [10.0]]);

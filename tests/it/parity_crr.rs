@@ -11,7 +11,9 @@ fn config(reference: &Reference<'_>) -> CrrConfig {
     CrrConfig {
         weight: match word("weight") {
             "binary" => Weight::Binary,
-            other => (other == "exponential").then_some(Weight::Exponential).unwrap(),
+            other => (other == "exponential")
+                .then_some(Weight::Exponential)
+                .unwrap(),
         },
         advantage: match word("advantage") {
             "mean" => Advantage::Mean,
@@ -23,7 +25,10 @@ fn config(reference: &Reference<'_>) -> CrrConfig {
         discount: reference.number("discount"),
         target_rate: reference.number("target_rate"),
         target_every_updates: reference.number("target_every") as u64,
-        log_std_range: (reference.number("log_std_min"), reference.number("log_std_max")),
+        log_std_range: (
+            reference.number("log_std_min"),
+            reference.number("log_std_max"),
+        ),
         batch_size: golden.integer("batch"),
         actor_learning_rate: reference.number("actor_learning_rate"),
         critic_learning_rate: reference.number("critic_learning_rate"),
