@@ -15,7 +15,7 @@
 //! # Reading order
 //!
 //! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
-//! [`mlp`]) → networks ([`actor`], [`gaussian`], [`critic`], [`network`], [`gpt`],
+//! [`mlp`]) → networks ([`actor`], [`gaussian`], [`critic`], [`vae`], [`network`], [`gpt`],
 //! [`trajectory_transformer`], [`decision_transformer`]) → [`optim`], [`uploads`]; [`kernels`] hold what is fused.
 
 pub mod activation;
@@ -42,6 +42,7 @@ pub mod slot;
 mod testing;
 pub mod trajectory_transformer;
 pub mod uploads;
+pub mod vae;
 
 pub use candle_core::{DType, Device, Tensor};
 pub use error::{Error, Result};

@@ -11,6 +11,7 @@ use crate::gaussian::{
 use crate::init::Init;
 use crate::mlp::{Mlp, MlpConfig};
 use crate::params::Scope;
+use crate::vae::{Vae, VaeConfig};
 
 /// A network that its configuration describes in full, up to the values of its parameters.
 pub trait Network: Sized {
@@ -65,6 +66,14 @@ impl Network for Critics {
     type Config = CriticConfig;
 
     fn build(config: &CriticConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        Self::new(config, scope)
+    }
+}
+
+impl Network for Vae {
+    type Config = VaeConfig;
+
+    fn build(config: &VaeConfig, scope: &mut Scope<'_>) -> Result<Self> {
         Self::new(config, scope)
     }
 }

@@ -2,7 +2,10 @@
 
 pub mod awac;
 pub mod bc;
+pub mod bear;
+pub mod brac;
 pub mod cql;
+pub mod crr;
 pub mod decision_transformer;
 pub mod iql;
 pub mod td3_bc;
@@ -239,7 +242,10 @@ macro_rules! registry {
 registry! {
     Awac(awac::AwacConfig) = "awac", "AWAC", "https://arxiv.org/abs/2006.09359";
     Bc(bc::BcConfig) = "bc", "Behaviour cloning", "https://arxiv.org/abs/1805.01954";
+    Bear(bear::BearConfig) = "bear", "BEAR", "https://arxiv.org/abs/1906.00949";
+    Brac(brac::BracConfig) = "brac", "BRAC", "https://arxiv.org/abs/1911.11361";
     Cql(cql::CqlConfig) = "cql", "CQL", "https://arxiv.org/abs/2006.04779";
+    Crr(crr::CrrConfig) = "crr", "CRR", "https://arxiv.org/abs/2006.15134";
     DecisionTransformer(decision_transformer::DecisionTransformerConfig) =
         "decision_transformer", "Decision Transformer", "https://arxiv.org/abs/2106.01345";
     Iql(iql::IqlConfig) = "iql", "IQL", "https://arxiv.org/abs/2110.06169";

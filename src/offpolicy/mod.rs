@@ -4,8 +4,10 @@
 //!
 //! Equations are not here: each method has its own in its own file of [`algorithms`](crate::algorithms).
 
+mod candidates;
 mod trained;
 
+pub use candidates::{CandidatePolicy, Choice, repeated};
 pub use trained::{Start, Target, Trained};
 
 use candle_core::{D, DType, Tensor};

@@ -2,7 +2,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
-use trajformer_models::network::Network;
+use trajformer_models::network::{Network, Scalar};
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, polyak_update};
 use trajformer_models::params::{Params, StateVisitor};
 
@@ -92,6 +92,19 @@ impl<N: Network> Trained<N> {
         self.params.visit(&format!("model.{name}."), visitor)?;
         let prefix = format!("training.{name}_optimizer.");
         Ok(self.optimizer.visit(&prefix, visitor)?)
+    }
+}
+
+impl Trained<Scalar> {
+    /// Moves the number to the nearest one of `low..=high`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn limit(&self, (low, high): (f64, f64)) -> Result<()> {
+        for param in self.params.iter() {
+            param.slot.set(&param.slot.tensor()?.clamp(low, high)?)?;
+        }
+        Ok(())
     }
 }
 

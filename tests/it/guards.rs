@@ -16,6 +16,8 @@ use trajformer::{compare, data, envs, policy, run};
 /// Small sizes for algorithms whose defaults are large.
 fn small(name: &str) -> &'static str {
     match name {
+        "bear" => "batch_size = 8\nhidden = [8]\nvae_hidden = [8]\nacting_samples = 3",
+        "brac" => "batch_size = 8\nhidden = [8]\nactor_hidden = [8]\nbehavior_updates = 1",
         "decision_transformer" => {
             "batch_size = 2\nlayers = 1\nembedding = 8\ncontext_steps = 3\nwarmup_updates = 1\n\
              target_returns = [-200.0, -1000.0]"

@@ -14,6 +14,14 @@ use trajformer::{compare, data, envs, policy, run};
 pub fn small(name: &str) -> &'static str {
     match name {
         "bc" => "fraction = 0.5\nbatch_size = 16\nhidden = [16, 16]",
+        "bear" => {
+            "batch_size = 16\nhidden = [16, 16]\nvae_hidden = [16]\nwarmup_updates = 3\n\
+             acting_samples = 5"
+        }
+        "brac" => {
+            "batch_size = 16\nhidden = [16, 16]\nactor_hidden = [16]\nbehavior_updates = 3\n\
+             warm_start_updates = 3\ntrain_penalty = true"
+        }
         "decision_transformer" => {
             "batch_size = 4\nlayers = 2\nembedding = 16\ncontext_steps = 5\nwarmup_updates = 3\n\
              target_returns = [-200.0, -1000.0]"
