@@ -116,6 +116,24 @@ fn work(kernel: Kernel) -> Result<Work> {
                 Ok(())
             })
         }
+        Kernel::MlpSlopes => {
+            let config = CriticConfig {
+                observation_dim: 17,
+                action_dim: 6,
+                hidden: vec![256, 256, 256],
+                members: 10,
+                ..CriticConfig::default()
+            };
+            let critics = Critics::new(&config, &mut params.init(rng))?;
+            let (observations, actions) = (normal(&[256, 17], 1)?, normal(&[256, 6], 2)?);
+            Box::new(move || {
+                let (values, gradients) =
+                    critics.values_and_action_gradients(&observations, &actions)?;
+                let sum = (values.sqr()?.sum_all()? + gradients.sqr()?.sum_all()?)?;
+                sum.backward()?;
+                Ok(())
+            })
+        }
         Kernel::Blocks => {
             let config = GptConfig {
                 layers: 1,

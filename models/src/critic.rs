@@ -1,5 +1,7 @@
 //! [`Critics`]: N Q-functions of observation and action, evaluated at once.
 
+mod action_gradients;
+
 use std::ops::Range;
 
 use candle_core::{D, Tensor};

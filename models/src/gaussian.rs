@@ -53,7 +53,7 @@ pub enum TanhCorrection {
     /// Σ 2 (ln 2 - u - softplus(-2u)) with u before the tanh: exact, and finite everywhere
     /// (`torch.distributions.TanhTransform`; CQL).
     Exact,
-    /// Σ ln(1 - a² + this): 1e-6 in SAC's authors' code, SAC-N and EDAC. Finite everywhere, a little off
+    /// Σ ln(1 - a² + this), 1 - a² computed from u: 1e-6 in SAC's authors' code, SAC-N and EDAC. Finite everywhere, a little off
     /// near the bounds.
     Epsilon(f64),
 }
@@ -87,7 +87,7 @@ impl TanhGaussian {
         // (x - mean) / deviation is the noise itself: its gradient must pass through log_std only.
         let exponent = (noise.sqr()? * -0.5)?;
         let each = (exponent.broadcast_sub(&self.gaussian.log_std)? - LOG_ROOT_TWO_PI)?;
-        let log_probs = (each.sum(D::Minus1)? - self.log_volume(&inner, &actions)?)?;
+        let log_probs = (each.sum(D::Minus1)? - self.log_volume(&inner)?)?;
         Ok((actions, log_probs))
     }
 
@@ -99,13 +99,18 @@ impl TanhGaussian {
         let actions = actions.clamp(-BOUND, BOUND)?;
         // atanh
         let inner = (((1.0 + &actions)? / (1.0 - &actions)?)?.log()? * 0.5)?;
-        Ok((self.gaussian.log_prob(&inner)? - self.log_volume(&inner, &actions)?)?)
+        Ok((self.gaussian.log_prob(&inner)? - self.log_volume(&inner)?)?)
     }
 
-    /// Σ ln tanh'(u) (.., B) of u and tanh u.
-    fn log_volume(&self, inner: &Tensor, actions: &Tensor) -> Result<Tensor> {
+    /// Σ ln tanh'(u) (.., B) of u.
+    fn log_volume(&self, inner: &Tensor) -> Result<Tensor> {
         let each = match self.correction {
-            TanhCorrection::Epsilon(epsilon) => ((1.0 - actions.sqr()?)? + epsilon)?.log()?,
+            TanhCorrection::Epsilon(epsilon) => {
+                // 1 - tanh² u as 4 e / (1 + e)² with e = exp(-2 |u|): near ±1 the difference would be rounding.
+                let e = (inner.abs()? * -2.0)?.exp()?;
+                let slope = ((&e * 4.0)? / (e + 1.0)?.sqr()?)?;
+                (slope + epsilon)?.log()?
+            }
             TanhCorrection::Exact => {
                 let rest = (inner + softplus(&(inner * -2.0)?)?)?;
                 ((std::f64::consts::LN_2 - rest)? * 2.0)?

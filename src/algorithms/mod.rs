@@ -7,7 +7,11 @@ pub mod brac;
 pub mod cql;
 pub mod crr;
 pub mod decision_transformer;
+pub mod edac;
 pub mod iql;
+pub mod sac;
+pub mod sac_n;
+pub mod td3;
 pub mod td3_bc;
 pub mod trajectory_transformer;
 
@@ -248,7 +252,11 @@ registry! {
     Crr(crr::CrrConfig) = "crr", "CRR", "https://arxiv.org/abs/2006.15134";
     DecisionTransformer(decision_transformer::DecisionTransformerConfig) =
         "decision_transformer", "Decision Transformer", "https://arxiv.org/abs/2106.01345";
+    Edac(edac::EdacConfig) = "edac", "EDAC", "https://arxiv.org/abs/2110.01548";
     Iql(iql::IqlConfig) = "iql", "IQL", "https://arxiv.org/abs/2110.06169";
+    Sac(sac::SacConfig) = "sac", "SAC", "https://arxiv.org/abs/1812.05905";
+    SacN(sac_n::SacNConfig) = "sac_n", "SAC-N", "https://arxiv.org/abs/2110.01548";
+    Td3(td3::Td3Config) = "td3", "TD3", "https://arxiv.org/abs/1802.09477";
     Td3Bc(td3_bc::Td3BcConfig) = "td3_bc", "TD3+BC", "https://arxiv.org/abs/2106.06860";
     TrajectoryTransformer(trajectory_transformer::TrajectoryTransformerConfig) =
         "trajectory_transformer", "Trajectory Transformer", "https://arxiv.org/abs/2106.02039";

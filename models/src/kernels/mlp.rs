@@ -3,6 +3,8 @@
 //! Every member sees the same rows. Work is cut into members and pieces of rows; each piece runs
 //! through all layers while it is in the cache. Hidden layers are kept for the backward pass.
 
+pub(crate) mod slopes;
+
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 

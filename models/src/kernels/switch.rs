@@ -24,18 +24,21 @@ pub enum Kernel {
     LayerNorm,
     /// Whole multilayer perceptrons and ensembles of them.
     Mlp,
+    /// Ensembles with the gradients of their values with respect to actions.
+    MlpSlopes,
     /// Polyak averaging.
     Polyak,
 }
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Adam,
         Self::Blocks,
         Self::HeadsLoss,
         Self::LayerNorm,
         Self::Mlp,
+        Self::MlpSlopes,
         Self::Polyak,
     ];
 
@@ -47,6 +50,7 @@ impl Kernel {
             Self::HeadsLoss => "heads_loss",
             Self::LayerNorm => "layer_norm",
             Self::Mlp => "mlp",
+            Self::MlpSlopes => "mlp_slopes",
             Self::Polyak => "polyak",
         }
     }

@@ -1,0 +1,339 @@
+//! EDAC: ensemble-diversified actor-critic, SAC-N whose critics are kept apart, so that fewer do.
+//!
+//! An, Moon, Kim & Song 2021, <https://arxiv.org/abs/2110.01548>; code corl-team/CORL @ eeeeef2
+//! (`algorithms/offline/edac.py`).
+//!
+//! Where critics' gradients with respect to the action point the same way, their minimum says little about
+//! actions nearby. Their cosines are a loss. With α the temperature and a, a' drawn from the policy π anew for each line:
+//!
+//! ```text
+//! L(ln α)  = -ln α mean (ln π(a | s) - H),  H = -A
+//! L(π)     = mean (α ln π(a | s) - min_i Q_i(s, a))
+//! y        = r + γ (1 - terminated) (min_i Q'_i(s', a') - α ln π(a' | s'))
+//! g_i      = ∇_a Q_i(s, a_data) / (|∇_a Q_i(s, a_data)| + 1e-10)
+//! L(Q)     = Σ_i mean (Q_i(s, a_data) - y)² + η / (N - 1) mean Σ_{i ≠ j} g_i g_j
+//! target  <- (1 - rate) target + rate online
+//! ```
+//!
+//! The three steps follow each other in this order, and each uses what the one before it made. ln π of an
+//! action under its tanh is Σ ln N(u) - ln(1 - a² + 1e-6), as in CORL's code: finite at the bounds, a little off near them.
+//!
+//! The sum over pairs is |Σ g_i|² - Σ |g_i|². The gradients are computed forwards, from weights and the ReLUs' masks
+//! ([`Critics::values_and_action_gradients`]), where PyTorch builds a graph of second order.
+//!
+//! Deviations: the authors' own code (snu-mllab/EDAC) computes all three losses before the first step;
+//! CORL's order is taken, whose scores are published. Actions are mapped to ±1 before anything sees them.
+
+use candle_core::{D, Tensor};
+use serde::{Deserialize, Serialize};
+use trajformer_models::actor::ActorConfig;
+use trajformer_models::critic::{CriticConfig, Critics};
+use trajformer_models::gaussian::{
+    TanhCorrection, TanhGaussian, TanhGaussianActor, TanhGaussianActorConfig,
+};
+use trajformer_models::init::StackInit;
+use trajformer_models::network::{Scalar, ScalarConfig};
+use trajformer_models::params::StateVisitor;
+
+use super::{Algorithm, Build, Work};
+use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
+use crate::error::Result;
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
+use crate::rng::Rng;
+
+/// Logarithms of deviations are limited to this; -20..2 in SAC.
+const LOG_STD_RANGE: (f64, f64) = (-5.0, 2.0);
+
+/// `[algorithm.edac]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EdacConfig {
+    /// Critics, N, at least 2: 10; 50 on hopper.
+    pub members: usize,
+    /// Weight of the diversity loss, η: 1; 5 on medium-expert data of halfcheetah and walker2d.
+    pub diversity: f64,
+    /// Discount γ in [0, 1].
+    pub discount: f64,
+    /// Polyak rate: target <- (1 - rate) * target + rate * online, after each update. In (0, 1].
+    pub target_rate: f64,
+    /// Entropy H that the temperature steers to; default minus the number of action dimensions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_entropy: Option<f64>,
+    /// Transitions in a batch.
+    pub batch_size: usize,
+    /// Adam's rate for the actor.
+    pub actor_learning_rate: f64,
+    /// Adam's rate for the critics.
+    pub critic_learning_rate: f64,
+    /// Adam's rate for the logarithm of the temperature.
+    pub temperature_learning_rate: f64,
+    /// Widths of the hidden layers of actor and critics.
+    pub hidden: Vec<usize>,
+    /// Whether observations are normalised to mean 0 and deviation 1 (plus 1e-3) over the data.
+    pub normalize_observations: bool,
+    /// What is done to rewards.
+    pub rewards: RewardTransform,
+    /// Whether the last steps of truncated episodes are kept, where the observation after them is known.
+    pub keep_truncations: bool,
+}
+
+impl Default for EdacConfig {
+    /// CORL's `TrainConfig`.
+    fn default() -> Self {
+        Self {
+            members: 10,
+            diversity: 1.0,
+            discount: 0.99,
+            target_rate: 0.005,
+            target_entropy: None,
+            batch_size: 256,
+            actor_learning_rate: 3e-4,
+            critic_learning_rate: 3e-4,
+            temperature_learning_rate: 3e-4,
+            hidden: vec![256, 256, 256],
+            normalize_observations: false,
+            rewards: RewardTransform::None,
+            keep_truncations: false,
+        }
+    }
+}
+
+impl EdacConfig {
+    /// Fails if a value is out of range.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) that names the key.
+    pub fn check(&self) -> Result<()> {
+        let keys = Keys("algorithm.edac");
+        if !(2..=10_000).contains(&self.members) {
+            return Err(keys.wrong("members", self.members, "2 to 10000"));
+        }
+        keys.not_negative(&[("diversity", self.diversity)])?;
+        keys.shares(&[("discount", self.discount)])?;
+        keys.target_rate(self.target_rate)?;
+        keys.networks(self.batch_size, &self.hidden, self.members + 1)?;
+        keys.finite(&[("target_entropy", self.target_entropy.unwrap_or(0.0))])?;
+        keys.positive(&[
+            ("actor_learning_rate", self.actor_learning_rate),
+            ("critic_learning_rate", self.critic_learning_rate),
+            ("temperature_learning_rate", self.temperature_learning_rate),
+        ])
+    }
+
+    /// Makes the algorithm.
+    ///
+    /// # Errors
+    /// If the data holds no transition or its actions are discrete.
+    pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
+        let view = TransitionsConfig {
+            normalize_observations: self.normalize_observations,
+            rewards: self.rewards,
+            keep_truncations: self.keep_truncations,
+            returns_discount: self.discount,
+            ..TransitionsConfig::default()
+        };
+        OffPolicy::new(build, &view, self.batch_size, |start| {
+            Edac::new(self, start)
+        })
+    }
+}
+
+/// The networks of EDAC and their update.
+pub struct Edac {
+    config: EdacConfig,
+    target_entropy: f64,
+    actor: Trained<TanhGaussianActor>,
+    critics: Trained<Critics>,
+    target_critics: Target<Critics>,
+    temperature: Trained<Scalar>,
+}
+
+impl Edac {
+    /// With the authors' initial values: biases of 0.1, small last layers; the temperature starts at 1.
+    ///
+    /// # Errors
+    /// If a size is zero.
+    pub fn new(config: &EdacConfig, start: &mut Start<'_>) -> Result<Self> {
+        let actor = TanhGaussianActorConfig {
+            net: ActorConfig {
+                observation_dim: start.observation_dim,
+                action_dim: start.action_dim,
+                hidden: config.hidden.clone(),
+                init: StackInit::small_last(1e-3),
+                ..ActorConfig::default()
+            },
+            log_std_range: LOG_STD_RANGE,
+            log_std_affine: None,
+            correction: TanhCorrection::Epsilon(1e-6),
+        };
+        let critics = CriticConfig {
+            observation_dim: start.observation_dim,
+            action_dim: start.action_dim,
+            hidden: config.hidden.clone(),
+            members: config.members,
+            init: StackInit::small_last(3e-3),
+            ..CriticConfig::default()
+        };
+        let temperature = ScalarConfig {
+            name: "log_alpha",
+            start: 0.0,
+        };
+        let critics = Trained::new("critics", critics, start)?;
+        Ok(Self {
+            target_entropy: (config.target_entropy).unwrap_or(-(start.action_dim as f64)),
+            config: config.clone(),
+            actor: Trained::new("actor", actor, start)?,
+            target_critics: Target::new(&critics)?,
+            critics,
+            temperature: Trained::new("temperature", temperature, start)?,
+        })
+    }
+
+    /// -ln α mean (ln π(a | s) - H), with gradients to the temperature alone.
+    fn temperature_loss(
+        &self,
+        policy: &TanhGaussian,
+        noise: &Tensor,
+        metrics: &mut Metrics,
+    ) -> Result<Tensor> {
+        let (_, log_probs) = policy.sample(noise)?; // (B)
+        let surplus = (log_probs.detach().mean_all()? + self.target_entropy)?;
+        let loss = (self.temperature.net.value.squeeze(0)? * surplus)?.neg()?;
+        metrics.push("temperature_loss", &loss);
+        Ok(loss)
+    }
+
+    /// mean (α ln π(a | s) - min_i Q_i(s, a)).
+    fn actor_loss(
+        &self,
+        batch: &Batch,
+        (policy, noise, temperature): (&TanhGaussian, &Tensor, &Tensor),
+        metrics: &mut Metrics,
+    ) -> Result<Tensor> {
+        let (actions, log_probs) = policy.sample(noise)?; // (B, A), (B)
+        let q = self.critics.frozen.forward(&batch.observations, &actions)?; // (N, B)
+        let loss = (log_probs.broadcast_mul(temperature)? - q.min(0)?)?.mean_all()?;
+        metrics.push("actor_loss", &loss);
+        metrics.push("entropy", &log_probs.mean_all()?.neg()?);
+        Ok(loss)
+    }
+
+    /// Σ_i mean (Q_i(s, a) - y)² + η times the diversity loss.
+    fn critic_loss(
+        &self,
+        batch: &Batch,
+        (noise, temperature): (&Tensor, &Tensor),
+        metrics: &mut Metrics,
+    ) -> Result<Tensor> {
+        let next_policy = self.actor.frozen.distribution(&batch.next_observations)?;
+        let (next_actions, log_probs) = next_policy.sample(noise)?; // (B, A), (B)
+        let next_q = (self.target_critics.net)
+            .forward(&batch.next_observations, &next_actions)?
+            .min(0)?; // (B)
+        let next_q = (next_q - log_probs.broadcast_mul(temperature)?)?;
+        let future = ((next_q * (1.0 - &batch.terminated)?)? * self.config.discount)?;
+        let target = (&batch.rewards + future)?; // (B)
+        let (q, gradients) =
+            (self.critics.net).values_and_action_gradients(&batch.observations, &batch.actions)?; // (N, B), (N, B, A)
+        let error = q.broadcast_sub(&target)?.sqr()?;
+        let diversity_loss = diversity_loss(&gradients)?;
+        let errors = error.mean(D::Minus1)?.sum_all()?;
+        let loss = (errors + (&diversity_loss * self.config.diversity)?)?;
+        metrics.push("critic_loss", &loss);
+        metrics.push("diversity_loss", &diversity_loss);
+        metrics.push("q_mean", &q.mean_all()?);
+        Ok(loss)
+    }
+}
+
+/// mean Σ_{i ≠ j} cos(g_i, g_j) / (N - 1) of gradients (N, B, A).
+fn diversity_loss(gradients: &Tensor) -> Result<Tensor> {
+    // The root has no gradient at 0: a critic without slope counts as one of length 1e-15.
+    let squares = gradients.sqr()?.sum_keepdim(D::Minus1)?.maximum(1e-30)?;
+    let directions = gradients.broadcast_div(&(squares.sqrt()? + 1e-10)?)?; // (N, B, A)
+    let of_sum = directions.sum(0)?.sqr()?.sum(D::Minus1)?; // (B)
+    let of_each = directions.sqr()?.sum(D::Minus1)?.sum(0)?; // (B)
+    let others = (gradients.dim(0)? - 1) as f64;
+    Ok(((of_sum - of_each)?.mean_all()? / others)?)
+}
+
+/// Standard normals (B, A) for the actions of each of an update's steps.
+pub struct EdacDraws {
+    /// At s, for the temperature.
+    pub temperature: Tensor,
+    /// At s, for the actor.
+    pub actor: Tensor,
+    /// At s', for the critics' target.
+    pub next: Tensor,
+}
+
+impl Learner for Edac {
+    type Draws = EdacDraws;
+
+    fn draw(&self, rows: usize, rng: &mut Rng) -> Result<EdacDraws> {
+        let (dtype, device) = (self.actor.params.dtype(), self.actor.params.device());
+        let shape = (rows, self.actor.config.net.action_dim);
+        Ok(EdacDraws {
+            temperature: rng.normal_tensor(shape, dtype, device)?,
+            actor: rng.normal_tensor(shape, dtype, device)?,
+            next: rng.normal_tensor(shape, dtype, device)?,
+        })
+    }
+
+    fn update(&mut self, batch: &Batch, draws: &EdacDraws) -> Result<Metrics> {
+        let mut metrics = Metrics::new();
+        let policy = self.actor.net.distribution(&batch.observations)?;
+        let loss = self.temperature_loss(&policy, &draws.temperature, &mut metrics)?;
+        (self.temperature).minimize(&loss, self.config.temperature_learning_rate)?;
+        let temperature = self.temperature.frozen.value.exp()?; // (1)
+        metrics.push("temperature", &temperature);
+
+        let on_policy = (&policy, &draws.actor, &temperature);
+        let loss = self.actor_loss(batch, on_policy, &mut metrics)?;
+        (self.actor).minimize(&loss, self.config.actor_learning_rate)?;
+
+        let loss = self.critic_loss(batch, (&draws.next, &temperature), &mut metrics)?;
+        (self.critics).minimize(&loss, self.config.critic_learning_rate)?;
+        (self.target_critics).follow(&self.critics, self.config.target_rate)?;
+        Ok(metrics)
+    }
+
+    fn act(&self) -> Result<Act> {
+        let actor = self.actor.snapshot()?;
+        Ok(Box::new(move |observations| {
+            Ok(actor.distribution(observations)?.mode()?)
+        }))
+    }
+
+    fn explore(&self, observation: &Tensor, _: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
+        let shape = (1, self.critics.config.action_dim);
+        let noise = rng.normal_tensor(shape, observation.dtype(), observation.device())?;
+        let policy = self.actor.frozen.distribution(observation)?;
+        Ok(Some(policy.sample(&noise)?.0)) // (1, A)
+    }
+
+    fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(self.critics.frozen.forward(observations, actions)?))
+    }
+
+    fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        self.actor.visit(visitor)?;
+        self.critics.visit(visitor)?;
+        self.target_critics.visit(visitor)?;
+        self.temperature.visit(visitor)
+    }
+
+    fn flops_per_row(&self) -> Option<f64> {
+        let sizes = &self.actor.config.net;
+        let (o, a) = (sizes.observation_dim, sizes.action_dim);
+        let actor = Work::layers(o, &sizes.hidden, 2 * a);
+        let critic = Work::layers(o + a, &sizes.hidden, 1);
+        let actor_update = Work::forward_backward(&actor) + Work::forward(&actor);
+        // The target; through the critics to the actions, and back; the critics' own update, which passes each
+        // hidden layer forwards, back, forwards again, and once for the weights.
+        let of_one = 3.0 * Work::forward(&critic) + 4.0 * Work::forward(&critic);
+        Some(actor_update + self.config.members as f64 * of_one)
+    }
+}
