@@ -4,7 +4,7 @@ python tests/golden/iql.py --authors CORL
 
 Runs: `default`; `other` with every constant different; `deterministic`, the actor without a deviation; `official`, the order of
 ikostrikov/implicit_q_learning @ 09d700248117881a75cb21f0adb95c6c8a694cb2, from CORL's own functions: V's step first, then the
-advantage and Q's target with the new V (learner.py, `_update_jit`). CORL takes both from V before its step.
+advantage and Q's target with the new V (learner.py, `_update_jit`; iql_original.py runs that code itself). CORL takes both from V before its step.
 
 Metrics: value_loss, critic_loss (the mean over both critics), actor_loss, clipped_weights (the fraction of exp(beta A) at its bound).
 The layout is described in value_based.py.

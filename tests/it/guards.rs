@@ -94,7 +94,10 @@ fn weights_that_are_not_finite_are_never_saved() {
         let config = config(folder.path(), algorithm.name, &overrides);
         let error = words(run::start(&config, &out));
         let stopped = error.starts_with("training stopped at update");
-        assert!(stopped && error.contains("not finite"), "{error}");
+        // A loss of the same update may show it first.
+        let why = ["not finite", "is NaN", "is inf"];
+        let why = why.iter().any(|words| error.contains(words));
+        assert!(stopped && why, "{error}");
         // Where the rate warms up the first update changes nothing.
         match RunDir::open(&out).unwrap().state().unwrap() {
             None => assert!(
