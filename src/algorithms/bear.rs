@@ -416,6 +416,13 @@ impl Learner for Bear {
         }))
     }
 
+    fn explore(&self, observation: &Tensor, _: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
+        let shape = (1, self.actor.config.net.action_dim);
+        let noise = rng.normal_tensor(shape, observation.dtype(), observation.device())?;
+        let policy = self.actor.frozen.distribution(observation)?;
+        Ok(Some(policy.sample(&noise)?.0)) // (1, A)
+    }
+
     fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
         Ok(Some(self.critics.frozen.forward(observations, actions)?))
     }

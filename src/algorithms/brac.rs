@@ -486,6 +486,13 @@ impl Learner for Brac {
         }))
     }
 
+    fn explore(&self, observation: &Tensor, _: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
+        let shape = (1, self.actor.config.net.action_dim);
+        let noise = rng.normal_tensor(shape, observation.dtype(), observation.device())?;
+        let policy = distribution(&self.actor.frozen, observation)?;
+        Ok(Some(policy.sample(&noise)?.0)) // (1, A)
+    }
+
     fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
         Ok(Some(self.critics.frozen.forward(observations, actions)?))
     }

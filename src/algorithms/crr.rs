@@ -342,6 +342,12 @@ impl Learner for Crr {
         }))
     }
 
+    fn explore(&self, observation: &Tensor, _: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
+        let shape = (1, self.actor.config.net.action_dim);
+        let noise = rng.normal_tensor(shape, observation.dtype(), observation.device())?;
+        Ok(Some(sample(&self.actor.frozen, observation, &noise)?)) // (1, A)
+    }
+
     fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
         Ok(Some(self.critics.frozen.forward(observations, actions)?))
     }

@@ -267,6 +267,14 @@ mod tests {
         check("iql", &["expectile", "beta", "max_weight"], "inf");
         check("awac", &["batch_size"], LARGE);
         check("awac", &["lambda", "max_weight"], "inf");
+        check("crr", &["batch_size", "samples"], LARGE);
+        check("crr", &["temperature", "max_weight"], "inf");
+        let sizes = ["batch_size", "samples", "target_samples", "acting_samples"];
+        check("bear", &sizes, LARGE);
+        check("bear", &["bandwidth", "threshold", "vae_kl_weight"], "inf");
+        check("brac", &["batch_size", "samples", "acting_samples"], LARGE);
+        let numbers = ["penalty", "target_divergence", "behavior_temperature"];
+        check("brac", &numbers, "inf");
         check("cql", &["batch_size", "actions"], LARGE);
         let numbers = ["alpha", "penalty_temperature", "lagrange_gap", "gap_min"];
         check("cql", &numbers, "inf");

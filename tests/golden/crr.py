@@ -49,8 +49,8 @@ def build(constants):
     with torch.no_grad():
         # Log deviations pass their bounds, advantages pass 0 and the logarithm of the largest weight.
         policy._logstd.bias += torch.tensor([-1.4, 2.0, -0.5])
-        for critic in critics:
-            critic._fc.weight *= 80.0
+        for layer in reference.linears(critics):
+            layer.weight *= 4.3
     target_policy.load_state_dict(policy.state_dict())
     optimizers = [
         reference.Recording(policy, constants["actor_learning_rate"], lambda v: reference.two_headed(policy, v)),

@@ -57,3 +57,16 @@ fn losses_gradients_and_parameter_changes_equal_d3rlpys() {
         );
     }
 }
+
+#[test]
+fn the_defaults_are_those_of_the_reference() {
+    let golden = &Golden::load("crr");
+    let found = config(&Reference::standard(golden, "default"));
+    let expected = CrrConfig::default();
+    let sizes = CrrConfig {
+        batch_size: expected.batch_size,
+        hidden: expected.hidden.clone(),
+        ..found
+    };
+    assert_eq!(sizes, expected);
+}
