@@ -506,7 +506,8 @@ impl Learner for Brac {
         if let Some(penalty) = &mut self.penalty {
             penalty.visit(visitor)?;
         }
-        Ok(visitor.counter("training.updates", &mut self.updates)?)
+        // It says which of the two policies acts.
+        Ok(visitor.counter("policy.updates", &mut self.updates)?)
     }
 
     /// Of an update after β was fitted and the warm-up.
