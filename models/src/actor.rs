@@ -19,7 +19,9 @@ pub struct ActorConfig {
     pub hidden: Vec<usize>,
     /// Actions lie in ± this; 1 for normalised actions.
     pub max_action: f64,
-    /// Initial values.
+    /// Epsilon of a layer norm after each ReLU, if there is one.
+    pub norm_epsilon: Option<f64>,
+    /// Initial values; norms start with scale 1 and shift 0.
     pub init: StackInit,
 }
 
@@ -31,19 +33,24 @@ impl Default for ActorConfig {
             action_dim: 0,
             hidden: vec![256, 256],
             max_action: 1.0,
+            norm_epsilon: None,
             init: StackInit::default(),
         }
     }
 }
 
 impl ActorConfig {
-    /// An MLP with ReLU and `outputs` numbers per action dimension.
+    /// An MLP with ReLU, norms if there are any, and `outputs` numbers per action dimension.
     pub(crate) fn net(&self, outputs: usize, scope: &mut Scope<'_>) -> Result<Mlp> {
         let sizes: Vec<usize> = std::iter::once(self.observation_dim)
             .chain(self.hidden.iter().copied())
             .chain([outputs * self.action_dim])
             .collect();
-        Mlp::with_init(&sizes, Activation::Relu, self.init, &mut scope.sub("net"))
+        let scope = &mut scope.sub("net");
+        match self.norm_epsilon {
+            None => Mlp::with_init(&sizes, Activation::Relu, self.init, scope),
+            Some(epsilon) => Mlp::with_norms(&sizes, epsilon, self.init, scope),
+        }
     }
 }
 

@@ -101,7 +101,7 @@ impl Critics {
     /// # Errors
     /// If the shapes don't fit.
     pub fn forward(&self, observations: &Tensor, actions: &Tensor) -> Result<Tensor> {
-        if !self.norms.is_empty() || !Kernel::Mlp.takes(actions) {
+        if !Kernel::Mlp.takes(actions) {
             return self.forward_composed(observations, actions);
         }
         let x = Tensor::cat(&[observations, actions], 1)?; // (B, O + A)
@@ -110,6 +110,7 @@ impl Critics {
             of: self.of,
             sizes: self.sizes.clone(),
             activation: Activation::Relu,
+            norm_epsilon: self.norms.first().map(|norm| norm.epsilon),
             inputs_first: true,
         };
         Ok(mlps.apply(&x, &self.shared)?.squeeze(2)?)

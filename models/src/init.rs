@@ -67,6 +67,8 @@ impl Init {
 /// [`Init::Linear`] of the layer's own fan-in.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StackInit {
+    /// The first layer's weights and biases, whatever the other layers have.
+    pub first: Option<Init>,
     /// Weights of all layers but the last.
     pub weight: Option<Init>,
     /// Their biases.
@@ -82,6 +84,7 @@ impl StackInit {
     /// 3e-3 for critics in SAC-N, EDAC, ReBRAC and SAC-RND (CORL, algorithms/offline/edac.py).
     pub fn small_last(last: f64) -> Self {
         Self {
+            first: None,
             weight: None,
             bias: Some(Init::Constant(0.1)),
             last_weight: Some(Init::Uniform(last)),
@@ -91,9 +94,10 @@ impl StackInit {
 
     /// Weight and bias of layer `index` of `layers` with this fan-in.
     pub fn layer(&self, index: usize, layers: usize, fan_in: usize) -> (Init, Init) {
-        let (weight, bias) = match index + 1 == layers {
-            true => (self.last_weight, self.last_bias),
-            false => (self.weight, self.bias),
+        let (weight, bias) = match (index == 0, index + 1 == layers) {
+            (true, _) if self.first.is_some() => (self.first, self.first),
+            (_, true) => (self.last_weight, self.last_bias),
+            (_, false) => (self.weight, self.bias),
         };
         let default = Init::Linear(fan_in);
         (weight.unwrap_or(default), bias.unwrap_or(default))

@@ -36,6 +36,7 @@ pub mod norm;
 pub mod optim;
 pub mod params;
 pub mod precision;
+pub mod rnd;
 pub mod rng;
 pub mod slot;
 #[cfg(test)]

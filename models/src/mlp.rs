@@ -8,6 +8,7 @@ use crate::init::StackInit;
 use crate::kernels::mlp::Mlps;
 use crate::kernels::switch::Kernel;
 use crate::linear::Linear;
+use crate::norm::LayerNorm;
 use crate::params::Scope;
 
 /// Sizes of an [`Mlp`] as a network of its own, whose parameters are called `net.0.weight`, ...
@@ -22,10 +23,13 @@ pub struct MlpConfig {
 }
 
 /// Linear layers with an activation after each but the last, named `0`, `2`, `4`, ... as in a
-/// PyTorch `nn.Sequential` that holds the activations too.
+/// PyTorch `nn.Sequential` that holds the activations too. With layer norms after the activations a hidden layer
+/// counts three: `0`, its norm `2`, `3`, ...
 #[derive(Debug, Clone)]
 pub struct Mlp {
     layers: Vec<Linear>,
+    /// Of each hidden layer, or none.
+    norms: Vec<LayerNorm>,
     /// All parameters, as `layers` has them.
     shared: Tensor,
     activation: Activation,
@@ -52,20 +56,49 @@ impl Mlp {
         init: StackInit,
         scope: &mut Scope<'_>,
     ) -> Result<Self> {
+        Self::stack(sizes, activation, None, init, scope)
+    }
+
+    /// ReLUs with a layer norm of this epsilon after each; norms start with scale 1 and shift 0.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn with_norms(
+        sizes: &[usize],
+        epsilon: f64,
+        init: StackInit,
+        scope: &mut Scope<'_>,
+    ) -> Result<Self> {
+        Self::stack(sizes, Activation::Relu, Some(epsilon), init, scope)
+    }
+
+    fn stack(
+        sizes: &[usize],
+        activation: Activation,
+        norm_epsilon: Option<f64>,
+        init: StackInit,
+        scope: &mut Scope<'_>,
+    ) -> Result<Self> {
         check_sizes("Mlp", sizes)?;
-        let (layers, shared) = scope.shared(|scope| {
-            let layer = |(i, pair): (usize, &[usize])| {
-                let (weight, bias) = init.layer(i, sizes.len() - 1, pair[0]);
-                Linear::with_init(pair[0], pair[1], weight, bias, &mut scope.sub(2 * i))
-            };
-            sizes
-                .windows(2)
-                .enumerate()
-                .map(layer)
-                .collect::<Result<_>>()
+        let count = sizes.len() - 1;
+        let per_layer = 2 + usize::from(norm_epsilon.is_some());
+        let ((layers, norms), shared) = scope.shared(|scope| {
+            let (mut layers, mut norms) = (Vec::new(), Vec::new());
+            for (i, pair) in sizes.windows(2).enumerate() {
+                let (weight, bias) = init.layer(i, count, pair[0]);
+                let scope_of_layer = &mut scope.sub(per_layer * i);
+                let layer = Linear::with_init(pair[0], pair[1], weight, bias, scope_of_layer)?;
+                layers.push(layer);
+                if let (Some(epsilon), true) = (norm_epsilon, i + 1 < count) {
+                    let scope_of_norm = &mut scope.sub(per_layer * i + 2);
+                    norms.push(LayerNorm::new(pair[1], epsilon, scope_of_norm)?);
+                }
+            }
+            Ok((layers, norms))
         })?;
         Ok(Self {
             layers,
+            norms,
             shared,
             activation,
             sizes: sizes.to_vec(),
@@ -88,6 +121,7 @@ impl Mlp {
             of: 1,
             sizes: self.sizes.clone(),
             activation: self.activation,
+            norm_epsilon: self.norms.first().map(|norm| norm.epsilon),
             inputs_first: false,
         };
         let y = mlps.apply(&x.reshape((rows, inputs))?, &self.shared)?; // (1, rows, out)
@@ -104,6 +138,9 @@ impl Mlp {
             x = layer.forward(&x)?;
             if i + 1 < self.layers.len() {
                 x = self.activation.forward(&x)?;
+            }
+            if let Some(norm) = self.norms.get(i) {
+                x = norm.forward_composed(&x)?;
             }
         }
         Ok(x)
@@ -138,23 +175,37 @@ mod tests {
             .collect()
     }
 
+    /// What stands between layers; norms belong to ReLUs.
+    #[derive(Debug, Clone, Copy)]
+    enum Between {
+        Plain(Activation),
+        Norms(f64),
+    }
+
     /// Output and gradients of an MLP and of three critics on 300 rows: several pieces and tasks.
-    fn results(dtype: DType, activation: Activation, composed: bool) -> Result<Vec<Tensor>> {
+    fn results(dtype: DType, between: Between, composed: bool) -> Result<Vec<Tensor>> {
         let rng = &mut Rng::from_seed(3);
         let mut params = Params::new(dtype, &Device::Cpu);
-        let mlp = Mlp::new(
-            &[5, 20, 30, 4],
-            activation,
-            &mut params.init(rng).sub("mlp"),
-        )?;
+        let sizes = [5, 20, 30, 4];
+        let mut init = params.init(rng);
+        let scope = &mut init.sub("mlp");
+        let (mlp, norm_epsilon) = match between {
+            Between::Plain(activation) => (Mlp::new(&sizes, activation, scope)?, None),
+            Between::Norms(epsilon) => {
+                let mlp = Mlp::with_norms(&sizes, epsilon, StackInit::default(), scope)?;
+                (mlp, Some(epsilon))
+            }
+        };
         let critic = CriticConfig {
             observation_dim: 3,
             action_dim: 4,
             hidden: vec![16, 24],
             members: 3,
+            norm_epsilon,
             ..CriticConfig::default()
         };
         let critics = Critics::new(&critic, &mut params.init(rng).sub("critics"))?;
+        disturb(&params, rng)?;
         let mut draw = |width: usize| rng.normal_tensor((300, width), dtype, &Device::Cpu);
         let (x, observations) = (Var::from_tensor(&draw(5)?)?, draw(3)?);
         let (actions, values) = match composed {
@@ -175,26 +226,44 @@ mod tests {
         Ok(results)
     }
 
+    /// Adds noise to every parameter: no two members' norms are the same.
+    fn disturb(params: &Params, rng: &mut Rng) -> Result<()> {
+        for param in params.iter() {
+            let value = param.slot.tensor()?;
+            let noise = rng.normal_tensor(value.shape(), value.dtype(), value.device())?;
+            param.slot.set(&(value + (noise * 0.1)?)?)?;
+        }
+        Ok(())
+    }
+
     #[test]
     fn fused_perceptrons_equal_plain_tensor_operations() -> Result<()> {
-        for activation in [Activation::Relu, Activation::Gelu] {
+        for (between, norms) in [
+            (Between::Plain(Activation::Relu), 0),
+            (Between::Plain(Activation::Gelu), 0),
+            (Between::Norms(1e-5), 4),
+        ] {
             // Rounding of sums over 300 rows.
             for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-4)] {
-                let fused = results(dtype, activation, false)?;
-                let composed = results(dtype, activation, true)?;
-                assert_eq!(fused.len(), 2 + 1 + 6 + 6);
+                let fused = results(dtype, between, false)?;
+                let composed = results(dtype, between, true)?;
+                assert_eq!(fused.len(), 2 + 1 + 6 + 6 + 2 * norms);
                 assert_eq!(fused.len(), composed.len());
                 for (i, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
                     let difference = largest_relative_difference(fused, composed)?;
-                    assert!(difference < tolerance, "{dtype:?} {i}: {difference:e}");
+                    assert!(
+                        difference < tolerance,
+                        "{dtype:?} {between:?} {i}: {difference:e}"
+                    );
                 }
             }
+            check_same_bits(|| results(DType::F32, between, false))?;
         }
-        check_same_bits(|| results(DType::F32, Activation::Relu, false))
+        Ok(())
     }
 
     /// Nine critics with several panels of weights, and two of them alone: values and gradients.
-    fn members(composed: bool) -> Result<Vec<Tensor>> {
+    fn members(norm_epsilon: Option<f64>, composed: bool) -> Result<Vec<Tensor>> {
         let (dtype, rng) = (DType::F64, &mut Rng::from_seed(5));
         let mut params = Params::new(dtype, &Device::Cpu);
         let config = CriticConfig {
@@ -202,9 +271,11 @@ mod tests {
             action_dim: 2,
             hidden: vec![300, 20],
             members: 9,
+            norm_epsilon,
             ..CriticConfig::default()
         };
         let all = Critics::new(&config, &mut params.init(rng))?;
+        disturb(&params, rng)?;
         let mut draw = |width: usize| rng.normal_tensor((270, width), dtype, &Device::Cpu);
         let (observations, actions) = (draw(3)?, Var::from_tensor(&draw(2)?)?);
         let mut results = Vec::new();
@@ -222,11 +293,15 @@ mod tests {
 
     #[test]
     fn many_members_and_some_of_them_equal_plain_tensor_operations() -> Result<()> {
-        let (fused, composed) = (members(false)?, members(true)?);
-        assert_eq!((fused.len(), composed.len()), (4 * 8, 4 * 8));
-        for (i, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
-            let difference = largest_relative_difference(fused, composed)?;
-            assert!(difference < 1e-12, "{i}: {difference:e}"); // Rounding of sums over 300 terms.
+        for (norm_epsilon, each) in [(None, 8), (Some(1e-6), 12)] {
+            let fused = members(norm_epsilon, false)?;
+            let composed = members(norm_epsilon, true)?;
+            assert_eq!((fused.len(), composed.len()), (4 * each, 4 * each));
+            for (i, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
+                let difference = largest_relative_difference(fused, composed)?;
+                // Rounding of sums over 300 terms.
+                assert!(difference < 1e-12, "{norm_epsilon:?} {i}: {difference:e}");
+            }
         }
         Ok(())
     }

@@ -229,6 +229,7 @@ impl CqlConfig {
             bias: hidden.1,
             last_weight: Some(last),
             last_bias: Some(Init::Zeros),
+            ..StackInit::default()
         }
     }
 }

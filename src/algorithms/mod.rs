@@ -9,8 +9,10 @@ pub mod crr;
 pub mod decision_transformer;
 pub mod edac;
 pub mod iql;
+pub mod rebrac;
 pub mod sac;
 pub mod sac_n;
+pub mod sac_rnd;
 pub mod td3;
 pub mod td3_bc;
 pub mod trajectory_transformer;
@@ -254,8 +256,10 @@ registry! {
         "decision_transformer", "Decision Transformer", "https://arxiv.org/abs/2106.01345";
     Edac(edac::EdacConfig) = "edac", "EDAC", "https://arxiv.org/abs/2110.01548";
     Iql(iql::IqlConfig) = "iql", "IQL", "https://arxiv.org/abs/2110.06169";
+    Rebrac(rebrac::RebracConfig) = "rebrac", "ReBRAC", "https://arxiv.org/abs/2305.09836";
     Sac(sac::SacConfig) = "sac", "SAC", "https://arxiv.org/abs/1812.05905";
     SacN(sac_n::SacNConfig) = "sac_n", "SAC-N", "https://arxiv.org/abs/2110.01548";
+    SacRnd(sac_rnd::SacRndConfig) = "sac_rnd", "SAC-RND", "https://arxiv.org/abs/2301.13616";
     Td3(td3::Td3Config) = "td3", "TD3", "https://arxiv.org/abs/1802.09477";
     Td3Bc(td3_bc::Td3BcConfig) = "td3_bc", "TD3+BC", "https://arxiv.org/abs/2106.06860";
     TrajectoryTransformer(trajectory_transformer::TrajectoryTransformerConfig) =

@@ -5,9 +5,11 @@
 //! Equations are not here: each method has its own in its own file of [`algorithms`](crate::algorithms).
 
 mod candidates;
+mod rnd_bonus;
 mod trained;
 
 pub use candidates::{CandidatePolicy, Choice, repeated};
+pub use rnd_bonus::RndBonus;
 pub use trained::{Start, Target, Trained};
 
 use candle_core::{D, DType, Tensor};
@@ -127,18 +129,32 @@ impl<L: Learner> OffPolicy<L> {
         batch_size: usize,
         learner: impl FnOnce(&mut Start<'_>) -> Result<L>,
     ) -> Result<Self> {
+        Self::knowing_data(build, view, batch_size, |start, _| learner(start))
+    }
+
+    /// The same for learners that look at the data first: as batches will have it, in f32.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn knowing_data(
+        build: Build<'_>,
+        view: &TransitionsConfig,
+        batch_size: usize,
+        learner: impl FnOnce(&mut Start<'_>, &Transitions) -> Result<L>,
+    ) -> Result<Self> {
         let mut data = Transitions::new(build.data, view, build.device)?;
         data.actions = build.bounds.to_unit(&data.actions)?;
         if let Some(next) = &mut data.next_actions {
             *next = build.bounds.to_unit(next)?;
         }
-        let learner = learner(&mut Start {
+        let start = &mut Start {
             observation_dim: build.data.observation_dim,
             action_dim: build.data.action_dim,
             dtype: DType::F32,
             device: build.device,
             rng: build.rng,
-        })?;
+        };
+        let learner = learner(start, &data)?;
         Ok(Self {
             data,
             bounds: build.bounds.clone(),

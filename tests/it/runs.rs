@@ -33,6 +33,7 @@ pub fn small(name: &str) -> &'static str {
              planner.max_context_transitions = 2\n\
              termination_penalty = \"none\""
         }
+        "sac_rnd" => "batch_size = 16\nhidden = [16, 16]\nrnd_hidden = 16\npretraining_updates = 3",
         _ => "batch_size = 16\nhidden = [16, 16]",
     }
 }
@@ -170,9 +171,11 @@ fn algorithms_that_cannot_learn_online_say_so_before_training() {
 }
 
 /// Made at random, and staying so: a network that others are compared with; what only makes the Decision Transformer
-/// one of `transformers`, and heads of it that no loss looks at.
-const FROZEN: [&str; 4] = [
+/// one of `transformers`, and heads of it that no loss looks at; what inputs are scaled by.
+const FROZEN: [&str; 6] = [
     "rnd_target.",
+    "rnd_moments.observation_",
+    "rnd_moments.action_",
     "encoder.w",
     "predict_state.",
     "predict_return.",

@@ -48,6 +48,7 @@ impl Critics {
             of: self.of,
             sizes: self.sizes.clone(),
             activation: Activation::Relu,
+            norm_epsilon: None,
             inputs_first: true,
         };
         let slopes = MlpSlopes {

@@ -32,19 +32,25 @@ pub struct Mlps {
     pub sizes: Vec<usize>,
     /// Activation after each layer but the last.
     pub activation: Activation,
+    /// Epsilon of a layer norm after each activation, which must be the ReLU, if there is one.
+    pub norm_epsilon: Option<f64>,
     /// Whether weights are stored as (in, out) or (out, in).
     pub inputs_first: bool,
 }
 
 impl Mlps {
     /// (N, B, out) of x (B, in) and the packed parameters: for each layer the weights of all members
-    /// and then the biases of all members.
+    /// and then the biases of all members; then, if a norm follows, its weights and its biases.
     ///
     /// # Errors
-    /// If they are not contiguous CPU tensors of fitting size, both f32 or both f64.
+    /// If they are not contiguous CPU tensors of fitting size, both f32 or both f64, or a norm follows
+    /// another activation than the ReLU.
     pub fn apply(self, x: &Tensor, packed: &Tensor) -> Result<Tensor> {
         let (_, inputs) = x.dims2()?;
-        if self.sizes.first() != Some(&inputs) || packed.elem_count() != self.parameters() {
+        if self.sizes.first() != Some(&inputs)
+            || packed.elem_count() != self.parameters()
+            || self.norm_epsilon.is_some() && self.activation != Activation::Relu
+        {
             bail!(
                 "{:?} for inputs {:?}, parameters {:?}",
                 self,
@@ -76,10 +82,29 @@ impl Mlps {
     }
 
     fn parameters(&self) -> usize {
-        self.sizes
-            .windows(2)
-            .map(|pair| self.of * (pair[0] + 1) * pair[1])
-            .sum()
+        self.before(self.layers())
+    }
+
+    /// Parameters of the layers below this one, all members together.
+    fn before(&self, layer: usize) -> usize {
+        let numbers = |layer: usize| {
+            let (inputs, outputs) = (self.sizes[layer], self.sizes[layer + 1]);
+            self.of * ((inputs + 1) * outputs + self.norm_numbers(layer))
+        };
+        (0..layer).map(numbers).sum()
+    }
+
+    /// Parameters of a member's norm after a layer.
+    fn norm_numbers(&self, layer: usize) -> usize {
+        match self.norm_epsilon.is_some() && layer + 1 < self.layers() {
+            true => 2 * self.sizes[layer + 1],
+            false => 0,
+        }
+    }
+
+    /// Whether what a hidden layer keeps is what went on from it.
+    fn keeps_results(&self) -> bool {
+        self.activation == Activation::Relu && self.norm_epsilon.is_none()
     }
 
     fn weight(&self, layer: usize) -> Weight {
@@ -100,13 +125,25 @@ impl Mlps {
         member: usize,
         layer: usize,
     ) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
-        let size = |pair: &[usize]| self.of * (pair[0] + 1) * pair[1];
-        let before: usize = self.sizes.windows(2).take(layer).map(size).sum();
+        let before = self.before(layer);
         let (inputs, outputs) = (self.sizes[layer], self.sizes[layer + 1]);
         let member = self.members.start + member;
         let weight = before + member * inputs * outputs;
         let bias = before + self.of * inputs * outputs + member * outputs;
         (weight..weight + inputs * outputs, bias..bias + outputs)
+    }
+
+    /// Places of an evaluated member's weight and bias of the norm after a layer.
+    fn norm_places(
+        &self,
+        member: usize,
+        layer: usize,
+    ) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
+        let (inputs, width) = (self.sizes[layer], self.sizes[layer + 1]);
+        let member = self.members.start + member;
+        let weight = self.before(layer) + self.of * (inputs + 1) * width + member * width;
+        let bias = weight + self.of * width;
+        (weight..weight + width, bias..bias + width)
     }
 
     /// Numbers that hidden layers of these rows take, all members together.
@@ -148,7 +185,8 @@ impl Mlps {
         &hidden[first..first + rows * width]
     }
 
-    /// One piece of rows through one member. Hidden layers stay behind: after a ReLU, before a GELU.
+    /// One piece of rows through one member. Hidden layers stay behind: after a ReLU, before a norm or
+    /// a GELU.
     fn piece<T: Real>(&self, piece: Piece<'_, T>, packed: &[T], x: &[T], out: &mut [T]) {
         let (member, count) = (piece.member, piece.rows.len());
         let mut activated: Option<Buffer<T>> = None;
@@ -165,9 +203,17 @@ impl Mlps {
                 rows::add_bias(to, bias);
                 return;
             }
-            match self.activation {
-                Activation::Relu => rows::add_bias_relu(to, bias),
-                Activation::Gelu => {
+            match (self.activation, self.norm_epsilon) {
+                (Activation::Relu, None) => rows::add_bias_relu(to, bias),
+                (Activation::Relu, Some(epsilon)) => {
+                    rows::add_bias_relu(to, bias);
+                    let (weight, bias) = self.norm_places(member, layer);
+                    let (weight, bias) = (&packed[weight], &packed[bias]);
+                    let mut after = Buffer::take(to.len());
+                    rows::layer_norm(to, weight, bias, T::of(epsilon), &mut after);
+                    activated = Some(after);
+                }
+                (Activation::Gelu, _) => {
                     rows::add_bias(to, bias);
                     let mut after = Buffer::take(to.len());
                     rows::activate(self.activation, to, &mut after);
@@ -222,7 +268,7 @@ impl Mlps {
             return (dx, dpacked);
         }
         let mut dhidden = Buffer::take(hidden.len());
-        let exact = self.activation == Activation::Relu; // What was kept is what went on.
+        let exact = self.keeps_results();
         let mut activated = Buffer::take(if exact { 0 } else { hidden.len() });
         let numbers = if want_x {
             self.members.len() * x.len()
@@ -230,11 +276,13 @@ impl Mlps {
             0
         };
         let mut dxs = Buffer::take(numbers);
+        let pieces = self.members.len() * count.div_ceil(self.part());
+        let mut dnorms = Buffer::zeros(pieces * self.norms_numbers());
         self.backward_hidden(
             (packed, hidden),
             dout,
             (&mut dhidden, &mut activated),
-            &mut dxs,
+            (&mut dxs, &mut dnorms),
         );
         if want_x {
             dxs.chunks_exact(x.len())
@@ -243,18 +291,45 @@ impl Mlps {
         let below = if exact { hidden } else { &activated[..] };
         if want_packed {
             self.backward_parameters((x, below), (&dhidden, dout), &mut dpacked);
+            self.sum_norms(&dnorms, pieces, &mut dpacked);
         }
         (dx, dpacked)
     }
 
-    /// Gradients of the hidden layers before their activation, the layers after it where `activated`
-    /// has room, and gradients of x by member (N, B, in) where `dxs` has.
+    /// Parameters of all norms of a member.
+    fn norms_numbers(&self) -> usize {
+        (0..self.layers()).map(|l| self.norm_numbers(l)).sum()
+    }
+
+    /// Gradients of all norms from those of each piece, member by member: sums in the pieces' order.
+    fn sum_norms<T: Real>(&self, dnorms: &[T], pieces: usize, dpacked: &mut [T]) {
+        let numbers = self.norms_numbers();
+        if numbers == 0 {
+            return;
+        }
+        let of_member = numbers * (pieces / self.members.len());
+        for (member, parts) in dnorms.chunks_exact(of_member).enumerate() {
+            for part in parts.chunks_exact(numbers) {
+                let mut rest = part;
+                for layer in 0..self.layers() - 1 {
+                    let width = self.sizes[layer + 1];
+                    let (weight, bias) = self.norm_places(member, layer);
+                    rows::add(&mut dpacked[weight], &rest[..width]);
+                    rows::add(&mut dpacked[bias], &rest[width..2 * width]);
+                    rest = &rest[2 * width..];
+                }
+            }
+        }
+    }
+
+    /// Gradients of the hidden layers before their activation, the layers after it and their norm where
+    /// `activated` has room, gradients of x by member (N, B, in) where `dxs` has, and each piece's of the norms.
     fn backward_hidden<T: Real>(
         &self,
         (packed, hidden): (&[T], &[T]),
         dout: &[T],
         (dhidden, activated): (&mut [T], &mut [T]),
-        dxs: &mut [T],
+        (dxs, dnorms): (&mut [T], &mut [T]),
     ) {
         let (inputs, outputs) = (self.sizes[0], self.sizes[self.layers()]);
         let count = dout.len() / outputs / self.members.len();
@@ -267,7 +342,7 @@ impl Mlps {
                 .map(|p| p.layers)
                 .collect(),
         };
-        let mut rest = dxs;
+        let (mut rest, mut dnorms) = (dxs, dnorms);
         let mut tasks = Vec::with_capacity(pieces.len());
         for (piece, activated) in pieces.into_iter().zip(activations.drain(..)) {
             let wanted = if rest.is_empty() {
@@ -277,11 +352,13 @@ impl Mlps {
             };
             let (dx, after) = std::mem::take(&mut rest).split_at_mut(wanted);
             rest = after;
-            tasks.push((piece, activated, dx));
+            let (dnorm, after) = std::mem::take(&mut dnorms).split_at_mut(self.norms_numbers());
+            dnorms = after;
+            tasks.push((piece, activated, dx, dnorm));
         }
         tasks
             .into_par_iter()
-            .for_each(|(piece, mut activated, dx)| {
+            .for_each(|(piece, mut activated, dx, dnorm)| {
                 let Piece {
                     member,
                     rows,
@@ -289,14 +366,37 @@ impl Mlps {
                 } = piece;
                 let number = member * count + rows.start;
                 let mut upstream = &dout[number * outputs..(number + rows.len()) * outputs];
+                let mut dnorm = dnorm;
+                let mut scratch = Buffer::take(*self.sizes.iter().max().unwrap_or(&0));
                 for (below, to) in layers.into_iter().enumerate().rev() {
                     let width = self.sizes[below + 1];
                     self.through(member, below + 1, upstream, packed, to);
                     let kept = self.layer(hidden, count, member, below);
                     let kept = &kept[rows.start * width..rows.end * width];
-                    match self.activation {
-                        Activation::Relu => rows::relu_backward(kept, to),
-                        Activation::Gelu => {
+                    match (self.activation, self.norm_epsilon) {
+                        (Activation::Relu, None) => rows::relu_backward(kept, to),
+                        (Activation::Relu, Some(epsilon)) => {
+                            let (weight, bias) = self.norm_places(member, below);
+                            let (weight, bias) = (&packed[weight], &packed[bias]);
+                            // This loop goes from the last norm to the first.
+                            let before = dnorm.len() - 2 * width;
+                            let (left, of_norm) = std::mem::take(&mut dnorm).split_at_mut(before);
+                            dnorm = left;
+                            let (dweight, dbias) = of_norm.split_at_mut(width);
+                            let (epsilon, y) = (T::of(epsilon), &mut *activated[below]);
+                            rows::relu_layer_norm_backward(
+                                kept,
+                                weight,
+                                bias,
+                                epsilon,
+                                to,
+                                y,
+                                dweight,
+                                dbias,
+                                &mut scratch,
+                            );
+                        }
+                        (Activation::Gelu, _) => {
                             rows::activate_backward(self.activation, kept, activated[below], to);
                         }
                     }
@@ -364,7 +464,10 @@ impl Mlps {
                 rest = after;
                 tasks.push((layer, member, None, to));
             }
-            skipped(after * outputs, &mut rest);
+            skipped(
+                after * outputs + self.of * self.norm_numbers(layer),
+                &mut rest,
+            );
         }
         tasks
             .into_par_iter()

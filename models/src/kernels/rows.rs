@@ -115,6 +115,56 @@ vectorized! {
         }
     }
 
+    /// Backward of a ReLU and the layer norm after it, from the ReLU's result h: d, the gradient after the
+    /// norm, <- that before the ReLU; y <- the norm's result, if it has room; dweight and dbias added to.
+    pub fn relu_layer_norm_backward<T: Real>(
+        h: &[T],
+        weight: &[T],
+        bias: &[T],
+        epsilon: T,
+        d: &mut [T],
+        y: &mut [T],
+        dweight: &mut [T],
+        dbias: &mut [T],
+        normal: &mut [T],
+    ) {
+        let width = weight.len();
+        let share = T::ONE / T::of(width as f64);
+        let (normal, bias) = (&mut normal[..width], &bias[..width]);
+        let (dweight, dbias) = (&mut dweight[..width], &mut dbias[..width]);
+        let mut results = y.chunks_exact_mut(width);
+        for (h, d) in h.chunks_exact(width).zip(d.chunks_exact_mut(width)) {
+            let mean = sum(h) * share;
+            for (n, h) in normal.iter_mut().zip(h) {
+                *n = *h - mean;
+            }
+            let scale = T::ONE / (dot(normal, normal) * share + epsilon).sqrt();
+            for n in normal.iter_mut() {
+                *n *= scale;
+            }
+            if let Some(y) = results.next() {
+                for ((y, n), (w, b)) in y.iter_mut().zip(normal.iter()).zip(weight.iter().zip(bias)) {
+                    *y = n.mul_add(*w, *b);
+                }
+            }
+            for ((dw, db), (d, n)) in
+                dweight.iter_mut().zip(dbias.iter_mut()).zip(d.iter().zip(normal.iter()))
+            {
+                *dw = d.mul_add(*n, *dw);
+                *db += *d;
+            }
+            for (d, w) in d.iter_mut().zip(weight) {
+                *d *= *w;
+            }
+            let along_one = sum(d) * share;
+            let along_normal = dot(d, normal) * share;
+            for ((d, n), h) in d.iter_mut().zip(normal.iter()).zip(h) {
+                let before = scale * (*d - along_one - *n * along_normal);
+                *d = if *h > T::ZERO { before } else { T::ZERO };
+            }
+        }
+    }
+
     /// x <- x + bias in every row.
     pub fn add_bias<T: Real>(x: &mut [T], bias: &[T]) {
         for row in x.chunks_exact_mut(bias.len()) {

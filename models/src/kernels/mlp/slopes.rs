@@ -26,7 +26,7 @@ use crate::kernels::storage::{slice, with_slice};
 /// Settings of the operation.
 #[derive(Debug, Clone)]
 pub struct MlpSlopes {
-    /// The perceptrons: ReLU, one output, at least one hidden layer, weights (in, out).
+    /// The perceptrons: ReLU without norms, one output, at least one hidden layer, weights (in, out).
     pub mlps: Mlps,
     /// With respect to how many inputs, the last ones.
     pub inputs: usize,
@@ -43,6 +43,7 @@ impl MlpSlopes {
         let ends_fit = mlps.sizes.first() == Some(&inputs) && mlps.sizes.last() == Some(&1);
         if !ends_fit
             || mlps.layers() < 2
+            || mlps.norm_epsilon.is_some()
             || !(1..=inputs).contains(&self.inputs)
             || !mlps.inputs_first
             || packed.elem_count() != mlps.parameters()

@@ -1,0 +1,296 @@
+//! ReBRAC: revisiting the minimalist approach to offline reinforcement learning.
+//!
+//! Tarasov, Kurenkov, Nikulin & Kolesnikov 2023, <https://arxiv.org/abs/2305.09836>; code corl-team/CORL @ eeeeef2
+//! (`algorithms/offline/rebrac.py`).
+//!
+//! TD3 that stays close to the data twice, in the actor's loss and in the critics' targets, with
+//! layer norm in deeper critics and large batches:
+//!
+//! ```text
+//! ã'       = clip(π'(s') + ε, ±1),  ε = clip(σ N(0, 1), ±c)
+//! y        = r + γ (1 - terminated) (min_i Q'_i(s', ã') - β₂ |ã' - a'|²)
+//! L(Q)     = Σ_i mean (Q_i(s, a) - y)²
+//! L(π)     = mean (β₁ |π(s) - a|² - λ min_i Q_i(s, π(s))),  λ = 1 / mean |min_i Q_i(s, π(s))|
+//! target  <- (1 - rate) target + rate online, together with each actor update
+//! ```
+//!
+//! a' is the data's next action, |·|² the sum over the action's dimensions. As in the authors' code, updates are
+//! counted from 0, the first of them with an actor update, and the target actor follows the actor as it was
+//! *before* the step of that update, the target critics as they are after theirs.
+//!
+//! Deviation: the authors count anew every 1000 updates; the same where `policy_delay` divides 1000.
+
+use candle_core::{D, Tensor};
+use serde::{Deserialize, Serialize};
+use trajformer_models::actor::{ActorConfig, DeterministicActor};
+use trajformer_models::critic::{CriticConfig, Critics};
+use trajformer_models::init::StackInit;
+use trajformer_models::params::StateVisitor;
+
+use super::{Algorithm, Build, Work};
+use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
+use crate::error::{Error, Result};
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
+use crate::rng::Rng;
+
+/// Added to the variance in layer norms: flax's default, a tenth of PyTorch's.
+const NORM_EPSILON: f64 = 1e-6;
+
+/// `[algorithm.rebrac]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RebracConfig {
+    /// Weight of the actor's distance from the data, β₁; table 11 of the paper has one for each data set.
+    pub actor_penalty: f64,
+    /// Weight of the next action's distance from the data in the critics' targets, β₂.
+    pub critic_penalty: f64,
+    /// Whether the actor's value term is divided by its mean size, λ.
+    pub normalize_q: bool,
+    /// Discount γ in [0, 1].
+    pub discount: f64,
+    /// Polyak rate: target <- (1 - rate) * target + rate * online, with each actor update.
+    /// In (0, 1]. Called tau by the authors.
+    pub target_rate: f64,
+    /// Standard deviation of the noise on the target policy's actions, for a range of ±1.
+    pub policy_noise: f64,
+    /// The noise is clipped to plus or minus this.
+    pub noise_clip: f64,
+    /// The actor and all targets are updated every so many critic updates, from the first on.
+    pub policy_delay: u64,
+    /// Transitions in a batch.
+    pub batch_size: usize,
+    /// Adam's rate for the actor.
+    pub actor_learning_rate: f64,
+    /// Adam's rate for the critics.
+    pub critic_learning_rate: f64,
+    /// Widths of the hidden layers of actor and critics.
+    pub hidden: Vec<usize>,
+    /// Whether each ReLU of the critics is followed by a layer norm.
+    pub critic_layer_norm: bool,
+    /// Whether each ReLU of the actor is.
+    pub actor_layer_norm: bool,
+    /// Whether observations are normalised to mean 0 and deviation 1 (plus 1e-3) over the data.
+    pub normalize_observations: bool,
+    /// What is done to rewards; the authors multiply those of antmaze by 100.
+    pub rewards: RewardTransform,
+}
+
+impl Default for RebracConfig {
+    fn default() -> Self {
+        Self {
+            actor_penalty: 0.01,
+            critic_penalty: 0.01,
+            normalize_q: true,
+            discount: 0.99,
+            target_rate: 0.005,
+            policy_noise: 0.2,
+            noise_clip: 0.5,
+            policy_delay: 2,
+            batch_size: 1024,
+            actor_learning_rate: 1e-3,
+            critic_learning_rate: 1e-3,
+            hidden: vec![256, 256, 256],
+            critic_layer_norm: true,
+            actor_layer_norm: false,
+            normalize_observations: false,
+            rewards: RewardTransform::None,
+        }
+    }
+}
+
+impl RebracConfig {
+    /// Fails if a value is out of range.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the key.
+    pub fn check(&self) -> Result<()> {
+        let keys = Keys("algorithm.rebrac");
+        keys.shares(&[("discount", self.discount)])?;
+        keys.target_rate(self.target_rate)?;
+        if self.policy_delay == 0 {
+            return Err(keys.wrong("policy_delay", 0, "at least 1"));
+        }
+        keys.networks(self.batch_size, &self.hidden, 3)?;
+        keys.positive(&[
+            ("actor_learning_rate", self.actor_learning_rate),
+            ("critic_learning_rate", self.critic_learning_rate),
+        ])?;
+        keys.not_negative(&[
+            ("actor_penalty", self.actor_penalty),
+            ("critic_penalty", self.critic_penalty),
+            ("policy_noise", self.policy_noise),
+            ("noise_clip", self.noise_clip),
+        ])
+    }
+
+    /// Makes the algorithm.
+    ///
+    /// # Errors
+    /// If the data holds no transition or its actions are discrete.
+    pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
+        let view = TransitionsConfig {
+            normalize_observations: self.normalize_observations,
+            rewards: self.rewards,
+            next_actions: true,
+            returns_discount: self.discount,
+            ..TransitionsConfig::default()
+        };
+        OffPolicy::new(build, &view, self.batch_size, |start| {
+            Rebrac::new(self, start)
+        })
+    }
+}
+
+/// The networks of ReBRAC and their update.
+pub struct Rebrac {
+    config: RebracConfig,
+    actor: Trained<DeterministicActor>,
+    critics: Trained<Critics>,
+    target_actor: Target<DeterministicActor>,
+    target_critics: Target<Critics>,
+    updates: u64,
+}
+
+impl Rebrac {
+    /// With EDAC's initial values; targets start equal to the networks.
+    ///
+    /// # Errors
+    /// If a size is zero.
+    pub fn new(config: &RebracConfig, start: &mut Start<'_>) -> Result<Self> {
+        let actor = ActorConfig {
+            observation_dim: start.observation_dim,
+            action_dim: start.action_dim,
+            hidden: config.hidden.clone(),
+            norm_epsilon: config.actor_layer_norm.then_some(NORM_EPSILON),
+            init: StackInit::small_last(1e-3),
+            ..ActorConfig::default()
+        };
+        let critics = CriticConfig {
+            observation_dim: start.observation_dim,
+            action_dim: start.action_dim,
+            hidden: config.hidden.clone(),
+            norm_epsilon: config.critic_layer_norm.then_some(NORM_EPSILON),
+            init: StackInit::small_last(3e-3),
+            ..CriticConfig::default()
+        };
+        let actor = Trained::new("actor", actor, start)?;
+        let critics = Trained::new("critics", critics, start)?;
+        Ok(Self {
+            config: config.clone(),
+            target_actor: Target::new(&actor)?,
+            target_critics: Target::new(&critics)?,
+            actor,
+            critics,
+            updates: 0,
+        })
+    }
+
+    /// Σ_i mean (Q_i(s, a) - y)².
+    fn critic_loss(&self, batch: &Batch, noise: &Tensor, metrics: &mut Metrics) -> Result<Tensor> {
+        let Some(data_actions) = &batch.next_actions else {
+            let reason = "ReBRAC needs the data's next actions in a batch";
+            return Err(Error::Unsuitable(reason.to_owned()));
+        };
+        let clip = self.config.noise_clip;
+        let noise = (noise * self.config.policy_noise)?.clamp(-clip, clip)?; // (B, A)
+        let next_actions = self.target_actor.net.forward(&batch.next_observations)?;
+        let next_actions = (next_actions + noise)?.clamp(-1.0, 1.0)?; // (B, A)
+        let distance = squared_distance(&next_actions, data_actions)?; // (B)
+        let next_q = (self.target_critics.net)
+            .forward(&batch.next_observations, &next_actions)?
+            .min(0)?; // (B)
+        let next_q = (next_q - (distance * self.config.critic_penalty)?)?;
+        let not_terminated = (1.0 - &batch.terminated)?;
+        let future = ((next_q * not_terminated)? * self.config.discount)?;
+        let target = (&batch.rewards + future)?.detach(); // (B)
+        let critics = &self.critics.net;
+        let q = critics.forward(&batch.observations, &batch.actions)?; // (2, B)
+        let error = q.broadcast_sub(&target)?.sqr()?;
+        let loss = error.mean(D::Minus1)?.sum_all()?;
+        metrics.push("critic_loss", &loss);
+        metrics.push("q_min", &q.detach().min(0)?.mean_all()?);
+        Ok(loss)
+    }
+
+    /// mean (β₁ |π(s) - a|² - λ min_i Q_i(s, π(s))).
+    fn actor_loss(&self, batch: &Batch, metrics: &mut Metrics) -> Result<Tensor> {
+        let actions = self.actor.net.forward(&batch.observations)?; // (B, A)
+        let critics = &self.critics.frozen;
+        let q = critics.forward(&batch.observations, &actions)?.min(0)?; // (B)
+        let cloning_loss = squared_distance(&actions, &batch.actions)?.mean_all()?;
+        let mut value_term = q.mean_all()?;
+        if self.config.normalize_q {
+            value_term = (value_term * q.abs()?.mean_all()?.detach().recip()?)?;
+        }
+        let loss = ((&cloning_loss * self.config.actor_penalty)? - value_term)?;
+        metrics.push("actor_loss", &loss);
+        metrics.push("cloning_loss", &cloning_loss);
+        Ok(loss)
+    }
+}
+
+/// Σ (a - b)² over the dimensions of actions (B, A).
+fn squared_distance(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    Ok((a - b)?.sqr()?.sum(D::Minus1)?)
+}
+
+impl Learner for Rebrac {
+    /// Standard normals (B, A): the noise on target actions.
+    type Draws = Tensor;
+
+    fn draw(&self, rows: usize, rng: &mut Rng) -> Result<Tensor> {
+        let (dtype, device) = (self.actor.params.dtype(), self.actor.params.device());
+        let shape = (rows, self.actor.config.action_dim);
+        Ok(rng.normal_tensor(shape, dtype, device)?)
+    }
+
+    fn update(&mut self, batch: &Batch, noise: &Tensor) -> Result<Metrics> {
+        let mut metrics = Metrics::new();
+        let config = &self.config;
+        let loss = self.critic_loss(batch, noise, &mut metrics)?;
+        self.critics.minimize(&loss, config.critic_learning_rate)?;
+        if self.updates.is_multiple_of(config.policy_delay) {
+            let loss = self.actor_loss(batch, &mut metrics)?;
+            // Before the actor's step: see above.
+            self.target_actor.follow(&self.actor, config.target_rate)?;
+            self.actor.minimize(&loss, config.actor_learning_rate)?;
+            self.target_critics
+                .follow(&self.critics, config.target_rate)?;
+        }
+        self.updates += 1;
+        Ok(metrics)
+    }
+
+    fn act(&self) -> Result<Act> {
+        let actor = self.actor.snapshot()?;
+        Ok(Box::new(move |observations| {
+            Ok(actor.forward(observations)?)
+        }))
+    }
+
+    fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(self.critics.frozen.forward(observations, actions)?))
+    }
+
+    fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        self.actor.visit(visitor)?;
+        self.critics.visit(visitor)?;
+        self.target_actor.visit(visitor)?;
+        self.target_critics.visit(visitor)?;
+        Ok(visitor.counter("training.updates", &mut self.updates)?)
+    }
+
+    fn flops_per_row(&self) -> Option<f64> {
+        let sizes = &self.actor.config;
+        let (o, a) = (sizes.observation_dim, sizes.action_dim);
+        let actor = Work::layers(o, &sizes.hidden, a);
+        let critic = Work::layers(o + a, &sizes.hidden, 1);
+        let targets = Work::forward(&actor) + 2.0 * Work::forward(&critic);
+        // Through both critics the actor's gradient passes every layer, to the actions.
+        let actor_update = Work::forward_backward(&actor) + 4.0 * Work::forward(&critic);
+        let critics_update = 2.0 * Work::forward_backward(&critic);
+        Some(targets + critics_update + actor_update / self.config.policy_delay as f64)
+    }
+}
