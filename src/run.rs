@@ -314,7 +314,7 @@ pub fn policy(path: &Path, spec: &EnvSpec, sample: bool) -> Result<Box<dyn Polic
     Ok(policy)
 }
 
-/// Judges a trained run by data alone; see [`fqe`](crate::fqe).
+/// Judges a trained run by data alone; see [`fqe`].
 ///
 /// # Errors
 /// If run or data can't be read or don't fit each other, or the run's policy is not memoryless.
