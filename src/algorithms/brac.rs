@@ -510,12 +510,15 @@ impl Learner for Brac {
         Ok(visitor.counter("policy.updates", &mut self.updates)?)
     }
 
-    /// Of an update after β was fitted and the warm-up.
+    /// Of the next update: one that fits β, or one after that and the warm-up.
     fn flops_per_row(&self) -> Option<f64> {
         let sizes = &self.actor.config.net;
         let (o, a) = (sizes.observation_dim, sizes.action_dim);
         let actor = Work::layers(o, &sizes.hidden, 2 * a);
         let critic = Work::layers(o + a, &self.config.hidden, 1);
+        if self.updates < self.config.behavior_updates {
+            return Some(Work::forward_backward(&actor));
+        }
         let divergences =
             1 + usize::from(self.config.value_penalty) + usize::from(self.config.train_penalty);
         // Both policies' distributions for each D; the policy's for a' and, with gradients, twice for its loss.
