@@ -133,7 +133,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "DATA", conflicts_with_all = ["env", "episodes", "record"])]
     pub off_policy: Option<PathBuf>,
     /// Updates of fitted Q evaluation.
-    #[arg(long, default_value_t = 20_000, requires = "off_policy")]
+    #[arg(long, default_value_t = 10_000, requires = "off_policy")]
     pub updates: u64,
     /// Discount of fitted Q evaluation.
     #[arg(long, default_value_t = 0.99, requires = "off_policy")]
