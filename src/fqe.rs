@@ -194,6 +194,8 @@ struct Prepared {
     start_weights: Tensor,
     data_value: Option<f64>,
     action_distance: f64,
+    /// What rewards are divided by, so that values are about 1 and Adam need not climb to them.
+    scale: f64,
 }
 
 impl Prepared {
@@ -232,6 +234,12 @@ impl Prepared {
         ] {
             *observations = normalizer.apply(observations)?;
         }
+        let size = f64::from(transitions.rewards.abs()?.mean_all()?.to_scalar::<f32>()?);
+        let scale = match size > 0.0 {
+            true => size / (1.0 - config.discount),
+            false => 1.0,
+        };
+        transitions.rewards = (&transitions.rewards / scale)?;
         let counts = resamples(
             data.episodes.len(),
             config.members,
@@ -253,6 +261,7 @@ impl Prepared {
             start_weights: Tensor::from_vec(start_weights, shape, &Device::Cpu)?,
             data_value: discounted(data, config.discount),
             action_distance: f64::from(distance.sqrt()?.to_scalar::<f32>()?),
+            scale,
             transitions,
         })
     }
@@ -289,7 +298,8 @@ impl Prepared {
         let values = critics.forward(starts, actions)?; // (N, E)
         let sums = (values * &self.start_weights)?.sum(D::Minus1)?;
         let members = (sums / self.start_weights.sum(D::Minus1)?)?; // (N)
-        let mut members = members.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        let members = (members.to_dtype(DType::F64)? * self.scale)?;
+        let mut members = members.to_vec1::<f64>()?;
         members.sort_by(f64::total_cmp);
         if members.iter().any(|v| !v.is_finite()) {
             return Err(Error::Training {
