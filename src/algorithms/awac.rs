@@ -251,8 +251,8 @@ impl Learner for Awac {
         Ok(Some(self.sample(observation, &noise)?))
     }
 
-    fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(self.critics.frozen.forward(observations, actions)?))
+    fn critics(&self) -> &Critics {
+        &self.critics.frozen
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

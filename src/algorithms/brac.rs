@@ -477,13 +477,10 @@ impl Learner for Brac {
 
     /// tanh of the policy's mean, or of the behaviour policy's while that is fitted.
     fn act(&self) -> Result<Act> {
-        let actor = match self.policy_updates() {
-            None | Some(0) => self.behavior.snapshot()?,
-            Some(_) => self.actor.snapshot()?,
-        };
-        Ok(Box::new(move |observations| {
-            Ok(actor.distribution(observations)?.mode()?)
-        }))
+        match self.policy_updates() {
+            None | Some(0) => self.behavior.act(),
+            Some(_) => self.actor.act(),
+        }
     }
 
     fn explore(&self, observation: &Tensor, _: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
@@ -493,8 +490,8 @@ impl Learner for Brac {
         Ok(Some(policy.sample(&noise)?.0)) // (1, A)
     }
 
-    fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(self.critics.frozen.forward(observations, actions)?))
+    fn critics(&self) -> &Critics {
+        &self.critics.frozen
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -336,10 +336,7 @@ impl Learner for Crr {
 
     /// The mean of the policy.
     fn act(&self) -> Result<Act> {
-        let actor = self.actor.snapshot()?;
-        Ok(Box::new(move |observations| {
-            Ok(actor.distribution(observations)?.mode()?)
-        }))
+        self.actor.act()
     }
 
     fn explore(&self, observation: &Tensor, _: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
@@ -348,8 +345,8 @@ impl Learner for Crr {
         Ok(Some(sample(&self.actor.frozen, observation, &noise)?)) // (1, A)
     }
 
-    fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(self.critics.frozen.forward(observations, actions)?))
+    fn critics(&self) -> &Critics {
+        &self.critics.frozen
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

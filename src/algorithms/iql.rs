@@ -326,8 +326,8 @@ impl Learner for Iql {
         Ok(Some(action.clamp(-1.0, 1.0)?))
     }
 
-    fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(self.critics.frozen.forward(observations, actions)?))
+    fn critics(&self) -> &Critics {
+        &self.critics.frozen
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -264,14 +264,11 @@ impl Learner for Rebrac {
     }
 
     fn act(&self) -> Result<Act> {
-        let actor = self.actor.snapshot()?;
-        Ok(Box::new(move |observations| {
-            Ok(actor.forward(observations)?)
-        }))
+        self.actor.act()
     }
 
-    fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(self.critics.frozen.forward(observations, actions)?))
+    fn critics(&self) -> &Critics {
+        &self.critics.frozen
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -278,21 +278,15 @@ impl Learner for Sac {
     }
 
     fn act(&self) -> Result<Act> {
-        let actor = self.actor.snapshot()?;
-        Ok(Box::new(move |observations| {
-            Ok(actor.distribution(observations)?.mode()?)
-        }))
+        self.actor.act()
     }
 
     fn explore(&self, observation: &Tensor, _: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
-        let shape = (1, self.critics.config.action_dim);
-        let noise = rng.normal_tensor(shape, observation.dtype(), observation.device())?;
-        let policy = self.actor.frozen.distribution(observation)?;
-        Ok(Some(policy.sample(&noise)?.0)) // (1, A)
+        self.actor.explore(observation, rng).map(Some)
     }
 
-    fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(self.critics.frozen.forward(observations, actions)?))
+    fn critics(&self) -> &Critics {
+        &self.critics.frozen
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -348,22 +348,16 @@ impl Learner for SacRnd {
     }
 
     fn act(&self) -> Result<Act> {
-        let actor = self.actor.snapshot()?;
-        Ok(Box::new(move |observations| {
-            Ok(actor.distribution(observations)?.mode()?)
-        }))
+        self.actor.act()
     }
 
     /// From the distribution; `noise` is not used.
-    fn explore(&self, observation: &Tensor, _noise: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
-        let policy = self.actor.frozen.distribution(observation)?;
-        let mean = &policy.gaussian.mean; // (1, A)
-        let normals = rng.normal_tensor(mean.shape(), mean.dtype(), mean.device())?;
-        Ok(Some(policy.sample(&normals)?.0))
+    fn explore(&self, observation: &Tensor, _: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
+        self.actor.explore(observation, rng).map(Some)
     }
 
-    fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(self.critics.frozen.forward(observations, actions)?))
+    fn critics(&self) -> &Critics {
+        &self.critics.frozen
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -220,20 +220,15 @@ impl Learner for Td3Bc {
     }
 
     fn act(&self) -> Result<Act> {
-        let actor = self.actor.snapshot()?;
-        Ok(Box::new(move |observations| {
-            Ok(actor.forward(observations)?)
-        }))
+        self.actor.act()
     }
 
     fn explore(&self, observation: &Tensor, noise: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
-        let action = self.actor.frozen.forward(observation)?; // (1, A)
-        let normals = rng.normal_tensor(action.shape(), action.dtype(), action.device())?;
-        Ok(Some((action + (normals * noise)?)?.clamp(-1.0, 1.0)?))
+        self.actor.explore(observation, noise, rng).map(Some)
     }
 
-    fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(self.critics.frozen.forward(observations, actions)?))
+    fn critics(&self) -> &Critics {
+        &self.critics.frozen
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{folder_name, run_folders};
 use crate::checkpoint::RunDir;
 use crate::error::{Error, Result};
+use crate::evaluate::mean_std;
 use crate::metrics::table;
 use crate::report::curves::{self, Curves, ReferenceLine, Scale, Series};
 
@@ -74,18 +75,14 @@ fn line(run: &Path, name: &str) -> Result<MetricLine> {
         run: run.to_path_buf(),
         algorithm: algorithm.to_owned(),
         update: last(&curves[0]).0 as u64,
-        last: mean(curves.iter().map(|curve| last(curve).1).collect()),
+        last: mean_std(&curves.iter().map(|curve| last(curve).1).collect::<Vec<_>>()).0,
         largest: curves
             .iter()
             .flatten()
             .fold(f64::NEG_INFINITY, |largest, point| largest.max(point.1)),
-        return_to_go: (!returns.is_empty()).then(|| mean(returns)),
+        return_to_go: (!returns.is_empty()).then(|| mean_std(&returns).0),
         curves,
     })
-}
-
-fn mean(values: Vec<f64>) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
 }
 
 /// Draws the metric over updates; for values of critics (`q_...`) with the data's return as a dashed line.
@@ -101,7 +98,7 @@ pub fn draw(path: &Path, title: &str, name: &str, lines: &[MetricLine]) -> Resul
     let judged = name.starts_with("q_") && !returns.is_empty();
     let reference = judged.then(|| ReferenceLine {
         label: "the data's return".to_owned(),
-        y: mean(returns),
+        y: mean_std(&returns).0,
     });
     let series = lines.iter().map(|line| {
         let label = folder_name(&line.run).unwrap_or_else(|| line.algorithm.clone());

@@ -4,6 +4,7 @@
 //!
 //! Equations are not here: each method has its own in its own file of [`algorithms`](crate::algorithms).
 
+mod acting;
 mod candidates;
 mod rnd_bonus;
 mod trained;
@@ -13,6 +14,7 @@ pub use rnd_bonus::RndBonus;
 pub use trained::{Start, Target, Trained};
 
 use candle_core::{D, DType, Tensor};
+use trajformer_models::critic::Critics;
 use trajformer_models::params::StateVisitor;
 use trajformer_models::uploads::CachedUploads;
 
@@ -65,12 +67,8 @@ pub trait Learner: Send {
         Ok(None)
     }
 
-    /// Values (N, B) of observations (B, O) and actions (B, A), without gradients; `None` for methods
-    /// without critics.
-    ///
-    /// # Errors
-    /// If a tensor operation fails.
-    fn values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>>;
+    /// The critics as they are now, without gradients to their parameters.
+    fn critics(&self) -> &Critics;
 
     /// Shows networks, targets, optimisers and counters, as [`Algorithm::state`] says.
     ///
@@ -218,14 +216,14 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
         let distance = (&actions - &batch.actions)?.sqr()?.mean_all()?.sqrt()?;
         metrics.push("action_distance", &distance);
         metrics.push("return_to_go_mean", &returns.mean_all()?);
-        let values = |actions: &Tensor| self.learner.values(&batch.observations, actions);
-        if let (Some(on_data), Some(on_policy)) = (values(&batch.actions)?, values(&actions)?) {
-            metrics.push("q_data_mean", &on_data.min(0)?.mean_all()?);
-            metrics.push("q_policy_mean", &on_policy.min(0)?.mean_all()?);
-            let center = on_policy.mean_keepdim(0)?;
-            let variance = on_policy.broadcast_sub(&center)?.sqr()?.mean(0)?; // (B)
-            metrics.push("q_spread", &variance.sqrt()?.mean(D::Minus1)?);
-        }
+        let critics = self.learner.critics();
+        let on_data = critics.forward(&batch.observations, &batch.actions)?; // (N, B)
+        let on_policy = critics.forward(&batch.observations, &actions)?;
+        metrics.push("q_data_mean", &on_data.min(0)?.mean_all()?);
+        metrics.push("q_policy_mean", &on_policy.min(0)?.mean_all()?);
+        let center = on_policy.mean_keepdim(0)?;
+        let variance = on_policy.broadcast_sub(&center)?.sqr()?.mean(0)?; // (B)
+        metrics.push("q_spread", &variance.sqrt()?.mean(D::Minus1)?);
         Ok(metrics)
     }
 }

@@ -1,0 +1,56 @@
+//! How trained actors act and explore, alike in every method that has one of their kind.
+
+use candle_core::Tensor;
+use trajformer_models::actor::DeterministicActor;
+use trajformer_models::gaussian::TanhGaussianActor;
+
+use super::{Act, Trained};
+use crate::error::Result;
+use crate::rng::Rng;
+
+impl Trained<DeterministicActor> {
+    /// Its action; later updates do not change it.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn act(&self) -> Result<Act> {
+        let actor = self.snapshot()?;
+        Ok(Box::new(move |observations| {
+            Ok(actor.forward(observations)?)
+        }))
+    }
+
+    /// Its action (1, A) at an observation (1, O) with normal noise of this deviation, in ±1.
+    ///
+    /// # Errors
+    /// If the shapes don't fit.
+    pub fn explore(&self, observation: &Tensor, noise: f64, rng: &mut Rng) -> Result<Tensor> {
+        let action = self.frozen.forward(observation)?; // (1, A)
+        let normals = rng.normal_tensor(action.shape(), action.dtype(), action.device())?;
+        Ok((action + (normals * noise)?)?.clamp(-1.0, 1.0)?)
+    }
+}
+
+impl Trained<TanhGaussianActor> {
+    /// tanh of its mean; later updates do not change it.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn act(&self) -> Result<Act> {
+        let actor = self.snapshot()?;
+        Ok(Box::new(move |observations| {
+            Ok(actor.distribution(observations)?.mode()?)
+        }))
+    }
+
+    /// An action (1, A) drawn at an observation (1, O).
+    ///
+    /// # Errors
+    /// If the shapes don't fit.
+    pub fn explore(&self, observation: &Tensor, rng: &mut Rng) -> Result<Tensor> {
+        let policy = self.frozen.distribution(observation)?;
+        let mean = &policy.gaussian.mean; // (1, A)
+        let normals = rng.normal_tensor(mean.shape(), mean.dtype(), mean.device())?;
+        Ok(policy.sample(&normals)?.0)
+    }
+}
