@@ -1,4 +1,4 @@
-"""Trains TD3+BC, IQL or CQL by CORL's own code on a data set in D4RL's layout, and writes the policy for our evaluator.
+"""Trains TD3+BC, IQL, CQL or ReBRAC by CORL's own code on a data set in D4RL's layout, and writes the policy for our evaluator.
 
 python benches/peers/corl_scores.py --algorithm iql --authors CORL --data hopper-medium.hdf5 --env hopper-medium-v2 \
     --updates 20000 --seed 0 --out iql.npz --set iql_deterministic=True normalize_reward=True tau=0.001
@@ -16,13 +16,14 @@ from types import SimpleNamespace
 import corl_common
 import numpy as np
 
-NAMES = {"td3_bc": "trainer", "iql": "trainer", "cql": "trainer"}
+NETWORKS = {"td3_bc": "net", "iql": "net", "cql": "base_network"}
+CALL = 1000  # updates between two looks at ReBRAC's loop, as in CORL
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     corl_common.add_authors(parser)
-    parser.add_argument("--algorithm", choices=list(NAMES), required=True)
+    parser.add_argument("--algorithm", choices=[*NETWORKS, "rebrac"], required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--env", required=True, help="D4RL's name of the data: CORL looks at it")
     parser.add_argument("--updates", type=int, default=20_000)
@@ -44,40 +45,71 @@ def transitions(path):
         "observations": arrays["observations"][rows],
         "actions": arrays["actions"][rows],
         "next_observations": arrays["observations"][rows + 1],
+        "next_actions": arrays["actions"][rows + 1],  # ReBRAC's own view of the data
         "rewards": arrays["rewards"][rows],
         "terminals": arrays["terminals"][rows].astype(bool),
     }
 
 
-def layers(algorithm, actor, action_dim):
-    """Weights (out, in) and biases of the mean action's network."""
+def torch_policy(args, module, config, action_dim):
+    """Mean, deviation and layers, weights (out, in) and biases, of what CORL's loop has after `args.updates` turns."""
     import torch
 
-    net = {"td3_bc": "net", "iql": "net", "cql": "base_network"}[algorithm]
-    linear = [layer for layer in getattr(actor, net).modules() if isinstance(layer, torch.nn.Linear)]
-    found = [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in linear]
-    weight, bias = found[-1]
-    return [*found[:-1], (weight[:action_dim], bias[:action_dim])]  # CQL's has deviations behind the means
+    found = corl_common.variables(module.ReplayBuffer, "sample", module.train, config, calls=args.updates + 1)
+    net = getattr(found["trainer"].actor, NETWORKS[args.algorithm])
+    linear = [layer for layer in net.modules() if isinstance(layer, torch.nn.Linear)]
+    layers = [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in linear]
+    weight, bias = layers[-1]
+    layers[-1] = weight[:action_dim], bias[:action_dim]  # CQL's has deviations behind the means
+    return found["state_mean"], found["state_std"], layers
+
+
+def jax_policy(args, module, config):
+    """The same of ReBRAC's, whose loop runs inside JAX."""
+    import jax
+
+    found = corl_common.variables(module.Metrics, "create", module.train, config)
+    carry, body = found["update_carry"], found["td3_loop_update_step"]
+    epoch = jax.jit(lambda carry: jax.lax.fori_loop(0, CALL, body, carry))
+    for _ in range(args.updates // CALL):
+        carry["metrics"] = module.Metrics.create(found["bc_metrics_to_log"])
+        carry = jax.block_until_ready(epoch(carry))
+    dense = carry["actor"].params["params"]
+    layers = [dense[f"Dense_{i}"] for i in range(len(dense))]
+    layers = [(np.asarray(layer["kernel"]).T, np.asarray(layer["bias"])) for layer in layers]
+    buffer = found["buffer"]
+    return np.broadcast_to(buffer.mean, layers[0][0].shape[1]), np.broadcast_to(buffer.std, layers[0][0].shape[1]), layers
 
 
 def main():
     args = arguments()
-    import torch
-
-    torch.set_num_threads(args.threads)
     data = transitions(args.data)
     sizes = SimpleNamespace(
         observations=data["observations"].shape[1], actions=data["actions"].shape[1], authors=args.authors
     )
-    corl_common.dataset = lambda *_: data
-    module = corl_common.load(sizes, args.algorithm)
     changes = {key: ast.literal_eval(value) for key, _, value in (text.partition("=") for text in args.set)}
-    config = module.TrainConfig(
-        device="cpu", env=args.env, seed=args.seed, eval_freq=10**9, buffer_size=len(data["rewards"]), **changes
-    )
-    found = corl_common.variables(module.ReplayBuffer, "sample", module.train, config, calls=args.updates + 1)
-    policy = {"obs_mean": np.asarray(found["state_mean"]), "obs_std": np.asarray(found["state_std"])}
-    for place, (weight, bias) in enumerate(layers(args.algorithm, found[NAMES[args.algorithm]].actor, sizes.actions)):
+    if args.algorithm == "rebrac":
+        import jax
+        import jax_common  # noqa: F401, what CORL imports has to be there before its packages are replaced
+
+        jax.tree_map = jax.tree.map  # its name in CORL's JAX
+        assert args.updates % CALL == 0, f"ReBRAC makes {CALL} updates per call"
+        module = corl_common.load(sizes, "rebrac")
+        module.qlearning_dataset = lambda _: data
+        config = module.Config(dataset_name=args.env, train_seed=args.seed, num_updates_on_epoch=CALL, **changes)
+        mean, std, layers = jax_policy(args, module, config)
+    else:
+        import torch
+
+        torch.set_num_threads(args.threads)
+        corl_common.dataset = lambda *_: data
+        module = corl_common.load(sizes, args.algorithm)
+        config = module.TrainConfig(
+            device="cpu", env=args.env, seed=args.seed, eval_freq=10**9, buffer_size=len(data["rewards"]), **changes
+        )
+        mean, std, layers = torch_policy(args, module, config, sizes.actions)
+    policy = {"obs_mean": np.asarray(mean, np.float32), "obs_std": np.asarray(std, np.float32)}
+    for place, (weight, bias) in enumerate(layers):
         policy |= {f"w{place}": weight, f"b{place}": bias}
     np.savez(args.out, **policy)
     print(f"wrote {args.out}")

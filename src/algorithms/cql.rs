@@ -20,6 +20,17 @@
 //! P - Q is above a gap: L(l) = -½ Σ_i α exp(l) (mean (P_i - Q_i) - gap), and the gap is taken off in L(Q) too; the
 //! largest of n values in y; the entropy in y.
 //!
+//! `calibrate` makes it Cal-QL (Nakamoto et al. 2023, <https://arxiv.org/abs/2303.05479>; CORL's `algorithms/finetune/cal_ql.py`), for learning
+//! that goes on online: in P the values of the policy's actions are not pressed below what the data reached from there,
+//!
+//! ```text
+//! Q_i(s, a_k) -> max(Q_i(s, a_k), R(s)),  R(s) = Σ_t γ^t r_t  of the data's episode   (equation 5.1)
+//! ```
+//!
+//! Where R is not known (ends of truncated episodes, steps collected online) nothing is changed. Deviations: CORL switches
+//! calibration off online, where it knows no returns, also for the data's steps; it takes r / (1 - γ) for episodes that
+//! never reach a sparse goal, which is the smallest value that there is and changes as little; its last layers start larger.
+//!
 //! Deviations from CORL: every critic has the same layers (its second has three, whatever is asked for); the actor's first
 //! values are orthogonal like the critics', as in young-geng's code; there is no start with cloning, whose log-densities are those of
 //! other actions there. Actions are mapped to ±1 before anything sees them.
@@ -68,6 +79,8 @@ pub struct CqlConfig {
     pub max_backup: bool,
     /// Whether the target holds the entropy term -η ln π(a' | s').
     pub backup_entropy: bool,
+    /// Cal-QL: whether values of the policy's actions are pressed no lower than the return that the data reached.
+    pub calibrate: bool,
     /// Whether the entropy's temperature η is learned, from 1 on.
     pub automatic_temperature: bool,
     /// Factor of η; η itself where it is not learned.
@@ -129,6 +142,7 @@ impl Default for CqlConfig {
             gap_max: None,
             max_backup: false,
             backup_entropy: false,
+            calibrate: false,
             automatic_temperature: true,
             temperature_scale: 1.0,
             target_entropy: None,
@@ -199,6 +213,7 @@ impl CqlConfig {
             rewards: self.rewards,
             keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
+            reached: self.calibrate,
             ..TransitionsConfig::default()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| Cql::new(self, start))
@@ -375,6 +390,21 @@ impl Cql {
         Ok((actions, log_probs))
     }
 
+    /// Values (2, 1 + M, B) of the data's actions, uniform ones and the policy's: of the latter none stays below what
+    /// the data reached (B).
+    fn calibrated(&self, q: &Tensor, reached: &Tensor) -> Result<Tensor> {
+        let uniform = match self.config.penalty {
+            Penalty::PolicyMean => 0,
+            _ => self.config.actions,
+        };
+        let others = q.narrow(1, 0, 1 + uniform)?;
+        let of_policy = q.narrow(1, 1 + uniform, q.dim(1)? - 1 - uniform)?;
+        Ok(Tensor::cat(
+            &[&others, &of_policy.broadcast_maximum(reached)?],
+            1,
+        )?)
+    }
+
     /// P_i(s) (2, B) of values (2, 1 + M, B), the data's action first, and log-densities (M, B) of the others.
     fn pressed(&self, q: &Tensor, log_probs: &Tensor) -> Result<Tensor> {
         let proposed = q.narrow(1, 1, log_probs.dim(0)?)?; // (2, M, B)
@@ -404,6 +434,10 @@ impl Cql {
         let errors = on_data.broadcast_sub(&target)?;
         let td_loss = errors.sqr()?.mean(D::Minus1)?.sum_all()?;
 
+        let q = match &batch.reached {
+            Some(reached) if config.calibrate => self.calibrated(&q, reached)?,
+            _ => q,
+        };
         let gaps = (self.pressed(&q, &log_probs)? - &on_data)?; // (2, B)
         let (low, high) = config.gap_range();
         let gaps = clamp(&gaps, low, high)?.mean(D::Minus1)?; // (2)

@@ -170,6 +170,7 @@ impl Replay {
             next_observations: pick(3)?,      // (B, O)
             terminated: pick(4)?.squeeze(1)?, // (B)
             next_actions: None,
+            reached: None,
         })
     }
 

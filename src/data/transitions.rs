@@ -54,6 +54,8 @@ pub struct TransitionsConfig {
     pub keep_truncations: bool,
     /// Also hold the action of the next step, as ReBRAC needs it.
     pub next_actions: bool,
+    /// Batches also hold [`Batch::reached`], as Cal-QL needs it.
+    pub reached: bool,
     /// Discount in [0, 1] of the returns that [`Transitions::sample_judged`] gives.
     pub returns_discount: f64,
 }
@@ -66,6 +68,7 @@ impl Default for TransitionsConfig {
             rewards: RewardTransform::None,
             keep_truncations: false,
             next_actions: false,
+            reached: false,
             returns_discount: 0.99,
         }
     }
@@ -91,6 +94,7 @@ pub struct Transitions {
     /// (N, A), if asked for; arbitrary where terminated.
     pub next_actions: Option<Tensor>,
     returns: Tensor, // (N): discounted, transformed rewards from here to the episode's end
+    reached: Option<Tensor>, // (N): the same where they are nearly whole, else f32::MIN
     scale_shift: (f32, f32), // of rewards
     replay: Option<Replay>,
     steps: Vec<usize>, // in the data, of every row
@@ -114,10 +118,13 @@ pub struct Batch {
     pub terminated: Tensor,
     /// (B, A)
     pub next_actions: Option<Tensor>,
+    /// (B): the discounted return that was reached from there; `f32::MIN` where it is not known: of steps near the end
+    /// of a truncated episode, and of those that a policy collected itself.
+    pub reached: Option<Tensor>,
 }
 
 impl Batch {
-    /// Both, one after the other; neither has next actions.
+    /// Both, one after the other; neither has next actions, and only this one may know its returns.
     fn followed_by(&self, other: &Self) -> Result<Self> {
         let both = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 0);
         Ok(Self {
@@ -127,8 +134,17 @@ impl Batch {
             next_observations: both(&self.next_observations, &other.next_observations)?,
             terminated: both(&self.terminated, &other.terminated)?,
             next_actions: None,
+            reached: match &self.reached {
+                Some(reached) => Some(both(reached, &unknown(&other.rewards)?)?),
+                None => None,
+            },
         })
     }
+}
+
+/// Returns of steps whose return is not known, one for each of these rewards (B).
+fn unknown(rewards: &Tensor) -> Result<Tensor> {
+    Ok(Tensor::full(f32::MIN, rewards.dim(0)?, rewards.device())?)
 }
 
 impl Transitions {
@@ -169,6 +185,11 @@ impl Transitions {
         let judged: Vec<u32> = (0..count as u32)
             .filter(|&row| whole[kept[row as usize].step])
             .collect();
+        let reached = kept.iter().map(|k| match whole[k.step] {
+            true => returns[k.step],
+            false => f32::MIN,
+        });
+        let reached = Tensor::from_iter(reached, device);
         let terminated = kept.iter().map(|k| f32::from(u8::from(k.terminated)));
         let next_actions = match config.next_actions {
             true => Some(rows(
@@ -187,6 +208,7 @@ impl Transitions {
             terminated: Tensor::from_iter(terminated, device)?,
             next_actions,
             returns: Tensor::from_iter(kept.iter().map(|k| returns[k.step]), device)?,
+            reached: config.reached.then_some(reached).transpose()?,
             scale_shift: (scale, shift),
             replay: None,
             steps: kept.iter().map(|k| k.step).collect(),
@@ -240,7 +262,14 @@ impl Transitions {
         let new: Vec<u32> = new.iter().map(|i| i - count).collect();
         match (old.is_empty(), new.is_empty()) {
             (false, true) => self.gather(&old),
-            (true, false) => replay.gather(&new),
+            (true, false) => {
+                let batch = replay.gather(&new)?;
+                let reached = self.reached.is_some().then(|| unknown(&batch.rewards));
+                Ok(Batch {
+                    reached: reached.transpose()?,
+                    ..batch
+                })
+            }
             _ => self.gather(&old)?.followed_by(&replay.gather(&new)?),
         }
     }
@@ -290,6 +319,7 @@ impl Transitions {
             next_observations: pick(&self.next_observations)?, // (B, O)
             terminated: pick(&self.terminated)?,               // (B)
             next_actions: self.next_actions.as_ref().map(pick).transpose()?, // (B, A)
+            reached: self.reached.as_ref().map(pick).transpose()?, // (B)
         })
     }
 }
@@ -451,6 +481,7 @@ pub fn best_fraction(data: &Dataset, fraction: f64) -> Result<Dataset> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::replay::Experience;
     use crate::data::dataset::ActionKind;
 
     /// One-dimensional data whose observation is the step, action -step/100, reward step + 1.
@@ -672,6 +703,51 @@ mod tests {
             .zip(flat(&drawn))
         {
             assert_eq!(found, returns[*observation as usize]);
+        }
+    }
+
+    #[test]
+    fn reached_returns_are_known_where_little_of_them_is_missing_and_not_of_collected_steps() {
+        let data = data(&[(2, true, false, None), (6, false, true, None)]);
+        let config = TransitionsConfig {
+            returns_discount: 0.5,
+            reached: true,
+            ..raw()
+        };
+        let mut transitions = Transitions::new(&data, &config, &Device::Cpu).expect("transitions");
+        let flat = |tensor: &Tensor| tensor.to_vec1::<f32>().expect("numbers");
+        let returns = flat(&transitions.returns);
+        let batch = transitions.gather(&[0, 3, 4]).expect("a batch");
+        let found = flat(&batch.reached.expect("it was asked for"));
+        assert_eq!(found, [returns[0], returns[3], f32::MIN]);
+
+        let mut replay = Replay::new(1, data.action_dim, &Device::Cpu).expect("a buffer");
+        let row = |value: f32, width| Tensor::full(value, (1, width), &Device::Cpu).expect("a row");
+        for _ in 0..1000 {
+            let step = Experience {
+                observation: row(-7.0, 1),
+                action: row(0.0, data.action_dim),
+                reward: 1.0,
+                next_observation: row(-7.0, 1),
+                terminated: false,
+                last: false,
+            };
+            replay.push(&step).expect("room is made");
+        }
+        *transitions.replay() = Some(replay);
+        for rows in [1, 64] {
+            let batch = transitions.sample(rows, &mut Rng::from_seed(2));
+            let batch = batch.expect("a batch");
+            let reached = flat(&batch.reached.expect("it was asked for"));
+            let observations = flat(&batch.observations.squeeze(1).expect("one column"));
+            assert_eq!(reached.len(), rows);
+            for (reached, observation) in reached.iter().zip(observations) {
+                match observation {
+                    -7.0 => assert_eq!(*reached, f32::MIN),
+                    step if step < 4.0 => assert_eq!(*reached, returns[step as usize]),
+                    _ => assert_eq!(*reached, f32::MIN),
+                }
+            }
         }
     }
 

@@ -7,6 +7,9 @@ of the chosen action in the target); `plain_logsumexp`, without importance sampl
 `policy`, the penalty of the paper's equation 2 with mu = the policy: the mean over its actions stands in place of CORL's logsumexp;
 `fixed_temperature`.
 
+Runs of `cal_ql`, from algorithms/finetune/cal_ql.py: `importance` and `plain_lagrange`, both calibrated with the returns `steps.reached` [S, B],
+some of which are -1e30: not known.
+
 Noise, in the order of use: `policy` [S, B, A] the actor's actions; `next` [S, B, A] the target's, or `backup` [S, B, n, A] where it is the
 largest of n; `random` [S, B, n, A] **uniforms on 0..1** (actions 2 u - 1); `current` and `following` [S, B, n, A] the
 penalty's actions at s and s'. A run with fewer actions takes the first of the n.
@@ -29,17 +32,22 @@ DEFAULT = {
     "discount": 0.99, "alpha_multiplier": 1.0, "target_entropy": -float(common.ACTION_DIM), "automatic_temperature": True,
     "backup_entropy": False, "actor_learning_rate": 3e-5, "critic_learning_rate": 3e-4, "tau": 5e-3, "target_period": 1,
     "actions": ACTIONS, "penalty": "importance", "lagrange": False, "gap": -1.0, "temperature": 1.0, "alpha": 10.0,
-    "max_backup": False, "clip_min": -np.inf, "clip_max": np.inf, "log_std_min": -20.0, "log_std_max": 2.0,
+    "max_backup": False, "clip_min": -np.inf, "clip_max": np.inf, "log_std_min": -20.0, "log_std_max": 2.0, "calibrate": False,
 }  # fmt: skip
 FEWER = DEFAULT | {"actions": 6}  # for a smaller file
+CALIBRATED = DEFAULT | {"actions": 4, "calibrate": True}
 FILES = {
+    "cal_ql": {
+        "importance": CALIBRATED,
+        "plain_lagrange": CALIBRATED | {"penalty": "plain", "lagrange": True, "gap": 0.8, "alpha": 5.0},
+    },
     "cql": {
         "default": DEFAULT,
         "other": {
             "discount": 0.9, "alpha_multiplier": 0.7, "target_entropy": -1.7, "automatic_temperature": True,
             "backup_entropy": True, "actor_learning_rate": 1e-3, "critic_learning_rate": 5e-4, "tau": 0.05, "target_period": 3,
             "actions": 4, "penalty": "importance", "lagrange": False, "gap": 0.5, "temperature": 0.6, "alpha": 4.0,
-            "max_backup": False, "clip_min": 3.5, "clip_max": 6.0, "log_std_min": -1.0, "log_std_max": 0.5,
+            "max_backup": False, "clip_min": 3.5, "clip_max": 6.0, "log_std_min": -1.0, "log_std_max": 0.5, "calibrate": False,
         },
         "lagrange": DEFAULT | {"lagrange": True, "gap": 0.8, "alpha": 5.0},
     },
@@ -85,11 +93,12 @@ def make_trainer(module, constants, seed):
         actor.base_network[-1].bias.copy_(torch.tensor([0.1, -0.2, 0.3, 3.4, -0.1, 0.6]))
         actor.log_std_multiplier.constant *= 0.9
         for critic in critics:
-            critic.network[-1].weight *= 300.0
+            # Cal-QL's last layers are orthogonal with a gain of sqrt(2), not of 0.01.
+            critic.network[-1].weight *= 300.0 * (0.01 / 2**0.5 if constants["calibrate"] else 1.0)
             for layer in critic.network[::2]:
                 layer.bias += 0.2 * torch.randn(layer.bias.shape)
     adam = lambda network, key: torch.optim.Adam(network.parameters(), lr=constants[f"{key}_learning_rate"])
-    trainer = module.ContinuousCQL(
+    trainer = getattr(module, "CalQL" if constants["calibrate"] else "ContinuousCQL")(
         critics[0], adam(critics[0], "critic"), critics[1], adam(critics[1], "critic"), actor, adam(actor, "actor"),
         target_entropy=constants["target_entropy"], discount=constants["discount"],
         alpha_multiplier=constants["alpha_multiplier"],
@@ -161,7 +170,8 @@ def run(module, name, constants, steps, noise, seed):
     module.torch = authors.Shim(torch, clamp=clamp, logsumexp=logsumexp, max=largest)
     for step in range(common.STEPS):
         with common.Recorded(draws(constants, noise, step)):
-            log = trainer.train(common.corl_batch(steps, step))
+            returns = [steps["reached"][step][:, None]] if constants["calibrate"] else []
+            log = trainer.train(common.corl_batch(steps, step) + returns)
         penalty = log["cql_min_qf1_loss"] + log["cql_min_qf2_loss"]
         td_loss = log["qf1_loss"] + log["qf2_loss"]
         out.log(
@@ -176,6 +186,10 @@ def run(module, name, constants, steps, noise, seed):
     out.put("after", networks(trainer))
     low, high = np.mean(clamps["log_std"], 0)
     gap_low, gap_high = np.mean(clamps["gap"], 0)
+    if constants["calibrate"]:
+        shares = [log[f"bound_rate_cql_q{i}_{kind}_actions"] for i in (1, 2) for kind in ("current", "next")]
+        print(f"  {name}: raised {shares}")
+        assert all(0.1 < share < 0.85 for share in shares)
     print(f"  {name}: clamped deviations {low:.3f} {high:.3f}, gaps {gap_low:.3f} {gap_high:.3f}")
     assert min(margins, default=1.0) > 2e-5, margins
     assert 0.01 < high < 0.5 and (name != "other" or min(low, gap_low, gap_high) > 0.03)
@@ -189,7 +203,8 @@ def finite(constants):
 
 if __name__ == "__main__":
     args = authors.arguments(__doc__)
-    module = common.load_corl(args.authors, "cql")
+    modules = {"cql": common.load_corl(args.authors, "cql"), "cal_ql": common.load_corl(args.authors, "cal_ql", "finetune")}
+    modules["cql_options"] = modules["cql"]
     rng = np.random.default_rng(13)
     steps = common.transitions(rng)
     one = common.STEPS, common.BATCH, common.ACTION_DIM
@@ -197,10 +212,13 @@ if __name__ == "__main__":
     noise = {key: rng.normal(size=one) for key in ("policy", "next")} | {"backup": rng.normal(size=many)}
     noise |= {"random": rng.uniform(size=many)} | {key: rng.normal(size=many) for key in ("current", "following")}
     noise = {key: torch.tensor(value) for key, value in noise.items()}
+    reached = rng.normal(0.0, 3.0, size=(common.STEPS, common.BATCH))
+    reached[:, ::8] = -1e30
     for file, constants in FILES.items():
-        runs = [run(module, name, of, steps, noise, seed=13) for name, of in constants.items()]
-        if file == "cql":
-            stored = {key: value for key, value in noise.items() if key != "backup"}
-        else:
-            stored = {key: value[:, :, : FEWER["actions"]] if value.ndim == 4 else value for key, value in noise.items()}
-        common.save(file, common.CORL, steps, stored, runs, {name: finite(of) for name, of in constants.items()})
+        known = steps | {"reached": torch.tensor(reached)} if file == "cal_ql" else steps
+        runs = [run(modules[file], name, of, known, noise, seed=13) for name, of in constants.items()]
+        most = max(of["actions"] for of in constants.values())
+        stored = {key: value[:, :, :most] if value.ndim == 4 else value for key, value in noise.items()}
+        if file != "cql_options":
+            del stored["backup"]
+        common.save(file, common.CORL, known, stored, runs, {name: finite(of) for name, of in constants.items()})

@@ -37,10 +37,10 @@ SIZES = {
 CORL = "corl-team/CORL@eeeeef2671235fcce3a3eb255576a207d78840e6"
 
 
-def load_corl(folder, name):
-    """Imports CORL's algorithms/offline/NAME.py; its layers get WIDTH units instead of 256."""
+def load_corl(folder, name, kind="offline"):
+    """Imports CORL's algorithms/KIND/NAME.py; its layers get WIDTH units instead of 256."""
     authors.stand_in("d4rl", "gym", "pyrallis", "wandb", "tqdm")
-    path = folder / "algorithms" / "offline" / f"{name}.py"
+    path = folder / "algorithms" / kind / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"corl_{name}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

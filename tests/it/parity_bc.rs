@@ -80,6 +80,7 @@ fn batch(golden: &Golden, step: usize, dtype: DType) -> Batch {
         rewards: unknown.clone(),
         terminated: unknown,
         next_actions: None,
+        reached: None,
     }
 }
 

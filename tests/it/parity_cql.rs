@@ -28,6 +28,7 @@ fn config(reference: &Reference<'_>) -> CqlConfig {
         gap_max: limit("clip_max"),
         max_backup: flag("max_backup"),
         backup_entropy: flag("backup_entropy"),
+        calibrate: flag("calibrate"),
         automatic_temperature: flag("automatic_temperature"),
         temperature_scale: number("alpha_multiplier"),
         target_entropy: Some(number("target_entropy")),
@@ -90,6 +91,11 @@ fn so_they_do_with_other_targets_penalties_and_a_fixed_temperature() {
         "fixed_temperature",
     ];
     check("cql_options", &runs);
+}
+
+#[test]
+fn calibrated_values_do_too() {
+    check("cal_ql", &["importance", "plain_lagrange"]);
 }
 
 #[test]

@@ -153,6 +153,18 @@ fn own_experience_is_saved_and_an_episode_goes_on_where_it_was() {
 }
 
 #[test]
+fn calibrated_critics_learn_online() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let keys = ["online.steps=5", "algorithm.cql.calibrate=true"].map(str::to_owned);
+    let config = config(folder, "cql", 5).with_overrides(&keys).unwrap();
+    run::start(&config, &folder.join("cql")).unwrap();
+    let metrics = trajformer::metrics::table::read(&folder.join("cql/metrics.csv")).unwrap();
+    assert_eq!(metrics.1.last().unwrap()[0], "10");
+}
+
+#[test]
 fn algorithms_that_cannot_learn_online_say_so_before_training() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -91,18 +91,22 @@ pub fn step_tensor(golden: &Golden, name: &str, step: usize, dtype: DType) -> Te
     steps.get(step).unwrap().to_dtype(dtype).unwrap()
 }
 
-/// The recorded batch of one step; next actions where the file has them.
+/// The recorded batch of one step; next actions and reached returns where the file has them.
 pub fn batch(golden: &Golden, step: usize, dtype: DType) -> Batch {
     let get = |name: &str| step_tensor(golden, name, step, dtype);
     let column = |name: &str| get(name).flatten_all().unwrap();
-    let has_next = golden.below("steps.").contains_key("next_actions");
+    let optional = |name: &str| {
+        let known = golden.below("steps.").contains_key(name);
+        known.then(|| get(name))
+    };
     Batch {
         observations: get("observations"),
         actions: get("actions"),
         rewards: column("rewards"),
         next_observations: get("next_observations"),
         terminated: column("terminated"),
-        next_actions: has_next.then(|| get("next_actions")),
+        next_actions: optional("next_actions"),
+        reached: optional("reached"),
     }
 }
 
