@@ -16,10 +16,11 @@
 //!
 //! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
 //! [`mlp`]) → networks ([`actor`], [`gaussian`], [`critic`], [`vae`], [`network`], [`gpt`],
-//! [`trajectory_transformer`], [`decision_transformer`]) → [`optim`], [`uploads`]; [`kernels`] hold what is fused.
+//! [`trajectory_transformer`], [`decision_transformer`], [`conditional_gpt`]) → [`optim`], [`uploads`]; [`kernels`] hold what is fused.
 
 pub mod activation;
 pub mod actor;
+pub mod conditional_gpt;
 pub mod critic;
 pub mod decision_transformer;
 pub mod decoder;

@@ -296,6 +296,12 @@ pub trait StateVisitor {
     /// # Errors
     /// When restoring: missing.
     fn counter(&mut self, name: &str, value: &mut u64) -> Result<()>;
+
+    /// Bytes that are saved, or replaced when restoring: the one kind of state whose size the data decides.
+    ///
+    /// # Errors
+    /// When restoring: missing, or no bytes.
+    fn bytes(&mut self, name: &str, value: &mut Vec<u8>) -> Result<()>;
 }
 
 /// Where parameters come from while a network is built, with a name prefix.

@@ -8,6 +8,7 @@ pub mod cql;
 pub mod crr;
 pub mod decision_transformer;
 pub mod edac;
+pub mod fast;
 pub mod iql;
 pub mod rebrac;
 pub mod sac;
@@ -255,6 +256,7 @@ registry! {
     DecisionTransformer(decision_transformer::DecisionTransformerConfig) =
         "decision_transformer", "Decision Transformer", "https://arxiv.org/abs/2106.01345";
     Edac(edac::EdacConfig) = "edac", "EDAC", "https://arxiv.org/abs/2110.01548";
+    Fast(fast::FastConfig) = "fast", "FAST", "https://arxiv.org/abs/2501.09747";
     Iql(iql::IqlConfig) = "iql", "IQL", "https://arxiv.org/abs/2110.06169";
     Rebrac(rebrac::RebracConfig) = "rebrac", "ReBRAC", "https://arxiv.org/abs/2305.09836";
     Sac(sac::SacConfig) = "sac", "SAC", "https://arxiv.org/abs/1812.05905";

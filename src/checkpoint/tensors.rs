@@ -70,6 +70,10 @@ impl StateVisitor for FiniteCheck {
     fn counter(&mut self, _: &str, _: &mut u64) -> trajformer_models::Result<()> {
         Ok(())
     }
+
+    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
+        Ok(())
+    }
 }
 
 /// The state of `algorithm` after `update`, by group, as the content of the tensor files.
@@ -148,6 +152,11 @@ impl StateVisitor for Saver {
     fn counter(&mut self, name: &str, value: &mut u64) -> trajformer_models::Result<()> {
         self.put(name, Tensor::new(*value as i64, &Device::Cpu)?)
     }
+
+    fn bytes(&mut self, name: &str, value: &mut Vec<u8>) -> trajformer_models::Result<()> {
+        let bytes = Tensor::from_slice(value, value.len(), &Device::Cpu)?;
+        self.put(name, bytes)
+    }
 }
 
 /// Restores the state, by group; what is left over at the end was not asked for.
@@ -162,28 +171,43 @@ pub(super) struct Loader<'a> {
 impl Loader<'_> {
     /// The tensor, or `None` where the whole group is skipped.
     fn take(&mut self, name: &str, shape: &[usize]) -> trajformer_models::Result<Option<Tensor>> {
-        let (group, rest) = split(name)?;
-        if group == "training" && self.skip_training {
+        let Some(tensor) = self.take_any(name, shape)? else {
             return Ok(None);
-        }
-        let named = || format!("{} in {}/{group}.safetensors", rest, self.folder.display());
-        let missing = || trajformer_models::Error::MissingTensor {
-            name: named(),
-            expected: shape.to_vec(),
         };
-        let tensor = self
-            .groups
-            .get_mut(group)
-            .and_then(|g| g.remove(rest))
-            .ok_or_else(missing)?;
         if tensor.dims() != shape {
             return Err(trajformer_models::Error::TensorShape {
-                name: named(),
+                name: self.place(name)?,
                 found: tensor.dims().to_vec(),
                 expected: shape.to_vec(),
             });
         }
         Ok(Some(tensor))
+    }
+
+    /// The same whatever its shape; the expected one is for the message.
+    fn take_any(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+    ) -> trajformer_models::Result<Option<Tensor>> {
+        let (group, rest) = split(name)?;
+        if group == "training" && self.skip_training {
+            return Ok(None);
+        }
+        let found = self.groups.get_mut(group).and_then(|g| g.remove(rest));
+        match found {
+            Some(tensor) => Ok(Some(tensor)),
+            None => Err(trajformer_models::Error::MissingTensor {
+                name: self.place(name)?,
+                expected: shape.to_vec(),
+            }),
+        }
+    }
+
+    /// Name and file of a tensor, for messages.
+    fn place(&self, name: &str) -> trajformer_models::Result<String> {
+        let (group, rest) = split(name)?;
+        Ok(format!("{rest} in {}/{group}.safetensors", self.folder.display()))
     }
 }
 
@@ -205,6 +229,13 @@ impl StateVisitor for Loader<'_> {
     fn counter(&mut self, name: &str, value: &mut u64) -> trajformer_models::Result<()> {
         if let Some(tensor) = self.take(name, &[])? {
             *value = tensor.to_scalar::<i64>()? as u64;
+        }
+        Ok(())
+    }
+
+    fn bytes(&mut self, name: &str, value: &mut Vec<u8>) -> trajformer_models::Result<()> {
+        if let Some(tensor) = self.take_any(name, &[])? {
+            *value = tensor.to_vec1::<u8>()?;
         }
         Ok(())
     }

@@ -175,6 +175,10 @@ impl StateVisitor for Seen {
     fn counter(&mut self, _: &str, _: &mut u64) -> trajformer_models::Result<()> {
         Ok(())
     }
+
+    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
+        Ok(())
+    }
 }
 
 #[test]

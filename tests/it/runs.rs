@@ -33,6 +33,10 @@ pub fn small(name: &str) -> &'static str {
              planner.max_context_transitions = 2\n\
              termination_penalty = \"none\""
         }
+        "fast" => {
+            "chunk_steps = 4\nexecute_steps = 3\nvocab_size = 128\nbatch_size = 8\nlayers = 1\nheads = 2\n\
+             embedding = 16\nwarmup_updates = 3\ndecay_updates = 15"
+        }
         "sac_rnd" => "batch_size = 16\nhidden = [16, 16]\nrnd_hidden = 16\npretraining_updates = 3",
         _ => "batch_size = 16\nhidden = [16, 16]",
     }
@@ -238,6 +242,7 @@ fn wide(name: &str) -> &'static [&'static str] {
             "embedding_per_head=32",
             "window_transitions=6",
         ],
+        "fast" => &["batch_size=64", "embedding=32", "chunk_steps=8"],
         _ => &["batch_size=700", "hidden=[160, 160]"],
     }
 }
