@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::data::tokenizers::TokenizerKind;
 use crate::planning::Window;
 
 /// Offline reinforcement learning: logged experience in, policies, plans and scores out.
@@ -350,6 +351,12 @@ pub enum DataCommand {
         #[arg(long)]
         json: bool,
     },
+    /// What a tokenizer makes of a data set: values used, round-trip errors, tokens per step.
+    #[command(after_help = "Examples:\n  \
+        trajformer data tokens hopper-medium.hdf5 --bins 100 --picture bins.svg\n  \
+        trajformer data tokens hopper-medium.hdf5 --tokenizer fast --chunk 8 --save my-fast\n  \
+        trajformer data tokens hopper-medium.hdf5 --tokenizer fast --load my-fast")]
+    Tokens(TokensArgs),
     /// Write a data set in another format: .npz, .hdf5 (D4RL), or a folder (Minari).
     #[command(after_help = "Example:\n  trajformer data convert mine.npz mine-v0")]
     Convert {
@@ -366,6 +373,66 @@ pub enum DataCommand {
         trajformer data collect --env hopper-v4 --policy runs/td3_bc-hopper-medium --noise 0,0.1,0.3 --steps 100000 \
         mine.hdf5")]
     Collect(CollectArgs),
+}
+
+/// Arguments of `data tokens`.
+#[derive(Debug, Args)]
+pub struct TokensArgs {
+    /// File or folder; several are joined.
+    #[arg(required = true)]
+    pub path: Vec<PathBuf>,
+    /// Bins per dimension of observations, actions and rewards (`quantile`, `uniform`), or tokens of actions: the nearest
+    /// of many centres (`kmeans`), or cosine transform and merges (`fast`).
+    #[arg(long, value_enum, default_value = "quantile")]
+    pub tokenizer: TokenizerArg,
+    /// Bins, centres, or FAST's vocabulary; default: 100, 64 or 1024.
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub bins: Option<usize>,
+    /// FAST: actions in a chunk.
+    #[arg(long, value_name = "STEPS", default_value_t = 8, value_parser = count)]
+    pub chunk: usize,
+    /// FAST: factor of coefficients before they are rounded.
+    #[arg(long, default_value_t = 10.0, value_parser = positive)]
+    pub scale: f64,
+    /// FAST: use the merges of this folder (physical-intelligence/fast's files) instead of learning own ones.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["bins", "scale"])]
+    pub load: Option<PathBuf>,
+    /// FAST: write such a folder.
+    #[arg(long, value_name = "DIR")]
+    pub save: Option<PathBuf>,
+    /// Seed of what k-means draws.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Draw bins over the data, or what comes back from tokens over an episode.
+    #[arg(long, value_name = "FILE.svg|png")]
+    pub picture: Option<PathBuf>,
+    /// Print one JSON object, last on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `--tokenizer`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum TokenizerArg {
+    /// Bins that hold equally many steps.
+    Quantile,
+    /// Bins of equal width.
+    Uniform,
+    /// The nearest of many centres.
+    Kmeans,
+    /// Cosine transform and byte-pair merges of chunks.
+    Fast,
+}
+
+impl From<TokenizerArg> for TokenizerKind {
+    fn from(tokenizer: TokenizerArg) -> Self {
+        match tokenizer {
+            TokenizerArg::Quantile => Self::Quantile,
+            TokenizerArg::Uniform => Self::Uniform,
+            TokenizerArg::Kmeans => Self::KMeans,
+            TokenizerArg::Fast => Self::Fast,
+        }
+    }
 }
 
 /// Arguments of `data collect`.
@@ -438,5 +505,13 @@ fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(seconds),
         _ => Err("expected a positive number of seconds, a day at most".to_owned()),
+    }
+}
+
+/// A positive number.
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
+        _ => Err("expected a positive number".to_owned()),
     }
 }

@@ -5,7 +5,7 @@
 //! [`data`] holds what was logged, [`algorithms`] learn from it ([`offpolicy`] holds what value-based ones share), [`planning`] searches with what they learned, a
 //! [`policy`] acts in [`envs`], and [`evaluate`] scores it, or [`fqe`] without an environment; [`run`] puts these together, in the order of a run.
 //! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`cli`], [`demo`],
-//! [`preview`], [`compare`] and [`mod@bench`] are the commands.
+//! [`preview`], [`token_report`], [`compare`] and [`mod@bench`] are the commands.
 
 pub mod algorithms;
 pub mod bench;
@@ -28,6 +28,7 @@ pub mod policy;
 pub mod preview;
 pub mod report;
 pub mod run;
+pub mod token_report;
 pub mod trainer;
 
 pub use error::{Error, Result};

@@ -13,14 +13,19 @@ use clap::Parser;
 use serde_json::json;
 use trajformer::cli::{
     BenchCommand, Cli, CollectArgs, Command, CompareArgs, ConfigCommand, DataCommand, DemoArgs,
-    EvaluateArgs, PlanArgs,
+    EvaluateArgs, PlanArgs, TokensArgs,
 };
 use trajformer::config::RunConfig;
+use trajformer::data::formats::fast_folder;
+use trajformer::data::tokenizers::TokenizerKind;
 use trajformer::evaluate::Evaluator;
 use trajformer::fqe::FqeConfig;
 use trajformer::policy::behavior::behavior;
 use trajformer::policy::file::{FilePolicyOptions, HiddenActivation, OutputActivation};
 use trajformer::policy::noise::NoisyPolicy;
+use trajformer::report::tokens;
+use trajformer::rng::Rng;
+use trajformer::token_report::{self, TokenReportOptions};
 use trajformer::trainer::STOP;
 use trajformer::{bench, compare, data, demo, envs, preview, run};
 use trajformer_models::kernels::{memory, switch};
@@ -121,6 +126,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Compare(args) => compare(&args),
         Command::Bench(command) => bench(&command),
         Command::Data(DataCommand::Info { path, json }) => data_info(&path, json),
+        Command::Data(DataCommand::Tokens(args)) => data_tokens(&args),
         Command::Data(DataCommand::Convert { input, output }) => {
             data::check_new(&output)?;
             data::convert(&input, &output)?;
@@ -299,6 +305,43 @@ fn data_info(paths: &[std::path::PathBuf], as_json: bool) -> anyhow::Result<Exit
         say!("{}", serde_json::to_string(&info)?)?;
     } else {
         output::whole(&info)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn data_tokens(args: &TokensArgs) -> anyhow::Result<ExitCode> {
+    let kind = TokenizerKind::from(args.tokenizer);
+    let is_fast = kind == TokenizerKind::Fast;
+    if !is_fast && (args.load.is_some() || args.save.is_some()) {
+        anyhow::bail!("`--load` and `--save` are FAST's: add `--tokenizer fast`");
+    }
+    args.save.as_deref().map(data::check_new).transpose()?;
+    let given = args.load.as_deref().map(fast_folder::read).transpose()?;
+    let vocabulary = match kind {
+        TokenizerKind::Quantile | TokenizerKind::Uniform => 100,
+        TokenizerKind::KMeans => 64,
+        TokenizerKind::Fast => 1024,
+    };
+    let options = TokenReportOptions {
+        kind,
+        vocabulary: args.bins.unwrap_or(vocabulary),
+        chunk_steps: args.chunk,
+        scale: args.scale,
+    };
+    let dataset = data::load(&args.path)?;
+    let mut rng = Rng::from_seed(args.seed);
+    let (found, fast) = token_report::report(&dataset, &options, given, &mut rng)?;
+    output::whole(&found.report)?;
+    if let Some(path) = &args.picture {
+        tokens::draw(path, &found.picture)?;
+        say!("wrote {}", path.display())?;
+    }
+    if let (Some(folder), Some(fast)) = (&args.save, fast) {
+        fast_folder::write(&fast, folder)?;
+        say!("wrote {}", folder.display())?;
+    }
+    if args.json {
+        say!("{}", serde_json::to_string(&found.report)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }

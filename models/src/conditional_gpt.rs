@@ -101,11 +101,9 @@ impl ConditionalGpt {
                 Init::Zeros.fill(),
             )?,
             trunk: Gpt::new(&trunk, scope)?,
-            head: scope.sub("head").param(
-                "weight",
-                (1, vocabulary + 1, width),
-                normal.fill(),
-            )?,
+            head: scope
+                .sub("head")
+                .param("weight", (1, vocabulary + 1, width), normal.fill())?,
             config: config.clone(),
         })
     }
@@ -183,7 +181,8 @@ impl ConditionalGpt {
         let positions = self.position_embedding.narrow(1, 0, count + 1)?;
         let x = x.broadcast_add(&positions)?;
         let x = dropout.apply(&x, 0, self.config.dropout)?;
-        self.trunk.forward(&x, &AttentionMask::default(), dropout, 1)
+        self.trunk
+            .forward(&x, &AttentionMask::default(), dropout, 1)
     }
 
     /// Logits (B, T, V + 1) of hidden states (B, T, D).

@@ -303,7 +303,9 @@ impl Algorithm for FastPolicy {
         let generated = self.generator(false)?.generate(&observations, rngs)?;
         let (mut invalid, mut count, mut squares, mut tokens) = (0, 0, 0.0, 0);
         for (chunk, generated) in drawn.iter().zip(&generated) {
-            let decoded = self.tokenizer.decode(generated, self.learner.config.chunk_steps);
+            let decoded = self
+                .tokenizer
+                .decode(generated, self.learner.config.chunk_steps);
             tokens += generated.len();
             if !decoded.valid {
                 invalid += 1;

@@ -207,7 +207,10 @@ impl Loader<'_> {
     /// Name and file of a tensor, for messages.
     fn place(&self, name: &str) -> trajformer_models::Result<String> {
         let (group, rest) = split(name)?;
-        Ok(format!("{rest} in {}/{group}.safetensors", self.folder.display()))
+        Ok(format!(
+            "{rest} in {}/{group}.safetensors",
+            self.folder.display()
+        ))
     }
 }
 

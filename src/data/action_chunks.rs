@@ -6,9 +6,9 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use trajformer_models::conditional_gpt::ConditionalBatch;
 
+use super::Dataset;
 use super::normalizer::Normalizer;
 use super::tokenizers::{Chunks, TrajectoryTokenizer};
-use super::Dataset;
 use crate::error::Result;
 use crate::rng::Rng;
 
@@ -57,7 +57,8 @@ impl ActionChunks {
             Some(*end)
         });
         let shape = (data.steps(), data.observation_dim);
-        let observations = Tensor::from_slice(&data.observations, shape, normalizer.mean().device())?;
+        let observations =
+            Tensor::from_slice(&data.observations, shape, normalizer.mean().device())?;
         Ok(Self {
             observations: normalizer.apply(&observations)?,
             ends: ends.collect(),
@@ -118,7 +119,12 @@ impl ActionChunks {
         let sequences: Vec<&[u32]> = chunks.iter().map(|&c| self.tokens(c as usize)).collect();
         let device: &Device = self.observations.device();
         let observations = self.observations(chunks)?;
-        Ok(ConditionalBatch::new(observations, &sequences, end, device)?)
+        Ok(ConditionalBatch::new(
+            observations,
+            &sequences,
+            end,
+            device,
+        )?)
     }
 }
 

@@ -17,7 +17,9 @@ const FILES: [&str; 2] = ["fast_tokenizer", "fast_tokenizer_fine"];
 const TOLERANCE: f64 = 1e-13;
 
 fn folder(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(file)
 }
 
 fn read(file: &str) -> Fast {
@@ -48,7 +50,11 @@ fn tokens_and_chunks_are_those_of_the_published_algorithm() {
             };
             let chunk = golden.numbers(&format!("case{at}.chunk"));
             let tokens = fast.encode(&chunk, dims).unwrap();
-            assert_eq!(tokens, golden.integers(&format!("case{at}.tokens")), "{what}");
+            assert_eq!(
+                tokens,
+                golden.integers(&format!("case{at}.tokens")),
+                "{what}"
+            );
             let decoded = fast.decode(&tokens, steps, dims);
             assert_eq!(decoded.valid, case["valid"].as_bool().unwrap(), "{what}");
             let expected = golden.numbers(&format!("case{at}.decoded"));
@@ -121,17 +127,37 @@ fn files_that_are_no_fast_tokenizer_are_refused_with_their_reason() {
         }
     };
     let (merges, keys) = ("tokenizer.json", "processor_config.json");
-    check(merges, &|text| text[..text.len() / 2].to_owned(), &["cut off"]);
+    check(
+        merges,
+        &|text| text[..text.len() / 2].to_owned(),
+        &["cut off"],
+    );
     check(merges, &|_| String::new(), &["cut off"]);
     check(
         merges,
         &|text| text.replace("\"dropout\": null", "\"dropout\": 0.5"),
         &["dropped at random"],
     );
-    check(merges, &|text| text.replace("\"type\": \"BPE\"", "\"type\": \"WordLevel\""), &[]);
-    check(keys, &|text| text[..text.len() / 2].to_owned(), &["cut off"]);
-    check(keys, &|text| text.replace("min_token", "max_token"), &["`min_token` is missing"]);
-    check(keys, &|text| text.replace("\"scale\": 10", "\"scale\": -1"), &["`scale` is -1"]);
+    check(
+        merges,
+        &|text| text.replace("\"type\": \"BPE\"", "\"type\": \"WordLevel\""),
+        &[],
+    );
+    check(
+        keys,
+        &|text| text[..text.len() / 2].to_owned(),
+        &["cut off"],
+    );
+    check(
+        keys,
+        &|text| text.replace("min_token", "max_token"),
+        &["`min_token` is missing"],
+    );
+    check(
+        keys,
+        &|text| text.replace("\"scale\": 10", "\"scale\": -1"),
+        &["`scale` is -1"],
+    );
     check(
         keys,
         &|text| text.replace("\"vocab_size\": 512", "\"vocab_size\": \"many\""),
@@ -160,13 +186,19 @@ fn numbers_and_sizes_that_make_no_tokens_are_refused() {
         ..options
     };
     let error = fit(&[&[-2.0, 2.0]], tight);
-    assert!(error.contains("-20 to 20") && error.contains("`vocab_size`"), "{error}");
+    assert!(
+        error.contains("-20 to 20") && error.contains("`vocab_size`"),
+        "{error}"
+    );
     let error = fit(&[&[-2.0, 1e300]], options);
     assert!(error.contains("too large"), "{error}");
     let fast = read(FILES[0]);
     assert!(fast.encode(&[0.0, 1.0, 2.0], 2).is_err());
     assert!(fast.encode(&[], 3).is_err());
-    let error = fast.encode(&[0.0, f64::INFINITY], 2).unwrap_err().to_string();
+    let error = fast
+        .encode(&[0.0, f64::INFINITY], 2)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("column 1 is inf"), "{error}");
 }
 
@@ -202,10 +234,19 @@ fn actions_of_any_units_come_back_within_the_rounding_of_their_coefficients() {
         for dim in 0..2 {
             // Half a step of 1 / scale in each of six coefficients; quantiles lie less than 5 deviations apart.
             let unit = 5.0 * [20.0, 0.03][dim] / 2.0;
-            let column = |rows: &[f64]| rows.iter().skip(dim).step_by(2).copied().collect::<Vec<_>>();
+            let column = |rows: &[f64]| {
+                rows.iter()
+                    .skip(dim)
+                    .step_by(2)
+                    .copied()
+                    .collect::<Vec<_>>()
+            };
             let pairs = column(chunk).into_iter().zip(column(&decoded.rows));
             let squares: f64 = pairs.map(|(a, b)| (a - b) * (a - b)).sum();
-            assert!(squares.sqrt() <= 6f64.sqrt() * 0.05 * unit, "{dim}: {squares}");
+            assert!(
+                squares.sqrt() <= 6f64.sqrt() * 0.05 * unit,
+                "{dim}: {squares}"
+            );
         }
     }
 }
@@ -218,7 +259,10 @@ fn a_vocabulary_that_only_just_holds_the_coefficients_is_too_small_for_their_byt
         ..FastOptions::default()
     };
     let error = fitted(&rows, options).unwrap_err().to_string();
-    assert!(error.contains("alphabet of") && error.contains("`vocab_size`"), "{error}");
+    assert!(
+        error.contains("alphabet of") && error.contains("`vocab_size`"),
+        "{error}"
+    );
 }
 
 #[test]

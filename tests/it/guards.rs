@@ -27,6 +27,10 @@ fn small(name: &str) -> &'static str {
              window_transitions = 3\nwarmup_updates = 1\ndecay_updates = 5\nplanner.horizon = 10\n\
              planner.beam_width = 2\nplanner.plan_every_steps = 10"
         }
+        "fast" => {
+            "chunk_steps = 3\nexecute_steps = 2\nvocab_size = 128\nbatch_size = 4\nlayers = 1\nheads = 1\n\
+             embedding = 8\nwarmup_updates = 1\ndecay_updates = 5"
+        }
         _ => "batch_size = 8\nhidden = [8]",
     }
 }

@@ -37,3 +37,4 @@ mod report;
 mod runs;
 mod sequences;
 mod tidy;
+mod token_report;

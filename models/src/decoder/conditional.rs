@@ -73,12 +73,7 @@ impl<T: Float> ConditionalDecoder<T> {
     ///
     /// # Errors
     /// If these are not whole rows.
-    pub fn begin(
-        &self,
-        cache: &mut Cache<T>,
-        conditions: &[T],
-        logits: &mut Vec<T>,
-    ) -> Result<()> {
+    pub fn begin(&self, cache: &mut Cache<T>, conditions: &[T], logits: &mut Vec<T>) -> Result<()> {
         let sequences = conditions.len() / self.inputs;
         if sequences == 0 || !conditions.len().is_multiple_of(self.inputs) {
             return Err(invalid(format!(

@@ -301,7 +301,12 @@ impl Source<'_> {
         })
     }
 
-    pub(super) fn linear<T: Float>(&self, name: &str, outputs: usize, inputs: usize) -> Result<Packed<T>> {
+    pub(super) fn linear<T: Float>(
+        &self,
+        name: &str,
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<Packed<T>> {
         let weight: Vec<T> = self.numbers(&format!("{name}.weight"), &[outputs, inputs])?;
         let bias: Vec<T> = self.numbers(&format!("{name}.bias"), &[outputs])?;
         Ok(Packed::new(&weight, Some(&bias), inputs))

@@ -77,7 +77,11 @@ pub(super) struct Generator {
 impl Generator {
     /// The tokens that follow normalized observations (S, O), f32 on the CPU, each with a stream of its own; the end is left
     /// out. A row does not depend on the others.
-    pub fn generate(&self, observations: &Tensor, mut rngs: Vec<&mut Rng>) -> Result<Vec<Vec<u32>>> {
+    pub fn generate(
+        &self,
+        observations: &Tensor,
+        mut rngs: Vec<&mut Rng>,
+    ) -> Result<Vec<Vec<u32>>> {
         let count = observations.dim(0)?;
         let numbers = observations.flatten_all()?.to_vec1::<f32>()?;
         let (mut cache, mut logits) = (Cache::default(), Vec::new());
@@ -204,9 +208,16 @@ impl Policy for ChunkPolicy {
             actions.extend(planned.unwrap_or_else(|| low.clone()));
         }
         let range = low.iter().zip(high).cycle();
-        let clipped = actions.into_iter().zip(range).map(|(a, (l, h))| a.clamp(*l, *h));
+        let clipped = actions
+            .into_iter()
+            .zip(range)
+            .map(|(a, (l, h))| a.clamp(*l, *h));
         let shape = (self.rows.len(), low.len());
-        Ok(Tensor::from_vec(clipped.collect::<Vec<f32>>(), shape, &Device::Cpu)?)
+        Ok(Tensor::from_vec(
+            clipped.collect::<Vec<f32>>(),
+            shape,
+            &Device::Cpu,
+        )?)
     }
 }
 
@@ -231,11 +242,106 @@ impl ChunkPolicy {
             if actions.iter().any(|action| !action.is_finite()) {
                 return Err(Error::Unsuitable("a chunk of actions is not finite".into()));
             }
-            let actions = actions.chunks(self.tokenizer.dims()).take(self.execute_steps);
+            let actions = actions
+                .chunks(self.tokenizer.dims())
+                .take(self.execute_steps);
             row.planned = actions
                 .map(|action| action.iter().map(|&number| number as f32).collect())
                 .collect();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trajformer_models::conditional_gpt::{ConditionalGpt, ConditionalGptConfig};
+    use trajformer_models::params::Params;
+    use trajformer_models::precision::Precision;
+
+    use super::*;
+
+    /// Tokens: `a`, both halves of `é`, `aé` less its last byte, nothing.
+    fn grammar(characters: usize) -> Grammar {
+        let bytes: [&[u8]; 5] = [b"a", &[0xc3], &[0xa9], &[b'a', 0xc3], b""];
+        Grammar::new(bytes.map(<[u8]>::to_vec).to_vec(), characters)
+    }
+
+    #[test]
+    fn tokens_follow_while_characters_stay_whole_and_are_not_too_many() {
+        let grammar = grammar(2);
+        let mut at = Progress::default();
+        for (token, allowed) in [
+            (0, vec![0, 1, 3]),
+            (1, vec![0, 1]),
+            (2, vec![2]), // the rest of a character and nothing else
+        ] {
+            let found: Vec<usize> = (0..6)
+                .filter(|&t| grammar.follow(at, t).is_some())
+                .collect();
+            assert_eq!(found, allowed);
+            assert!(!grammar.is_whole(at));
+            at = grammar.follow(at, token).expect("allowed");
+        }
+        assert!(grammar.is_whole(at));
+        assert!((0..6).all(|token| grammar.follow(at, token).is_none()));
+    }
+
+    fn generator(temperature: f64, grammar: Option<Grammar>) -> Generator {
+        let config = ConditionalGptConfig {
+            inputs: 3,
+            vocabulary: 5,
+            most_tokens: 8,
+            layers: 1,
+            heads: 2,
+            embedding: 8,
+            dropout: 0.0,
+            precision: Precision::Full,
+        };
+        let mut params = Params::new(candle_core::DType::F32, &Device::Cpu);
+        let rng = &mut Rng::from_seed(3);
+        ConditionalGpt::new(&config, &mut params.init(rng)).expect("a network");
+        for param in params.iter() {
+            let shape = param.slot.shape().clone();
+            let noise = rng.normal_tensor(shape, candle_core::DType::F32, &Device::Cpu);
+            param.slot.set(&noise.expect("noise")).expect("a parameter");
+        }
+        let tensors = params.tensors().expect("tensors");
+        Generator {
+            decoder: Arc::new(ConditionalDecoder::new(&tensors, 2).expect("a decoder")),
+            grammar: grammar.map(Arc::new),
+            temperature,
+        }
+    }
+
+    fn generate(generator: &Generator, observations: &[[f32; 3]]) -> Vec<Vec<u32>> {
+        let observations = Tensor::new(observations, &Device::Cpu).expect("observations");
+        let count = observations.dim(0).expect("rows") as u64;
+        let mut rngs: Vec<Rng> = (0..count).map(Rng::from_seed).collect();
+        let generated = generator.generate(&observations, rngs.iter_mut().collect());
+        generated.expect("tokens")
+    }
+
+    #[test]
+    fn constrained_chunks_are_whole_and_rows_do_not_depend_on_each_other() {
+        let observations: Vec<[f32; 3]> = (0..20)
+            .map(|row| [row as f32 / 5.0 - 2.0, (row % 3) as f32, 0.5])
+            .collect();
+        for temperature in [0.0, 1.0] {
+            let constrained = generator(temperature, Some(grammar(4)));
+            let together = generate(&constrained, &observations);
+            for tokens in &together {
+                let bytes = tokens
+                    .iter()
+                    .flat_map(|&t| grammar(4).bytes[t as usize].clone());
+                let text = String::from_utf8(bytes.collect()).expect("whole characters");
+                assert_eq!(text.chars().count(), 4);
+            }
+            // Its first row has the first row's stream, alone too.
+            assert_eq!(generate(&constrained, &observations[..1])[0], together[0]);
+            let free = generate(&generator(temperature, None), &observations);
+            assert!(free.iter().all(|tokens| tokens.len() <= 8));
+            assert!(free != together, "nothing was left out");
+        }
     }
 }

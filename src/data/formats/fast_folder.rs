@@ -41,7 +41,8 @@ pub fn read(folder: &Path) -> Result<Fast> {
             .ok_or_else(|| missing("scale", "a positive number"))?,
         vocab_size: integer("vocab_size")
             .filter(|&size| size > 0)
-            .ok_or_else(|| missing("vocab_size", "a positive integer"))? as usize,
+            .ok_or_else(|| missing("vocab_size", "a positive integer"))?
+            as usize,
         min_token: integer("min_token").ok_or_else(|| missing("min_token", "an integer"))?,
         time_horizon: optional("time_horizon")?,
         action_dim: optional("action_dim")?,

@@ -38,7 +38,9 @@ impl Dct {
         for (to, out) in out.chunks_exact_mut(dims).enumerate() {
             for (from, row) in rows.chunks_exact(dims).enumerate() {
                 let entry = entry(to, from);
-                out.iter_mut().zip(row).for_each(|(out, x)| *out += entry * x);
+                out.iter_mut()
+                    .zip(row)
+                    .for_each(|(out, x)| *out += entry * x);
             }
         }
         out

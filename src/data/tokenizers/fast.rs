@@ -236,7 +236,9 @@ impl Fast {
     pub fn bytes(&self) -> Vec<Vec<u8>> {
         let spelled = |token| self.bpe.id_to_token(token).map(|word| bytes_of(&word));
         let count = self.bpe.get_vocab_size(true) as u32;
-        (0..count).map(|token| spelled(token).unwrap_or_default()).collect()
+        (0..count)
+            .map(|token| spelled(token).unwrap_or_default())
+            .collect()
     }
 
     /// Shows merges and settings to `visitor` under `prefix`.

@@ -37,7 +37,8 @@ impl Clone for Range {
     /// An independent copy: restoring one does not change the other.
     fn clone(&self) -> Self {
         // Copying host memory into a tensor of matching size has no way to fail.
-        Self::new(self.low.clone(), self.high.clone()).expect("a table of our own has the right size")
+        Self::new(self.low.clone(), self.high.clone())
+            .expect("a table of our own has the right size")
     }
 }
 
@@ -49,6 +50,18 @@ impl Range {
             low,
             high,
         })
+    }
+
+    fn fit(chunks: &Chunks<'_>, dims: usize) -> Result<Self> {
+        let [mut low, mut high] = SHARES.map(|_| Vec::with_capacity(dims));
+        for dim in 0..dims {
+            let column = chunks.rows.iter().skip(dim).step_by(dims);
+            let mut column: Vec<f64> = column.copied().collect();
+            column.sort_unstable_by(f64::total_cmp);
+            low.push(quantile(&column, SHARES[0]));
+            high.push(quantile(&column, SHARES[1]));
+        }
+        Self::new(low, high)
     }
 
     /// Numbers in a dimension's units, from -1..1 of the dimension at this place.
@@ -63,7 +76,9 @@ impl Range {
     fn map(&self, rows: &[f64], change: impl Fn(&Self, f64, usize) -> f64) -> Vec<f64> {
         let dims = self.low.len();
         let places = rows.iter().enumerate();
-        places.map(|(at, &value)| change(self, value, at % dims)).collect()
+        places
+            .map(|(at, &value)| change(self, value, at % dims))
+            .collect()
     }
 }
 
@@ -86,6 +101,32 @@ impl FastActions {
         &self.fast
     }
 
+    /// Fits the quantiles alone, around a tokenizer that exists; `vocabulary` becomes its own.
+    ///
+    /// # Errors
+    /// If the data has other dimensions, or the tokenizer is for others.
+    pub fn fit_around(&mut self, chunks: &Chunks<'_>, fast: Fast) -> Result<()> {
+        check_dims(chunks, self.dims)?;
+        let settings = fast.settings();
+        let (steps, dims) = (settings.time_horizon, settings.action_dim);
+        if steps.is_some_and(|t| t != chunks.steps) || dims.is_some_and(|a| a != self.dims) {
+            return Err(Error::Unsuitable(format!(
+                "the FAST tokenizer is for chunks of {} actions of {} dimensions, not {} of {}",
+                steps.unwrap_or(chunks.steps),
+                dims.unwrap_or(self.dims),
+                chunks.steps,
+                self.dims
+            )));
+        }
+        self.options = FastOptions {
+            scale: settings.scale,
+            vocab_size: settings.vocab_size.max(fast.tokens()),
+        };
+        self.range = Range::fit(chunks, self.dims)?;
+        self.fast = fast;
+        Ok(())
+    }
+
     /// Most tokens that a chunk of so many steps can have: one per byte.
     pub fn most_tokens(steps: usize, dims: usize, vocab_size: usize) -> usize {
         let bytes = match vocab_size {
@@ -101,22 +142,17 @@ impl FastActions {
 impl TrajectoryTokenizer for FastActions {
     fn fit(&mut self, chunks: &Chunks<'_>, _rng: &mut Rng) -> Result<()> {
         check_dims(chunks, self.dims)?;
-        let mut columns = SHARES.map(|_| Vec::with_capacity(self.dims));
-        for dim in 0..self.dims {
-            let mut column: Vec<f64> = chunks.rows.iter().skip(dim).step_by(self.dims).copied().collect();
-            column.sort_unstable_by(f64::total_cmp);
-            for (found, share) in columns.iter_mut().zip(SHARES) {
-                found.push(quantile(&column, share));
-            }
-        }
-        let [low, high] = columns;
-        let range = Range::new(low, high)?;
+        let range = Range::fit(chunks, self.dims)?;
         let rows = range.map(chunks.rows, Range::normalized);
         let inside = Chunks {
             rows: &rows,
             ..*chunks
         };
-        let parts: Vec<&[f64]> = chunks.starts.iter().map(|&start| inside.chunk(start)).collect();
+        let parts: Vec<&[f64]> = chunks
+            .starts
+            .iter()
+            .map(|&start| inside.chunk(start))
+            .collect();
         let fast = Fast::fit(&parts, self.dims, self.options)?;
         if fast.tokens() > self.options.vocab_size {
             return Err(Error::Unsuitable(format!(
@@ -155,7 +191,10 @@ impl TrajectoryTokenizer for FastActions {
     }
 
     fn state(&mut self, prefix: &str, visitor: &mut dyn StateVisitor) -> Result<()> {
-        visitor.tensor(&format!("{prefix}quantiles"), &Slot::from(&self.range.table))?;
+        visitor.tensor(
+            &format!("{prefix}quantiles"),
+            &Slot::from(&self.range.table),
+        )?;
         let numbers: Vec<f64> = Tensor::flatten_all(&self.range.table)?.to_vec1()?;
         let (low, high) = numbers.split_at(self.dims);
         if !numbers.iter().all(|n| n.is_finite()) || low.iter().zip(high).any(|(l, h)| l > h) {

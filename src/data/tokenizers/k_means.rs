@@ -58,7 +58,10 @@ impl KMeans {
     /// What is left of a row (D) beside its centre: what an offset head predicts.
     pub fn offset(&self, row: &[f64]) -> Vec<f64> {
         let center = self.center(self.nearest(row));
-        row.iter().zip(center).map(|(x, center)| x - center).collect()
+        row.iter()
+            .zip(center)
+            .map(|(x, center)| x - center)
+            .collect()
     }
 
     /// The row (D) of a token and an offset (D).
@@ -67,7 +70,10 @@ impl KMeans {
     /// If the token is not below the number of centres.
     pub fn with_offset(&self, token: u32, offset: &[f64]) -> Vec<f64> {
         let center = self.center(token).iter();
-        center.zip(offset).map(|(center, offset)| center + offset).collect()
+        center
+            .zip(offset)
+            .map(|(center, offset)| center + offset)
+            .collect()
     }
 
     fn center(&self, token: u32) -> &[f64] {
@@ -101,7 +107,11 @@ impl TrajectoryTokenizer for KMeans {
         let in_range = |&token: &u32| (token as usize) < self.vocabulary();
         match tokens.len() == steps && tokens.iter().all(in_range) {
             true => Decoded {
-                rows: tokens.iter().flat_map(|&t| self.center(t)).copied().collect(),
+                rows: tokens
+                    .iter()
+                    .flat_map(|&t| self.center(t))
+                    .copied()
+                    .collect(),
                 valid: true,
             },
             false => Decoded {
@@ -153,8 +163,14 @@ fn lloyd(rows: &[f64], dims: usize, count: usize, rng: &mut Rng) -> Vec<f64> {
             .collect();
         let (mut total, mut counts) = (vec![0.0; count * dims], vec![0; count]);
         for (sum, number) in &blocks {
-            total.iter_mut().zip(sum).for_each(|(total, sum)| *total += sum);
-            counts.iter_mut().zip(number).for_each(|(total, number)| *total += number);
+            total
+                .iter_mut()
+                .zip(sum)
+                .for_each(|(total, sum)| *total += sum);
+            counts
+                .iter_mut()
+                .zip(number)
+                .for_each(|(total, number)| *total += number);
         }
         let dead = counts.iter().filter(|&&count| count == 0).count();
         let mut anew = drawn(rows.len() / dims, dead, rng).into_iter();

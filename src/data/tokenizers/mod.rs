@@ -34,12 +34,7 @@ impl<'a> Chunks<'a> {
     /// # Errors
     /// If there is no row, these are not whole rows, a chunk reaches past the end, or a number is not finite: names row
     /// and column.
-    pub fn new(
-        rows: &'a [f64],
-        dims: usize,
-        steps: usize,
-        starts: &'a [usize],
-    ) -> Result<Self> {
+    pub fn new(rows: &'a [f64], dims: usize, steps: usize, starts: &'a [usize]) -> Result<Self> {
         if dims == 0 || steps == 0 || rows.is_empty() || !rows.len().is_multiple_of(dims) {
             return Err(Error::Unsuitable(format!(
                 "{} numbers are not chunks of {steps} rows of {dims} dimensions",
