@@ -380,7 +380,7 @@ impl fmt::Display for TokenReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} steps, {:.3} tokens per step ({:.2} times fewer than one per dimension), {} of {} values used",
+            "{} steps, {:.3} tokens per step ({:.2} numbers per token), {} of {} values used",
             self.steps,
             self.tokens_per_step,
             self.compression,

@@ -5,7 +5,7 @@ use std::path::Path;
 use plotters::prelude::RGBColor;
 
 use super::axes::{Axis, Frame, Header, MARGIN, Mark, Scale};
-use super::canvas::{Anchor, BLUE, Canvas, Font, MUTED, Stroke, TEXT, VERMILION, render};
+use super::canvas::{Anchor, BLUE, Canvas, Font, Stroke, TEXT, VERMILION, render};
 use crate::error::Result;
 
 /// The data behind the edges.
@@ -133,7 +133,7 @@ fn draw_panel(canvas: &mut Canvas<'_>, frame: &Frame, panel: &TokenPanel) -> Res
         TokenPanel::Bins {
             histogram, edges, ..
         } => {
-            let half = match histogram {
+            let half = match histogram[..] {
                 [first, second, ..] => (second.0 - first.0) / 2.0,
                 _ => 0.01,
             };
@@ -145,7 +145,7 @@ fn draw_panel(canvas: &mut Canvas<'_>, frame: &Frame, panel: &TokenPanel) -> Res
                 canvas.rectangle(from, to, BAR)?;
             }
             // Over the lower part only, so that the shape stays to be seen.
-            let top = frame.bottom - 0.3 * (frame.bottom - frame.top);
+            let top = frame.bottom - 0.16 * (frame.bottom - frame.top);
             for &edge in edges {
                 let x = frame.place((edge, 0.0)).0;
                 canvas.line(&[(x, frame.bottom), (x, top)], edge_stroke())?;
@@ -166,9 +166,9 @@ fn edge_stroke() -> Stroke {
 }
 
 fn original_stroke() -> Stroke {
-    Stroke::new(MUTED, 2.5)
+    Stroke::new(BLUE, 2.5)
 }
 
 fn restored_stroke() -> Stroke {
-    Stroke::new(BLUE, 1.5)
+    Stroke::new(VERMILION, 1.3)
 }

@@ -15,6 +15,7 @@
 //! gives zeros, where theirs takes the replacement character for a coefficient; tokens that mean nothing are counted
 //! ([`Fast::malformed`]).
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
@@ -69,12 +70,21 @@ pub struct FastSettings {
 }
 
 /// The tokenizer: settings, and merges as the Hugging Face package `tokenizers` keeps them.
-#[derive(Debug)]
 pub struct Fast {
     settings: FastSettings,
     bpe: Tokenizer,
     json: Vec<u8>,
     malformed: AtomicU64,
+}
+
+impl fmt::Debug for Fast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Fast");
+        shown.field("settings", &self.settings);
+        shown
+            .field("tokens", &self.tokens())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Clone for Fast {
@@ -196,38 +206,36 @@ impl Fast {
 
     /// The chunk (`steps`, `dims`) that tokens stand for; zeros, a count and a warning if they stand for none.
     pub fn decode(&self, tokens: &[u32], steps: usize, dims: usize) -> Decoded {
-        let min = self.settings.min_token;
-        let text = self.bpe.decode(tokens, false).unwrap_or_default();
-        let broken = text.contains(char::REPLACEMENT_CHARACTER);
-        let found: Vec<f64> = text
-            .chars()
-            .map(|character| (i64::from(u32::from(character)) + min) as f64 / self.settings.scale)
-            .collect();
-        let valid = !broken && found.len() == steps * dims && !found.is_empty();
-        if !valid {
-            self.warn(found.len(), steps * dims, broken);
-            return Decoded {
-                rows: vec![0.0; steps * dims],
-                valid,
-            };
+        let rows = self.try_decode(tokens, steps, dims);
+        if rows.is_none() {
+            self.warn(tokens.len(), steps * dims);
         }
         Decoded {
-            rows: Dct::new(steps).inverse(&found),
-            valid,
+            valid: rows.is_some(),
+            rows: rows.unwrap_or_else(|| vec![0.0; steps * dims]),
         }
     }
 
+    /// The chunk (`steps`, `dims`) that tokens stand for, if they stand for one; nothing is counted.
+    pub fn try_decode(&self, tokens: &[u32], steps: usize, dims: usize) -> Option<Vec<f64>> {
+        let settings = self.settings;
+        let text = self.bpe.decode(tokens, false).ok()?;
+        let coefficient = |character: char| {
+            let code = i64::from(u32::from(character));
+            // What stands for bytes that are no character is none.
+            (character != char::REPLACEMENT_CHARACTER)
+                .then(|| (code + settings.min_token) as f64 / settings.scale)
+        };
+        let found: Vec<f64> = text.chars().map(coefficient).collect::<Option<_>>()?;
+        (!found.is_empty() && found.len() == steps * dims).then(|| Dct::new(steps).inverse(&found))
+    }
+
     /// Counts tokens that stand for nothing, and says so the 1st, 10th, 100th, ... time.
-    fn warn(&self, found: usize, expected: usize, broken: bool) {
+    fn warn(&self, tokens: usize, coefficients: usize) {
         let count = self.malformed.fetch_add(1, Ordering::Relaxed) + 1;
         if 10u64.pow(count.ilog10()) == count {
-            let what = match broken {
-                true => "a broken character".to_owned(),
-                false => format!("{found} coefficients"),
-            };
             tracing::warn!(
-                "tokens stand for {what} instead of {expected} coefficients: zeros in their place \
-                 ({count} times so far)"
+                "{tokens} tokens do not stand for {coefficients} coefficients: zeros in their place ({count} times so far)"
             );
         }
     }

@@ -101,6 +101,12 @@ impl FastActions {
         &self.fast
     }
 
+    /// The rows that tokens stand for, if they stand for so many; nothing is counted.
+    pub fn try_decode(&self, tokens: &[u32], steps: usize) -> Option<Vec<f64>> {
+        let rows = self.fast.try_decode(tokens, steps, self.dims)?;
+        Some(self.range.map(&rows, Range::restored))
+    }
+
     /// Fits the quantiles alone, around a tokenizer that exists; `vocabulary` becomes its own.
     ///
     /// # Errors
