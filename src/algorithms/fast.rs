@@ -292,38 +292,32 @@ impl Algorithm for FastPolicy {
         }))
     }
 
-    /// What the network makes of the data's observations when nothing is left out: how many chunks are none, how far
-    /// the first actions of the others are from the data's (root mean square, in the environment's units), and the tokens of a
-    /// chunk.
+    /// What the network makes of the data's observations when nothing is left out: how many chunks are none (zeros
+    /// stand in their place), how far first actions are from the data's (root mean square, in the environment's units), and the
+    /// tokens of a chunk.
     fn diagnostics(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let drawn = self.chunks.draw(DIAGNOSED, rng);
         let observations = self.chunks.observations(&drawn)?.to_device(&Device::Cpu)?;
         let mut rngs: Vec<Rng> = drawn.iter().map(|_| Rng::from_seed(rng.bits())).collect();
         let rngs = rngs.iter_mut().collect();
         let generated = self.generator(false)?.generate(&observations, rngs)?;
-        let (mut invalid, mut count, mut squares, mut tokens) = (0, 0, 0.0, 0);
+        let (mut invalid, mut squares, mut tokens) = (0, 0.0, 0);
         for (chunk, generated) in drawn.iter().zip(&generated) {
-            let decoded = self
-                .tokenizer
-                .decode(generated, self.learner.config.chunk_steps);
+            let steps = self.learner.config.chunk_steps;
             tokens += generated.len();
-            if !decoded.valid {
-                invalid += 1;
-                continue;
-            }
+            let found = self.tokenizer.try_decode(generated, steps);
+            invalid += usize::from(found.is_none());
+            let found = found.unwrap_or_else(|| self.tokenizer.middle(steps));
             let own = self.chunks.actions(*chunk as usize).iter();
-            let pairs = own.zip(&decoded.rows).take(self.tokenizer.dims());
+            let pairs = own.zip(&found).take(self.tokenizer.dims());
             squares += pairs.map(|(own, found)| (own - found).powi(2)).sum::<f64>();
-            count += self.tokenizer.dims();
         }
         let share = |sum: f64| Tensor::new(sum / DIAGNOSED as f64, &Device::Cpu);
         let mut metrics = Metrics::new();
-        metrics.push("invalid_share", &share(f64::from(invalid))?);
+        metrics.push("invalid_share", &share(invalid as f64)?);
         metrics.push("tokens_mean", &share(tokens as f64)?);
-        if count > 0 {
-            let error = Tensor::new((squares / count as f64).sqrt(), &Device::Cpu)?;
-            metrics.push("action_error", &error);
-        }
+        let mean = squares / (DIAGNOSED * self.tokenizer.dims()) as f64;
+        metrics.push("action_error", &Tensor::new(mean.sqrt(), &Device::Cpu)?);
         Ok(metrics)
     }
 

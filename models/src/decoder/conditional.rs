@@ -122,7 +122,7 @@ impl<T: Float> ConditionalDecoder<T> {
         for row in x.chunks_exact_mut(width) {
             row.iter_mut()
                 .zip(position)
-                .for_each(|(x, &position)| *x = *x + position);
+                .for_each(|(x, &position)| *x += position);
         }
         logits.resize(cache.sequences * (self.vocabulary + 1), T::ZERO);
         self.trunk.run(cache, x, 1, 1, &self.head, logits);

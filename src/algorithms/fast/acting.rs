@@ -315,8 +315,10 @@ mod tests {
     }
 
     fn generate(generator: &Generator, observations: &[[f32; 3]]) -> Vec<Vec<u32>> {
-        let observations = Tensor::new(observations, &Device::Cpu).expect("observations");
-        let count = observations.dim(0).expect("rows") as u64;
+        let count = observations.len() as u64;
+        let numbers = observations.concat();
+        let observations = Tensor::from_vec(numbers, (observations.len(), 3), &Device::Cpu);
+        let observations = observations.expect("observations");
         let mut rngs: Vec<Rng> = (0..count).map(Rng::from_seed).collect();
         let generated = generator.generate(&observations, rngs.iter_mut().collect());
         generated.expect("tokens")

@@ -107,6 +107,12 @@ impl FastActions {
         Some(self.range.map(&rows, Range::restored))
     }
 
+    /// The rows that tokens that stand for nothing become: zeros before the quantiles are put back.
+    pub fn middle(&self, steps: usize) -> Vec<f64> {
+        self.range
+            .map(&vec![0.0; steps * self.dims], Range::restored)
+    }
+
     /// Fits the quantiles alone, around a tokenizer that exists; `vocabulary` becomes its own.
     ///
     /// # Errors
