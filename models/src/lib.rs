@@ -16,7 +16,7 @@
 //!
 //! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
 //! [`mlp`]) → networks ([`actor`], [`gaussian`], [`critic`], [`vae`], [`network`], [`gpt`],
-//! [`trajectory_transformer`], [`decision_transformer`]) → [`optim`], [`uploads`]; [`kernels`] hold what is fused.
+//! [`trajectory_transformer`], [`decision_transformer`]) → [`pretrained`] → [`optim`], [`uploads`]; [`kernels`] hold what is fused.
 
 pub mod activation;
 pub mod actor;
@@ -36,6 +36,7 @@ pub mod norm;
 pub mod optim;
 pub mod params;
 pub mod precision;
+pub mod pretrained;
 pub mod rnd;
 pub mod rng;
 pub mod slot;
