@@ -41,6 +41,9 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         trajformer evaluate runs/td3_bc-hopper-medium --env hopper-v4 --episodes 20\n  \
         trajformer evaluate runs/td3_bc-hopper-medium --record rollouts.hdf5\n  \
+        trajformer evaluate hf://edbeeching/decision-transformer-gym-hopper-medium --env hopper-v4\n  \
+        trajformer evaluate hf://CarlCochet/trajectory-transformer-hopper-medium-v2 --env hopper-v4 --data \
+        hopper-medium.hdf5\n  \
         trajformer evaluate runs/td3_bc-hopper-medium --off-policy hopper-medium.hdf5\n  \
         trajformer evaluate runs/trajectory_transformer-pointmaze-umaze-goal --set \
         'evaluate.goal=[3.5, 1.5, 0, 0]'")]
@@ -66,6 +69,18 @@ pub enum Command {
         after_help = "Example:\n  trajformer data info hopper-medium.hdf5"
     )]
     Data(DataCommand),
+    /// Write a policy as an ONNX file, for other runtimes.
+    #[command(after_help = "Examples:\n  \
+        trajformer export runs/td3_bc-hopper-medium actor.onnx\n  \
+        trajformer export hf://edbeeching/decision-transformer-gym-hopper-medium --format onnx dt.onnx\n\
+        Observations and actions are in the environment's units: normaliser and bounds are inside.")]
+    Export(ExportArgs),
+    /// Fetch models from the Hugging Face Hub, and publish runs there.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  trajformer hub pull edbeeching/decision-transformer-gym-hopper-medium"
+    )]
+    Hub(HubCommand),
     /// Show configurations.
     #[command(
         subcommand,
@@ -114,8 +129,11 @@ pub struct TrainArgs {
 /// Arguments of `evaluate`.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
-    /// Run directory.
+    /// Run directory, folder of a model of another library, or hf://ID.
     pub run: PathBuf,
+    /// For a model of another library: data that it was trained on, which its statistics and bins come from.
+    #[arg(long, value_name = "DATA")]
+    pub data: Option<PathBuf>,
     /// Environment; default: the run's `evaluate.env`.
     #[arg(long)]
     pub env: Option<String>,
@@ -130,7 +148,7 @@ pub struct EvaluateArgs {
     pub record: Option<PathBuf>,
     /// Judge the run by this data instead of an environment: fitted Q evaluation, with an interval
     /// from resampled episodes.
-    #[arg(long, value_name = "DATA", conflicts_with_all = ["env", "episodes", "record"])]
+    #[arg(long, value_name = "DATA", conflicts_with_all = ["env", "episodes", "record", "data"])]
     pub off_policy: Option<PathBuf>,
     /// Updates of fitted Q evaluation.
     #[arg(long, default_value_t = 10_000, requires = "off_policy")]
@@ -149,7 +167,7 @@ pub struct EvaluateArgs {
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// Run directories, or folders that hold one per seed.
+    /// Run directories, folders that hold one per seed, or hf://ID of published runs.
     #[arg(required = true)]
     pub runs: Vec<PathBuf>,
     /// Draw scores over training time, or the metric over updates.
@@ -169,7 +187,7 @@ pub struct CompareArgs {
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Run directory of an algorithm that plans.
+    /// Run directory of an algorithm that plans, or hf://ID.
     pub run: PathBuf,
     /// Seed of the start state and of the sampled plans.
     #[arg(long, default_value_t = 0)]
@@ -374,7 +392,7 @@ pub struct CollectArgs {
     /// Environment.
     #[arg(long)]
     pub env: String,
-    /// `random`, `zero`, in point mazes `waypoint` (to random places), `waypoint-once` (to one per episode) or `waypoint-goal` (to the maze's goal), an .npz file with a network's weights, or a run directory.
+    /// `random`, `zero`, in point mazes `waypoint` (to random places), `waypoint-once` (to one per episode) or `waypoint-goal` (to the maze's goal), an .npz file with a network's weights, a run directory, or hf://ID.
     #[arg(long)]
     pub policy: String,
     /// Standard deviation of noise on the actions, as a share of half their range; of several levels each
@@ -398,6 +416,65 @@ pub struct CollectArgs {
     pub seed: u64,
     /// File or folder to write.
     pub out: PathBuf,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Run directory, folder of a model of another library, or hf://ID.
+    pub run: PathBuf,
+    /// Format of the file.
+    #[arg(long, default_value = "onnx", value_parser = ["onnx"])]
+    pub format: String,
+    /// Change a key of the stored configuration, e.g. the context of a Decision Transformer.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// File to write.
+    #[arg(value_name = "FILE.onnx")]
+    pub out: PathBuf,
+}
+
+/// The `hub` commands.
+#[derive(Debug, Subcommand)]
+pub enum HubCommand {
+    /// Bring the cached copy of a model up to date, and print its folder.
+    #[command(after_help = "Examples:\n  \
+        trajformer hub pull edbeeching/decision-transformer-gym-hopper-medium\n  \
+        trajformer hub pull openai-community/gpt2 --revision main\n\
+        HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN mean what they do elsewhere.")]
+    Pull {
+        /// OWNER/NAME, with or without hf:// in front.
+        id: String,
+        /// Branch, tag or commit; default: main.
+        #[arg(long)]
+        revision: Option<String>,
+        /// Print one JSON object, last on standard output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Publish a run: configuration, networks, scores, and a model card.
+    #[command(after_help = "Examples:\n  \
+        trajformer hub push runs/decision_transformer-hopper-medium me/dt-hopper-medium --dry-run\n  \
+        trajformer hub push runs/decision_transformer-hopper-medium me/dt-hopper-medium --private\n\
+        A README.md in the run directory takes the place of the generated card. HF_TOKEN needs write permission.")]
+    Push {
+        /// Run directory.
+        run: PathBuf,
+        /// OWNER/NAME of the repository; it is made if it is not there.
+        id: String,
+        /// Branch; it is made if it is not there. Default: main.
+        #[arg(long)]
+        revision: Option<String>,
+        /// A new repository is private.
+        #[arg(long)]
+        private: bool,
+        /// Say what would be published, card included, and publish nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print one JSON object, last on standard output.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// The `config` commands.

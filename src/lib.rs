@@ -3,7 +3,8 @@
 //! # Modules, from data to scores
 //!
 //! [`data`] holds what was logged, [`algorithms`] learn from it ([`offpolicy`] holds what value-based ones share), [`planning`] searches with what they learned, a
-//! [`policy`] acts in [`envs`], and [`evaluate`] scores it, or [`fqe`] without an environment; [`run`] puts these together, in the order of a run.
+//! [`policy`] acts in [`envs`], and [`evaluate`] scores it, or [`fqe`] without an environment; [`run`] puts these together, in the order of a run. [`pretrained`] opens models of other libraries, and
+//! [`hub`] fetches and publishes; [`export`] writes policies for other runtimes.
 //! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`cli`], [`demo`],
 //! [`preview`], [`compare`] and [`mod@bench`] are the commands.
 
@@ -18,13 +19,16 @@ pub mod demo;
 pub mod envs;
 pub mod error;
 pub mod evaluate;
+pub mod export;
 pub mod fqe;
+pub mod hub;
 mod keys;
 pub mod metrics;
 pub mod offpolicy;
 pub mod online;
 pub mod planning;
 pub mod policy;
+pub mod pretrained;
 pub mod preview;
 pub mod report;
 pub mod run;

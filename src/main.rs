@@ -5,7 +5,7 @@ mod train_command;
 
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
@@ -13,7 +13,7 @@ use clap::Parser;
 use serde_json::json;
 use trajformer::cli::{
     BenchCommand, Cli, CollectArgs, Command, CompareArgs, ConfigCommand, DataCommand, DemoArgs,
-    EvaluateArgs, PlanArgs,
+    EvaluateArgs, ExportArgs, HubCommand, PlanArgs,
 };
 use trajformer::config::RunConfig;
 use trajformer::evaluate::Evaluator;
@@ -21,8 +21,9 @@ use trajformer::fqe::FqeConfig;
 use trajformer::policy::behavior::behavior;
 use trajformer::policy::file::{FilePolicyOptions, HiddenActivation, OutputActivation};
 use trajformer::policy::noise::NoisyPolicy;
+use trajformer::pretrained::Request;
 use trajformer::trainer::STOP;
-use trajformer::{bench, compare, data, demo, envs, preview, run};
+use trajformer::{bench, compare, data, demo, envs, export, hub, preview, run};
 use trajformer_models::kernels::{memory, switch};
 
 /// Writes a line of results to standard output: see [`output::line`].
@@ -128,6 +129,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Data(DataCommand::Collect(args)) => collect(&args),
+        Command::Export(args) => export_policy(&args),
+        Command::Hub(command) => hub_command(&command),
         Command::Config(ConfigCommand::Show { config, overrides }) => {
             output::whole(RunConfig::load(&config, &overrides)?.to_toml()?)?;
             Ok(ExitCode::SUCCESS)
@@ -140,7 +143,13 @@ fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         return evaluate_off_policy(args, data);
     }
     args.record.as_deref().map(data::check_new).transpose()?;
-    let trained = run::open(&args.run, &args.overrides)?;
+    let dataset = args.data.as_deref().map(data::load_one).transpose()?;
+    let request = Request {
+        overrides: &args.overrides,
+        data: dataset.as_ref(),
+        env: args.env.as_deref(),
+    };
+    let trained = run::open_with(&hub::local(&args.run)?, &request)?;
     let mut settings = trained.config.evaluate.clone();
     settings.env = args.env.clone().or(settings.env);
     settings.episodes = args.episodes.unwrap_or(settings.episodes);
@@ -185,7 +194,8 @@ fn evaluate_off_policy(args: &EvaluateArgs, path: &Path) -> anyhow::Result<ExitC
         seed: args.seed.unwrap_or_default(),
         ..FqeConfig::default()
     };
-    let found = run::judge(&args.run, &args.overrides, path, &config)?;
+    let folder = hub::local(&args.run)?;
+    let found = run::judge(&folder, &args.overrides, path, &config)?;
     say!("{}", found.summary())?;
     if args.json {
         say!("{}", serde_json::to_string(&found)?)?;
@@ -194,7 +204,7 @@ fn evaluate_off_policy(args: &EvaluateArgs, path: &Path) -> anyhow::Result<ExitC
 }
 
 fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
-    let trained = run::open(&args.run, &args.overrides)?;
+    let trained = run::open(&hub::local(&args.run)?, &args.overrides)?;
     let mut policy = trained.algorithm.policy()?;
     let preview = preview::preview(&mut *policy, &trained.config, args.seed)?;
     let (beams, horizon, _) = preview.imagined.observations.dims3()?;
@@ -228,7 +238,7 @@ fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     if let Some(name) = &args.metric {
         return compare_metric(args, name);
     }
-    let lines = compare::compare(&args.runs)?;
+    let lines = compare::compare(&local_runs(args)?)?;
     say!("updates  seconds  last                          best     run")?;
     for line in &lines {
         // Each line says what its numbers are: a run without reference returns has no scores.
@@ -250,8 +260,13 @@ fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn local_runs(args: &CompareArgs) -> anyhow::Result<Vec<PathBuf>> {
+    let folders = args.runs.iter().map(|run| hub::local(run));
+    Ok(folders.collect::<trajformer::Result<_>>()?)
+}
+
 fn compare_metric(args: &CompareArgs, name: &str) -> anyhow::Result<ExitCode> {
-    let lines = compare::metric::metric(&args.runs, name)?;
+    let lines = compare::metric::metric(&local_runs(args)?, name)?;
     say!("updates  {name:<14}  largest         data's return   run")?;
     for line in &lines {
         let data = line.return_to_go.map(|value| format!("{value:.4}"));
@@ -318,8 +333,9 @@ fn collect(args: &CollectArgs) -> anyhow::Result<ExitCode> {
         }),
     };
     data::check_new(&args.out)?;
-    let mut policy = match Path::new(&args.policy).is_dir() {
-        true => run::policy(Path::new(&args.policy), env.spec(), args.sample)?,
+    let folder = hub::local(Path::new(&args.policy))?;
+    let mut policy = match folder.is_dir() {
+        true => run::policy(&folder, env.spec(), args.sample)?,
         false => behavior(&args.policy, env.spec(), &options)?,
     };
     if !args.noise.is_empty() {
@@ -330,6 +346,68 @@ fn collect(args: &CollectArgs) -> anyhow::Result<ExitCode> {
     data::save(&dataset, &args.out)?;
     printed?;
     say!("wrote {}", args.out.display())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn export_policy(args: &ExportArgs) -> anyhow::Result<ExitCode> {
+    let mut trained = run::open(&hub::local(&args.run)?, &args.overrides)?;
+    let graph = export::write(&mut trained, &args.out)?;
+    for input in &graph.inputs {
+        say!("input   {} [batch, {}]", input.name, sizes(&input.dims))?;
+    }
+    say!(
+        "output  {} [batch, {}]",
+        graph.output.0,
+        sizes(&graph.output.1)
+    )?;
+    say!("wrote {}", args.out.display())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sizes(dims: &[usize]) -> String {
+    let dims: Vec<String> = dims.iter().map(usize::to_string).collect();
+    dims.join(", ")
+}
+
+fn hub_command(command: &HubCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        HubCommand::Pull { id, revision, json } => {
+            let reference = hub::Reference::parse(id, revision.as_deref())?;
+            let pulled = hub::pull(&reference)?;
+            for (name, size) in &pulled.files {
+                say!("{size:>12}  {name}")?;
+            }
+            say!("{}", pulled.folder.display())?;
+            if *json {
+                say!("{}", serde_json::to_string(&pulled)?)?;
+            }
+        }
+        HubCommand::Push {
+            run,
+            id,
+            revision,
+            private,
+            dry_run,
+            json,
+        } => {
+            let reference = hub::Reference::parse(id, revision.as_deref())?;
+            let (private, dry_run) = (*private, *dry_run);
+            let pushed = hub::push(run, &reference, &hub::PushOptions { private, dry_run })?;
+            if dry_run {
+                output::whole(&pushed.card)?;
+            }
+            for (name, size) in &pushed.files {
+                say!("{size:>12}  {name}")?;
+            }
+            match dry_run {
+                true => say!("dry run: nothing was published at {}", pushed.url)?,
+                false => say!("{}", pushed.url)?,
+            }
+            if *json {
+                say!("{}", serde_json::to_string(&pushed)?)?;
+            }
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

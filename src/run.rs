@@ -21,6 +21,7 @@ use crate::evaluate::{Evaluation, Evaluator};
 use crate::fqe::{self, FqeConfig};
 use crate::online::{Interaction, interactive};
 use crate::policy::Policy;
+use crate::pretrained::{self, Request};
 use crate::rng::Streams;
 use crate::trainer::{Outcome, STOP, Training};
 
@@ -264,7 +265,39 @@ pub struct TrainedRun {
 /// # Errors
 /// If it can't be read, or an override changes the networks' names or shapes.
 pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
+    let request = Request {
+        overrides,
+        ..Request::default()
+    };
+    open_with(path, &request)
+}
+
+/// The same for a model of another library too ([`pretrained`]), which may need data or the environment.
+///
+/// # Errors
+/// As [`open`], and if a run directory is given data.
+pub fn open_with(path: &Path, request: &Request<'_>) -> Result<TrainedRun> {
+    if !path.join("config.toml").is_file()
+        && let Some(imported) = pretrained::open(path, request)?
+    {
+        return Ok(TrainedRun {
+            config: imported.config,
+            spec: imported.spec,
+            state: RunState::new(0, 0.0, None),
+            algorithm: imported.algorithm,
+        });
+    }
+    let overrides = request.overrides;
     let run = RunDir::open(path)?;
+    if request.data.is_some() {
+        return Err(Error::Run {
+            path: path.to_path_buf(),
+            problem:
+                "it is a run of ours, which has all that it needs: `--data` is for models of other \
+                      libraries"
+                    .to_owned(),
+        });
+    }
     let config = run.config()?.with_overrides(overrides)?;
     let spec = run.spec()?;
     let device = open_device(&config.device)?;
@@ -426,7 +459,7 @@ fn check_same_data(spec: &RunSpec, dataset: &Dataset, path: &Path) -> Result<()>
 
 /// Lowest and highest actions (A each): the configured range; else the environment's; else ±1 if all
 /// data lies within; else the data's own.
-fn action_range(config: &RunConfig, dataset: &Dataset) -> Result<(Vec<f32>, Vec<f32>)> {
+pub(crate) fn action_range(config: &RunConfig, dataset: &Dataset) -> Result<(Vec<f32>, Vec<f32>)> {
     let dim = dataset.action_dim;
     if let Some((low, high)) = config.data.action_range {
         let range = (vec![low; dim], vec![high; dim]);

@@ -28,7 +28,7 @@ use trajformer_models::uploads::CachedUploads;
 
 use super::{Algorithm, Build, Matmul, Work};
 use crate::data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
-use crate::data::{ActionBounds, Normalizer};
+use crate::data::{ActionBounds, Dataset, Normalizer};
 use crate::error::Result;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
@@ -211,6 +211,47 @@ pub struct DecisionTransformer {
     learner: Learner,
 }
 
+/// A network that was trained elsewhere, with what acting needs beside it.
+pub struct Pretrained {
+    /// Sizes of the network, which configurations of this algorithm may not be able to say.
+    pub sizes: Sizes,
+    /// Its parameters.
+    pub params: Params,
+    /// Of observations.
+    pub normalizer: Normalizer,
+    /// Range of the actions.
+    pub bounds: ActionBounds,
+    /// Return to aim at where the configuration has no `target_returns`, in the environment's units.
+    pub target_return: f64,
+}
+
+impl DecisionTransformer {
+    /// Acts with a network that was trained elsewhere; it has no data, so it can't train on. The sizes in
+    /// `config` don't count, but for `max_episode_steps`, which must be that of the network.
+    ///
+    /// # Errors
+    /// If parameters or statistics don't fit the sizes.
+    pub fn pretrained(config: &DecisionTransformerConfig, parts: Pretrained) -> Result<Self> {
+        let sizes = &parts.sizes;
+        let blank = Dataset::blank(sizes.observation_dim, sizes.action_dim);
+        let options = ReturnOptions {
+            context_steps: config.context_steps,
+            return_scale: config.return_scale,
+            max_episode_steps: sizes.max_timesteps,
+            padding: config.padding,
+        };
+        let zeros = vec![0.0; sizes.observation_dim];
+        let ones = vec![1.0; sizes.observation_dim];
+        Ok(Self {
+            sequences: ReturnSequences::new(&blank, &zeros, &ones, options)?,
+            normalizer: parts.normalizer,
+            bounds: parts.bounds,
+            best_return: parts.target_return,
+            learner: Learner::with_sizes(config, sizes, parts.params)?,
+        })
+    }
+}
+
 impl Algorithm for DecisionTransformer {
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let learner = &mut self.learner;
@@ -285,7 +326,7 @@ impl Algorithm for DecisionTransformer {
             "n_layer": sizes.layers,
             "n_head": sizes.heads,
             "n_inner": sizes.inner,
-            "activation_function": "relu",
+            "activation_function": sizes.activation.transformers_name(),
             "resid_pdrop": sizes.residual_dropout,
             "embd_pdrop": sizes.embedding_dropout,
             "attn_pdrop": sizes.attention_dropout,
@@ -322,14 +363,21 @@ impl Learner {
         action_dim: usize,
         params: Params,
     ) -> Result<Self> {
-        let sizes = config.sizes(observation_dim, action_dim);
+        Self::with_sizes(config, &config.sizes(observation_dim, action_dim), params)
+    }
+
+    fn with_sizes(
+        config: &DecisionTransformerConfig,
+        sizes: &Sizes,
+        params: Params,
+    ) -> Result<Self> {
         let adam = AdamConfig {
             clip_norm: Some(config.clip_norm),
             ..AdamConfig::default()
         };
         Ok(Self {
             config: config.clone(),
-            network: Network::new(&sizes, &mut params.tracked())?,
+            network: Network::new(sizes, &mut params.tracked())?,
             optimizer: Adam::new(&params, adam, |_| ParamGroup::decay(config.weight_decay))?,
             params,
             updates: 0,

@@ -15,6 +15,7 @@
 //! renamed into place, then they are. A reader takes, of each file and its `.new`, the one that
 //! `state.toml` names.
 
+mod beside;
 pub mod fingerprint;
 mod tensors;
 
@@ -31,6 +32,7 @@ use crate::algorithms::Algorithm;
 use crate::config::RunConfig;
 use crate::error::{Error, Result, shell_quoted};
 use crate::rng::{Rng, RngState};
+pub use beside::{POLICY_FILE, load_policy, policy_action_dim, save_policy};
 use fingerprint::{DataFingerprint, differences, listed, settings};
 pub use tensors::check_finite;
 use tensors::{Loader, serialized};
@@ -74,6 +76,19 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
+    /// Of a model that was trained elsewhere.
+    pub fn of_import(observation_dim: usize, action_low: Vec<f32>, action_high: Vec<f32>) -> Self {
+        Self {
+            observation_dim,
+            action_dim: action_low.len(),
+            action_low,
+            action_high,
+            env_name: None,
+            settings: BTreeMap::new(),
+            data: None,
+        }
+    }
+
     /// Fails if `config` is not the one that the run in `folder` was started with, but for what a run
     /// may change on its way.
     ///
@@ -271,6 +286,34 @@ impl RunDir {
         self.path.join(name)
     }
 
+    /// What another machine needs to act as this run does, and its scores: configuration, networks, what a
+    /// policy needs beside them, `state.toml`, the table of evaluations.
+    ///
+    /// # Errors
+    /// If there is no checkpoint, or a tensor file is not the one that `state.toml` names.
+    pub fn published_files(&self) -> Result<Vec<PathBuf>> {
+        let state = self
+            .state()?
+            .ok_or_else(|| self.fail("no state.toml: it has no checkpoint yet, train it first"))?;
+        let mut files: Vec<PathBuf> = ["config.toml", "config.json", "state.toml"]
+            .map(|name| self.file(name))
+            .to_vec();
+        for group in &GROUPS[..2] {
+            let name = format!("{group}.safetensors");
+            let path = self.file(&name);
+            let bytes = fs::read(&path).map_err(Error::io(&path))?;
+            if state.checksums.get(&name) != Some(&format!("{:08x}", crc32fast::hash(&bytes))) {
+                return Err(self.fail(format!(
+                    "{name} is not the one that state.toml names: a save was interrupted, or the file is \
+                     damaged; `train --resume` completes a save"
+                )));
+            }
+            files.push(path);
+        }
+        files.extend(Some(self.file("evaluations.csv")).filter(|path| path.exists()));
+        Ok(files)
+    }
+
     /// The stored configuration.
     ///
     /// # Errors
@@ -437,7 +480,6 @@ impl RunDir {
         let mut loader = Loader {
             groups: BTreeMap::new(),
             folder: &self.path,
-            skip_training: groups.len() < 3,
         };
         for group in groups {
             let bytes = self.tensor_file(&format!("{group}.safetensors"), &state)?;
@@ -445,14 +487,7 @@ impl RunDir {
             loader.groups.insert((*group).to_owned(), tensors);
         }
         algorithm.state(&mut loader)?;
-        let left: Vec<String> = loader
-            .groups
-            .iter()
-            .flat_map(|(group, tensors)| tensors.keys().map(move |name| format!("{group}.{name}")))
-            .collect();
-        if !left.is_empty() {
-            return Err(trajformer_models::Error::UnexpectedTensors { names: left }.into());
-        }
+        loader.finish()?;
         Ok(state)
     }
 

@@ -92,10 +92,36 @@ pub(super) fn serialized(
     Ok(files)
 }
 
+/// One group of the state of `algorithm` as the content of its file, with further `metadata`.
+///
+/// # Errors
+/// As [`serialized`].
+pub(super) fn serialized_group(
+    algorithm: &mut dyn Algorithm,
+    group: &str,
+    folder: &Path,
+    metadata: (&str, String),
+) -> Result<Vec<u8>> {
+    let mut saver = Saver::default();
+    algorithm.state(&mut saver)?;
+    refuse_not_finite(saver.check.bad, 0)?;
+    let tensors = saver.groups.remove(group).unwrap_or_default();
+    serialize_with(&tensors, folder, Some(metadata))
+}
+
 fn serialize(tensors: &HashMap<String, Tensor>, folder: &Path) -> Result<Vec<u8>> {
+    serialize_with(tensors, folder, None)
+}
+
+fn serialize_with(
+    tensors: &HashMap<String, Tensor>,
+    folder: &Path,
+    further: Option<(&str, String)>,
+) -> Result<Vec<u8>> {
     let ordered: BTreeMap<&str, &Tensor> = tensors.iter().map(|(k, v)| (k.as_str(), v)).collect();
     // The mark by which `transformers` knows that the tensors are in PyTorch's layout.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let mut metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    metadata.extend(further.map(|(key, value)| (key.to_owned(), value)));
     safetensors::serialize(ordered, Some(metadata)).map_err(|e| Error::Run {
         path: folder.to_path_buf(),
         problem: e.to_string(),
@@ -155,15 +181,29 @@ pub(super) struct Loader<'a> {
     pub groups: BTreeMap<String, HashMap<String, Tensor>>,
     /// The run directory, for messages.
     pub folder: &'a Path,
-    /// Whether what only training needs stays as it is.
-    pub skip_training: bool,
 }
 
 impl Loader<'_> {
-    /// The tensor, or `None` where the whole group is skipped.
+    /// Fails if something was read that nobody asked for.
+    ///
+    /// # Errors
+    /// If so, naming all of it.
+    pub fn finish(self) -> Result<()> {
+        let left: Vec<String> = self
+            .groups
+            .iter()
+            .flat_map(|(group, tensors)| tensors.keys().map(move |name| format!("{group}.{name}")))
+            .collect();
+        match left.is_empty() {
+            true => Ok(()),
+            false => Err(trajformer_models::Error::UnexpectedTensors { names: left }.into()),
+        }
+    }
+
+    /// The tensor, or `None` where the whole group stays as it is: it is not among those read.
     fn take(&mut self, name: &str, shape: &[usize]) -> trajformer_models::Result<Option<Tensor>> {
         let (group, rest) = split(name)?;
-        if group == "training" && self.skip_training {
+        if !self.groups.contains_key(group) {
             return Ok(None);
         }
         let named = || format!("{} in {}/{group}.safetensors", rest, self.folder.display());
