@@ -3,6 +3,7 @@
 
 mod golden;
 mod gradients;
+mod hashed_weights;
 mod parity;
 mod value_based;
 
@@ -11,8 +12,15 @@ mod data;
 mod device;
 mod discretizer;
 mod envs;
+mod export;
 mod goals;
 mod guards;
+#[cfg(feature = "hub")]
+mod hub;
+#[cfg(feature = "hub")]
+mod hub_server;
+#[cfg(not(feature = "hub"))]
+mod hub_without_network;
 mod parity_awac;
 mod parity_bc;
 mod parity_bear;
@@ -31,6 +39,7 @@ mod parity_td3_bc;
 mod parity_trajectory_transformer;
 mod planner;
 mod policies;
+mod pretrained;
 mod report;
 mod runs;
 mod sequences;

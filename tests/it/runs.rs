@@ -45,11 +45,12 @@ pub fn pendulum_data() -> data::Dataset {
     data::collect::collect(&mut *env, &mut random, 800, 1).unwrap()
 }
 
-fn write_data(folder: &Path) {
+pub fn write_data(folder: &Path) {
     data::save(&pendulum_data(), &folder.join("data.npz")).unwrap();
 }
 
-fn config(folder: &Path, algorithm: &str, updates: u64) -> RunConfig {
+/// A small run of `algorithm` on that data.
+pub fn config(folder: &Path, algorithm: &str, updates: u64) -> RunConfig {
     let text = format!(
         "seed = 3\ndevice = \"{}\"\n[data]\npath = \"{}\"\n[train]\nupdates = {updates}\n\
          checkpoint_every_updates = 5\nlog_every_updates = 5\n\
