@@ -17,6 +17,7 @@
 
 mod beside;
 pub mod fingerprint;
+mod published;
 mod tensors;
 
 use std::collections::BTreeMap;
@@ -284,34 +285,6 @@ impl RunDir {
     /// A file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
-    }
-
-    /// What another machine needs to act as this run does, and its scores: configuration, networks, what a
-    /// policy needs beside them, `state.toml`, the table of evaluations.
-    ///
-    /// # Errors
-    /// If there is no checkpoint, or a tensor file is not the one that `state.toml` names.
-    pub fn published_files(&self) -> Result<Vec<PathBuf>> {
-        let state = self
-            .state()?
-            .ok_or_else(|| self.fail("no state.toml: it has no checkpoint yet, train it first"))?;
-        let mut files: Vec<PathBuf> = ["config.toml", "config.json", "state.toml"]
-            .map(|name| self.file(name))
-            .to_vec();
-        for group in &GROUPS[..2] {
-            let name = format!("{group}.safetensors");
-            let path = self.file(&name);
-            let bytes = fs::read(&path).map_err(Error::io(&path))?;
-            if state.checksums.get(&name) != Some(&format!("{:08x}", crc32fast::hash(&bytes))) {
-                return Err(self.fail(format!(
-                    "{name} is not the one that state.toml names: a save was interrupted, or the file is \
-                     damaged; `train --resume` completes a save"
-                )));
-            }
-            files.push(path);
-        }
-        files.extend(Some(self.file("evaluations.csv")).filter(|path| path.exists()));
-        Ok(files)
     }
 
     /// The stored configuration.

@@ -105,7 +105,7 @@ impl Parts {
         Ok(graph.node(graph::Op::Add, &[&product, &bias]))
     }
 
-    /// Fails unless the actions (.., A) of a graph are those of the policy.
+    /// The largest difference of actions (.., A), relative to half their range; infinite for NaN.
     fn difference(&self, found: &Tensor, expected: &Tensor) -> Result<f64> {
         let half = self.get("policy.action_bounds.half")?;
         let difference = (found - expected)?.broadcast_div(half)?.abs()?;

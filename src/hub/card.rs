@@ -136,14 +136,14 @@ fn body(facts: &Facts<'_>) -> String {
     );
     let names = data_names(facts);
     let names = match names.is_empty() {
-        true => "Not named.".to_owned(),
+        true => "Not named".to_owned(),
         false => format!("`{}`", names.join("`, `")),
     };
     let _ = write!(text, "{names}");
     if let Some(data) = &spec.data {
         let _ = write!(
             text,
-            " {} steps in {} episodes (CRC-32 {})",
+            ": {} steps in {} episodes (CRC-32 {})",
             data.steps, data.episodes, data.checksum
         );
     }

@@ -380,7 +380,7 @@ fn a_run_that_is_published_acts_the_same_where_it_is_fetched() {
         "datasets:\n- \"data\"",
         "type: mean_reward",
         "Decision Transformer](https://arxiv.org/abs/2106.01345)",
-        "400 steps in 2 episodes",
+        "`data`: 400 steps in 2 episodes",
         "| `pendulum-v1` |",
         &format!("from_pretrained(\"{ID}\")"),
         &format!("trajformer evaluate hf://{ID} --env pendulum-v1"),
