@@ -43,7 +43,9 @@ pub enum Command {
         trajformer evaluate runs/td3_bc-hopper-medium --record rollouts.hdf5\n  \
         trajformer evaluate runs/td3_bc-hopper-medium --off-policy hopper-medium.hdf5\n  \
         trajformer evaluate runs/trajectory_transformer-pointmaze-umaze-goal --set \
-        'evaluate.goal=[3.5, 1.5, 0, 0]'")]
+        'evaluate.goal=[3.5, 1.5, 0, 0]'\n  \
+        trajformer evaluate runs/decision_transformer-pointmaze-rooms --instruction 'go to the upper left room' \
+        --picture rooms.svg")]
     Evaluate(EvaluateArgs),
     /// Put runs side by side: a table, and their learning curves.
     #[command(after_help = "Examples:\n  \
@@ -128,6 +130,13 @@ pub struct EvaluateArgs {
     /// Keep the roll-outs as a data set.
     #[arg(long, value_name = "FILE.hdf5")]
     pub record: Option<PathBuf>,
+    /// Tell the policy what to do, in words, and count how many episodes succeed; several are scored one after
+    /// the other.
+    #[arg(long = "instruction", value_name = "TEXT", conflicts_with_all = ["record", "off_policy"])]
+    pub instructions: Vec<String>,
+    /// Draw a path for each instruction in one maze.
+    #[arg(long, value_name = "FILE.svg|png", requires = "instructions")]
+    pub picture: Option<PathBuf>,
     /// Judge the run by this data instead of an environment: fitted Q evaluation, with an interval
     /// from resampled episodes.
     #[arg(long, value_name = "DATA", conflicts_with_all = ["env", "episodes", "record"])]

@@ -4,6 +4,7 @@
 //!
 //! [`data`] holds what was logged, [`algorithms`] learn from it ([`offpolicy`] holds what value-based ones share), [`planning`] searches with what they learned, a
 //! [`policy`] acts in [`envs`], and [`evaluate`] scores it, or [`fqe`] without an environment; [`run`] puts these together, in the order of a run.
+//! [`text`] makes numbers of instructions, and [`instruct`] tells them to policies.
 //! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`cli`], [`demo`],
 //! [`preview`], [`compare`] and [`mod@bench`] are the commands.
 
@@ -19,6 +20,7 @@ pub mod envs;
 pub mod error;
 pub mod evaluate;
 pub mod fqe;
+pub mod instruct;
 mod keys;
 pub mod metrics;
 pub mod offpolicy;
@@ -28,6 +30,7 @@ pub mod policy;
 pub mod preview;
 pub mod report;
 pub mod run;
+pub mod text;
 pub mod trainer;
 
 pub use error::{Error, Result};

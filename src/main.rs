@@ -15,14 +15,14 @@ use trajformer::cli::{
     BenchCommand, Cli, CollectArgs, Command, CompareArgs, ConfigCommand, DataCommand, DemoArgs,
     EvaluateArgs, PlanArgs,
 };
-use trajformer::config::RunConfig;
+use trajformer::config::{EvaluateConfig, RunConfig};
 use trajformer::evaluate::Evaluator;
 use trajformer::fqe::FqeConfig;
 use trajformer::policy::behavior::behavior;
 use trajformer::policy::file::{FilePolicyOptions, HiddenActivation, OutputActivation};
 use trajformer::policy::noise::NoisyPolicy;
 use trajformer::trainer::STOP;
-use trajformer::{bench, compare, data, demo, envs, preview, run};
+use trajformer::{bench, compare, data, demo, envs, instruct, preview, run};
 use trajformer_models::kernels::{memory, switch};
 
 /// Writes a line of results to standard output: see [`output::line`].
@@ -140,7 +140,7 @@ fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         return evaluate_off_policy(args, data);
     }
     args.record.as_deref().map(data::check_new).transpose()?;
-    let trained = run::open(&args.run, &args.overrides)?;
+    let mut trained = run::open(&args.run, &args.overrides)?;
     let mut settings = trained.config.evaluate.clone();
     settings.env = args.env.clone().or(settings.env);
     settings.episodes = args.episodes.unwrap_or(settings.episodes);
@@ -151,7 +151,13 @@ fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let Some(mut evaluator) = Evaluator::new(&settings)? else {
         anyhow::bail!("0 episodes: ask for at least one with `--episodes`");
     };
+    if !args.instructions.is_empty() {
+        return evaluate_instructions(args, trained, &settings);
+    }
     evaluator.check_dimensions(trained.spec.observation_dim, trained.spec.action_dim)?;
+    if trained.algorithm.instructable().is_some() {
+        instruct::teach(&mut trained, &evaluator.instructions())?;
+    }
     run::warn_of_other_version(trained.spec.env_name.as_deref(), &evaluator.spec().name);
     let mut policy = trained.algorithm.policy()?;
     let (found, dataset) = match &args.record {
@@ -175,6 +181,31 @@ fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         data::save(&dataset, path)?;
     }
     printed?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn evaluate_instructions(
+    args: &EvaluateArgs,
+    mut trained: run::TrainedRun,
+    settings: &EvaluateConfig,
+) -> anyhow::Result<ExitCode> {
+    let scores = instruct::score(&mut trained, &args.instructions, settings)?;
+    for score in &scores {
+        let new = if score.known { "" } else { " (not in the data)" };
+        let percent = 100.0 * score.success_rate;
+        say!(
+            "{percent:5.1} % of {} episodes: {}{new}",
+            score.evaluation.episodes,
+            score.instruction
+        )?;
+    }
+    if let Some(path) = &args.picture {
+        instruct::draw(path, &scores)?;
+        say!("wrote {}", path.display())?;
+    }
+    if args.json {
+        say!("{}", json!({ "instructions": scores, "seed": settings.seed }))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

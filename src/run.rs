@@ -5,6 +5,7 @@
 //! ```
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use candle_core::Device;
@@ -19,9 +20,11 @@ use crate::envs::{self, EnvSpec};
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::fqe::{self, FqeConfig};
+use crate::instruct;
 use crate::online::{Interaction, interactive};
 use crate::policy::Policy;
 use crate::rng::Streams;
+use crate::text::{self, gpt2};
 use crate::trainer::{Outcome, STOP, Training};
 
 /// Trains a new run in the folder `out`.
@@ -48,6 +51,8 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
         device: &device,
         rng: &mut streams.stream("init"),
     })?;
+    instruct::attach(&mut *algorithm, dataset, evaluator.as_ref(), None)?;
+    load_trunk(&mut *algorithm)?;
     check_goal(evaluator.as_ref(), &*algorithm)?;
     let mut interaction = interaction_for(config, &mut *algorithm)?;
     let spec = RunSpec {
@@ -60,6 +65,9 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
         data: Some(DataFingerprint::of(dataset)),
     };
     let run = RunDir::create(out, config, &spec, algorithm.description())?;
+    if let Some(known) = algorithm.instructable().and_then(|a| a.instructions().cloned()) {
+        run.save_instructions(&known)?;
+    }
     Training {
         algorithm: &mut *algorithm,
         evaluator: evaluator.as_mut(),
@@ -156,6 +164,7 @@ fn continue_run(
         device: &device,
         rng: &mut streams.stream("init"),
     })?;
+    instruct::attach(&mut *algorithm, &dataset, evaluator.as_ref(), run.instructions()?)?;
     let mut interaction = interaction_for(config, &mut *algorithm)?;
     if done > config.train.updates {
         interactive(&mut *algorithm)?.prepare()?;
@@ -275,6 +284,13 @@ pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
         rng: &mut Streams::from_seed(config.seed).stream("init"),
     })?;
     let state = run.restore_policy(&mut *algorithm)?;
+    if let Some(algorithm) = algorithm.instructable() {
+        let known = run.instructions()?.ok_or_else(|| Error::Run {
+            path: path.to_path_buf(),
+            problem: "instructions.safetensors is missing: restore it from a copy".to_owned(),
+        })?;
+        algorithm.set_instructions(Arc::new(known), None)?;
+    }
     Ok(TrainedRun {
         config,
         spec,
@@ -359,6 +375,17 @@ pub fn load_data(config: &RunConfig) -> Result<Dataset> {
         tracing::warn!("{warning}");
     }
     Ok(dataset)
+}
+
+/// Fills a trunk that starts from a language model's.
+fn load_trunk(algorithm: &mut dyn Algorithm) -> Result<()> {
+    match algorithm.pretrainable() {
+        Some(algorithm) => {
+            let gpt2 = gpt2::load(&text::folder(algorithm.source())?)?;
+            algorithm.set_trunk(&gpt2)
+        }
+        None => Ok(()),
+    }
 }
 
 fn evaluator_for(config: &RunConfig, dataset: &Dataset) -> Result<Option<Evaluator>> {

@@ -28,6 +28,7 @@ pub mod error;
 pub mod gaussian;
 pub mod gpt;
 pub mod init;
+pub mod lamo;
 pub mod kernels;
 pub mod linear;
 pub mod mlp;

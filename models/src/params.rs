@@ -56,6 +56,14 @@ impl Params {
         &self.device
     }
 
+    /// Freezes the parameters whose names `chosen` picks: they have no gradient in any network that finds them from
+    /// now on, and no optimiser updates them.
+    pub fn freeze(&mut self, chosen: impl Fn(&str) -> bool) {
+        for param in self.entries.iter_mut().filter(|param| chosen(&param.name)) {
+            param.trainable = false;
+        }
+    }
+
     /// The parameters, in order of creation.
     pub fn iter(&self) -> impl Iterator<Item = &Param> {
         self.entries.iter()

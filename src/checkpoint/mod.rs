@@ -8,6 +8,7 @@
 //! | `policy.safetensors` | what a policy needs beside them: normaliser, discretiser, bounds |
 //! | `training.safetensors` | targets and optimiser |
 //! | `state.toml` | written last: the update, the random stream, and the checksums of the three |
+//! | `instructions.safetensors` | of a run that follows instructions: those it knows, with their embeddings |
 //! | `metrics.csv`, `evaluations.csv` | rows past the checkpoint are cut on resume |
 //! | `train.lock` | empty; locked while a process trains the run |
 //!
@@ -16,6 +17,7 @@
 //! `state.toml` names.
 
 pub mod fingerprint;
+mod instructions;
 mod tensors;
 
 use std::collections::BTreeMap;
@@ -39,12 +41,13 @@ const GROUPS: [&str; 3] = ["model", "policy", "training"];
 const FORMAT: u32 = 1;
 
 /// What a run keeps in its folder, event files aside: nothing of it may be there before.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "config.json",
     "state.toml",
     "model.safetensors",
     "policy.safetensors",
     "training.safetensors",
+    "instructions.safetensors",
     "metrics.csv",
     "evaluations.csv",
     "config.toml",

@@ -465,6 +465,7 @@ mod tests {
                 terminated,
                 truncated,
                 final_observation,
+                instruction: None,
             });
             start += steps;
         }

@@ -139,6 +139,7 @@ fn dataset(golden: &Golden) -> Dataset {
             terminated: true,
             truncated: false,
             final_observation: None,
+            instruction: None,
         }
     };
     let lengths = golden.integers("data.lengths");

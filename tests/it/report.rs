@@ -204,6 +204,7 @@ fn a_maze_shows_data_plans_and_the_paths_taken() {
                 taken,
             ),
         ],
+        names: Vec::new(),
     };
     let words = [
         "paths in the data",

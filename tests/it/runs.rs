@@ -26,6 +26,9 @@ pub fn small(name: &str) -> &'static str {
             "batch_size = 4\nlayers = 2\nembedding = 16\ncontext_steps = 5\nwarmup_updates = 3\n\
              target_returns = [-200.0, -1000.0]"
         }
+        "lamo" => {
+            "batch_size = 4\nlayers = 2\nheads = 2\nembedding = 16\nrank = 3\ncontext_steps = 5\nwarmup_updates = 3"
+        }
         "trajectory_transformer" => {
             "bins = 10\nbatch_size = 4\nlayers = 1\nheads = 2\nembedding_per_head = 8\n\
              window_transitions = 3\nwarmup_updates = 3\ndecay_updates = 15\n\
@@ -233,6 +236,7 @@ fn the_same_seed_gives_the_same_bits_and_another_seed_others() {
 fn wide(name: &str) -> &'static [&'static str] {
     match name {
         "decision_transformer" => &["batch_size=32", "embedding=32", "context_steps=10"],
+        "lamo" => &["batch_size=32", "embedding=32", "context_steps=10"],
         "trajectory_transformer" => &[
             "batch_size=32",
             "embedding_per_head=32",

@@ -169,6 +169,7 @@ fn only_the_formats_open_data_files() {
         "src/report",
         "src/config",         // configurations
         "src/policy/file.rs", // the manifest beside a policy
+        "src/text",           // language models
         "src/bench/mod.rs",   // the system's word on memory
     ];
     check_absent_in(shipped, "src", &reads, &others);
