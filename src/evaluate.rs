@@ -113,7 +113,11 @@ impl Evaluator {
                     episodes: config.episodes,
                     seed: config.seed,
                     goal: config.goal.clone(),
-                    instructions: config.instructions.iter().map(|text| text.as_str().into()).collect(),
+                    instructions: config
+                        .instructions
+                        .iter()
+                        .map(|text| text.as_str().into())
+                        .collect(),
                 }))
             }
             _ => Ok(None),
@@ -135,14 +139,20 @@ impl Evaluator {
     /// What policies that follow instructions are told, one after the other over the episodes.
     pub fn instructions(&self) -> Vec<Arc<str>> {
         match self.instructions.is_empty() {
-            true => self.envs.instructions().into_iter().map(Arc::from).collect(),
+            true => self
+                .envs
+                .instructions()
+                .into_iter()
+                .map(Arc::from)
+                .collect(),
             false => self.instructions.clone(),
         }
     }
 
     /// The same for `policy`: none if it follows none.
     fn instructions_for(&self, policy: &dyn Policy) -> Result<Vec<Arc<str>>> {
-        let wrong = |problem: &str| Err(Error::Config(format!("`evaluate.instructions`: {problem}")));
+        let wrong =
+            |problem: &str| Err(Error::Config(format!("`evaluate.instructions`: {problem}")));
         if !policy.needs_instruction() {
             return match self.instructions.is_empty() {
                 true => Ok(Vec::new()),

@@ -69,7 +69,11 @@ pub fn teach(run: &mut TrainedRun, texts: &[Arc<str>]) -> Result<()> {
         return Ok(());
     };
     let mut known = (**known).clone();
-    known.encode(texts.iter().map(|text| &**text), &text.encoder, &Device::Cpu)?;
+    known.encode(
+        texts.iter().map(|text| &**text),
+        &text.encoder,
+        &Device::Cpu,
+    )?;
     algorithm.set_instructions(Arc::new(known), None)
 }
 
@@ -100,7 +104,10 @@ pub fn score(
 ) -> Result<Vec<InstructionScore>> {
     let asked: Vec<Arc<str>> = texts.iter().map(|text| text.as_str().into()).collect();
     let is_known = |run: &mut TrainedRun, text: &str| {
-        let known = run.algorithm.instructable().and_then(|a| a.instructions().cloned());
+        let known = run
+            .algorithm
+            .instructable()
+            .and_then(|a| a.instructions().cloned());
         known.is_some_and(|known| known.row(text).is_some())
     };
     let known: Vec<bool> = asked.iter().map(|text| is_known(run, text)).collect();
@@ -123,7 +130,11 @@ pub fn score(
             rewarded: vec![false; settings.episodes],
         };
         let evaluation = evaluator.run_with(&mut *policy, |_| {}, Some(&mut watched))?;
-        let successes = watched.rewarded.iter().filter(|rewarded| **rewarded).count();
+        let successes = watched
+            .rewarded
+            .iter()
+            .filter(|rewarded| **rewarded)
+            .count();
         scores.push(InstructionScore {
             instruction: text.clone(),
             known,
@@ -159,16 +170,24 @@ impl Recorder for Watched {
 pub fn draw(path: &Path, scores: &[InstructionScore]) -> Result<()> {
     let env = scores.first().map_or("", |score| &score.evaluation.env);
     let layout = Layout::named(env).ok_or_else(|| {
-        Error::Config(format!("`--picture` draws point mazes, and `{env}` is none"))
+        Error::Config(format!(
+            "`--picture` draws point mazes, and `{env}` is none"
+        ))
     })?;
-    let episodes = scores.iter().map(|score| score.paths.len()).min().unwrap_or(0);
+    let episodes = scores
+        .iter()
+        .map(|score| score.paths.len())
+        .min()
+        .unwrap_or(0);
     let start = |score: &InstructionScore, episode: usize| score.paths[episode].first().cloned();
     let shared = |&episode: &usize| {
         let first = start(&scores[0], episode);
         scores.iter().all(|score| start(score, episode) == first)
     };
     let episode = (0..episodes).find(shared).ok_or_else(|| {
-        Error::Config("no episode starts at the same place for all instructions: ask for more".to_owned())
+        Error::Config(
+            "no episode starts at the same place for all instructions: ask for more".to_owned(),
+        )
     })?;
     let place = |observation: &Vec<f32>| (f64::from(observation[0]), f64::from(observation[1]));
     let taken = scores.iter().enumerate().map(|(number, score)| MazePath {
@@ -177,7 +196,11 @@ pub fn draw(path: &Path, scores: &[InstructionScore]) -> Result<()> {
     });
     let paths: Vec<MazePath> = taken.collect();
     let (columns, rows) = layout.size();
-    let walls = (0..rows).map(|row| (0..columns).map(|column| layout.is_wall(column, row)).collect());
+    let walls = (0..rows).map(|row| {
+        (0..columns)
+            .map(|column| layout.is_wall(column, row))
+            .collect()
+    });
     let panel = MazePanel {
         geometry: Geometry {
             walls: walls.collect(),
@@ -192,7 +215,10 @@ pub fn draw(path: &Path, scores: &[InstructionScore]) -> Result<()> {
         title: "One policy, told where to go".to_owned(),
         subtitle: "the same start, a path for each instruction".to_owned(),
         panels: vec![panel],
-        names: scores.iter().map(|score| score.instruction.clone()).collect(),
+        names: scores
+            .iter()
+            .map(|score| score.instruction.clone())
+            .collect(),
     };
     maze::draw(path, &picture)
 }

@@ -191,7 +191,11 @@ fn evaluate_instructions(
 ) -> anyhow::Result<ExitCode> {
     let scores = instruct::score(&mut trained, &args.instructions, settings)?;
     for score in &scores {
-        let new = if score.known { "" } else { " (not in the data)" };
+        let new = if score.known {
+            ""
+        } else {
+            " (not in the data)"
+        };
         let percent = 100.0 * score.success_rate;
         say!(
             "{percent:5.1} % of {} episodes: {}{new}",
@@ -204,7 +208,10 @@ fn evaluate_instructions(
         say!("wrote {}", path.display())?;
     }
     if args.json {
-        say!("{}", json!({ "instructions": scores, "seed": settings.seed }))?;
+        say!(
+            "{}",
+            json!({ "instructions": scores, "seed": settings.seed })
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -65,7 +65,10 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
         data: Some(DataFingerprint::of(dataset)),
     };
     let run = RunDir::create(out, config, &spec, algorithm.description())?;
-    if let Some(known) = algorithm.instructable().and_then(|a| a.instructions().cloned()) {
+    if let Some(known) = algorithm
+        .instructable()
+        .and_then(|a| a.instructions().cloned())
+    {
         run.save_instructions(&known)?;
     }
     Training {
@@ -164,7 +167,12 @@ fn continue_run(
         device: &device,
         rng: &mut streams.stream("init"),
     })?;
-    instruct::attach(&mut *algorithm, &dataset, evaluator.as_ref(), run.instructions()?)?;
+    instruct::attach(
+        &mut *algorithm,
+        &dataset,
+        evaluator.as_ref(),
+        run.instructions()?,
+    )?;
     let mut interaction = interaction_for(config, &mut *algorithm)?;
     if done > config.train.updates {
         interactive(&mut *algorithm)?.prepare()?;

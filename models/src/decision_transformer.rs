@@ -162,7 +162,11 @@ impl DecisionTransformer {
         let embed_action = Linear::new(action, hidden, &mut scope.sub("embed_action"))?;
         let embed_instruction = match config.instruction_dim {
             0 => None,
-            dim => Some(Linear::new(dim, hidden, &mut scope.sub("embed_instruction"))?),
+            dim => Some(Linear::new(
+                dim,
+                hidden,
+                &mut scope.sub("embed_instruction"),
+            )?),
         };
         let embed_norm = LayerNorm::new(hidden, NORM_EPSILON, &mut scope.sub("embed_ln"))?;
         let mut encoder = scope.sub("encoder");

@@ -15,9 +15,7 @@ use crate::activation::Activation;
 use crate::decision_transformer::Contexts;
 use crate::dropout::Dropout;
 use crate::error::{Error, Result};
-use crate::gpt::{
-    AttentionMask, AttentionWeights, Gpt, GptConfig, Layout, NORM_EPSILON,
-};
+use crate::gpt::{AttentionMask, AttentionWeights, Gpt, GptConfig, Layout, NORM_EPSILON};
 use crate::init::Init;
 use crate::linear::{Linear, lookup};
 use crate::norm::LayerNorm;
@@ -117,7 +115,12 @@ impl Lamo {
     /// If a size makes no sense or the scope's parameters don't fit.
     pub fn new(config: &LamoConfig, scope: &mut Scope<'_>) -> Result<Self> {
         let hidden = config.trunk.width;
-        let sizes = [config.observation_dim, config.action_dim, config.rank, config.max_timesteps];
+        let sizes = [
+            config.observation_dim,
+            config.action_dim,
+            config.rank,
+            config.max_timesteps,
+        ];
         if sizes.contains(&0) || config.trunk.layout != Layout::Gpt2 {
             let reason = format!("sizes must be positive, and the trunk GPT-2's: {config:?}");
             return Err(Error::Config {
@@ -143,7 +146,11 @@ impl Lamo {
             let mut trunk = scope.sub(TRUNK);
             let (mut list, rank) = (trunk.sub("h"), config.rank);
             let (mut block, width) = (list.sub(i), hidden);
-            additions.push(Lora::new(width, rank, &mut block.sub("attn").sub("c_attn"))?);
+            additions.push(Lora::new(
+                width,
+                rank,
+                &mut block.sub("attn").sub("c_attn"),
+            )?);
         }
         let mut head = scope.sub("predict_action");
         let predict = [
@@ -167,7 +174,9 @@ impl Lamo {
     /// authors' `mark_only_lora_as_trainable(bias="lora_only")`.
     pub fn freeze_trunk(params: &mut Params) {
         let trains = |name: &str| {
-            name.ends_with("attn.c_attn.bias") || name.ends_with("lora_A") || name.ends_with("lora_B")
+            name.ends_with("attn.c_attn.bias")
+                || name.ends_with("lora_A")
+                || name.ends_with("lora_B")
         };
         params.freeze(|name| name.starts_with(TRUNK) && !trains(name));
     }

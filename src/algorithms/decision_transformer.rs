@@ -38,7 +38,9 @@ use crate::error::{Error, Result};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
-use crate::policy::return_conditioned::{ContextOptions, Instructed, ReturnConditionedPolicy, State};
+use crate::policy::return_conditioned::{
+    ContextOptions, Instructed, ReturnConditionedPolicy, State,
+};
 use crate::rng::Rng;
 use crate::text::{Instructions, TextConfig};
 
@@ -371,7 +373,9 @@ impl Instructable for DecisionTransformer {
             }
             let text = episode.instruction.as_deref().unwrap_or_default();
             let row = known.row(text).ok_or_else(|| {
-                Error::Unsuitable(format!("the instruction `{text}` of an episode was not encoded"))
+                Error::Unsuitable(format!(
+                    "the instruction `{text}` of an episode was not encoded"
+                ))
             })?;
             rows.push(row as u32);
         }
@@ -385,7 +389,9 @@ impl Instructable for DecisionTransformer {
     }
 
     fn instructions(&self) -> Option<&Arc<Instructions>> {
-        self.instructions.as_ref().map(|instructions| &instructions.known)
+        self.instructions
+            .as_ref()
+            .map(|instructions| &instructions.known)
     }
 }
 

@@ -150,7 +150,11 @@ impl LamoConfig {
             let found = format!("{} numbers", self.target_returns.len());
             return Err(keys.wrong("target_returns", found, "at most 1000"));
         }
-        if self.pretrained.as_ref().is_some_and(|name| name.trim().is_empty()) {
+        if self
+            .pretrained
+            .as_ref()
+            .is_some_and(|name| name.trim().is_empty())
+        {
             return Err(keys.wrong("pretrained", "empty", "a folder, or hf://ID"));
         }
         let (length, width, batch) = (3 * self.context_steps, self.embedding, self.batch_size);
@@ -299,7 +303,11 @@ impl Algorithm for Lamo {
 
 impl Pretrainable for Lamo {
     fn source(&self) -> &str {
-        self.learner.config.pretrained.as_deref().unwrap_or_default()
+        self.learner
+            .config
+            .pretrained
+            .as_deref()
+            .unwrap_or_default()
     }
 
     fn set_trunk(&mut self, gpt2: &Gpt2) -> Result<()> {
@@ -384,8 +392,12 @@ impl Learner {
             if name.contains("lora_") {
                 continue;
             }
-            let wrong = |problem: String| Error::data(&gpt2.folder, format!("weight `{name}` {problem}"));
-            let weight = gpt2.trunk.get(name).ok_or_else(|| wrong("is missing".to_owned()))?;
+            let wrong =
+                |problem: String| Error::data(&gpt2.folder, format!("weight `{name}` {problem}"));
+            let weight = gpt2
+                .trunk
+                .get(name)
+                .ok_or_else(|| wrong("is missing".to_owned()))?;
             if weight.dims() != param.slot.dims() {
                 let (found, expected) = (weight.dims(), param.slot.dims());
                 return Err(wrong(format!("has shape {found:?}, expected {expected:?}")));

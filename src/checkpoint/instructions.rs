@@ -64,7 +64,8 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Instructions> {
         ))
     };
     let shape = embeddings.dims().to_vec();
-    if shape.len() != 2 || shape[0] != texts.len() || embeddings.dtype() != candle_core::DType::F32 {
+    if shape.len() != 2 || shape[0] != texts.len() || embeddings.dtype() != candle_core::DType::F32
+    {
         return Err(wrong_shape(&shape));
     }
     let mut known = Instructions::new(shape[1]);

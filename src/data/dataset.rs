@@ -109,7 +109,10 @@ impl Dataset {
     pub fn instructions(&self) -> Vec<Arc<str>> {
         let mut seen = HashSet::new();
         let texts = self.episodes.iter().filter_map(|e| e.instruction.as_ref());
-        texts.filter(|text| seen.insert(Arc::clone(text))).cloned().collect()
+        texts
+            .filter(|text| seen.insert(Arc::clone(text)))
+            .cloned()
+            .collect()
     }
 
     /// The smallest useful data set of a shape: two zero steps that end. A stored run is rebuilt on

@@ -114,11 +114,18 @@ pub fn info(data: &Dataset) -> Info {
 /// Distinct instructions in order of appearance, with the number of their episodes.
 fn instructions(data: &Dataset) -> Vec<(String, usize)> {
     let mut counts = HashMap::new();
-    for text in data.episodes.iter().filter_map(|e| e.instruction.as_deref()) {
+    for text in data
+        .episodes
+        .iter()
+        .filter_map(|e| e.instruction.as_deref())
+    {
         *counts.entry(text).or_insert(0) += 1;
     }
     let texts = data.instructions();
-    texts.iter().map(|text| (text.to_string(), counts[&**text])).collect()
+    texts
+        .iter()
+        .map(|text| (text.to_string(), counts[&**text]))
+        .collect()
 }
 
 impl fmt::Display for Info {
@@ -201,7 +208,11 @@ impl Info {
         let episodes: usize = self.instructions.iter().map(|(_, count)| count).sum();
         let first = self.instructions.iter().take(SHOWN);
         let first: Vec<String> = first.map(|(text, _)| format!("\"{text}\"")).collect();
-        let more = if self.instructions.len() > SHOWN { ", ..." } else { "" };
+        let more = if self.instructions.len() > SHOWN {
+            ", ..."
+        } else {
+            ""
+        };
         match self.instructions.len() {
             0 => String::new(),
             count => format!("{count} in {episodes} episodes: {}{more}", first.join(", ")),

@@ -128,7 +128,6 @@ impl Room {
     pub fn contains(&self, (column, row): (usize, usize)) -> bool {
         column.abs_diff(self.middle.0) <= REACH && row.abs_diff(self.middle.1) <= REACH
     }
-
 }
 
 /// "northwest" as two words, any other as itself.
@@ -175,9 +174,18 @@ mod tests {
 
     #[test]
     fn words_that_name_no_room_are_refused_with_the_rooms_that_there_are() {
-        for text in ["", "go home", "the upper room", "left or right, upper", "upright lefty"] {
+        for text in [
+            "",
+            "go home",
+            "the upper room",
+            "left or right, upper",
+            "upright lefty",
+        ] {
             let problem = Room::named_in(text).expect_err(text).to_string();
-            assert!(problem.contains("upper left room, upper right room"), "{problem}");
+            assert!(
+                problem.contains("upper left room, upper right room"),
+                "{problem}"
+            );
         }
     }
 
@@ -186,7 +194,10 @@ mod tests {
         let cells = (0..11).flat_map(|column| (0..11).map(move |row| (column, row)));
         let inside: Vec<_> = cells.filter(|&cell| Room::at(cell).is_some()).collect();
         assert_eq!(inside.len(), 4 * 9);
-        assert_eq!(Room::at((2, 8)).map(|room| room.name), Some("upper left room"));
+        assert_eq!(
+            Room::at((2, 8)).map(|room| room.name),
+            Some("upper left room")
+        );
         assert_eq!(Room::at((5, 5)), None);
     }
 }

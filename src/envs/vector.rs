@@ -111,7 +111,9 @@ impl VectorEnv {
 
     /// What episodes can be asked to do: see [`Environment::instructions`].
     pub fn instructions(&self) -> Vec<&'static str> {
-        self.rows.first().map_or_else(Vec::new, |row| row.env.instructions())
+        self.rows
+            .first()
+            .map_or_else(Vec::new, |row| row.env.instructions())
     }
 
     /// Makes the next episodes of one row about `instruction`: see [`Environment::instruct`].

@@ -232,9 +232,7 @@ fn legend(picture: &Mazes) -> Vec<(Mark, String)> {
     let goals = || panels().filter(|panel| !panel.goals.is_empty());
     let starts = panels().any(|panel| !panel.starts.is_empty());
     mark(starts, Mark::Start, "start");
-    let ends = picture
-        .roles()
-        .any(|role| role.was_taken() && used(role));
+    let ends = picture.roles().any(|role| role.was_taken() && used(role));
     mark(ends, Mark::End, "end");
     mark(goals().next().is_some(), Mark::Goal, "goal");
     let paid = goals().any(|panel| panel.reward_radius > 0.0);

@@ -46,7 +46,10 @@ impl SentenceEncoder {
         let weights = weights::read(&folder, &PREFIXES, FIRST, device)?;
         let variables = VarBuilder::from_tensors(weights.tensors, DType::F32, device);
         let model = BertModel::load(variables, &config).map_err(|error| {
-            Error::data(&weights.path, format!("weights don't fit config.json: {error}"))
+            Error::data(
+                &weights.path,
+                format!("weights don't fit config.json: {error}"),
+            )
         })?;
         Ok(Self {
             folder,
@@ -73,7 +76,10 @@ impl SentenceEncoder {
             ));
         }
         let broken = |error: tokenizers::Error| {
-            Error::data(&self.folder.join("tokenizer.json"), format!("on `{sentence}`: {error}"))
+            Error::data(
+                &self.folder.join("tokenizer.json"),
+                format!("on `{sentence}`: {error}"),
+            )
         };
         let tokens = self.tokenizer.encode(sentence, true).map_err(broken)?;
         // One sentence at a time: nothing is padded, so that every token has attention.
@@ -81,9 +87,16 @@ impl SentenceEncoder {
         let (ids, kinds) = (row(tokens.get_ids())?, row(tokens.get_type_ids())?); // (1, T)
         let hidden = self.model.forward(&ids, &kinds, None)?; // (1, T, E)
         let mean = hidden.mean(1)?.squeeze(0)?.to_vec1::<f32>()?;
-        let length = mean.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        let length = mean
+            .iter()
+            .map(|&x| f64::from(x).powi(2))
+            .sum::<f64>()
+            .sqrt();
         let length = length.max(1e-12); // as torch.nn.functional.normalize
-        Ok(mean.iter().map(|&x| (f64::from(x) / length) as f32).collect())
+        Ok(mean
+            .iter()
+            .map(|&x| (f64::from(x) / length) as f32)
+            .collect())
     }
 }
 
@@ -138,7 +151,9 @@ fn read_tokenizer(folder: &Path, config: &Config) -> Result<Tokenizer> {
             .map(|length| length as usize),
         false => None,
     };
-    let longest = longest.unwrap_or(LONGEST).min(config.max_position_embeddings);
+    let longest = longest
+        .unwrap_or(LONGEST)
+        .min(config.max_position_embeddings);
     let truncation = TruncationParams {
         max_length: longest,
         ..TruncationParams::default()

@@ -36,13 +36,23 @@ pub fn load(folder: &Path) -> Result<Gpt2> {
         .map_err(|error| Error::data(&path, format!("is no valid JSON: {error}")))?;
     let wrong = |problem: String| Err(Error::data(&path, problem));
     if json["model_type"] != "gpt2" {
-        return wrong(format!("`model_type` is {}, expected gpt2", json["model_type"]));
+        return wrong(format!(
+            "`model_type` is {}, expected gpt2",
+            json["model_type"]
+        ));
     }
     let count = |key: &str, default: usize| match &json[key] {
         serde_json::Value::Null => Some(default),
-        value => value.as_u64().map(|n| n as usize).filter(|n| (1..=1 << 16).contains(n)),
+        value => value
+            .as_u64()
+            .map(|n| n as usize)
+            .filter(|n| (1..=1 << 16).contains(n)),
     };
-    let sizes = (count("n_layer", 12), count("n_head", 12), count("n_embd", 768));
+    let sizes = (
+        count("n_layer", 12),
+        count("n_head", 12),
+        count("n_embd", 768),
+    );
     let (Some(layers), Some(heads), Some(width)) = sizes else {
         return wrong("`n_layer`, `n_head` or `n_embd` is no count of 1 to 65536".to_owned());
     };
@@ -57,7 +67,10 @@ pub fn load(folder: &Path) -> Result<Gpt2> {
     ];
     for (key, value) in expected {
         if !json[key].is_null() && json[key] != value {
-            return wrong(format!("`{key}` is {}, only {value} is supported", json[key]));
+            return wrong(format!(
+                "`{key}` is {}, only {value} is supported",
+                json[key]
+            ));
         }
     }
     let weights = weights::read(folder, &PREFIXES, "wte.weight", &Device::Cpu)?;

@@ -170,7 +170,9 @@ impl Instructions {
         }
         let first = unknown[0];
         let model = SentenceEncoder::open(encoder, device).map_err(|error| {
-            Error::Unsuitable(format!("the instruction `{first}` needs the encoder: {error}"))
+            Error::Unsuitable(format!(
+                "the instruction `{first}` needs the encoder: {error}"
+            ))
         })?;
         if model.dimension() != self.dimension {
             return Err(Error::Config(format!(
@@ -201,7 +203,10 @@ mod tests {
         assert_eq!(known.embedding("go right")?, [3.0, 4.0]);
         assert_eq!(known.tensor(&Device::Cpu)?.dims(), [2, 2]);
         let problem = known.embedding("go up").expect_err("unknown").to_string();
-        assert!(problem.contains("`go up`") && problem.contains("--instruction"), "{problem}");
+        assert!(
+            problem.contains("`go up`") && problem.contains("--instruction"),
+            "{problem}"
+        );
         Ok(())
     }
 

@@ -26,9 +26,15 @@ pub(super) fn read(
     first: &str,
     device: &Device,
 ) -> Result<Weights> {
-    let (safe, pickle) = (folder.join("model.safetensors"), folder.join("pytorch_model.bin"));
+    let (safe, pickle) = (
+        folder.join("model.safetensors"),
+        folder.join("pytorch_model.bin"),
+    );
     let damaged = |path: &Path, error: candle_core::Error| {
-        Error::data(path, format!("is damaged or cut off ({error}); download it again"))
+        Error::data(
+            path,
+            format!("is damaged or cut off ({error}); download it again"),
+        )
     };
     let (path, found) = if safe.is_file() {
         let found = candle_core::safetensors::load(&safe, device).map_err(|e| damaged(&safe, e))?;
@@ -44,15 +50,25 @@ pub(super) fn read(
     let prefix = prefixes
         .iter()
         .find(|prefix| found.contains_key(&format!("{prefix}{first}")))
-        .ok_or_else(|| Error::data(&path, format!("tensor `{first}` is missing: another kind of model")))?;
+        .ok_or_else(|| {
+            Error::data(
+                &path,
+                format!("tensor `{first}` is missing: another kind of model"),
+            )
+        })?;
     let mut tensors = HashMap::new();
     for (name, tensor) in found {
-        let Some(plain) = name.strip_prefix(prefix).filter(|_| tensor.dtype().is_float()) else {
+        let Some(plain) = name
+            .strip_prefix(prefix)
+            .filter(|_| tensor.dtype().is_float())
+        else {
             continue;
         };
         let tensor = tensor.to_device(device)?.to_dtype(DType::F32)?;
         // 0 times an infinity is NaN, and NaN survives a sum.
-        let sum = (tensor.flatten_all()? * 0.0)?.sum_all()?.to_scalar::<f32>()?;
+        let sum = (tensor.flatten_all()? * 0.0)?
+            .sum_all()?
+            .to_scalar::<f32>()?;
         if !sum.is_finite() {
             let problem = format!("tensor `{name}` holds a number that is not finite");
             return Err(Error::data(&path, problem));

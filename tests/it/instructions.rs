@@ -22,7 +22,9 @@ use trajformer_models::rng::Rng;
 const TOLERANCE: f64 = 1e-5;
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/text").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden/text")
+        .join(name)
 }
 
 /// A copy of the tiny BERT's folder.
@@ -73,12 +75,18 @@ fn weights_of_a_pickle_and_with_a_prefix_give_the_same_embeddings() {
     let folder = bert();
     let safe = folder.path().join("model.safetensors");
     let tensors = candle_core::safetensors::load(&safe, &Device::Cpu).unwrap();
-    let prefixed = tensors.into_iter().map(|(name, tensor)| (format!("bert.{name}"), tensor));
+    let prefixed = tensors
+        .into_iter()
+        .map(|(name, tensor)| (format!("bert.{name}"), tensor));
     let prefixed: std::collections::HashMap<String, Tensor> = prefixed.collect();
     candle_core::safetensors::save(&prefixed, &safe).unwrap();
     check_embeddings(folder.path());
     fs::remove_file(safe).unwrap();
-    fs::copy(golden("pytorch_model.bin"), folder.path().join("pytorch_model.bin")).unwrap();
+    fs::copy(
+        golden("pytorch_model.bin"),
+        folder.path().join("pytorch_model.bin"),
+    )
+    .unwrap();
     check_embeddings(folder.path());
 }
 
@@ -87,17 +95,36 @@ fn a_broken_encoder_says_which_file_and_what_to_do() {
     let problem = |change: &dyn Fn(&Path)| {
         let folder = bert();
         change(folder.path());
-        open(folder.path()).err().expect("a broken encoder").to_string()
+        open(folder.path())
+            .err()
+            .expect("a broken encoder")
+            .to_string()
     };
-    let remove = |name: &'static str| move |folder: &Path| fs::remove_file(folder.join(name)).unwrap();
+    let remove =
+        |name: &'static str| move |folder: &Path| fs::remove_file(folder.join(name)).unwrap();
     let write = |name: &'static str, text: &'static str| {
         move |folder: &Path| fs::write(folder.join(name), text).unwrap()
     };
-    check_problem(&problem(&remove("tokenizer.json")), &["tokenizer.json", "is missing"]);
-    check_problem(&problem(&remove("config.json")), &["config.json", "is missing"]);
-    check_problem(&problem(&remove("model.safetensors")), &["pytorch_model.bin"]);
-    check_problem(&problem(&write("tokenizer.json", "{}")), &["tokenizer.json", "no tokenizer"]);
-    check_problem(&problem(&write("config.json", "{")), &["config.json", "JSON"]);
+    check_problem(
+        &problem(&remove("tokenizer.json")),
+        &["tokenizer.json", "is missing"],
+    );
+    check_problem(
+        &problem(&remove("config.json")),
+        &["config.json", "is missing"],
+    );
+    check_problem(
+        &problem(&remove("model.safetensors")),
+        &["pytorch_model.bin"],
+    );
+    check_problem(
+        &problem(&write("tokenizer.json", "{}")),
+        &["tokenizer.json", "no tokenizer"],
+    );
+    check_problem(
+        &problem(&write("config.json", "{")),
+        &["config.json", "JSON"],
+    );
     check_problem(
         &problem(&write("config.json", "{\"model_type\": \"t5\"}")),
         &["config.json", "t5", "bert"],
@@ -117,27 +144,44 @@ fn a_broken_encoder_says_which_file_and_what_to_do() {
         }
     };
     let missing = spoil(|tensors| drop(tensors.remove("encoder.layer.1.output.dense.weight")));
-    check_problem(&problem(&missing), &["model.safetensors", "encoder.layer.1.output.dense.weight"]);
+    check_problem(
+        &problem(&missing),
+        &["model.safetensors", "encoder.layer.1.output.dense.weight"],
+    );
     let nan = spoil(|tensors| {
         let bad = Tensor::new(&[f32::NAN; 16], &Device::Cpu).unwrap();
         tensors.insert("embeddings.LayerNorm.bias".to_owned(), bad);
     });
     check_problem(&problem(&nan), &["embeddings.LayerNorm.bias", "not finite"]);
-    let nowhere = open(Path::new("no/such/folder")).err().expect("no folder").to_string();
+    let nowhere = open(Path::new("no/such/folder"))
+        .err()
+        .expect("no folder")
+        .to_string();
     check_problem(&nowhere, &["no/such/folder", "config.json"]);
     for sentence in ["", "  "] {
-        let problem = open(&golden("bert")).unwrap().encode(sentence).expect_err("empty");
+        let problem = open(&golden("bert"))
+            .unwrap()
+            .encode(sentence)
+            .expect_err("empty");
         check_problem(&problem.to_string(), &["empty"]);
     }
 }
 
 fn texts(data: &Dataset) -> Vec<Option<&str>> {
-    data.episodes.iter().map(|episode| episode.instruction.as_deref()).collect()
+    data.episodes
+        .iter()
+        .map(|episode| episode.instruction.as_deref())
+        .collect()
 }
 
 #[test]
 fn instructions_are_read_from_every_format_and_kept_by_conversion() {
-    let expected = [Some("go left"), None, Some("geh nach links, süß"), Some("go left")];
+    let expected = [
+        Some("go left"),
+        None,
+        Some("geh nach links, süß"),
+        Some("go left"),
+    ];
     let folder = tempfile::tempdir().unwrap();
     for name in ["instructions.npz", "instructions.hdf5"] {
         let original = data::load_one(&golden(name)).unwrap();
@@ -154,14 +198,22 @@ fn instructions_are_read_from_every_format_and_kept_by_conversion() {
     let missions = data::load_one(&golden("missions-v0")).unwrap();
     let original = data::load_one(&golden("instructions.npz")).unwrap();
     assert_eq!(missions.observations, original.observations);
-    let expected = [Some("go left"), Some("stay"), Some("geh nach links, süß"), Some("go left")];
+    let expected = [
+        Some("go left"),
+        Some("stay"),
+        Some("geh nach links, süß"),
+        Some("go left"),
+    ];
     assert_eq!(texts(&missions), expected);
 
     let joined = data::load(&[golden("instructions.npz"), golden("missions-v0")]).unwrap();
     assert_eq!(joined.episodes.len(), 8);
     let info = data::info(&joined);
     let counts: Vec<(&str, usize)> = info.instructions.iter().map(|(t, n)| (&**t, *n)).collect();
-    assert_eq!(counts, [("go left", 4), ("geh nach links, süß", 2), ("stay", 1)]);
+    assert_eq!(
+        counts,
+        [("go left", 4), ("geh nach links, süß", 2), ("stay", 1)]
+    );
     check_problem(&info.to_string(), &["3 in 7 episodes: \"go left\", "]);
 }
 
@@ -194,9 +246,15 @@ fn the_controller_does_what_each_episode_asks_for() {
         let text = episode.instruction.as_deref().expect("an instruction");
         let room = envs::rooms::Room::named_in(text).unwrap();
         let last = data.observation(episode.range().end - 1);
-        assert!(room.contains((last[0] as usize, last[1] as usize)), "{text}: {last:?}");
+        assert!(
+            room.contains((last[0] as usize, last[1] as usize)),
+            "{text}: {last:?}"
+        );
         let first = data.observation(episode.start);
-        assert!(!room.contains((first[0] as usize, first[1] as usize)), "{text}: {first:?}");
+        assert!(
+            !room.contains((first[0] as usize, first[1] as usize)),
+            "{text}: {first:?}"
+        );
         assert_eq!(data.rewards[episode.range().end - 1], 1.0);
     }
     // 32 wordings, drawn for 40 episodes.
@@ -226,10 +284,17 @@ fn a_run_follows_known_instructions_without_the_encoder_and_asks_it_for_new_ones
     let encoder = bert();
     let run_folder = folder.join("run");
     run::start(&config(folder, 4, &with_text(encoder.path())), &run_folder).unwrap();
-    let known = RunDir::open(&run_folder).unwrap().instructions().unwrap().unwrap();
+    let known = RunDir::open(&run_folder)
+        .unwrap()
+        .instructions()
+        .unwrap()
+        .unwrap();
     // The evaluation told all wordings of the environment.
     assert_eq!(known.texts().len(), 32);
-    let expected = open(encoder.path()).unwrap().encode(&known.texts()[0]).unwrap();
+    let expected = open(encoder.path())
+        .unwrap()
+        .encode(&known.texts()[0])
+        .unwrap();
     assert_eq!(known.embedding(&known.texts()[0]).unwrap(), expected);
 
     let score = |texts: &[&str]| {
@@ -241,29 +306,55 @@ fn a_run_follows_known_instructions_without_the_encoder_and_asks_it_for_new_ones
         let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
         instruct::score(&mut trained, &texts, &settings)
     };
-    let scores = score(&["go to the upper left room", "walk to the northern room in the west"]).unwrap();
+    let scores = score(&[
+        "go to the upper left room",
+        "walk to the northern room in the west",
+    ])
+    .unwrap();
     assert_eq!((scores[0].known, scores[1].known), (true, false));
     let picture = folder.join("rooms.svg");
     instruct::draw(&picture, &scores).unwrap();
     check_problem(
         &fs::read_to_string(&picture).unwrap(),
-        &["go to the upper left room", "walk to the northern room in the west"],
+        &[
+            "go to the upper left room",
+            "walk to the northern room in the west",
+        ],
     );
 
     let away = folder.join("away");
     fs::rename(encoder.path(), &away).unwrap();
     assert!(score(&["go to the upper left room"]).is_ok());
-    let problem = score(&["walk to the northern room in the west"]).expect_err("no encoder").to_string();
-    check_problem(&problem, &["walk to the northern room", "needs the encoder", "config.json"]);
+    let problem = score(&["walk to the northern room in the west"])
+        .expect_err("no encoder")
+        .to_string();
+    check_problem(
+        &problem,
+        &[
+            "walk to the northern room",
+            "needs the encoder",
+            "config.json",
+        ],
+    );
     fs::rename(&away, encoder.path()).unwrap();
     check_problem(&score(&[" "]).expect_err("empty").to_string(), &["empty"]);
-    check_problem(&score(&["go home"]).expect_err("no room").to_string(), &["`go home`", "upper left room"]);
+    check_problem(
+        &score(&["go home"]).expect_err("no room").to_string(),
+        &["`go home`", "upper left room"],
+    );
 
     fs::write(run_folder.join("instructions.safetensors"), b"0123456789").unwrap();
-    let problem = score(&["go to the upper left room"]).expect_err("damaged").to_string();
-    check_problem(&problem, &["instructions.safetensors", "damaged or cut off"]);
+    let problem = score(&["go to the upper left room"])
+        .expect_err("damaged")
+        .to_string();
+    check_problem(
+        &problem,
+        &["instructions.safetensors", "damaged or cut off"],
+    );
     fs::remove_file(run_folder.join("instructions.safetensors")).unwrap();
-    let problem = score(&["go to the upper left room"]).expect_err("missing").to_string();
+    let problem = score(&["go to the upper left room"])
+        .expect_err("missing")
+        .to_string();
     check_problem(&problem, &["instructions.safetensors is missing"]);
 }
 
@@ -276,7 +367,11 @@ fn an_instructed_run_resumes_bit_for_bit() {
     run::start(&config(folder, 8, &text), &folder.join("whole")).unwrap();
     run::start(&config(folder, 4, &text), &folder.join("parts")).unwrap();
     run::resume(&folder.join("parts"), &["train.updates=8".to_owned()]).unwrap();
-    for name in ["model.safetensors", "training.safetensors", "instructions.safetensors"] {
+    for name in [
+        "model.safetensors",
+        "training.safetensors",
+        "instructions.safetensors",
+    ] {
         let bytes = |run: &str| fs::read(folder.join(run).join(name)).unwrap();
         assert!(bytes("whole") == bytes("parts"), "{name}");
     }
@@ -290,13 +385,25 @@ fn data_runs_and_instructions_that_do_not_fit_each_other_say_so() {
     silent.episodes[3].instruction = None;
     data::save(&silent, &folder.join("rooms.npz")).unwrap();
     let text = with_text(&golden("bert"));
-    let start = |config: &RunConfig| run::start(config, &folder.join("run")).expect_err("a misfit").to_string();
+    let start = |config: &RunConfig| {
+        run::start(config, &folder.join("run"))
+            .expect_err("a misfit")
+            .to_string()
+    };
     let problem = start(&config(folder, 4, &text));
     check_problem(&problem, &["1 of the data's 10 episodes", "`instructions`"]);
     data::save(&rooms(1000), &folder.join("rooms.npz")).unwrap();
-    let problem = start(&config(folder, 4, &text.replace("dimension = 16", "dimension = 384")));
+    let problem = start(&config(
+        folder,
+        4,
+        &text.replace("dimension = 16", "dimension = 384"),
+    ));
     check_problem(&problem, &["`text.dimension` is 384", "16 numbers"]);
-    let problem = start(&config(folder, 4, &text.replace(&golden("bert").display().to_string(), "hf://a/b")));
+    let problem = start(&config(
+        folder,
+        4,
+        &text.replace(&golden("bert").display().to_string(), "hf://a/b"),
+    ));
     check_problem(&problem, &["a/b"]);
 
     // A run without language.
@@ -305,15 +412,26 @@ fn data_runs_and_instructions_that_do_not_fit_each_other_say_so() {
     let mut trained = run::open(&folder.join("run"), &[]).unwrap();
     let told = ["go to the upper left room".to_owned()];
     let settings = trained.config.evaluate.clone();
-    let problem = instruct::score(&mut trained, &told, &settings).expect_err("no language").to_string();
+    let problem = instruct::score(&mut trained, &told, &settings)
+        .expect_err("no language")
+        .to_string();
     check_problem(&problem, &["--instruction", "trained without instructions"]);
     plain.evaluate.instructions = told.to_vec();
     let evaluator = Evaluator::new(&plain.evaluate).unwrap().unwrap();
     let policy = trained.algorithm.policy().unwrap();
-    let problem = evaluator.check_goal(&*policy).expect_err("no language").to_string();
-    check_problem(&problem, &["`evaluate.instructions`", "without instructions"]);
+    let problem = evaluator
+        .check_goal(&*policy)
+        .expect_err("no language")
+        .to_string();
+    check_problem(
+        &problem,
+        &["`evaluate.instructions`", "without instructions"],
+    );
     plain.evaluate.instructions = vec![String::new()];
-    check_problem(&plain.check().expect_err("empty").to_string(), &["`evaluate.instructions`", "empty"]);
+    check_problem(
+        &plain.check().expect_err("empty").to_string(),
+        &["`evaluate.instructions`", "empty"],
+    );
 }
 
 #[test]
@@ -340,34 +458,56 @@ fn the_instruction_reaches_every_state_token_and_its_layer_gets_a_gradient() {
         mask: Tensor::ones((2, 3), DType::F64, &Device::Cpu).unwrap(),
     };
     let told = normal(&[2, 5]);
-    let forward = |told: &Tensor| network.forward_instructed(&contexts, Some(told), Dropout::off()).unwrap();
+    let forward = |told: &Tensor| {
+        network
+            .forward_instructed(&contexts, Some(told), Dropout::off())
+            .unwrap()
+    };
     let actions = forward(&told);
     // Only the second row is told something else: the first stays, every step of the second changes.
     let other = Tensor::cat(&[told.narrow(0, 0, 1).unwrap(), normal(&[1, 5])], 0).unwrap();
-    let change = (forward(&other) - &actions).unwrap().abs().unwrap().max(2).unwrap();
+    let change = (forward(&other) - &actions)
+        .unwrap()
+        .abs()
+        .unwrap()
+        .max(2)
+        .unwrap();
     let change = change.to_vec2::<f64>().unwrap();
     assert_eq!(change[0], [0.0; 3]);
     assert!(change[1].iter().all(|&change| change > 1e-4), "{change:?}");
 
     let loss = || forward(&told).sqr().unwrap().sum_all().unwrap();
     let slot = &params.get("embed_instruction.weight").unwrap().slot;
-    let gradient = slot.gradient(&loss().backward().unwrap()).unwrap().expect("a gradient");
+    let gradient = slot
+        .gradient(&loss().backward().unwrap())
+        .unwrap()
+        .expect("a gradient");
     let gradient = gradient.flatten_all().unwrap().to_vec1::<f64>().unwrap();
     let start = slot.tensor().unwrap().copy().unwrap();
     let at = |by: f64| {
         let mut values = start.flatten_all().unwrap().to_vec1::<f64>().unwrap();
         values[7] += by;
-        slot.set(&Tensor::from_vec(values, start.shape(), &Device::Cpu).unwrap()).unwrap();
+        slot.set(&Tensor::from_vec(values, start.shape(), &Device::Cpu).unwrap())
+            .unwrap();
         loss().to_scalar::<f64>().unwrap()
     };
     let difference = (at(1e-5) - at(-1e-5)) / 2e-5;
-    assert!((difference - gradient[7]).abs() < 1e-6, "{difference}, {}", gradient[7]);
+    assert!(
+        (difference - gradient[7]).abs() < 1e-6,
+        "{difference}, {}",
+        gradient[7]
+    );
 
     assert!(network.forward(&contexts, Dropout::off()).is_err());
     let deaf = DecisionTransformerConfig {
         instruction_dim: 0,
         ..sizes
     };
-    let deaf = DecisionTransformer::new(&deaf, &mut Params::new(DType::F64, &Device::Cpu).init(rng)).unwrap();
-    assert!(deaf.forward_instructed(&contexts, Some(&told), Dropout::off()).is_err());
+    let deaf =
+        DecisionTransformer::new(&deaf, &mut Params::new(DType::F64, &Device::Cpu).init(rng))
+            .unwrap();
+    assert!(
+        deaf.forward_instructed(&contexts, Some(&told), Dropout::off())
+            .is_err()
+    );
 }

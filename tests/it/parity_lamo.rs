@@ -100,7 +100,10 @@ fn check(dtype: DType, tolerance: f64, change_tolerance: f64) {
     let network = Network::new(&sizes(&golden), &mut detached).expect("a network");
     let found = network.forward(&batch, Dropout::off()).expect("actions");
     let valid = |x: &Tensor| {
-        let mask = batch.mask.to_dtype(DType::F64).and_then(|mask| mask.unsqueeze(2));
+        let mask = batch
+            .mask
+            .to_dtype(DType::F64)
+            .and_then(|mask| mask.unsqueeze(2));
         let x = x.to_dtype(DType::F64).expect("numbers");
         x.broadcast_mul(&mask.expect("a mask")).expect("a product")
     };
@@ -154,7 +157,10 @@ fn gpt2_folder(golden: &Golden, prefix: &str) -> tempfile::TempDir {
     let mut tensors = std::collections::HashMap::new();
     for (name, tensor) in golden.under("param.transformer_model.transformer.") {
         if !name.contains("lora_") {
-            tensors.insert(format!("{prefix}{name}"), tensor.to_dtype(DType::F32).unwrap());
+            tensors.insert(
+                format!("{prefix}{name}"),
+                tensor.to_dtype(DType::F32).unwrap(),
+            );
         }
     }
     let table = Tensor::zeros((7, width), DType::F32, &Device::Cpu).unwrap();
@@ -174,7 +180,9 @@ fn a_trunk_starts_from_a_language_model_whatever_its_names_begin_with() {
         let mut params = Params::new(DType::F32, &Device::Cpu);
         Network::new(&sizes(&golden), &mut params.init(&mut Rng::from_seed(5))).unwrap();
         let mut learner = Learner::new(&config(&golden), 5, 3, params).unwrap();
-        learner.set_trunk(&gpt2::load(folder.path()).unwrap()).unwrap();
+        learner
+            .set_trunk(&gpt2::load(folder.path()).unwrap())
+            .unwrap();
         let mut count = 0;
         for (name, expected) in golden.under("param.transformer_model.") {
             if !name.contains("lora_") {
@@ -209,16 +217,28 @@ fn a_language_model_that_does_not_fit_is_refused_with_what_to_do() {
         layers: 3,
         ..config(&golden)
     };
-    check(&set(good.path(), &wider), &["2 layers", "width 16", "set `layers`"]);
+    check(
+        &set(good.path(), &wider),
+        &["2 layers", "width 16", "set `layers`"],
+    );
 
     let weights = good.path().join("model.safetensors");
     let bytes = std::fs::read(&weights).unwrap();
     std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
-    check(&set(good.path(), &config(&golden)), &["model.safetensors", "cut off"]);
+    check(
+        &set(good.path(), &config(&golden)),
+        &["model.safetensors", "cut off"],
+    );
     std::fs::remove_file(&weights).unwrap();
     check(&set(good.path(), &config(&golden)), &["pytorch_model.bin"]);
     let other = serde_json::json!({"model_type": "bert"});
     std::fs::write(good.path().join("config.json"), other.to_string()).unwrap();
-    check(&set(good.path(), &config(&golden)), &["config.json", "bert", "gpt2"]);
-    check(&set(&good.path().join("nowhere"), &config(&golden)), &["config.json"]);
+    check(
+        &set(good.path(), &config(&golden)),
+        &["config.json", "bert", "gpt2"],
+    );
+    check(
+        &set(&good.path().join("nowhere"), &config(&golden)),
+        &["config.json"],
+    );
 }

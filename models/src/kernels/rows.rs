@@ -65,7 +65,11 @@ fn tanh_share<T: Real>(x: T) -> (T, T) {
     // (1 + tanh(u)) / 2 = 1 / (1 + e^(-2u)), from the exponential that can't overflow.
     let small = (-magnitude).exp_nonpositive();
     let large_share = T::ONE / (T::ONE + small);
-    let share = if twice > T::ZERO { large_share } else { small * large_share };
+    let share = if twice > T::ZERO {
+        large_share
+    } else {
+        small * large_share
+    };
     let slope = scale * square.mul_add(T::of(3.0 * TANH_CUBIC), T::ONE);
     (share, small * large_share * large_share * slope)
 }

@@ -278,8 +278,14 @@ pub(super) fn instruct(data: &mut Dataset, path: &Path, texts: Vec<String>) -> R
 
 /// The instruction of each episode, empty where it has none; `None` if no episode has any.
 pub(super) fn instructions(data: &Dataset) -> Option<Vec<&str>> {
-    let texts = data.episodes.iter().map(|episode| episode.instruction.as_deref());
-    let any = data.episodes.iter().any(|episode| episode.instruction.is_some());
+    let texts = data
+        .episodes
+        .iter()
+        .map(|episode| episode.instruction.as_deref());
+    let any = data
+        .episodes
+        .iter()
+        .any(|episode| episode.instruction.is_some());
     any.then(|| texts.map(Option::unwrap_or_default).collect())
 }
 

@@ -254,7 +254,9 @@ impl Builder {
         steps: usize,
     ) -> Result<Option<Box<[f32]>>> {
         let key = self.metadata.observation_key.as_ref();
-        let array = key.map_or(OBSERVATIONS.to_owned(), |key| format!("{OBSERVATIONS}/{key}"));
+        let array = key.map_or(OBSERVATIONS.to_owned(), |key| {
+            format!("{OBSERVATIONS}/{key}")
+        });
         let info = require(file, &[&array])?;
         let (name, shape) = (&info.name, &info.shape);
         if shape.len() != 2 || shape[1] == 0 {

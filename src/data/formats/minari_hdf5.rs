@@ -9,8 +9,8 @@ use std::sync::Arc;
 use hdf5_pure::{AttrValue, FileBuilder, GroupBuilder};
 use serde_json::json;
 
-use super::hdf5::{Hdf5Group, add_flags, write_failed};
 use super::arrays::ArrayFile;
+use super::hdf5::{Hdf5Group, add_flags, write_failed};
 use super::minari::{Builder, METADATA, MISSION, Metadata, env_name};
 use crate::data::dataset::{ActionKind, Dataset, Episode};
 use crate::error::{Error, Result};
@@ -65,7 +65,8 @@ pub fn read(file: &Path) -> Result<Dataset> {
 /// What an episode was asked to do: its attribute `mission`, which we write, or the text of that name in
 /// observations that are dictionaries, which Minari writes for environments like BabyAI's.
 fn mission(episode: &Hdf5Group) -> Result<Option<Arc<str>>> {
-    let text = |text: String| Some(Arc::from(text)).filter(|text: &Arc<str>| !text.trim().is_empty());
+    let text =
+        |text: String| Some(Arc::from(text)).filter(|text: &Arc<str>| !text.trim().is_empty());
     if let Some(found) = episode.text_attribute(MISSION)? {
         return Ok(text(found));
     }

@@ -489,14 +489,22 @@ fn write_arrays(
         let longest = longest.unwrap_or(0).max(1);
         let padded = |text: &str| {
             let padding = std::iter::repeat('\0');
-            text.chars().chain(padding).take(longest).collect::<Vec<_>>()
+            text.chars()
+                .chain(padding)
+                .take(longest)
+                .collect::<Vec<_>>()
         };
         let mut bytes = texts
             .iter()
             .flat_map(|text| padded(text))
             .flat_map(|c| u32::from(c).to_le_bytes());
         let shape = format!("({},)", texts.len());
-        add(flat::INSTRUCTIONS, &format!("<U{longest}"), &shape, &mut bytes)?;
+        add(
+            flat::INSTRUCTIONS,
+            &format!("<U{longest}"),
+            &shape,
+            &mut bytes,
+        )?;
     }
     if let Some(env_name) = &data.env_name {
         let characters = env_name.chars().count().max(1);
