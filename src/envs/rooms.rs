@@ -20,7 +20,7 @@ pub struct Room {
     /// Its middle cell (column, row from the bottom).
     pub middle: (usize, usize),
     /// How episodes ask for it, in data that is collected.
-    pub instructions: [&'static str; 8],
+    pub instructions: [&'static str; 16],
 }
 
 /// All of them.
@@ -37,6 +37,14 @@ pub const ROOMS: [Room; 4] = [
             "walk north and then west, to the room there",
             "please take me to the upper left room",
             "enter the room on the left side, at the top",
+            "travel to the northwest room",
+            "your target is the room in the top left corner",
+            "steer the ball into the upper left room",
+            "the room you want is northwest",
+            "roll to the left room of the upper row",
+            "reach the top left room",
+            "get into the northwest corner",
+            "stop in the upper room on the left",
         ],
     },
     Room {
@@ -51,6 +59,14 @@ pub const ROOMS: [Room; 4] = [
             "walk north and then east, to the room there",
             "please take me to the upper right room",
             "enter the room on the right side, at the top",
+            "travel to the northeast room",
+            "your target is the room in the top right corner",
+            "steer the ball into the upper right room",
+            "the room you want is northeast",
+            "roll to the right room of the upper row",
+            "reach the top right room",
+            "get into the northeast corner",
+            "stop in the upper room on the right",
         ],
     },
     Room {
@@ -65,6 +81,14 @@ pub const ROOMS: [Room; 4] = [
             "walk south and then west, to the room there",
             "please take me to the lower left room",
             "enter the room on the left side, at the bottom",
+            "travel to the southwest room",
+            "your target is the room in the bottom left corner",
+            "steer the ball into the lower left room",
+            "the room you want is southwest",
+            "roll to the left room of the lower row",
+            "reach the bottom left room",
+            "get into the southwest corner",
+            "stop in the lower room on the left",
         ],
     },
     Room {
@@ -79,13 +103,21 @@ pub const ROOMS: [Room; 4] = [
             "walk south and then east, to the room there",
             "please take me to the lower right room",
             "enter the room on the right side, at the bottom",
+            "travel to the southeast room",
+            "your target is the room in the bottom right corner",
+            "steer the ball into the lower right room",
+            "the room you want is southeast",
+            "roll to the right room of the lower row",
+            "reach the bottom right room",
+            "get into the southeast corner",
+            "stop in the lower room on the right",
         ],
     },
 ];
 
-/// Words that say a half of the maze: whether it is the upper one, the right one.
-const UP: [&str; 5] = ["upper", "top", "up", "north", "northern"];
-const DOWN: [&str; 5] = ["lower", "bottom", "down", "south", "southern"];
+/// Words that say a half of the maze: whether it is the upper one, the right one. Not "up", which ends up anywhere.
+const UP: [&str; 4] = ["upper", "top", "north", "northern"];
+const DOWN: [&str; 4] = ["lower", "bottom", "south", "southern"];
 const LEFT: [&str; 4] = ["left", "west", "western", "leftmost"];
 const RIGHT: [&str; 4] = ["right", "east", "eastern", "rightmost"];
 
@@ -166,7 +198,10 @@ mod tests {
         for (text, name) in [
             ("Please walk into the NORTHWEST room.", "upper left room"),
             ("south-eastern chamber, now", "lower right room"),
-            ("down there, on the left side", "lower left room"),
+            (
+                "the lower left room is where you should end up",
+                "lower left room",
+            ),
         ] {
             assert_eq!(Room::named_in(text).expect(text).name, name);
         }

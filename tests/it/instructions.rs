@@ -257,7 +257,7 @@ fn the_controller_does_what_each_episode_asks_for() {
         );
         assert_eq!(data.rewards[episode.range().end - 1], 1.0);
     }
-    // 32 wordings, drawn for 40 episodes.
+    // 64 wordings, drawn for 40 episodes.
     assert!(data.instructions().len() > 15);
 }
 
@@ -290,7 +290,7 @@ fn a_run_follows_known_instructions_without_the_encoder_and_asks_it_for_new_ones
         .unwrap()
         .unwrap();
     // The evaluation told all wordings of the environment.
-    assert_eq!(known.texts().len(), 32);
+    assert_eq!(known.texts().len(), 64);
     let expected = open(encoder.path())
         .unwrap()
         .encode(&known.texts()[0])
