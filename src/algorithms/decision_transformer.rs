@@ -114,7 +114,7 @@ impl DecisionTransformerConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) that names the key.
+    /// [`Error::Config`] that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.decision_transformer");
         keys.counts(&[

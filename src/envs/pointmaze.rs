@@ -1,5 +1,5 @@
 //! `pointmaze-umaze`, `-medium`, `-large`: push a ball through a maze to a fixed goal; `pointmaze-rooms`: to the
-//! room that the episode is asked for, in words (see [`rooms`](super::rooms)).
+//! room that the episode is asked for, in words (see [`rooms`]).
 //!
 //! The task of D4RL's maze2d (mazes of the same shape, reward 1 in every step that ends within 0.5
 //! of the goal, no termination, 300 / 600 / 800 steps), in plain Rust. Not its simulator: a step is
