@@ -22,6 +22,7 @@ fn main() -> trajformer::Result<()> {
         rng: streams.numbered("policy", row),
         target_return: None,
         goal: None,
+        instruction: None,
     };
     policy.begin(&[start(0), start(1)])?;
     for step in 0..3 {

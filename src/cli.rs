@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::data::tokenizers::TokenizerKind;
 use crate::planning::Window;
 
 /// Offline reinforcement learning: logged experience in, policies, plans and scores out.
@@ -41,9 +42,14 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         trajformer evaluate runs/td3_bc-hopper-medium --env hopper-v4 --episodes 20\n  \
         trajformer evaluate runs/td3_bc-hopper-medium --record rollouts.hdf5\n  \
+        trajformer evaluate hf://edbeeching/decision-transformer-gym-hopper-medium --env hopper-v4\n  \
+        trajformer evaluate hf://CarlCochet/trajectory-transformer-hopper-medium-v2 --env hopper-v4 --data \
+        hopper-medium.hdf5\n  \
         trajformer evaluate runs/td3_bc-hopper-medium --off-policy hopper-medium.hdf5\n  \
         trajformer evaluate runs/trajectory_transformer-pointmaze-umaze-goal --set \
-        'evaluate.goal=[3.5, 1.5, 0, 0]'")]
+        'evaluate.goal=[3.5, 1.5, 0, 0]'\n  \
+        trajformer evaluate runs/decision_transformer-pointmaze-rooms --instruction 'go to the upper left room' \
+        --picture rooms.svg")]
     Evaluate(EvaluateArgs),
     /// Put runs side by side: a table, and their learning curves.
     #[command(after_help = "Examples:\n  \
@@ -66,6 +72,18 @@ pub enum Command {
         after_help = "Example:\n  trajformer data info hopper-medium.hdf5"
     )]
     Data(DataCommand),
+    /// Write a policy as an ONNX file, for other runtimes.
+    #[command(after_help = "Examples:\n  \
+        trajformer export runs/td3_bc-hopper-medium actor.onnx\n  \
+        trajformer export hf://edbeeching/decision-transformer-gym-hopper-medium --format onnx dt.onnx\n\
+        Observations and actions are in the environment's units: normaliser and bounds are inside.")]
+    Export(ExportArgs),
+    /// Fetch models from the Hugging Face Hub, and publish runs there.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  trajformer hub pull edbeeching/decision-transformer-gym-hopper-medium"
+    )]
+    Hub(HubCommand),
     /// Show configurations.
     #[command(
         subcommand,
@@ -114,8 +132,11 @@ pub struct TrainArgs {
 /// Arguments of `evaluate`.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
-    /// Run directory.
+    /// Run directory, folder of a model of another library, or hf://ID.
     pub run: PathBuf,
+    /// For a model of another library: data that it was trained on, which its statistics and bins come from.
+    #[arg(long, value_name = "DATA")]
+    pub data: Option<PathBuf>,
     /// Environment; default: the run's `evaluate.env`.
     #[arg(long)]
     pub env: Option<String>,
@@ -128,9 +149,16 @@ pub struct EvaluateArgs {
     /// Keep the roll-outs as a data set.
     #[arg(long, value_name = "FILE.hdf5")]
     pub record: Option<PathBuf>,
+    /// Tell the policy what to do, in words, and count how many episodes succeed; several are scored one after
+    /// the other.
+    #[arg(long = "instruction", value_name = "TEXT", conflicts_with_all = ["record", "off_policy"])]
+    pub instructions: Vec<String>,
+    /// Draw a path for each instruction in one maze.
+    #[arg(long, value_name = "FILE.svg|png", requires = "instructions")]
+    pub picture: Option<PathBuf>,
     /// Judge the run by this data instead of an environment: fitted Q evaluation, with an interval
     /// from resampled episodes.
-    #[arg(long, value_name = "DATA", conflicts_with_all = ["env", "episodes", "record"])]
+    #[arg(long, value_name = "DATA", conflicts_with_all = ["env", "episodes", "record", "data"])]
     pub off_policy: Option<PathBuf>,
     /// Updates of fitted Q evaluation.
     #[arg(long, default_value_t = 10_000, requires = "off_policy")]
@@ -149,7 +177,7 @@ pub struct EvaluateArgs {
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// Run directories, or folders that hold one per seed.
+    /// Run directories, folders that hold one per seed, or hf://ID of published runs.
     #[arg(required = true)]
     pub runs: Vec<PathBuf>,
     /// Draw scores over training time, or the metric over updates.
@@ -169,7 +197,7 @@ pub struct CompareArgs {
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Run directory of an algorithm that plans.
+    /// Run directory of an algorithm that plans, or hf://ID.
     pub run: PathBuf,
     /// Seed of the start state and of the sampled plans.
     #[arg(long, default_value_t = 0)]
@@ -350,6 +378,12 @@ pub enum DataCommand {
         #[arg(long)]
         json: bool,
     },
+    /// What a tokenizer makes of a data set: values used, round-trip errors, tokens per step.
+    #[command(after_help = "Examples:\n  \
+        trajformer data tokens hopper-medium.hdf5 --bins 100 --picture bins.svg\n  \
+        trajformer data tokens hopper-medium.hdf5 --tokenizer fast --chunk 8 --save my-fast\n  \
+        trajformer data tokens hopper-medium.hdf5 --tokenizer fast --load my-fast")]
+    Tokens(TokensArgs),
     /// Write a data set in another format: .npz, .hdf5 (D4RL), or a folder (Minari).
     #[command(after_help = "Example:\n  trajformer data convert mine.npz mine-v0")]
     Convert {
@@ -368,13 +402,73 @@ pub enum DataCommand {
     Collect(CollectArgs),
 }
 
+/// Arguments of `data tokens`.
+#[derive(Debug, Args)]
+pub struct TokensArgs {
+    /// File or folder; several are joined.
+    #[arg(required = true)]
+    pub path: Vec<PathBuf>,
+    /// Bins per dimension of observations, actions and rewards (`quantile`, `uniform`), or tokens of actions: the nearest
+    /// of many centres (`kmeans`), or cosine transform and merges (`fast`).
+    #[arg(long, value_enum, default_value = "quantile")]
+    pub tokenizer: TokenizerArg,
+    /// Bins, centres, or FAST's vocabulary; default: 100, 64 or 1024.
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub bins: Option<usize>,
+    /// FAST: actions in a chunk.
+    #[arg(long, value_name = "STEPS", default_value_t = 8, value_parser = count)]
+    pub chunk: usize,
+    /// FAST: factor of coefficients before they are rounded.
+    #[arg(long, default_value_t = 10.0, value_parser = positive)]
+    pub scale: f64,
+    /// FAST: use the merges of this folder (physical-intelligence/fast's files) instead of learning own ones.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["bins", "scale"])]
+    pub load: Option<PathBuf>,
+    /// FAST: write such a folder.
+    #[arg(long, value_name = "DIR")]
+    pub save: Option<PathBuf>,
+    /// Seed of what k-means draws.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Draw bins over the data, or what comes back from tokens over an episode.
+    #[arg(long, value_name = "FILE.svg|png")]
+    pub picture: Option<PathBuf>,
+    /// Print one JSON object, last on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `--tokenizer`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum TokenizerArg {
+    /// Bins that hold equally many steps.
+    Quantile,
+    /// Bins of equal width.
+    Uniform,
+    /// The nearest of many centres.
+    Kmeans,
+    /// Cosine transform and byte-pair merges of chunks.
+    Fast,
+}
+
+impl From<TokenizerArg> for TokenizerKind {
+    fn from(tokenizer: TokenizerArg) -> Self {
+        match tokenizer {
+            TokenizerArg::Quantile => Self::Quantile,
+            TokenizerArg::Uniform => Self::Uniform,
+            TokenizerArg::Kmeans => Self::KMeans,
+            TokenizerArg::Fast => Self::Fast,
+        }
+    }
+}
+
 /// Arguments of `data collect`.
 #[derive(Debug, Args)]
 pub struct CollectArgs {
     /// Environment.
     #[arg(long)]
     pub env: String,
-    /// `random`, `zero`, in point mazes `waypoint` (to random places), `waypoint-once` (to one per episode) or `waypoint-goal` (to the maze's goal), an .npz file with a network's weights, or a run directory.
+    /// `random`, `zero`, in point mazes `waypoint` (to random places), `waypoint-once` (to one per episode) or `waypoint-goal` (to the maze's goal), an .npz file with a network's weights, a run directory, or hf://ID.
     #[arg(long)]
     pub policy: String,
     /// Standard deviation of noise on the actions, as a share of half their range; of several levels each
@@ -398,6 +492,65 @@ pub struct CollectArgs {
     pub seed: u64,
     /// File or folder to write.
     pub out: PathBuf,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Run directory, folder of a model of another library, or hf://ID.
+    pub run: PathBuf,
+    /// Format of the file.
+    #[arg(long, default_value = "onnx", value_parser = ["onnx"])]
+    pub format: String,
+    /// Change a key of the stored configuration, e.g. the context of a Decision Transformer.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// File to write.
+    #[arg(value_name = "FILE.onnx")]
+    pub out: PathBuf,
+}
+
+/// The `hub` commands.
+#[derive(Debug, Subcommand)]
+pub enum HubCommand {
+    /// Bring the cached copy of a model up to date, and print its folder.
+    #[command(after_help = "Examples:\n  \
+        trajformer hub pull edbeeching/decision-transformer-gym-hopper-medium\n  \
+        trajformer hub pull openai-community/gpt2 --revision main\n\
+        HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN mean what they do elsewhere.")]
+    Pull {
+        /// OWNER/NAME, with or without hf:// in front.
+        id: String,
+        /// Branch, tag or commit; default: main.
+        #[arg(long)]
+        revision: Option<String>,
+        /// Print one JSON object, last on standard output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Publish a run: configuration, networks, scores, and a model card.
+    #[command(after_help = "Examples:\n  \
+        trajformer hub push runs/decision_transformer-hopper-medium me/dt-hopper-medium --dry-run\n  \
+        trajformer hub push runs/decision_transformer-hopper-medium me/dt-hopper-medium --private\n\
+        A README.md in the run directory takes the place of the generated card. HF_TOKEN needs write permission.")]
+    Push {
+        /// Run directory.
+        run: PathBuf,
+        /// OWNER/NAME of the repository; it is made if it is not there.
+        id: String,
+        /// Branch; it is made if it is not there. Default: main.
+        #[arg(long)]
+        revision: Option<String>,
+        /// A new repository is private.
+        #[arg(long)]
+        private: bool,
+        /// Say what would be published, card included, and publish nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print one JSON object, last on standard output.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// The `config` commands.
@@ -438,5 +591,13 @@ fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(seconds),
         _ => Err("expected a positive number of seconds, a day at most".to_owned()),
+    }
+}
+
+/// A positive number.
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
+        _ => Err("expected a positive number".to_owned()),
     }
 }

@@ -50,6 +50,14 @@ pub enum Error {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// A model can't be fetched from the Hugging Face Hub, or published there.
+    #[error("{what}: {problem}")]
+    Hub {
+        /// The model, as `hf://ID`.
+        what: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
     /// Training can't go on.
     #[error("training stopped at update {update}: {problem}")]
     Training {

@@ -1,6 +1,7 @@
 //! Scoring: a policy acts in many copies of an environment at once.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
@@ -93,6 +94,8 @@ pub struct Evaluator {
     seed: u64,
     /// Instead of the environment's own.
     goal: Option<Vec<f32>>,
+    /// Instead of the environment's own, where there are any.
+    instructions: Vec<Arc<str>>,
 }
 
 impl Evaluator {
@@ -110,6 +113,11 @@ impl Evaluator {
                     episodes: config.episodes,
                     seed: config.seed,
                     goal: config.goal.clone(),
+                    instructions: config
+                        .instructions
+                        .iter()
+                        .map(|text| text.as_str().into())
+                        .collect(),
                 }))
             }
             _ => Ok(None),
@@ -124,6 +132,40 @@ impl Evaluator {
             envs,
             seed,
             goal: None,
+            instructions: Vec::new(),
+        }
+    }
+
+    /// What policies that follow instructions are told, one after the other over the episodes.
+    pub fn instructions(&self) -> Vec<Arc<str>> {
+        match self.instructions.is_empty() {
+            true => self
+                .envs
+                .instructions()
+                .into_iter()
+                .map(Arc::from)
+                .collect(),
+            false => self.instructions.clone(),
+        }
+    }
+
+    /// The same for `policy`: none if it follows none.
+    fn instructions_for(&self, policy: &dyn Policy) -> Result<Vec<Arc<str>>> {
+        let wrong =
+            |problem: &str| Err(Error::Config(format!("`evaluate.instructions`: {problem}")));
+        if !policy.needs_instruction() {
+            return match self.instructions.is_empty() {
+                true => Ok(Vec::new()),
+                false => wrong("this policy was trained without instructions; leave the key out"),
+            };
+        }
+        let instructions = self.instructions();
+        match instructions.is_empty() {
+            true => wrong(
+                "the environment has none of its own and this policy was trained with instructions: name some, or \
+                 set `evaluate.episodes=0` to train without scores",
+            ),
+            false => Ok(instructions),
         }
     }
 
@@ -151,11 +193,12 @@ impl Evaluator {
         })
     }
 
-    /// Fails if the policy needs goals and nothing names one, or doesn't take the configured one.
+    /// Fails if the policy needs goals or instructions and nothing names any, or doesn't take the configured ones.
     ///
     /// # Errors
     /// If so: what to set.
     pub fn check_goal(&self, policy: &dyn Policy) -> Result<()> {
+        self.instructions_for(policy)?;
         let goal = self.starting_goal(policy, 0)?;
         require_goal(policy, self.spec(), goal.as_deref())
     }
@@ -292,6 +335,16 @@ impl Evaluator {
         let episodes: Vec<u64> = (0..self.envs.len())
             .map(|row| (row % self.episodes) as u64)
             .collect();
+        let instructions = self.instructions_for(policy)?;
+        let instruction = |episode: u64| match instructions.len() as u64 {
+            0 => None,
+            count => Some(Arc::clone(&instructions[(episode % count) as usize])),
+        };
+        for (row, &episode) in episodes.iter().enumerate() {
+            if let Some(text) = instruction(episode) {
+                self.envs.instruct(row, &text)?;
+            }
+        }
         let seed = |&episode: &u64| streams.numbered("environment", episode).bits();
         self.envs
             .reset(&episodes.iter().map(seed).collect::<Vec<_>>())?;
@@ -301,6 +354,7 @@ impl Evaluator {
                 rng: streams.numbered("policy", episode),
                 target_return: targets.get(row / self.episodes).copied(),
                 goal: self.starting_goal(policy, row)?,
+                instruction: instruction(episode),
             };
             prepare(&mut start);
             require_goal(policy, self.spec(), start.goal.as_deref())?;
@@ -399,6 +453,7 @@ impl EpisodeRecorder {
                 terminated: row.terminated,
                 truncated: row.truncated,
                 final_observation: Some(row.final_observation.into_boxed_slice()),
+                instruction: None,
             });
             dataset.observations.extend(row.observations);
             dataset.actions.extend(row.actions);

@@ -330,6 +330,7 @@ fn actions_of(policy: &mut dyn Policy, observations: &Tensor, streams: &Streams)
                 rng: streams.numbered("act", (first + row) as u64),
                 target_return: None,
                 goal: None,
+                instruction: None,
             })
             .collect();
         policy.begin(&starts)?;
@@ -387,6 +388,7 @@ mod tests {
             terminated: false,
             truncated: true,
             final_observation: Some(vec![0.0].into_boxed_slice()),
+            instruction: None,
         };
         Dataset {
             observation_dim: 1,

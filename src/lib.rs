@@ -3,9 +3,11 @@
 //! # Modules, from data to scores
 //!
 //! [`data`] holds what was logged, [`algorithms`] learn from it ([`offpolicy`] holds what value-based ones share), [`planning`] searches with what they learned, a
-//! [`policy`] acts in [`envs`], and [`evaluate`] scores it, or [`fqe`] without an environment; [`run`] puts these together, in the order of a run.
+//! [`policy`] acts in [`envs`], and [`evaluate`] scores it, or [`fqe`] without an environment; [`run`] puts these together, in the order of a run. [`pretrained`] opens models of other libraries, and
+//! [`hub`] fetches and publishes; [`export`] writes policies for other runtimes. [`text`] makes numbers of instructions, and
+//! [`instruct`] tells them to policies.
 //! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`cli`], [`demo`],
-//! [`preview`], [`compare`] and [`mod@bench`] are the commands.
+//! [`preview`], [`token_report`], [`compare`] and [`mod@bench`] are the commands.
 
 pub mod algorithms;
 pub mod bench;
@@ -18,16 +20,22 @@ pub mod demo;
 pub mod envs;
 pub mod error;
 pub mod evaluate;
+pub mod export;
 pub mod fqe;
+pub mod hub;
+pub mod instruct;
 mod keys;
 pub mod metrics;
 pub mod offpolicy;
 pub mod online;
 pub mod planning;
 pub mod policy;
+pub mod pretrained;
 pub mod preview;
 pub mod report;
 pub mod run;
+pub mod text;
+pub mod token_report;
 pub mod trainer;
 
 pub use error::{Error, Result};

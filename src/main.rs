@@ -5,7 +5,7 @@ mod train_command;
 
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
@@ -13,16 +13,22 @@ use clap::Parser;
 use serde_json::json;
 use trajformer::cli::{
     BenchCommand, Cli, CollectArgs, Command, CompareArgs, ConfigCommand, DataCommand, DemoArgs,
-    EvaluateArgs, PlanArgs,
+    EvaluateArgs, ExportArgs, HubCommand, PlanArgs, TokensArgs,
 };
-use trajformer::config::RunConfig;
+use trajformer::config::{EvaluateConfig, RunConfig};
+use trajformer::data::formats::fast_folder;
+use trajformer::data::tokenizers::TokenizerKind;
 use trajformer::evaluate::Evaluator;
 use trajformer::fqe::FqeConfig;
 use trajformer::policy::behavior::behavior;
 use trajformer::policy::file::{FilePolicyOptions, HiddenActivation, OutputActivation};
 use trajformer::policy::noise::NoisyPolicy;
+use trajformer::pretrained::Request;
+use trajformer::report::tokens;
+use trajformer::rng::Rng;
+use trajformer::token_report::{self, TokenReportOptions};
 use trajformer::trainer::STOP;
-use trajformer::{bench, compare, data, demo, envs, preview, run};
+use trajformer::{bench, compare, data, demo, envs, export, hub, instruct, preview, run};
 use trajformer_models::kernels::{memory, switch};
 
 /// Writes a line of results to standard output: see [`output::line`].
@@ -121,6 +127,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Compare(args) => compare(&args),
         Command::Bench(command) => bench(&command),
         Command::Data(DataCommand::Info { path, json }) => data_info(&path, json),
+        Command::Data(DataCommand::Tokens(args)) => data_tokens(&args),
         Command::Data(DataCommand::Convert { input, output }) => {
             data::check_new(&output)?;
             data::convert(&input, &output)?;
@@ -128,6 +135,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Data(DataCommand::Collect(args)) => collect(&args),
+        Command::Export(args) => export_policy(&args),
+        Command::Hub(command) => hub_command(&command),
         Command::Config(ConfigCommand::Show { config, overrides }) => {
             output::whole(RunConfig::load(&config, &overrides)?.to_toml()?)?;
             Ok(ExitCode::SUCCESS)
@@ -140,7 +149,13 @@ fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         return evaluate_off_policy(args, data);
     }
     args.record.as_deref().map(data::check_new).transpose()?;
-    let trained = run::open(&args.run, &args.overrides)?;
+    let dataset = args.data.as_deref().map(data::load_one).transpose()?;
+    let request = Request {
+        overrides: &args.overrides,
+        data: dataset.as_ref(),
+        env: args.env.as_deref(),
+    };
+    let mut trained = run::open_with(&hub::local(&args.run)?, &request)?;
     let mut settings = trained.config.evaluate.clone();
     settings.env = args.env.clone().or(settings.env);
     settings.episodes = args.episodes.unwrap_or(settings.episodes);
@@ -151,7 +166,13 @@ fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let Some(mut evaluator) = Evaluator::new(&settings)? else {
         anyhow::bail!("0 episodes: ask for at least one with `--episodes`");
     };
+    if !args.instructions.is_empty() {
+        return evaluate_instructions(args, trained, &settings);
+    }
     evaluator.check_dimensions(trained.spec.observation_dim, trained.spec.action_dim)?;
+    if trained.algorithm.instructable().is_some() {
+        instruct::teach(&mut trained, &evaluator.instructions())?;
+    }
     run::warn_of_other_version(trained.spec.env_name.as_deref(), &evaluator.spec().name);
     let mut policy = trained.algorithm.policy()?;
     let (found, dataset) = match &args.record {
@@ -178,6 +199,38 @@ fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn evaluate_instructions(
+    args: &EvaluateArgs,
+    mut trained: run::TrainedRun,
+    settings: &EvaluateConfig,
+) -> anyhow::Result<ExitCode> {
+    let scores = instruct::score(&mut trained, &args.instructions, settings)?;
+    for score in &scores {
+        let new = if score.known {
+            ""
+        } else {
+            " (not in the data)"
+        };
+        let percent = 100.0 * score.success_rate;
+        say!(
+            "{percent:5.1} % of {} episodes: {}{new}",
+            score.evaluation.episodes,
+            score.instruction
+        )?;
+    }
+    if let Some(path) = &args.picture {
+        instruct::draw(path, &scores)?;
+        say!("wrote {}", path.display())?;
+    }
+    if args.json {
+        say!(
+            "{}",
+            json!({ "instructions": scores, "seed": settings.seed })
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn evaluate_off_policy(args: &EvaluateArgs, path: &Path) -> anyhow::Result<ExitCode> {
     let config = FqeConfig {
         updates: args.updates,
@@ -185,7 +238,8 @@ fn evaluate_off_policy(args: &EvaluateArgs, path: &Path) -> anyhow::Result<ExitC
         seed: args.seed.unwrap_or_default(),
         ..FqeConfig::default()
     };
-    let found = run::judge(&args.run, &args.overrides, path, &config)?;
+    let folder = hub::local(&args.run)?;
+    let found = run::judge(&folder, &args.overrides, path, &config)?;
     say!("{}", found.summary())?;
     if args.json {
         say!("{}", serde_json::to_string(&found)?)?;
@@ -194,7 +248,7 @@ fn evaluate_off_policy(args: &EvaluateArgs, path: &Path) -> anyhow::Result<ExitC
 }
 
 fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
-    let trained = run::open(&args.run, &args.overrides)?;
+    let trained = run::open(&hub::local(&args.run)?, &args.overrides)?;
     let mut policy = trained.algorithm.policy()?;
     let preview = preview::preview(&mut *policy, &trained.config, args.seed)?;
     let (beams, horizon, _) = preview.imagined.observations.dims3()?;
@@ -228,7 +282,7 @@ fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     if let Some(name) = &args.metric {
         return compare_metric(args, name);
     }
-    let lines = compare::compare(&args.runs)?;
+    let lines = compare::compare(&local_runs(args)?)?;
     say!("updates  seconds  last                          best     run")?;
     for line in &lines {
         // Each line says what its numbers are: a run without reference returns has no scores.
@@ -250,8 +304,13 @@ fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn local_runs(args: &CompareArgs) -> anyhow::Result<Vec<PathBuf>> {
+    let folders = args.runs.iter().map(|run| hub::local(run));
+    Ok(folders.collect::<trajformer::Result<_>>()?)
+}
+
 fn compare_metric(args: &CompareArgs, name: &str) -> anyhow::Result<ExitCode> {
-    let lines = compare::metric::metric(&args.runs, name)?;
+    let lines = compare::metric::metric(&local_runs(args)?, name)?;
     say!("updates  {name:<14}  largest         data's return   run")?;
     for line in &lines {
         let data = line.return_to_go.map(|value| format!("{value:.4}"));
@@ -303,6 +362,43 @@ fn data_info(paths: &[std::path::PathBuf], as_json: bool) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
+fn data_tokens(args: &TokensArgs) -> anyhow::Result<ExitCode> {
+    let kind = TokenizerKind::from(args.tokenizer);
+    let is_fast = kind == TokenizerKind::Fast;
+    if !is_fast && (args.load.is_some() || args.save.is_some()) {
+        anyhow::bail!("`--load` and `--save` are FAST's: add `--tokenizer fast`");
+    }
+    args.save.as_deref().map(data::check_new).transpose()?;
+    let given = args.load.as_deref().map(fast_folder::read).transpose()?;
+    let vocabulary = match kind {
+        TokenizerKind::Quantile | TokenizerKind::Uniform => 100,
+        TokenizerKind::KMeans => 64,
+        TokenizerKind::Fast => 1024,
+    };
+    let options = TokenReportOptions {
+        kind,
+        vocabulary: args.bins.unwrap_or(vocabulary),
+        chunk_steps: args.chunk,
+        scale: args.scale,
+    };
+    let dataset = data::load(&args.path)?;
+    let mut rng = Rng::from_seed(args.seed);
+    let (found, fast) = token_report::report(&dataset, &options, given, &mut rng)?;
+    output::whole(&found.report)?;
+    if let Some(path) = &args.picture {
+        tokens::draw(path, &found.picture)?;
+        say!("wrote {}", path.display())?;
+    }
+    if let (Some(folder), Some(fast)) = (&args.save, fast) {
+        fast_folder::write(&fast, folder)?;
+        say!("wrote {}", folder.display())?;
+    }
+    if args.json {
+        say!("{}", serde_json::to_string(&found.report)?)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn collect(args: &CollectArgs) -> anyhow::Result<ExitCode> {
     let mut env = envs::make(&args.env)?;
     // clap lets no other words through.
@@ -318,8 +414,9 @@ fn collect(args: &CollectArgs) -> anyhow::Result<ExitCode> {
         }),
     };
     data::check_new(&args.out)?;
-    let mut policy = match Path::new(&args.policy).is_dir() {
-        true => run::policy(Path::new(&args.policy), env.spec(), args.sample)?,
+    let folder = hub::local(Path::new(&args.policy))?;
+    let mut policy = match folder.is_dir() {
+        true => run::policy(&folder, env.spec(), args.sample)?,
         false => behavior(&args.policy, env.spec(), &options)?,
     };
     if !args.noise.is_empty() {
@@ -330,6 +427,68 @@ fn collect(args: &CollectArgs) -> anyhow::Result<ExitCode> {
     data::save(&dataset, &args.out)?;
     printed?;
     say!("wrote {}", args.out.display())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn export_policy(args: &ExportArgs) -> anyhow::Result<ExitCode> {
+    let mut trained = run::open(&hub::local(&args.run)?, &args.overrides)?;
+    let graph = export::write(&mut trained, &args.out)?;
+    for input in &graph.inputs {
+        say!("input   {} [batch, {}]", input.name, sizes(&input.dims))?;
+    }
+    say!(
+        "output  {} [batch, {}]",
+        graph.output.0,
+        sizes(&graph.output.1)
+    )?;
+    say!("wrote {}", args.out.display())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sizes(dims: &[usize]) -> String {
+    let dims: Vec<String> = dims.iter().map(usize::to_string).collect();
+    dims.join(", ")
+}
+
+fn hub_command(command: &HubCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        HubCommand::Pull { id, revision, json } => {
+            let reference = hub::Reference::parse(id, revision.as_deref())?;
+            let pulled = hub::pull(&reference)?;
+            for (name, size) in &pulled.files {
+                say!("{size:>12}  {name}")?;
+            }
+            say!("{}", pulled.folder.display())?;
+            if *json {
+                say!("{}", serde_json::to_string(&pulled)?)?;
+            }
+        }
+        HubCommand::Push {
+            run,
+            id,
+            revision,
+            private,
+            dry_run,
+            json,
+        } => {
+            let reference = hub::Reference::parse(id, revision.as_deref())?;
+            let (private, dry_run) = (*private, *dry_run);
+            let pushed = hub::push(run, &reference, &hub::PushOptions { private, dry_run })?;
+            if dry_run {
+                output::whole(&pushed.card)?;
+            }
+            for (name, size) in &pushed.files {
+                say!("{size:>12}  {name}")?;
+            }
+            match dry_run {
+                true => say!("dry run: nothing was published at {}", pushed.url)?,
+                false => say!("{}", pushed.url)?,
+            }
+            if *json {
+                say!("{}", serde_json::to_string(&pushed)?)?;
+            }
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -48,6 +48,7 @@ pub fn preview(policy: &mut dyn Policy, config: &RunConfig, seed: u64) -> Result
         rng,
         target_return: None,
         goal,
+        instruction: None,
     }])?;
     let input = Tensor::from_slice(&start, (1, start.len()), &Device::Cpu)?;
     let begin = Instant::now();

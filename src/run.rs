@@ -5,6 +5,7 @@
 //! ```
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use candle_core::Device;
@@ -19,8 +20,11 @@ use crate::envs::{self, EnvSpec};
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::fqe::{self, FqeConfig};
+use crate::hub;
+use crate::instruct;
 use crate::online::{Interaction, interactive};
 use crate::policy::Policy;
+use crate::pretrained::{self, Request, gpt2};
 use crate::rng::Streams;
 use crate::trainer::{Outcome, STOP, Training};
 
@@ -48,6 +52,8 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
         device: &device,
         rng: &mut streams.stream("init"),
     })?;
+    instruct::attach(&mut *algorithm, dataset, evaluator.as_ref(), None)?;
+    load_trunk(&mut *algorithm)?;
     check_goal(evaluator.as_ref(), &*algorithm)?;
     let mut interaction = interaction_for(config, &mut *algorithm)?;
     let spec = RunSpec {
@@ -60,6 +66,12 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
         data: Some(DataFingerprint::of(dataset)),
     };
     let run = RunDir::create(out, config, &spec, algorithm.description())?;
+    if let Some(known) = algorithm
+        .instructable()
+        .and_then(|a| a.instructions().cloned())
+    {
+        run.save_instructions(&known)?;
+    }
     Training {
         algorithm: &mut *algorithm,
         evaluator: evaluator.as_mut(),
@@ -156,6 +168,12 @@ fn continue_run(
         device: &device,
         rng: &mut streams.stream("init"),
     })?;
+    instruct::attach(
+        &mut *algorithm,
+        &dataset,
+        evaluator.as_ref(),
+        run.instructions()?,
+    )?;
     let mut interaction = interaction_for(config, &mut *algorithm)?;
     if done > config.train.updates {
         interactive(&mut *algorithm)?.prepare()?;
@@ -264,7 +282,39 @@ pub struct TrainedRun {
 /// # Errors
 /// If it can't be read, or an override changes the networks' names or shapes.
 pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
+    let request = Request {
+        overrides,
+        ..Request::default()
+    };
+    open_with(path, &request)
+}
+
+/// The same for a model of another library too ([`pretrained`]), which may need data or the environment.
+///
+/// # Errors
+/// As [`open`], and if a run directory is given data.
+pub fn open_with(path: &Path, request: &Request<'_>) -> Result<TrainedRun> {
+    if !path.join("config.toml").is_file()
+        && let Some(imported) = pretrained::open(path, request)?
+    {
+        return Ok(TrainedRun {
+            config: imported.config,
+            spec: imported.spec,
+            state: RunState::new(0, 0.0, None),
+            algorithm: imported.algorithm,
+        });
+    }
+    let overrides = request.overrides;
     let run = RunDir::open(path)?;
+    if request.data.is_some() {
+        return Err(Error::Run {
+            path: path.to_path_buf(),
+            problem:
+                "it is a run of ours, which has all that it needs: `--data` is for models of other \
+                      libraries"
+                    .to_owned(),
+        });
+    }
     let config = run.config()?.with_overrides(overrides)?;
     let spec = run.spec()?;
     let device = open_device(&config.device)?;
@@ -275,6 +325,13 @@ pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
         rng: &mut Streams::from_seed(config.seed).stream("init"),
     })?;
     let state = run.restore_policy(&mut *algorithm)?;
+    if let Some(algorithm) = algorithm.instructable() {
+        let known = run.instructions()?.ok_or_else(|| Error::Run {
+            path: path.to_path_buf(),
+            problem: "instructions.safetensors is missing: restore it from a copy".to_owned(),
+        })?;
+        algorithm.set_instructions(Arc::new(known), None)?;
+    }
     Ok(TrainedRun {
         config,
         spec,
@@ -361,6 +418,17 @@ pub fn load_data(config: &RunConfig) -> Result<Dataset> {
     Ok(dataset)
 }
 
+/// Fills a trunk that starts from a language model's.
+fn load_trunk(algorithm: &mut dyn Algorithm) -> Result<()> {
+    match algorithm.pretrainable() {
+        Some(algorithm) => {
+            let gpt2 = gpt2::load(&hub::local(Path::new(algorithm.source()))?)?;
+            algorithm.set_trunk(&gpt2)
+        }
+        None => Ok(()),
+    }
+}
+
 fn evaluator_for(config: &RunConfig, dataset: &Dataset) -> Result<Option<Evaluator>> {
     let evaluator = Evaluator::new(&config.evaluate)?;
     if let Some(evaluator) = &evaluator {
@@ -426,7 +494,7 @@ fn check_same_data(spec: &RunSpec, dataset: &Dataset, path: &Path) -> Result<()>
 
 /// Lowest and highest actions (A each): the configured range; else the environment's; else ±1 if all
 /// data lies within; else the data's own.
-fn action_range(config: &RunConfig, dataset: &Dataset) -> Result<(Vec<f32>, Vec<f32>)> {
+pub(crate) fn action_range(config: &RunConfig, dataset: &Dataset) -> Result<(Vec<f32>, Vec<f32>)> {
     let dim = dataset.action_dim;
     if let Some((low, high)) = config.data.action_range {
         let range = (vec![low; dim], vec![high; dim]);

@@ -4,6 +4,11 @@ use candle_core::Tensor;
 
 use crate::error::Result;
 
+/// √(2/π), in [`Activation::GeluTanh`].
+pub(crate) const TANH_SCALE: f64 = 0.797_884_560_802_865_4;
+/// Of the cube, in [`Activation::GeluTanh`].
+pub(crate) const TANH_CUBIC: f64 = 0.044_715;
+
 /// An elementwise nonlinearity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
@@ -11,9 +16,30 @@ pub enum Activation {
     Relu,
     /// x Φ(x) with the error function (`gelu` in PyTorch and `transformers`).
     Gelu,
+    /// x / 2 (1 + tanh(√(2/π) (x + 0.044715 x³))): `gelu_new` in `transformers`, GPT-2's.
+    GeluTanh,
 }
 
 impl Activation {
+    /// Its name in `transformers`' configurations (`activation_function`).
+    pub fn transformers_name(self) -> &'static str {
+        match self {
+            Self::Relu => "relu",
+            Self::Gelu => "gelu",
+            Self::GeluTanh => "gelu_new",
+        }
+    }
+
+    /// The one that `transformers` calls so, if there is one here.
+    pub fn from_transformers(name: &str) -> Option<Self> {
+        match name {
+            "relu" => Some(Self::Relu),
+            "gelu" => Some(Self::Gelu),
+            "gelu_new" | "gelu_pytorch_tanh" => Some(Self::GeluTanh),
+            _ => None,
+        }
+    }
+
     /// Elementwise, any shape, on every device; fused operations have their own.
     ///
     /// # Errors
@@ -25,6 +51,11 @@ impl Activation {
             Self::Gelu => {
                 let below = ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)?;
                 Ok(((x * 0.5)? * below)?)
+            }
+            Self::GeluTanh => {
+                let cubic = ((x.sqr()? * TANH_CUBIC)? + 1.0)?;
+                let inner = ((x * cubic)? * TANH_SCALE)?;
+                Ok(((x * 0.5)? * (inner.tanh()? + 1.0)?)?)
             }
         }
     }

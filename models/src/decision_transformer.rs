@@ -45,6 +45,9 @@ pub struct DecisionTransformerConfig {
     pub attention_dropout: f64,
     /// Of the blocks' matrix products.
     pub precision: Precision,
+    /// E, numbers in the embedding of an instruction (of length 1), which is added to every state token through a
+    /// linear layer; 0: the network reads none.
+    pub instruction_dim: usize,
 }
 
 impl DecisionTransformerConfig {
@@ -64,6 +67,7 @@ impl DecisionTransformerConfig {
             residual_dropout: 0.1,
             attention_dropout: 0.1,
             precision: Precision::Full,
+            instruction_dim: 0,
         }
     }
 }
@@ -101,6 +105,7 @@ pub struct DecisionTransformer {
     pub(crate) embed_return: Linear,
     pub(crate) embed_observation: Linear,
     pub(crate) embed_action: Linear,
+    pub(crate) embed_instruction: Option<Linear>,
     pub(crate) embed_norm: LayerNorm,
     pub(crate) trunk: Gpt,
     pub(crate) position: Tensor, // (H): row 0 of `wpe`, added to every token
@@ -155,6 +160,14 @@ impl DecisionTransformer {
         let embed_return = Linear::new(1, hidden, &mut scope.sub("embed_return"))?;
         let embed_observation = Linear::new(observation, hidden, &mut scope.sub("embed_state"))?;
         let embed_action = Linear::new(action, hidden, &mut scope.sub("embed_action"))?;
+        let embed_instruction = match config.instruction_dim {
+            0 => None,
+            dim => Some(Linear::new(
+                dim,
+                hidden,
+                &mut scope.sub("embed_instruction"),
+            )?),
+        };
         let embed_norm = LayerNorm::new(hidden, NORM_EPSILON, &mut scope.sub("embed_ln"))?;
         let mut encoder = scope.sub("encoder");
         let normal = Init::Normal(DEVIATION);
@@ -171,6 +184,7 @@ impl DecisionTransformer {
             embed_return,
             embed_observation,
             embed_action,
+            embed_instruction,
             embed_norm,
             trunk,
             position: position.get(0)?,
@@ -191,7 +205,20 @@ impl DecisionTransformer {
     /// # Errors
     /// If a shape doesn't fit or a time step is too large.
     pub fn forward(&self, contexts: &Contexts, dropout: Dropout) -> Result<Tensor> {
-        self.actions(&self.hidden(contexts, dropout)?)
+        self.forward_instructed(contexts, None, dropout)
+    }
+
+    /// The same for contexts with an instruction each, by its embedding (B, E).
+    ///
+    /// # Errors
+    /// As [`Self::forward`], and if there are embeddings and no layer for them, or the reverse.
+    pub fn forward_instructed(
+        &self,
+        contexts: &Contexts,
+        instructions: Option<&Tensor>,
+        dropout: Dropout,
+    ) -> Result<Tensor> {
+        self.actions(&self.hidden(contexts, instructions, dropout)?)
     }
 
     /// All predictions.
@@ -199,7 +226,7 @@ impl DecisionTransformer {
     /// # Errors
     /// If a shape doesn't fit or a time step is too large.
     pub fn predictions(&self, contexts: &Contexts, dropout: Dropout) -> Result<Predictions> {
-        let hidden = self.hidden(contexts, dropout)?;
+        let hidden = self.hidden(contexts, None, dropout)?;
         let at_action = token(&hidden, 2)?; // (B, T, H)
         Ok(Predictions {
             actions: self.actions(&hidden)?,
@@ -213,15 +240,41 @@ impl DecisionTransformer {
     }
 
     /// Hidden states (B, T, 3, H) of the tokens return, state, action of every step.
-    fn hidden(&self, contexts: &Contexts, dropout: Dropout) -> Result<Tensor> {
+    fn hidden(
+        &self,
+        contexts: &Contexts,
+        instructions: Option<&Tensor>,
+        dropout: Dropout,
+    ) -> Result<Tensor> {
         let (batch, time, _) = contexts.observations.dims3()?;
         let hidden = self.config.hidden;
         let timesteps = contexts.timesteps.flatten_all()?;
         let times = lookup(&self.embed_timestep, &timesteps)?;
         let times = times.reshape((batch, time, hidden))?;
+        let mut states = self.embed_observation.forward(&contexts.observations)?; // (B, T, H)
+        match (&self.embed_instruction, instructions) {
+            (Some(layer), Some(instructions)) => {
+                // Embeddings have length 1: so their numbers are of size 1, as those of observations.
+                let scale = (self.config.instruction_dim as f64).sqrt();
+                let asked = layer.forward(&(instructions * scale)?)?; // (B, H)
+                let asked = asked.unsqueeze(1)?;
+                states = states.broadcast_add(&asked)?;
+            }
+            (None, None) => {}
+            (layer, _) => {
+                let reason = match layer {
+                    Some(_) => "it reads instructions, and was given none",
+                    None => "it was given instructions, and reads none",
+                };
+                return Err(Error::Config {
+                    what: "DecisionTransformer",
+                    reason: reason.to_owned(),
+                });
+            }
+        }
         let tokens = [
             (self.embed_return.forward(&contexts.returns)? + &times)?,
-            (self.embed_observation.forward(&contexts.observations)? + &times)?,
+            (states + &times)?,
             (self.embed_action.forward(&contexts.actions)? + &times)?,
         ];
         let x = Tensor::stack(&tokens, 2)?.reshape((batch, 3 * time, hidden))?;

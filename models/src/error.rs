@@ -31,6 +31,18 @@ pub enum Error {
         /// Shape of the parameter.
         expected: Vec<usize>,
     },
+    /// Tensors of a file don't fit a network: everything that is wrong with them.
+    #[error("{}", mismatch(missing, misshapen, unexpected, not_finite))]
+    TensorMismatch {
+        /// Parameters that no tensor is for, with their shapes.
+        missing: Vec<String>,
+        /// Tensors of another shape than the parameter, with both.
+        misshapen: Vec<String>,
+        /// Tensors that no parameter is for, with their shapes.
+        unexpected: Vec<String>,
+        /// Tensors that hold NaN or infinities.
+        not_finite: Vec<String>,
+    },
     /// A network was asked to be built with sizes that make no sense.
     #[error("{what}: {reason}")]
     Config {
@@ -39,6 +51,26 @@ pub enum Error {
         /// Why it can't be built.
         reason: String,
     },
+}
+
+fn mismatch(
+    missing: &[String],
+    misshapen: &[String],
+    unexpected: &[String],
+    not_finite: &[String],
+) -> String {
+    let lists = [
+        ("missing", missing),
+        ("of another shape", misshapen),
+        ("unknown", unexpected),
+        ("not finite", not_finite),
+    ];
+    let texts: Vec<String> = lists
+        .iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(what, names)| format!("{} {what}: {}", names.len(), names.join(", ")))
+        .collect();
+    format!("the tensors don't fit the network: {}", texts.join("; "))
 }
 
 /// Result of this crate.

@@ -16,10 +16,12 @@
 //!
 //! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
 //! [`mlp`]) → networks ([`actor`], [`gaussian`], [`critic`], [`vae`], [`network`], [`gpt`],
-//! [`trajectory_transformer`], [`decision_transformer`]) → [`optim`], [`uploads`]; [`kernels`] hold what is fused.
+//! [`trajectory_transformer`], [`decision_transformer`], [`conditional_gpt`]) → [`pretrained`] → [`optim`], [`uploads`]; [`kernels`]
+//! hold what is fused.
 
 pub mod activation;
 pub mod actor;
+pub mod conditional_gpt;
 pub mod critic;
 pub mod decision_transformer;
 pub mod decoder;
@@ -29,6 +31,7 @@ pub mod gaussian;
 pub mod gpt;
 pub mod init;
 pub mod kernels;
+pub mod lamo;
 pub mod linear;
 pub mod mlp;
 pub mod network;
@@ -36,6 +39,7 @@ pub mod norm;
 pub mod optim;
 pub mod params;
 pub mod precision;
+pub mod pretrained;
 pub mod rnd;
 pub mod rng;
 pub mod slot;

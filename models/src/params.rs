@@ -56,6 +56,14 @@ impl Params {
         &self.device
     }
 
+    /// Freezes the parameters whose names `chosen` picks: they have no gradient in any network that finds them from
+    /// now on, and no optimiser updates them.
+    pub fn freeze(&mut self, chosen: impl Fn(&str) -> bool) {
+        for param in self.entries.iter_mut().filter(|param| chosen(&param.name)) {
+            param.trainable = false;
+        }
+    }
+
     /// The parameters, in order of creation.
     pub fn iter(&self) -> impl Iterator<Item = &Param> {
         self.entries.iter()
@@ -296,6 +304,12 @@ pub trait StateVisitor {
     /// # Errors
     /// When restoring: missing.
     fn counter(&mut self, name: &str, value: &mut u64) -> Result<()>;
+
+    /// Bytes that are saved, or replaced when restoring: the one kind of state whose size the data decides.
+    ///
+    /// # Errors
+    /// When restoring: missing, or no bytes.
+    fn bytes(&mut self, name: &str, value: &mut Vec<u8>) -> Result<()>;
 }
 
 /// Where parameters come from while a network is built, with a name prefix.

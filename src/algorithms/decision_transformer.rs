@@ -10,12 +10,17 @@
 //!
 //! Acting starts from a target return; each reward is taken off it.
 //!
+//! With `[algorithm.decision_transformer.text]` an episode's instruction is read as well: a linear layer maps its
+//! sentence embedding to the width of the tokens, and the result is added to every state token before the norm.
+//! The action is read from that token, so that the instruction need not be looked up by attention, whatever the
+//! context's length; and a sequence stays 3 K tokens. By default it stands instead of the return, which is then 0.
+//!
 //! Deviations: actions are mapped to ±1 (the same for D4RL's locomotion). When acting, steps before
 //! the start are left out instead of padded and masked, which gives the same actions.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use trajformer_models::decision_transformer::{
@@ -26,14 +31,18 @@ use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule};
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::uploads::CachedUploads;
 
-use super::{Algorithm, Build, Matmul, Work};
+use super::{Algorithm, Build, Instructable, Matmul, Work};
 use crate::data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
-use crate::data::{ActionBounds, Normalizer};
-use crate::error::Result;
+use crate::data::{ActionBounds, Dataset, Normalizer};
+use crate::error::{Error, Result};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::policy::{EpisodeStart, Policy};
+use crate::policy::Policy;
+use crate::policy::return_conditioned::{
+    ContextOptions, Instructed, ReturnConditionedPolicy, State,
+};
 use crate::rng::Rng;
+use crate::text::{Instructions, TextConfig};
 
 /// kzl's addition to the deviation of observations.
 const NORMALIZATION_EPSILON: f64 = 1e-6;
@@ -73,6 +82,9 @@ pub struct DecisionTransformerConfig {
     pub padding: Padding,
     /// Type of the blocks' matrix products in training and acting: `"f32"` or `"bf16"`.
     pub matmul: Matmul,
+    /// How episodes are told what to do; none: by returns alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextConfig>,
 }
 
 impl Default for DecisionTransformerConfig {
@@ -93,6 +105,7 @@ impl Default for DecisionTransformerConfig {
             max_episode_steps: 1000,
             padding: Padding::Left,
             matmul: Matmul::F32,
+            text: None,
         }
     }
 }
@@ -101,7 +114,7 @@ impl DecisionTransformerConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) that names the key.
+    /// [`Error::Config`] that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.decision_transformer");
         keys.counts(&[
@@ -125,6 +138,9 @@ impl DecisionTransformerConfig {
             ("clip_norm", self.clip_norm),
         ])?;
         keys.not_negative(&[("weight_decay", self.weight_decay)])?;
+        if let Some(text) = &self.text {
+            text.check("algorithm.decision_transformer.text")?;
+        }
         let not_finite = self
             .target_returns
             .iter()
@@ -182,6 +198,7 @@ impl DecisionTransformerConfig {
             normalizer,
             bounds: build.bounds.clone(),
             best_return,
+            instructions: None,
             learner: Learner::new(self, o, a, params)?,
         })
     }
@@ -197,6 +214,7 @@ impl DecisionTransformerConfig {
             residual_dropout: self.dropout,
             attention_dropout: self.dropout,
             precision: self.matmul.into(),
+            instruction_dim: self.text.as_ref().map_or(0, |text| text.dimension),
             ..Sizes::paper(observation_dim, action_dim)
         }
     }
@@ -208,18 +226,82 @@ pub struct DecisionTransformer {
     normalizer: Normalizer,
     bounds: ActionBounds,
     best_return: f64,
+    instructions: Option<InstructedEpisodes>,
     learner: Learner,
+}
+
+/// A network that was trained elsewhere, with what acting needs beside it.
+pub struct Pretrained {
+    /// Sizes of the network, which configurations of this algorithm may not be able to say.
+    pub sizes: Sizes,
+    /// Its parameters.
+    pub params: Params,
+    /// Of observations.
+    pub normalizer: Normalizer,
+    /// Range of the actions.
+    pub bounds: ActionBounds,
+    /// Return to aim at where the configuration has no `target_returns`, in the environment's units.
+    pub target_return: f64,
+}
+
+impl DecisionTransformer {
+    /// Acts with a network that was trained elsewhere; it has no data, so it can't train on. The sizes in
+    /// `config` don't count, but for `max_episode_steps`, which must be that of the network.
+    ///
+    /// # Errors
+    /// If parameters or statistics don't fit the sizes.
+    pub fn pretrained(config: &DecisionTransformerConfig, parts: Pretrained) -> Result<Self> {
+        let sizes = &parts.sizes;
+        let blank = Dataset::blank(sizes.observation_dim, sizes.action_dim);
+        let options = ReturnOptions {
+            context_steps: config.context_steps,
+            return_scale: config.return_scale,
+            max_episode_steps: sizes.max_timesteps,
+            padding: config.padding,
+        };
+        let zeros = vec![0.0; sizes.observation_dim];
+        let ones = vec![1.0; sizes.observation_dim];
+        Ok(Self {
+            sequences: ReturnSequences::new(&blank, &zeros, &ones, options)?,
+            normalizer: parts.normalizer,
+            bounds: parts.bounds,
+            best_return: parts.target_return,
+            instructions: None,
+            learner: Learner::with_sizes(config, sizes, parts.params)?,
+        })
+    }
+}
+
+/// Instructions, and which of them each episode of the data was given.
+struct InstructedEpisodes {
+    known: Arc<Instructions>,
+    /// (I, E).
+    embeddings: Tensor,
+    /// Of the complete episodes; empty without data.
+    rows: Vec<u32>,
 }
 
 impl Algorithm for DecisionTransformer {
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let learner = &mut self.learner;
         let device = learner.params.device().clone();
-        let batch = self
-            .sequences
-            .sample(learner.config.batch_size, rng, &device)?; // (B, K, ..)
+        let starts = self.sequences.draw(learner.config.batch_size, rng);
+        let batch = self.sequences.batch(&starts, &device)?; // (B, K, ..)
+        let instructions = match (&self.instructions, &learner.config.text) {
+            (Some(instructions), Some(_)) => {
+                let row = |&start: &usize| instructions.rows[self.sequences.episode_of(start)];
+                let rows: Vec<u32> = starts.iter().map(row).collect();
+                let rows = Tensor::from_vec(rows, starts.len(), &device)?;
+                Some(instructions.embeddings.index_select(&rows, 0)?) // (B, E)
+            }
+            _ => None,
+        };
+        let returns = match &learner.config.text {
+            Some(text) if !text.returns => batch.returns_to_go.zeros_like()?,
+            _ => batch.returns_to_go,
+        };
         let contexts = Contexts {
-            returns: batch.returns_to_go,
+            returns,
             observations: batch.states,
             actions: batch.actions,
             timesteps: batch.timesteps,
@@ -229,7 +311,7 @@ impl Algorithm for DecisionTransformer {
             true => Dropout::draw(rng),
             false => Dropout::off(),
         };
-        learner.update(&contexts, dropout)
+        learner.update_instructed(&contexts, instructions.as_ref(), dropout)
     }
 
     /// The blocks' products; those of embeddings and head are below one hundredth of them.
@@ -247,15 +329,33 @@ impl Algorithm for DecisionTransformer {
         let params = learner.params.deep_copy(false)?;
         let sizes = learner.network.config();
         Ok(Box::new(ReturnConditionedPolicy {
-            network: Network::new(sizes, &mut params.detached())?,
+            network: Box::new(Network::new(sizes, &mut params.detached())?),
             normalizer: self.normalizer.clone(),
             bounds: self.bounds.clone(),
             device: params.device().clone(),
-            config: learner.config.clone(),
-            best_return: self.best_return as f32,
-            rows: Vec::new(),
-            time: 0,
+            options: ContextOptions {
+                context_steps: learner.config.context_steps,
+                return_scale: learner.config.return_scale,
+                target_returns: learner.config.target_returns.clone(),
+                best_return: self.best_return as f32,
+                max_episode_steps: learner.config.max_episode_steps,
+            },
+            instructed: learner.config.text.as_ref().map(|text| Instructed {
+                known: match &self.instructions {
+                    Some(instructions) => Arc::clone(&instructions.known),
+                    None => Arc::new(Instructions::new(text.dimension)),
+                },
+                returns: text.returns,
+            }),
+            state: State::default(),
         }))
+    }
+
+    fn instructable(&mut self) -> Option<&mut dyn Instructable> {
+        match self.learner.config.text {
+            Some(_) => Some(self),
+            None => None,
+        }
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
@@ -285,7 +385,7 @@ impl Algorithm for DecisionTransformer {
             "n_layer": sizes.layers,
             "n_head": sizes.heads,
             "n_inner": sizes.inner,
-            "activation_function": "relu",
+            "activation_function": sizes.activation.transformers_name(),
             "resid_pdrop": sizes.residual_dropout,
             "embd_pdrop": sizes.embedding_dropout,
             "attn_pdrop": sizes.attention_dropout,
@@ -295,10 +395,46 @@ impl Algorithm for DecisionTransformer {
             "bos_token_id": null,
             "eos_token_id": null,
         });
+        // Told what to do, it is a model that `transformers` does not know.
         match keys {
-            serde_json::Value::Object(keys) => keys,
+            serde_json::Value::Object(keys) if self.learner.config.text.is_none() => keys,
             _ => serde_json::Map::new(),
         }
+    }
+}
+
+impl Instructable for DecisionTransformer {
+    fn text(&self) -> Option<&TextConfig> {
+        self.learner.config.text.as_ref()
+    }
+
+    fn set_instructions(&mut self, known: Arc<Instructions>, data: Option<&Dataset>) -> Result<()> {
+        let mut rows = Vec::new();
+        for episode in data.iter().flat_map(|data| &data.episodes) {
+            if !episode.is_complete() {
+                continue;
+            }
+            let text = episode.instruction.as_deref().unwrap_or_default();
+            let row = known.row(text).ok_or_else(|| {
+                Error::Unsuitable(format!(
+                    "the instruction `{text}` of an episode was not encoded"
+                ))
+            })?;
+            rows.push(row as u32);
+        }
+        let embeddings = known.tensor(self.learner.params.device())?;
+        self.instructions = Some(InstructedEpisodes {
+            known,
+            embeddings,
+            rows,
+        });
+        Ok(())
+    }
+
+    fn instructions(&self) -> Option<&Arc<Instructions>> {
+        self.instructions
+            .as_ref()
+            .map(|instructions| &instructions.known)
     }
 }
 
@@ -322,14 +458,21 @@ impl Learner {
         action_dim: usize,
         params: Params,
     ) -> Result<Self> {
-        let sizes = config.sizes(observation_dim, action_dim);
+        Self::with_sizes(config, &config.sizes(observation_dim, action_dim), params)
+    }
+
+    fn with_sizes(
+        config: &DecisionTransformerConfig,
+        sizes: &Sizes,
+        params: Params,
+    ) -> Result<Self> {
         let adam = AdamConfig {
             clip_norm: Some(config.clip_norm),
             ..AdamConfig::default()
         };
         Ok(Self {
             config: config.clone(),
-            network: Network::new(&sizes, &mut params.tracked())?,
+            network: Network::new(sizes, &mut params.tracked())?,
             optimizer: Adam::new(&params, adam, |_| ParamGroup::decay(config.weight_decay))?,
             params,
             updates: 0,
@@ -346,8 +489,21 @@ impl Learner {
     /// # Errors
     /// If a tensor operation fails.
     pub fn update(&mut self, contexts: &Contexts, dropout: Dropout) -> Result<Metrics> {
+        self.update_instructed(contexts, None, dropout)
+    }
+
+    /// The same with the embeddings (B, E) of the contexts' instructions.
+    ///
+    /// # Errors
+    /// If a tensor operation fails, or there are embeddings without a layer for them or the reverse.
+    pub fn update_instructed(
+        &mut self,
+        contexts: &Contexts,
+        instructions: Option<&Tensor>,
+        dropout: Dropout,
+    ) -> Result<Metrics> {
         let _cached = CachedUploads::hold(self.params.device());
-        let loss = self.loss(contexts, dropout)?;
+        let loss = self.loss_instructed(contexts, instructions, dropout)?;
         let schedule = Schedule::Warmup {
             length: self.config.warmup_updates,
         };
@@ -367,126 +523,20 @@ impl Learner {
     /// # Errors
     /// If a tensor operation fails.
     pub fn loss(&self, contexts: &Contexts, dropout: Dropout) -> Result<Tensor> {
-        let predicted = self.network.forward(contexts, dropout)?; // (B, K, A)
+        self.loss_instructed(contexts, None, dropout)
+    }
+
+    fn loss_instructed(
+        &self,
+        contexts: &Contexts,
+        instructions: Option<&Tensor>,
+        dropout: Dropout,
+    ) -> Result<Tensor> {
+        let predicted = self
+            .network
+            .forward_instructed(contexts, instructions, dropout)?; // (B, K, A)
         let error = (predicted - &contexts.actions)?.sqr()?.mean(2)?; // (B, K)
         let mask = contexts.mask.to_dtype(error.dtype())?;
         Ok(((error * &mask)?.sum_all()? / mask.sum_all()?)?)
-    }
-}
-
-/// Acts with the last K steps of every row, aiming at a return.
-struct ReturnConditionedPolicy {
-    network: Network,
-    normalizer: Normalizer,
-    bounds: ActionBounds,
-    device: Device,
-    config: DecisionTransformerConfig,
-    best_return: f32,
-    rows: Vec<Row>,
-    time: usize,
-}
-
-/// What one row remembers: K steps at most.
-struct Row {
-    returns: VecDeque<f32>,
-    observations: VecDeque<Vec<f32>>,
-    actions: VecDeque<Vec<f32>>,
-}
-
-impl Policy for ReturnConditionedPolicy {
-    fn begin(&mut self, episodes: &[EpisodeStart]) -> Result<()> {
-        let default = self
-            .config
-            .target_returns
-            .first()
-            .copied()
-            .unwrap_or(self.best_return);
-        let row = |start: &EpisodeStart| {
-            let target = start.target_return.unwrap_or(default);
-            Row {
-                returns: VecDeque::from([target / self.config.return_scale as f32]),
-                observations: VecDeque::new(),
-                actions: VecDeque::new(),
-            }
-        };
-        self.rows = episodes.iter().map(row).collect();
-        self.time = 0;
-        Ok(())
-    }
-
-    fn act(&mut self, observations: &Tensor, _active: &[bool]) -> Result<Tensor> {
-        let observations = self
-            .normalizer
-            .apply(&observations.to_device(&self.device)?)?;
-        let dim = observations.dims2()?.1;
-        let observations = observations.to_vec2::<f32>()?;
-        let action_dim = self.bounds.dim();
-        for (row, observation) in self.rows.iter_mut().zip(observations) {
-            row.observations.push_back(observation);
-            row.actions.push_back(vec![0.0; action_dim]);
-            if row.observations.len() > self.config.context_steps {
-                row.observations.pop_front();
-                row.actions.pop_front();
-                row.returns.pop_front();
-            }
-        }
-        let contexts = self.contexts(dim, action_dim)?;
-        let steps = contexts.mask.dims2()?.1;
-        let predicted = self.network.forward(&contexts, Dropout::off())?; // (E, T, A)
-        let actions = predicted.narrow(1, steps - 1, 1)?.squeeze(1)?; // (E, A)
-        self.time += 1;
-        let unit = actions.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
-        for (row, action) in self.rows.iter_mut().zip(unit) {
-            if let Some(last) = row.actions.back_mut() {
-                *last = action;
-            }
-        }
-        Ok(self.bounds.from_unit(&actions)?.to_device(&Device::Cpu)?)
-    }
-
-    fn observe(&mut self, rewards: &[f32]) -> Result<()> {
-        for (row, reward) in self.rows.iter_mut().zip(rewards) {
-            let left = row.returns.back().copied().unwrap_or(0.0);
-            row.returns
-                .push_back(left - reward / self.config.return_scale as f32);
-        }
-        Ok(())
-    }
-
-    fn target_returns(&self) -> Vec<f32> {
-        self.config.target_returns.clone()
-    }
-}
-
-impl ReturnConditionedPolicy {
-    /// The remembered steps of all rows as one batch (E, T, ...), T <= K, nothing padded.
-    fn contexts(&self, observation_dim: usize, action_dim: usize) -> Result<Contexts> {
-        let rows = self.rows.len();
-        let steps = self.rows.first().map_or(0, |row| row.observations.len());
-        let first = self.time + 1 - steps;
-        let last_row = self.config.max_episode_steps - 1;
-        let time = |step: usize| (first + step).min(last_row) as u32;
-        let timesteps: Vec<u32> = (0..rows).flat_map(|_| (0..steps).map(time)).collect();
-        let returns: Vec<f32> = self
-            .rows
-            .iter()
-            .flat_map(|row| row.returns.clone())
-            .collect();
-        let flat = |pick: fn(&Row) -> &VecDeque<Vec<f32>>| -> Vec<f32> {
-            self.rows
-                .iter()
-                .flat_map(|row| pick(row).iter().flatten().copied())
-                .collect()
-        };
-        let tensor = |values: Vec<f32>, width: usize| {
-            Tensor::from_vec(values, (rows, steps, width), &self.device)
-        };
-        Ok(Contexts {
-            returns: tensor(returns, 1)?,
-            observations: tensor(flat(|row| &row.observations), observation_dim)?,
-            actions: tensor(flat(|row| &row.actions), action_dim)?,
-            timesteps: Tensor::from_vec(timesteps, (rows, steps), &self.device)?,
-            mask: Tensor::ones((rows, steps), DType::F32, &self.device)?,
-        })
     }
 }

@@ -8,7 +8,9 @@ pub mod cql;
 pub mod crr;
 pub mod decision_transformer;
 pub mod edac;
+pub mod fast;
 pub mod iql;
+pub mod lamo;
 pub mod rebrac;
 pub mod sac;
 pub mod sac_n;
@@ -17,16 +19,20 @@ pub mod td3;
 pub mod td3_bc;
 pub mod trajectory_transformer;
 
+use std::sync::Arc;
+
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use trajformer_models::params::StateVisitor;
 use trajformer_models::precision::Precision;
+use trajformer_models::pretrained::Gpt2;
 
 use crate::data::{ActionBounds, Dataset};
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::rng::Rng;
+use crate::text::{Instructions, TextConfig};
 
 /// A learning rule: one call of [`update`](Self::update) is one gradient step of its paper.
 pub trait Algorithm: Send {
@@ -61,6 +67,16 @@ pub trait Algorithm: Send {
 
     /// The same algorithm as one that can learn online, if it can.
     fn interactive(&mut self) -> Option<&mut dyn Interactive> {
+        None
+    }
+
+    /// The same algorithm as one that follows instructions, if it is configured to.
+    fn instructable(&mut self) -> Option<&mut dyn Instructable> {
+        None
+    }
+
+    /// The same algorithm as one whose trunk starts from a language model's, if it is configured to.
+    fn pretrainable(&mut self) -> Option<&mut dyn Pretrainable> {
         None
     }
 
@@ -108,6 +124,34 @@ pub trait Interactive {
     /// # Errors
     /// If the device fails.
     fn running(&self) -> Result<(u64, Vec<Vec<f32>>)>;
+}
+
+/// An algorithm that follows instructions.
+pub trait Instructable {
+    /// Its encoder.
+    fn text(&self) -> Option<&TextConfig>;
+
+    /// Sets the instructions that it knows from now on: those of every episode of `data`, if it is to train, and
+    /// those that its policy may be given. Before the first update and the first policy.
+    ///
+    /// # Errors
+    /// If an episode of `data` has another instruction.
+    fn set_instructions(&mut self, known: Arc<Instructions>, data: Option<&Dataset>) -> Result<()>;
+
+    /// What was set.
+    fn instructions(&self) -> Option<&Arc<Instructions>>;
+}
+
+/// An algorithm whose trunk starts from a language model's.
+pub trait Pretrainable {
+    /// Where that lies: a folder, or `hf://ID`.
+    fn source(&self) -> &str;
+
+    /// Sets the trunk's weights, before the first update.
+    ///
+    /// # Errors
+    /// If it has other sizes than the configuration, or weights are missing or don't fit.
+    fn set_trunk(&mut self, gpt2: &Gpt2) -> Result<()>;
 }
 
 /// What followed an action.
@@ -255,7 +299,9 @@ registry! {
     DecisionTransformer(decision_transformer::DecisionTransformerConfig) =
         "decision_transformer", "Decision Transformer", "https://arxiv.org/abs/2106.01345";
     Edac(edac::EdacConfig) = "edac", "EDAC", "https://arxiv.org/abs/2110.01548";
+    Fast(fast::FastConfig) = "fast", "FAST", "https://arxiv.org/abs/2501.09747";
     Iql(iql::IqlConfig) = "iql", "IQL", "https://arxiv.org/abs/2110.06169";
+    Lamo(lamo::LamoConfig) = "lamo", "LaMo", "https://arxiv.org/abs/2310.20587";
     Rebrac(rebrac::RebracConfig) = "rebrac", "ReBRAC", "https://arxiv.org/abs/2305.09836";
     Sac(sac::SacConfig) = "sac", "SAC", "https://arxiv.org/abs/1812.05905";
     SacN(sac_n::SacNConfig) = "sac_n", "SAC-N", "https://arxiv.org/abs/2110.01548";

@@ -338,6 +338,11 @@ pub struct TrajectoryTransformer {
 }
 
 impl TrajectoryTransformer {
+    /// The network's parameters.
+    pub fn params(&self) -> &Params {
+        self.learner.params()
+    }
+
     /// The policy, with what it imagines open to look at.
     ///
     /// # Errors

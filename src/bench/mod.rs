@@ -309,6 +309,7 @@ fn made_up_data(observation_dim: usize, action_dim: usize) -> Result<Dataset> {
                 terminated: i % 2 == 0,
                 truncated: i % 2 == 1,
                 final_observation: None,
+                instruction: None,
             })
             .collect(),
         ..Dataset::blank(observation_dim, action_dim)

@@ -18,7 +18,7 @@ pub struct DataFingerprint {
     pub steps: usize,
     /// Episodes.
     pub episodes: usize,
-    /// CRC-32 of observations, actions, rewards and ends.
+    /// CRC-32 of observations, actions, rewards, ends and instructions.
     pub checksum: String,
 }
 
@@ -43,6 +43,10 @@ impl DataFingerprint {
                 .flat_map(|last| last.iter())
             {
                 hasher.update(&number.to_le_bytes());
+            }
+            if let Some(text) = &episode.instruction {
+                hasher.update(text.as_bytes());
+                hasher.update(&[0]);
             }
         }
         Self {

@@ -8,6 +8,7 @@
 //! | `policy.safetensors` | what a policy needs beside them: normaliser, discretiser, bounds |
 //! | `training.safetensors` | targets and optimiser |
 //! | `state.toml` | written last: the update, the random stream, and the checksums of the three |
+//! | `instructions.safetensors` | of a run that follows instructions: those it knows, with their embeddings |
 //! | `metrics.csv`, `evaluations.csv` | rows past the checkpoint are cut on resume |
 //! | `train.lock` | empty; locked while a process trains the run |
 //!
@@ -15,7 +16,10 @@
 //! renamed into place, then they are. A reader takes, of each file and its `.new`, the one that
 //! `state.toml` names.
 
+mod beside;
 pub mod fingerprint;
+mod instructions;
+mod published;
 mod tensors;
 
 use std::collections::BTreeMap;
@@ -31,6 +35,7 @@ use crate::algorithms::Algorithm;
 use crate::config::RunConfig;
 use crate::error::{Error, Result, shell_quoted};
 use crate::rng::{Rng, RngState};
+pub use beside::{POLICY_FILE, load_policy, policy_action_dim, save_policy};
 use fingerprint::{DataFingerprint, differences, listed, settings};
 pub use tensors::check_finite;
 use tensors::{Loader, serialized};
@@ -39,12 +44,13 @@ const GROUPS: [&str; 3] = ["model", "policy", "training"];
 const FORMAT: u32 = 1;
 
 /// What a run keeps in its folder, event files aside: nothing of it may be there before.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "config.json",
     "state.toml",
     "model.safetensors",
     "policy.safetensors",
     "training.safetensors",
+    "instructions.safetensors",
     "metrics.csv",
     "evaluations.csv",
     "config.toml",
@@ -74,6 +80,19 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
+    /// Of a model that was trained elsewhere.
+    pub fn of_import(observation_dim: usize, action_low: Vec<f32>, action_high: Vec<f32>) -> Self {
+        Self {
+            observation_dim,
+            action_dim: action_low.len(),
+            action_low,
+            action_high,
+            env_name: None,
+            settings: BTreeMap::new(),
+            data: None,
+        }
+    }
+
     /// Fails if `config` is not the one that the run in `folder` was started with, but for what a run
     /// may change on its way.
     ///
@@ -437,7 +456,6 @@ impl RunDir {
         let mut loader = Loader {
             groups: BTreeMap::new(),
             folder: &self.path,
-            skip_training: groups.len() < 3,
         };
         for group in groups {
             let bytes = self.tensor_file(&format!("{group}.safetensors"), &state)?;
@@ -445,14 +463,7 @@ impl RunDir {
             loader.groups.insert((*group).to_owned(), tensors);
         }
         algorithm.state(&mut loader)?;
-        let left: Vec<String> = loader
-            .groups
-            .iter()
-            .flat_map(|(group, tensors)| tensors.keys().map(move |name| format!("{group}.{name}")))
-            .collect();
-        if !left.is_empty() {
-            return Err(trajformer_models::Error::UnexpectedTensors { names: left }.into());
-        }
+        loader.finish()?;
         Ok(state)
     }
 

@@ -70,6 +70,10 @@ impl StateVisitor for FiniteCheck {
     fn counter(&mut self, _: &str, _: &mut u64) -> trajformer_models::Result<()> {
         Ok(())
     }
+
+    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
+        Ok(())
+    }
 }
 
 /// The state of `algorithm` after `update`, by group, as the content of the tensor files.
@@ -92,10 +96,36 @@ pub(super) fn serialized(
     Ok(files)
 }
 
+/// One group of the state of `algorithm` as the content of its file, with further `metadata`.
+///
+/// # Errors
+/// As [`serialized`].
+pub(super) fn serialized_group(
+    algorithm: &mut dyn Algorithm,
+    group: &str,
+    folder: &Path,
+    metadata: (&str, String),
+) -> Result<Vec<u8>> {
+    let mut saver = Saver::default();
+    algorithm.state(&mut saver)?;
+    refuse_not_finite(saver.check.bad, 0)?;
+    let tensors = saver.groups.remove(group).unwrap_or_default();
+    serialize_with(&tensors, folder, Some(metadata))
+}
+
 fn serialize(tensors: &HashMap<String, Tensor>, folder: &Path) -> Result<Vec<u8>> {
+    serialize_with(tensors, folder, None)
+}
+
+fn serialize_with(
+    tensors: &HashMap<String, Tensor>,
+    folder: &Path,
+    further: Option<(&str, String)>,
+) -> Result<Vec<u8>> {
     let ordered: BTreeMap<&str, &Tensor> = tensors.iter().map(|(k, v)| (k.as_str(), v)).collect();
     // The mark by which `transformers` knows that the tensors are in PyTorch's layout.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let mut metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    metadata.extend(further.map(|(key, value)| (key.to_owned(), value)));
     safetensors::serialize(ordered, Some(metadata)).map_err(|e| Error::Run {
         path: folder.to_path_buf(),
         problem: e.to_string(),
@@ -148,6 +178,11 @@ impl StateVisitor for Saver {
     fn counter(&mut self, name: &str, value: &mut u64) -> trajformer_models::Result<()> {
         self.put(name, Tensor::new(*value as i64, &Device::Cpu)?)
     }
+
+    fn bytes(&mut self, name: &str, value: &mut Vec<u8>) -> trajformer_models::Result<()> {
+        let bytes = Tensor::from_slice(value, value.len(), &Device::Cpu)?;
+        self.put(name, bytes)
+    }
 }
 
 /// Restores the state, by group; what is left over at the end was not asked for.
@@ -155,35 +190,66 @@ pub(super) struct Loader<'a> {
     pub groups: BTreeMap<String, HashMap<String, Tensor>>,
     /// The run directory, for messages.
     pub folder: &'a Path,
-    /// Whether what only training needs stays as it is.
-    pub skip_training: bool,
 }
 
 impl Loader<'_> {
-    /// The tensor, or `None` where the whole group is skipped.
-    fn take(&mut self, name: &str, shape: &[usize]) -> trajformer_models::Result<Option<Tensor>> {
-        let (group, rest) = split(name)?;
-        if group == "training" && self.skip_training {
-            return Ok(None);
-        }
-        let named = || format!("{} in {}/{group}.safetensors", rest, self.folder.display());
-        let missing = || trajformer_models::Error::MissingTensor {
-            name: named(),
-            expected: shape.to_vec(),
-        };
-        let tensor = self
+    /// Fails if something was read that nobody asked for.
+    ///
+    /// # Errors
+    /// If so, naming all of it.
+    pub fn finish(self) -> Result<()> {
+        let left: Vec<String> = self
             .groups
-            .get_mut(group)
-            .and_then(|g| g.remove(rest))
-            .ok_or_else(missing)?;
+            .iter()
+            .flat_map(|(group, tensors)| tensors.keys().map(move |name| format!("{group}.{name}")))
+            .collect();
+        match left.is_empty() {
+            true => Ok(()),
+            false => Err(trajformer_models::Error::UnexpectedTensors { names: left }.into()),
+        }
+    }
+
+    /// The tensor, or `None` where the whole group stays as it is: it is not among those read.
+    fn take(&mut self, name: &str, shape: &[usize]) -> trajformer_models::Result<Option<Tensor>> {
+        let Some(tensor) = self.take_any(name, shape)? else {
+            return Ok(None);
+        };
         if tensor.dims() != shape {
             return Err(trajformer_models::Error::TensorShape {
-                name: named(),
+                name: self.place(name)?,
                 found: tensor.dims().to_vec(),
                 expected: shape.to_vec(),
             });
         }
         Ok(Some(tensor))
+    }
+
+    /// The same whatever its shape; `shape` is for the message.
+    fn take_any(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+    ) -> trajformer_models::Result<Option<Tensor>> {
+        let (group, rest) = split(name)?;
+        let Some(tensors) = self.groups.get_mut(group) else {
+            return Ok(None);
+        };
+        match tensors.remove(rest) {
+            Some(tensor) => Ok(Some(tensor)),
+            None => Err(trajformer_models::Error::MissingTensor {
+                name: self.place(name)?,
+                expected: shape.to_vec(),
+            }),
+        }
+    }
+
+    /// Name and file of a tensor, for messages.
+    fn place(&self, name: &str) -> trajformer_models::Result<String> {
+        let (group, rest) = split(name)?;
+        Ok(format!(
+            "{rest} in {}/{group}.safetensors",
+            self.folder.display()
+        ))
     }
 }
 
@@ -205,6 +271,13 @@ impl StateVisitor for Loader<'_> {
     fn counter(&mut self, name: &str, value: &mut u64) -> trajformer_models::Result<()> {
         if let Some(tensor) = self.take(name, &[])? {
             *value = tensor.to_scalar::<i64>()? as u64;
+        }
+        Ok(())
+    }
+
+    fn bytes(&mut self, name: &str, value: &mut Vec<u8>) -> trajformer_models::Result<()> {
+        if let Some(tensor) = self.take_any(name, &[])? {
+            *value = tensor.to_vec1::<u8>()?;
         }
         Ok(())
     }

@@ -140,6 +140,10 @@ pub struct EvaluateConfig {
     /// Default: the environment's own goal. Rewards and scores stay the environment's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goal: Option<Vec<f32>>,
+    /// What policies that follow instructions are told, one after the other over the episodes. Default: the
+    /// environment's own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub instructions: Vec<String>,
 }
 
 impl Default for EvaluateConfig {
@@ -150,6 +154,7 @@ impl Default for EvaluateConfig {
             episodes: 10,
             seed: 42,
             goal: None,
+            instructions: Vec::new(),
         }
     }
 }
@@ -168,6 +173,11 @@ impl EvaluateConfig {
                 "`evaluate.episodes` is {}, expected at most {MOST_EPISODES}",
                 self.episodes
             )));
+        }
+        if self.instructions.iter().any(|text| text.trim().is_empty()) {
+            return Err(Error::Config(
+                "`evaluate.instructions` holds an empty one: say in words what to do".to_owned(),
+            ));
         }
         Ok(())
     }

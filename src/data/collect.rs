@@ -1,5 +1,7 @@
 //! [`collect`]: experience of a policy in an environment, as a data set.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor};
 
 use super::dataset::{ActionKind, Dataset, Episode};
@@ -12,7 +14,7 @@ use crate::rng::Streams;
 ///
 /// Episode `i` starts from its own seed and acts from its own stream, both grown from `seed`: a
 /// longer collection begins with the shorter one. Where `steps` cuts the last episode, it counts as
-/// neither terminated nor truncated. Observations after the last step of each episode are kept.
+/// neither terminated nor truncated. Where the environment has instructions, each episode draws one of them. Observations after the last step of each episode are kept.
 ///
 /// # Errors
 /// If `steps` is 0, or environment or policy fail.
@@ -27,18 +29,32 @@ pub fn collect(
     }
     let mut data = empty(env.spec());
     let streams = Streams::from_seed(seed);
+    let instructions = env.instructions();
     while data.steps() < steps {
         let index = data.episodes.len() as u64;
+        let instruction = match instructions.len() {
+            0 => None,
+            count => {
+                let mut rng = streams.numbered("collect.instruction", index);
+                let text = instructions[rng.below(count)];
+                env.instruct(text)?;
+                Some(Arc::from(text))
+            }
+        };
         let observation = env.reset(streams.numbered("collect.start", index).bits())?;
         let rng = streams.numbered("collect.policy", index);
         policy.begin(&[EpisodeStart {
             rng,
             target_return: None,
             goal: None,
+            instruction: instruction.clone(),
         }])?;
         let left = steps - data.steps();
         let episode = run_episode(env, policy, observation, left, &mut data)?;
-        data.episodes.push(episode);
+        data.episodes.push(Episode {
+            instruction,
+            ..episode
+        });
     }
     Ok(data)
 }
@@ -89,6 +105,7 @@ fn run_episode(
                 terminated: step.terminated,
                 truncated: step.truncated && !step.terminated,
                 final_observation: Some(observation.into_boxed_slice()),
+                instruction: None,
             });
         }
     }

@@ -1,7 +1,9 @@
 //! [`Dataset`]: steps of logged experience in time order, cut into episodes.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What an action is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct Episode {
     pub truncated: bool,
     /// The observation after the last step (O), where the file has it.
     pub final_observation: Option<Box<[f32]>>,
+    /// What the episode was asked to do, in words: Minari's `mission`. Never empty.
+    pub instruction: Option<Arc<str>>,
 }
 
 impl Episode {
@@ -101,6 +105,16 @@ impl Dataset {
         complete.map(|e| self.episode_return(e)).collect()
     }
 
+    /// The distinct instructions of its episodes, in the order in which they first appear.
+    pub fn instructions(&self) -> Vec<Arc<str>> {
+        let mut seen = HashSet::new();
+        let texts = self.episodes.iter().filter_map(|e| e.instruction.as_ref());
+        texts
+            .filter(|text| seen.insert(Arc::clone(text)))
+            .cloned()
+            .collect()
+    }
+
     /// The smallest useful data set of a shape: two zero steps that end. A stored run is rebuilt on
     /// it, before its state is loaded, where its own data is not at hand.
     pub fn blank(observation_dim: usize, action_dim: usize) -> Self {
@@ -118,6 +132,7 @@ impl Dataset {
                 terminated: true,
                 truncated: false,
                 final_observation: None,
+                instruction: None,
             }],
             env_name: None,
             reference_returns: None,

@@ -1,5 +1,6 @@
 //! [`Info`]: what is in a data set, at a glance.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -54,6 +55,8 @@ pub struct Info {
     pub reward_max: f32,
     /// Reference returns (random, expert) that the files carry.
     pub reference_returns: Option<(f64, f64)>,
+    /// Distinct instructions, and how many episodes have each.
+    pub instructions: Vec<(String, usize)>,
     /// What a user should know.
     pub warnings: Vec<String>,
 }
@@ -103,8 +106,26 @@ pub fn info(data: &Dataset) -> Info {
         reward_min,
         reward_max,
         reference_returns: data.reference_returns,
+        instructions: instructions(data),
         warnings: data.warnings.clone(),
     }
+}
+
+/// Distinct instructions in order of appearance, with the number of their episodes.
+fn instructions(data: &Dataset) -> Vec<(String, usize)> {
+    let mut counts = HashMap::new();
+    for text in data
+        .episodes
+        .iter()
+        .filter_map(|e| e.instruction.as_deref())
+    {
+        *counts.entry(text).or_insert(0) += 1;
+    }
+    let texts = data.instructions();
+    texts
+        .iter()
+        .map(|text| (text.to_string(), counts[&**text]))
+        .collect()
 }
 
 impl fmt::Display for Info {
@@ -137,6 +158,7 @@ impl fmt::Display for Info {
             ("observations", format!("{} numbers", self.observation_dim)),
             ("actions", self.actions()),
             ("reference returns", self.references()),
+            ("instructions", self.instructed()),
         ];
         for (name, text) in rows.iter().filter(|(_, text)| !text.is_empty()) {
             writeln!(f, "  {name:<18} {text}")?;
@@ -177,6 +199,23 @@ impl Info {
                 let (low, high) = (self.action_min, self.action_max);
                 format!("{} numbers ({low} to {high})", self.action_dim)
             }
+        }
+    }
+
+    /// How many there are, and the first few.
+    fn instructed(&self) -> String {
+        const SHOWN: usize = 4;
+        let episodes: usize = self.instructions.iter().map(|(_, count)| count).sum();
+        let first = self.instructions.iter().take(SHOWN);
+        let first: Vec<String> = first.map(|(text, _)| format!("\"{text}\"")).collect();
+        let more = if self.instructions.len() > SHOWN {
+            ", ..."
+        } else {
+            ""
+        };
+        match self.instructions.len() {
+            0 => String::new(),
+            count => format!("{count} in {episodes} episodes: {}{more}", first.join(", ")),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Logged experience: data sets, the files they come from, and what is prepared from them.
 
+pub mod action_chunks;
 pub(crate) mod checks;
 pub mod collect;
 pub mod dataset;
@@ -12,6 +13,7 @@ pub mod replay;
 mod resident;
 pub mod return_sequences;
 pub mod sequences;
+pub mod tokenizers;
 mod tokens;
 pub mod transitions;
 

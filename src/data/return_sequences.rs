@@ -232,8 +232,22 @@ impl ReturnSequences {
     /// # Errors
     /// If a tensor can't be made.
     pub fn sample(&self, batch: usize, rng: &mut Rng, device: &Device) -> Result<ReturnBatch> {
-        let starts: Vec<usize> = (0..batch).map(|_| rng.below(self.steps())).collect();
-        self.batch(&starts, device)
+        self.batch(&self.draw(batch, rng), device)
+    }
+
+    /// Where [`sample`](Self::sample) lets `batch` stretches start.
+    pub fn draw(&self, batch: usize, rng: &mut Rng) -> Vec<usize> {
+        (0..batch).map(|_| rng.below(self.steps())).collect()
+    }
+
+    /// The complete episode, counted from 0, that the stretch from `start` on lies in.
+    ///
+    /// # Panics
+    /// If the start is not below [`steps`](Self::steps).
+    pub fn episode_of(&self, start: usize) -> usize {
+        assert!(start < self.steps(), "a start beyond the last step");
+        let before = |span: &Span| span.steps_before <= start;
+        self.episodes.partition_point(before) - 1
     }
 
     /// The stretches that start at these steps, counted over the complete episodes only; on
@@ -298,10 +312,7 @@ impl ReturnSequences {
 
     /// The stretch that starts at this step of the complete episodes.
     fn stretch(&self, start: usize) -> Stretch {
-        let before = self
-            .episodes
-            .partition_point(|span| span.steps_before <= start);
-        let span = self.episodes[before - 1];
+        let span = self.episodes[self.episode_of(start)];
         let first = span.start + start - span.steps_before;
         let steps = (span.end - first).min(self.options.context_steps);
         let at = match self.options.padding {

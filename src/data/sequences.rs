@@ -421,6 +421,7 @@ mod tests {
             terminated: index + 1 < episodes || last == End::Terminated,
             truncated: false,
             final_observation: None,
+            instruction: None,
         };
         Dataset {
             observations: numbers.clone(),

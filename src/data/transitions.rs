@@ -481,8 +481,8 @@ pub fn best_fraction(data: &Dataset, fraction: f64) -> Result<Dataset> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::replay::Experience;
     use crate::data::dataset::ActionKind;
+    use crate::data::replay::Experience;
 
     /// One-dimensional data whose observation is the step, action -step/100, reward step + 1.
     fn data(ends: &[(usize, bool, bool, Option<f32>)]) -> Dataset {
@@ -496,6 +496,7 @@ mod tests {
                 terminated,
                 truncated,
                 final_observation,
+                instruction: None,
             });
             start += steps;
         }

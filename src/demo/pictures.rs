@@ -64,6 +64,7 @@ impl Shown<'_> {
                        controller that knows the maze."
                 .to_owned(),
             panels,
+            names: Vec::new(),
         };
         maze::draw(path, &picture)
     }

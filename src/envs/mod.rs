@@ -7,6 +7,7 @@
 pub mod mujoco;
 pub mod pendulum;
 pub mod pointmaze;
+pub mod rooms;
 pub mod score;
 mod vector;
 pub mod waypoint;
@@ -68,13 +69,30 @@ pub trait Environment: Send {
     fn goal(&self) -> Option<Vec<f32>> {
         None
     }
+
+    /// What episodes can be asked to do, in words: the wordings that data is collected with. Empty if
+    /// the task has no words.
+    fn instructions(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// Makes the episodes that start from now on about `instruction`, which may be worded in another way
+    /// than [`instructions`](Self::instructions). A task without words takes any, and stays what it is.
+    ///
+    /// # Errors
+    /// If the task has words and these say nothing to it.
+    fn instruct(&mut self, instruction: &str) -> Result<()> {
+        let _ = instruction;
+        Ok(())
+    }
 }
 
 /// Environments that are always there.
-const BUILT_IN: [&str; 4] = [
+const BUILT_IN: [&str; 5] = [
     "pointmaze-umaze",
     "pointmaze-medium",
     "pointmaze-large",
+    "pointmaze-rooms",
     "pendulum-v1",
 ];
 

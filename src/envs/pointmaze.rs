@@ -1,4 +1,5 @@
-//! `pointmaze-umaze`, `-medium`, `-large`: push a ball through a maze to a fixed goal.
+//! `pointmaze-umaze`, `-medium`, `-large`: push a ball through a maze to a fixed goal; `pointmaze-rooms`: to the
+//! room that the episode is asked for, in words (see [`rooms`]).
 //!
 //! The task of D4RL's maze2d (mazes of the same shape, reward 1 in every step that ends within 0.5
 //! of the goal, no termination, 300 / 600 / 800 steps), in plain Rust. Not its simulator: a step is
@@ -9,6 +10,7 @@
 //! `column..column + 1` and `row..row + 1`. Observations: x, y, x velocity, y velocity (cells per
 //! second). Actions: forces in ±1 along x and y.
 
+use super::rooms::{self, Room};
 use super::{EnvSpec, Environment, ReferenceReturns, Step, check_action};
 use crate::error::Result;
 use crate::rng::Rng;
@@ -48,8 +50,9 @@ type Maze = (&'static str, usize, (f64, f64), &'static [&'static str]);
 ///
 /// Reference returns: mean undiscounted return of uniformly random actions, and of
 /// [`WaypointPolicy`](super::waypoint::WaypointPolicy) heading for the goal, over 2,000 episodes
-/// each, measured with this code (tests/it/envs.rs measures them again).
-const MAZES: [Maze; 3] = [
+/// each, measured with this code (tests/it/envs.rs measures them again); in the maze of rooms one of them drawn per
+/// episode.
+const MAZES: [Maze; 4] = [
     (
         "pointmaze-umaze",
         300,
@@ -79,6 +82,24 @@ const MAZES: [Maze; 3] = [
             "##.#.#.#.###",
             "#..#...#.G.#",
             "############",
+        ],
+    ),
+    (
+        rooms::MAZE,
+        100,
+        (0.64, 59.73),
+        &[
+            "###########",
+            "#...#.#...#",
+            "#.......G.#",
+            "#...#.#...#",
+            "#####.#####",
+            "#####.#####",
+            "#####.#####",
+            "#...#.#...#",
+            "#.........#",
+            "#...#.#...#",
+            "###########",
         ],
     ),
 ];
@@ -182,6 +203,8 @@ pub fn center((column, row): (usize, usize)) -> [f64; 2] {
 pub struct PointMaze {
     spec: EnvSpec,
     layout: Layout,
+    /// Where reward is paid, in a maze of rooms.
+    room: Option<&'static Room>,
     position: [f64; 2],
     velocity: [f64; 2],
     steps: usize,
@@ -198,8 +221,10 @@ impl PointMaze {
             action_high: vec![1.0; 2],
             max_episode_steps: layout.max_episode_steps,
         };
+        let has_rooms = layout.name == rooms::MAZE;
         Self {
             spec,
+            room: has_rooms.then(|| Room::at(layout.goal_cell())).flatten(),
             position: layout.goal(),
             velocity: [0.0; 2],
             layout,
@@ -273,11 +298,16 @@ impl Environment for PointMaze {
         &self.spec
     }
 
-    /// At rest, in a free cell drawn uniformly, up to 0.3 from its centre along x and y.
+    /// At rest, in a free cell drawn uniformly, up to 0.3 from its centre along x and y; in a maze of rooms
+    /// outside the one to reach.
     fn reset(&mut self, seed: u64) -> Result<Vec<f32>> {
         let mut rng = Rng::from_seed(seed);
         let cells = self.layout.free_cells();
-        let mut position = center(cells[rng.below(cells.len())]);
+        let mut cell = cells[rng.below(cells.len())];
+        while self.room.is_some_and(|room| room.contains(cell)) {
+            cell = cells[rng.below(cells.len())];
+        }
+        let mut position = center(cell);
         for value in &mut position {
             *value += START_SPREAD * (2.0 * rng.uniform() - 1.0);
         }
@@ -293,8 +323,13 @@ impl Environment for PointMaze {
             }
         }
         self.steps += 1;
-        let [x, y] = self.layout.goal();
-        let near = (self.position[0] - x).hypot(self.position[1] - y) <= GOAL_RADIUS;
+        let near = match self.room {
+            Some(room) => room.contains(self.layout.cell_of(self.position)),
+            None => {
+                let [x, y] = self.layout.goal();
+                (self.position[0] - x).hypot(self.position[1] - y) <= GOAL_RADIUS
+            }
+        };
         Ok(Step {
             observation: self.observation(),
             reward: f32::from(u8::from(near)),
@@ -303,10 +338,23 @@ impl Environment for PointMaze {
         })
     }
 
-    /// At rest on the goal: its position, and no velocity.
+    /// At rest on the goal, or in the middle of the room: its position, and no velocity.
     fn goal(&self) -> Option<Vec<f32>> {
-        let [x, y] = self.layout.goal();
+        let [x, y] = self
+            .room
+            .map_or(self.layout.goal(), |room| center(room.middle));
         Some(vec![x as f32, y as f32, 0.0, 0.0])
+    }
+
+    fn instructions(&self) -> Vec<&'static str> {
+        self.room.map_or_else(Vec::new, |_| rooms::instructions())
+    }
+
+    fn instruct(&mut self, instruction: &str) -> Result<()> {
+        if self.room.is_some() {
+            self.room = Some(Room::named_in(instruction)?);
+        }
+        Ok(())
     }
 }
 

@@ -109,6 +109,21 @@ impl VectorEnv {
         self.rows[row].env.goal()
     }
 
+    /// What episodes can be asked to do: see [`Environment::instructions`].
+    pub fn instructions(&self) -> Vec<&'static str> {
+        self.rows
+            .first()
+            .map_or_else(Vec::new, |row| row.env.instructions())
+    }
+
+    /// Makes the next episodes of one row about `instruction`: see [`Environment::instruct`].
+    ///
+    /// # Errors
+    /// If the task does not understand it.
+    pub fn instruct(&mut self, row: usize, instruction: &str) -> Result<()> {
+        self.rows[row].env.instruct(instruction)
+    }
+
     /// Starts an episode in every row, each from its own seed (E).
     ///
     /// # Errors

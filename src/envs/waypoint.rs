@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use candle_core::{DType, Device, Tensor};
 
 use super::pointmaze::{Layout, center};
+use super::rooms::{self, Room};
 use crate::error::{Error, Result};
 use crate::policy::{EpisodeStart, Policy, check_rows};
 use crate::rng::Rng;
@@ -22,7 +23,8 @@ const REST_STEPS: usize = 10;
 /// Where the controller goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goals {
-    /// To the maze's goal (or the one that the episode start names), where it stays.
+    /// To the maze's goal (or the one that the episode start names, as an observation or as a room in words), where
+    /// it stays.
     Fixed,
     /// From one random free cell to the next, resting for a few steps at each.
     Random,
@@ -66,7 +68,12 @@ impl WaypointPolicy {
         let mut rng = start.rng.clone();
         let goal = match (&start.goal, self.goals) {
             (Some(goal), _) => self.goal_position(goal)?,
-            (None, Goals::Fixed) => self.layout.goal(),
+            (None, Goals::Fixed) => match &start.instruction {
+                Some(text) if self.layout.name() == rooms::MAZE => {
+                    center(Room::named_in(text)?.middle)
+                }
+                _ => self.layout.goal(),
+            },
             (None, Goals::Random | Goals::RandomOnce) => self.random_goal(&mut rng),
         };
         let distances = distances(&self.layout, self.layout.cell_of(goal));

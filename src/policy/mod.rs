@@ -5,7 +5,10 @@ pub mod actor;
 pub mod behavior;
 pub mod file;
 pub mod noise;
+pub mod return_conditioned;
 pub mod simple;
+
+use std::sync::Arc;
 
 use candle_core::Tensor;
 
@@ -24,6 +27,8 @@ pub struct EpisodeStart {
     pub target_return: Option<f32>,
     /// Observation to reach (O), for policies that were trained with goals.
     pub goal: Option<Vec<f32>>,
+    /// What to do, in words, for policies that were trained with instructions.
+    pub instruction: Option<Arc<str>>,
 }
 
 /// A behaviour that carries all it needs: networks, normaliser, action bounds, planner settings.
@@ -77,6 +82,11 @@ pub trait Policy: Send {
 
     /// Whether every episode needs a goal: see [`EpisodeStart::goal`].
     fn needs_goal(&self) -> bool {
+        false
+    }
+
+    /// Whether every episode needs an instruction: see [`EpisodeStart::instruction`].
+    fn needs_instruction(&self) -> bool {
         false
     }
 }

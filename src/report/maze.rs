@@ -49,7 +49,12 @@ pub enum Role {
     Imitator,
     /// What the planner really did.
     Planner,
+    /// What a policy did under the name of this number in [`Mazes::names`].
+    Named(usize),
 }
+
+/// Of paths with names, in turn.
+const NAMED: [RGBColor; 6] = [BLUE, VERMILION, GREEN, ORANGE, SKY, BLACK];
 
 impl Role {
     /// From back to front: the chosen plan's dashes let the path below them be seen.
@@ -70,6 +75,7 @@ impl Role {
             Self::Controller => "path of the controller",
             Self::Imitator => "path of behaviour cloning",
             Self::Planner => "path of the planner",
+            Self::Named(_) => "path",
         }
     }
 
@@ -81,12 +87,16 @@ impl Role {
             Self::Controller => Stroke::new(GREEN, 2.0),
             Self::Imitator => Stroke::new(VERMILION, 2.0),
             Self::Planner => Stroke::new(BLUE, 2.0),
+            Self::Named(number) => Stroke::new(NAMED[number % NAMED.len()], 2.0),
         }
     }
 
     /// Whether somebody really went there, so that the path's end means something.
     fn was_taken(self) -> bool {
-        matches!(self, Self::Controller | Self::Imitator | Self::Planner)
+        matches!(
+            self,
+            Self::Controller | Self::Imitator | Self::Planner | Self::Named(_)
+        )
     }
 }
 
@@ -128,6 +138,23 @@ pub struct Mazes {
     pub subtitle: String,
     /// The mazes.
     pub panels: Vec<MazePanel>,
+    /// What paths with names are called, in the legend.
+    pub names: Vec<String>,
+}
+
+impl Mazes {
+    /// Every role that a path can have, from back to front.
+    fn roles(&self) -> impl Iterator<Item = Role> {
+        let named = (0..self.names.len()).map(Role::Named);
+        Role::ALL.into_iter().chain(named)
+    }
+
+    fn label(&self, role: Role) -> String {
+        match role {
+            Role::Named(number) => self.names[number].clone(),
+            role => role.label().to_owned(),
+        }
+    }
 }
 
 /// Draws the mazes, at most about 1300 pixels wide.
@@ -170,7 +197,8 @@ pub fn draw(path: &Path, picture: &Mazes) -> Result<()> {
             canvas.text(&maze.title, (left, above + 14.0), Anchor::Start, title)?;
             let note = Font::new(14.0, MUTED);
             canvas.text(&maze.note, (left, above + 34.0), Anchor::Start, note)?;
-            draw_maze(canvas, maze, (left, above + words), side)?;
+            let roles: Vec<Role> = picture.roles().collect();
+            draw_maze(canvas, (maze, &roles), (left, above + words), side)?;
         }
         Ok(())
     })
@@ -179,8 +207,8 @@ pub fn draw(path: &Path, picture: &Mazes) -> Result<()> {
 fn legend(picture: &Mazes) -> Vec<(Mark, String)> {
     let panels = || picture.panels.iter();
     let used = |role: Role| panels().any(|panel| panel.paths.iter().any(|p| p.role == role));
-    let mut entries: Vec<(Mark, String)> = Role::ALL
-        .into_iter()
+    let mut entries: Vec<(Mark, String)> = picture
+        .roles()
         .filter(|role| used(*role))
         .map(|role| {
             let stroke = role.stroke();
@@ -192,7 +220,7 @@ fn legend(picture: &Mazes) -> Vec<(Mark, String)> {
                     width,
                     ..stroke
                 }),
-                role.label().to_owned(),
+                picture.label(role),
             )
         })
         .collect();
@@ -204,9 +232,7 @@ fn legend(picture: &Mazes) -> Vec<(Mark, String)> {
     let goals = || panels().filter(|panel| !panel.goals.is_empty());
     let starts = panels().any(|panel| !panel.starts.is_empty());
     mark(starts, Mark::Start, "start");
-    let ends = Role::ALL
-        .into_iter()
-        .any(|role| role.was_taken() && used(role));
+    let ends = picture.roles().any(|role| role.was_taken() && used(role));
     mark(ends, Mark::End, "end");
     mark(goals().next().is_some(), Mark::Goal, "goal");
     let paid = goals().any(|panel| panel.reward_radius > 0.0);
@@ -291,7 +317,12 @@ impl Projection<'_> {
     }
 }
 
-fn draw_maze(canvas: &mut Canvas<'_>, panel: &MazePanel, corner: Point, side: f64) -> Result<()> {
+fn draw_maze(
+    canvas: &mut Canvas<'_>,
+    (panel, roles): (&MazePanel, &[Role]),
+    corner: Point,
+    side: f64,
+) -> Result<()> {
     let geometry = &panel.geometry;
     let projection = Projection {
         geometry,
@@ -310,7 +341,7 @@ fn draw_maze(canvas: &mut Canvas<'_>, panel: &MazePanel, corner: Point, side: f6
         }
     }
     draw_walls(canvas, &projection)?; // they cover what of the disc lies behind them
-    for role in Role::ALL {
+    for &role in roles {
         for path in panel.paths.iter().filter(|path| path.role == role) {
             let places: Vec<Point> = path.points.iter().map(|&at| projection.place(at)).collect();
             canvas.line(&places, role.stroke())?;

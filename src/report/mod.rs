@@ -1,4 +1,5 @@
-//! Pictures of a run: learning curves, paths in a maze, plans beside what happened, scores as bars.
+//! Pictures of a run: learning curves, paths in a maze, plans beside what happened, scores as bars,
+//! tokens beside the data.
 //!
 //! Each picture is plain data plus one `draw(path, &picture)`; the file's ending chooses the back
 //! end, `.svg` (text, sharp at every size) or `.png` (needs no font on the machine). Nothing here
@@ -10,6 +11,7 @@ pub mod bars;
 pub mod curves;
 pub mod maze;
 pub mod plan;
+pub mod tokens;
 
 mod axes;
 mod canvas;

@@ -70,6 +70,7 @@ fn check(name: &str, data: &Dataset, expected: &Value) {
             terminated: episode["terminated"] == true,
             truncated: episode["truncated"] == true,
             final_observation: last.is_array().then(|| numbers(last).into_boxed_slice()),
+            instruction: None,
         })
         .collect();
     assert_eq!(data.episodes, episodes, "{name}");

@@ -92,6 +92,7 @@ fn actions(algorithm: &dyn Algorithm) -> (Vec<f32>, Vec<f32>) {
         rng: Rng::from_seed(seed),
         target_return: None,
         goal: None,
+        instruction: None,
     };
     policy.begin(&[0, 1, 2].map(start)).unwrap();
     let mut actions = Vec::new();

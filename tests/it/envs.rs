@@ -170,6 +170,7 @@ fn mean_return(name: &str, policy: &str, episodes: usize) -> f64 {
             rng: streams.numbered("policy", row as u64),
             target_return: None,
             goal: None,
+            instruction: None,
         })
         .collect();
     env.reset(&seeds).expect("reset");

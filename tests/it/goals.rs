@@ -117,6 +117,7 @@ fn an_imitating_run_is_trained_scored_and_stored() {
             rng,
             target_return: None,
             goal: None,
+            instruction: None,
         };
         policy.begin(&[start]).unwrap();
         let observation = Tensor::from_slice(&OTHER_GOAL, (1, 4), &Device::Cpu).unwrap();

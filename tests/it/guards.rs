@@ -22,10 +22,17 @@ fn small(name: &str) -> &'static str {
             "batch_size = 2\nlayers = 1\nembedding = 8\ncontext_steps = 3\nwarmup_updates = 1\n\
              target_returns = [-200.0, -1000.0]"
         }
+        "lamo" => {
+            "batch_size = 2\nlayers = 1\nheads = 1\nembedding = 8\nrank = 2\ncontext_steps = 3\nwarmup_updates = 1"
+        }
         "trajectory_transformer" => {
             "bins = 5\nbatch_size = 2\nlayers = 1\nheads = 1\nembedding_per_head = 8\n\
              window_transitions = 3\nwarmup_updates = 1\ndecay_updates = 5\nplanner.horizon = 10\n\
              planner.beam_width = 2\nplanner.plan_every_steps = 10"
+        }
+        "fast" => {
+            "chunk_steps = 3\nexecute_steps = 2\nvocab_size = 128\nbatch_size = 4\nlayers = 1\nheads = 1\n\
+             embedding = 8\nwarmup_updates = 1\ndecay_updates = 5"
         }
         _ => "batch_size = 8\nhidden = [8]",
     }

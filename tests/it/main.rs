@@ -3,6 +3,7 @@
 
 mod golden;
 mod gradients;
+mod hashed_weights;
 mod parity;
 mod value_based;
 
@@ -11,8 +12,17 @@ mod data;
 mod device;
 mod discretizer;
 mod envs;
+mod export;
+mod fast_tokenizer;
 mod goals;
 mod guards;
+#[cfg(feature = "hub")]
+mod hub;
+#[cfg(feature = "hub")]
+mod hub_server;
+#[cfg(not(feature = "hub"))]
+mod hub_without_network;
+mod instructions;
 mod parity_awac;
 mod parity_bc;
 mod parity_bear;
@@ -21,7 +31,9 @@ mod parity_cql;
 mod parity_crr;
 mod parity_decision_transformer;
 mod parity_edac;
+mod parity_fast;
 mod parity_iql;
+mod parity_lamo;
 mod parity_rebrac;
 mod parity_sac;
 mod parity_sac_n;
@@ -31,7 +43,9 @@ mod parity_td3_bc;
 mod parity_trajectory_transformer;
 mod planner;
 mod policies;
+mod pretrained;
 mod report;
 mod runs;
 mod sequences;
 mod tidy;
+mod token_report;

@@ -140,6 +140,7 @@ fn dataset(golden: &Golden) -> Dataset {
             terminated: true,
             truncated: false,
             final_observation: None,
+            instruction: None,
         }
     };
     let lengths = golden.integers("data.lengths");
@@ -174,6 +175,10 @@ impl StateVisitor for Seen {
     }
 
     fn counter(&mut self, _: &str, _: &mut u64) -> trajformer_models::Result<()> {
+        Ok(())
+    }
+
+    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
         Ok(())
     }
 }

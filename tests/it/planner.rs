@@ -539,6 +539,7 @@ fn starts(seeds: &[u64]) -> Vec<EpisodeStart> {
         rng: Rng::from_seed(seed),
         target_return: None,
         goal: None,
+        instruction: None,
     };
     seeds.iter().map(start).collect()
 }

@@ -22,6 +22,7 @@ fn start(seed: u64) -> EpisodeStart {
         rng: Rng::from_seed(seed),
         target_return: None,
         goal: None,
+        instruction: None,
     }
 }
 

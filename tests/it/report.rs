@@ -8,6 +8,7 @@ use trajformer::report::bars::{self, Bar, Bars, Emphasis};
 use trajformer::report::curves::{self, Curves, ReferenceLine, Scale, Series};
 use trajformer::report::maze::{self, Geometry, MazePanel, MazePath, Mazes, Role};
 use trajformer::report::plan::{self, Plan, PlanPanel};
+use trajformer::report::tokens::{self, TokenPanel, TokenPicture};
 
 /// Draws `name` as SVG and PNG and checks what can be checked without eyes.
 fn check(name: &str, draw: impl Fn(&std::path::Path), words: &[&str]) {
@@ -204,6 +205,7 @@ fn a_maze_shows_data_plans_and_the_paths_taken() {
                 taken,
             ),
         ],
+        names: Vec::new(),
     };
     let words = [
         "paths in the data",
@@ -336,4 +338,52 @@ fn values_that_are_not_finite_interrupt_a_line_and_words_are_escaped() {
         .filter(|l| l.contains("<polyline") && l.contains("#0072B2"))
         .count();
     assert_eq!(pieces, 4, "three pieces and the legend's line");
+}
+
+#[test]
+fn tokens_show_bins_over_the_data_and_what_comes_back() {
+    let bell = |at: usize| {
+        let x = at as f64 / 10.0 - 3.0;
+        (x, 0.08 * (-x * x / 2.0).exp())
+    };
+    let edges = (0..=20)
+        .map(|edge| (f64::from(edge) / 10.0 - 1.0) * 3.0)
+        .collect();
+    let bins = TokenPicture {
+        title: "20 uniform bins per dimension".to_owned(),
+        subtitle: "made up".to_owned(),
+        panels: vec![
+            TokenPanel::Bins {
+                label: "observation 0".to_owned(),
+                histogram: (0..60).map(bell).collect(),
+                edges,
+            },
+            TokenPanel::Bins {
+                label: "never changes".to_owned(),
+                histogram: vec![(2.0, 1.0)],
+                edges: vec![2.0; 21],
+            },
+        ],
+    };
+    check(
+        "token_bins",
+        |path| tokens::draw(path, &bins).unwrap(),
+        &["edges of the bins", "never changes"],
+    );
+    let wave = |step: u64| (step as f64, (step as f64 / 4.0).sin());
+    let restored = |step: u64| (step as f64, wave(step).1 + 0.1 * noise(5, step));
+    let path = TokenPicture {
+        title: "FAST: chunks of 8 actions in 4.0 tokens".to_owned(),
+        subtitle: String::new(),
+        panels: vec![TokenPanel::Path {
+            label: "action 0".to_owned(),
+            original: (0..80).map(wave).collect(),
+            restored: (0..80).map(restored).collect(),
+        }],
+    };
+    check(
+        "token_path",
+        |file| tokens::draw(file, &path).unwrap(),
+        &["from its tokens", "action 0"],
+    );
 }

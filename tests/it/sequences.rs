@@ -33,6 +33,7 @@ fn episode(start: usize, steps: usize, terminated: bool, truncated: bool) -> Epi
         terminated,
         truncated,
         final_observation: None,
+        instruction: None,
     }
 }
 

@@ -169,7 +169,10 @@ fn only_the_formats_open_data_files() {
         "src/report",
         "src/config",         // configurations
         "src/policy/file.rs", // the manifest beside a policy
+        "src/text",           // language models
         "src/bench/mod.rs",   // the system's word on memory
+        "src/pretrained",     // models of other libraries
+        "src/hub",            // the Hub's cache
     ];
     check_absent_in(shipped, "src", &reads, &others);
     check_absent("models/src", &["std::fs"], &[]);
@@ -193,8 +196,24 @@ fn only_checkpoint_metrics_and_report_write_a_runs_files() {
         "src/data/formats",  // data files,
         "src/data/files.rs", // which it puts in place
         "src/demo/mod.rs",   // its folder
+        "src/hub",           // the Hub's cache
     ];
     check_absent_in(shipped, "src", &writes, &others);
+}
+
+#[test]
+fn only_the_hub_uses_the_network_and_its_cache() {
+    let words = ["hf_hub::", "std::net", "HF_", "huggingface.co", "models--"];
+    // The command line's help says what the variables mean.
+    check_absent_in(
+        shipped,
+        "src",
+        &words,
+        &["src/hub", "src/cli.rs", "src/pretrained"],
+    );
+    let calls = ["hf_hub::", "std::net", "HF_", "huggingface.co"];
+    check_absent_in(shipped, "src/pretrained", &calls, &[]);
+    check_absent("models/src", &words, &[]);
 }
 
 #[test]

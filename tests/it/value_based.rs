@@ -132,6 +132,10 @@ impl StateVisitor for Shown {
         self.counters.insert(name.to_owned(), *value);
         Ok(())
     }
+
+    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
+        Ok(())
+    }
 }
 
 fn shown(learner: &mut impl Learner) -> Shown {

@@ -213,7 +213,7 @@ impl Mlps {
                     rows::layer_norm(to, weight, bias, T::of(epsilon), &mut after);
                     activated = Some(after);
                 }
-                (Activation::Gelu, _) => {
+                (Activation::Gelu | Activation::GeluTanh, _) => {
                     rows::add_bias(to, bias);
                     let mut after = Buffer::take(to.len());
                     rows::activate(self.activation, to, &mut after);
@@ -396,7 +396,7 @@ impl Mlps {
                                 &mut scratch,
                             );
                         }
-                        (Activation::Gelu, _) => {
+                        (Activation::Gelu | Activation::GeluTanh, _) => {
                             rows::activate_backward(self.activation, kept, activated[below], to);
                         }
                     }

@@ -2,7 +2,7 @@
 
 use super::dispatch::vectorized;
 use super::real::Real;
-use crate::activation::Activation;
+use crate::activation::{Activation, TANH_CUBIC, TANH_SCALE};
 use crate::dropout::DropoutMask;
 
 /// Partial sums that are taken side by side: four vectors, so that one addition need not wait for
@@ -53,6 +53,25 @@ fn sum<T: Real>(a: &[T]) -> T {
         *sum += *a;
     }
     fold(sums)
+}
+
+/// What GELU in its tanh form multiplies x with, and the derivative of that.
+#[inline(always)]
+fn tanh_share<T: Real>(x: T) -> (T, T) {
+    let (scale, cubic) = (T::of(2.0 * TANH_SCALE), T::of(TANH_CUBIC));
+    let square = x * x;
+    let twice = scale * x * square.mul_add(cubic, T::ONE);
+    let magnitude = if twice > T::ZERO { twice } else { -twice };
+    // (1 + tanh(u)) / 2 = 1 / (1 + e^(-2u)), from the exponential that can't overflow.
+    let small = (-magnitude).exp_nonpositive();
+    let large_share = T::ONE / (T::ONE + small);
+    let share = if twice > T::ZERO {
+        large_share
+    } else {
+        small * large_share
+    };
+    let slope = scale * square.mul_add(T::of(3.0 * TANH_CUBIC), T::ONE);
+    (share, small * large_share * large_share * slope)
 }
 
 vectorized! {
@@ -220,6 +239,11 @@ vectorized! {
                     *o = *x * x.normal().0;
                 }
             }
+            Activation::GeluTanh => {
+                for (o, x) in out.iter_mut().zip(x) {
+                    *o = *x * tanh_share(*x).0;
+                }
+            }
         }
     }
 
@@ -243,6 +267,13 @@ vectorized! {
                     let (below, density) = x.normal();
                     *o = *x * below;
                     *d *= x.mul_add(density, below);
+                }
+            }
+            Activation::GeluTanh => {
+                for ((o, d), x) in out.iter_mut().zip(dout).zip(x) {
+                    let (share, slope) = tanh_share(*x);
+                    *o = *x * share;
+                    *d *= x.mul_add(slope, share);
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! D4RL's HDF5 layout: `observations`, `actions`, `rewards`, `terminals` and usually `timeouts`,
-//! one row a step, and possibly `next_observations` and `infos` (which is not read).
+//! one row a step, and possibly `next_observations`, `instructions` (one text per episode: not D4RL's, but ours) and
+//! `infos` (which is not read).
 //!
 //! A file without `timeouts` is cut into episodes as D4RL's `qlearning_dataset` does it
 //! (d4rl/\_\_init\_\_.py): an episode that did not terminate ends after `max_episode_steps`.
@@ -26,6 +27,9 @@ pub fn read(path: &Path, max_episode_steps: usize) -> Result<Dataset> {
     data.warnings.extend(warning);
     for name in ["env", "env_name", "env_id"] {
         data.env_name = data.env_name.or(file.text_attribute(name)?);
+    }
+    if let Some(texts) = file.texts(flat::INSTRUCTIONS)? {
+        flat::instruct(&mut data, path, texts)?;
     }
     let scores = (
         file.number_attribute("ref_min_score")?,
@@ -113,6 +117,11 @@ pub fn write(data: &Dataset, path: &Path) -> Result<()> {
     let (terminated, truncated) = flat::flags(data);
     for (name, flags) in [("terminals", terminated), ("timeouts", truncated)] {
         add_flags(builder.create_dataset(name), &flags).map_err(write_failed(path))?;
+    }
+    if let Some(texts) = flat::instructions(data) {
+        builder
+            .create_dataset(flat::INSTRUCTIONS)
+            .with_vlen_strings(&texts);
     }
     if let Some(env_name) = &data.env_name {
         builder.set_attr("env", AttrValue::String(env_name.clone()));

@@ -1,12 +1,19 @@
 //! Data sets stored as flat arrays, one row a step (D4RL HDF5 and npz): the arrays, and where the
 //! episodes end.
 
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
 use super::arrays::{
     ArrayFile, ArrayInfo, Kind, check_column, check_rows, find, read_counts, read_f32, read_flags,
     read_rows_at, require,
 };
 use crate::data::dataset::{ActionKind, Dataset, Episode};
 use crate::error::{Error, Result};
+
+/// Name of the array with one text per episode.
+pub(super) const INSTRUCTIONS: &str = "instructions";
 
 /// More choices than this are not a discrete action but something else.
 pub(super) const MOST_CHOICES: usize = 1 << 20;
@@ -117,6 +124,7 @@ pub(super) fn cut(steps: usize, end: impl Fn(usize) -> Option<(bool, bool)>) -> 
                 terminated,
                 truncated,
                 final_observation: None,
+                instruction: None,
             });
             start = step + 1;
         }
@@ -242,6 +250,43 @@ pub(super) fn assemble(
         sources: vec![file.path().to_path_buf()],
         warnings: Vec::new(),
     })
+}
+
+/// Gives each episode its instruction, one text each; an empty one is none.
+pub(super) fn instruct(data: &mut Dataset, path: &Path, texts: Vec<String>) -> Result<()> {
+    let (found, expected) = (texts.len(), data.episodes.len());
+    if found != expected {
+        let problem = format!(
+            "array `{INSTRUCTIONS}` has {found} texts, expected {expected} (one per episode)"
+        );
+        return Err(Error::data(path, problem));
+    }
+    let mut known: HashSet<Arc<str>> = HashSet::new();
+    for (episode, text) in data.episodes.iter_mut().zip(texts) {
+        if text.trim().is_empty() {
+            continue;
+        }
+        let text = match known.get(text.as_str()) {
+            Some(text) => Arc::clone(text),
+            None => Arc::from(text),
+        };
+        known.insert(Arc::clone(&text));
+        episode.instruction = Some(text);
+    }
+    Ok(())
+}
+
+/// The instruction of each episode, empty where it has none; `None` if no episode has any.
+pub(super) fn instructions(data: &Dataset) -> Option<Vec<&str>> {
+    let texts = data
+        .episodes
+        .iter()
+        .map(|episode| episode.instruction.as_deref());
+    let any = data
+        .episodes
+        .iter()
+        .any(|episode| episode.instruction.is_some());
+    any.then(|| texts.map(Option::unwrap_or_default).collect())
 }
 
 /// `terminated` and `truncated` as flags, one per step.

@@ -105,6 +105,26 @@ impl Hdf5Group {
         Ok(attributes.remove(name))
     }
 
+    /// The strings of the array `name`, of fixed or variable length, if it is there.
+    pub fn texts(&self, name: &str) -> Result<Option<Vec<String>>> {
+        let full = format!("{}{name}", self.prefix);
+        let Some(dataset) = self.dataset(name, NO_CACHE)? else {
+            return Ok(None);
+        };
+        let (shape, element) = guard(&self.path, &full, || {
+            Ok((dataset.shape()?, dataset.element_size()?))
+        })?;
+        let claimed = shape
+            .iter()
+            .fold(element, |bytes, &n| bytes.saturating_mul(n));
+        if shape.len() != 1 || claimed > plausible_bytes(self.bytes) {
+            let problem = format!("array `{full}` has shape {shape:?}, expected a list of texts");
+            return Err(Error::data(&self.path, problem));
+        }
+        self.check_chunks(&dataset, &full)?;
+        guard(&self.path, &full, || dataset.read_string()).map(Some)
+    }
+
     /// Fails if a chunk lies outside the file or unpacks to more than the file can hold: the library
     /// would reserve memory for it before it finds out.
     fn check_chunks(&self, dataset: &Dataset, full: &str) -> Result<()> {

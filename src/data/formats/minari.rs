@@ -2,6 +2,7 @@
 //! actions.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -12,6 +13,8 @@ use super::arrays::{
 use super::flat;
 use crate::data::dataset::{ActionKind, Dataset};
 use crate::error::{Error, Result};
+
+const OBSERVATIONS: &str = "observations";
 
 /// Name of the file beside the data.
 pub(super) const METADATA: &str = "metadata.json";
@@ -26,7 +29,12 @@ pub(super) struct Metadata {
     pub reference_returns: Option<(f64, f64)>,
     /// Choices of a discrete action.
     pub choices: Option<usize>,
+    /// Where observations are dictionaries of one vector and the episode's mission: the vector's key.
+    pub observation_key: Option<String>,
 }
+
+/// Key of the text in observations that are dictionaries, and of the attribute that says the same.
+pub(super) const MISSION: &str = "mission";
 
 impl Metadata {
     /// Reads `metadata.json` of a folder; nothing is known if there is none.
@@ -51,8 +59,8 @@ impl Metadata {
         let number = |key: &str| json.get(key).and_then(Value::as_f64);
         let count = |key: &str| json.get(key).and_then(Value::as_u64).map(|n| n as usize);
         let text = |key: &str| json.get(key).and_then(Value::as_str).map(str::to_owned);
-        check_observation_space(json)?;
         Ok(Self {
+            observation_key: check_observation_space(json)?,
             data_format: text("data_format"),
             total_steps: count("total_steps"),
             total_episodes: count("total_episodes"),
@@ -85,14 +93,15 @@ fn parse_json(text: &str) -> serde_json::Result<Value> {
     })
 }
 
-fn check_observation_space(json: &Value) -> std::result::Result<(), String> {
+/// The key of the vector, where observations are dictionaries of one and a mission.
+fn check_observation_space(json: &Value) -> std::result::Result<Option<String>, String> {
     let Some(space) = json.get("observation_space").and_then(nested) else {
-        return Ok(());
+        return Ok(None);
     };
     let kind = space.get("type").and_then(Value::as_str).unwrap_or("Box");
     let advice = "flatten them (minari: a dataset made with gymnasium's FlattenObservation) first";
     match kind {
-        "Box" if rank(&space) == 1 => Ok(()),
+        "Box" if rank(&space) == 1 => Ok(None),
         "Box" => {
             let shape = space.get("shape").map(Value::to_string).unwrap_or_default();
             Err(format!(
@@ -101,6 +110,9 @@ fn check_observation_space(json: &Value) -> std::result::Result<(), String> {
         }
         "Dict" => {
             let keys = space.get("subspaces").and_then(Value::as_object);
+            if let Some(vector) = keys.and_then(vector_beside_mission) {
+                return Ok(Some(vector));
+            }
             let keys: Vec<&str> = keys
                 .iter()
                 .flat_map(|k| k.keys())
@@ -116,6 +128,17 @@ fn check_observation_space(json: &Value) -> std::result::Result<(), String> {
             "observations are of the kind {other}: only plain vectors (Box) are supported"
         )),
     }
+}
+
+/// The key of the only other subspace, a vector, beside a text called mission.
+fn vector_beside_mission(subspaces: &serde_json::Map<String, Value>) -> Option<String> {
+    let kind = |space: &Value| space.get("type").and_then(Value::as_str).map(str::to_owned);
+    let mission = nested(subspaces.get(MISSION)?)?;
+    let mut others = subspaces.iter().filter(|(key, _)| *key != MISSION);
+    let (key, other) = others.next()?;
+    let other = nested(other)?;
+    let fits = kind(&mission)? == "Text" && kind(&other)? == "Box" && rank(&other) == 1;
+    (fits && others.next().is_none()).then(|| key.clone())
 }
 
 fn check_action_space(json: &Value) -> std::result::Result<Option<usize>, String> {
@@ -178,11 +201,17 @@ impl Builder {
         }
     }
 
-    /// Appends one episode; `knows_last` says whether the observation after its last step is real.
+    /// Appends one episode; `knows_last` says whether the observation after its last step is real, `mission` what
+    /// it was asked to do.
     ///
     /// # Errors
     /// Names the file, the array and the row.
-    pub fn add(&mut self, file: &mut dyn ArrayFile, knows_last: bool) -> Result<()> {
+    pub fn add(
+        &mut self,
+        file: &mut dyn ArrayFile,
+        knows_last: bool,
+        mission: Option<Arc<str>>,
+    ) -> Result<()> {
         let rewards = require(file, &["rewards"])?;
         let steps = rewards.rows();
         check_column(file.path(), &rewards, steps)?;
@@ -213,6 +242,7 @@ impl Builder {
                 true => Some(self.data.observation(next).into()),
                 false => last.clone().filter(|_| knows_last),
             };
+            episode.instruction = mission.clone();
             self.data.episodes.push(episode);
         }
         Ok(())
@@ -223,7 +253,11 @@ impl Builder {
         file: &mut dyn ArrayFile,
         steps: usize,
     ) -> Result<Option<Box<[f32]>>> {
-        let info = require(file, &["observations"])?;
+        let key = self.metadata.observation_key.as_ref();
+        let array = key.map_or(OBSERVATIONS.to_owned(), |key| {
+            format!("{OBSERVATIONS}/{key}")
+        });
+        let info = require(file, &[&array])?;
         let (name, shape) = (&info.name, &info.shape);
         if shape.len() != 2 || shape[1] == 0 {
             let problem = format!(

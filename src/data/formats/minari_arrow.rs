@@ -27,6 +27,11 @@ use crate::error::{Error, Result};
 /// Names the episode's file, the array, and the row where there is one.
 pub fn read(folder: &Path) -> Result<Dataset> {
     let metadata = Metadata::read(folder)?;
+    if metadata.observation_key.is_some() {
+        let problem = "observations are dictionaries with a mission, which is read from Minari's hdf5 storage only; \
+                       convert it with the minari package";
+        return Err(Error::data(folder, problem));
+    }
     let episodes = episode_folders(folder)?;
     let mut bytes = 0;
     for files in &episodes {
@@ -36,7 +41,7 @@ pub fn read(folder: &Path) -> Result<Dataset> {
     }
     let mut builder = Builder::new(folder, metadata, bytes);
     for files in &episodes {
-        builder.add(&mut ArrowEpisode::open(files)?, true)?;
+        builder.add(&mut ArrowEpisode::open(files)?, true, None)?;
     }
     builder.finish(episodes.len())
 }

@@ -4,12 +4,14 @@
 //! An episode has one observation more than steps: the last one follows its last action.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use hdf5_pure::{AttrValue, FileBuilder, GroupBuilder};
 use serde_json::json;
 
+use super::arrays::ArrayFile;
 use super::hdf5::{Hdf5Group, add_flags, write_failed};
-use super::minari::{Builder, METADATA, Metadata, env_name};
+use super::minari::{Builder, METADATA, MISSION, Metadata, env_name};
 use crate::data::dataset::{ActionKind, Dataset, Episode};
 use crate::error::{Error, Result};
 
@@ -54,9 +56,34 @@ pub fn read(file: &Path) -> Result<Dataset> {
     let count = episodes.len();
     for (_, mut episode) in episodes {
         let is_copy = episode.text_attribute(LAST_OBSERVATION)?.as_deref() == Some(COPY);
-        builder.add(&mut episode, !is_copy)?;
+        let mission = mission(&episode)?;
+        builder.add(&mut episode, !is_copy, mission)?;
     }
     builder.finish(count)
+}
+
+/// What an episode was asked to do: its attribute `mission`, which we write, or the text of that name in
+/// observations that are dictionaries, which Minari writes for environments like BabyAI's.
+fn mission(episode: &Hdf5Group) -> Result<Option<Arc<str>>> {
+    let text =
+        |text: String| Some(Arc::from(text)).filter(|text: &Arc<str>| !text.trim().is_empty());
+    if let Some(found) = episode.text_attribute(MISSION)? {
+        return Ok(text(found));
+    }
+    let Some(observations) = episode.group("observations")? else {
+        return Ok(None);
+    };
+    let mut texts = observations.texts(MISSION)?.unwrap_or_default();
+    if let Some(other) = texts.iter().find(|text| **text != texts[0]) {
+        let problem = format!(
+            "the mission changes within an episode, from `{}` to `{other}`: only one for a whole episode is \
+             supported",
+            texts[0]
+        );
+        return Err(Error::data(episode.path(), problem));
+    }
+    texts.truncate(1);
+    Ok(texts.pop().and_then(text))
 }
 
 /// Writes the data set as `folder/data/main_data.hdf5` and `folder/data/metadata.json`, float32.
@@ -74,6 +101,9 @@ pub fn write(data: &Dataset, folder: &Path, dataset_id: &str) -> Result<()> {
         let mut group = builder.create_group(&format!("episode_{number}"));
         group.set_attr("id", AttrValue::I64(number as i64));
         group.set_attr("total_steps", AttrValue::I64(episode.steps as i64));
+        if let Some(text) = &episode.instruction {
+            group.set_attr(MISSION, AttrValue::String(text.to_string()));
+        }
         add_episode(&mut group, data, episode).map_err(write_failed(&path))?;
         builder.add_group(group.finish());
     }

@@ -4,6 +4,7 @@
 
 mod arrays;
 pub mod d4rl_hdf5;
+pub mod fast_folder;
 mod flat;
 mod hdf5;
 mod minari;

@@ -13,6 +13,7 @@
 //! | `episode_lengths` | (episodes,) | steps of each episode; their sum is `steps` |
 //! | `next_observations` | (steps, O) | the observation after each step |
 //! | `episode_returns` | (episodes,) | beside `episode_starts`: says that the last one is whole |
+//! | `instructions` | (episodes,) text | what each episode was asked to do, e.g. `np.array(["go left", ...])`; empty: nothing |
 //! | `env_name` | text | the environment's name, e.g. `np.array("Hopper-v5")` |
 //!
 //! At least one of the four kinds of ends is required. Where episodes end by `episode_starts` or
@@ -230,6 +231,32 @@ impl NpzFile {
         })
     }
 
+    /// The strings of the array `name`, if it is there.
+    fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>> {
+        if self
+            .archive
+            .index_for_name(&format!("{name}.npy"))
+            .is_none()
+        {
+            return Ok(None);
+        }
+        self.with_array(name, |header, reader| {
+            if !matches!(header.code, Code::Text { .. }) || header.shape.len() != 1 {
+                return Err("is no list of texts, e.g. np.array([\"go left\", ...])".into());
+            }
+            let mut bytes = vec![0u8; header.size];
+            let mut texts = Vec::new();
+            for _ in 0..header.count() {
+                reader
+                    .read_exact(&mut bytes)
+                    .map_err(|error| format!("is cut off ({error})"))?;
+                texts.push(header.text(&bytes));
+            }
+            check_end(reader)?;
+            Ok(Some(texts))
+        })
+    }
+
     /// Opens an array and hands its header and the bytes that follow to `read`.
     fn with_array<T>(
         &mut self,
@@ -328,6 +355,9 @@ pub fn read(path: &Path) -> Result<Dataset> {
     let episodes = flat::npz_episodes(&mut file, steps.count())?;
     let mut data = flat::assemble(&mut file, steps, episodes)?;
     data.env_name = file.text("env_name")?;
+    if let Some(texts) = file.texts(flat::INSTRUCTIONS)? {
+        flat::instruct(&mut data, path, texts)?;
+    }
     Ok(data)
 }
 
@@ -451,6 +481,28 @@ fn write_arrays(
             "next_observations",
             "<f4",
             &shape(data.observation_dim),
+            &mut bytes,
+        )?;
+    }
+    if let Some(texts) = flat::instructions(data) {
+        let longest = texts.iter().map(|text| text.chars().count()).max();
+        let longest = longest.unwrap_or(0).max(1);
+        let padded = |text: &str| {
+            let padding = std::iter::repeat('\0');
+            text.chars()
+                .chain(padding)
+                .take(longest)
+                .collect::<Vec<_>>()
+        };
+        let mut bytes = texts
+            .iter()
+            .flat_map(|text| padded(text))
+            .flat_map(|c| u32::from(c).to_le_bytes());
+        let shape = format!("({},)", texts.len());
+        add(
+            flat::INSTRUCTIONS,
+            &format!("<U{longest}"),
+            &shape,
             &mut bytes,
         )?;
     }

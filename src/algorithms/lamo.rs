@@ -1,0 +1,424 @@
+//! LaMo: a Decision Transformer that starts from a language model.
+//!
+//! Shi et al. 2023, <https://arxiv.org/abs/2310.20587>; authors' code srzer/LaMo-2023 @ 3e4fcc8
+//! (`experiment-d4rl`, `run.sh`). The blocks of GPT-2 are frozen; trained are low-rank additions to the weights of
+//! their queries, keys and values, these layers' biases, and everything around the blocks: two-layer embeddings,
+//! their norm, the time, and a two-layer head.
+//!
+//! ```text
+//! W' = W + alpha / r Aᵀ Bᵀ,   L = mean over valid steps of (f(h_s) - a)²
+//! ```
+//!
+//! As the authors' optimiser does it, all of that has one rate and one decay: their `lm_learning_rate` is for modules
+//! whose class name contains "transformers", and the trunk's is `decision_transformer.models...`.
+//!
+//! Deviations: no dropout in front of the low-rank branch (0.1 there), which is added to the weights; no loss on
+//! text (`co_lambda`, 0 by default there for most tasks) and so no token table; actions are mapped to ±1, and
+//! clipped there when acting, since the head has no tanh.
+
+use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+use trajformer_models::decision_transformer::Contexts;
+use trajformer_models::dropout::Dropout;
+use trajformer_models::gpt::GptConfig;
+use trajformer_models::lamo::{Lamo as Network, LamoConfig as Sizes, TRUNK, gpt2_trunk};
+use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule};
+use trajformer_models::params::{Params, StateVisitor};
+use trajformer_models::pretrained::{self, Gpt2};
+use trajformer_models::uploads::CachedUploads;
+
+use super::{Algorithm, Build, Pretrainable, Work};
+use crate::data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
+use crate::data::{ActionBounds, Normalizer};
+use crate::error::{Error, Result};
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::policy::Policy;
+use crate::policy::return_conditioned::{
+    ContextNetwork, ContextOptions, ReturnConditionedPolicy, State,
+};
+use crate::rng::Rng;
+
+/// The authors' addition to the deviation of observations.
+const NORMALIZATION_EPSILON: f64 = 1e-6;
+/// Adam's epsilon in the authors' code.
+const ADAM_EPSILON: f64 = 1e-6;
+
+/// `[algorithm.lamo]`. Defaults: the authors' (`run.sh`) and GPT-2's sizes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LamoConfig {
+    /// The language model that the trunk starts from: a folder with a GPT-2's `config.json` and weights, or
+    /// `hf://ID`, e.g. `hf://openai-community/gpt2`. None: a random trunk, frozen all the same. Read once, when a run
+    /// starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pretrained: Option<String>,
+    /// Transformer blocks: those of the language model; 12 in GPT-2.
+    pub layers: usize,
+    /// Attention heads; 12 in GPT-2.
+    pub heads: usize,
+    /// Width; 768 in GPT-2.
+    pub embedding: usize,
+    /// r, rank of what is added to queries, keys and values.
+    pub rank: usize,
+    /// What is added is scaled by alpha / r.
+    pub alpha: f64,
+    /// Context K in steps.
+    pub context_steps: usize,
+    /// Dropout of attention, residual branches and embeddings, in [0, 1).
+    pub dropout: f64,
+    /// Stretches in a batch.
+    pub batch_size: usize,
+    /// AdamW's rate after the warm-up.
+    pub learning_rate: f64,
+    /// Decoupled weight decay, of everything that is trained.
+    pub weight_decay: f64,
+    /// Updates of linear warm-up.
+    pub warmup_updates: u64,
+    /// Gradients are clipped to this norm.
+    pub clip_norm: f64,
+    /// Returns are divided by this.
+    pub return_scale: f64,
+    /// Returns to aim at, in the environment's units; each is evaluated, the first is the result. Empty: the best
+    /// return in the data.
+    pub target_returns: Vec<f32>,
+    /// Rows of the time-step embedding; later steps count as the last.
+    pub max_episode_steps: usize,
+    /// What fills stretches that are shorter than the context, in training.
+    pub padding: Padding,
+}
+
+impl Default for LamoConfig {
+    fn default() -> Self {
+        Self {
+            pretrained: None,
+            layers: 12,
+            heads: 12,
+            embedding: 768,
+            rank: 16,
+            alpha: 32.0,
+            context_steps: 20,
+            dropout: 0.1,
+            batch_size: 64,
+            learning_rate: 1e-4,
+            weight_decay: 1e-5,
+            warmup_updates: 2_500,
+            clip_norm: 0.25,
+            return_scale: 1000.0,
+            target_returns: Vec::new(),
+            max_episode_steps: 1000,
+            padding: Padding::Left,
+        }
+    }
+}
+
+impl LamoConfig {
+    /// Fails if a value is out of range.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the key.
+    pub fn check(&self) -> Result<()> {
+        let keys = Keys("algorithm.lamo");
+        keys.counts(&[
+            ("layers", self.layers, 1_000),
+            ("heads", self.heads, 1 << 16),
+            ("embedding", self.embedding, 1 << 16),
+            ("rank", self.rank, 1 << 16),
+            ("context_steps", self.context_steps, 10_000),
+            ("batch_size", self.batch_size, 1 << 20),
+            ("max_episode_steps", self.max_episode_steps, 100_000_000),
+        ])?;
+        if !self.embedding.is_multiple_of(self.heads) {
+            let expected = format!("a multiple of `heads` ({})", self.heads);
+            return Err(keys.wrong("embedding", self.embedding, expected));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(keys.wrong("dropout", self.dropout, "0 or more, below 1"));
+        }
+        keys.positive(&[
+            ("alpha", self.alpha),
+            ("learning_rate", self.learning_rate),
+            ("return_scale", self.return_scale),
+            ("clip_norm", self.clip_norm),
+        ])?;
+        keys.not_negative(&[("weight_decay", self.weight_decay)])?;
+        let not_finite = self.target_returns.iter().find(|t| !t.is_finite());
+        if let Some(target) = not_finite {
+            return Err(keys.wrong("target_returns", target, "finite numbers"));
+        }
+        if self.target_returns.len() > 1_000 {
+            let found = format!("{} numbers", self.target_returns.len());
+            return Err(keys.wrong("target_returns", found, "at most 1000"));
+        }
+        if self
+            .pretrained
+            .as_ref()
+            .is_some_and(|name| name.trim().is_empty())
+        {
+            return Err(keys.wrong("pretrained", "empty", "a folder, or hf://ID"));
+        }
+        let (length, width, batch) = (3 * self.context_steps, self.embedding, self.batch_size);
+        keys.memory(
+            "`layers`, `embedding`, `rank`, `context_steps`, `batch_size` or `max_episode_steps`",
+            &[
+                &[4, self.max_episode_steps, width],
+                &[self.layers, 2, 12, width, width],
+                &[self.layers, 4, 6, width, self.rank],
+                &[self.layers, 16, batch, length, width],
+                &[self.layers, 2, batch, self.heads, length, length],
+            ],
+        )
+    }
+
+    /// Makes the algorithm, with a random trunk.
+    ///
+    /// # Errors
+    /// If no episode of the data is complete, or its actions are discrete.
+    pub fn build(&self, build: Build<'_>) -> Result<Lamo> {
+        let data = build.data;
+        data.require_continuous_actions("LaMo")?;
+        let (o, a) = (data.observation_dim, data.action_dim);
+        let normalizer =
+            Normalizer::fit(&data.observations, o, NORMALIZATION_EPSILON, build.device)?;
+        let options = ReturnOptions {
+            context_steps: self.context_steps,
+            return_scale: self.return_scale,
+            max_episode_steps: self.max_episode_steps,
+            padding: self.padding,
+        };
+        let column = |values: &Tensor| values.to_dtype(DType::F32)?.to_vec1::<f32>();
+        let (mean, scale) = (column(normalizer.mean())?, column(normalizer.scale())?);
+        let mut sequences = ReturnSequences::new(data, &mean, &scale, options)?;
+        sequences.map_actions(|actions| build.bounds.to_unit(&actions.to_device(build.device)?))?;
+        if !build.device.is_cpu() {
+            sequences.move_to(build.device)?;
+        }
+        let mut params = Params::new(DType::F32, build.device);
+        Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
+        Ok(Lamo {
+            sequences,
+            normalizer,
+            bounds: build.bounds.clone(),
+            best_return: data.returns().into_iter().fold(f64::NEG_INFINITY, f64::max),
+            learner: Learner::new(self, o, a, params)?,
+        })
+    }
+
+    fn sizes(&self, observation_dim: usize, action_dim: usize) -> Sizes {
+        Sizes {
+            observation_dim,
+            action_dim,
+            trunk: GptConfig {
+                attention_dropout: self.dropout,
+                residual_dropout: self.dropout,
+                ..gpt2_trunk(self.layers, self.heads, self.embedding)
+            },
+            max_timesteps: self.max_episode_steps,
+            embedding_dropout: self.dropout,
+            rank: self.rank,
+            alpha: self.alpha,
+        }
+    }
+}
+
+/// LaMo on a data set.
+pub struct Lamo {
+    sequences: ReturnSequences,
+    normalizer: Normalizer,
+    bounds: ActionBounds,
+    best_return: f64,
+    learner: Learner,
+}
+
+impl Algorithm for Lamo {
+    fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
+        let learner = &mut self.learner;
+        let device = learner.params.device().clone();
+        let batch = self
+            .sequences
+            .sample(learner.config.batch_size, rng, &device)?; // (B, K, ..)
+        let contexts = Contexts {
+            returns: batch.returns_to_go,
+            observations: batch.states,
+            actions: batch.actions,
+            timesteps: batch.timesteps,
+            mask: batch.mask,
+        };
+        let dropout = match learner.config.dropout > 0.0 {
+            true => Dropout::draw(rng),
+            false => Dropout::off(),
+        };
+        learner.update(&contexts, dropout)
+    }
+
+    /// The blocks' products as if all of them were trained.
+    fn work(&self) -> Option<Work> {
+        let config = &self.learner.config;
+        let (batch, length) = (config.batch_size, 3 * config.context_steps);
+        Some(Work {
+            product_flops: Work::transformer(config.layers, config.embedding, batch, length),
+            tokens: batch * length,
+        })
+    }
+
+    fn policy(&self) -> Result<Box<dyn Policy>> {
+        let learner = &self.learner;
+        let params = learner.params.deep_copy(false)?;
+        let network = Network::new(learner.network.config(), &mut params.detached())?;
+        Ok(Box::new(ReturnConditionedPolicy {
+            network: Box::new(Clipped(network)),
+            normalizer: self.normalizer.clone(),
+            bounds: self.bounds.clone(),
+            device: params.device().clone(),
+            options: ContextOptions {
+                context_steps: learner.config.context_steps,
+                return_scale: learner.config.return_scale,
+                target_returns: learner.config.target_returns.clone(),
+                best_return: self.best_return as f32,
+                max_episode_steps: learner.config.max_episode_steps,
+            },
+            instructed: None,
+            state: State::default(),
+        }))
+    }
+
+    fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        let learner = &mut self.learner;
+        learner.params.visit("model.", visitor)?;
+        self.normalizer.visit("policy.normalizer.", visitor)?;
+        self.bounds.visit("policy.action_bounds.", visitor)?;
+        visitor.number("policy.best_return", &mut self.best_return)?;
+        learner.optimizer.visit("training.optimizer.", visitor)?;
+        visitor.counter("training.updates", &mut learner.updates)?;
+        Ok(())
+    }
+
+    fn pretrainable(&mut self) -> Option<&mut dyn Pretrainable> {
+        match self.learner.config.pretrained {
+            Some(_) => Some(self),
+            None => None,
+        }
+    }
+}
+
+impl Pretrainable for Lamo {
+    fn source(&self) -> &str {
+        self.learner
+            .config
+            .pretrained
+            .as_deref()
+            .unwrap_or_default()
+    }
+
+    fn set_trunk(&mut self, gpt2: &Gpt2) -> Result<()> {
+        self.learner.set_trunk(gpt2)
+    }
+}
+
+/// Actions of the network within ±1.
+struct Clipped(Network);
+
+impl ContextNetwork for Clipped {
+    fn actions(&self, contexts: &Contexts, _: Option<&Tensor>) -> Result<Tensor> {
+        Ok(self.0.forward(contexts, Dropout::off())?.clamp(-1.0, 1.0)?)
+    }
+}
+
+/// What a parameter is called in a GPT-2, if it is of the trunk and not added to it.
+fn trunk_name(name: &str) -> Option<&str> {
+    let name = name.strip_prefix(TRUNK)?.strip_prefix('.')?;
+    (!name.contains("lora_")).then_some(name)
+}
+
+/// The network and its update, apart from where batches come from.
+pub struct Learner {
+    config: LamoConfig,
+    params: Params,
+    network: Network,
+    optimizer: Adam,
+    updates: u64,
+}
+
+impl Learner {
+    /// A learner that starts from these parameters of the network, of which it freezes the trunk.
+    ///
+    /// # Errors
+    /// If names or shapes don't fit the configuration.
+    pub fn new(
+        config: &LamoConfig,
+        observation_dim: usize,
+        action_dim: usize,
+        mut params: Params,
+    ) -> Result<Self> {
+        let sizes = config.sizes(observation_dim, action_dim);
+        let adam = AdamConfig {
+            clip_norm: Some(config.clip_norm),
+            epsilon: ADAM_EPSILON,
+            ..AdamConfig::default()
+        };
+        Network::freeze_trunk(&mut params);
+        Ok(Self {
+            config: config.clone(),
+            network: Network::new(&sizes, &mut params.tracked())?,
+            optimizer: Adam::new(&params, adam, |_| ParamGroup::decay(config.weight_decay))?,
+            params,
+            updates: 0,
+        })
+    }
+
+    /// The network's parameters.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// Sets the trunk's weights.
+    ///
+    /// # Errors
+    /// If sizes differ from the configuration's, or weights are missing, unknown or have another shape: lists all of them.
+    pub fn set_trunk(&mut self, gpt2: &Gpt2) -> Result<()> {
+        let found = &gpt2.config;
+        let expected = &self.network.config().trunk;
+        let sizes = |trunk: &GptConfig| (trunk.layers, trunk.heads, trunk.width, trunk.inner);
+        if sizes(found) != sizes(expected) {
+            return Err(Error::Config(format!(
+                "`algorithm.lamo.pretrained`: the language model has {} layers, {} heads, width {} and hidden layers of {}; \
+                 set `layers`, `heads` and `embedding` to its sizes (hidden layers are four times as wide as `embedding`)",
+                found.layers, found.heads, found.width, found.inner
+            )));
+        }
+        let trunk = &gpt2.weights.trunk;
+        Ok(pretrained::set_part(&self.params, trunk, trunk_name)?)
+    }
+
+    /// One update on a batch of contexts (B, K, ...).
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn update(&mut self, contexts: &Contexts, dropout: Dropout) -> Result<Metrics> {
+        let _cached = CachedUploads::hold(self.params.device());
+        let loss = self.loss(contexts, dropout)?;
+        let schedule = Schedule::Warmup {
+            length: self.config.warmup_updates,
+        };
+        let rate = self.config.learning_rate * schedule.factor(self.updates);
+        let norm = self.optimizer.step(&loss.backward()?, rate)?;
+        self.updates += 1;
+        let mut metrics = Metrics::new();
+        metrics.push("loss", &loss);
+        if let Some(norm) = norm {
+            metrics.push("gradient_norm", &norm);
+        }
+        Ok(metrics)
+    }
+
+    /// Mean squared error of the actions over the steps that are not padding.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn loss(&self, contexts: &Contexts, dropout: Dropout) -> Result<Tensor> {
+        let predicted = self.network.forward(contexts, dropout)?; // (B, K, A)
+        let error = (predicted - &contexts.actions)?.sqr()?.mean(2)?; // (B, K)
+        let mask = contexts.mask.to_dtype(error.dtype())?;
+        Ok(((error * &mask)?.sum_all()? / mask.sum_all()?)?)
+    }
+}

@@ -1,0 +1,148 @@
+//! Policies as ONNX files that other runtimes execute: normaliser, network, bounds in one graph.
+//!
+//! Every graph is compared with the policy it stands for before it is written: a policy that is something else
+//! than its network (a choice among samples, a plan) is refused, and so is any mistake made here.
+
+mod actor;
+pub mod graph;
+pub mod onnx;
+mod sequence;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use trajformer_models::params::{Slot, StateVisitor};
+
+use crate::algorithms::AlgorithmConfig;
+use crate::checkpoint::write_atomically;
+use crate::error::{Error, Result};
+use crate::run::TrainedRun;
+use graph::Graph;
+
+/// Largest difference between an action of the graph and of the policy, relative to half the range.
+const TOLERANCE: f64 = 1e-5;
+
+/// Writes the policy of a run as an ONNX file.
+///
+/// # Errors
+/// If it is not a network that acts without chance, or the file is there already or can't be written.
+pub fn write(run: &mut TrainedRun, path: &Path) -> Result<Graph> {
+    if path.exists() {
+        let problem = "exists already; remove it, or choose another name";
+        return Err(Error::data(path, problem));
+    }
+    let graph = graph_of(run)?;
+    let notes = [
+        ("algorithm", run.config.algorithm.name().to_owned()),
+        (
+            "environment",
+            run.config.evaluate.env.clone().unwrap_or_default(),
+        ),
+    ];
+    write_atomically(path, &onnx::encode(&graph, &notes)?)?;
+    Ok(graph)
+}
+
+/// The policy of a run as a graph: `observation` (batch, O) to `action` (batch, A) in the environment's units;
+/// for the Decision Transformer `observations`, `actions`, `returns_to_go`, `timesteps` and `attention_mask` of the
+/// last K steps (batch, K, ..), padded on the left where the mask is 0.
+///
+/// # Errors
+/// If it is not a network that acts without chance.
+pub fn graph_of(run: &mut TrainedRun) -> Result<Graph> {
+    let mut parts = Parts::default();
+    run.algorithm.state(&mut parts)?;
+    match &run.config.algorithm {
+        AlgorithmConfig::DecisionTransformer(config) if config.text.is_some() => {
+            Err(Error::Unsuitable(
+                "a policy that follows instructions in words is not exported: its encoder would have to be in \
+                 the graph"
+                    .to_owned(),
+            ))
+        }
+        AlgorithmConfig::DecisionTransformer(config) => {
+            let description = run.algorithm.description();
+            sequence::graph(&parts, config, &description, &mut *run.algorithm.policy()?)
+        }
+        _ => actor::graph(&parts, &mut *run.algorithm.policy()?),
+    }
+}
+
+/// Networks and what stands beside them, by name, on the CPU.
+#[derive(Default)]
+struct Parts(BTreeMap<String, Tensor>);
+
+impl Parts {
+    fn get(&self, name: &str) -> Result<&Tensor> {
+        let missing = || Error::Unsuitable(format!("the policy has no tensor `{name}` to export"));
+        self.0.get(name).ok_or_else(missing)
+    }
+
+    /// Subtracts means, divides by deviations.
+    fn normalized(&self, graph: &mut Graph, observation: &graph::Value) -> Result<graph::Value> {
+        let mean = graph.constant("observation_mean", self.get("policy.normalizer.mean")?)?;
+        let scale = graph.constant("observation_scale", self.get("policy.normalizer.scale")?)?;
+        let centered = graph.node(graph::Op::Sub, &[observation, &mean]);
+        Ok(graph.node(graph::Op::Div, &[&centered, &scale]))
+    }
+
+    /// ±1, clipped, to the environment's actions.
+    fn in_bounds(&self, graph: &mut Graph, unit: &graph::Value) -> Result<graph::Value> {
+        let center = graph.constant("action_center", self.get("policy.action_bounds.center")?)?;
+        let half = graph.constant("action_half", self.get("policy.action_bounds.half")?)?;
+        let (low, high) = (graph.number(-1.0)?, graph.number(1.0)?);
+        let clipped = graph.node(graph::Op::Clip, &[unit, &low, &high]);
+        let scaled = graph.node(graph::Op::Mul, &[&clipped, &half]);
+        Ok(graph.node(graph::Op::Add, &[&scaled, &center]))
+    }
+
+    /// y = x W + b, W (in, out).
+    fn affine(
+        &self,
+        graph: &mut Graph,
+        x: &graph::Value,
+        name: &str,
+        weight: &Tensor,
+    ) -> Result<graph::Value> {
+        let weight = graph.constant(&format!("{name}.weight"), weight)?;
+        let bias = format!("{name}.bias");
+        let bias = graph.constant(&bias, self.get(&format!("model.{bias}"))?)?;
+        let product = graph.node(graph::Op::MatMul, &[x, &weight]);
+        Ok(graph.node(graph::Op::Add, &[&product, &bias]))
+    }
+
+    /// The largest difference of actions (.., A), relative to half their range; infinite for NaN.
+    fn difference(&self, found: &Tensor, expected: &Tensor) -> Result<f64> {
+        let half = self.get("policy.action_bounds.half")?;
+        let difference = (found - expected)?.broadcast_div(half)?.abs()?;
+        let worst = difference.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+        Ok(if worst.is_nan() {
+            f64::INFINITY
+        } else {
+            f64::from(worst)
+        })
+    }
+}
+
+impl StateVisitor for Parts {
+    fn tensor(&mut self, name: &str, slot: &Slot) -> trajformer_models::Result<()> {
+        if !name.starts_with("training.") {
+            let tensor = slot.tensor()?.to_device(&Device::Cpu)?;
+            self.0.insert(name.to_owned(), tensor);
+        }
+        Ok(())
+    }
+
+    fn number(&mut self, _: &str, _: &mut f64) -> trajformer_models::Result<()> {
+        Ok(())
+    }
+
+    fn counter(&mut self, _: &str, _: &mut u64) -> trajformer_models::Result<()> {
+        Ok(())
+    }
+
+    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
+        Ok(())
+    }
+}

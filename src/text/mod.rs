@@ -1,0 +1,210 @@
+//! Instructions in words: a sentence encoder ([`encoder`]) and what it made of the instructions that a run
+//! knows ([`Instructions`]).
+//!
+//! Encoders are frozen. Each distinct instruction is encoded once, before training, and its embedding is kept in
+//! the run directory: a run needs the encoder again for instructions that it has never seen, and for nothing else.
+
+pub mod encoder;
+mod weights;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+pub use encoder::SentenceEncoder;
+
+use crate::error::{Error, Result};
+use crate::keys::Keys;
+
+/// `[algorithm.NAME.text]`: how a policy is told what to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextConfig {
+    /// A folder with a BERT's `config.json`, `tokenizer.json` and weights, or `hf://ID` for one on the Hub, e.g.
+    /// `hf://sentence-transformers/all-MiniLM-L6-v2`.
+    pub encoder: String,
+    /// E, numbers in its embeddings; 384 in MiniLM.
+    #[serde(default = "minilm_dimension")]
+    pub dimension: usize,
+    /// Whether returns to go are read too. Without them the instruction alone says what is good: an episode that
+    /// did as it was told is no better for having started close by.
+    #[serde(default)]
+    pub returns: bool,
+}
+
+fn minilm_dimension() -> usize {
+    384
+}
+
+impl TextConfig {
+    /// Fails if a value is out of range; `table` is the configuration's, e.g. `algorithm.bc.text`.
+    pub(crate) fn check(&self, table: &'static str) -> Result<()> {
+        let keys = Keys(table);
+        if self.encoder.trim().is_empty() {
+            return Err(keys.wrong("encoder", "empty", "a folder, or hf://ID"));
+        }
+        keys.counts(&[("dimension", self.dimension, 1 << 16)])
+    }
+}
+
+/// Distinct instructions and their embeddings, in order of appearance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instructions {
+    /// E.
+    dimension: usize,
+    texts: Vec<Arc<str>>,
+    /// (I, E).
+    embeddings: Vec<f32>,
+    rows: HashMap<Arc<str>, usize>,
+}
+
+impl Instructions {
+    /// None yet, of embeddings of this many numbers.
+    pub fn new(dimension: usize) -> Self {
+        Self {
+            dimension,
+            texts: Vec::new(),
+            embeddings: Vec::new(),
+            rows: HashMap::new(),
+        }
+    }
+
+    /// Adds an instruction; one that is there already keeps its embedding.
+    ///
+    /// # Errors
+    /// If the instruction is empty, or the embedding is not of E finite numbers.
+    pub fn insert(&mut self, text: &str, embedding: &[f32]) -> Result<()> {
+        if text.trim().is_empty() {
+            return Err(Error::Unsuitable(
+                "an instruction is empty: say in words what to do".to_owned(),
+            ));
+        }
+        let found = embedding.len();
+        if found != self.dimension || !embedding.iter().all(|x| x.is_finite()) {
+            return Err(Error::Unsuitable(format!(
+                "the embedding of `{text}` has {found} numbers, expected {} finite ones",
+                self.dimension
+            )));
+        }
+        if !self.rows.contains_key(text) {
+            let text: Arc<str> = text.into();
+            self.rows.insert(Arc::clone(&text), self.texts.len());
+            self.texts.push(text);
+            self.embeddings.extend_from_slice(embedding);
+        }
+        Ok(())
+    }
+
+    /// E.
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// The instructions (I).
+    pub fn texts(&self) -> &[Arc<str>] {
+        &self.texts
+    }
+
+    /// The number of an instruction.
+    pub fn row(&self, text: &str) -> Option<usize> {
+        self.rows.get(text).copied()
+    }
+
+    /// The embedding of an instruction (E).
+    ///
+    /// # Errors
+    /// If it is not among them: what to do.
+    pub fn embedding(&self, text: &str) -> Result<&[f32]> {
+        let row = self.row(text).ok_or_else(|| {
+            Error::Unsuitable(format!(
+                "the instruction `{text}` is not among the {} that are known, and was not encoded: name it with \
+                 `evaluate --instruction`, which asks the run's encoder",
+                self.texts.len()
+            ))
+        })?;
+        Ok(&self.embeddings[row * self.dimension..(row + 1) * self.dimension])
+    }
+
+    /// All embeddings (I, E), f32.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn tensor(&self, device: &Device) -> Result<Tensor> {
+        let shape = (self.texts.len(), self.dimension);
+        Ok(Tensor::from_slice(&self.embeddings, shape, device)?)
+    }
+
+    /// Encodes those of `texts` that are not there yet; `encoder` is opened only if there are any.
+    ///
+    /// # Errors
+    /// If the encoder can't be opened, has embeddings of another size, or a text is empty.
+    pub fn encode<'a>(
+        &mut self,
+        texts: impl IntoIterator<Item = &'a str>,
+        encoder: &str,
+        device: &Device,
+    ) -> Result<()> {
+        let unknown: Vec<&str> = texts
+            .into_iter()
+            .filter(|text| self.row(text).is_none())
+            .collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let first = unknown[0];
+        let model = SentenceEncoder::open(encoder, device).map_err(|error| {
+            Error::Unsuitable(format!(
+                "the instruction `{first}` needs the encoder: {error}"
+            ))
+        })?;
+        if model.dimension() != self.dimension {
+            return Err(Error::Config(format!(
+                "`text.dimension` is {}, but embeddings of {encoder} have {} numbers: set it to that",
+                self.dimension,
+                model.dimension()
+            )));
+        }
+        for text in unknown {
+            self.insert(text, &model.encode(text)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_distinct_instruction_is_kept_once() -> Result<()> {
+        let mut known = Instructions::new(2);
+        known.insert("go left", &[1.0, 2.0])?;
+        known.insert("go right", &[3.0, 4.0])?;
+        known.insert("go left", &[5.0, 6.0])?;
+        assert_eq!(known.texts().len(), 2);
+        assert_eq!(known.embedding("go left")?, [1.0, 2.0]);
+        assert_eq!(known.embedding("go right")?, [3.0, 4.0]);
+        assert_eq!(known.tensor(&Device::Cpu)?.dims(), [2, 2]);
+        let problem = known.embedding("go up").expect_err("unknown").to_string();
+        assert!(
+            problem.contains("`go up`") && problem.contains("--instruction"),
+            "{problem}"
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn empty_instructions_and_odd_embeddings_are_refused() {
+        let mut known = Instructions::new(2);
+        for (text, embedding) in [
+            (" ", vec![0.0, 0.0]),
+            ("go", vec![0.0]),
+            ("go", vec![0.0, f32::NAN]),
+        ] {
+            assert!(known.insert(text, &embedding).is_err(), "{text:?}");
+        }
+        assert!(known.texts().is_empty());
+    }
+}

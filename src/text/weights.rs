@@ -1,0 +1,46 @@
+//! A language model's weights, as `transformers` keeps them in a folder, under their plain names.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::{Error, Result};
+use crate::pretrained::weights;
+
+/// Reads a file's weights, f32. Names begin with the first of `prefixes` under which there is a tensor called `first`;
+/// what lies elsewhere (heads of tasks) and what is no float (masks) is left out.
+///
+/// # Errors
+/// If the file is damaged, no tensor is called `first`, or a number is not finite.
+pub(super) fn read(
+    path: &Path,
+    prefixes: &[&str],
+    first: &str,
+    device: &Device,
+) -> Result<HashMap<String, Tensor>> {
+    let found = weights::read(path)?;
+    let prefix = prefixes
+        .iter()
+        .find(|prefix| found.contains_key(&format!("{prefix}{first}")))
+        .ok_or_else(|| {
+            Error::data(
+                path,
+                format!("tensor `{first}` is missing: another kind of model"),
+            )
+        })?;
+    let mut tensors = HashMap::new();
+    for (name, tensor) in found {
+        let plain = name.strip_prefix(prefix);
+        let Some(plain) = plain.filter(|_| tensor.dtype().is_float()) else {
+            continue;
+        };
+        let tensor = tensor.to_device(device)?.to_dtype(DType::F32)?;
+        if !trajformer_models::pretrained::is_finite(&tensor)? {
+            let problem = format!("tensor `{name}` holds a number that is not finite");
+            return Err(Error::data(path, problem));
+        }
+        tensors.insert(plain.to_owned(), tensor);
+    }
+    Ok(tensors)
+}

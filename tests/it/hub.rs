@@ -1,0 +1,454 @@
+//! `trajformer hub` and `hf://` against a Hub on the loopback device.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::hub_server::{Fault, Files, Hub};
+
+const ID: &str = "someone/pendulum-dt";
+
+/// A machine with an empty cache, and the Hub that it knows.
+struct Machine {
+    hub: Hub,
+    folder: tempfile::TempDir,
+}
+
+impl Machine {
+    fn new(hub: &Hub) -> Self {
+        Self {
+            hub: hub.clone(),
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.path().join("home/hub")
+    }
+
+    fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trajformer"));
+        for name in [
+            "HF_TOKEN",
+            "HF_HUB_OFFLINE",
+            "HF_HUB_CACHE",
+            "HUGGINGFACE_HUB_CACHE",
+            "http_proxy",
+            "HTTP_PROXY",
+            "https_proxy",
+            "HTTPS_PROXY",
+            "all_proxy",
+            "ALL_PROXY",
+        ] {
+            command.env_remove(name);
+        }
+        command
+            .args(arguments)
+            .current_dir(self.path())
+            .env("RAYON_NUM_THREADS", "1")
+            .env("NO_PROXY", "127.0.0.1")
+            .env("HF_HOME", self.path().join("home"))
+            .env("HF_ENDPOINT", &self.hub.endpoint)
+            .envs(variables.iter().copied());
+        command.output().unwrap()
+    }
+
+    fn succeeds_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> String {
+        let found = self.command(arguments, variables);
+        let errors = String::from_utf8_lossy(&found.stderr).into_owned();
+        assert!(found.status.success(), "{arguments:?}: {errors}");
+        String::from_utf8(found.stdout).unwrap()
+    }
+
+    fn succeeds(&self, arguments: &[&str]) -> String {
+        self.succeeds_with(&[], arguments)
+    }
+
+    fn fails_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> String {
+        let found = self.command(arguments, variables);
+        let errors = String::from_utf8_lossy(&found.stderr).into_owned();
+        assert_eq!(found.status.code(), Some(1), "{arguments:?}: {errors}");
+        assert!(!errors.contains("panicked"), "{arguments:?}: {errors}");
+        errors
+    }
+
+    fn fails(&self, arguments: &[&str]) -> String {
+        self.fails_with(&[], arguments)
+    }
+
+    fn pull(&self) -> Value {
+        let printed = self.succeeds(&["hub", "pull", ID, "--json"]);
+        serde_json::from_str(printed.lines().last().unwrap()).unwrap()
+    }
+
+    /// Scores `run` on two short episodes' worth of pendulum; the returns.
+    fn returns(&self, run: &str, further: &[&str]) -> Value {
+        let arguments = [
+            "evaluate",
+            run,
+            "--env",
+            "pendulum-v1",
+            "--episodes",
+            "2",
+            "--json",
+        ];
+        let printed = self.succeeds(&[&arguments[..], further].concat());
+        let found: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+        found["returns"].clone()
+    }
+
+    fn collect(&self) {
+        let arguments = [
+            "data",
+            "collect",
+            "--env",
+            "pendulum-v1",
+            "--policy",
+            "random",
+        ];
+        self.succeeds(&[&arguments[..], &["--steps", "400", "data.npz"]].concat());
+    }
+}
+
+fn fixture(names: &[&str]) -> Files {
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/hub/decision_transformer");
+    let file = |name: &&str| ((*name).to_owned(), fs::read(folder.join(name)).unwrap());
+    names.iter().map(file).collect()
+}
+
+fn whole() -> Files {
+    fixture(&["config.json", "model.safetensors"])
+}
+
+fn names(pulled: &Value) -> Vec<&str> {
+    let files = pulled["files"].as_array().unwrap();
+    files.iter().map(|file| file[0].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_model_is_fetched_once_and_found_in_the_cache_from_then_on() {
+    let hub = Hub::start();
+    let commit = hub.commit(ID, "main", whole());
+    let machine = Machine::new(&hub);
+    let pulled = machine.pull();
+    assert_eq!(pulled["commit"], commit.as_str());
+    assert_eq!(names(&pulled), ["config.json", "model.safetensors"]);
+    let folder = PathBuf::from(pulled["folder"].as_str().unwrap());
+    assert_eq!(
+        folder,
+        machine
+            .cache()
+            .join(format!("models--someone--pendulum-dt/snapshots/{commit}"))
+    );
+    assert_eq!(
+        fs::read(folder.join("model.safetensors")).unwrap(),
+        whole()["model.safetensors"]
+    );
+    assert!(!hub.requests().is_empty());
+
+    machine.collect();
+    let url = format!("hf://{ID}");
+    let first = machine.returns(&url, &["--data", "data.npz"]);
+    assert_eq!(first, machine.returns(&url, &[]));
+    assert_eq!(first, machine.returns(&format!("{url}@{commit}"), &[]));
+    assert!(
+        hub.requests().is_empty(),
+        "what is in the cache needs no network"
+    );
+    // Asked for again, only the commit is compared.
+    machine.pull();
+    let paths: Vec<String> = hub
+        .requests()
+        .into_iter()
+        .map(|(_, path, _)| path)
+        .collect();
+    assert_eq!(paths, [format!("/api/models/{ID}/revision/main")]);
+}
+
+#[test]
+fn hf_urls_fetch_what_the_cache_lacks() {
+    let hub = Hub::start();
+    hub.commit(ID, "main", whole());
+    let machine = Machine::new(&hub);
+    machine.collect();
+    machine.returns(&format!("hf://{ID}"), &["--data", "data.npz"]);
+    let policy = format!("hf://{ID}");
+    let arguments = [
+        "data",
+        "collect",
+        "--env",
+        "pendulum-v1",
+        "--policy",
+        &policy,
+    ];
+    machine.succeeds(&[&arguments[..], &["--steps", "50", "more.npz"]].concat());
+    let error = machine.fails(&["evaluate", "hf://a/b/c"]);
+    assert!(error.contains("expected OWNER/NAME"), "{error}");
+}
+
+#[test]
+fn a_revision_is_a_branch_or_a_commit() {
+    let hub = Hub::start();
+    let old = hub.commit(ID, "main", whole());
+    let mut files = whole();
+    files.insert("README.md".into(), b"newer".to_vec());
+    let new = hub.commit(ID, "v2", files);
+    let machine = Machine::new(&hub);
+    for (revision, commit) in [("main", &old), ("v2", &new), (&old, &old), (&new, &new)] {
+        let printed = machine.succeeds(&["hub", "pull", ID, "--revision", revision, "--json"]);
+        let pulled: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+        assert_eq!(pulled["commit"], commit.as_str(), "{revision}");
+        assert_eq!(
+            names(&pulled).contains(&"README.md"),
+            *commit == new,
+            "{revision}"
+        );
+    }
+    let error = machine.fails(&["hub", "pull", ID, "--revision", "v3"]);
+    let message = format!("has no model `{ID}` with a revision `v3`; check both names");
+    assert!(
+        error.contains("not found (404)") && error.contains(&message),
+        "{error}"
+    );
+    // The branch moves on: a pull follows it, even if the first files have not changed; the pinned commit stays.
+    let moved = hub.commit(ID, "main", whole());
+    assert_eq!(machine.pull()["commit"], moved.as_str());
+    machine.succeeds_with(
+        &[("HF_HUB_OFFLINE", "1")],
+        &["hub", "pull", &format!("{ID}@{old}")],
+    );
+}
+
+#[test]
+fn offline_only_the_cache_counts() {
+    let hub = Hub::start();
+    hub.commit(ID, "main", whole());
+    let machine = Machine::new(&hub);
+    let offline = [("HF_HUB_OFFLINE", "1")];
+    let error = machine.fails_with(&offline, &["hub", "pull", ID]);
+    assert!(
+        error.contains("not in the cache") && error.contains("HF_HUB_OFFLINE is set"),
+        "{error}"
+    );
+    assert!(hub.requests().is_empty());
+    machine.pull();
+    hub.requests();
+    machine.succeeds_with(&offline, &["hub", "pull", ID]);
+    assert!(hub.requests().is_empty());
+    // Another place of the cache is another cache.
+    let elsewhere = machine.path().join("elsewhere");
+    let elsewhere = elsewhere.to_str().unwrap();
+    let variables = [("HF_HUB_OFFLINE", "true"), ("HF_HUB_CACHE", elsewhere)];
+    let error = machine.fails_with(&variables, &["hub", "pull", ID]);
+    assert!(error.contains(elsewhere), "{error}");
+}
+
+#[test]
+fn without_safetensors_the_pickle_is_fetched() {
+    let hub = Hub::start();
+    hub.commit(ID, "main", fixture(&["config.json", "pytorch_model.bin"]));
+    let machine = Machine::new(&hub);
+    assert_eq!(names(&machine.pull()), ["config.json", "pytorch_model.bin"]);
+    let commit = format!("{:040x}", 0xabc0);
+    let marker = format!("models--someone--pendulum-dt/.no_exist/{commit}/model.safetensors");
+    assert!(machine.cache().join(marker).exists());
+    machine.collect();
+    machine.returns(&format!("hf://{ID}"), &["--data", "data.npz"]);
+
+    hub.commit("someone/odd", "main", fixture(&["config.json"]));
+    let error = machine.fails(&["hub", "pull", "someone/odd"]);
+    assert!(
+        error.contains("neither model.safetensors nor pytorch_model.bin"),
+        "{error}"
+    );
+    let error = machine.fails(&["hub", "pull", "someone/nothing"]);
+    assert!(error.contains("not found (404)"), "{error}");
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    let hub = Hub::start();
+    hub.commit(ID, "main", whole());
+    let machine = Machine::new(&hub);
+    hub.set_fault(Fault::Status(401));
+    let error = machine.fails(&["hub", "pull", ID]);
+    assert!(
+        error.contains("(401)") && error.contains("set HF_TOKEN to a token of yours"),
+        "{error}"
+    );
+    hub.requests();
+    let token = [("HF_TOKEN", "hf_secret")];
+    let error = machine.fails_with(&token, &["hub", "pull", ID]);
+    assert!(
+        error.contains("the token in HF_TOKEN is not valid"),
+        "{error}"
+    );
+    assert!(!error.contains("hf_secret"), "{error}");
+    let (_, _, sent) = &hub.requests()[0];
+    assert_eq!(sent.as_deref(), Some("Bearer hf_secret"));
+    hub.set_fault(Fault::Status(403));
+    let error = machine.fails(&["hub", "pull", ID]);
+    let page = format!("accept its conditions at {}/{ID}", hub.endpoint);
+    assert!(error.contains("(403") && error.contains(&page), "{error}");
+    hub.set_fault(Fault::Status(418));
+    let error = machine.fails(&["hub", "pull", ID]);
+    assert!(
+        error.contains("answered 418") || error.contains("does not answer as a Hub does"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_broken_download_leaves_nothing_behind_that_looks_whole() {
+    let hub = Hub::start();
+    hub.commit(ID, "main", whole());
+    for fault in [
+        Fault::Breaks("model.safetensors"),
+        Fault::Shrinks("model.safetensors"),
+    ] {
+        let machine = Machine::new(&hub);
+        hub.set_fault(fault);
+        let error = machine.fails(&["hub", "pull", ID]);
+        let message = match fault {
+            Fault::Breaks(_) => "run the same command again: files that are whole stay",
+            _ => "model.safetensors has 17950 bytes, the server announced 35900",
+        };
+        assert!(error.contains(message), "{fault:?}: {error}");
+        let offline = [("HF_HUB_OFFLINE", "1")];
+        machine.fails_with(&offline, &["hub", "pull", ID]);
+        hub.set_fault(Fault::None);
+        hub.requests();
+        let pulled = machine.pull();
+        let folder = PathBuf::from(pulled["folder"].as_str().unwrap());
+        assert_eq!(
+            fs::read(folder.join("model.safetensors")).unwrap(),
+            whole()["model.safetensors"]
+        );
+        // What was whole before is not fetched again.
+        let gets = hub
+            .requests()
+            .into_iter()
+            .filter(|(method, ..)| method == "GET");
+        let gets: Vec<String> = gets
+            .map(|(_, path, _)| path)
+            .filter(|path| path.contains("/resolve/"))
+            .collect();
+        assert!(
+            gets.len() == 1 && gets[0].ends_with("model.safetensors"),
+            "{gets:?}"
+        );
+    }
+    let machine = Machine::new(&hub);
+    let variables = [("HF_ENDPOINT", "http://127.0.0.1:1")];
+    let error = machine.fails_with(&variables, &["hub", "pull", ID]);
+    assert!(
+        error.contains("http://127.0.0.1:1 can't be reached") && error.contains("HF_HUB_OFFLINE=1"),
+        "{error}"
+    );
+}
+
+/// Trains a small Decision Transformer in `run`.
+fn train(machine: &Machine) {
+    machine.collect();
+    let text = format!(
+        "[data]\npath = \"data.npz\"\n[train]\nupdates = 5\n[evaluate]\nenv = \"pendulum-v1\"\nepisodes = 2\n\
+         [algorithm.decision_transformer]\n{}\n",
+        crate::runs::small("decision_transformer")
+    );
+    fs::write(machine.path().join("run.toml"), text).unwrap();
+    machine.succeeds(&["train", "run.toml", "--out", "run"]);
+}
+
+#[test]
+fn a_run_that_is_published_acts_the_same_where_it_is_fetched() {
+    let hub = Hub::start();
+    let machine = Machine::new(&hub);
+    train(&machine);
+    let card = machine.succeeds(&["hub", "push", "run", ID, "--dry-run"]);
+    assert!(card.contains("dry run: nothing was published") && hub.requests().is_empty());
+    for part in [
+        "library_name: transformers",
+        "- \"decision-transformer\"",
+        "- \"pendulum-v1\"",
+        "datasets:\n- \"data\"",
+        "type: mean_reward",
+        "Decision Transformer](https://arxiv.org/abs/2106.01345)",
+        "`data`: 400 steps in 2 episodes",
+        "| `pendulum-v1` |",
+        &format!("from_pretrained(\"{ID}\")"),
+        &format!("trajformer evaluate hf://{ID} --env pendulum-v1"),
+    ] {
+        assert!(card.contains(part), "{part}\n{card}");
+    }
+    let token = [("HF_TOKEN", "hf_secret")];
+    machine.succeeds_with(&token, &["hub", "push", "run", ID, "--private"]);
+    let published = hub.head(ID, "main");
+    let names: Vec<&str> = published.keys().map(String::as_str).collect();
+    let expected = [
+        "README.md",
+        "config.json",
+        "config.toml",
+        "evaluations.csv",
+        "model.safetensors",
+        "policy.safetensors",
+        "state.toml",
+    ];
+    assert_eq!(names, expected);
+    for name in &expected[1..] {
+        assert_eq!(
+            published[*name],
+            fs::read(machine.path().join("run").join(name)).unwrap(),
+            "{name}"
+        );
+    }
+    let other = Machine::new(&hub);
+    let url = format!("hf://{ID}");
+    assert_eq!(other.returns(&url, &[]), machine.returns("run", &[]));
+    let table = other.succeeds(&["compare", &url]);
+    assert!(table.contains("return "), "{table}");
+
+    // A branch of its own, and a card of its own.
+    fs::write(machine.path().join("run/README.md"), "mine").unwrap();
+    machine.succeeds_with(&token, &["hub", "push", "run", ID, "--revision", "v2"]);
+    assert_eq!(hub.head(ID, "v2")["README.md"], b"mine");
+    assert_ne!(hub.head(ID, "main")["README.md"], b"mine");
+}
+
+#[test]
+fn what_can_not_be_published_is_said() {
+    let hub = Hub::start();
+    let machine = Machine::new(&hub);
+    let error = machine.fails(&["hub", "push", ".", ID]);
+    assert!(error.contains("not a run directory"), "{error}");
+    train(&machine);
+    for (status, message) in [
+        (
+            401,
+            "set HF_TOKEN to a token of yours, with write permission",
+        ),
+        (403, "use one with write permission for `someone`"),
+    ] {
+        hub.set_fault(Fault::Status(status));
+        let error = machine.fails(&["hub", "push", "run", ID]);
+        assert!(error.contains(message), "{error}");
+    }
+    hub.set_fault(Fault::None);
+    let error = machine.fails_with(&[("HF_HUB_OFFLINE", "1")], &["hub", "push", "run", ID]);
+    assert!(error.contains("HF_HUB_OFFLINE is set"), "{error}");
+    let file = machine.path().join("run/policy.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes.push(0);
+    fs::write(&file, bytes).unwrap();
+    let error = machine.fails(&["hub", "push", "run", ID]);
+    assert!(
+        error.contains("is not the one that state.toml names"),
+        "{error}"
+    );
+}
