@@ -48,7 +48,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     settle_threads(cli.threads);
     let filter = tracing_subscriber::EnvFilter::try_from_env("TRAJFORMER_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        // What hf-hub logs of failures is in our error.
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,hf_hub=off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
