@@ -288,11 +288,19 @@ impl Algorithm for DecisionTransformer {
         let starts = self.sequences.draw(learner.config.batch_size, rng);
         let batch = self.sequences.batch(&starts, &device)?; // (B, K, ..)
         let instructions = match (&self.instructions, &learner.config.text) {
-            (Some(instructions), Some(_)) => {
+            (Some(instructions), Some(text)) => {
                 let row = |&start: &usize| instructions.rows[self.sequences.episode_of(start)];
                 let rows: Vec<u32> = starts.iter().map(row).collect();
                 let rows = Tensor::from_vec(rows, starts.len(), &device)?;
-                Some(instructions.embeddings.index_select(&rows, 0)?) // (B, E)
+                let known = instructions.embeddings.index_select(&rows, 0)?; // (B, E)
+                Some(match text.noise > 0.0 {
+                    true => {
+                        let size = text.noise / (text.dimension as f64).sqrt();
+                        let noise = rng.normal_tensor(known.dims2()?, known.dtype(), &device)?;
+                        (known + (noise * size)?)?
+                    }
+                    false => known,
+                })
             }
             _ => None,
         };

@@ -32,6 +32,11 @@ pub struct TextConfig {
     /// did as it was told is no better for having started close by.
     #[serde(default)]
     pub returns: bool,
+    /// Normal noise on embeddings while training, by its expected length; embeddings have length 1. A few dozen
+    /// wordings are points in hundreds of dimensions: with noise the policy learns what is around them too, where
+    /// other wordings of the same lie.
+    #[serde(default)]
+    pub noise: f64,
 }
 
 fn minilm_dimension() -> usize {
@@ -45,7 +50,8 @@ impl TextConfig {
         if self.encoder.trim().is_empty() {
             return Err(keys.wrong("encoder", "empty", "a folder, or hf://ID"));
         }
-        keys.counts(&[("dimension", self.dimension, 1 << 16)])
+        keys.counts(&[("dimension", self.dimension, 1 << 16)])?;
+        keys.not_negative(&[("noise", self.noise)])
     }
 }
 

@@ -273,7 +273,9 @@ fn config(folder: &Path, updates: u64, further: &str) -> RunConfig {
 
 fn with_text(encoder: &Path) -> String {
     let encoder = encoder.display();
-    format!("[algorithm.decision_transformer.text]\nencoder = \"{encoder}\"\ndimension = 16\n")
+    format!(
+        "[algorithm.decision_transformer.text]\nencoder = \"{encoder}\"\ndimension = 16\nnoise = 0.25\n"
+    )
 }
 
 #[test]
@@ -373,6 +375,14 @@ fn a_run_follows_known_instructions_without_the_encoder_and_asks_it_for_new_ones
         .expect_err("missing")
         .to_string();
     check_problem(&problem, &["instructions.safetensors is missing"]);
+}
+
+#[test]
+fn noise_is_a_length() {
+    let text = with_text(Path::new("bert")).replace("0.25", "-0.5");
+    let text = format!("[data]\npath = \"x\"\n[algorithm.decision_transformer]\n{text}");
+    let problem = RunConfig::parse(&text).expect_err("a negative length");
+    check_problem(&problem.to_string(), &["text.noise", "-0.5"]);
 }
 
 #[test]
