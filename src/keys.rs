@@ -91,6 +91,50 @@ impl Keys {
         Ok(())
     }
 
+    /// Fails unless a transformer's `embedding` can be split over its `heads`.
+    pub fn heads(&self, embedding: usize, heads: usize) -> Result<()> {
+        match embedding.is_multiple_of(heads) {
+            true => Ok(()),
+            false => {
+                let expected = format!("a multiple of `heads` ({heads})");
+                Err(self.wrong("embedding", embedding, expected))
+            }
+        }
+    }
+
+    /// Fails unless `dropout` lies in [0, 1).
+    pub fn dropout(&self, value: f64) -> Result<()> {
+        match (0.0..1.0).contains(&value) {
+            true => Ok(()),
+            false => Err(self.wrong("dropout", value, "0 or more, below 1")),
+        }
+    }
+
+    /// Fails unless Adam's `betas` lie in [0, 1).
+    pub fn betas(&self, betas: [f64; 2]) -> Result<()> {
+        match betas.iter().all(|beta| (0.0..1.0).contains(beta)) {
+            true => Ok(()),
+            false => {
+                let expected = "two numbers of 0 or more, below 1";
+                Err(self.wrong("betas", format!("{betas:?}"), expected))
+            }
+        }
+    }
+
+    /// Fails unless `target_returns` are finite and at most 1000.
+    pub fn target_returns(&self, targets: &[f32]) -> Result<()> {
+        if let Some(target) = targets.iter().find(|target| !target.is_finite()) {
+            return Err(self.wrong("target_returns", target, "finite numbers"));
+        }
+        match targets.len() <= 1_000 {
+            true => Ok(()),
+            false => {
+                let found = format!("{} numbers", targets.len());
+                Err(self.wrong("target_returns", found, "at most 1000"))
+            }
+        }
+    }
+
     /// Fails if a Polyak rate is not above 0 and at most 1.
     pub fn target_rate(&self, value: f64) -> Result<()> {
         match value > 0.0 && value <= 1.0 {

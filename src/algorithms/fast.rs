@@ -133,17 +133,9 @@ impl FastConfig {
             ("embedding", self.embedding, 1 << 16),
             ("batch_size", self.batch_size, 1 << 20),
         ])?;
-        if !self.embedding.is_multiple_of(self.heads) {
-            let expected = format!("a multiple of `heads` ({})", self.heads);
-            return Err(keys.wrong("embedding", self.embedding, expected));
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(keys.wrong("dropout", self.dropout, "0 or more, below 1"));
-        }
-        if !self.betas.iter().all(|beta| (0.0..1.0).contains(beta)) {
-            let expected = "two numbers of 0 or more, below 1";
-            return Err(keys.wrong("betas", format!("{:?}", self.betas), expected));
-        }
+        keys.heads(self.embedding, self.heads)?;
+        keys.dropout(self.dropout)?;
+        keys.betas(self.betas)?;
         keys.positive(&[
             ("scale", self.scale),
             ("learning_rate", self.learning_rate),
@@ -394,12 +386,7 @@ impl Learner {
         let rate = self.config.learning_rate * schedule.factor(self.updates + 1);
         let norm = self.optimizer.step(&loss.backward()?, rate)?;
         self.updates += 1;
-        let mut metrics = Metrics::new();
-        metrics.push("loss", &loss);
-        if let Some(norm) = norm {
-            metrics.push("gradient_norm", &norm);
-        }
-        Ok(metrics)
+        Ok(Metrics::of_step(&loss, norm.as_ref()))
     }
 
     /// Cross entropy of tokens and ends, the mean over those that are not padding.

@@ -128,13 +128,8 @@ impl LamoConfig {
             ("batch_size", self.batch_size, 1 << 20),
             ("max_episode_steps", self.max_episode_steps, 100_000_000),
         ])?;
-        if !self.embedding.is_multiple_of(self.heads) {
-            let expected = format!("a multiple of `heads` ({})", self.heads);
-            return Err(keys.wrong("embedding", self.embedding, expected));
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(keys.wrong("dropout", self.dropout, "0 or more, below 1"));
-        }
+        keys.heads(self.embedding, self.heads)?;
+        keys.dropout(self.dropout)?;
         keys.positive(&[
             ("alpha", self.alpha),
             ("learning_rate", self.learning_rate),
@@ -142,14 +137,7 @@ impl LamoConfig {
             ("clip_norm", self.clip_norm),
         ])?;
         keys.not_negative(&[("weight_decay", self.weight_decay)])?;
-        let not_finite = self.target_returns.iter().find(|t| !t.is_finite());
-        if let Some(target) = not_finite {
-            return Err(keys.wrong("target_returns", target, "finite numbers"));
-        }
-        if self.target_returns.len() > 1_000 {
-            let found = format!("{} numbers", self.target_returns.len());
-            return Err(keys.wrong("target_returns", found, "at most 1000"));
-        }
+        keys.target_returns(&self.target_returns)?;
         if self
             .pretrained
             .as_ref()
@@ -186,20 +174,15 @@ impl LamoConfig {
             max_episode_steps: self.max_episode_steps,
             padding: self.padding,
         };
-        let column = |values: &Tensor| values.to_dtype(DType::F32)?.to_vec1::<f32>();
-        let (mean, scale) = (column(normalizer.mean())?, column(normalizer.scale())?);
-        let mut sequences = ReturnSequences::new(data, &mean, &scale, options)?;
-        sequences.map_actions(|actions| build.bounds.to_unit(&actions.to_device(build.device)?))?;
-        if !build.device.is_cpu() {
-            sequences.move_to(build.device)?;
-        }
+        let sequences =
+            ReturnSequences::prepared(data, &normalizer, build.bounds, build.device, options)?;
         let mut params = Params::new(DType::F32, build.device);
         Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
         Ok(Lamo {
             sequences,
             normalizer,
             bounds: build.bounds.clone(),
-            best_return: data.returns().into_iter().fold(f64::NEG_INFINITY, f64::max),
+            best_return: data.best_return(),
             learner: Learner::new(self, o, a, params)?,
         })
     }
@@ -403,12 +386,7 @@ impl Learner {
         let rate = self.config.learning_rate * schedule.factor(self.updates);
         let norm = self.optimizer.step(&loss.backward()?, rate)?;
         self.updates += 1;
-        let mut metrics = Metrics::new();
-        metrics.push("loss", &loss);
-        if let Some(norm) = norm {
-            metrics.push("gradient_norm", &norm);
-        }
-        Ok(metrics)
+        Ok(Metrics::of_step(&loss, norm.as_ref()))
     }
 
     /// Mean squared error of the actions over the steps that are not padding.

@@ -188,9 +188,7 @@ impl TrajectoryTransformerConfig {
             ("batch_size", self.batch_size, 1 << 20),
             ("max_path_steps", self.max_path_steps.unwrap_or(1), 1 << 40),
         ])?;
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(keys.wrong("dropout", self.dropout, "0 or more, below 1"));
-        }
+        keys.dropout(self.dropout)?;
         if !(0.0..=1.0).contains(&self.discount) {
             return Err(keys.wrong("discount", self.discount, "0 to 1"));
         }
@@ -200,10 +198,7 @@ impl TrajectoryTransformerConfig {
             let expected = format!("±{LARGEST_PENALTY} at most, or \"none\"");
             return Err(keys.wrong("termination_penalty", reward, expected));
         }
-        if !self.betas.iter().all(|beta| (0.0..1.0).contains(beta)) {
-            let expected = "two numbers of 0 or more, below 1";
-            return Err(keys.wrong("betas", format!("{:?}", self.betas), expected));
-        }
+        keys.betas(self.betas)?;
         keys.positive(&[
             ("learning_rate", self.learning_rate),
             ("clip_norm", self.clip_norm),
@@ -506,12 +501,7 @@ impl Learner {
         let loss = self.loss(batch, dropout)?;
         let norm = self.optimizer.step(&loss.backward()?, rate)?;
         self.updates += 1;
-        let mut metrics = Metrics::new();
-        metrics.push("loss", &loss);
-        if let Some(norm) = norm {
-            metrics.push("gradient_norm", &norm);
-        }
-        Ok(metrics)
+        Ok(Metrics::of_step(&loss, norm.as_ref()))
     }
 
     /// Weighted cross entropy of the targets, the mean over all positions.

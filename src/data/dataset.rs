@@ -105,6 +105,11 @@ impl Dataset {
         complete.map(|e| self.episode_return(e)).collect()
     }
 
+    /// The best of [`Self::returns`]; minus infinity if no episode is complete.
+    pub fn best_return(&self) -> f64 {
+        self.returns().into_iter().fold(f64::NEG_INFINITY, f64::max)
+    }
+
     /// The distinct instructions of its episodes, in the order in which they first appear.
     pub fn instructions(&self) -> Vec<Arc<str>> {
         let mut seen = HashSet::new();

@@ -4,10 +4,10 @@
 //! Follows kzl/decision-transformer, `gym/experiment.py` (`get_batch`), commit e2d82e6: trajectories
 //! are drawn with probability proportional to their length, starts uniformly.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::resident::{self, ReturnTables};
-use super::{Dataset, Episode};
+use super::{ActionBounds, Dataset, Episode, Normalizer};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 
@@ -82,6 +82,28 @@ struct Span {
 }
 
 impl ReturnSequences {
+    /// What a return-conditioned algorithm is trained on: observations normalised, actions mapped to ±1, all of it on
+    /// `device`.
+    ///
+    /// # Errors
+    /// As for [`Self::new`], or if the device fails.
+    pub fn prepared(
+        data: &Dataset,
+        normalizer: &Normalizer,
+        bounds: &ActionBounds,
+        device: &Device,
+        options: ReturnOptions,
+    ) -> Result<Self> {
+        let column = |values: &Tensor| values.to_dtype(DType::F32)?.to_vec1::<f32>();
+        let (mean, scale) = (column(normalizer.mean())?, column(normalizer.scale())?);
+        let mut sequences = Self::new(data, &mean, &scale, options)?;
+        sequences.map_actions(|actions| bounds.to_unit(&actions.to_device(device)?))?;
+        if !device.is_cpu() {
+            sequences.move_to(device)?;
+        }
+        Ok(sequences)
+    }
+
     /// Normalises the observations of `data` as `(observation - mean) / deviation` and sums returns.
     ///
     /// # Errors

@@ -29,6 +29,16 @@ impl Metrics {
         Self::default()
     }
 
+    /// `loss`, and `gradient_norm` where it is known: those of an update that takes one step.
+    pub fn of_step(loss: &Tensor, norm: Option<&Tensor>) -> Self {
+        let mut metrics = Self::new();
+        metrics.push("loss", loss);
+        if let Some(norm) = norm {
+            metrics.push("gradient_norm", norm);
+        }
+        metrics
+    }
+
     /// Adds a scalar (a tensor with one element); the graph behind it is dropped.
     pub fn push(&mut self, name: &'static str, value: &Tensor) {
         self.entries.push((name, value.detach()));

@@ -207,7 +207,7 @@ fn of_data(data: &Dataset, sizes: &Sizes, device: &Device) -> Result<(Normalizer
     data.require_returns("the Decision Transformer")?;
     let width = sizes.observation_dim;
     let normalizer = Normalizer::fit(&data.observations, width, NORMALIZATION_EPSILON, device)?;
-    let best = data.returns().into_iter().fold(f64::NEG_INFINITY, f64::max);
+    let best = data.best_return();
     Ok((normalizer, best))
 }
 
