@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::metrics::table;
 use crate::policy::{EpisodeStart, Policy};
 use crate::rng::Streams;
+pub use crate::statistics::mean_std;
 use crate::trainer::STOP;
 
 /// Most episodes that run side by side.
@@ -543,11 +544,4 @@ impl Evaluation {
             _ => lines.collect::<Vec<_>>().join("\n  "),
         }
     }
-}
-
-/// Mean and population standard deviation; (NaN, NaN) of nothing.
-pub fn mean_std(values: &[f64]) -> (f64, f64) {
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64;
-    (mean, variance.sqrt())
 }

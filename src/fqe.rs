@@ -25,6 +25,7 @@ use crate::metrics::Progress;
 use crate::offpolicy::{Start, Target, Trained};
 use crate::policy::{EpisodeStart, Policy};
 use crate::rng::{Rng, Streams};
+use crate::statistics::quantile;
 use crate::trainer::STOP;
 
 /// Rows that a policy acts for at a time.
@@ -360,13 +361,6 @@ fn discounted(data: &Dataset, discount: f64) -> Option<f64> {
         })
         .collect();
     (!complete.is_empty()).then(|| complete.iter().sum::<f64>() / complete.len() as f64)
-}
-
-/// Of sorted numbers, linear between neighbours.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let place = share * (sorted.len() - 1) as f64;
-    let (below, above) = (place.floor() as usize, place.ceil() as usize);
-    sorted[below] + (place - place.floor()) * (sorted[above] - sorted[below])
 }
 
 #[cfg(test)]

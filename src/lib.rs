@@ -34,6 +34,7 @@ pub mod pretrained;
 pub mod preview;
 pub mod report;
 pub mod run;
+mod statistics;
 pub mod text;
 pub mod token_report;
 pub mod trainer;

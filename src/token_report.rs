@@ -14,6 +14,7 @@ use crate::data::tokenizers::{Chunks, TokenizerKind, TrajectoryTokenizer};
 use crate::error::Result;
 use crate::report::tokens::{TokenPanel, TokenPicture};
 use crate::rng::Rng;
+use crate::statistics::mean_std;
 
 /// Bars of a histogram.
 const BARS: usize = 60;
@@ -331,13 +332,7 @@ fn pictured(
 /// Errors of numbers that came back, relative to the deviation of those that went in.
 fn errors(name: &str, values: &[f64], back: &[f64]) -> DimensionReport {
     let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let variance = values
-        .iter()
-        .map(|value| (value - mean).powi(2))
-        .sum::<f64>()
-        / count;
-    let deviation = variance.sqrt();
+    let (_, deviation) = mean_std(values);
     let unit = if deviation > 0.0 { deviation } else { 1.0 };
     let errors = || {
         values

@@ -1,6 +1,7 @@
 //! Reads the reference numbers of tests/golden (safetensors, F64 and U32).
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
@@ -108,4 +109,14 @@ pub fn check_close(name: &str, found: &Tensor, expected: &Tensor, tolerance: f64
         error <= tolerance,
         "{name}: relative maximum {error:e}, allowed {tolerance:e}"
     );
+}
+
+/// A copy of a folder's files that a test may change.
+pub fn copy_of(folder: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    copy
 }

@@ -18,6 +18,8 @@ use trajformer_models::dropout::Dropout;
 use trajformer_models::params::Params;
 use trajformer_models::rng::Rng;
 
+use crate::golden::copy_of;
+
 /// The numbers are of size 1 and pass two layers in f32.
 const TOLERANCE: f64 = 1e-5;
 
@@ -29,12 +31,7 @@ fn golden(name: &str) -> PathBuf {
 
 /// A copy of the tiny BERT's folder.
 fn bert() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(golden("bert")).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
-    }
-    folder
+    copy_of(&golden("bert"))
 }
 
 fn open(folder: &Path) -> trajformer::Result<SentenceEncoder> {

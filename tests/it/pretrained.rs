@@ -21,7 +21,7 @@ use trajformer_models::trajectory_transformer::{
     TrajectoryTransformer, TrajectoryTransformerConfig,
 };
 
-use crate::golden::{Golden, relative_maximum};
+use crate::golden::{Golden, copy_of, relative_maximum};
 use crate::hashed_weights;
 use crate::runs::pendulum_data;
 
@@ -35,12 +35,7 @@ fn fixture(name: &str) -> PathBuf {
 
 /// A copy of a fixture's files that a test may change.
 fn copy(name: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(fixture(name)).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
-    }
-    folder
+    copy_of(&fixture(name))
 }
 
 /// A folder with this `config.json`.

@@ -10,6 +10,7 @@ use super::fast::{Fast, FastOptions};
 use super::{Chunks, Decoded, TrajectoryTokenizer, check_dims, check_rows};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
+use crate::statistics::quantile;
 
 /// The quantiles that become -1 and 1.
 const SHARES: [f64; 2] = [0.01, 0.99];
@@ -216,16 +217,5 @@ impl TrajectoryTokenizer for FastActions {
         }
         (self.range.low, self.range.high) = (low.to_vec(), high.to_vec());
         self.fast.state(prefix, visitor)
-    }
-}
-
-/// The quantile of sorted numbers, between neighbours by NumPy's `linear` rule.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let place = share * (sorted.len() - 1) as f64;
-    let (below, part) = (place.floor() as usize, place.fract());
-    let (a, b) = (sorted[below], sorted[(below + 1).min(sorted.len() - 1)]);
-    match part < 0.5 {
-        true => a + (b - a) * part,
-        false => b - (b - a) * (1.0 - part),
     }
 }
