@@ -52,6 +52,7 @@ fn tokens(layers: usize) -> Result<Work> {
         reward_weight: 1.0,
         value_weight: 1.0,
         precision: Precision::Full,
+        instruction_dim: 0,
     };
     let (mut params, rng) = (
         Params::new(DType::F32, &Device::Cpu),

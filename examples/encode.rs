@@ -10,7 +10,7 @@ use trajformer::text::SentenceEncoder;
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let Some(folder) = arguments.next() else {
-        anyhow::bail!("expected a folder with a BERT (or hf://ID), then sentences");
+        anyhow::bail!("expected a folder with a BERT or GPT-2 (or hf://ID), then sentences");
     };
     let encoder = SentenceEncoder::open(&folder, &Device::Cpu)?;
     for sentence in arguments {

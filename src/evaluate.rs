@@ -137,13 +137,15 @@ impl Evaluator {
         }
     }
 
-    /// What policies that follow instructions are told, one after the other over the episodes.
+    /// What policies that follow instructions are told, one after the other over the episodes: of the environment's
+    /// own as many as there are episodes.
     pub fn instructions(&self) -> Vec<Arc<str>> {
         match self.instructions.is_empty() {
             true => self
                 .envs
                 .instructions()
                 .into_iter()
+                .take(self.episodes)
                 .map(Arc::from)
                 .collect(),
             false => self.instructions.clone(),

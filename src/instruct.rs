@@ -62,7 +62,7 @@ pub fn teach(run: &mut TrainedRun, texts: &[Arc<str>]) -> Result<()> {
     let Some(algorithm) = run.algorithm.instructable() else {
         return Err(Error::Config(format!(
             "`--instruction`: this run ({name}) was trained without instructions; train one with a table \
-             `[algorithm.decision_transformer.text]`"
+             `[algorithm.decision_transformer.text]` (or of trajectory_transformer, fast)"
         )));
     };
     let (Some(text), Some(known)) = (algorithm.text().cloned(), algorithm.instructions()) else {
@@ -82,7 +82,7 @@ pub fn teach(run: &mut TrainedRun, texts: &[Arc<str>]) -> Result<()> {
 pub struct InstructionScore {
     /// What was to be done.
     pub instruction: String,
-    /// Whether the data had it.
+    /// Whether the run knew it, from its data or its own evaluations.
     pub known: bool,
     /// Share of the episodes whose last step was rewarded: in a maze of rooms, that end in the room.
     pub success_rate: f64,

@@ -370,7 +370,11 @@ fn data_tokens(args: &TokensArgs) -> anyhow::Result<ExitCode> {
         anyhow::bail!("`--load` and `--save` are FAST's: add `--tokenizer fast`");
     }
     args.save.as_deref().map(data::check_new).transpose()?;
-    let given = args.load.as_deref().map(fast_folder::read).transpose()?;
+    let given = args.load.as_deref().map(|folder| {
+        let folder = trajformer::hub::local(folder)?;
+        fast_folder::read(&folder)
+    });
+    let given = given.transpose()?;
     let vocabulary = match kind {
         TokenizerKind::Quantile | TokenizerKind::Uniform => 100,
         TokenizerKind::KMeans => 64,

@@ -11,6 +11,7 @@ use crate::dropout::Dropout;
 use crate::error::{Error, Result};
 use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout, NORM_EPSILON};
 use crate::init::Init;
+use crate::instruction::InstructionLayer;
 use crate::linear::{Linear, lookup};
 use crate::norm::LayerNorm;
 use crate::params::Scope;
@@ -105,7 +106,7 @@ pub struct DecisionTransformer {
     pub(crate) embed_return: Linear,
     pub(crate) embed_observation: Linear,
     pub(crate) embed_action: Linear,
-    pub(crate) embed_instruction: Option<Linear>,
+    pub(crate) embed_instruction: InstructionLayer,
     pub(crate) embed_norm: LayerNorm,
     pub(crate) trunk: Gpt,
     pub(crate) position: Tensor, // (H): row 0 of `wpe`, added to every token
@@ -160,14 +161,8 @@ impl DecisionTransformer {
         let embed_return = Linear::new(1, hidden, &mut scope.sub("embed_return"))?;
         let embed_observation = Linear::new(observation, hidden, &mut scope.sub("embed_state"))?;
         let embed_action = Linear::new(action, hidden, &mut scope.sub("embed_action"))?;
-        let embed_instruction = match config.instruction_dim {
-            0 => None,
-            dim => Some(Linear::new(
-                dim,
-                hidden,
-                &mut scope.sub("embed_instruction"),
-            )?),
-        };
+        let embed_instruction =
+            InstructionLayer::new("DecisionTransformer", config.instruction_dim, hidden, scope)?;
         let embed_norm = LayerNorm::new(hidden, NORM_EPSILON, &mut scope.sub("embed_ln"))?;
         let mut encoder = scope.sub("encoder");
         let normal = Init::Normal(DEVIATION);
@@ -252,25 +247,8 @@ impl DecisionTransformer {
         let times = lookup(&self.embed_timestep, &timesteps)?;
         let times = times.reshape((batch, time, hidden))?;
         let mut states = self.embed_observation.forward(&contexts.observations)?; // (B, T, H)
-        match (&self.embed_instruction, instructions) {
-            (Some(layer), Some(instructions)) => {
-                // Embeddings have length 1: so their numbers are of size 1, as those of observations.
-                let scale = (self.config.instruction_dim as f64).sqrt();
-                let asked = layer.forward(&(instructions * scale)?)?; // (B, H)
-                let asked = asked.unsqueeze(1)?;
-                states = states.broadcast_add(&asked)?;
-            }
-            (None, None) => {}
-            (layer, _) => {
-                let reason = match layer {
-                    Some(_) => "it reads instructions, and was given none",
-                    None => "it was given instructions, and reads none",
-                };
-                return Err(Error::Config {
-                    what: "DecisionTransformer",
-                    reason: reason.to_owned(),
-                });
-            }
+        if let Some(asked) = self.embed_instruction.forward(instructions)? {
+            states = states.broadcast_add(&asked)?;
         }
         let tokens = [
             (self.embed_return.forward(&contexts.returns)? + &times)?,

@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
-use crate::kernels::decode::{Float, Packed};
+use crate::instruction::{NAME, scale};
+use crate::kernels::decode::{Float, Packed, Store};
 use trunk::{Source, Trunk, invalid};
 
 /// What the weights' shapes do not tell.
@@ -40,6 +41,8 @@ pub struct Decoder<T> {
     trunk: Trunk<T>,
     /// One head per position in a transition, C -> N + 1.
     heads: Vec<Packed<T>>,
+    /// What is added to every token of an instruction's embedding, E -> C, in networks that read them.
+    instruction: Option<Packed<T>>,
 }
 
 /// Keys and values of S sequences of equal length that grow together.
@@ -61,6 +64,10 @@ pub struct Cache<T> {
     sequences: usize,
     /// Tokens of each sequence, value tokens included.
     length: usize,
+    /// What instructions add to tokens (I, C); empty where there are none.
+    asked: Vec<T>,
+    /// The instruction of every sequence (S); empty where there are none.
+    instructions: Vec<u32>,
 }
 
 impl<T: Float> Cache<T> {
@@ -72,6 +79,8 @@ impl<T: Float> Cache<T> {
         self.visible = 0;
         self.sequences = sequences;
         self.length = 0;
+        self.asked.clear();
+        self.instructions.clear();
     }
 
     /// Tokens of each sequence, value tokens included.
@@ -100,6 +109,10 @@ impl<T: Float> Cache<T> {
         }
         self.entries = entries;
         self.sequences = sources.len();
+        if !self.instructions.is_empty() {
+            let of = |&source: &usize| self.instructions[source];
+            self.instructions = sources.iter().map(of).collect();
+        }
     }
 
     /// Moves the slots that sequences use to the front of the pool.
@@ -122,6 +135,17 @@ impl<T: Float> Cache<T> {
         }
         self.used = live;
         self.reclaim_at = 2 * live + 4096;
+    }
+}
+
+/// The layer that reads instructions, if there is one.
+fn instruction_layer<T: Float>(source: &Source<'_>, width: usize) -> Result<Option<Packed<T>>> {
+    match source.tensors.get(&format!("{NAME}.weight")) {
+        Some(weight) => {
+            let inputs = weight.dims().last().copied().unwrap_or(0);
+            source.linear(NAME, width, inputs).map(Some)
+        }
+        None => Ok(None),
     }
 }
 
@@ -160,7 +184,39 @@ impl<T: Float> Decoder<T> {
                 .chunks_exact((n + 1) * width)
                 .map(|head| Packed::new(head, None, width))
                 .collect(),
+            instruction: instruction_layer(&source, width)?,
         })
+    }
+
+    /// E, numbers in the embedding of an instruction; 0 in networks that read none.
+    pub fn instruction_dim(&self) -> usize {
+        self.instruction.as_ref().map_or(0, Packed::inputs)
+    }
+
+    /// Starts a sequence for each of these embeddings of instructions, (S, E) row-major, in `cache`.
+    ///
+    /// # Errors
+    /// If these are not whole rows, or the network reads none.
+    pub fn start_instructed(&self, cache: &mut Cache<T>, embeddings: &[T]) -> Result<()> {
+        let dimension = self.instruction_dim();
+        let Some(layer) = self
+            .instruction
+            .as_ref()
+            .filter(|_| !embeddings.is_empty() && embeddings.len().is_multiple_of(dimension))
+        else {
+            return Err(invalid(format!(
+                "{} numbers are not embeddings of {dimension}",
+                embeddings.len()
+            )));
+        };
+        let sequences = embeddings.len() / dimension;
+        cache.start(sequences);
+        let scale = T::of(scale(dimension));
+        let embeddings: Vec<T> = embeddings.iter().map(|&number| number * scale).collect();
+        cache.asked.resize(sequences * self.trunk.width, T::ZERO);
+        layer.forward(&embeddings, &mut cache.asked, Store::Replace);
+        cache.instructions = (0..sequences as u32).collect();
+        Ok(())
     }
 
     /// D, N and heads.
@@ -192,6 +248,12 @@ impl<T: Float> Decoder<T> {
             )));
         }
         self.check_tokens(tokens, bins)?;
+        if self.instruction.is_some() == cache.instructions.is_empty() {
+            return Err(invalid(
+                "sequences have instructions if the network reads them, and none otherwise"
+                    .to_owned(),
+            ));
+        }
         let count = tokens.len() / sequences;
         let end = cache.length + count;
         if end > self.window_tokens {
@@ -207,9 +269,18 @@ impl<T: Float> Decoder<T> {
             .collect();
         let cached = kept.len() - usize::from(is_value(end - 1));
         let mut x = Vec::with_capacity(sequences * kept.len() * self.trunk.width);
-        for tokens in tokens.chunks_exact(count) {
+        let width = self.trunk.width;
+        for (sequence, tokens) in tokens.chunks_exact(count).enumerate() {
+            let start = x.len();
             for &i in &kept {
                 self.push_embedding(tokens[i] as usize, cache.length + i, &mut x);
+            }
+            if let Some(&instruction) = cache.instructions.get(sequence) {
+                let asked = &cache.asked[instruction as usize * width..][..width];
+                let numbers = x[start..].chunks_exact_mut(width).flatten();
+                numbers
+                    .zip(asked.iter().cycle())
+                    .for_each(|(number, &asked)| *number += asked);
             }
         }
         logits.resize(sequences * (bins + 1), T::ZERO);

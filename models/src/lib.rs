@@ -30,6 +30,7 @@ pub mod error;
 pub mod gaussian;
 pub mod gpt;
 pub mod init;
+pub mod instruction;
 pub mod kernels;
 pub mod lamo;
 pub mod linear;

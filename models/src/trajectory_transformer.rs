@@ -12,6 +12,7 @@ use crate::dropout::Dropout;
 use crate::error::{Error, Result};
 use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout};
 use crate::init::Init;
+use crate::instruction::InstructionLayer;
 use crate::kernels::heads_loss::HeadsLoss;
 use crate::kernels::switch::Kernel;
 use crate::norm::log_softmax;
@@ -50,6 +51,9 @@ pub struct TrajectoryTransformerConfig {
     pub value_weight: f64,
     /// Of the matrix products of blocks and heads.
     pub precision: Precision,
+    /// E, numbers in the embedding of an instruction (of length 1), which is added to every token through a linear
+    /// layer; 0: the network reads none, as the paper's.
+    pub instruction_dim: usize,
 }
 
 impl TrajectoryTransformerConfig {
@@ -71,6 +75,7 @@ pub struct TrajectoryTransformer {
     pub(crate) position_embedding: Tensor, // (1, block_size, embedding)
     pub(crate) trunk: Gpt,
     pub(crate) head: Tensor, // (D, V + 1, embedding)
+    pub(crate) embed_instruction: InstructionLayer,
     pub(crate) config: TrajectoryTransformerConfig,
 }
 
@@ -125,6 +130,12 @@ impl TrajectoryTransformer {
                 (transition, config.bins + 1, width),
                 Init::Linear(width).fill(),
             )?,
+            embed_instruction: InstructionLayer::new(
+                "TrajectoryTransformer",
+                config.instruction_dim,
+                width,
+                scope,
+            )?,
             config: config.clone(),
         })
     }
@@ -146,7 +157,19 @@ impl TrajectoryTransformer {
     /// # Errors
     /// If T is longer than the window or a shape doesn't fit.
     pub fn logits(&self, tokens: &Tensor) -> Result<Tensor> {
-        self.heads(&self.hidden(tokens, Dropout::off())?)
+        self.logits_instructed(tokens, None)
+    }
+
+    /// The same for windows with an instruction each, by its embedding (B, E).
+    ///
+    /// # Errors
+    /// As [`Self::logits`], and if there are embeddings and no layer for them, or the reverse.
+    pub fn logits_instructed(
+        &self,
+        tokens: &Tensor,
+        instructions: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        self.heads(&self.hidden(tokens, instructions, Dropout::off())?)
     }
 
     /// The training loss, a scalar: cross entropy of `targets` (B, T), each times the weight of the
@@ -164,7 +187,22 @@ impl TrajectoryTransformer {
         mask: &Tensor,
         dropout: Dropout,
     ) -> Result<Tensor> {
-        let hidden = self.hidden(inputs, dropout)?; // (B, T, embedding)
+        self.loss_instructed(inputs, targets, mask, None, dropout)
+    }
+
+    /// The same for windows with an instruction each, by its embedding (B, E).
+    ///
+    /// # Errors
+    /// As [`Self::loss`], and if there are embeddings and no layer for them, or the reverse.
+    pub fn loss_instructed(
+        &self,
+        inputs: &Tensor,
+        targets: &Tensor,
+        mask: &Tensor,
+        instructions: Option<&Tensor>,
+        dropout: Dropout,
+    ) -> Result<Tensor> {
+        let hidden = self.hidden(inputs, instructions, dropout)?; // (B, T, embedding)
         match Kernel::HeadsLoss.takes(&hidden) && self.config.precision == Precision::Full {
             true => self.fused_loss(&hidden, targets, mask),
             false => self.composed_loss(&hidden, targets, mask),
@@ -213,7 +251,12 @@ impl TrajectoryTransformer {
     }
 
     /// Hidden states (B, T, embedding) of tokens (B, T), after the last norm.
-    fn hidden(&self, tokens: &Tensor, dropout: Dropout) -> Result<Tensor> {
+    fn hidden(
+        &self,
+        tokens: &Tensor,
+        instructions: Option<&Tensor>,
+        dropout: Dropout,
+    ) -> Result<Tensor> {
         let (_, time) = tokens.dims2()?;
         if time == 0 || time > self.config.block_size() {
             let limit = self.config.block_size();
@@ -223,7 +266,7 @@ impl TrajectoryTransformer {
                 reason,
             });
         }
-        let x = self.embed(tokens, dropout)?;
+        let x = self.embed(tokens, instructions, dropout)?;
         let hidden_period = Some(self.config.transition_dim());
         self.trunk.forward(
             &x,
@@ -236,8 +279,13 @@ impl TrajectoryTransformer {
         )
     }
 
-    /// Token plus position embeddings (B, T, embedding), after dropout.
-    fn embed(&self, tokens: &Tensor, dropout: Dropout) -> Result<Tensor> {
+    /// Token plus position embeddings, and what the instruction adds (B, T, embedding), after dropout.
+    fn embed(
+        &self,
+        tokens: &Tensor,
+        instructions: Option<&Tensor>,
+        dropout: Dropout,
+    ) -> Result<Tensor> {
         let (_, time) = tokens.dims2()?;
         let embedded = match tokens.device().is_cpu() {
             true => self.embedded_by_row(tokens)?,
@@ -247,7 +295,10 @@ impl TrajectoryTransformer {
             true => self.position_embedding.clone(),
             false => self.position_embedding.narrow(1, 0, time)?,
         };
-        let x = embedded.broadcast_add(&positions)?; // (B, T, embedding)
+        let mut x = embedded.broadcast_add(&positions)?; // (B, T, embedding)
+        if let Some(asked) = self.embed_instruction.forward(instructions)? {
+            x = x.broadcast_add(&asked)?;
+        }
         dropout.apply(&x, 0, self.config.embedding_dropout)
     }
 
@@ -348,6 +399,7 @@ mod tests {
             reward_weight: 2.0,
             value_weight: 0.5,
             precision: Precision::Full,
+            instruction_dim: 0,
         }
     }
 
@@ -374,7 +426,7 @@ mod tests {
         let dropout = Dropout::draw(&mut Rng::from_seed(9));
         let loss = match composed {
             true => {
-                let x = network.embed(&inputs, dropout)?;
+                let x = network.embed(&inputs, None, dropout)?;
                 let hidden_period = Some(config.transition_dim());
                 let mask_of = AttentionMask {
                     hidden_period,

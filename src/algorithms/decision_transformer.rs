@@ -33,8 +33,8 @@ use trajformer_models::uploads::CachedUploads;
 
 use super::{Algorithm, Build, Instructable, Matmul, Work};
 use crate::data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
-use crate::data::{ActionBounds, Dataset, Normalizer};
-use crate::error::{Error, Result};
+use crate::data::{ActionBounds, Dataset, Episode, Normalizer};
+use crate::error::Result;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
@@ -42,7 +42,7 @@ use crate::policy::return_conditioned::{
     ContextOptions, Instructed, ReturnConditionedPolicy, State,
 };
 use crate::rng::Rng;
-use crate::text::{Instructions, TextConfig};
+use crate::text::{InstructedEpisodes, Instructions, TextConfig};
 
 /// kzl's addition to the deviation of observations.
 const NORMALIZATION_EPSILON: f64 = 1e-6;
@@ -114,7 +114,7 @@ impl DecisionTransformerConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`] that names the key.
+    /// [`Error::Config`](crate::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.decision_transformer");
         keys.counts(&[
@@ -252,15 +252,6 @@ impl DecisionTransformer {
     }
 }
 
-/// Instructions, and which of them each episode of the data was given.
-struct InstructedEpisodes {
-    known: Arc<Instructions>,
-    /// (I, E).
-    embeddings: Tensor,
-    /// Of the complete episodes; empty without data.
-    rows: Vec<u32>,
-}
-
 impl Algorithm for DecisionTransformer {
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let learner = &mut self.learner;
@@ -269,18 +260,8 @@ impl Algorithm for DecisionTransformer {
         let batch = self.sequences.batch(&starts, &device)?; // (B, K, ..)
         let instructions = match (&self.instructions, &learner.config.text) {
             (Some(instructions), Some(text)) => {
-                let row = |&start: &usize| instructions.rows[self.sequences.episode_of(start)];
-                let rows: Vec<u32> = starts.iter().map(row).collect();
-                let rows = Tensor::from_vec(rows, starts.len(), &device)?;
-                let known = instructions.embeddings.index_select(&rows, 0)?; // (B, E)
-                Some(match text.noise > 0.0 {
-                    true => {
-                        let size = text.noise / (text.dimension as f64).sqrt();
-                        let noise = rng.normal_tensor(known.dims2()?, known.dtype(), &device)?;
-                        (known + (noise * size)?)?
-                    }
-                    false => known,
-                })
+                let episodes = starts.iter().map(|&start| self.sequences.episode_of(start));
+                Some(instructions.batch(episodes, text.noise, rng)?)
             }
             _ => None,
         };
@@ -330,7 +311,7 @@ impl Algorithm for DecisionTransformer {
             },
             instructed: learner.config.text.as_ref().map(|text| Instructed {
                 known: match &self.instructions {
-                    Some(instructions) => Arc::clone(&instructions.known),
+                    Some(instructions) => Arc::clone(instructions.known()),
                     None => Arc::new(Instructions::new(text.dimension)),
                 },
                 returns: text.returns,
@@ -397,32 +378,14 @@ impl Instructable for DecisionTransformer {
     }
 
     fn set_instructions(&mut self, known: Arc<Instructions>, data: Option<&Dataset>) -> Result<()> {
-        let mut rows = Vec::new();
-        for episode in data.iter().flat_map(|data| &data.episodes) {
-            if !episode.is_complete() {
-                continue;
-            }
-            let text = episode.instruction.as_deref().unwrap_or_default();
-            let row = known.row(text).ok_or_else(|| {
-                Error::Unsuitable(format!(
-                    "the instruction `{text}` of an episode was not encoded"
-                ))
-            })?;
-            rows.push(row as u32);
-        }
-        let embeddings = known.tensor(self.learner.params.device())?;
-        self.instructions = Some(InstructedEpisodes {
-            known,
-            embeddings,
-            rows,
-        });
+        let device = self.learner.params.device();
+        let told = InstructedEpisodes::new(known, data, device, Episode::is_complete)?;
+        self.instructions = Some(told);
         Ok(())
     }
 
     fn instructions(&self) -> Option<&Arc<Instructions>> {
-        self.instructions
-            .as_ref()
-            .map(|instructions| &instructions.known)
+        self.instructions.as_ref().map(InstructedEpisodes::known)
     }
 }
 

@@ -16,6 +16,7 @@
 
 mod acting;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
@@ -25,21 +26,25 @@ use trajformer_models::conditional_gpt::{
 };
 use trajformer_models::decoder::conditional::ConditionalDecoder;
 use trajformer_models::dropout::Dropout;
+use trajformer_models::instruction;
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule, WeightDecay};
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::uploads::CachedUploads;
 
-use super::{Algorithm, Build, Matmul, Work};
+use super::{Algorithm, Build, Instructable, Matmul, Work};
 use crate::data::action_chunks::ActionChunks;
+use crate::data::formats::fast_folder;
 use crate::data::tokenizers::TrajectoryTokenizer;
 use crate::data::tokenizers::fast::FastOptions;
 use crate::data::tokenizers::fast_actions::FastActions;
-use crate::data::{ActionBounds, Normalizer};
+use crate::data::{ActionBounds, Dataset, Normalizer};
 use crate::error::Result;
+use crate::hub;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::rng::Rng;
+use crate::text::{InstructedEpisodes, Instructions, TextConfig};
 use acting::{ChunkPolicy, Generator, Grammar};
 
 /// The cosine ends at this share of the rate.
@@ -57,9 +62,15 @@ pub struct FastConfig {
     pub chunk_steps: usize,
     /// K, actions of a chunk that are executed before the next one is generated; at most T.
     pub execute_steps: usize,
-    /// Factor of the coefficients of normalised actions before they are rounded: larger is finer, with more tokens.
+    /// Merges that exist, in place of those that are learned from the data: a folder with `tokenizer.json` and
+    /// `processor_config.json`, or `hf://ID`, e.g. `hf://physical-intelligence/fast`. Read when training starts or
+    /// resumes; a trained run holds a copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
+    /// Factor of the coefficients of normalised actions before they are rounded: larger is finer, with more tokens. That
+    /// of `tokenizer`, if there is one.
     pub scale: f64,
-    /// Tokens, the alphabet of coefficients included.
+    /// Tokens, the alphabet of coefficients included; at least those of `tokenizer`.
     pub vocab_size: usize,
     /// Temperature of generated tokens; 0 takes the most likely.
     pub temperature: f64,
@@ -89,6 +100,9 @@ pub struct FastConfig {
     pub decay_updates: u64,
     /// Type of the matrix products of blocks and head in training: `"f32"` or `"bf16"`.
     pub matmul: Matmul,
+    /// How it is told what to do, if it is: the instruction's embedding is read beside the observation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextConfig>,
 }
 
 impl Default for FastConfig {
@@ -97,6 +111,7 @@ impl Default for FastConfig {
         Self {
             chunk_steps: 8,
             execute_steps: 4,
+            tokenizer: None,
             scale: options.scale,
             vocab_size: options.vocab_size,
             temperature: 0.0,
@@ -113,6 +128,7 @@ impl Default for FastConfig {
             warmup_updates: 1_000,
             decay_updates: 30_000,
             matmul: Matmul::F32,
+            text: None,
         }
     }
 }
@@ -145,6 +161,9 @@ impl FastConfig {
             ("weight_decay", self.weight_decay),
             ("temperature", self.temperature),
         ])?;
+        if let Some(text) = &self.text {
+            text.check_without_returns("algorithm.fast.text")?;
+        }
         if self.decay_updates <= self.warmup_updates {
             let expected = format!("more than `warmup_updates` ({})", self.warmup_updates);
             return Err(keys.wrong("decay_updates", self.decay_updates, expected));
@@ -186,11 +205,7 @@ impl FastConfig {
         self.check_memory(a)?;
         let normalizer =
             Normalizer::fit(&data.observations, o, NORMALIZATION_EPSILON, build.device)?;
-        let options = FastOptions {
-            scale: self.scale,
-            vocab_size: self.vocab_size,
-        };
-        let mut tokenizer = FastActions::unfitted(a, options)?;
+        let mut tokenizer = self.unfitted_tokenizer(data)?;
         let mut params = Params::new(DType::F32, build.device);
         Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
         let steps = self.chunk_steps;
@@ -200,14 +215,33 @@ impl FastConfig {
             tokenizer,
             normalizer,
             bounds: build.bounds.clone(),
+            instructions: None,
             learner: Learner::new(self, o, a, params)?,
         })
+    }
+
+    /// The tokenizer for this data; a stored run's is restored after its algorithm was built on blank data.
+    fn unfitted_tokenizer(&self, data: &Dataset) -> Result<FastActions> {
+        let dims = data.action_dim;
+        let Some(name) = self.tokenizer.as_ref().filter(|_| !data.is_blank()) else {
+            let options = FastOptions {
+                scale: self.scale,
+                vocab_size: self.vocab_size,
+            };
+            return FastActions::unfitted(dims, options);
+        };
+        let fast = fast_folder::read(&hub::local(Path::new(name))?)?;
+        if fast.tokens() > self.vocab_size {
+            let expected = format!("at least {}, the tokens of {name}", fast.tokens());
+            return Err(Keys("algorithm.fast").wrong("vocab_size", self.vocab_size, expected));
+        }
+        FastActions::around(dims, fast)
     }
 
     /// The network's sizes.
     pub fn sizes(&self, observation_dim: usize, action_dim: usize) -> Sizes {
         Sizes {
-            inputs: observation_dim,
+            inputs: observation_dim + self.text.as_ref().map_or(0, |text| text.dimension),
             vocabulary: self.vocab_size,
             most_tokens: self.most_tokens(action_dim),
             layers: self.layers,
@@ -225,10 +259,32 @@ pub struct FastPolicy {
     tokenizer: FastActions,
     normalizer: Normalizer,
     bounds: ActionBounds,
+    instructions: Option<InstructedEpisodes>,
     learner: Learner,
 }
 
 impl FastPolicy {
+    /// What is read before chunks: observations (B, O) and, if it is told what to do, what it was told there
+    /// (B, O + E), with the noise of training or none.
+    fn conditions(
+        &self,
+        observations: Tensor,
+        chunks: &[u32],
+        noisy: bool,
+        rng: &mut Rng,
+    ) -> Result<Tensor> {
+        let (Some(instructions), Some(text)) = (&self.instructions, &self.learner.config.text)
+        else {
+            return Ok(observations);
+        };
+        let episodes = chunks.iter();
+        let episodes = episodes.map(|&chunk| self.chunks.episode_of(chunk as usize));
+        let noise = if noisy { text.noise } else { 0.0 };
+        let asked = instructions.batch(episodes, noise, rng)?; // (B, E)
+        let asked = (asked * instruction::scale(text.dimension))?;
+        Ok(Tensor::cat(&[observations, asked], 1)?)
+    }
+
     /// What its network generates, as `constrained` says.
     fn generator(&self, constrained: bool) -> Result<Generator> {
         let learner = &self.learner;
@@ -250,7 +306,8 @@ impl Algorithm for FastPolicy {
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let config = &self.learner.config;
         let drawn = self.chunks.draw(config.batch_size, rng);
-        let batch = self.chunks.batch(&drawn, config.vocab_size as u32)?; // (B, T)
+        let mut batch = self.chunks.batch(&drawn, config.vocab_size as u32)?; // (B, T)
+        batch.conditions = self.conditions(batch.conditions, &drawn, true, rng)?;
         let dropout = match config.dropout > 0.0 {
             true => Dropout::draw(rng),
             false => Dropout::off(),
@@ -280,8 +337,19 @@ impl Algorithm for FastPolicy {
             range: (row(self.bounds.low()?)?, row(self.bounds.high()?)?),
             chunk_steps: config.chunk_steps,
             execute_steps: config.execute_steps,
+            instructions: config.text.as_ref().map(|text| match &self.instructions {
+                Some(instructions) => Arc::clone(instructions.known()),
+                None => Arc::new(Instructions::new(text.dimension)),
+            }),
             rows: Vec::new(),
         }))
+    }
+
+    fn instructable(&mut self) -> Option<&mut dyn Instructable> {
+        match self.learner.config.text {
+            Some(_) => Some(self),
+            None => None,
+        }
     }
 
     /// What the network makes of the data's observations when nothing is left out: how many chunks are none (zeros
@@ -289,10 +357,12 @@ impl Algorithm for FastPolicy {
     /// tokens of a chunk.
     fn diagnostics(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let drawn = self.chunks.draw(DIAGNOSED, rng);
-        let observations = self.chunks.observations(&drawn)?.to_device(&Device::Cpu)?;
+        let observations = self.chunks.observations(&drawn)?;
+        let conditions = self.conditions(observations, &drawn, false, rng)?;
+        let conditions = conditions.to_device(&Device::Cpu)?;
         let mut rngs: Vec<Rng> = drawn.iter().map(|_| Rng::from_seed(rng.bits())).collect();
         let rngs = rngs.iter_mut().collect();
-        let generated = self.generator(false)?.generate(&observations, rngs)?;
+        let generated = self.generator(false)?.generate(&conditions, rngs)?;
         let (mut invalid, mut squares, mut tokens) = (0, 0.0, 0);
         for (chunk, generated) in drawn.iter().zip(&generated) {
             let steps = self.learner.config.chunk_steps;
@@ -322,6 +392,23 @@ impl Algorithm for FastPolicy {
         learner.optimizer.visit("training.optimizer.", visitor)?;
         visitor.counter("training.updates", &mut learner.updates)?;
         Ok(())
+    }
+}
+
+impl Instructable for FastPolicy {
+    fn text(&self) -> Option<&TextConfig> {
+        self.learner.config.text.as_ref()
+    }
+
+    fn set_instructions(&mut self, known: Arc<Instructions>, data: Option<&Dataset>) -> Result<()> {
+        let device = self.learner.params.device();
+        let told = InstructedEpisodes::new(known, data, device, |_| true)?;
+        self.instructions = Some(told);
+        Ok(())
+    }
+
+    fn instructions(&self) -> Option<&Arc<Instructions>> {
+        self.instructions.as_ref().map(InstructedEpisodes::known)
     }
 }
 

@@ -32,16 +32,17 @@ use trajformer_models::trajectory_transformer::{
 };
 use trajformer_models::uploads::CachedUploads;
 
-use super::{Algorithm, Build, Matmul, Work};
-use crate::data::ActionBounds;
+use super::{Algorithm, Build, Instructable, Matmul, Work};
 use crate::data::discretizer::DiscretizerKind;
 use crate::data::sequences::{GoalPrefix, TokenBatch, TokenOptions, TokenSequences, ValueColumn};
+use crate::data::{ActionBounds, Dataset, Episode};
 use crate::error::Result;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::planning::{BeamPlanner, BeamSearch, PlanConfig, SearchModel, Window};
 use crate::policy::Policy;
 use crate::rng::Rng;
+use crate::text::{InstructedEpisodes, Instructions, TextConfig};
 
 /// The cosine ends at this share of the rate (authors' `training.py`).
 const RATE_FLOOR: f64 = 0.1;
@@ -138,6 +139,9 @@ pub struct TrajectoryTransformerConfig {
     pub matmul: Matmul,
     /// Beam search.
     pub planner: PlanConfig,
+    /// How it is told what to do, if it is: what the instruction's embedding adds to every token. Not in the paper.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextConfig>,
 }
 
 impl Default for TrajectoryTransformerConfig {
@@ -168,6 +172,7 @@ impl Default for TrajectoryTransformerConfig {
             schedule: RateSchedule::Cosine,
             matmul: Matmul::F32,
             planner: PlanConfig::default(),
+            text: None,
         }
     }
 }
@@ -212,6 +217,9 @@ impl TrajectoryTransformerConfig {
         if self.schedule != RateSchedule::Constant && self.decay_updates <= self.warmup_updates {
             let expected = format!("more than `warmup_updates` ({})", self.warmup_updates);
             return Err(keys.wrong("decay_updates", self.decay_updates, expected));
+        }
+        if let Some(text) = &self.text {
+            text.check_without_returns("algorithm.trajectory_transformer.text")?;
         }
         let goal = usize::from(self.goal != GoalPrefix::None);
         if self.window_transitions <= goal {
@@ -271,6 +279,7 @@ impl TrajectoryTransformerConfig {
         Ok(TrajectoryTransformer {
             sequences,
             bounds: build.bounds.clone(),
+            instructions: None,
             learner: Learner::new(self, o, a, params)?,
         })
     }
@@ -308,6 +317,7 @@ impl TrajectoryTransformerConfig {
             reward_weight: self.reward_weight,
             value_weight: self.value_weight,
             precision: self.matmul.into(),
+            instruction_dim: self.text.as_ref().map_or(0, |text| text.dimension),
         }
     }
 
@@ -329,6 +339,7 @@ impl TrajectoryTransformerConfig {
 pub struct TrajectoryTransformer {
     sequences: TokenSequences,
     bounds: ActionBounds,
+    instructions: Option<InstructedEpisodes>,
     learner: Learner,
 }
 
@@ -360,7 +371,14 @@ impl TrajectoryTransformer {
         let search = BeamSearch::new(model, config.planner.clone())?;
         let row = |bound: Tensor| bound.to_device(&Device::Cpu)?.to_vec1::<f32>();
         let (low, high) = (row(self.bounds.low()?)?, row(self.bounds.high()?)?);
-        BeamPlanner::new(search, low, high)
+        let planner = BeamPlanner::new(search, low, high)?;
+        Ok(match &config.text {
+            Some(text) => planner.with_instructions(match &self.instructions {
+                Some(instructions) => Arc::clone(instructions.known()),
+                None => Arc::new(Instructions::new(text.dimension)),
+            }),
+            None => planner,
+        })
     }
 }
 
@@ -368,14 +386,29 @@ impl Algorithm for TrajectoryTransformer {
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let learner = &mut self.learner;
         let device = learner.params.device();
-        let batch = self
-            .sequences
-            .sample(learner.config.batch_size, rng, device)?; // (B, T)
+        let windows = self.sequences.draw(learner.config.batch_size, rng);
+        let batch = self.sequences.batch(&windows, device)?; // (B, T)
+        let instructions = match (&self.instructions, &learner.config.text) {
+            (Some(instructions), Some(text)) => {
+                let episodes = windows
+                    .iter()
+                    .map(|&window| self.sequences.episode_of(window));
+                Some(instructions.batch(episodes, text.noise, rng)?)
+            }
+            _ => None,
+        };
         let dropout = match learner.config.dropout > 0.0 {
             true => Dropout::draw(rng),
             false => Dropout::off(),
         };
-        learner.update(&batch, dropout)
+        learner.update_instructed(&batch, instructions.as_ref(), dropout)
+    }
+
+    fn instructable(&mut self) -> Option<&mut dyn Instructable> {
+        match self.learner.config.text {
+            Some(_) => Some(self),
+            None => None,
+        }
     }
 
     /// The blocks' products and the heads'.
@@ -432,6 +465,24 @@ impl Algorithm for TrajectoryTransformer {
     }
 }
 
+impl Instructable for TrajectoryTransformer {
+    fn text(&self) -> Option<&TextConfig> {
+        self.learner.config.text.as_ref()
+    }
+
+    fn set_instructions(&mut self, known: Arc<Instructions>, data: Option<&Dataset>) -> Result<()> {
+        let device = self.learner.params.device();
+        let has_windows = |episode: &Episode| episode.steps > 1;
+        let told = InstructedEpisodes::new(known, data, device, has_windows)?;
+        self.instructions = Some(told);
+        Ok(())
+    }
+
+    fn instructions(&self) -> Option<&Arc<Instructions>> {
+        self.instructions.as_ref().map(InstructedEpisodes::known)
+    }
+}
+
 /// The network and its update, apart from where batches come from.
 pub struct Learner {
     config: TrajectoryTransformerConfig,
@@ -483,8 +534,23 @@ impl Learner {
     /// # Errors
     /// If a tensor operation fails.
     pub fn update(&mut self, batch: &TokenBatch, dropout: Dropout) -> Result<Metrics> {
+        self.update_instructed(batch, None, dropout)
+    }
+
+    /// The same with the embeddings (B, E) of the windows' instructions.
+    ///
+    /// # Errors
+    /// If a tensor operation fails, or there are embeddings without a layer for them or the reverse.
+    pub fn update_instructed(
+        &mut self,
+        batch: &TokenBatch,
+        instructions: Option<&Tensor>,
+        dropout: Dropout,
+    ) -> Result<Metrics> {
         let rate = self.config.learning_rate * self.config.rate_factor(self.updates + 1);
-        self.update_at_rate(batch, dropout, rate)
+        let _cached = CachedUploads::hold(self.params.device());
+        let loss = self.loss_instructed(batch, instructions, dropout)?;
+        self.step(&loss, rate)
     }
 
     /// One update at this rate, for schedules that count something else.
@@ -499,9 +565,13 @@ impl Learner {
     ) -> Result<Metrics> {
         let _cached = CachedUploads::hold(self.params.device());
         let loss = self.loss(batch, dropout)?;
+        self.step(&loss, rate)
+    }
+
+    fn step(&mut self, loss: &Tensor, rate: f64) -> Result<Metrics> {
         let norm = self.optimizer.step(&loss.backward()?, rate)?;
         self.updates += 1;
-        Ok(Metrics::of_step(&loss, norm.as_ref()))
+        Ok(Metrics::of_step(loss, norm.as_ref()))
     }
 
     /// Weighted cross entropy of the targets, the mean over all positions.
@@ -509,11 +579,21 @@ impl Learner {
     /// # Errors
     /// If a tensor operation fails.
     pub fn loss(&self, batch: &TokenBatch, dropout: Dropout) -> Result<Tensor> {
+        self.loss_instructed(batch, None, dropout)
+    }
+
+    fn loss_instructed(
+        &self,
+        batch: &TokenBatch,
+        instructions: Option<&Tensor>,
+        dropout: Dropout,
+    ) -> Result<Tensor> {
         let TokenBatch {
             inputs,
             targets,
             mask,
         } = batch;
-        Ok(self.network.loss(inputs, targets, mask, dropout)?)
+        let network = &self.network;
+        Ok(network.loss_instructed(inputs, targets, mask, instructions, dropout)?)
     }
 }

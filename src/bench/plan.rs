@@ -70,6 +70,7 @@ pub fn plan(options: &PlanOptions) -> Result<Report> {
     let prefixes = [Prefix {
         tokens: tokens.collect(),
         goal: None,
+        instruction: None,
     }];
     let mut search = search(options, &streams)?;
     let mut uniforms = Stream(rng);

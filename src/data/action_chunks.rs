@@ -22,6 +22,8 @@ pub struct ActionChunks {
     starts: Vec<usize>,   // first row of each chunk
     tokens: Vec<u32>,
     ends: Vec<usize>, // of each chunk's tokens
+    /// The chunk after each episode's last.
+    episode_ends: Vec<usize>,
     dims: usize,
     steps: usize,
 }
@@ -62,6 +64,7 @@ impl ActionChunks {
         Ok(Self {
             observations: normalizer.apply(&observations)?,
             ends: ends.collect(),
+            episode_ends: data.episodes.iter().map(|e| e.range().end).collect(),
             tokens: encoded.concat(),
             dims: data.action_dim,
             steps,
@@ -88,6 +91,11 @@ impl ActionChunks {
     /// The actions of a chunk, row-major (T, A), in the environment's units.
     pub fn actions(&self, chunk: usize) -> &[f64] {
         &self.rows[self.starts[chunk] * self.dims..][..self.steps * self.dims]
+    }
+
+    /// The episode that a chunk begins in.
+    pub fn episode_of(&self, chunk: usize) -> usize {
+        self.episode_ends.partition_point(|&end| end <= chunk)
     }
 
     /// The tokens of a chunk.

@@ -36,9 +36,9 @@ pub fn collect(
             0 => None,
             count => {
                 let mut rng = streams.numbered("collect.instruction", index);
-                let text = instructions[rng.below(count)];
+                let text = &instructions[rng.below(count)];
                 env.instruct(text)?;
-                Some(Arc::from(text))
+                Some(Arc::from(text.as_str()))
             }
         };
         let observation = env.reset(streams.numbered("collect.start", index).bits())?;

@@ -120,6 +120,13 @@ impl Dataset {
             .collect()
     }
 
+    /// Whether it is [`blank`](Self::blank).
+    pub fn is_blank(&self) -> bool {
+        let zero = |numbers: &[f32]| numbers.iter().all(|&number| number == 0.0);
+        let nothing = zero(&self.observations) && zero(&self.actions) && zero(&self.rewards);
+        nothing && self.steps() == 2 && self.sources.is_empty()
+    }
+
     /// The smallest useful data set of a shape: two zero steps that end. A stored run is rebuilt on
     /// it, before its state is loaded, where its own data is not at hand.
     pub fn blank(observation_dim: usize, action_dim: usize) -> Self {

@@ -239,8 +239,20 @@ impl TokenSequences {
     /// # Errors
     /// If a tensor can't be made.
     pub fn sample(&self, batch: usize, rng: &mut Rng, device: &Device) -> Result<TokenBatch> {
-        let indices: Vec<usize> = (0..batch).map(|_| rng.below(self.len())).collect();
-        self.batch(&indices, device)
+        self.batch(&self.draw(batch, rng), device)
+    }
+
+    /// Draws the indices of `count` windows uniformly, with replacement.
+    pub fn draw(&self, count: usize, rng: &mut Rng) -> Vec<usize> {
+        (0..count).map(|_| rng.below(self.len())).collect()
+    }
+
+    /// The episode of the window with this index, counted over those of two steps or more.
+    ///
+    /// # Panics
+    /// If the index is not below [`len`](Self::len).
+    pub fn episode_of(&self, index: usize) -> usize {
+        self.windows[index].episode as usize
     }
 
     /// The windows with these indices, in order of the data; on `device`, or where

@@ -72,7 +72,7 @@ pub trait Environment: Send {
 
     /// What episodes can be asked to do, in words: the wordings that data is collected with. Empty if
     /// the task has no words.
-    fn instructions(&self) -> Vec<&'static str> {
+    fn instructions(&self) -> Vec<String> {
         Vec::new()
     }
 

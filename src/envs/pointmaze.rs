@@ -346,7 +346,7 @@ impl Environment for PointMaze {
         Some(vec![x as f32, y as f32, 0.0, 0.0])
     }
 
-    fn instructions(&self) -> Vec<&'static str> {
+    fn instructions(&self) -> Vec<String> {
         self.room.map_or_else(Vec::new, |_| rooms::instructions())
     }
 

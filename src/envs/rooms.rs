@@ -19,8 +19,8 @@ pub struct Room {
     pub name: &'static str,
     /// Its middle cell (column, row from the bottom).
     pub middle: (usize, usize),
-    /// How episodes ask for it, in data that is collected.
-    pub instructions: [&'static str; 16],
+    /// What stands for `{upper}`, `{top}`, `{north}`, `{left}` and `{west}` in [`PLACES`].
+    words: [&'static str; 5],
 }
 
 /// All of them.
@@ -28,91 +28,95 @@ pub const ROOMS: [Room; 4] = [
     Room {
         name: "upper left room",
         middle: (2, 8),
-        instructions: [
-            "go to the upper left room",
-            "move to the room at the top left",
-            "the upper left room is your goal",
-            "head for the top left corner of the maze",
-            "find the room in the northwest",
-            "walk north and then west, to the room there",
-            "please take me to the upper left room",
-            "enter the room on the left side, at the top",
-            "travel to the northwest room",
-            "your target is the room in the top left corner",
-            "steer the ball into the upper left room",
-            "the room you want is northwest",
-            "roll to the left room of the upper row",
-            "reach the top left room",
-            "get into the northwest corner",
-            "stop in the upper room on the left",
-        ],
+        words: ["upper", "top", "north", "left", "west"],
     },
     Room {
         name: "upper right room",
         middle: (8, 8),
-        instructions: [
-            "go to the upper right room",
-            "move to the room at the top right",
-            "the upper right room is your goal",
-            "head for the top right corner of the maze",
-            "find the room in the northeast",
-            "walk north and then east, to the room there",
-            "please take me to the upper right room",
-            "enter the room on the right side, at the top",
-            "travel to the northeast room",
-            "your target is the room in the top right corner",
-            "steer the ball into the upper right room",
-            "the room you want is northeast",
-            "roll to the right room of the upper row",
-            "reach the top right room",
-            "get into the northeast corner",
-            "stop in the upper room on the right",
-        ],
+        words: ["upper", "top", "north", "right", "east"],
     },
     Room {
         name: "lower left room",
         middle: (2, 2),
-        instructions: [
-            "go to the lower left room",
-            "move to the room at the bottom left",
-            "the lower left room is your goal",
-            "head for the bottom left corner of the maze",
-            "find the room in the southwest",
-            "walk south and then west, to the room there",
-            "please take me to the lower left room",
-            "enter the room on the left side, at the bottom",
-            "travel to the southwest room",
-            "your target is the room in the bottom left corner",
-            "steer the ball into the lower left room",
-            "the room you want is southwest",
-            "roll to the left room of the lower row",
-            "reach the bottom left room",
-            "get into the southwest corner",
-            "stop in the lower room on the left",
-        ],
+        words: ["lower", "bottom", "south", "left", "west"],
     },
     Room {
         name: "lower right room",
         middle: (8, 2),
-        instructions: [
-            "go to the lower right room",
-            "move to the room at the bottom right",
-            "the lower right room is your goal",
-            "head for the bottom right corner of the maze",
-            "find the room in the southeast",
-            "walk south and then east, to the room there",
-            "please take me to the lower right room",
-            "enter the room on the right side, at the bottom",
-            "travel to the southeast room",
-            "your target is the room in the bottom right corner",
-            "steer the ball into the lower right room",
-            "the room you want is southeast",
-            "roll to the right room of the lower row",
-            "reach the bottom right room",
-            "get into the southeast corner",
-            "stop in the lower room on the right",
-        ],
+        words: ["lower", "bottom", "south", "right", "east"],
     },
+];
+
+/// What [`PLACES`] holds instead of a room's own words.
+const BLANKS: [&str; 5] = ["{upper}", "{top}", "{north}", "{left}", "{west}"];
+
+/// How data asks for a place.
+const REQUESTS: [&str; 31] = [
+    "go to {}",
+    "move to {}",
+    "{} is your goal",
+    "head for {}",
+    "find {}",
+    "please take me to {}",
+    "enter {}",
+    "travel to {}",
+    "your target is {}",
+    "steer the ball into {}",
+    "what you want is {}",
+    "roll to {}",
+    "reach {}",
+    "get into {}",
+    "stop in {}",
+    "the place to be is {}",
+    "could you move to {}?",
+    "would you kindly head for {}",
+    "I would like to be in {}",
+    "{}, please",
+    "{}",
+    "goal: {}",
+    "we will meet in {}",
+    "let us go to {}",
+    "hurry to {}!",
+    "there are four rooms: go to {}",
+    "take the shortest way to {}",
+    "robot, roll over to {}",
+    "you should end up in {}",
+    "somebody is waiting for you in {}",
+    "when the episode is over, be in {}",
+];
+
+/// How data calls a room. As many as have no divisor in common with [`REQUESTS`]: see [`Room::instructions`].
+const PLACES: [&str; 30] = [
+    "the {upper} {left} room",
+    "the room at the {top} {left}",
+    "the {top} {left} corner of the maze",
+    "the room in the {north}{west}",
+    "the {north}{west} room",
+    "the room on the {left} side, at the {top}",
+    "the {top} {left} room",
+    "the {left} room of the {upper} row",
+    "the {north}{west} corner",
+    "the {upper} room on the {left}",
+    "the {upper} {left} corner",
+    "the room to the {north} and {west}",
+    "the room in the {upper} {left}",
+    "the {left} one of the {upper} rooms",
+    "the {north}{west}",
+    "the {north}{west}ern room",
+    "the {left} room at the {top}",
+    "the {top}-{left} room",
+    "the {top} {left}",
+    "the {left}most room at the {top}",
+    "the room in the {north}ern half, on the {west} side",
+    "the chamber in the {upper} {left}",
+    "the {upper} room, the one on the {left}",
+    "the room that lies {north} and {west} of the hall",
+    "the {west}ern one of the two rooms in the {north}",
+    "the {north}-{west}ern corner",
+    "the {left} side of the {top} row",
+    "the room where the {top} and the {left} wall meet",
+    "the corner room, {upper} {left}",
+    "the {north} {west} room",
 ];
 
 /// Words that say a half of the maze: whether it is the upper one, the right one. Not "up", which ends up anywhere.
@@ -122,6 +126,20 @@ const LEFT: [&str; 4] = ["left", "west", "western", "leftmost"];
 const RIGHT: [&str; 4] = ["right", "east", "eastern", "rightmost"];
 
 impl Room {
+    /// How episodes ask for it in data that is collected: every request with every place. The first 31 have 31
+    /// requests and 30 places.
+    pub fn instructions(&self) -> impl Iterator<Item = String> + '_ {
+        (0..REQUESTS.len() * PLACES.len()).map(|number| {
+            let request = REQUESTS[number % REQUESTS.len()];
+            let place = PLACES[number % PLACES.len()];
+            let own = BLANKS.iter().zip(self.words);
+            let place = own.fold(place.to_owned(), |text, (blank, word)| {
+                text.replace(blank, word)
+            });
+            request.replace("{}", &place)
+        })
+    }
+
     /// The room that a cell lies in; `None` in the hall.
     pub fn at(cell: (usize, usize)) -> Option<&'static Self> {
         ROOMS.iter().find(|room| room.contains(cell))
@@ -176,10 +194,11 @@ fn compass(word: &str) -> Vec<&str> {
 }
 
 /// Every wording that data is collected with: the first of each room, then the second of each, and so on.
-pub fn instructions() -> Vec<&'static str> {
-    let wordings = ROOMS[0].instructions.len();
-    (0..wordings)
-        .flat_map(|i| ROOMS.iter().map(move |room| room.instructions[i]))
+pub fn instructions() -> Vec<String> {
+    let of_rooms: Vec<Vec<String>> = ROOMS.iter().map(|r| r.instructions().collect()).collect();
+    let number = 0..REQUESTS.len() * PLACES.len();
+    number
+        .flat_map(|i| of_rooms.iter().map(move |texts| texts[i].clone()))
         .collect()
 }
 
@@ -190,8 +209,8 @@ mod tests {
     #[test]
     fn a_room_is_named_by_its_words_in_whatever_sentence() {
         for room in &ROOMS {
-            for text in room.instructions {
-                assert_eq!(Room::named_in(text).expect(text), room);
+            for text in room.instructions() {
+                assert_eq!(Room::named_in(&text).expect(&text), room);
             }
             assert_eq!(Room::named_in(room.name).expect("its name"), room);
         }
@@ -204,6 +223,29 @@ mod tests {
             ),
         ] {
             assert_eq!(Room::named_in(text).expect(text).name, name);
+        }
+    }
+
+    #[test]
+    fn every_wording_is_another_and_the_first_of_each_room_cover_all_requests() {
+        let all = instructions();
+        assert_eq!(all.len(), 4 * 31 * 30);
+        let distinct: std::collections::HashSet<&String> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+        assert_eq!(
+            all[..5],
+            [
+                "go to the upper left room",
+                "go to the upper right room",
+                "go to the lower left room",
+                "go to the lower right room",
+                "move to the room at the top left",
+            ]
+        );
+        for (number, request) in REQUESTS.iter().enumerate() {
+            let (before, after) = request.split_once("{}").expect("a place");
+            let text = &all[4 * number];
+            assert!(text.starts_with(before) && text.ends_with(after), "{text}");
         }
     }
 

@@ -110,7 +110,7 @@ impl VectorEnv {
     }
 
     /// What episodes can be asked to do: see [`Environment::instructions`].
-    pub fn instructions(&self) -> Vec<&'static str> {
+    pub fn instructions(&self) -> Vec<String> {
         self.rows
             .first()
             .map_or_else(Vec::new, |row| row.env.instructions())

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use trajformer_models::decoder::Decoder;
 use trajformer_models::kernels::decode::Float;
 
-use super::hypotheses::Hypotheses;
+use super::hypotheses::{Conditions, Hypotheses};
 use super::sampling::{Distribution, Filter, Uniforms, log_probabilities};
 use crate::data::discretizer::Discretizer;
 use crate::error::{Error, Result};
@@ -178,6 +178,8 @@ pub struct Prefix {
     /// The goal transition (D), where the network was trained with goals: see
     /// [`goal_transition`](crate::data::sequences::goal_transition).
     pub goal: Option<Vec<u32>>,
+    /// The embedding of the instruction (E), where the network was trained with instructions.
+    pub instruction: Option<Vec<f32>>,
 }
 
 /// The imagined futures of one episode.
@@ -295,6 +297,17 @@ impl<T: Float> BeamSearch<T> {
                     .to_owned(),
             ));
         }
+        let dimension = self.model.decoder.instruction_dim();
+        let told_fits = |prefix: &Prefix| match &prefix.instruction {
+            Some(embedding) => dimension > 0 && embedding.len() == dimension,
+            None => dimension == 0,
+        };
+        if !prefixes.iter().all(told_fits) {
+            return Err(Error::Unsuitable(format!(
+                "every episode needs the embedding of an instruction ({dimension} numbers here) if the network was \
+                 trained with instructions, and none otherwise"
+            )));
+        }
         // Groups of episodes: large enough for efficient products, small enough that what they
         // cache stays close to the processor.
         let rows = self.config.beam_width * self.config.n_expand;
@@ -302,8 +315,11 @@ impl<T: Float> BeamSearch<T> {
         let mut plans = Vec::with_capacity(prefixes.len());
         for (index, prefixes) in prefixes.chunks(group).enumerate() {
             let tokens: Vec<Vec<u32>> = prefixes.iter().map(|p| p.tokens.clone()).collect();
-            let goals = prefixes.iter().map(|p| p.goal.clone()).collect();
-            self.hypotheses.start(&tokens, goals);
+            let conditions = Conditions {
+                goals: prefixes.iter().map(|p| p.goal.clone()).collect(),
+                instructions: prefixes.iter().map(|p| p.instruction.clone()).collect(),
+            };
+            self.hypotheses.start(&tokens, conditions);
             let mut uniforms = Offset {
                 uniforms: &mut *uniforms,
                 first: index * group,

@@ -26,12 +26,20 @@ pub struct Hypotheses<T> {
     episodes: Vec<usize>,
     /// Tokens that the search started with.
     prefix_length: usize,
-    /// Goal transition (D tokens) of every episode, which no crop removes.
-    goals: Option<Vec<Vec<u32>>>,
+    conditions: Conditions,
     cache: Cache<T>,
     /// Where the cached window begins.
     window_start: usize,
     logits: Vec<T>, // (S, N + 1)
+}
+
+/// What the episodes of a search are about, which no crop removes.
+#[derive(Debug, Clone, Default)]
+pub struct Conditions {
+    /// Goal transition (D tokens) of every episode, if the network was trained with goals.
+    pub goals: Option<Vec<Vec<u32>>>,
+    /// Embedding of every episode's instruction (E numbers), if the network was trained with instructions.
+    pub instructions: Option<Vec<Vec<f32>>>,
 }
 
 impl<T: Float> Hypotheses<T> {
@@ -44,21 +52,20 @@ impl<T: Float> Hypotheses<T> {
             length: 0,
             episodes: Vec::new(),
             prefix_length: 0,
-            goals: None,
+            conditions: Conditions::default(),
             cache: Cache::default(),
             window_start: 0,
             logits: Vec::new(),
         }
     }
 
-    /// Starts with one sequence per episode: `prefixes` of equal length, and their goal transitions
-    /// (D tokens each) if the network was trained with goals.
-    pub fn start(&mut self, prefixes: &[Vec<u32>], goals: Option<Vec<Vec<u32>>>) {
+    /// Starts with one sequence per episode: `prefixes` of equal length, and what they are about.
+    pub fn start(&mut self, prefixes: &[Vec<u32>], conditions: Conditions) {
         self.tokens = prefixes.concat();
         self.length = prefixes.first().map_or(0, Vec::len);
         self.prefix_length = self.length;
         self.episodes = (0..prefixes.len()).collect();
-        self.goals = goals;
+        self.conditions = conditions;
         // An impossible start: the first `advance` fills the cache.
         self.window_start = usize::MAX;
     }
@@ -140,7 +147,7 @@ impl<T: Float> Hypotheses<T> {
         if start != self.window_start {
             return self.fill(start);
         }
-        let goal = self.goals.as_ref().map_or(0, |_| step);
+        let goal = self.conditions.goals.as_ref().map_or(0, |_| step);
         let pending = self.length - start - (self.cache.len() - goal);
         let tokens: Vec<u32> = self
             .tokens
@@ -180,19 +187,33 @@ impl<T: Float> Hypotheses<T> {
         Ok(())
     }
 
-    /// Starts the cache: one group for all sequences, or with goals one for each episode, whose goal
-    /// comes first. Returns the group of every sequence.
+    /// Starts the cache: one group for all sequences, or one for each episode with its instruction, and its goal
+    /// first. Returns the group of every sequence.
     fn first_groups(&mut self) -> Result<Vec<usize>> {
-        let Some(goals) = &self.goals else {
+        let Conditions {
+            goals,
+            instructions,
+        } = &self.conditions;
+        if goals.is_none() && instructions.is_none() {
             self.cache.start(1);
             return Ok(vec![0; self.len()]);
-        };
+        }
         let mut present = self.episodes.clone();
         present.dedup();
-        self.cache.start(present.len());
-        let tokens: Vec<u32> = present.iter().flat_map(|&e| &goals[e]).copied().collect();
-        self.decoder
-            .extend(&mut self.cache, &tokens, &mut self.logits)?;
+        match instructions {
+            Some(instructions) => {
+                let embeddings = present.iter().flat_map(|&e| &instructions[e]);
+                let embeddings: Vec<T> = embeddings.map(|&x| T::of(f64::from(x))).collect();
+                self.decoder
+                    .start_instructed(&mut self.cache, &embeddings)?;
+            }
+            None => self.cache.start(present.len()),
+        }
+        if let Some(goals) = goals {
+            let tokens: Vec<u32> = present.iter().flat_map(|&e| &goals[e]).copied().collect();
+            self.decoder
+                .extend(&mut self.cache, &tokens, &mut self.logits)?;
+        }
         let group = |episode: &usize| present.partition_point(|other| other < episode);
         Ok(self.episodes.iter().map(group).collect())
     }

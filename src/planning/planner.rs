@@ -1,6 +1,7 @@
 //! [`BeamPlanner`]: a policy that plans with beam search and executes the best plan's actions.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use trajformer_models::kernels::decode::Float;
@@ -11,6 +12,7 @@ use crate::data::sequences::goal_transition;
 use crate::error::{Error, Result};
 use crate::policy::{EpisodeStart, Policy};
 use crate::rng::Rng;
+use crate::text::Instructions;
 
 /// Stands for the value of a past transition, which the network never looks at (the authors').
 const VALUE_PLACEHOLDER: f64 = 1e6;
@@ -27,12 +29,16 @@ pub struct BeamPlanner<T = f32> {
     steps: usize,
     episodes: Vec<Episode>,
     streams: Streams,
+    /// Embeddings of the instructions that episodes may be given, if the network reads them.
+    instructions: Option<Arc<Instructions>>,
 }
 
 /// What the planner knows of one episode.
 #[derive(Debug)]
 struct Episode {
     goal: Option<Vec<u32>>,
+    /// Embedding of what is asked (E).
+    instruction: Option<Vec<f32>>,
     /// Tokens of the last transitions, oldest first.
     context: VecDeque<Vec<u32>>,
     plan: Option<Plan>,
@@ -101,7 +107,15 @@ impl<T: Float> BeamPlanner<T> {
             steps: 0,
             episodes: Vec::new(),
             streams: Streams::default(),
+            instructions: None,
         })
+    }
+
+    /// The same for a network that was trained with instructions, by what it knows of them.
+    #[must_use]
+    pub fn with_instructions(mut self, known: Arc<Instructions>) -> Self {
+        self.instructions = Some(known);
+        self
     }
 
     /// [`Policy::act`] with the draws of `uniforms`, by row, in place of the episodes' own streams.
@@ -153,6 +167,7 @@ impl<T: Float> BeamPlanner<T> {
             Prefix {
                 tokens,
                 goal: episode.goal.clone(),
+                instruction: episode.instruction.clone(),
             }
         };
         Ok(rows.filter(|(_, active)| **active).map(prefix).collect())
@@ -235,6 +250,10 @@ impl<T: Float> Policy for BeamPlanner<T> {
         self.search.model().goal_conditioned
     }
 
+    fn needs_instruction(&self) -> bool {
+        self.instructions.is_some()
+    }
+
     fn imagined(&self, episode: usize) -> Result<Option<Imagined>> {
         let Some(plan) = self
             .episodes
@@ -276,8 +295,11 @@ impl<T: Float> Policy for BeamPlanner<T> {
         self.streams = Streams(episodes.iter().map(|start| start.rng.clone()).collect());
         for start in episodes {
             let goal = self.goal(start)?;
+            let known = self.instructions.as_deref();
+            let instruction = known.map(|known| known.of_episodes(std::slice::from_ref(start)));
             self.episodes.push(Episode {
                 goal,
+                instruction: instruction.transpose()?,
                 context: VecDeque::new(),
                 plan: None,
                 pending: None,

@@ -10,7 +10,7 @@ use trajformer_models::dropout::Dropout;
 
 use super::{EpisodeStart, Policy, check_rows};
 use crate::data::{ActionBounds, Normalizer};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::text::Instructions;
 
 /// A network that gives the actions of contexts.
@@ -167,15 +167,7 @@ impl ReturnConditionedPolicy {
         let Some(Instructed { known, .. }) = &self.instructed else {
             return Ok(None);
         };
-        let mut values = Vec::with_capacity(episodes.len() * known.dimension());
-        for start in episodes {
-            let text = start.instruction.as_deref().ok_or_else(|| {
-                Error::Unsuitable(
-                    "this policy was trained with instructions, and an episode has none".to_owned(),
-                )
-            })?;
-            values.extend_from_slice(known.embedding(text)?);
-        }
+        let values = known.of_episodes(episodes)?;
         let shape = (episodes.len(), known.dimension());
         Ok(Some(Tensor::from_vec(values, shape, &self.device)?))
     }

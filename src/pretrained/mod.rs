@@ -14,6 +14,7 @@ pub mod decision_transformer;
 pub mod gpt2;
 pub mod gym_models;
 pub mod keys;
+mod old_pickle;
 pub mod trajectory_transformer;
 pub mod weights;
 

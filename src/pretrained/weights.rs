@@ -1,4 +1,4 @@
-//! Reads a model's tensors from a folder: `model.safetensors`, else the pickle `pytorch_model.bin`.
+//! Reads a model's tensors from a folder: `model.safetensors`, else the pickle `pytorch_model.bin`, of any PyTorch.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use candle_core::Device;
 use candle_core::pickle::PthTensors;
 use trajformer_models::pretrained::Tensors;
 
+use super::old_pickle;
 use crate::error::{Error, Result};
 
 /// Of the files that hold a model's tensors, the one that is read.
@@ -72,17 +73,13 @@ fn read_safetensors(file: &Path) -> Result<Tensors> {
     Ok(tensors.into_iter().collect())
 }
 
-/// How files start that PyTorch wrote before version 1.6: with a pickle, not with a zip's mark.
-const OLD_FORMAT: [u8; 2] = [0x80, 0x02];
-
 fn read_pickle(file: &Path) -> Result<Tensors> {
-    let mut start = [0; 2];
-    let mut reader = std::fs::File::open(file).map_err(Error::io(file))?;
-    if reader.read_exact(&mut start).is_ok() && start == OLD_FORMAT {
-        let problem = "PyTorch's format from before version 1.6, which is not read: save it again with a newer \
-                       PyTorch, or as safetensors";
-        return Err(Error::data(file, problem));
-    }
+    let mut start = Vec::new();
+    let reader = std::fs::File::open(file).map_err(Error::io(file))?;
+    reader
+        .take(32)
+        .read_to_end(&mut start)
+        .map_err(Error::io(file))?;
     let size = std::fs::metadata(file).map_err(Error::io(file))?.len();
     let fail = |problem: String| {
         Error::data(
@@ -94,7 +91,13 @@ fn read_pickle(file: &Path) -> Result<Tensors> {
         )
     };
     // The reader indexes what a malformed pickle promises: its panic is a damaged file, said as an error.
-    let read = std::panic::catch_unwind(|| read_entries(file, size));
+    let read = match old_pickle::begins(&start) {
+        true => {
+            let bytes = std::fs::read(file).map_err(Error::io(file))?;
+            std::panic::catch_unwind(|| old_pickle::read(&bytes))
+        }
+        false => std::panic::catch_unwind(|| read_entries(file, size)),
+    };
     match read {
         Ok(Ok(tensors)) => Ok(tensors),
         Ok(Err(error)) => Err(fail(error.to_string())),

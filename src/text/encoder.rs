@@ -1,9 +1,11 @@
-//! [`SentenceEncoder`]: BERT and MiniLM as sentence encoders, from a folder as `sentence-transformers` keeps it.
+//! [`SentenceEncoder`]: BERT, MiniLM and GPT-2 as sentence encoders, from a folder as `transformers` and
+//! `sentence-transformers` keep it.
 //!
-//! The network is candle-transformers' BERT: it is frozen here, which suits it, since its layer norms have no
+//! BERT's network is candle-transformers': it is frozen here, which suits it, since its layer norms have no
 //! backward pass. The sentence's embedding is the mean over its tokens (those with attention, \[CLS\] and \[SEP\]
 //! among them), scaled to length 1: what `sentence-transformers/all-MiniLM-L6-v2` is trained for
-//! (its `modules.json`: Transformer, Pooling, Normalize).
+//! (its `modules.json`: Transformer, Pooling, Normalize). GPT-2 is our own trunk; nobody trained it for sentences, and
+//! its embedding is the same mean over its last hidden states.
 
 use std::path::{Path, PathBuf};
 
@@ -11,11 +13,16 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config};
 use tokenizers::{Tokenizer, TruncationParams};
+use trajformer_models::dropout::Dropout;
+use trajformer_models::gpt::{AttentionMask, Gpt};
+use trajformer_models::params::Params;
+use trajformer_models::pretrained as pretrained_weights;
 
 use super::weights;
 use crate::error::{Error, Result};
 use crate::hub;
 use crate::pretrained;
+use crate::rng::Rng;
 
 /// Longest sentence in tokens where the folder does not say: that of all-MiniLM-L6-v2.
 const LONGEST: usize = 256;
@@ -29,9 +36,20 @@ const FIRST: &str = "embeddings.word_embeddings.weight";
 pub struct SentenceEncoder {
     folder: PathBuf,
     tokenizer: Tokenizer,
-    model: BertModel,
+    network: Network,
     dimension: usize,
     device: Device,
+}
+
+enum Network {
+    Bert(Box<BertModel>),
+    Gpt2 {
+        /// (vocabulary, E).
+        tokens: Tensor,
+        /// (longest sentence, E).
+        positions: Tensor,
+        trunk: Box<Gpt>,
+    },
 }
 
 impl SentenceEncoder {
@@ -39,12 +57,33 @@ impl SentenceEncoder {
     /// repository of the Hub, `hf://ID`.
     ///
     /// # Errors
-    /// If a file is missing or damaged, the model is no BERT, or weights don't fit its configuration: names the
-    /// file.
+    /// If a file is missing or damaged, the model is no BERT or GPT-2, or weights don't fit its configuration: names
+    /// the file.
     pub fn open(name: &str, device: &Device) -> Result<Self> {
         let folder = hub::local(Path::new(name))?;
-        let config = read_config(&folder.join("config.json"))?;
-        let tokenizer = read_tokenizer(&folder, &config)?;
+        let path = folder.join("config.json");
+        let json: serde_json::Value = serde_json::from_str(&read_text(&path)?)
+            .map_err(|error| Error::data(&path, format!("is no valid JSON: {error}")))?;
+        match json["model_type"].as_str() {
+            Some("bert") | None => Self::open_bert(folder, &path, json, device),
+            Some("gpt2") => Self::open_gpt2(folder, device),
+            Some(other) => {
+                let problem =
+                    format!("`model_type` is {other}, expected bert (BERT, MiniLM) or gpt2");
+                Err(Error::data(&path, problem))
+            }
+        }
+    }
+
+    fn open_bert(
+        folder: PathBuf,
+        path: &Path,
+        json: serde_json::Value,
+        device: &Device,
+    ) -> Result<Self> {
+        let config = bert_config(path, json)?;
+        let longest = (LONGEST, config.max_position_embeddings);
+        let tokenizer = read_tokenizer(&folder, config.vocab_size, longest)?;
         let path = pretrained::weights::file(&folder)?;
         let weights = weights::read(&path, &PREFIXES, FIRST, device)?;
         let variables = VarBuilder::from_tensors(weights, DType::F32, device);
@@ -54,8 +93,33 @@ impl SentenceEncoder {
         Ok(Self {
             folder,
             tokenizer,
-            model,
+            network: Network::Bert(Box::new(model)),
             dimension: config.hidden_size,
+            device: device.clone(),
+        })
+    }
+
+    fn open_gpt2(folder: PathBuf, device: &Device) -> Result<Self> {
+        let gpt2 = pretrained::gpt2::load(&folder)?;
+        let mut params = Params::new(DType::F32, device);
+        Gpt::new(&gpt2.config, &mut params.init(&mut Rng::from_seed(0)))?;
+        pretrained_weights::set(&params, &gpt2.weights.trunk)?;
+        let trunk = Gpt::new(&gpt2.config, &mut params.detached())?;
+        let table = |table: &Tensor| table.to_device(device)?.to_dtype(DType::F32);
+        let (tokens, positions) = (
+            table(&gpt2.weights.token_embedding)?,
+            table(&gpt2.weights.position_embedding)?,
+        );
+        let longest = positions.dim(0)?;
+        Ok(Self {
+            tokenizer: read_tokenizer(&folder, tokens.dim(0)?, (longest, longest))?,
+            folder,
+            network: Network::Gpt2 {
+                tokens,
+                positions,
+                trunk: Box::new(trunk),
+            },
+            dimension: gpt2.config.width,
             device: device.clone(),
         })
     }
@@ -82,10 +146,27 @@ impl SentenceEncoder {
             )
         };
         let tokens = self.tokenizer.encode(sentence, true).map_err(broken)?;
+        if tokens.is_empty() {
+            return Err(broken("it has no token for any of it".into()));
+        }
         // One sentence at a time: nothing is padded, so that every token has attention.
-        let row = |ids: &[u32]| Tensor::new(ids, &self.device)?.unsqueeze(0);
-        let (ids, kinds) = (row(tokens.get_ids())?, row(tokens.get_type_ids())?); // (1, T)
-        let hidden = self.model.forward(&ids, &kinds, None)?; // (1, T, E)
+        let row = |ids: &[u32]| Tensor::new(ids, &self.device);
+        let ids = row(tokens.get_ids())?; // (T)
+        let hidden = match &self.network {
+            Network::Bert(model) => {
+                let kinds = row(tokens.get_type_ids())?;
+                model.forward(&ids.unsqueeze(0)?, &kinds.unsqueeze(0)?, None)?
+            }
+            Network::Gpt2 {
+                tokens,
+                positions,
+                trunk,
+            } => {
+                let positions = positions.narrow(0, 0, ids.dim(0)?)?;
+                let x = (tokens.index_select(&ids, 0)? + positions)?.unsqueeze(0)?;
+                trunk.forward(&x, &AttentionMask::default(), Dropout::off(), 0)?
+            }
+        }; // (1, T, E)
         let mean = hidden.mean(1)?.squeeze(0)?.to_vec1::<f32>()?;
         let length = mean
             .iter()
@@ -112,17 +193,7 @@ fn read_text(path: &Path) -> Result<String> {
     })
 }
 
-fn read_config(path: &Path) -> Result<Config> {
-    let text = read_text(path)?;
-    let json: serde_json::Value = serde_json::from_str(&text)
-        .map_err(|error| Error::data(path, format!("is no valid JSON: {error}")))?;
-    match json["model_type"].as_str() {
-        Some("bert") | None => {}
-        Some(other) => {
-            let problem = format!("`model_type` is {other}, expected bert (BERT, MiniLM)");
-            return Err(Error::data(path, problem));
-        }
-    }
+fn bert_config(path: &Path, json: serde_json::Value) -> Result<Config> {
     let config: Config = serde_json::from_value(json)
         .map_err(|error| Error::data(path, format!("is no BERT's configuration: {error}")))?;
     let (width, heads) = (config.hidden_size, config.num_attention_heads);
@@ -137,8 +208,10 @@ fn read_config(path: &Path) -> Result<Config> {
     Ok(config)
 }
 
-/// The tokenizer, with the longest sentence that `sentence_bert_config.json` or the network allows.
-fn read_tokenizer(folder: &Path, config: &Config) -> Result<Tokenizer> {
+/// The tokenizer of a network that knows so many words, with the longest sentence that `sentence_bert_config.json` says
+/// or `longest` (where it says nothing, and at most).
+fn read_tokenizer(folder: &Path, vocabulary: usize, longest: (usize, usize)) -> Result<Tokenizer> {
+    let (otherwise, most) = longest;
     let path = folder.join("tokenizer.json");
     let wrong = |error: tokenizers::Error| Error::data(&path, format!("is no tokenizer: {error}"));
     let mut tokenizer: Tokenizer = read_text(&path)?.parse().map_err(wrong)?;
@@ -151,9 +224,7 @@ fn read_tokenizer(folder: &Path, config: &Config) -> Result<Tokenizer> {
             .map(|length| length as usize),
         false => None,
     };
-    let longest = longest
-        .unwrap_or(LONGEST)
-        .min(config.max_position_embeddings);
+    let longest = longest.unwrap_or(otherwise).min(most);
     let truncation = TruncationParams {
         max_length: longest,
         ..TruncationParams::default()
@@ -161,11 +232,9 @@ fn read_tokenizer(folder: &Path, config: &Config) -> Result<Tokenizer> {
     tokenizer.with_truncation(Some(truncation)).map_err(wrong)?;
     tokenizer.with_padding(None);
     let words = tokenizer.get_vocab_size(true);
-    if words > config.vocab_size {
-        let problem = format!(
-            "has {words} words, the network {}: they don't belong together",
-            config.vocab_size
-        );
+    if words > vocabulary {
+        let problem =
+            format!("has {words} words, the network {vocabulary}: they don't belong together");
         return Err(Error::data(&path, problem));
     }
     Ok(tokenizer)

@@ -5,6 +5,7 @@
 //! the run directory: a run needs the encoder again for instructions that it has never seen, and for nothing else.
 
 pub mod encoder;
+mod episodes;
 mod weights;
 
 use std::collections::HashMap;
@@ -14,15 +15,17 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 pub use encoder::SentenceEncoder;
+pub use episodes::InstructedEpisodes;
 
 use crate::error::{Error, Result};
 use crate::keys::Keys;
+use crate::policy::EpisodeStart;
 
 /// `[algorithm.NAME.text]`: how a policy is told what to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextConfig {
-    /// A folder with a BERT's `config.json`, `tokenizer.json` and weights, or `hf://ID` for one on the Hub, e.g.
+    /// A folder with a BERT's or GPT-2's `config.json`, `tokenizer.json` and weights, or `hf://ID` for one on the Hub, e.g.
     /// `hf://sentence-transformers/all-MiniLM-L6-v2`.
     pub encoder: String,
     /// E, numbers in its embeddings; 384 in MiniLM.
@@ -52,6 +55,18 @@ impl TextConfig {
         }
         keys.counts(&[("dimension", self.dimension, 1 << 16)])?;
         keys.not_negative(&[("noise", self.noise)])
+    }
+
+    /// The same for models that read no returns to go.
+    pub(crate) fn check_without_returns(&self, table: &'static str) -> Result<()> {
+        self.check(table)?;
+        match self.returns {
+            true => {
+                let expected = "false: only Decision Transformers read returns to go";
+                Err(Keys(table).wrong("returns", self.returns, expected))
+            }
+            false => Ok(()),
+        }
     }
 }
 
@@ -131,6 +146,23 @@ impl Instructions {
             ))
         })?;
         Ok(&self.embeddings[row * self.dimension..(row + 1) * self.dimension])
+    }
+
+    /// Embeddings (B, E), row-major, of what these episodes are asked.
+    ///
+    /// # Errors
+    /// If one is asked nothing, or what is not known.
+    pub fn of_episodes(&self, episodes: &[EpisodeStart]) -> Result<Vec<f32>> {
+        let mut values = Vec::with_capacity(episodes.len() * self.dimension);
+        for start in episodes {
+            let text = start.instruction.as_deref().ok_or_else(|| {
+                Error::Unsuitable(
+                    "this policy was trained with instructions, and an episode has none".to_owned(),
+                )
+            })?;
+            values.extend_from_slice(self.embedding(text)?);
+        }
+        Ok(values)
     }
 
     /// All embeddings (I, E), f32.

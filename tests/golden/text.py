@@ -1,7 +1,8 @@
-"""Makes tests/golden/text: a tiny BERT with its tokenizer, sentence embeddings, and data sets with instructions.
+"""Makes tests/golden/text: a tiny BERT and a tiny GPT-2 with their tokenizers, sentence embeddings, and data sets with
+instructions.
 
-The reference code writes and computes everything: transformers (model, WordPiece tokenizer, hidden states), minari and
-h5py. Random weights; the embeddings are the mean over tokens with attention, scaled to length 1.
+The reference code writes and computes everything: transformers (models, WordPiece and byte-level BPE, hidden states),
+minari and h5py. `--gpt2` makes that model and its embeddings alone. Random weights; the embeddings are the mean over tokens with attention, scaled to length 1.
 
     pip install torch transformers minari[hdf5]==0.5.4 h5py numpy
     python tests/golden/text.py
@@ -11,19 +12,21 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 
 HERE = pathlib.Path(__file__).parent / "text"
-shutil.rmtree(HERE, ignore_errors=True)
-HERE.mkdir()
+if "--gpt2" not in sys.argv:
+    shutil.rmtree(HERE, ignore_errors=True)
+    HERE.mkdir()
 os.environ["MINARI_DATASETS_PATH"] = str(HERE)
 
 import gymnasium as gym  # noqa: E402
 import h5py  # noqa: E402
-import minari  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from minari.data_collector import EpisodeBuffer  # noqa: E402
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers  # noqa: E402
 from transformers import BertConfig, BertModel, BertTokenizerFast  # noqa: E402
+from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast  # noqa: E402
 
 WORDS = (
     "[PAD] [UNK] [CLS] [SEP] [MASK] go to the upper lower left right room move head for top bottom corner of maze is "
@@ -74,6 +77,36 @@ def encoder():
     print("tokens", tokens["attention_mask"].sum(1).tolist(), "similarities", (embeddings @ embeddings.T)[0].tolist())
 
 
+def language_model():
+    folder = HERE / "gpt2"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet)
+    bpe.train_from_iterator(SENTENCES, trainer)
+    bpe.save(str(folder / "tokenizer.json"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    torch.manual_seed(3)
+    config = GPT2Config(vocab_size=300, n_positions=16, n_embd=16, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)
+    model = GPT2Model(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.2 * torch.randn(parameter.shape)
+    model.save_pretrained(folder)
+    model = model.double()
+    embeddings = []
+    with torch.no_grad():
+        for sentence in SENTENCES:
+            tokens = tokenizer(sentence, truncation=True, max_length=16, return_tensors="pt")["input_ids"]
+            mean = model(tokens).last_hidden_state.mean(1)
+            embeddings.append(torch.nn.functional.normalize(mean, dim=1)[0].tolist())
+            print(sentence, tokens.shape[1])
+    found = {"sentences": SENTENCES, "embeddings": embeddings}
+    (HERE / "gpt2_embeddings.json").write_text(json.dumps(found))
+
+
 EPISODES = [("go left", 3), ("", 2), ("geh nach links, süß", 4), ("go left", 2)]
 STEPS = sum(steps for _, steps in EPISODES)
 
@@ -101,6 +134,9 @@ def files():
 
 def missions():
     """Observations that are dictionaries of a vector and a text, as minari stores BabyAI's; only episodes with one."""
+    import minari
+    from minari.data_collector import EpisodeBuffer
+
     box = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
     space = gym.spaces.Dict(state=box, mission=gym.spaces.Text(100))
     values, buffers, start = arrays(), [], 0
@@ -124,6 +160,9 @@ def missions():
         path.unlink()
 
 
+language_model()
+if "--gpt2" in sys.argv:
+    sys.exit()
 encoder()
 files()
 missions()

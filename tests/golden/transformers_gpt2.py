@@ -3,7 +3,7 @@
 python tests/golden/transformers_gpt2.py
 
 Writes hub/gpt2/ (GPT2Model: no prefix, safetensors), hub/gpt2_head/ (GPT2LMHeadModel: `transformer.` before every name, a
-pickle with the old mask buffers) and transformers_gpt2.safetensors. Run with transformers 5.24.0, torch 2.15.0.
+pickle with the old mask buffers), hub/gpt2_old/ (the same in PyTorch's format of old) and transformers_gpt2.safetensors. Run with transformers 5.24.0, torch 2.15.0.
 """
 
 import torch
@@ -29,6 +29,14 @@ if __name__ == "__main__":
         state[f"transformer.h.{layer}.attn.bias"] = torch.tril(torch.ones(32, 32, dtype=torch.uint8)).view(1, 1, 32, 32)
         state[f"transformer.h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
     torch.save(state, folder / "pytorch_model.bin")
+    # What torch.save wrote before version 1.6; one matrix lies column after column, one behind another in a storage.
+    folder = HERE / "hub" / "gpt2_old"
+    config.save_pretrained(folder)
+    first, second = "transformer.h.0.attn.c_attn.weight", "transformer.h.1.mlp.c_fc.weight"
+    state[first] = state[first].t().contiguous().t()
+    state[second] = torch.cat([torch.zeros(1, 64), state[second]])[1:]
+    state["transformer.h.0.attn.masked_bias"] = state["transformer.h.0.attn.masked_bias"].half()
+    torch.save(state, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
     tokens = torch.randint(0, 40, (3, 12))
     mask = torch.ones(3, 12, dtype=torch.long)
     mask[1, :5] = 0

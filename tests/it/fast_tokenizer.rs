@@ -4,13 +4,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use trajformer::config::RunConfig;
 use trajformer::data::formats::fast_folder;
 use trajformer::data::tokenizers::fast::{Fast, FastOptions};
 use trajformer::data::tokenizers::fast_actions::FastActions;
 use trajformer::data::tokenizers::{Chunks, TrajectoryTokenizer};
+use trajformer::policy::behavior::behavior;
 use trajformer::rng::Rng;
+use trajformer::{data, envs, run};
 
-use crate::golden::Golden;
+use crate::golden::{Golden, copy_of};
 
 const FILES: [&str; 2] = ["fast_tokenizer", "fast_tokenizer_fine"];
 /// A sum of fifty products in another order.
@@ -274,4 +277,52 @@ fn chunks_reach_no_further_than_the_rows() {
     assert!(Chunks::new(&rows, 3, 2, &[]).is_err());
     assert!(Chunks::new(&[], 2, 2, &[]).is_err());
     assert!(Chunks::new(&[0.0, f64::NAN], 2, 1, &[0]).is_err());
+}
+
+#[test]
+fn a_policy_takes_merges_that_exist_and_keeps_them() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    let mut env = envs::make("pointmaze-umaze").unwrap();
+    let mut policy = behavior("waypoint", env.spec(), &Default::default()).unwrap();
+    let data = data::collect::collect(&mut *env, &mut *policy, 600, 1).unwrap();
+    data::save(&data, &at("maze.npz")).unwrap();
+    let merges = copy_of(&folder("fast_tokenizer"));
+    let config = |tokenizer: &str, vocab_size: usize| {
+        let text = format!(
+            "[data]\npath = \"{}\"\n[train]\nupdates = 2\ncheckpoint_every_updates = 1\nlog_every_updates = 1\n\
+             [evaluate]\nepisodes = 0\n[algorithm.fast]\ntokenizer = \"{tokenizer}\"\nvocab_size = {vocab_size}\n\
+             chunk_steps = 4\nlayers = 1\nheads = 1\nembedding = 8\nbatch_size = 4\n",
+            at("maze.npz").display()
+        );
+        RunConfig::parse(&text).unwrap()
+    };
+    let name = merges.path().display().to_string();
+    run::start(&config(&name, 512), &at("run")).unwrap();
+    run::resume(&at("run"), &["train.updates=4".to_owned()]).unwrap();
+    // The run needs the folder no more.
+    drop(merges);
+    let trained = run::open(&at("run"), &[]).unwrap();
+    trained.algorithm.policy().unwrap();
+    let kept = fs::read(at("run").join("policy.safetensors")).unwrap();
+    let json = fs::read(folder("fast_tokenizer").join("tokenizer.json")).unwrap();
+    assert!(
+        kept.windows(json.len()).any(|bytes| bytes == json),
+        "other merges"
+    );
+
+    let name = folder("fast_tokenizer").display().to_string();
+    for (tokenizer, vocab_size, words) in [
+        (&*name, 511, ["`algorithm.fast.vocab_size`", "at least 512"]),
+        (
+            "no/such/folder",
+            512,
+            ["no/such/folder", "processor_config.json"],
+        ),
+    ] {
+        let problem =
+            run::start(&config(tokenizer, vocab_size), &at("other")).expect_err("a misfit");
+        let problem = problem.to_string();
+        assert!(words.iter().all(|word| problem.contains(word)), "{problem}");
+    }
 }

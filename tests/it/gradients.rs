@@ -103,6 +103,7 @@ fn trajectory_transformer(precision: Precision) -> Result<Case> {
         reward_weight: 1.0,
         value_weight: 1.0,
         precision,
+        instruction_dim: 0,
     };
     let rng = &mut Rng::from_seed(1);
     let mut params = Params::new(DType::F64, &Device::Cpu);

@@ -8,6 +8,7 @@ use trajformer::checkpoint::RunDir;
 use trajformer::config::{EvaluateConfig, RunConfig};
 use trajformer::data::{self, Dataset};
 use trajformer::evaluate::Evaluator;
+use trajformer::policy::EpisodeStart;
 use trajformer::policy::behavior::behavior;
 use trajformer::text::SentenceEncoder;
 use trajformer::{envs, instruct, run};
@@ -45,7 +46,11 @@ fn check_problem(problem: &str, words: &[&str]) {
 }
 
 fn check_embeddings(folder: &Path) {
-    let text = fs::read_to_string(golden("embeddings.json")).unwrap();
+    check_embeddings_of(folder, "embeddings.json");
+}
+
+fn check_embeddings_of(folder: &Path, expected: &str) {
+    let text = fs::read_to_string(golden(expected)).unwrap();
     let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
     let encoder = open(folder).unwrap();
     let sentences = expected["sentences"].as_array().unwrap();
@@ -65,6 +70,25 @@ fn check_embeddings(folder: &Path) {
 #[test]
 fn sentence_embeddings_are_those_of_transformers() {
     check_embeddings(&golden("bert"));
+}
+
+#[test]
+fn gpt2_with_its_tokenizer_gives_the_mean_hidden_states_of_transformers() {
+    check_embeddings_of(&golden("gpt2"), "gpt2_embeddings.json");
+    let folder = copy_of(&golden("gpt2"));
+    let path = folder.path().join("tokenizer.json");
+    fs::remove_file(&path).unwrap();
+    let problem = open(folder.path()).err().expect("no tokenizer").to_string();
+    check_problem(&problem, &["tokenizer.json", "is missing"]);
+    // BERT's has fewer words than GPT-2 has rows; the other way round there are too many.
+    fs::copy(
+        golden("bert").join("config.json"),
+        folder.path().join("config.json"),
+    )
+    .unwrap();
+    fs::copy(golden("gpt2").join("tokenizer.json"), &path).unwrap();
+    let problem = open(folder.path()).err().expect("a misfit").to_string();
+    check_problem(&problem, &["tokenizer.json", "belong together"]);
 }
 
 #[test]
@@ -254,8 +278,8 @@ fn the_controller_does_what_each_episode_asks_for() {
         );
         assert_eq!(data.rewards[episode.range().end - 1], 1.0);
     }
-    // 64 wordings, drawn for 40 episodes.
-    assert!(data.instructions().len() > 15);
+    // Of 3,720 wordings, drawn for 40 episodes.
+    assert!(data.instructions().len() > 35);
 }
 
 fn config(folder: &Path, updates: u64, further: &str) -> RunConfig {
@@ -288,8 +312,13 @@ fn a_run_follows_known_instructions_without_the_encoder_and_asks_it_for_new_ones
         .instructions()
         .unwrap()
         .unwrap();
-    // The evaluation told all wordings of the environment.
-    assert_eq!(known.texts().len(), 64);
+    // Of the data's ten episodes, and of the two that are evaluated.
+    let all: Vec<&str> = known.texts().iter().map(|text| &**text).collect();
+    assert_eq!(all.len(), 12);
+    assert_eq!(
+        all[10..],
+        ["go to the upper left room", "go to the upper right room"]
+    );
     let expected = open(encoder.path())
         .unwrap()
         .encode(&known.texts()[0])
@@ -398,6 +427,106 @@ fn an_instructed_run_resumes_bit_for_bit() {
     ] {
         let bytes = |run: &str| fs::read(folder.join(run).join(name)).unwrap();
         assert!(bytes("whole") == bytes("parts"), "{name}");
+    }
+}
+
+/// Small models of tokens that are told what to do by the tiny BERT.
+fn token_models(folder: &Path, updates: u64) -> [RunConfig; 2] {
+    let encoder = golden("bert");
+    let tables = [
+        "[algorithm.trajectory_transformer]\nlayers = 1\nheads = 1\nbins = 8\nwindow_transitions = 3\n\
+         termination_penalty = \"none\"\nbatch_size = 4\ndropout = 0.1\n[algorithm.trajectory_transformer.planner]\n\
+         horizon = 1\nbeam_width = 2\nmax_context_transitions = 2\n[algorithm.trajectory_transformer.text]\n",
+        "[algorithm.fast]\nchunk_steps = 3\nexecute_steps = 2\nlayers = 1\nheads = 1\nembedding = 8\nscale = 2.0\n\
+         vocab_size = 64\nbatch_size = 4\n[algorithm.fast.text]\n",
+    ];
+    tables.map(|table| {
+        let text = format!(
+            "[data]\npath = \"{}\"\n[train]\nupdates = {updates}\ncheckpoint_every_updates = 2\n\
+             log_every_updates = 2\n[evaluate]\nenv = \"pointmaze-rooms\"\nepisodes = 0\n{table}encoder = \"{}\"\n\
+             dimension = 16\nnoise = 0.25\n",
+            folder.join("rooms.npz").display(),
+            encoder.display()
+        );
+        RunConfig::parse(&text).unwrap()
+    })
+}
+
+#[test]
+fn models_of_tokens_follow_instructions_and_resume_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut data = rooms(1000);
+    // The data may stop in the middle of an episode, which nobody gave an instruction.
+    let last = data.episodes.last_mut().unwrap();
+    (last.truncated, last.instruction) = (false, None);
+    data::save(&data, &folder.join("rooms.npz")).unwrap();
+    let told: Vec<String> = data
+        .instructions()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    for (whole, part) in token_models(folder, 8)
+        .into_iter()
+        .zip(token_models(folder, 4))
+    {
+        let name = whole.algorithm.name();
+        let run_of = |part: &str| folder.join(format!("{name}-{part}"));
+        run::start(&whole, &run_of("whole")).unwrap();
+        run::start(&part, &run_of("parts")).unwrap();
+        run::resume(&run_of("parts"), &["train.updates=8".to_owned()]).unwrap();
+        for file in [
+            "model.safetensors",
+            "training.safetensors",
+            "instructions.safetensors",
+        ] {
+            let bytes = |part: &str| fs::read(run_of(part).join(file)).unwrap();
+            assert!(bytes("whole") == bytes("parts"), "{name}: {file}");
+        }
+        let mut trained = run::open(&run_of("whole"), &[]).unwrap();
+        assert_eq!(
+            trained
+                .algorithm
+                .instructable()
+                .unwrap()
+                .instructions()
+                .unwrap()
+                .texts()
+                .len(),
+            told.len()
+        );
+        let settings = EvaluateConfig {
+            episodes: 2,
+            ..trained.config.evaluate.clone()
+        };
+        let asked = [
+            told[0].clone(),
+            "walk to the northern room in the west".to_owned(),
+        ];
+        let scores = instruct::score(&mut trained, &asked, &settings).unwrap();
+        assert_eq!((scores[0].known, scores[1].known), (true, false), "{name}");
+        let silent = run::open(&run_of("whole"), &[]).unwrap();
+        let mut policy = silent.algorithm.policy().unwrap();
+        assert!(policy.needs_instruction());
+        let nothing = [EpisodeStart {
+            rng: Rng::from_seed(0),
+            target_return: None,
+            goal: None,
+            instruction: None,
+        }];
+        let problem = policy.begin(&nothing).expect_err("no instruction");
+        check_problem(&problem.to_string(), &["instructions", "none"]);
+    }
+}
+
+#[test]
+fn only_decision_transformers_read_returns_beside_instructions() {
+    for name in ["trajectory_transformer", "fast"] {
+        let text = format!(
+            "[data]\npath = \"x\"\n[algorithm.{name}.text]\nencoder = \"bert\"\nreturns = true\n"
+        );
+        let problem = RunConfig::parse(&text).expect_err("returns");
+        check_problem(&problem.to_string(), &["text.returns", "false"]);
     }
 }
 

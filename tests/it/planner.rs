@@ -117,6 +117,7 @@ fn prefix(golden: &Golden, which: &str, step: usize) -> Prefix {
     Prefix {
         tokens: golden.integers(&format!("{which}.step{step}.prefix")),
         goal: None,
+        instruction: None,
     }
 }
 
@@ -209,6 +210,15 @@ struct Tiny {
 }
 
 fn tiny(seed: u64, heads: usize, window_transitions: usize) -> Tiny {
+    tiny_instructed(seed, heads, window_transitions, 0)
+}
+
+fn tiny_instructed(
+    seed: u64,
+    heads: usize,
+    window_transitions: usize,
+    instruction_dim: usize,
+) -> Tiny {
     let sizes = Sizes {
         observation_dim: 3,
         action_dim: 2,
@@ -224,6 +234,7 @@ fn tiny(seed: u64, heads: usize, window_transitions: usize) -> Tiny {
         reward_weight: 1.0,
         value_weight: 1.0,
         precision: Precision::Full,
+        instruction_dim,
     };
     let mut rng = Rng::from_seed(seed);
     let mut params = Params::new(DType::F64, &Device::Cpu);
@@ -266,9 +277,17 @@ impl Tiny {
     }
 
     /// Logits of what follows `tokens`: one forward pass over all of them.
-    fn logits(&self, tokens: &[u32]) -> Vec<f64> {
+    fn logits(&self, tokens: &[u32], instruction: Option<&Vec<f32>>) -> Vec<f64> {
         let tokens = Tensor::from_slice(tokens, (1, tokens.len()), &Device::Cpu).expect("tokens");
-        let logits = self.network.logits(&tokens).expect("logits");
+        let instruction = instruction.map(|embedding| {
+            let row = Tensor::from_slice(embedding, (1, embedding.len()), &Device::Cpu);
+            row.and_then(|row| row.to_dtype(DType::F64))
+                .expect("an embedding")
+        });
+        let logits = self
+            .network
+            .logits_instructed(&tokens, instruction.as_ref())
+            .expect("logits");
         let rows: Vec<Vec<f64>> = logits.squeeze(0).and_then(|t| t.to_vec2()).expect("logits");
         rows.into_iter().next_back().expect("a position")
     }
@@ -290,8 +309,9 @@ impl Tiny {
         let mut draw = |rows: &mut Vec<(Vec<u32>, f64, f64)>, filter: Filter| -> Vec<Vec<f64>> {
             let one = |(tokens, _, _): &mut (Vec<u32>, f64, f64)| {
                 let excess = tokens.len().saturating_sub(max_tokens).next_multiple_of(d);
-                let distribution =
-                    Distribution::new(&self.logits(&[&goal, &tokens[excess..]].concat()), &filter);
+                let seen = [&goal, &tokens[excess..]].concat();
+                let logits = self.logits(&seen, prefix.instruction.as_ref());
+                let distribution = Distribution::new(&logits, &filter);
                 tokens.push(distribution.draw(uniforms.uniform()));
                 distribution.raw
             };
@@ -342,7 +362,11 @@ fn random_prefix(rng: &mut Rng, transitions: usize) -> Prefix {
     let tokens = (0..transitions * 7 + 3)
         .map(|_| rng.below(7) as u32)
         .collect();
-    Prefix { tokens, goal: None }
+    Prefix {
+        tokens,
+        goal: None,
+        instruction: None,
+    }
 }
 
 /// Settings under which expansion, filters, duplicates and reordering all happen.
@@ -417,6 +441,55 @@ fn a_goal_stays_in_front_while_the_window_moves() {
         .search::<f64>(true, small(Window::Crop))
         .plan(&[random_prefix(&mut rng, 1)], &mut streams(&[0]));
     assert!(without.expect_err("no goal").to_string().contains("goal"));
+}
+
+#[test]
+fn episodes_with_other_instructions_are_planned_together_token_for_token() {
+    let tiny = tiny_instructed(17, 2, 8, 5);
+    let mut rng = Rng::from_seed(2);
+    let prefix = random_prefix(&mut rng, 2);
+    for window in [Window::Crop, Window::Grow] {
+        let config = small(window);
+        let told: Vec<Prefix> = (0..3)
+            .map(|_| Prefix {
+                instruction: Some((0..5).map(|_| rng.normal() as f32).collect()),
+                ..prefix.clone()
+            })
+            .collect();
+        let mut search = tiny.search::<f64>(false, config.clone());
+        let plans = search.plan(&told, &mut streams(&[7, 7, 7])).expect("plans");
+        for (plan, prefix) in plans.iter().zip(&told) {
+            let expected = tiny.naive_plan(&config, prefix, &mut Rng::from_seed(7));
+            assert_eq!(plan.tokens, expected, "{window:?}");
+        }
+        assert_ne!(
+            plans[0].tokens, plans[1].tokens,
+            "the instruction must matter"
+        );
+        let short = Prefix {
+            instruction: Some(vec![1.0; 4]),
+            ..prefix.clone()
+        };
+        for wrong in [prefix.clone(), short] {
+            let problem = search
+                .plan(&[wrong], &mut streams(&[7]))
+                .expect_err("no instruction");
+            assert!(problem.to_string().contains("instruction"), "{problem}");
+        }
+    }
+    let told = Prefix {
+        instruction: Some(vec![1.0; 5]),
+        ..prefix
+    };
+    let problem = self::tiny(17, 2, 8)
+        .search::<f64>(false, small(Window::Crop))
+        .plan(&[told], &mut streams(&[7]));
+    assert!(
+        problem
+            .expect_err("none is read")
+            .to_string()
+            .contains("instruction")
+    );
 }
 
 #[test]
@@ -505,7 +578,7 @@ fn a_likelihood_beam_of_full_width_finds_the_most_likely_actions() {
             cdf: 0.0,
             temperature: 1.0,
         };
-        for (token, more) in (0..).zip(log_probabilities(&tiny.logits(&tokens), &filter)) {
+        for (token, more) in (0..).zip(log_probabilities(&tiny.logits(&tokens, None), &filter)) {
             if likelihood + more > best.0 {
                 open.push((likelihood + more, [&tokens[..], &[token]].concat()));
             }

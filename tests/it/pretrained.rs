@@ -227,6 +227,7 @@ fn trajectory_sizes(shape: &Shape) -> TrajectoryTransformerConfig {
         reward_weight: 1.0,
         value_weight: 1.0,
         precision: trajformer_models::precision::Precision::Full,
+        instruction_dim: 0,
     }
 }
 
@@ -294,9 +295,9 @@ fn a_saved_trajectory_transformer_is_read_under_either_name() {
 }
 
 #[test]
-fn gpt2_is_read_with_and_without_its_prefix() {
+fn gpt2_is_read_with_and_without_its_prefix_and_from_pickles_of_old() {
     let golden = Golden::load("transformers_gpt2");
-    for folder in ["gpt2", "gpt2_head"] {
+    for folder in ["gpt2", "gpt2_head", "gpt2_old"] {
         let model = gpt2::load(&fixture(folder)).unwrap();
         let mut params = Params::new(DType::F32, &Device::Cpu);
         Gpt::new(&model.config, &mut params.init(&mut Rng::from_seed(0))).unwrap();
@@ -375,10 +376,14 @@ fn damaged_files_are_said_to_be_so() {
         fs::write(&file, b"<html>not a model</html>").unwrap();
         assert!(weights::read(&file).is_err());
     }
-    let old = folder.path().join("pytorch_model.bin");
-    fs::write(&old, b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.").unwrap();
-    let error = weights::read(&old).unwrap_err().to_string();
-    assert!(error.contains("before version 1.6"), "{error}");
+    let old = fs::read(fixture("gpt2_old").join("pytorch_model.bin")).unwrap();
+    let file = folder.path().join("pytorch_model.bin");
+    let step = old.len() / 50;
+    for length in (2..old.len()).step_by(step).chain([21, old.len() - 1]) {
+        fs::write(&file, &old[..length]).unwrap();
+        let error = weights::read(&file).unwrap_err().to_string();
+        assert!(error.contains("fetch it again"), "{length}: {error}");
+    }
     fs::write(folder.path().join("config.json"), "{\"model_type\":").unwrap();
     let error = open(folder.path(), &[], None).err().unwrap();
     assert!(error.contains("config.json: not JSON"), "{error}");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use trajformer_models::decoder::Cache;
 use trajformer_models::decoder::conditional::ConditionalDecoder;
+use trajformer_models::instruction;
 
 use crate::data::Normalizer;
 use crate::data::tokenizers::TrajectoryTokenizer;
@@ -13,6 +14,7 @@ use crate::data::tokenizers::fast_actions::FastActions;
 use crate::error::{Error, Result};
 use crate::policy::{EpisodeStart, Policy};
 use crate::rng::Rng;
+use crate::text::Instructions;
 
 /// What tokens spell, and how many characters a chunk has.
 #[derive(Debug)]
@@ -75,15 +77,11 @@ pub(super) struct Generator {
 }
 
 impl Generator {
-    /// The tokens that follow normalized observations (S, O), f32 on the CPU, each with a stream of its own; the end is left
+    /// The tokens that follow what the network reads first (S, inputs), f32 on the CPU, each with a stream of its own; the end is left
     /// out. A row does not depend on the others.
-    pub fn generate(
-        &self,
-        observations: &Tensor,
-        mut rngs: Vec<&mut Rng>,
-    ) -> Result<Vec<Vec<u32>>> {
-        let count = observations.dim(0)?;
-        let numbers = observations.flatten_all()?.to_vec1::<f32>()?;
+    pub fn generate(&self, conditions: &Tensor, mut rngs: Vec<&mut Rng>) -> Result<Vec<Vec<u32>>> {
+        let count = conditions.dim(0)?;
+        let numbers = conditions.flatten_all()?.to_vec1::<f32>()?;
         let (mut cache, mut logits) = (Cache::default(), Vec::new());
         self.decoder.begin(&mut cache, &numbers, &mut logits)?;
         let mut generated = vec![Vec::new(); count];
@@ -170,24 +168,45 @@ pub(super) struct ChunkPolicy {
     pub range: (Vec<f32>, Vec<f32>),
     pub chunk_steps: usize,
     pub execute_steps: usize,
+    /// What the network knows of instructions, if it reads them.
+    pub instructions: Option<Arc<Instructions>>,
     pub rows: Vec<Row>,
 }
 
 /// What one episode remembers.
 pub(super) struct Row {
     rng: Rng,
+    /// What the network reads of its instruction (E); nothing if it reads none.
+    asked: Vec<f32>,
     /// Actions that are still to be executed.
     planned: VecDeque<Vec<f32>>,
 }
 
 impl Policy for ChunkPolicy {
     fn begin(&mut self, episodes: &[EpisodeStart]) -> Result<()> {
-        let row = |start: &EpisodeStart| Row {
-            rng: start.rng.clone(),
-            planned: VecDeque::new(),
+        let asked = |start: &EpisodeStart| -> Result<Vec<f32>> {
+            match &self.instructions {
+                Some(known) => {
+                    let scale = instruction::scale(known.dimension()) as f32;
+                    let embedding = known.of_episodes(std::slice::from_ref(start))?;
+                    Ok(embedding.into_iter().map(|x| x * scale).collect())
+                }
+                None => Ok(Vec::new()),
+            }
         };
-        self.rows = episodes.iter().map(row).collect();
+        let row = |start: &EpisodeStart| {
+            Ok(Row {
+                rng: start.rng.clone(),
+                asked: asked(start)?,
+                planned: VecDeque::new(),
+            })
+        };
+        self.rows = episodes.iter().map(row).collect::<Result<_>>()?;
         Ok(())
+    }
+
+    fn needs_instruction(&self) -> bool {
+        self.instructions.is_some()
     }
 
     fn act(&mut self, observations: &Tensor, active: &[bool]) -> Result<Tensor> {
@@ -235,8 +254,14 @@ impl ChunkPolicy {
             .filter(|(place, _)| idle(*place))
             .map(|(_, row)| row)
             .collect();
+        let mut conditions = observations; // (S, O)
+        if let Some(known) = &self.instructions {
+            let asked: Vec<f32> = rows.iter().flat_map(|row| row.asked.clone()).collect();
+            let asked = Tensor::from_vec(asked, (rows.len(), known.dimension()), &Device::Cpu)?;
+            conditions = Tensor::cat(&[conditions, asked], 1)?; // (S, O + E)
+        }
         let rngs = rows.iter_mut().map(|row| &mut row.rng).collect();
-        let generated = self.generator.generate(&observations, rngs)?;
+        let generated = self.generator.generate(&conditions, rngs)?;
         for (row, tokens) in rows.iter_mut().zip(&generated) {
             let actions = self.tokenizer.decode(tokens, self.chunk_steps).rows;
             if actions.iter().any(|action| !action.is_finite()) {

@@ -24,6 +24,8 @@ pub struct FastActions {
     options: FastOptions,
     dims: usize,
     range: Range,
+    /// Whether fitting leaves the merges as they are.
+    given: bool,
 }
 
 /// The two quantiles of every dimension.
@@ -94,6 +96,25 @@ impl FastActions {
             options,
             dims,
             range: Range::new(vec![-1.0; dims], vec![1.0; dims])?,
+            given: false,
+        })
+    }
+
+    /// One whose merges and scale are those of `fast`, e.g. of physical-intelligence/fast: fitting it finds the
+    /// quantiles alone.
+    ///
+    /// # Errors
+    /// If memory can't be had.
+    pub fn around(dims: usize, fast: Fast) -> Result<Self> {
+        Ok(Self {
+            options: FastOptions {
+                scale: fast.settings().scale,
+                vocab_size: fast.settings().vocab_size.max(fast.tokens()),
+            },
+            dims,
+            range: Range::new(vec![-1.0; dims], vec![1.0; dims])?,
+            given: true,
+            fast,
         })
     }
 
@@ -155,6 +176,9 @@ impl FastActions {
 impl TrajectoryTokenizer for FastActions {
     fn fit(&mut self, chunks: &Chunks<'_>, _rng: &mut Rng) -> Result<()> {
         check_dims(chunks, self.dims)?;
+        if self.given {
+            return self.fit_around(chunks, self.fast.clone());
+        }
         let range = Range::fit(chunks, self.dims)?;
         let rows = range.map(chunks.rows, Range::normalized);
         let inside = Chunks {

@@ -57,6 +57,11 @@ impl<T: Float> Packed<T> {
         }
     }
 
+    /// I, the numbers in a row of what is multiplied.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
     /// O, the numbers in a row of the result.
     pub fn outputs(&self) -> usize {
         self.outputs
