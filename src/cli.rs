@@ -421,7 +421,7 @@ pub struct TokensArgs {
     /// FAST: factor of coefficients before they are rounded.
     #[arg(long, default_value_t = 10.0, value_parser = positive)]
     pub scale: f64,
-    /// FAST: use the merges of this folder (physical-intelligence/fast's files) instead of learning own ones.
+    /// FAST: use the merges of this folder, or of hf://physical-intelligence/fast, instead of learning own ones.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["bins", "scale"])]
     pub load: Option<PathBuf>,
     /// FAST: write such a folder.
