@@ -1,4 +1,4 @@
-//! [`InstructionLayer`]: how networks that can be told what to do read the embedding of an instruction.
+//! How networks that can be told what to do read the embedding of an instruction.
 
 use candle_core::Tensor;
 
