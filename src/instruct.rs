@@ -28,10 +28,7 @@ pub fn attach(
     evaluator: Option<&Evaluator>,
     stored: Option<Instructions>,
 ) -> Result<()> {
-    let Some(algorithm) = algorithm.instructable() else {
-        return Ok(());
-    };
-    let Some(text) = algorithm.text().cloned() else {
+    let Some(told) = algorithm.instructed() else {
         return Ok(());
     };
     let complete = || data.episodes.iter().filter(|episode| episode.is_complete());
@@ -45,12 +42,13 @@ pub fn attach(
             )));
         }
     }
+    let text = told.text();
     let mut known = stored.unwrap_or_else(|| Instructions::new(text.dimension));
     let from_data = data.instructions();
     let evaluated = evaluator.map_or_else(Vec::new, Evaluator::instructions);
     let texts = from_data.iter().chain(&evaluated).map(|text| &**text);
     known.encode(texts, &text.encoder, &Device::Cpu)?;
-    algorithm.set_instructions(Arc::new(known), Some(data))
+    told.set(Arc::new(known), Some(data))
 }
 
 /// Tells a trained run further instructions; those that it knows need no encoder.
@@ -59,22 +57,19 @@ pub fn attach(
 /// If the run follows no instructions, or the encoder fails.
 pub fn teach(run: &mut TrainedRun, texts: &[Arc<str>]) -> Result<()> {
     let name = run.config.algorithm.name();
-    let Some(algorithm) = run.algorithm.instructable() else {
+    let Some(told) = run.algorithm.instructed() else {
         return Err(Error::Config(format!(
             "`--instruction`: this run ({name}) was trained without instructions; train one with a table \
              `[algorithm.decision_transformer.text]` (or of trajectory_transformer, fast)"
         )));
     };
-    let (Some(text), Some(known)) = (algorithm.text().cloned(), algorithm.instructions()) else {
-        return Ok(());
-    };
-    let mut known = (**known).clone();
+    let mut known = (**told.known()).clone();
     known.encode(
         texts.iter().map(|text| &**text),
-        &text.encoder,
+        &told.text().encoder,
         &Device::Cpu,
     )?;
-    algorithm.set_instructions(Arc::new(known), None)
+    told.set(Arc::new(known), None)
 }
 
 /// What an evaluation found for one instruction.
@@ -104,11 +99,8 @@ pub fn score(
 ) -> Result<Vec<InstructionScore>> {
     let asked: Vec<Arc<str>> = texts.iter().map(|text| text.as_str().into()).collect();
     let is_known = |run: &mut TrainedRun, text: &str| {
-        let known = run
-            .algorithm
-            .instructable()
-            .and_then(|a| a.instructions().cloned());
-        known.is_some_and(|known| known.row(text).is_some())
+        let told = run.algorithm.instructed();
+        told.is_some_and(|told| told.known().row(text).is_some())
     };
     let known: Vec<bool> = asked.iter().map(|text| is_known(run, text)).collect();
     teach(run, &asked)?;

@@ -171,7 +171,7 @@ fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         return evaluate_instructions(args, trained, &settings);
     }
     evaluator.check_dimensions(trained.spec.observation_dim, trained.spec.action_dim)?;
-    if trained.algorithm.instructable().is_some() {
+    if trained.algorithm.instructed().is_some() {
         instruct::teach(&mut trained, &evaluator.instructions())?;
     }
     run::warn_of_other_version(trained.spec.env_name.as_deref(), &evaluator.spec().name);
@@ -370,11 +370,8 @@ fn data_tokens(args: &TokensArgs) -> anyhow::Result<ExitCode> {
         anyhow::bail!("`--load` and `--save` are FAST's: add `--tokenizer fast`");
     }
     args.save.as_deref().map(data::check_new).transpose()?;
-    let given = args.load.as_deref().map(|folder| {
-        let folder = trajformer::hub::local(folder)?;
-        fast_folder::read(&folder)
-    });
-    let given = given.transpose()?;
+    let read = |folder| fast_folder::read(&hub::local(folder)?);
+    let given = args.load.as_deref().map(read).transpose()?;
     let vocabulary = match kind {
         TokenizerKind::Quantile | TokenizerKind::Uniform => 100,
         TokenizerKind::KMeans => 64,

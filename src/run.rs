@@ -66,11 +66,8 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
         data: Some(DataFingerprint::of(dataset)),
     };
     let run = RunDir::create(out, config, &spec, algorithm.description())?;
-    if let Some(known) = algorithm
-        .instructable()
-        .and_then(|a| a.instructions().cloned())
-    {
-        run.save_instructions(&known)?;
+    if let Some(told) = algorithm.instructed() {
+        run.save_instructions(told.known())?;
     }
     Training {
         algorithm: &mut *algorithm,
@@ -325,12 +322,12 @@ pub fn open_with(path: &Path, request: &Request<'_>) -> Result<TrainedRun> {
         rng: &mut Streams::from_seed(config.seed).stream("init"),
     })?;
     let state = run.restore_policy(&mut *algorithm)?;
-    if let Some(algorithm) = algorithm.instructable() {
+    if let Some(told) = algorithm.instructed() {
         let known = run.instructions()?.ok_or_else(|| Error::Run {
             path: path.to_path_buf(),
             problem: "instructions.safetensors is missing: restore it from a copy".to_owned(),
         })?;
-        algorithm.set_instructions(Arc::new(known), None)?;
+        told.set(Arc::new(known), None)?;
     }
     Ok(TrainedRun {
         config,

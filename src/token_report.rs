@@ -157,12 +157,11 @@ pub fn report(
                 scale: options.scale,
                 vocab_size: options.vocabulary,
             };
-            let mut tokenizer = FastActions::unfitted(dims, fit)?;
-            let chunks = Chunks::new(&rows, dims, steps, &all)?;
-            match given {
-                Some(fast) => tokenizer.fit_around(&chunks, fast)?,
-                None => tokenizer.fit(&chunks, rng)?,
-            }
+            let mut tokenizer = match given {
+                Some(fast) => FastActions::around(dims, fast)?,
+                None => FastActions::unfitted(dims, fit)?,
+            };
+            tokenizer.fit(&Chunks::new(&rows, dims, steps, &all)?, rng)?;
             // One chunk after the other, from the start of every episode on.
             let first = |step: usize| all[step];
             let starts = data.episodes.iter();

@@ -31,7 +31,7 @@ use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule};
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::uploads::CachedUploads;
 
-use super::{Algorithm, Build, Instructable, Matmul, Work};
+use super::{Algorithm, Build, Matmul, Work};
 use crate::data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
 use crate::data::{ActionBounds, Dataset, Episode, Normalizer};
 use crate::error::Result;
@@ -42,7 +42,7 @@ use crate::policy::return_conditioned::{
     ContextOptions, Instructed, ReturnConditionedPolicy, State,
 };
 use crate::rng::Rng;
-use crate::text::{InstructedEpisodes, Instructions, TextConfig};
+use crate::text::{InstructedEpisodes, TextConfig};
 
 /// kzl's addition to the deviation of observations.
 const NORMALIZATION_EPSILON: f64 = 1e-6;
@@ -173,12 +173,14 @@ impl DecisionTransformerConfig {
         let best_return = data.best_return();
         let mut params = Params::new(DType::F32, build.device);
         Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
+        let told = |text| InstructedEpisodes::new(text, build.device, Episode::is_complete);
+        let instructed = self.text.as_ref().map(told);
         Ok(DecisionTransformer {
             sequences,
             normalizer,
             bounds: build.bounds.clone(),
             best_return,
-            instructions: None,
+            instructed: instructed.transpose()?,
             learner: Learner::new(self, o, a, params)?,
         })
     }
@@ -206,7 +208,7 @@ pub struct DecisionTransformer {
     normalizer: Normalizer,
     bounds: ActionBounds,
     best_return: f64,
-    instructions: Option<InstructedEpisodes>,
+    instructed: Option<InstructedEpisodes>,
     learner: Learner,
 }
 
@@ -246,7 +248,7 @@ impl DecisionTransformer {
             normalizer: parts.normalizer,
             bounds: parts.bounds,
             best_return: parts.target_return,
-            instructions: None,
+            instructed: None,
             learner: Learner::with_sizes(config, sizes, parts.params)?,
         })
     }
@@ -258,12 +260,12 @@ impl Algorithm for DecisionTransformer {
         let device = learner.params.device().clone();
         let starts = self.sequences.draw(learner.config.batch_size, rng);
         let batch = self.sequences.batch(&starts, &device)?; // (B, K, ..)
-        let instructions = match (&self.instructions, &learner.config.text) {
-            (Some(instructions), Some(text)) => {
+        let instructions = match &self.instructed {
+            Some(told) => {
                 let episodes = starts.iter().map(|&start| self.sequences.episode_of(start));
-                Some(instructions.batch(episodes, text.noise, rng)?)
+                Some(told.batch(episodes, Some(rng))?)
             }
-            _ => None,
+            None => None,
         };
         let returns = match &learner.config.text {
             Some(text) if !text.returns => batch.returns_to_go.zeros_like()?,
@@ -309,22 +311,16 @@ impl Algorithm for DecisionTransformer {
                 best_return: self.best_return as f32,
                 max_episode_steps: learner.config.max_episode_steps,
             },
-            instructed: learner.config.text.as_ref().map(|text| Instructed {
-                known: match &self.instructions {
-                    Some(instructions) => Arc::clone(instructions.known()),
-                    None => Arc::new(Instructions::new(text.dimension)),
-                },
-                returns: text.returns,
+            instructed: self.instructed.as_ref().map(|told| Instructed {
+                known: Arc::clone(told.known()),
+                returns: told.text().returns,
             }),
             state: State::default(),
         }))
     }
 
-    fn instructable(&mut self) -> Option<&mut dyn Instructable> {
-        match self.learner.config.text {
-            Some(_) => Some(self),
-            None => None,
-        }
+    fn instructed(&mut self) -> Option<&mut InstructedEpisodes> {
+        self.instructed.as_mut()
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
@@ -369,23 +365,6 @@ impl Algorithm for DecisionTransformer {
             serde_json::Value::Object(keys) if self.learner.config.text.is_none() => keys,
             _ => serde_json::Map::new(),
         }
-    }
-}
-
-impl Instructable for DecisionTransformer {
-    fn text(&self) -> Option<&TextConfig> {
-        self.learner.config.text.as_ref()
-    }
-
-    fn set_instructions(&mut self, known: Arc<Instructions>, data: Option<&Dataset>) -> Result<()> {
-        let device = self.learner.params.device();
-        let told = InstructedEpisodes::new(known, data, device, Episode::is_complete)?;
-        self.instructions = Some(told);
-        Ok(())
-    }
-
-    fn instructions(&self) -> Option<&Arc<Instructions>> {
-        self.instructions.as_ref().map(InstructedEpisodes::known)
     }
 }
 

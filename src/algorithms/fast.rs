@@ -31,7 +31,7 @@ use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule, WeightDec
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::uploads::CachedUploads;
 
-use super::{Algorithm, Build, Instructable, Matmul, Work};
+use super::{Algorithm, Build, Matmul, Work};
 use crate::data::action_chunks::ActionChunks;
 use crate::data::formats::fast_folder;
 use crate::data::tokenizers::TrajectoryTokenizer;
@@ -44,7 +44,7 @@ use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::rng::Rng;
-use crate::text::{InstructedEpisodes, Instructions, TextConfig};
+use crate::text::{InstructedEpisodes, TextConfig};
 use acting::{ChunkPolicy, Generator, Grammar};
 
 /// The cosine ends at this share of the rate.
@@ -210,12 +210,14 @@ impl FastConfig {
         Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
         let steps = self.chunk_steps;
         let chunks = ActionChunks::new(data, steps, &normalizer, &mut tokenizer, build.rng)?;
+        let told = |text| InstructedEpisodes::new(text, build.device, |_| true);
+        let instructed = self.text.as_ref().map(told);
         Ok(FastPolicy {
             chunks,
             tokenizer,
             normalizer,
             bounds: build.bounds.clone(),
-            instructions: None,
+            instructed: instructed.transpose()?,
             learner: Learner::new(self, o, a, params)?,
         })
     }
@@ -259,29 +261,26 @@ pub struct FastPolicy {
     tokenizer: FastActions,
     normalizer: Normalizer,
     bounds: ActionBounds,
-    instructions: Option<InstructedEpisodes>,
+    instructed: Option<InstructedEpisodes>,
     learner: Learner,
 }
 
 impl FastPolicy {
     /// What is read before chunks: observations (B, O) and, if it is told what to do, what it was told there
-    /// (B, O + E), with the noise of training or none.
+    /// (B, O + E), with the noise of training if there is a stream to draw it from.
     fn conditions(
         &self,
         observations: Tensor,
         chunks: &[u32],
-        noisy: bool,
-        rng: &mut Rng,
+        rng: Option<&mut Rng>,
     ) -> Result<Tensor> {
-        let (Some(instructions), Some(text)) = (&self.instructions, &self.learner.config.text)
-        else {
+        let Some(told) = &self.instructed else {
             return Ok(observations);
         };
         let episodes = chunks.iter();
         let episodes = episodes.map(|&chunk| self.chunks.episode_of(chunk as usize));
-        let noise = if noisy { text.noise } else { 0.0 };
-        let asked = instructions.batch(episodes, noise, rng)?; // (B, E)
-        let asked = (asked * instruction::scale(text.dimension))?;
+        let asked = told.batch(episodes, rng)?; // (B, E)
+        let asked = (asked * instruction::scale(told.text().dimension))?;
         Ok(Tensor::cat(&[observations, asked], 1)?)
     }
 
@@ -307,7 +306,7 @@ impl Algorithm for FastPolicy {
         let config = &self.learner.config;
         let drawn = self.chunks.draw(config.batch_size, rng);
         let mut batch = self.chunks.batch(&drawn, config.vocab_size as u32)?; // (B, T)
-        batch.conditions = self.conditions(batch.conditions, &drawn, true, rng)?;
+        batch.conditions = self.conditions(batch.conditions, &drawn, Some(rng))?;
         let dropout = match config.dropout > 0.0 {
             true => Dropout::draw(rng),
             false => Dropout::off(),
@@ -337,19 +336,16 @@ impl Algorithm for FastPolicy {
             range: (row(self.bounds.low()?)?, row(self.bounds.high()?)?),
             chunk_steps: config.chunk_steps,
             execute_steps: config.execute_steps,
-            instructions: config.text.as_ref().map(|text| match &self.instructions {
-                Some(instructions) => Arc::clone(instructions.known()),
-                None => Arc::new(Instructions::new(text.dimension)),
-            }),
+            instructions: self
+                .instructed
+                .as_ref()
+                .map(|told| Arc::clone(told.known())),
             rows: Vec::new(),
         }))
     }
 
-    fn instructable(&mut self) -> Option<&mut dyn Instructable> {
-        match self.learner.config.text {
-            Some(_) => Some(self),
-            None => None,
-        }
+    fn instructed(&mut self) -> Option<&mut InstructedEpisodes> {
+        self.instructed.as_mut()
     }
 
     /// What the network makes of the data's observations when nothing is left out: how many chunks are none (zeros
@@ -358,7 +354,7 @@ impl Algorithm for FastPolicy {
     fn diagnostics(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let drawn = self.chunks.draw(DIAGNOSED, rng);
         let observations = self.chunks.observations(&drawn)?;
-        let conditions = self.conditions(observations, &drawn, false, rng)?;
+        let conditions = self.conditions(observations, &drawn, None)?;
         let conditions = conditions.to_device(&Device::Cpu)?;
         let mut rngs: Vec<Rng> = drawn.iter().map(|_| Rng::from_seed(rng.bits())).collect();
         let rngs = rngs.iter_mut().collect();
@@ -392,23 +388,6 @@ impl Algorithm for FastPolicy {
         learner.optimizer.visit("training.optimizer.", visitor)?;
         visitor.counter("training.updates", &mut learner.updates)?;
         Ok(())
-    }
-}
-
-impl Instructable for FastPolicy {
-    fn text(&self) -> Option<&TextConfig> {
-        self.learner.config.text.as_ref()
-    }
-
-    fn set_instructions(&mut self, known: Arc<Instructions>, data: Option<&Dataset>) -> Result<()> {
-        let device = self.learner.params.device();
-        let told = InstructedEpisodes::new(known, data, device, |_| true)?;
-        self.instructions = Some(told);
-        Ok(())
-    }
-
-    fn instructions(&self) -> Option<&Arc<Instructions>> {
-        self.instructions.as_ref().map(InstructedEpisodes::known)
     }
 }
 

@@ -19,8 +19,6 @@ pub mod td3;
 pub mod td3_bc;
 pub mod trajectory_transformer;
 
-use std::sync::Arc;
-
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use trajformer_models::params::StateVisitor;
@@ -32,7 +30,7 @@ use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::rng::Rng;
-use crate::text::{Instructions, TextConfig};
+use crate::text::InstructedEpisodes;
 
 /// A learning rule: one call of [`update`](Self::update) is one gradient step of its paper.
 pub trait Algorithm: Send {
@@ -70,8 +68,8 @@ pub trait Algorithm: Send {
         None
     }
 
-    /// The same algorithm as one that follows instructions, if it is configured to.
-    fn instructable(&mut self) -> Option<&mut dyn Instructable> {
+    /// What it knows of instructions, if it is configured to follow them.
+    fn instructed(&mut self) -> Option<&mut InstructedEpisodes> {
         None
     }
 
@@ -124,22 +122,6 @@ pub trait Interactive {
     /// # Errors
     /// If the device fails.
     fn running(&self) -> Result<(u64, Vec<Vec<f32>>)>;
-}
-
-/// An algorithm that follows instructions.
-pub trait Instructable {
-    /// Its encoder.
-    fn text(&self) -> Option<&TextConfig>;
-
-    /// Sets the instructions that it knows from now on: those of every episode of `data`, if it is to train, and
-    /// those that its policy may be given. Before the first update and the first policy.
-    ///
-    /// # Errors
-    /// If an episode of `data` has another instruction.
-    fn set_instructions(&mut self, known: Arc<Instructions>, data: Option<&Dataset>) -> Result<()>;
-
-    /// What was set.
-    fn instructions(&self) -> Option<&Arc<Instructions>>;
 }
 
 /// An algorithm whose trunk starts from a language model's.

@@ -32,17 +32,17 @@ use trajformer_models::trajectory_transformer::{
 };
 use trajformer_models::uploads::CachedUploads;
 
-use super::{Algorithm, Build, Instructable, Matmul, Work};
+use super::{Algorithm, Build, Matmul, Work};
 use crate::data::discretizer::DiscretizerKind;
 use crate::data::sequences::{GoalPrefix, TokenBatch, TokenOptions, TokenSequences, ValueColumn};
-use crate::data::{ActionBounds, Dataset, Episode};
+use crate::data::{ActionBounds, Episode};
 use crate::error::Result;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::planning::{BeamPlanner, BeamSearch, PlanConfig, SearchModel, Window};
 use crate::policy::Policy;
 use crate::rng::Rng;
-use crate::text::{InstructedEpisodes, Instructions, TextConfig};
+use crate::text::{InstructedEpisodes, TextConfig};
 
 /// The cosine ends at this share of the rate (authors' `training.py`).
 const RATE_FLOOR: f64 = 0.1;
@@ -276,10 +276,13 @@ impl TrajectoryTransformerConfig {
         let (o, a) = (data.observation_dim, data.action_dim);
         let mut params = Params::new(DType::F32, build.device);
         Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
+        let has_windows = |episode: &Episode| episode.steps > 1;
+        let told = |text| InstructedEpisodes::new(text, build.device, has_windows);
+        let instructed = self.text.as_ref().map(told);
         Ok(TrajectoryTransformer {
             sequences,
             bounds: build.bounds.clone(),
-            instructions: None,
+            instructed: instructed.transpose()?,
             learner: Learner::new(self, o, a, params)?,
         })
     }
@@ -339,7 +342,7 @@ impl TrajectoryTransformerConfig {
 pub struct TrajectoryTransformer {
     sequences: TokenSequences,
     bounds: ActionBounds,
-    instructions: Option<InstructedEpisodes>,
+    instructed: Option<InstructedEpisodes>,
     learner: Learner,
 }
 
@@ -372,11 +375,8 @@ impl TrajectoryTransformer {
         let row = |bound: Tensor| bound.to_device(&Device::Cpu)?.to_vec1::<f32>();
         let (low, high) = (row(self.bounds.low()?)?, row(self.bounds.high()?)?);
         let planner = BeamPlanner::new(search, low, high)?;
-        Ok(match &config.text {
-            Some(text) => planner.with_instructions(match &self.instructions {
-                Some(instructions) => Arc::clone(instructions.known()),
-                None => Arc::new(Instructions::new(text.dimension)),
-            }),
+        Ok(match &self.instructed {
+            Some(told) => planner.with_instructions(Arc::clone(told.known())),
             None => planner,
         })
     }
@@ -388,14 +388,14 @@ impl Algorithm for TrajectoryTransformer {
         let device = learner.params.device();
         let windows = self.sequences.draw(learner.config.batch_size, rng);
         let batch = self.sequences.batch(&windows, device)?; // (B, T)
-        let instructions = match (&self.instructions, &learner.config.text) {
-            (Some(instructions), Some(text)) => {
+        let instructions = match &self.instructed {
+            Some(told) => {
                 let episodes = windows
                     .iter()
                     .map(|&window| self.sequences.episode_of(window));
-                Some(instructions.batch(episodes, text.noise, rng)?)
+                Some(told.batch(episodes, Some(rng))?)
             }
-            _ => None,
+            None => None,
         };
         let dropout = match learner.config.dropout > 0.0 {
             true => Dropout::draw(rng),
@@ -404,11 +404,8 @@ impl Algorithm for TrajectoryTransformer {
         learner.update_instructed(&batch, instructions.as_ref(), dropout)
     }
 
-    fn instructable(&mut self) -> Option<&mut dyn Instructable> {
-        match self.learner.config.text {
-            Some(_) => Some(self),
-            None => None,
-        }
+    fn instructed(&mut self) -> Option<&mut InstructedEpisodes> {
+        self.instructed.as_mut()
     }
 
     /// The blocks' products and the heads'.
@@ -462,24 +459,6 @@ impl Algorithm for TrajectoryTransformer {
             serde_json::Value::Object(keys) => keys,
             _ => serde_json::Map::new(),
         }
-    }
-}
-
-impl Instructable for TrajectoryTransformer {
-    fn text(&self) -> Option<&TextConfig> {
-        self.learner.config.text.as_ref()
-    }
-
-    fn set_instructions(&mut self, known: Arc<Instructions>, data: Option<&Dataset>) -> Result<()> {
-        let device = self.learner.params.device();
-        let has_windows = |episode: &Episode| episode.steps > 1;
-        let told = InstructedEpisodes::new(known, data, device, has_windows)?;
-        self.instructions = Some(told);
-        Ok(())
-    }
-
-    fn instructions(&self) -> Option<&Arc<Instructions>> {
-        self.instructions.as_ref().map(InstructedEpisodes::known)
     }
 }
 

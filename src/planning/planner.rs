@@ -296,10 +296,10 @@ impl<T: Float> Policy for BeamPlanner<T> {
         for start in episodes {
             let goal = self.goal(start)?;
             let known = self.instructions.as_deref();
-            let instruction = known.map(|known| known.of_episodes(std::slice::from_ref(start)));
+            let instruction = known.map(|known| known.of_episode(start)).transpose()?;
             self.episodes.push(Episode {
                 goal,
-                instruction: instruction.transpose()?,
+                instruction: instruction.map(<[f32]>::to_vec),
                 context: VecDeque::new(),
                 plan: None,
                 pending: None,

@@ -167,7 +167,10 @@ impl ReturnConditionedPolicy {
         let Some(Instructed { known, .. }) = &self.instructed else {
             return Ok(None);
         };
-        let values = known.of_episodes(episodes)?;
+        let mut values = Vec::with_capacity(episodes.len() * known.dimension());
+        for start in episodes {
+            values.extend_from_slice(known.of_episode(start)?);
+        }
         let shape = (episodes.len(), known.dimension());
         Ok(Some(Tensor::from_vec(values, shape, &self.device)?))
     }

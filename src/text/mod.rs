@@ -148,21 +148,17 @@ impl Instructions {
         Ok(&self.embeddings[row * self.dimension..(row + 1) * self.dimension])
     }
 
-    /// Embeddings (B, E), row-major, of what these episodes are asked.
+    /// The embedding (E) of what an episode is asked.
     ///
     /// # Errors
-    /// If one is asked nothing, or what is not known.
-    pub fn of_episodes(&self, episodes: &[EpisodeStart]) -> Result<Vec<f32>> {
-        let mut values = Vec::with_capacity(episodes.len() * self.dimension);
-        for start in episodes {
-            let text = start.instruction.as_deref().ok_or_else(|| {
-                Error::Unsuitable(
-                    "this policy was trained with instructions, and an episode has none".to_owned(),
-                )
-            })?;
-            values.extend_from_slice(self.embedding(text)?);
-        }
-        Ok(values)
+    /// If it is asked nothing, or what is not known.
+    pub fn of_episode(&self, start: &EpisodeStart) -> Result<&[f32]> {
+        let text = start.instruction.as_deref().ok_or_else(|| {
+            Error::Unsuitable(
+                "this policy was trained with instructions, and an episode has none".to_owned(),
+            )
+        })?;
+        self.embedding(text)
     }
 
     /// All embeddings (I, E), f32.

@@ -487,10 +487,9 @@ fn models_of_tokens_follow_instructions_and_resume_bit_for_bit() {
         assert_eq!(
             trained
                 .algorithm
-                .instructable()
+                .instructed()
                 .unwrap()
-                .instructions()
-                .unwrap()
+                .known()
                 .texts()
                 .len(),
             told.len()

@@ -188,8 +188,7 @@ impl Policy for ChunkPolicy {
             match &self.instructions {
                 Some(known) => {
                     let scale = instruction::scale(known.dimension()) as f32;
-                    let embedding = known.of_episodes(std::slice::from_ref(start))?;
-                    Ok(embedding.into_iter().map(|x| x * scale).collect())
+                    Ok(known.of_episode(start)?.iter().map(|x| x * scale).collect())
                 }
                 None => Ok(Vec::new()),
             }

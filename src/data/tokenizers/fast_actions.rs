@@ -135,13 +135,9 @@ impl FastActions {
             .map(&vec![0.0; steps * self.dims], Range::restored)
     }
 
-    /// Fits the quantiles alone, around a tokenizer that exists; `vocabulary` becomes its own.
-    ///
-    /// # Errors
-    /// If the data has other dimensions, or the tokenizer is for others.
-    pub fn fit_around(&mut self, chunks: &Chunks<'_>, fast: Fast) -> Result<()> {
-        check_dims(chunks, self.dims)?;
-        let settings = fast.settings();
+    /// Fails if merges that exist are for other chunks.
+    fn check_given(&self, chunks: &Chunks<'_>) -> Result<()> {
+        let settings = self.fast.settings();
         let (steps, dims) = (settings.time_horizon, settings.action_dim);
         if steps.is_some_and(|t| t != chunks.steps) || dims.is_some_and(|a| a != self.dims) {
             return Err(Error::Unsuitable(format!(
@@ -152,12 +148,6 @@ impl FastActions {
                 self.dims
             )));
         }
-        self.options = FastOptions {
-            scale: settings.scale,
-            vocab_size: settings.vocab_size.max(fast.tokens()),
-        };
-        self.range = Range::fit(chunks, self.dims)?;
-        self.fast = fast;
         Ok(())
     }
 
@@ -177,7 +167,9 @@ impl TrajectoryTokenizer for FastActions {
     fn fit(&mut self, chunks: &Chunks<'_>, _rng: &mut Rng) -> Result<()> {
         check_dims(chunks, self.dims)?;
         if self.given {
-            return self.fit_around(chunks, self.fast.clone());
+            self.check_given(chunks)?;
+            self.range = Range::fit(chunks, self.dims)?;
+            return Ok(());
         }
         let range = Range::fit(chunks, self.dims)?;
         let rows = range.map(chunks.rows, Range::normalized);
