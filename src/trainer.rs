@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use trajformer_models::kernels::parallel;
+
 use crate::algorithms::Algorithm;
 use crate::checkpoint::{Best, RunDir, RunState, check_finite};
 use crate::config::{EvaluateConfig, TrainConfig};
@@ -102,7 +104,9 @@ impl Training<'_> {
     pub fn run(&mut self, state: &RunState, rng: &mut Rng) -> Result<Outcome> {
         let mut logger = Logger::open(self.run, state, self.total_updates)?;
         let mut progress = Progress::from(state);
+        let attendance = parallel::attend();
         let result = self.train(&mut progress, rng, &mut logger);
+        drop(attendance);
         logger.finish();
         result.map_err(|error| self.stopped(error, &progress))
     }

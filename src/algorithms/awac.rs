@@ -194,14 +194,15 @@ impl Awac {
     /// -mean w log π(a | s), w = min(exp(A / λ), 100).
     fn actor_loss(&self, batch: &Batch, noise: &Tensor, metrics: &mut Metrics) -> Result<Tensor> {
         let observations = &batch.observations;
-        let sampled = self.sample(observations, noise)?; // (B, A)
+        // One pass serves the sample, which is a constant, and the likelihood.
+        let policy = self.actor.net.distribution(observations)?;
+        let sampled = policy.sample(noise)?.clamp(-1.0, 1.0)?.detach(); // (B, A)
         let critics = &self.critics.frozen;
         let q = |actions: &Tensor| critics.forward(observations, actions); // (2, B)
         let advantages = (q(&batch.actions)?.min(0)? - q(&sampled)?.min(0)?)?; // (B)
         let weights = (&advantages / self.config.lambda)?.exp()?;
         let clipped = weights.gt(self.config.max_weight)?;
         let weights = weights.minimum(self.config.max_weight)?;
-        let policy = self.actor.net.distribution(observations)?;
         let log_probs = policy.log_prob(&batch.actions)?; // (B)
         let loss = (weights * log_probs)?.mean_all()?.neg()?;
         metrics.push("actor_loss", &loss);
@@ -266,8 +267,8 @@ impl Learner for Awac {
         let (o, a) = (sizes.observation_dim, sizes.action_dim);
         let actor = Work::layers(o, &sizes.hidden, a);
         let critic = Work::layers(o + a, &sizes.hidden, 1);
-        // Samples at s' and s; the actor's own step; targets and both advantages of two critics; their step.
-        let actors = 2.0 * Work::forward(&actor) + Work::forward_backward(&actor);
+        // Samples at s'; the actor's own step; targets and both advantages of two critics; their step.
+        let actors = Work::forward(&actor) + Work::forward_backward(&actor);
         let critics = 2.0 * (3.0 * Work::forward(&critic) + Work::forward_backward(&critic));
         Some(actors + critics)
     }

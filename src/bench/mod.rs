@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use serde::Serialize;
+use trajformer_models::kernels::parallel;
 
 pub use critics::{CriticsOptions, critics};
 pub use plan::{PlanOptions, plan};
@@ -266,6 +267,7 @@ fn seconds_per_call(
     device: &Device,
     mut work: impl FnMut() -> Result<()>,
 ) -> Result<f64> {
+    let _attendance = parallel::attend();
     let mut pairs = |seconds: f64| {
         device.synchronize()?;
         let (mut calls, start) = (0_u32, Instant::now());

@@ -4,6 +4,7 @@ use candle_core::{DType, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::dispatch::vectorized;
+use super::parallel;
 use super::real::Real;
 use super::storage::{with_slice, with_slice_mut};
 
@@ -68,9 +69,11 @@ fn step_as<T: Real>(
         with_slice_mut::<T>(first, |m| {
             with_slice_mut::<T>(second, |v| {
                 with_slice_mut::<T>(parameter, |p| {
-                    let pieces = p.par_chunks_mut(PIECE).zip(m.par_chunks_mut(PIECE));
-                    let pieces = pieces.zip(v.par_chunks_mut(PIECE)).zip(g.par_chunks(PIECE));
-                    pieces.for_each(|(((p, m), v), g)| step_slice(p, m, v, g, numbers));
+                    let pieces = p.chunks_mut(PIECE).zip(m.chunks_mut(PIECE));
+                    let pieces = pieces.zip(v.chunks_mut(PIECE)).zip(g.chunks(PIECE));
+                    parallel::each(pieces.collect(), |(((p, m), v), g)| {
+                        step_slice(p, m, v, g, numbers);
+                    });
                     Ok(())
                 })
             })
@@ -125,8 +128,10 @@ fn polyak_as<T: Real>(target: &Tensor, online: &Tensor, rate: f64) -> Result<()>
     let (keep, rate) = (T::of(1.0 - rate), T::of(rate));
     with_slice::<T, _>(online, |online| {
         with_slice_mut::<T>(target, |target| {
-            let pieces = target.par_chunks_mut(PIECE).zip(online.par_chunks(PIECE));
-            pieces.for_each(|(target, online)| polyak_slice(target, online, keep, rate));
+            let pieces = target.chunks_mut(PIECE).zip(online.chunks(PIECE));
+            parallel::each(pieces.collect(), |(target, online)| {
+                polyak_slice(target, online, keep, rate);
+            });
             Ok(())
         })
     })

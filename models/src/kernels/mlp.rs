@@ -6,9 +6,9 @@
 pub(crate) mod slopes;
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 use super::packed::{Saved, Weight, tensors_of};
+use super::parallel;
 use super::pool::Buffer;
 use super::product::{Matrix, MatrixMut, multiply};
 use super::real::Real;
@@ -239,7 +239,7 @@ impl Mlps {
             rest = after;
             tasks.push((piece, out));
         }
-        tasks.into_par_iter().for_each(|(piece, out)| {
+        parallel::each(tasks, |(piece, out)| {
             let x = &x[piece.rows.start * inputs..piece.rows.end * inputs];
             self.piece(piece, packed, x, out);
         });
@@ -356,56 +356,54 @@ impl Mlps {
             dnorms = after;
             tasks.push((piece, activated, dx, dnorm));
         }
-        tasks
-            .into_par_iter()
-            .for_each(|(piece, mut activated, dx, dnorm)| {
-                let Piece {
-                    member,
-                    rows,
-                    layers,
-                } = piece;
-                let number = member * count + rows.start;
-                let mut upstream = &dout[number * outputs..(number + rows.len()) * outputs];
-                let mut dnorm = dnorm;
-                let mut scratch = Buffer::take(*self.sizes.iter().max().unwrap_or(&0));
-                for (below, to) in layers.into_iter().enumerate().rev() {
-                    let width = self.sizes[below + 1];
-                    self.through(member, below + 1, upstream, packed, to);
-                    let kept = self.layer(hidden, count, member, below);
-                    let kept = &kept[rows.start * width..rows.end * width];
-                    match (self.activation, self.norm_epsilon) {
-                        (Activation::Relu, None) => rows::relu_backward(kept, to),
-                        (Activation::Relu, Some(epsilon)) => {
-                            let (weight, bias) = self.norm_places(member, below);
-                            let (weight, bias) = (&packed[weight], &packed[bias]);
-                            // This loop goes from the last norm to the first.
-                            let before = dnorm.len() - 2 * width;
-                            let (left, of_norm) = std::mem::take(&mut dnorm).split_at_mut(before);
-                            dnorm = left;
-                            let (dweight, dbias) = of_norm.split_at_mut(width);
-                            let (epsilon, y) = (T::of(epsilon), &mut *activated[below]);
-                            rows::relu_layer_norm_backward(
-                                kept,
-                                weight,
-                                bias,
-                                epsilon,
-                                to,
-                                y,
-                                dweight,
-                                dbias,
-                                &mut scratch,
-                            );
-                        }
-                        (Activation::Gelu | Activation::GeluTanh, _) => {
-                            rows::activate_backward(self.activation, kept, activated[below], to);
-                        }
+        parallel::each(tasks, |(piece, mut activated, dx, dnorm)| {
+            let Piece {
+                member,
+                rows,
+                layers,
+            } = piece;
+            let number = member * count + rows.start;
+            let mut upstream = &dout[number * outputs..(number + rows.len()) * outputs];
+            let mut dnorm = dnorm;
+            let mut scratch = Buffer::take(*self.sizes.iter().max().unwrap_or(&0));
+            for (below, to) in layers.into_iter().enumerate().rev() {
+                let width = self.sizes[below + 1];
+                self.through(member, below + 1, upstream, packed, to);
+                let kept = self.layer(hidden, count, member, below);
+                let kept = &kept[rows.start * width..rows.end * width];
+                match (self.activation, self.norm_epsilon) {
+                    (Activation::Relu, None) => rows::relu_backward(kept, to),
+                    (Activation::Relu, Some(epsilon)) => {
+                        let (weight, bias) = self.norm_places(member, below);
+                        let (weight, bias) = (&packed[weight], &packed[bias]);
+                        // This loop goes from the last norm to the first.
+                        let before = dnorm.len() - 2 * width;
+                        let (left, of_norm) = std::mem::take(&mut dnorm).split_at_mut(before);
+                        dnorm = left;
+                        let (dweight, dbias) = of_norm.split_at_mut(width);
+                        let (epsilon, y) = (T::of(epsilon), &mut *activated[below]);
+                        rows::relu_layer_norm_backward(
+                            kept,
+                            weight,
+                            bias,
+                            epsilon,
+                            to,
+                            y,
+                            dweight,
+                            dbias,
+                            &mut scratch,
+                        );
                     }
-                    upstream = to;
+                    (Activation::Gelu | Activation::GeluTanh, _) => {
+                        rows::activate_backward(self.activation, kept, activated[below], to);
+                    }
                 }
-                if !dx.is_empty() {
-                    self.through(member, 0, upstream, packed, dx);
-                }
-            });
+                upstream = to;
+            }
+            if !dx.is_empty() {
+                self.through(member, 0, upstream, packed, dx);
+            }
+        });
     }
 
     /// to <- the gradient of what a layer was given, from that of its result.
@@ -469,31 +467,29 @@ impl Mlps {
                 &mut rest,
             );
         }
-        tasks
-            .into_par_iter()
-            .for_each(|(layer, member, panel, to)| {
-                let (inputs, outputs) = (self.sizes[layer], self.sizes[layer + 1]);
-                let upstream = match layer + 1 == self.layers() {
-                    true => &dout[member * count * outputs..(member + 1) * count * outputs],
-                    false => self.layer(dhidden, count, member, layer),
-                };
-                let Some(first) = panel else {
-                    rows::add_rows(upstream, to);
-                    return;
-                };
-                let below = match layer {
-                    0 => x,
-                    _ => self.layer(hidden, count, member, layer - 1),
-                };
-                let (left, right) = match self.inputs_first {
-                    true => ((below, inputs), (upstream, outputs)),
-                    false => ((upstream, outputs), (below, inputs)),
-                };
-                let numbers = to.len() / right.1;
-                let left = Matrix::strided(&left.0[first..], (count, numbers), (left.1, 1));
-                let to = MatrixMut::rows(to, numbers, right.1);
-                multiply(to, left.t(), Matrix::rows(right.0, count, right.1));
-            });
+        parallel::each(tasks, |(layer, member, panel, to)| {
+            let (inputs, outputs) = (self.sizes[layer], self.sizes[layer + 1]);
+            let upstream = match layer + 1 == self.layers() {
+                true => &dout[member * count * outputs..(member + 1) * count * outputs],
+                false => self.layer(dhidden, count, member, layer),
+            };
+            let Some(first) = panel else {
+                rows::add_rows(upstream, to);
+                return;
+            };
+            let below = match layer {
+                0 => x,
+                _ => self.layer(hidden, count, member, layer - 1),
+            };
+            let (left, right) = match self.inputs_first {
+                true => ((below, inputs), (upstream, outputs)),
+                false => ((upstream, outputs), (below, inputs)),
+            };
+            let numbers = to.len() / right.1;
+            let left = Matrix::strided(&left.0[first..], (count, numbers), (left.1, 1));
+            let to = MatrixMut::rows(to, numbers, right.1);
+            multiply(to, left.t(), Matrix::rows(right.0, count, right.1));
+        });
     }
 }
 

@@ -17,6 +17,7 @@ pub mod memory;
 pub(crate) mod mlp;
 pub(crate) mod mlp_block;
 pub(crate) mod packed;
+pub mod parallel;
 pub(crate) mod pool;
 pub(crate) mod product;
 pub mod real;

@@ -12,11 +12,11 @@
 //! the value, dq. So both share one product per weight: dW_l = (dq h_{l-1} + t_{l-1})ᵀ u_l.
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 use super::{Mlps, Piece};
 use crate::kernels::dispatch::vectorized;
 use crate::kernels::packed::Saved;
+use crate::kernels::parallel;
 use crate::kernels::pool::Buffer;
 use crate::kernels::product::{Matrix, MatrixMut, multiply};
 use crate::kernels::real::Real;
@@ -94,7 +94,7 @@ impl MlpSlopes {
             rest = after;
             tasks.push((hidden, slopes.layers, out));
         }
-        tasks.into_par_iter().for_each(|(hidden, slopes, out)| {
+        parallel::each(tasks, |(hidden, slopes, out)| {
             let x = &x[hidden.rows.start * inputs..hidden.rows.end * inputs];
             self.piece(hidden, slopes, (x, packed), out);
         });
@@ -161,14 +161,15 @@ impl MlpSlopes {
             rest = after;
             tasks.push((piece, lowest));
         }
-        tasks.into_par_iter().for_each(|(piece, lowest)| {
+        parallel::each(tasks, |(piece, lowest)| {
             let first = piece.member * count + piece.rows.start;
             let rows = first..first + piece.rows.len();
             let dout = &dout[rows.start * width..rows.end * width];
             self.mix(piece, lowest, (x, packed, hidden), (&dvalues[rows], dout));
         });
         let ones = vec![T::ONE; count];
-        self.parameter_tasks(&mut dpacked).into_par_iter().for_each(
+        parallel::each(
+            self.parameter_tasks(&mut dpacked),
             |(layer, member, first, to)| {
                 let (inputs, outputs) = (mlps.sizes[layer], mlps.sizes[layer + 1]);
                 let dvalues = &dvalues[member * count..(member + 1) * count];

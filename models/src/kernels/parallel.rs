@@ -1,0 +1,303 @@
+//! Pieces of work on all threads of the pool, and threads that stay awake between them.
+//!
+//! An update is some dozens of short jobs, a few hundred microseconds each, with other work between them. rayon's threads
+//! fall asleep within some tens of microseconds, and waking one takes as long again. So while updates go on, [`attend`]
+//! keeps the pool's other threads at hand: they wait for the next job of [`each`], or of rayon, without falling asleep,
+//! and lie down by and by when none comes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rayon::prelude::*;
+
+/// Looks for a job before a thread that waits lets others have the processor between two looks: some ten microseconds.
+const SPINS: usize = 300;
+/// Such looks before it lies down between two: about a millisecond.
+const YIELDS: usize = 2000;
+/// How long it lies.
+const NAP: Duration = Duration::from_micros(50);
+/// From look to look at [`BOARD`], how often rayon's jobs are looked for too.
+const RAYON_TURN: usize = 8;
+
+/// Calls `work` with each of these tasks, on the threads that [`attend`], else on rayon's.
+pub fn each<T: Send>(tasks: Vec<T>, work: impl Fn(T) + Send + Sync) {
+    if tasks.len() > 1
+        && BOARD.attendants.load(Relaxed) > 0
+        && rayon::current_thread_index().is_some()
+    {
+        if let Ok(_publisher) = BOARD.publisher.try_lock() {
+            return BOARD.each(tasks, &work);
+        }
+    }
+    tasks.into_par_iter().with_max_len(1).for_each(&work);
+}
+
+/// As long as this lives, other threads of rayon's pool attend to the jobs of the one that made it.
+#[derive(Debug)]
+pub struct Attendance {
+    over: Arc<AtomicBool>,
+}
+
+/// Asks the other threads of the pool to attend. Outside of the pool, where it has one thread, or where others attend
+/// already, nothing happens.
+pub fn attend() -> Attendance {
+    let over = Arc::new(AtomicBool::new(false));
+    if let Some(here) = rayon::current_thread_index()
+        && rayon::current_num_threads() > 1
+        && BOARD
+            .attended
+            .compare_exchange(false, true, SeqCst, SeqCst)
+            .is_ok()
+    {
+        let attendance = over.clone();
+        // Dropped by the last attendant.
+        let place = Arc::new(Place);
+        rayon::spawn_broadcast(move |context| {
+            let _place = &place;
+            if context.index() != here {
+                BOARD.wait_on(&attendance);
+            }
+        });
+    }
+    Attendance { over }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        self.over.store(true, SeqCst);
+    }
+}
+
+/// That there are attendants, or will be.
+struct Place;
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        BOARD.attended.store(false, SeqCst);
+    }
+}
+
+/// Where jobs are put up.
+struct Board {
+    /// Whether somebody asked for attendants.
+    attended: AtomicBool,
+    /// Threads that wait for jobs here.
+    attendants: AtomicUsize,
+    /// Held by the thread whose job is up.
+    publisher: Mutex<()>,
+    /// Changes with every job.
+    number: AtomicUsize,
+    /// The job, a [`Job`] on its publisher's stack, or null.
+    job: AtomicPtr<()>,
+    /// Attendants that may be reading the job.
+    inside: AtomicUsize,
+}
+
+static BOARD: Board = Board {
+    attended: AtomicBool::new(false),
+    attendants: AtomicUsize::new(0),
+    publisher: Mutex::new(()),
+    number: AtomicUsize::new(0),
+    job: AtomicPtr::new(std::ptr::null_mut()),
+    inside: AtomicUsize::new(0),
+};
+
+struct Job<'a> {
+    /// Does what is left to do, and comes back when nothing is.
+    help: &'a (dyn Fn() + Sync),
+    /// Whether an attendant's part panicked.
+    panicked: AtomicBool,
+}
+
+/// Adds one for as long as it lives.
+struct Count<'a>(&'a AtomicUsize);
+
+impl<'a> Count<'a> {
+    fn in_(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Takes the job down and waits until nobody reads it.
+struct Up<'a>(&'a Board);
+
+impl Drop for Up<'_> {
+    fn drop(&mut self) {
+        self.0.job.store(std::ptr::null_mut(), SeqCst);
+        let mut looks = 0;
+        while self.0.inside.load(SeqCst) > 0 {
+            pause(&mut looks, false);
+        }
+    }
+}
+
+/// Between two looks.
+fn pause(looks: &mut usize, may_nap: bool) {
+    *looks += 1;
+    if *looks < SPINS {
+        std::hint::spin_loop();
+    } else if *looks < SPINS + YIELDS || !may_nap {
+        thread::yield_now();
+    } else {
+        thread::sleep(NAP);
+    }
+}
+
+impl Board {
+    /// The publisher's side. Its lock is held.
+    fn each<T: Send>(&self, tasks: Vec<T>, work: &(impl Fn(T) + Sync)) {
+        let tasks: Vec<_> = tasks
+            .into_iter()
+            .map(|task| Mutex::new(Some(task)))
+            .collect();
+        let next = AtomicUsize::new(0);
+        let help = || {
+            while let Some(task) = tasks.get(next.fetch_add(1, Relaxed)) {
+                let task = task.lock().unwrap_or_else(PoisonError::into_inner).take();
+                task.into_iter().for_each(work);
+            }
+        };
+        let job = Job {
+            help: &help,
+            panicked: AtomicBool::new(false),
+        };
+        {
+            // From here on `job` must stay where it is until `_up` is gone.
+            let _up = Up(self);
+            self.job.store((&raw const job).cast_mut().cast(), SeqCst);
+            self.number.fetch_add(1, SeqCst);
+            help();
+        }
+        assert!(
+            !job.panicked.load(SeqCst),
+            "a part of a job panicked on another thread"
+        );
+    }
+
+    /// An attendant's side.
+    fn wait_on(&self, over: &AtomicBool) {
+        let _attendant = Count::in_(&self.attendants);
+        let (mut seen, mut looks) = (self.number.load(SeqCst), 0);
+        while !over.load(Relaxed) {
+            let number = self.number.load(SeqCst);
+            if number != seen {
+                seen = number;
+                self.help();
+                looks = 0;
+            } else if (looks > SPINS || looks % RAYON_TURN == 0)
+                && rayon::yield_now() == Some(rayon::Yield::Executed)
+            {
+                looks = 0;
+            } else {
+                pause(&mut looks, true);
+            }
+        }
+    }
+
+    fn help(&self) {
+        let _inside = Count::in_(&self.inside);
+        let job = self.job.load(SeqCst).cast::<Job<'_>>();
+        // Reason for `unsafe`: the job lives on another thread's stack. Its publisher takes it down and then waits until
+        // `inside` is 0 (`Up`). All of this is sequentially consistent: whoever reads an address here has counted
+        // itself before it was taken down, so the publisher waits for it.
+        #[allow(unsafe_code)]
+        let Some(job) = (unsafe { job.as_ref() }) else {
+            return;
+        };
+        // The closure is used no more after a panic.
+        if catch_unwind(AssertUnwindSafe(job.help)).is_err() {
+            job.panicked.store(true, SeqCst);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_pool(threads: usize, work: impl FnOnce() + Send) {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.expect("a thread pool").install(work);
+    }
+
+    fn squares(count: usize) -> Vec<usize> {
+        let mut squares = vec![0; count];
+        let tasks: Vec<_> = squares.iter_mut().enumerate().collect();
+        each(tasks, |(i, to)| *to = i * i);
+        squares
+    }
+
+    /// There is one board.
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    #[test]
+    fn every_task_is_done_once_with_and_without_attendants() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let expected = |count: usize| (0..count).map(|i| i * i).collect::<Vec<_>>();
+        assert_eq!(squares(100), expected(100));
+        in_pool(3, || {
+            let attendance = attend();
+            for count in (0..2000).map(|i| i % 7) {
+                assert_eq!(squares(count), expected(count));
+            }
+            // They nap by now, and rayon's own jobs find them.
+            thread::sleep(Duration::from_millis(20));
+            let sums: Vec<usize> = (0..100)
+                .into_par_iter()
+                .map(|i| squares(i + 2)[i])
+                .collect();
+            assert_eq!(sums, expected(100));
+            drop(attendance);
+            assert_eq!(squares(100), expected(100));
+        });
+    }
+
+    #[test]
+    fn attendants_share_the_work_and_leave() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        in_pool(2, || {
+            let attendance = attend();
+            let here = rayon::current_thread_index();
+            let elsewhere = AtomicUsize::new(0);
+            for _ in 0..100 {
+                each(vec![(); 4], |()| {
+                    thread::sleep(Duration::from_micros(200));
+                    if rayon::current_thread_index() != here {
+                        elsewhere.fetch_add(1, SeqCst);
+                    }
+                });
+            }
+            assert!(elsewhere.load(SeqCst) > 0);
+            drop(attendance);
+        });
+    }
+
+    #[test]
+    fn a_panic_reaches_the_publisher_and_the_board_stays_usable() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        in_pool(2, || {
+            let _attendance = attend();
+            for bad in 0..8 {
+                let panicked = catch_unwind(AssertUnwindSafe(|| {
+                    each((0..8).collect(), |i| {
+                        thread::sleep(Duration::from_micros(100));
+                        assert!(i != bad, "task {i}");
+                    });
+                }));
+                assert!(panicked.is_err());
+                assert_eq!(squares(9)[8], 64);
+            }
+        });
+    }
+}
