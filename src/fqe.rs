@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 use candle_core::{D, DType, Device, Tensor};
 use serde::Serialize;
 use trajformer_models::critic::{CriticConfig, Critics};
+use trajformer_models::kernels::parallel;
 
 use crate::data::transitions::{Transitions, TransitionsConfig};
 use crate::data::{ActionBounds, Dataset, Normalizer};
@@ -146,6 +147,7 @@ pub fn estimate(
     let mut critics = Trained::<Critics>::new("critics", sizes, &mut start)?;
     let target = Target::new(&critics)?;
     let (mut rng, progress) = (streams.stream("train"), Progress::new(config.updates));
+    let attendance = parallel::attend();
     for update in 0..config.updates {
         if STOP.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
@@ -156,6 +158,7 @@ pub fn estimate(
         progress.set(update + 1);
     }
     progress.finish();
+    drop(attendance);
     prepared.judge(&critics.frozen, config)
 }
 

@@ -8,7 +8,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
 
@@ -25,15 +25,19 @@ const RAYON_TURN: usize = 8;
 
 /// Calls `work` with each of these tasks, on the threads that [`attend`], else on rayon's.
 pub fn each<T: Send>(tasks: Vec<T>, work: impl Fn(T) + Send + Sync) {
-    if tasks.len() > 1
+    let attended = tasks.len() > 1
         && BOARD.attendants.load(Relaxed) > 0
-        && rayon::current_thread_index().is_some()
-    {
-        if let Ok(_publisher) = BOARD.publisher.try_lock() {
-            return BOARD.each(tasks, &work);
-        }
+        && rayon::current_thread_index().is_some();
+    let publisher = match attended.then(|| BOARD.publisher.try_lock()) {
+        Some(Ok(guard)) => Some(guard),
+        // An earlier job panicked, and is over.
+        Some(Err(TryLockError::Poisoned(guard))) => Some(guard.into_inner()),
+        Some(Err(TryLockError::WouldBlock)) | None => None,
+    };
+    match publisher {
+        Some(_publisher) => BOARD.each(tasks, &work),
+        None => tasks.into_par_iter().with_max_len(1).for_each(work),
     }
-    tasks.into_par_iter().with_max_len(1).for_each(&work);
 }
 
 /// As long as this lives, other threads of rayon's pool attend to the jobs of the one that made it.
@@ -62,6 +66,8 @@ pub fn attend() -> Attendance {
                 BOARD.wait_on(&attendance);
             }
         });
+        // This thread's own share of the broadcast, which does nothing.
+        rayon::yield_local();
     }
     Attendance { over }
 }
@@ -234,7 +240,7 @@ mod tests {
     fn squares(count: usize) -> Vec<usize> {
         let mut squares = vec![0; count];
         let tasks: Vec<_> = squares.iter_mut().enumerate().collect();
-        each(tasks, |(i, to)| *to = i * i);
+        each(tasks, |(i, to)| *to += (i + 1) * (i + 1));
         squares
     }
 
@@ -244,7 +250,7 @@ mod tests {
     #[test]
     fn every_task_is_done_once_with_and_without_attendants() {
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let expected = |count: usize| (0..count).map(|i| i * i).collect::<Vec<_>>();
+        let expected = |count: usize| (1..=count).map(|i| i * i).collect::<Vec<_>>();
         assert_eq!(squares(100), expected(100));
         in_pool(3, || {
             let attendance = attend();
@@ -268,6 +274,9 @@ mod tests {
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         in_pool(2, || {
             let attendance = attend();
+            while BOARD.attendants.load(SeqCst) == 0 {
+                thread::yield_now();
+            }
             let here = rayon::current_thread_index();
             let elsewhere = AtomicUsize::new(0);
             for _ in 0..100 {
@@ -296,7 +305,7 @@ mod tests {
                     });
                 }));
                 assert!(panicked.is_err());
-                assert_eq!(squares(9)[8], 64);
+                assert_eq!(squares(9)[8], 81);
             }
         });
     }
