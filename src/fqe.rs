@@ -147,7 +147,7 @@ pub fn estimate(
     let mut critics = Trained::<Critics>::new("critics", sizes, &mut start)?;
     let target = Target::new(&critics)?;
     let (mut rng, progress) = (streams.stream("train"), Progress::new(config.updates));
-    let attendance = parallel::attend();
+    let _attendance = parallel::attend();
     for update in 0..config.updates {
         if STOP.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
@@ -158,7 +158,6 @@ pub fn estimate(
         progress.set(update + 1);
     }
     progress.finish();
-    drop(attendance);
     prepared.judge(&critics.frozen, config)
 }
 

@@ -104,9 +104,8 @@ impl Training<'_> {
     pub fn run(&mut self, state: &RunState, rng: &mut Rng) -> Result<Outcome> {
         let mut logger = Logger::open(self.run, state, self.total_updates)?;
         let mut progress = Progress::from(state);
-        let attendance = parallel::attend();
+        let _attendance = parallel::attend();
         let result = self.train(&mut progress, rng, &mut logger);
-        drop(attendance);
         logger.finish();
         result.map_err(|error| self.stopped(error, &progress))
     }
