@@ -43,11 +43,11 @@ pub fn attach(
         }
     }
     let text = told.text();
-    let mut known = stored.unwrap_or_else(|| Instructions::new(text.dimension));
+    let mut known = stored.unwrap_or_else(|| Instructions::new(text.embedding_dim()));
     let from_data = data.instructions();
     let evaluated = evaluator.map_or_else(Vec::new, Evaluator::instructions);
     let texts = from_data.iter().chain(&evaluated).map(|text| &**text);
-    known.encode(texts, &text.encoder, &Device::Cpu)?;
+    known.encode(texts, text, &Device::Cpu)?;
     told.set(Arc::new(known), Some(data))
 }
 
@@ -64,11 +64,8 @@ pub fn teach(run: &mut TrainedRun, texts: &[Arc<str>]) -> Result<()> {
         )));
     };
     let mut known = (**told.known()).clone();
-    known.encode(
-        texts.iter().map(|text| &**text),
-        &told.text().encoder,
-        &Device::Cpu,
-    )?;
+    let texts = texts.iter().map(|text| &**text);
+    known.encode(texts, told.text(), &Device::Cpu)?;
     told.set(Arc::new(known), None)
 }
 

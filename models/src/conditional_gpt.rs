@@ -1,7 +1,8 @@
 //! [`ConditionalGpt`]: a GPT over sequences of tokens of one vocabulary that begin with an embedding of a vector.
 //!
 //! A minGPT trunk (github.com/karpathy/minGPT, the Trajectory Transformer's). Position 0 holds the condition, linearly
-//! embedded, position p the p-th token; every position predicts the token that follows, and class V is the end.
+//! embedded, position p the p-th token; every position predicts the token that follows, and class V is the end. A network that
+//! is told what to do adds what it makes of the instruction to the condition.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -10,6 +11,7 @@ use crate::dropout::Dropout;
 use crate::error::{Error, Result};
 use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout};
 use crate::init::Init;
+use crate::instruction::InstructionNetwork;
 use crate::kernels::heads_loss::HeadsLoss;
 use crate::kernels::switch::Kernel;
 use crate::linear::{Linear, lookup};
@@ -22,6 +24,8 @@ use crate::precision::Precision;
 pub struct ConditionalGptConfig {
     /// O, numbers in a condition.
     pub inputs: usize,
+    /// E, numbers in the embedding of an instruction (of length 1) that stands behind each condition; 0: there is none.
+    pub instruction_dim: usize,
     /// V, values of a token; V as a target is the end.
     pub vocabulary: usize,
     /// Tokens in the longest sequence, its end left out.
@@ -41,7 +45,7 @@ pub struct ConditionalGptConfig {
 /// Sequences to learn: T = longest of them and its end.
 #[derive(Debug, Clone)]
 pub struct ConditionalBatch {
-    /// What each begins with, (B, O).
+    /// What each begins with, (B, O), or (B, O + E) with instructions.
     pub conditions: Tensor,
     /// Tokens but for the last position, (B, T - 1) u32; 0 where there is none.
     pub inputs: Tensor,
@@ -55,6 +59,7 @@ pub struct ConditionalBatch {
 #[derive(Debug, Clone)]
 pub struct ConditionalGpt {
     condition: Linear,
+    embed_instruction: InstructionNetwork,
     token_embedding: Tensor,    // (V, D)
     position_embedding: Tensor, // (1, most_tokens + 1, D)
     trunk: Gpt,
@@ -90,6 +95,12 @@ impl ConditionalGpt {
         let normal = Init::Normal(DEVIATION);
         Ok(Self {
             condition: Linear::new(config.inputs, width, &mut scope.sub("condition"))?,
+            embed_instruction: InstructionNetwork::new(
+                "ConditionalGpt",
+                config.instruction_dim,
+                width,
+                scope,
+            )?,
             token_embedding: scope.sub("tok_emb").param(
                 "weight",
                 (vocabulary, width),
@@ -120,7 +131,7 @@ impl ConditionalGpt {
         name.ends_with(".weight") && linear.iter().any(|part| name.contains(part))
     }
 
-    /// Logits (B, T, V + 1) of what follows the condition (B, O) and each of the tokens (B, T - 1), u32.
+    /// Logits (B, T, V + 1) of what follows the condition (B, O + E) and each of the tokens (B, T - 1), u32.
     ///
     /// # Errors
     /// If T is longer than the positions or a shape doesn't fit.
@@ -162,7 +173,8 @@ impl ConditionalGpt {
     fn hidden(&self, conditions: &Tensor, tokens: &Tensor, dropout: Dropout) -> Result<Tensor> {
         let (batch, count) = tokens.dims2()?;
         let (width, most) = (self.config.embedding, self.config.most_tokens);
-        if count > most || conditions.dims() != [batch, self.config.inputs] {
+        let (inputs, told) = (self.config.inputs, self.config.instruction_dim);
+        if count > most || conditions.dims() != [batch, inputs + told] {
             let found = conditions.dims();
             let reason = format!("conditions {found:?}, {batch} x {count} tokens, {most} at most");
             return Err(Error::Config {
@@ -170,7 +182,14 @@ impl ConditionalGpt {
                 reason,
             });
         }
-        let first = self.condition.forward(conditions)?.unsqueeze(1)?; // (B, 1, D)
+        let observed = conditions.narrow(1, 0, inputs)?;
+        let mut first = self.condition.forward(&observed)?.unsqueeze(1)?; // (B, 1, D)
+        if told > 0 {
+            let told = conditions.narrow(1, inputs, told)?;
+            if let Some(asked) = self.embed_instruction.forward(Some(&told))? {
+                first = (first + asked)?;
+            }
+        }
         let x = match count {
             0 => first,
             _ => {
@@ -239,7 +258,8 @@ mod tests {
 
     fn network(dtype: DType) -> Result<(Params, ConditionalGpt)> {
         let config = ConditionalGptConfig {
-            inputs: 5,
+            inputs: 3,
+            instruction_dim: 2,
             vocabulary: 9,
             most_tokens: 7,
             layers: 2,

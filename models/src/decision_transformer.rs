@@ -11,7 +11,7 @@ use crate::dropout::Dropout;
 use crate::error::{Error, Result};
 use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout, NORM_EPSILON};
 use crate::init::Init;
-use crate::instruction::InstructionLayer;
+use crate::instruction::InstructionNetwork;
 use crate::linear::{Linear, lookup};
 use crate::norm::LayerNorm;
 use crate::params::Scope;
@@ -46,8 +46,8 @@ pub struct DecisionTransformerConfig {
     pub attention_dropout: f64,
     /// Of the blocks' matrix products.
     pub precision: Precision,
-    /// E, numbers in the embedding of an instruction (of length 1), which is added to every state token through a
-    /// linear layer; 0: the network reads none.
+    /// E, numbers in the embedding of an instruction (of length 1), which is added to every state token through two
+    /// linear layers; 0: the network reads none.
     pub instruction_dim: usize,
 }
 
@@ -106,7 +106,7 @@ pub struct DecisionTransformer {
     pub(crate) embed_return: Linear,
     pub(crate) embed_observation: Linear,
     pub(crate) embed_action: Linear,
-    pub(crate) embed_instruction: InstructionLayer,
+    pub(crate) embed_instruction: InstructionNetwork,
     pub(crate) embed_norm: LayerNorm,
     pub(crate) trunk: Gpt,
     pub(crate) position: Tensor, // (H): row 0 of `wpe`, added to every token
@@ -162,7 +162,7 @@ impl DecisionTransformer {
         let embed_observation = Linear::new(observation, hidden, &mut scope.sub("embed_state"))?;
         let embed_action = Linear::new(action, hidden, &mut scope.sub("embed_action"))?;
         let embed_instruction =
-            InstructionLayer::new("DecisionTransformer", config.instruction_dim, hidden, scope)?;
+            InstructionNetwork::new("DecisionTransformer", config.instruction_dim, hidden, scope)?;
         let embed_norm = LayerNorm::new(hidden, NORM_EPSILON, &mut scope.sub("embed_ln"))?;
         let mut encoder = scope.sub("encoder");
         let normal = Init::Normal(DEVIATION);

@@ -8,6 +8,7 @@
 //! [`ConditionalGpt`](crate::conditional_gpt::ConditionalGpt).
 
 pub mod conditional;
+mod instruction;
 mod trunk;
 
 use std::collections::BTreeMap;
@@ -15,8 +16,8 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
-use crate::instruction::{NAME, scale};
-use crate::kernels::decode::{Float, Packed, Store};
+use crate::kernels::decode::{Float, Packed};
+use instruction::PackedInstruction;
 use trunk::{Source, Trunk, invalid};
 
 /// What the weights' shapes do not tell.
@@ -41,8 +42,8 @@ pub struct Decoder<T> {
     trunk: Trunk<T>,
     /// One head per position in a transition, C -> N + 1.
     heads: Vec<Packed<T>>,
-    /// What is added to every token of an instruction's embedding, E -> C, in networks that read them.
-    instruction: Option<Packed<T>>,
+    /// What is added to every token of an instruction's embedding, in networks that read them.
+    instruction: Option<PackedInstruction<T>>,
 }
 
 /// Keys and values of S sequences of equal length that grow together.
@@ -138,17 +139,6 @@ impl<T: Float> Cache<T> {
     }
 }
 
-/// The layer that reads instructions, if there is one.
-fn instruction_layer<T: Float>(source: &Source<'_>, width: usize) -> Result<Option<Packed<T>>> {
-    match source.tensors.get(&format!("{NAME}.weight")) {
-        Some(weight) => {
-            let inputs = weight.dims().last().copied().unwrap_or(0);
-            source.linear(NAME, width, inputs).map(Some)
-        }
-        None => Ok(None),
-    }
-}
-
 impl<T: Float> Decoder<T> {
     /// Copies the weights in `tensors`, which carry the authors' names (`tok_emb.weight`,
     /// `pos_emb`, `blocks.I...`, `ln_f`, `head.weight`).
@@ -184,13 +174,15 @@ impl<T: Float> Decoder<T> {
                 .chunks_exact((n + 1) * width)
                 .map(|head| Packed::new(head, None, width))
                 .collect(),
-            instruction: instruction_layer(&source, width)?,
+            instruction: PackedInstruction::new(&source, width)?,
         })
     }
 
     /// E, numbers in the embedding of an instruction; 0 in networks that read none.
     pub fn instruction_dim(&self) -> usize {
-        self.instruction.as_ref().map_or(0, Packed::inputs)
+        self.instruction
+            .as_ref()
+            .map_or(0, PackedInstruction::inputs)
     }
 
     /// Starts a sequence for each of these embeddings of instructions, (S, E) row-major, in `cache`.
@@ -211,10 +203,7 @@ impl<T: Float> Decoder<T> {
         };
         let sequences = embeddings.len() / dimension;
         cache.start(sequences);
-        let scale = T::of(scale(dimension));
-        let embeddings: Vec<T> = embeddings.iter().map(|&number| number * scale).collect();
-        cache.asked.resize(sequences * self.trunk.width, T::ZERO);
-        layer.forward(&embeddings, &mut cache.asked, Store::Replace);
+        cache.asked = layer.forward(embeddings.iter().copied());
         cache.instructions = (0..sequences as u32).collect();
         Ok(())
     }

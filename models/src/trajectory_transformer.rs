@@ -12,7 +12,7 @@ use crate::dropout::Dropout;
 use crate::error::{Error, Result};
 use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout};
 use crate::init::Init;
-use crate::instruction::InstructionLayer;
+use crate::instruction::InstructionNetwork;
 use crate::kernels::heads_loss::HeadsLoss;
 use crate::kernels::switch::Kernel;
 use crate::norm::log_softmax;
@@ -51,8 +51,8 @@ pub struct TrajectoryTransformerConfig {
     pub value_weight: f64,
     /// Of the matrix products of blocks and heads.
     pub precision: Precision,
-    /// E, numbers in the embedding of an instruction (of length 1), which is added to every token through a linear
-    /// layer; 0: the network reads none, as the paper's.
+    /// E, numbers in the embedding of an instruction (of length 1), which is added to every token through two
+    /// linear layers; 0: the network reads none, as the paper's.
     pub instruction_dim: usize,
 }
 
@@ -75,7 +75,7 @@ pub struct TrajectoryTransformer {
     pub(crate) position_embedding: Tensor, // (1, block_size, embedding)
     pub(crate) trunk: Gpt,
     pub(crate) head: Tensor, // (D, V + 1, embedding)
-    pub(crate) embed_instruction: InstructionLayer,
+    pub(crate) embed_instruction: InstructionNetwork,
     pub(crate) config: TrajectoryTransformerConfig,
 }
 
@@ -130,7 +130,7 @@ impl TrajectoryTransformer {
                 (transition, config.bins + 1, width),
                 Init::Linear(width).fill(),
             )?,
-            embed_instruction: InstructionLayer::new(
+            embed_instruction: InstructionNetwork::new(
                 "TrajectoryTransformer",
                 config.instruction_dim,
                 width,

@@ -18,7 +18,12 @@
 //! taken before any step. Options, [`Penalty`]: P without densities and with the data's action among the a_k, or the mean over
 //! π(s), equation 2 of the paper with μ = π; the Lagrange version, where α is multiplied by exp(l), which grows while
 //! P - Q is above a gap: L(l) = -½ Σ_i α exp(l) (mean (P_i - Q_i) - gap), and the gap is taken off in L(Q) too; the
-//! largest of n values in y; the entropy in y.
+//! largest of n values in y; the entropy in y. For its first `cloning_updates` the actor clones the data, as in the authors' code
+//! (aviralkumar2907/CQL, `policy_eval_start`: the first 40 of 1,000 epochs), while the critics learn already:
+//!
+//! ```text
+//! L(π)     = mean (η ln π(ã | s) - ln π(a | s))
+//! ```
 //!
 //! `calibrate` makes it Cal-QL (Nakamoto et al. 2023, <https://arxiv.org/abs/2303.05479>; CORL's `algorithms/finetune/cal_ql.py`), for learning
 //! that goes on online: in P the values of the policy's actions are not pressed below what the data reached from there,
@@ -32,8 +37,8 @@
 //! never reach a sparse goal, which is the smallest value that there is and changes as little; its last layers start larger.
 //!
 //! Deviations from CORL: every critic has the same layers (its second has three, whatever is asked for); the actor's first
-//! values are orthogonal like the critics', as in young-geng's code; there is no start with cloning, whose log-densities are those of
-//! other actions there. Actions are mapped to ±1 before anything sees them.
+//! values are orthogonal like the critics', as in young-geng's code; cloning takes the densities of the data's actions, where CORL's
+//! `log_prob` takes those of new samples; densities at ±1 are finite. Actions are mapped to ±1 before anything sees them.
 
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
@@ -81,6 +86,8 @@ pub struct CqlConfig {
     pub backup_entropy: bool,
     /// Cal-QL: whether values of the policy's actions are pressed no lower than the return that the data reached.
     pub calibrate: bool,
+    /// So many updates the actor clones the data at first.
+    pub cloning_updates: u64,
     /// Whether the entropy's temperature η is learned, from 1 on.
     pub automatic_temperature: bool,
     /// Factor of η; η itself where it is not learned.
@@ -143,6 +150,7 @@ impl Default for CqlConfig {
             max_backup: false,
             backup_entropy: false,
             calibrate: false,
+            cloning_updates: 0,
             automatic_temperature: true,
             temperature_scale: 1.0,
             target_entropy: None,
@@ -335,7 +343,7 @@ impl Cql {
         })
     }
 
-    /// mean (η ln π(ã | s) - min_i Q_i(s, ã)), and the mean of ln π(ã | s) without gradient.
+    /// mean (η ln π(ã | s) - min_i Q_i(s, ã)), or with ln π(a | s) in place of Q; and the mean of ln π(ã | s) without gradient.
     fn actor_loss(
         &self,
         batch: &Batch,
@@ -345,9 +353,14 @@ impl Cql {
     ) -> Result<(Tensor, Tensor)> {
         let policy = self.actor.net.distribution(&batch.observations)?;
         let (actions, log_probs) = policy.sample(noise)?; // (B, A), (B)
-        let critics = &self.critics.frozen;
-        let q = critics.forward(&batch.observations, &actions)?.min(0)?; // (B)
-        let loss = (log_probs.broadcast_mul(temperature)? - q)?.mean_all()?;
+        let good = match self.updates < self.config.cloning_updates {
+            true => policy.log_prob(&batch.actions)?,
+            false => {
+                let critics = &self.critics.frozen;
+                critics.forward(&batch.observations, &actions)?.min(0)?
+            }
+        }; // (B)
+        let loss = (log_probs.broadcast_mul(temperature)? - good)?.mean_all()?;
         let log_prob = log_probs.mean_all()?.detach();
         metrics.push("actor_loss", &loss);
         metrics.push("entropy", &log_prob.neg()?);

@@ -196,7 +196,7 @@ impl DecisionTransformerConfig {
             residual_dropout: self.dropout,
             attention_dropout: self.dropout,
             precision: self.matmul.into(),
-            instruction_dim: self.text.as_ref().map_or(0, |text| text.dimension),
+            instruction_dim: self.text.as_ref().map_or(0, |text| text.embedding_dim()),
             ..Sizes::paper(observation_dim, action_dim)
         }
     }

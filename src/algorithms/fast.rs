@@ -26,7 +26,6 @@ use trajformer_models::conditional_gpt::{
 };
 use trajformer_models::decoder::conditional::ConditionalDecoder;
 use trajformer_models::dropout::Dropout;
-use trajformer_models::instruction;
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule, WeightDecay};
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::uploads::CachedUploads;
@@ -243,7 +242,8 @@ impl FastConfig {
     /// The network's sizes.
     pub fn sizes(&self, observation_dim: usize, action_dim: usize) -> Sizes {
         Sizes {
-            inputs: observation_dim + self.text.as_ref().map_or(0, |text| text.dimension),
+            inputs: observation_dim,
+            instruction_dim: self.text.as_ref().map_or(0, |text| text.embedding_dim()),
             vocabulary: self.vocab_size,
             most_tokens: self.most_tokens(action_dim),
             layers: self.layers,
@@ -280,7 +280,6 @@ impl FastPolicy {
         let episodes = chunks.iter();
         let episodes = episodes.map(|&chunk| self.chunks.episode_of(chunk as usize));
         let asked = told.batch(episodes, rng)?; // (B, E)
-        let asked = (asked * instruction::scale(told.text().dimension))?;
         Ok(Tensor::cat(&[observations, asked], 1)?)
     }
 

@@ -320,7 +320,7 @@ impl TrajectoryTransformerConfig {
             reward_weight: self.reward_weight,
             value_weight: self.value_weight,
             precision: self.matmul.into(),
-            instruction_dim: self.text.as_ref().map_or(0, |text| text.dimension),
+            instruction_dim: self.text.as_ref().map_or(0, |text| text.embedding_dim()),
         }
     }
 

@@ -19,8 +19,8 @@ pub struct Room {
     pub name: &'static str,
     /// Its middle cell (column, row from the bottom).
     pub middle: (usize, usize),
-    /// What stands for `{upper}`, `{top}`, `{north}`, `{left}` and `{west}` in [`PLACES`].
-    words: [&'static str; 5],
+    /// What stands for `{upper}`, `{top}`, `{north}`, `{up}`, `{left}` and `{west}` in [`PLACES`].
+    words: [&'static str; 6],
 }
 
 /// All of them.
@@ -28,27 +28,27 @@ pub const ROOMS: [Room; 4] = [
     Room {
         name: "upper left room",
         middle: (2, 8),
-        words: ["upper", "top", "north", "left", "west"],
+        words: ["upper", "top", "north", "up", "left", "west"],
     },
     Room {
         name: "upper right room",
         middle: (8, 8),
-        words: ["upper", "top", "north", "right", "east"],
+        words: ["upper", "top", "north", "up", "right", "east"],
     },
     Room {
         name: "lower left room",
         middle: (2, 2),
-        words: ["lower", "bottom", "south", "left", "west"],
+        words: ["lower", "bottom", "south", "down", "left", "west"],
     },
     Room {
         name: "lower right room",
         middle: (8, 2),
-        words: ["lower", "bottom", "south", "right", "east"],
+        words: ["lower", "bottom", "south", "down", "right", "east"],
     },
 ];
 
 /// What [`PLACES`] holds instead of a room's own words.
-const BLANKS: [&str; 5] = ["{upper}", "{top}", "{north}", "{left}", "{west}"];
+const BLANKS: [&str; 6] = ["{upper}", "{top}", "{north}", "{up}", "{left}", "{west}"];
 
 /// How data asks for a place.
 const REQUESTS: [&str; 31] = [
@@ -86,7 +86,7 @@ const REQUESTS: [&str; 31] = [
 ];
 
 /// How data calls a room. As many as have no divisor in common with [`REQUESTS`]: see [`Room::instructions`].
-const PLACES: [&str; 30] = [
+const PLACES: [&str; 32] = [
     "the {upper} {left} room",
     "the room at the {top} {left}",
     "the {top} {left} corner of the maze",
@@ -117,17 +117,20 @@ const PLACES: [&str; 30] = [
     "the room where the {top} and the {left} wall meet",
     "the corner room, {upper} {left}",
     "the {north} {west} room",
+    "the room that is {up} and to the {left}",
+    "the room {up} and {west}",
 ];
 
-/// Words that say a half of the maze: whether it is the upper one, the right one. Not "up", which ends up anywhere.
-const UP: [&str; 4] = ["upper", "top", "north", "northern"];
-const DOWN: [&str; 4] = ["lower", "bottom", "south", "southern"];
+/// Words that say a half of the maze: whether it is the upper one, the right one. "up" and "down" don't, which end up
+/// anywhere, but before "and", "left" or "right" in a sentence that has none of these.
+const UP: [&str; 5] = ["upper", "top", "north", "northern", "above"];
+const DOWN: [&str; 5] = ["lower", "bottom", "south", "southern", "below"];
 const LEFT: [&str; 4] = ["left", "west", "western", "leftmost"];
 const RIGHT: [&str; 4] = ["right", "east", "eastern", "rightmost"];
 
 impl Room {
     /// How episodes ask for it in data that is collected: every request with every place. The first 31 have 31
-    /// requests and 30 places.
+    /// requests and places.
     pub fn instructions(&self) -> impl Iterator<Item = String> + '_ {
         (0..REQUESTS.len() * PLACES.len()).map(|number| {
             let request = REQUESTS[number % REQUESTS.len()];
@@ -161,7 +164,22 @@ impl Room {
             (false, true) => Some(false),
             _ => None,
         };
-        let (Some(up), Some(right)) = (half(&UP, &DOWN), half(&RIGHT, &LEFT)) else {
+        let on_the_way = |way: &str| {
+            let next = ["and", "left", "right"];
+            words
+                .windows(2)
+                .any(|pair| pair[0] == way && next.contains(&pair[1]))
+        };
+        let vertical = match (
+            says(&UP) || says(&DOWN),
+            on_the_way("up"),
+            on_the_way("down"),
+        ) {
+            (false, true, false) => Some(true),
+            (false, false, true) => Some(false),
+            _ => half(&UP, &DOWN),
+        };
+        let (Some(up), Some(right)) = (vertical, half(&RIGHT, &LEFT)) else {
             let names: Vec<&str> = ROOMS.iter().map(|room| room.name).collect();
             return Err(Error::Env {
                 name: MAZE.to_owned(),
@@ -217,6 +235,12 @@ mod tests {
         for (text, name) in [
             ("Please walk into the NORTHWEST room.", "upper left room"),
             ("south-eastern chamber, now", "lower right room"),
+            ("down and to the right of the hall", "lower right room"),
+            ("go up left", "upper left room"),
+            (
+                "end up and stay in the bottom right corner",
+                "lower right room",
+            ),
             (
                 "the lower left room is where you should end up",
                 "lower left room",
@@ -229,7 +253,7 @@ mod tests {
     #[test]
     fn every_wording_is_another_and_the_first_of_each_room_cover_all_requests() {
         let all = instructions();
-        assert_eq!(all.len(), 4 * 31 * 30);
+        assert_eq!(all.len(), 4 * 31 * 32);
         let distinct: std::collections::HashSet<&String> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
         assert_eq!(
@@ -257,6 +281,8 @@ mod tests {
             "the upper room",
             "left or right, upper",
             "upright lefty",
+            "end up in the left room",
+            "left, up and right, down",
         ] {
             let problem = Room::named_in(text).expect_err(text).to_string();
             assert!(

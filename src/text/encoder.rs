@@ -6,13 +6,16 @@
 //! among them), scaled to length 1: what `sentence-transformers/all-MiniLM-L6-v2` is trained for
 //! (its `modules.json`: Transformer, Pooling, Normalize). GPT-2 is our own trunk; nobody trained it for sentences, and
 //! its embedding is the same mean over its last hidden states.
+//!
+//! Sentence embeddings say what a sentence is about, and little of which of two opposite words stands in it; the mean of the
+//! embeddings of its words ([`SentenceEncoder::encode_words`]) says that.
 
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config};
-use tokenizers::{Tokenizer, TruncationParams};
+use tokenizers::{Encoding, Tokenizer, TruncationParams};
 use trajformer_models::dropout::Dropout;
 use trajformer_models::gpt::{AttentionMask, Gpt};
 use trajformer_models::params::Params;
@@ -37,6 +40,8 @@ pub struct SentenceEncoder {
     folder: PathBuf,
     tokenizer: Tokenizer,
     network: Network,
+    /// Embeddings of its words (vocabulary, E).
+    words: Tensor,
     dimension: usize,
     device: Device,
 }
@@ -44,8 +49,6 @@ pub struct SentenceEncoder {
 enum Network {
     Bert(Box<BertModel>),
     Gpt2 {
-        /// (vocabulary, E).
-        tokens: Tensor,
         /// (longest sentence, E).
         positions: Tensor,
         trunk: Box<Gpt>,
@@ -86,6 +89,8 @@ impl SentenceEncoder {
         let tokenizer = read_tokenizer(&folder, config.vocab_size, longest)?;
         let path = pretrained::weights::file(&folder)?;
         let weights = weights::read(&path, &PREFIXES, FIRST, device)?;
+        let words = weights.get(FIRST).cloned();
+        let words = words.ok_or_else(|| Error::data(&path, format!("`{FIRST}` is missing")))?;
         let variables = VarBuilder::from_tensors(weights, DType::F32, device);
         let model = BertModel::load(variables, &config).map_err(|error| {
             Error::data(&path, format!("weights don't fit config.json: {error}"))
@@ -94,6 +99,7 @@ impl SentenceEncoder {
             folder,
             tokenizer,
             network: Network::Bert(Box::new(model)),
+            words,
             dimension: config.hidden_size,
             device: device.clone(),
         })
@@ -114,8 +120,8 @@ impl SentenceEncoder {
         Ok(Self {
             tokenizer: read_tokenizer(&folder, tokens.dim(0)?, (longest, longest))?,
             folder,
+            words: tokens,
             network: Network::Gpt2 {
-                tokens,
                 positions,
                 trunk: Box::new(trunk),
             },
@@ -134,6 +140,37 @@ impl SentenceEncoder {
     /// # Errors
     /// If the sentence is empty, or the network fails.
     pub fn encode(&self, sentence: &str) -> Result<Vec<f32>> {
+        // One sentence at a time: nothing is padded, so that every token has attention.
+        let tokens = self.tokens(sentence, true)?;
+        let row = |ids: &[u32]| Tensor::new(ids, &self.device);
+        let ids = row(tokens.get_ids())?; // (T)
+        let hidden = match &self.network {
+            Network::Bert(model) => {
+                let kinds = row(tokens.get_type_ids())?;
+                model.forward(&ids.unsqueeze(0)?, &kinds.unsqueeze(0)?, None)?
+            }
+            Network::Gpt2 { positions, trunk } => {
+                let positions = positions.narrow(0, 0, ids.dim(0)?)?;
+                let x = (self.words.index_select(&ids, 0)? + positions)?.unsqueeze(0)?;
+                trunk.forward(&x, &AttentionMask::default(), Dropout::off(), 0)?
+            }
+        }; // (1, T, E)
+        normalized_mean(&hidden.squeeze(0)?)
+    }
+
+    /// The mean (E), scaled to length 1, of the embeddings with which the network reads the words of a sentence, each by
+    /// itself, \[CLS\] and \[SEP\] left out: which words there are, in no order.
+    ///
+    /// # Errors
+    /// If the sentence is empty.
+    pub fn encode_words(&self, sentence: &str) -> Result<Vec<f32>> {
+        let tokens = self.tokens(sentence, false)?;
+        let ids = Tensor::new(tokens.get_ids(), &self.device)?;
+        normalized_mean(&self.words.index_select(&ids, 0)?)
+    }
+
+    /// The tokens of a sentence, one at least, with or without those that stand around every sentence.
+    fn tokens(&self, sentence: &str, special: bool) -> Result<Encoding> {
         if sentence.trim().is_empty() {
             return Err(Error::Unsuitable(
                 "an instruction is empty: say in words what to do".to_owned(),
@@ -145,40 +182,21 @@ impl SentenceEncoder {
                 format!("on `{sentence}`: {error}"),
             )
         };
-        let tokens = self.tokenizer.encode(sentence, true).map_err(broken)?;
-        if tokens.is_empty() {
-            return Err(broken("it has no token for any of it".into()));
+        let tokens = self.tokenizer.encode(sentence, special).map_err(broken)?;
+        match tokens.is_empty() {
+            true => Err(broken("it has no token for any of it".into())),
+            false => Ok(tokens),
         }
-        // One sentence at a time: nothing is padded, so that every token has attention.
-        let row = |ids: &[u32]| Tensor::new(ids, &self.device);
-        let ids = row(tokens.get_ids())?; // (T)
-        let hidden = match &self.network {
-            Network::Bert(model) => {
-                let kinds = row(tokens.get_type_ids())?;
-                model.forward(&ids.unsqueeze(0)?, &kinds.unsqueeze(0)?, None)?
-            }
-            Network::Gpt2 {
-                tokens,
-                positions,
-                trunk,
-            } => {
-                let positions = positions.narrow(0, 0, ids.dim(0)?)?;
-                let x = (tokens.index_select(&ids, 0)? + positions)?.unsqueeze(0)?;
-                trunk.forward(&x, &AttentionMask::default(), Dropout::off(), 0)?
-            }
-        }; // (1, T, E)
-        let mean = hidden.mean(1)?.squeeze(0)?.to_vec1::<f32>()?;
-        let length = mean
-            .iter()
-            .map(|&x| f64::from(x).powi(2))
-            .sum::<f64>()
-            .sqrt();
-        let length = length.max(1e-12); // as torch.nn.functional.normalize
-        Ok(mean
-            .iter()
-            .map(|&x| (f64::from(x) / length) as f32)
-            .collect())
     }
+}
+
+/// The mean (E) of rows (T, E), scaled to length 1.
+fn normalized_mean(rows: &Tensor) -> Result<Vec<f32>> {
+    let mean = rows.mean(0)?.to_vec1::<f32>()?;
+    let length = mean.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+    let length = length.sqrt().max(1e-12); // as torch.nn.functional.normalize
+    let scaled = mean.iter().map(|&x| (f64::from(x) / length) as f32);
+    Ok(scaled.collect())
 }
 
 /// Text of a file that an encoder needs.

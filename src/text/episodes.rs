@@ -29,8 +29,8 @@ impl InstructedEpisodes {
         Ok(Self {
             text: text.clone(),
             counts,
-            known: Arc::new(Instructions::new(text.dimension)),
-            embeddings: Tensor::zeros((1, text.dimension), DType::F32, device)?,
+            known: Arc::new(Instructions::new(text.embedding_dim())),
+            embeddings: Tensor::zeros((1, text.embedding_dim()), DType::F32, device)?,
             rows: Vec::new(),
         })
     }
@@ -95,7 +95,7 @@ impl InstructedEpisodes {
         let asked = self.embeddings.index_select(&rows, 0)?; // (B, E)
         match rng.filter(|_| self.text.noise > 0.0) {
             Some(rng) => {
-                let size = self.text.noise / (self.text.dimension as f64).sqrt();
+                let size = self.text.noise / (self.text.embedding_dim() as f64).sqrt();
                 let drawn = rng.normal_tensor(asked.dims2()?, asked.dtype(), device)?;
                 Ok((asked + (drawn * size)?)?)
             }
@@ -124,6 +124,7 @@ mod tests {
         let text = TextConfig {
             encoder: "none".to_owned(),
             dimension: 2,
+            words: false,
             returns: false,
             noise: 0.5,
         };

@@ -7,6 +7,8 @@ of the chosen action in the target); `plain_logsumexp`, without importance sampl
 `policy`, the penalty of the paper's equation 2 with mu = the policy: the mean over its actions stands in place of CORL's logsumexp;
 `fixed_temperature`.
 
+Of `cql_cloning`: `cloning`, where the actor clones the data for half of the steps.
+
 Runs of `cal_ql`, from algorithms/finetune/cal_ql.py: `importance` and `plain_lagrange`, both calibrated with the returns `steps.reached` [S, B],
 some of which are -1e30: not known.
 
@@ -18,7 +20,8 @@ Metrics: critic_loss (all of it, both critics), td_loss (the sum of both mean sq
 mean of both critics), q_mean, actor_loss, entropy (- log pi), temperature, temperature_loss; multiplier and multiplier_loss of `lagrange`.
 
 Of CORL's known errors, critic 2 without `q_n_hidden_layers` and the actor without `orthogonal_init` concern sizes and first values, which
-are equal and stored here; `actor.log_prob` is used for `bc_steps` only, which are 0.
+are equal and stored here; `actor.log_prob`, used for `bc_steps` only, takes the densities of new samples: here it takes those of the
+actions that it is given, through CORL's own `tanh_gaussian.log_prob`, as young-geng/CQL does.
 The layout is described in value_based.py.
 """
 
@@ -33,6 +36,7 @@ DEFAULT = {
     "backup_entropy": False, "actor_learning_rate": 3e-5, "critic_learning_rate": 3e-4, "tau": 5e-3, "target_period": 1,
     "actions": ACTIONS, "penalty": "importance", "lagrange": False, "gap": -1.0, "temperature": 1.0, "alpha": 10.0,
     "max_backup": False, "clip_min": -np.inf, "clip_max": np.inf, "log_std_min": -20.0, "log_std_max": 2.0, "calibrate": False,
+    "cloning_steps": 0,
 }  # fmt: skip
 FEWER = DEFAULT | {"actions": 6}  # for a smaller file
 CALIBRATED = DEFAULT | {"actions": 4, "calibrate": True}
@@ -48,6 +52,7 @@ FILES = {
             "backup_entropy": True, "actor_learning_rate": 1e-3, "critic_learning_rate": 5e-4, "tau": 0.05, "target_period": 3,
             "actions": 4, "penalty": "importance", "lagrange": False, "gap": 0.5, "temperature": 0.6, "alpha": 4.0,
             "max_backup": False, "clip_min": 3.5, "clip_max": 6.0, "log_std_min": -1.0, "log_std_max": 0.5, "calibrate": False,
+            "cloning_steps": 0,
         },
         "lagrange": DEFAULT | {"lagrange": True, "gap": 0.8, "alpha": 5.0},
     },
@@ -58,6 +63,8 @@ FILES = {
         "policy": FEWER | {"penalty": "policy"},
         "fixed_temperature": FEWER | {"automatic_temperature": False, "alpha_multiplier": 0.3, "backup_entropy": True},
     },
+    # Deviations that are no smaller than this, without which densities of the data span hundreds of powers of ten.
+    "cql_cloning": {"cloning": DEFAULT | {"actions": 4, "log_std_min": -1.0, "cloning_steps": common.STEPS // 2}},
 }  # fmt: skip
 
 
@@ -104,7 +111,7 @@ def make_trainer(module, constants, seed):
         alpha_multiplier=constants["alpha_multiplier"],
         use_automatic_entropy_tuning=constants["automatic_temperature"], backup_entropy=constants["backup_entropy"],
         policy_lr=constants["actor_learning_rate"], qf_lr=constants["critic_learning_rate"],
-        soft_target_update_rate=constants["tau"], bc_steps=0, target_update_period=constants["target_period"],
+        soft_target_update_rate=constants["tau"], bc_steps=constants["cloning_steps"], target_update_period=constants["target_period"],
         cql_n_actions=constants["actions"], cql_importance_sample=constants["penalty"] == "importance",
         cql_lagrange=constants["lagrange"], cql_target_action_gap=constants["gap"], cql_temp=constants["temperature"],
         cql_alpha=constants["alpha"], cql_max_target_backup=constants["max_backup"], cql_clip_diff_min=constants["clip_min"],
@@ -115,7 +122,15 @@ def make_trainer(module, constants, seed):
             scalar.constant.data = scalar.constant.data.double()
     if trainer.log_alpha is not None:
         trainer.log_alpha.constant.data += 0.2  # it starts at 0, with no loss
+    actor.log_prob = lambda observations, actions: log_prob(actor, observations, actions)
     return trainer
+
+
+def log_prob(actor, observations, actions):
+    """Of these actions."""
+    mean, log_std = torch.split(actor.base_network(observations), actor.action_dim, dim=-1)
+    log_std = actor.log_std_multiplier() * log_std + actor.log_std_offset()
+    return actor.tanh_gaussian.log_prob(mean, log_std, actions)
 
 
 def record_gradients(trainer, out):
@@ -204,7 +219,7 @@ def finite(constants):
 if __name__ == "__main__":
     args = authors.arguments(__doc__)
     modules = {"cql": common.load_corl(args.authors, "cql"), "cal_ql": common.load_corl(args.authors, "cal_ql", "finetune")}
-    modules["cql_options"] = modules["cql"]
+    modules["cql_options"] = modules["cql_cloning"] = modules["cql"]
     rng = np.random.default_rng(13)
     steps = common.transitions(rng)
     one = common.STEPS, common.BATCH, common.ACTION_DIM

@@ -2,7 +2,8 @@
 instructions.
 
 The reference code writes and computes everything: transformers (models, WordPiece and byte-level BPE, hidden states),
-minari and h5py. `--gpt2` makes that model and its embeddings alone. Random weights; the embeddings are the mean over tokens with attention, scaled to length 1.
+minari and h5py. `--models` makes the models and their embeddings alone. Random weights; the embeddings are the mean over tokens with
+attention, scaled to length 1, and `words` the same mean of the network's input embeddings, without special tokens.
 
     pip install torch transformers minari[hdf5]==0.5.4 h5py numpy
     python tests/golden/text.py
@@ -15,7 +16,7 @@ import shutil
 import sys
 
 HERE = pathlib.Path(__file__).parent / "text"
-if "--gpt2" not in sys.argv:
+if "--models" not in sys.argv:
     shutil.rmtree(HERE, ignore_errors=True)
     HERE.mkdir()
 os.environ["MINARI_DATASETS_PATH"] = str(HERE)
@@ -43,8 +44,20 @@ SENTENCES = [
 ]
 
 
+def words(tokenizer, model, longest):
+    """The mean word, of length 1, of every sentence."""
+    found = []
+    for sentence in SENTENCES:
+        ids = tokenizer(sentence, add_special_tokens=False, truncation=True, max_length=longest, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            mean = model.get_input_embeddings()(ids).mean(1)
+        found.append(torch.nn.functional.normalize(mean, dim=1)[0].tolist())
+    return found
+
+
 def encoder():
     folder = HERE / "bert"
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
     tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), do_lower_case=True)
@@ -72,7 +85,7 @@ def encoder():
     mask = tokens["attention_mask"].unsqueeze(2).double()
     mean = (hidden * mask).sum(1) / mask.sum(1)
     embeddings = torch.nn.functional.normalize(mean, dim=1)
-    found = {"sentences": SENTENCES, "embeddings": embeddings.tolist()}
+    found = {"sentences": SENTENCES, "embeddings": embeddings.tolist(), "words": words(tokenizer, model, LONGEST)}
     (HERE / "embeddings.json").write_text(json.dumps(found))
     print("tokens", tokens["attention_mask"].sum(1).tolist(), "similarities", (embeddings @ embeddings.T)[0].tolist())
 
@@ -103,7 +116,7 @@ def language_model():
             mean = model(tokens).last_hidden_state.mean(1)
             embeddings.append(torch.nn.functional.normalize(mean, dim=1)[0].tolist())
             print(sentence, tokens.shape[1])
-    found = {"sentences": SENTENCES, "embeddings": embeddings}
+    found = {"sentences": SENTENCES, "embeddings": embeddings, "words": words(tokenizer, model, 16)}
     (HERE / "gpt2_embeddings.json").write_text(json.dumps(found))
 
 
@@ -161,9 +174,9 @@ def missions():
 
 
 language_model()
-if "--gpt2" in sys.argv:
-    sys.exit()
 encoder()
+if "--models" in sys.argv:
+    sys.exit()
 files()
 missions()
 for path in sorted(HERE.rglob("*")):

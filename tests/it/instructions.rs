@@ -53,17 +53,27 @@ fn check_embeddings_of(folder: &Path, expected: &str) {
     let text = fs::read_to_string(golden(expected)).unwrap();
     let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
     let encoder = open(folder).unwrap();
-    let sentences = expected["sentences"].as_array().unwrap();
-    let embeddings = expected["embeddings"].as_array().unwrap();
-    for (sentence, embedding) in sentences.iter().zip(embeddings) {
-        let sentence = sentence.as_str().unwrap();
-        let found = encoder.encode(sentence).unwrap();
-        let expected = embedding.as_array().unwrap();
+    let all = |name: &str| expected[name].as_array().unwrap();
+    let check = |sentence: &str, found: Vec<f32>, expected: &serde_json::Value| {
+        let expected = expected.as_array().unwrap();
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
             let difference = (f64::from(*found) - expected.as_f64().unwrap()).abs();
             assert!(difference < TOLERANCE, "{sentence}: {difference:e}");
         }
+    };
+    for (i, sentence) in all("sentences").iter().enumerate() {
+        let sentence = sentence.as_str().unwrap();
+        check(
+            sentence,
+            encoder.encode(sentence).unwrap(),
+            &all("embeddings")[i],
+        );
+        check(
+            sentence,
+            encoder.encode_words(sentence).unwrap(),
+            &all("words")[i],
+        );
     }
 }
 
@@ -278,7 +288,7 @@ fn the_controller_does_what_each_episode_asks_for() {
         );
         assert_eq!(data.rewards[episode.range().end - 1], 1.0);
     }
-    // Of 3,720 wordings, drawn for 40 episodes.
+    // Of 3,968 wordings, drawn for 40 episodes.
     assert!(data.instructions().len() > 35);
 }
 
@@ -319,11 +329,17 @@ fn a_run_follows_known_instructions_without_the_encoder_and_asks_it_for_new_ones
         all[10..],
         ["go to the upper left room", "go to the upper right room"]
     );
-    let expected = open(encoder.path())
-        .unwrap()
-        .encode(&known.texts()[0])
-        .unwrap();
-    assert_eq!(known.embedding(&known.texts()[0]).unwrap(), expected);
+    // Of the sentence, then of its words, together of length 1.
+    let (reference, text) = (open(encoder.path()).unwrap(), &known.texts()[0]);
+    let (sentence, words) = (reference.encode(text), reference.encode_words(text));
+    let scaled = |part: Vec<f32>, share: f32| part.into_iter().map(move |x| x * share.sqrt());
+    let expected = scaled(sentence.unwrap(), 1.0 / 6.0).chain(scaled(words.unwrap(), 5.0 / 6.0));
+    let found = known.embedding(text).unwrap();
+    assert!((found.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
+    assert_eq!(found.len(), 2 * 16);
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-6);
+    }
     let published = RunDir::open(&run_folder)
         .unwrap()
         .published_files()
@@ -629,7 +645,7 @@ fn the_instruction_reaches_every_state_token_and_its_layer_gets_a_gradient() {
     assert!(change[1].iter().all(|&change| change > 1e-4), "{change:?}");
 
     let loss = || forward(&told).sqr().unwrap().sum_all().unwrap();
-    let slot = &params.get("embed_instruction.weight").unwrap().slot;
+    let slot = &params.get("embed_instruction.0.weight").unwrap().slot;
     let gradient = slot
         .gradient(&loss().backward().unwrap())
         .unwrap()

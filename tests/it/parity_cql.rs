@@ -29,6 +29,7 @@ fn config(reference: &Reference<'_>) -> CqlConfig {
         max_backup: flag("max_backup"),
         backup_entropy: flag("backup_entropy"),
         calibrate: flag("calibrate"),
+        cloning_updates: count("cloning_steps"),
         automatic_temperature: flag("automatic_temperature"),
         temperature_scale: number("alpha_multiplier"),
         target_entropy: Some(number("target_entropy")),
@@ -91,6 +92,11 @@ fn so_they_do_with_other_targets_penalties_and_a_fixed_temperature() {
         "fixed_temperature",
     ];
     check("cql_options", &runs);
+}
+
+#[test]
+fn and_while_the_actor_clones_the_data_and_after_it() {
+    check("cql_cloning", &["cloning"]);
 }
 
 #[test]

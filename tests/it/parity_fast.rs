@@ -46,6 +46,7 @@ fn learner(golden: &Golden, dtype: DType) -> Learner {
     let sizes = config.sizes(golden.integer("inputs"), 4);
     let expected = Sizes {
         inputs: golden.integer("inputs"),
+        instruction_dim: 0,
         vocabulary: golden.integer("vocabulary"),
         most_tokens: golden.integer("most_tokens"),
         layers: golden.integer("layers"),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use super::Cache;
+use super::instruction::PackedInstruction;
 use super::trunk::{Source, Trunk, invalid};
 use crate::error::{Error, Result};
 use crate::kernels::decode::{Float, Packed, Store};
@@ -17,9 +18,9 @@ pub struct ConditionalDecoder<T> {
     positions: usize,
     /// V, values of a token; class V is the end.
     vocabulary: usize,
-    /// O, numbers in a condition.
-    inputs: usize,
-    condition: Packed<T>,       // O -> C
+    condition: Packed<T>, // O -> C
+    /// What is added to conditions, in networks that read instructions.
+    instruction: Option<PackedInstruction<T>>,
     token_embedding: Vec<T>,    // (V, C)
     position_embedding: Vec<T>, // (positions, C)
     trunk: Trunk<T>,
@@ -49,8 +50,8 @@ impl<T: Float> ConditionalDecoder<T> {
         Ok(Self {
             positions,
             vocabulary,
-            inputs,
             condition: source.linear("condition", width, inputs)?,
+            instruction: PackedInstruction::new(&source, width)?,
             token_embedding: source.numbers("tok_emb.weight", &[vocabulary, width])?,
             position_embedding: source.numbers("pos_emb", &[1, positions, width])?,
             trunk: Trunk::new(&source, width, heads)?,
@@ -68,23 +69,30 @@ impl<T: Float> ConditionalDecoder<T> {
         self.positions - 1
     }
 
-    /// Starts a sequence per condition, (S, O) row-major, in `cache`, and puts the logits of the first tokens into
+    /// Starts a sequence per condition, (S, O) or (S, O + E) row-major, in `cache`, and puts the logits of the first tokens into
     /// `logits` (S, V + 1).
     ///
     /// # Errors
     /// If these are not whole rows.
     pub fn begin(&self, cache: &mut Cache<T>, conditions: &[T], logits: &mut Vec<T>) -> Result<()> {
-        let sequences = conditions.len() / self.inputs;
-        if sequences == 0 || !conditions.len().is_multiple_of(self.inputs) {
+        let inputs = self.condition.inputs();
+        let instruction = self.instruction.as_ref();
+        let row = inputs + instruction.map_or(0, PackedInstruction::inputs);
+        let sequences = conditions.len() / row;
+        if sequences == 0 || !conditions.len().is_multiple_of(row) {
             return Err(invalid(format!(
-                "{} numbers are not rows of {}",
-                conditions.len(),
-                self.inputs
+                "{} numbers are not rows of {row}",
+                conditions.len()
             )));
         }
         cache.start(sequences);
-        let mut x = vec![T::ZERO; sequences * self.trunk.width];
-        self.condition.forward(conditions, &mut x, Store::Replace);
+        let rows = conditions.chunks_exact(row);
+        let mut x = match instruction {
+            Some(network) => network.forward(rows.clone().flat_map(|row| &row[inputs..]).copied()),
+            None => vec![T::ZERO; sequences * self.trunk.width],
+        };
+        let rows: Vec<T> = rows.flat_map(|row| &row[..inputs]).copied().collect();
+        self.condition.forward(&rows, &mut x, Store::Add);
         self.step(cache, x, logits);
         Ok(())
     }

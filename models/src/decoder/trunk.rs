@@ -266,7 +266,7 @@ pub(super) struct Source<'a> {
 }
 
 impl Source<'_> {
-    fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use trajformer_models::decoder::Cache;
 use trajformer_models::decoder::conditional::ConditionalDecoder;
-use trajformer_models::instruction;
 
 use crate::data::Normalizer;
 use crate::data::tokenizers::TrajectoryTokenizer;
@@ -186,10 +185,7 @@ impl Policy for ChunkPolicy {
     fn begin(&mut self, episodes: &[EpisodeStart]) -> Result<()> {
         let asked = |start: &EpisodeStart| -> Result<Vec<f32>> {
             match &self.instructions {
-                Some(known) => {
-                    let scale = instruction::scale(known.dimension()) as f32;
-                    Ok(known.of_episode(start)?.iter().map(|x| x * scale).collect())
-                }
+                Some(known) => Ok(known.of_episode(start)?.to_vec()),
                 None => Ok(Vec::new()),
             }
         };
@@ -314,6 +310,7 @@ mod tests {
     fn generator(temperature: f64, grammar: Option<Grammar>) -> Generator {
         let config = ConditionalGptConfig {
             inputs: 3,
+            instruction_dim: 0,
             vocabulary: 5,
             most_tokens: 8,
             layers: 1,
