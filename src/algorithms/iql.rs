@@ -40,7 +40,7 @@ use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
 use crate::error::Result;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained, at_once};
 use crate::rng::Rng;
 
 /// `[algorithm.iql]`.
@@ -225,15 +225,15 @@ impl Iql {
 
     /// mean_i mean (Q_i(s, a) - r - γ (1 - terminated) V(s'))² of these V(s') (B).
     fn critic_loss(
-        &self,
+        critics: &Critics,
         batch: &Batch,
         next_values: &Tensor,
+        discount: f64,
         metrics: &mut Metrics,
     ) -> Result<Tensor> {
         let not_terminated = (1.0 - &batch.terminated)?;
-        let future = ((next_values * not_terminated)? * self.config.discount)?;
+        let future = ((next_values * not_terminated)? * discount)?;
         let target = (&batch.rewards + future)?; // (B)
-        let critics = &self.critics.net;
         let q = critics.forward(&batch.observations, &batch.actions)?; // (2, B)
         let loss = q.broadcast_sub(&target)?.sqr()?.mean_all()?;
         metrics.push("critic_loss", &loss);
@@ -243,15 +243,16 @@ impl Iql {
 
     /// -mean w log π(a | s), w = min(exp(β A), 100), of these A (B).
     fn actor_loss(
-        &self,
+        actor: &Actor,
         batch: &Batch,
         advantages: &Tensor,
+        config: &IqlConfig,
         metrics: &mut Metrics,
     ) -> Result<Tensor> {
-        let weights = (advantages * self.config.beta)?.exp()?; // (B)
-        let clipped = weights.gt(self.config.max_weight)?;
-        let weights = weights.minimum(self.config.max_weight)?;
-        let cloning = self.actor.cloning_losses(batch)?; // (B)
+        let weights = (advantages * config.beta)?.exp()?; // (B)
+        let clipped = weights.gt(config.max_weight)?;
+        let weights = weights.minimum(config.max_weight)?;
+        let cloning = actor.cloning_losses(batch)?; // (B)
         let loss = (weights * cloning)?.mean_all()?;
         metrics.push("actor_loss", &loss);
         metrics.push("advantage_mean", &advantages.mean_all()?);
@@ -293,27 +294,48 @@ impl Learner for Iql {
             ValueTiming::BeforeStep => Some(self.next_values(batch)?),
             ValueTiming::AfterStep => None,
         };
-        let (loss, advantages) = self.value_loss(batch, &target_q, &mut metrics)?;
-        self.value
-            .minimize(&loss, self.config.value_learning_rate)?;
-        let (advantages, next_values) = match before {
-            Some(next_values) => (advantages, next_values),
+        let (value_loss, advantages) = self.value_loss(batch, &target_q, &mut metrics)?;
+        let value_rate = self.config.value_learning_rate;
+        let (value_loss, advantages, next_values) = match before {
+            Some(next_values) => (Some(value_loss), advantages, next_values),
             None => {
+                self.value.minimize(&value_loss, value_rate)?;
                 let values = self.value.frozen.forward(observations)?.squeeze(1)?;
-                ((target_q - values)?, self.next_values(batch)?)
+                (None, (target_q - values)?, self.next_values(batch)?)
             }
         };
 
-        let loss = self.critic_loss(batch, &next_values, &mut metrics)?;
-        self.critics
-            .minimize(&loss, self.config.critic_learning_rate)?;
-        self.target_critics
-            .follow(&self.critics, self.config.target_rate)?;
-
-        let loss = self.actor_loss(batch, &advantages, &mut metrics)?;
-        let learning_rate = self.actor_learning_rate(self.updates);
-        self.actor.minimize(&loss, learning_rate)?;
-        self.updates += 1;
+        let actor_rate = self.actor_learning_rate(self.updates);
+        let Self {
+            config,
+            actor,
+            critics,
+            value,
+            target_critics,
+            updates,
+        } = self;
+        // From here on neither looks at what the other changes.
+        let ((), others) = at_once(
+            observations.device(),
+            || {
+                let discount = config.discount;
+                let loss =
+                    Self::critic_loss(&critics.net, batch, &next_values, discount, &mut metrics)?;
+                critics.minimize(&loss, config.critic_learning_rate)?;
+                target_critics.follow(critics, config.target_rate)
+            },
+            || {
+                if let Some(loss) = value_loss {
+                    value.minimize(&loss, value_rate)?;
+                }
+                let mut metrics = Metrics::new();
+                let loss = Self::actor_loss(actor, batch, &advantages, config, &mut metrics)?;
+                actor.minimize(&loss, actor_rate)?;
+                Ok(metrics)
+            },
+        )?;
+        metrics.extend(others);
+        *updates += 1;
         Ok(metrics)
     }
 

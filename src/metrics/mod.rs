@@ -44,6 +44,11 @@ impl Metrics {
         self.entries.push((name, value.detach()));
     }
 
+    /// Adds those of another part of the update.
+    pub fn extend(&mut self, others: Self) {
+        self.entries.extend(others.entries);
+    }
+
     /// The names and numbers; reads them from the device.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ mod trained;
 
 pub use candidates::{CandidatePolicy, Choice, repeated};
 pub use rnd_bonus::RndBonus;
-pub use trained::{Start, Target, Trained};
+pub use trained::{Start, Target, Trained, at_once};
 
 use candle_core::{D, DType, Tensor};
 use trajformer_models::critic::Critics;

@@ -2,6 +2,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
+use trajformer_models::kernels::parallel;
 use trajformer_models::network::{Network, Scalar};
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, polyak_update};
 use trajformer_models::params::{Params, StateVisitor};
@@ -21,6 +22,24 @@ pub struct Start<'a> {
     pub device: &'a Device,
     /// Stream of the initial values.
     pub rng: &'a mut Rng,
+}
+
+/// Two parts of an update of which neither sees what the other changes: on two threads of the CPU while the trainer's
+/// others attend ([`parallel`]), which leaves each of them fewer jobs to hand out and wait for; else one after the other. The
+/// first should be the longer one.
+///
+/// # Errors
+/// Those of the parts.
+pub fn at_once<A: Send, B: Send>(
+    device: &Device,
+    first: impl FnOnce() -> Result<A> + Send,
+    second: impl FnOnce() -> Result<B> + Send,
+) -> Result<(A, B)> {
+    let (first, second) = match device.is_cpu() {
+        true => parallel::join(first, second),
+        false => (first(), second()),
+    };
+    Ok((first?, second?))
 }
 
 /// A network N that is trained, in two forms over the same parameters, with its optimiser.

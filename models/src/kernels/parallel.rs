@@ -40,6 +40,18 @@ pub fn each<T: Send>(tasks: Vec<T>, work: impl Fn(T) + Send + Sync) {
     }
 }
 
+/// Does both, at the same time where threads [`attend`], else one after the other. While the second is on its way, the jobs
+/// of the first get no help from its thread, so the first should be the longer one.
+pub fn join<A: Send, B: Send>(
+    first: impl FnOnce() -> A + Send,
+    second: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    match BOARD.attendants.load(Relaxed) > 0 && rayon::current_thread_index().is_some() {
+        true => rayon::join(first, second),
+        false => (first(), second()),
+    }
+}
+
 /// As long as this lives, other threads of rayon's pool attend to the jobs of the one that made it.
 #[derive(Debug)]
 pub struct Attendance {
@@ -289,6 +301,34 @@ mod tests {
             }
             assert!(elsewhere.load(SeqCst) > 0);
             drop(attendance);
+        });
+    }
+
+    #[test]
+    fn two_pieces_run_at_once_and_their_jobs_get_done() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let expected = |count: usize| (1..=count).map(|i| i * i).collect::<Vec<_>>();
+        let both = || {
+            let piece = |count: usize| {
+                thread::sleep(Duration::from_micros(100));
+                (rayon::current_thread_index(), squares(count))
+            };
+            join(|| piece(50), || piece(40))
+        };
+        let (first, second) = both();
+        assert_eq!((first.1, second.1), (expected(50), expected(40)));
+        in_pool(2, || {
+            let _attendance = attend();
+            while BOARD.attendants.load(SeqCst) == 0 {
+                thread::yield_now();
+            }
+            let mut apart = 0;
+            for _ in 0..200 {
+                let (first, second) = both();
+                apart += usize::from(first.0 != second.0);
+                assert_eq!((first.1, second.1), (expected(50), expected(40)));
+            }
+            assert!(apart > 0);
         });
     }
 
