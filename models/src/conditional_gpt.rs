@@ -184,11 +184,9 @@ impl ConditionalGpt {
         }
         let observed = conditions.narrow(1, 0, inputs)?;
         let mut first = self.condition.forward(&observed)?.unsqueeze(1)?; // (B, 1, D)
-        if told > 0 {
-            let told = conditions.narrow(1, inputs, told)?;
-            if let Some(asked) = self.embed_instruction.forward(Some(&told))? {
-                first = (first + asked)?;
-            }
+        let told = (told > 0).then(|| conditions.narrow(1, inputs, told));
+        if let Some(asked) = self.embed_instruction.forward(told.transpose()?.as_ref())? {
+            first = (first + asked)?;
         }
         let x = match count {
             0 => first,

@@ -12,7 +12,7 @@ pub(crate) const NAMES: [&str; 2] = ["embed_instruction.0", "embed_instruction.2
 /// Width of the layer between an embedding and a token. Which room a sentence names is no linear function of its
 /// embedding: of 48 wordings that were never seen, a linear classifier of MiniLM's embeddings is right in 38, one with
 /// a hidden layer in 47.
-pub const HIDDEN: usize = 256;
+pub(crate) const HIDDEN: usize = 256;
 
 /// Two linear layers with a ReLU between them, for embeddings of length 1; none in networks that read no instructions.
 #[derive(Debug, Clone)]

@@ -30,7 +30,7 @@ pub mod error;
 pub mod gaussian;
 pub mod gpt;
 pub mod init;
-pub mod instruction;
+mod instruction;
 pub mod kernels;
 pub mod lamo;
 pub mod linear;

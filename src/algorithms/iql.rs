@@ -228,11 +228,11 @@ impl Iql {
         critics: &Critics,
         batch: &Batch,
         next_values: &Tensor,
-        discount: f64,
+        config: &IqlConfig,
         metrics: &mut Metrics,
     ) -> Result<Tensor> {
         let not_terminated = (1.0 - &batch.terminated)?;
-        let future = ((next_values * not_terminated)? * discount)?;
+        let future = ((next_values * not_terminated)? * config.discount)?;
         let target = (&batch.rewards + future)?; // (B)
         let q = critics.forward(&batch.observations, &batch.actions)?; // (2, B)
         let loss = q.broadcast_sub(&target)?.sqr()?.mean_all()?;
@@ -318,9 +318,8 @@ impl Learner for Iql {
         let ((), others) = at_once(
             observations.device(),
             || {
-                let discount = config.discount;
                 let loss =
-                    Self::critic_loss(&critics.net, batch, &next_values, discount, &mut metrics)?;
+                    Self::critic_loss(&critics.net, batch, &next_values, config, &mut metrics)?;
                 critics.minimize(&loss, config.critic_learning_rate)?;
                 target_critics.follow(critics, config.target_rate)
             },
