@@ -140,6 +140,7 @@ pub fn estimate(
     let mut start = Start {
         observation_dim: data.observation_dim,
         action_dim: data.action_dim,
+        training_updates: config.updates,
         dtype: DType::F32,
         device: &Device::Cpu,
         rng: &mut streams.stream("init"),

@@ -34,6 +34,7 @@ pub mod pretrained;
 pub mod preview;
 pub mod report;
 pub mod run;
+pub mod schedules;
 mod statistics;
 pub mod text;
 pub mod token_report;

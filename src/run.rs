@@ -11,7 +11,9 @@ use std::sync::atomic::Ordering;
 use candle_core::Device;
 
 use crate::algorithms::{Algorithm, Build};
-use crate::checkpoint::fingerprint::{DataFingerprint, differences, listed, settings};
+use crate::checkpoint::fingerprint::{
+    DataFingerprint, differences, free_overrides, listed, settings,
+};
 use crate::checkpoint::{RunDir, RunSpec, RunState};
 use crate::config::{LARGEST_SEED, RunConfig, open_device};
 use crate::data::checks::OUTSIDE_UNIT;
@@ -42,6 +44,7 @@ pub fn start(config: &RunConfig, out: &Path) -> Result<Outcome> {
 /// # Errors
 /// As [`start`].
 pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Outcome> {
+    check_schedules(config)?;
     let mut evaluator = evaluator_for(config, dataset)?;
     let (action_low, action_high) = action_range(config, dataset)?;
     let streams = Streams::from_seed(config.seed);
@@ -49,6 +52,7 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
     let mut algorithm = config.algorithm.build(Build {
         data: dataset,
         bounds: &ActionBounds::new(&action_low, &action_high, &device)?,
+        training_updates: config.train.updates,
         device: &device,
         rng: &mut streams.stream("init"),
     })?;
@@ -82,7 +86,8 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
 }
 
 /// Continues a run, bit for bit; one that is finished already reports what it found and stays as it
-/// is. `overrides` may change `train.updates`, `online.steps` and `data.path`, nothing else.
+/// is. `overrides` may change `train.updates`, `online.steps`, `data.path` and the length of a learning rate's decay,
+/// nothing else. A decay over the training's own updates is as long as they are now.
 ///
 /// # Errors
 /// If the run or its data can't be read, its configuration or data is not what it was started with,
@@ -95,8 +100,9 @@ pub fn resume(path: &Path, overrides: &[String]) -> Result<Outcome> {
     let changed = differences(&settings(&stored)?, &settings(&config)?);
     if !changed.is_empty() {
         return Err(Error::Config(format!(
-            "`--resume` can change `train.updates` and `online.steps` only (and `data.path`, for data \
-             that has moved), but {}; start a new run for other settings",
+            "`--resume` can change `train.updates`, `online.steps` and how long a learning rate decays \
+             only (and `data.path`, for data that has moved), but {}; start a new run for other \
+             settings",
             listed(&changed)
         )));
     }
@@ -125,6 +131,7 @@ pub fn resume(path: &Path, overrides: &[String]) -> Result<Outcome> {
         Some(_) => {}
         None => run.refuse_tensors_without_state()?,
     }
+    check_schedules(&config)?;
     continue_run(&run, &stored, &config, &spec, done)
 }
 
@@ -162,6 +169,7 @@ fn continue_run(
     let mut algorithm = config.algorithm.build(Build {
         data: &dataset,
         bounds: &ActionBounds::new(&spec.action_low, &spec.action_high, &device)?,
+        training_updates: config.train.updates,
         device: &device,
         rng: &mut streams.stream("init"),
     })?;
@@ -193,6 +201,14 @@ fn continue_run(
         interaction: interaction.as_mut(),
     }
     .run(&state, &mut rng)
+}
+
+/// Fails where a schedule leaves the policy untrained, and says what else of schedules does not fit the run.
+fn check_schedules(config: &RunConfig) -> Result<()> {
+    for warning in config.algorithm.check_schedules(config.train.updates)? {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
 }
 
 /// Relative paths of data are the likeliest reason why a run that trained does not find it again.
@@ -254,11 +270,7 @@ fn start_again(config: &RunConfig, folder: &Path) -> Result<Outcome> {
             ),
         });
     }
-    let updates = format!("train.updates={}", config.train.updates);
-    resume(
-        folder,
-        &[updates, format!("online.steps={}", config.online.steps)],
-    )
+    resume(folder, &free_overrides(config)?)
 }
 
 /// A trained run, ready to act; made without its data.
@@ -318,6 +330,7 @@ pub fn open_with(path: &Path, request: &Request<'_>) -> Result<TrainedRun> {
     let mut algorithm = config.algorithm.build(Build {
         data: &Dataset::blank(spec.observation_dim, spec.action_dim),
         bounds: &ActionBounds::new(&spec.action_low, &spec.action_high, &device)?,
+        training_updates: config.train.updates,
         device: &device,
         rng: &mut Streams::from_seed(config.seed).stream("init"),
     })?;

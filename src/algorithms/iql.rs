@@ -14,7 +14,12 @@
 //! target  <- (1 - rate) target + rate online, after each update of Q
 //! ```
 //!
-//! A deterministic actor has Σ (π(s) - a)² in the place of -log π. The actor's learning rate falls to 0 along a cosine.
+//! A deterministic actor has Σ (π(s) - a)² in the place of -log π.
+//!
+//! The actor's learning rate falls along half a cosine to 0 at the end of the updates on the data (`train.updates`), as in
+//! both codes, whose `max_steps` and `T_max` are the training's own. Online it is the full rate: the authors fine-tune
+//! without decay (`configs/antmaze_finetune_config.py`, from the first update on: `actor_decay_updates = "none"`); CORL's
+//! scheduler lets it climb again along the same cosine (`algorithms/finetune/iql.py`), which is not offered.
 //!
 //! Which V: CORL takes w and Q's target from V before its step, the authors from V after it
 //! (`learner.py`, `_update_jit`); [`ValueTiming`] chooses. The authors add both critics' losses up where CORL, and this file,
@@ -22,8 +27,6 @@
 //! not offered here.
 //!
 //! Deviation: actions are mapped to ±1 before anything sees them.
-
-use std::f64::consts::PI;
 
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
@@ -42,6 +45,7 @@ use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained, at_once};
 use crate::rng::Rng;
+use crate::schedules::DecayUpdates;
 
 /// `[algorithm.iql]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,8 +71,9 @@ pub struct IqlConfig {
     pub batch_size: usize,
     /// Adam's rate for the actor, at first.
     pub actor_learning_rate: f64,
-    /// Updates in which it falls to 0, along a cosine; as many as the training has. 0: it stays.
-    pub actor_decay_updates: u64,
+    /// Updates in which it falls to 0, along half a cosine: `"training"` for all that the run makes on its data, a number
+    /// that is at least as large, or `"none"` (or 0): it stays. Online it is always the full rate.
+    pub actor_decay_updates: DecayUpdates,
     /// Adam's rate for the critics.
     pub critic_learning_rate: f64,
     /// Adam's rate for V.
@@ -118,7 +123,7 @@ impl Default for IqlConfig {
             target_rate: 0.005,
             batch_size: 256,
             actor_learning_rate: 3e-4,
-            actor_decay_updates: 1_000_000,
+            actor_decay_updates: DecayUpdates::Training,
             critic_learning_rate: 3e-4,
             value_learning_rate: 3e-4,
             hidden: vec![256, 256],
@@ -173,6 +178,8 @@ pub struct Iql {
     value: Trained<Mlp>,
     target_critics: Target<Critics>,
     updates: u64,
+    /// Those on the data alone: the rest is online.
+    training_updates: u64,
 }
 
 impl Iql {
@@ -202,6 +209,7 @@ impl Iql {
             critics,
             value,
             updates: 0,
+            training_updates: start.training_updates,
         })
     }
 
@@ -269,11 +277,8 @@ impl Iql {
 
     /// The actor's rate at an update, from 0 on.
     fn actor_learning_rate(&self, update: u64) -> f64 {
-        let share = match self.config.actor_decay_updates {
-            0 => 0.0,
-            all => (update as f64 / all as f64).min(1.0),
-        };
-        self.config.actor_learning_rate * (1.0 + (PI * share).cos()) / 2.0
+        let decay = self.config.actor_decay_updates;
+        self.config.actor_learning_rate * decay.cosine(update, self.training_updates)
     }
 }
 
@@ -313,6 +318,7 @@ impl Learner for Iql {
             value,
             target_critics,
             updates,
+            training_updates: _,
         } = self;
         // From here on neither looks at what the other changes.
         let ((), others) = at_once(

@@ -27,9 +27,11 @@ use trajformer_models::pretrained::Gpt2;
 
 use crate::data::{ActionBounds, Dataset};
 use crate::error::Result;
+use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::rng::Rng;
+use crate::schedules::DecayUpdates;
 use crate::text::InstructedEpisodes;
 
 /// A learning rule: one call of [`update`](Self::update) is one gradient step of its paper.
@@ -217,6 +219,8 @@ pub struct Build<'a> {
     pub data: &'a Dataset,
     /// Range of the actions.
     pub bounds: &'a ActionBounds,
+    /// Updates that the run makes on its data alone (`train.updates`): schedules may depend on it.
+    pub training_updates: u64,
     /// Where networks and data live.
     pub device: &'a Device,
     /// Stream of the initial values.
@@ -250,6 +254,11 @@ macro_rules! registry {
             /// Registered name, e.g. `td3_bc`.
             pub fn name(&self) -> &'static str {
                 match self { $(Self::$variant(_) => $name),+ }
+            }
+
+            /// Its table in a configuration, e.g. `algorithm.td3_bc`.
+            pub fn keys(&self) -> &'static str {
+                match self { $(Self::$variant(_) => concat!("algorithm.", $name)),+ }
             }
 
             /// Fails if a value is out of range.
@@ -292,6 +301,82 @@ registry! {
     Td3Bc(td3_bc::Td3BcConfig) = "td3_bc", "TD3+BC", "https://arxiv.org/abs/2106.06860";
     TrajectoryTransformer(trajectory_transformer::TrajectoryTransformerConfig) =
         "trajectory_transformer", "Trajectory Transformer", "https://arxiv.org/abs/2106.02039";
+}
+
+impl AlgorithmConfig {
+    /// Compares its schedules with the updates that a run makes on its data (`train.updates`): what a user should know,
+    /// one sentence each.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config), naming the key, where the policy would not be trained at all, or not from
+    /// some update on.
+    pub fn check_schedules(&self, updates: u64) -> Result<Vec<String>> {
+        let keys = Keys(self.keys());
+        // A phase before the policy learns what it is for.
+        let phase = |key: &str, value: u64, what: &str| match value < updates {
+            true => Vec::new(),
+            false => vec![format!(
+                "`{}.{key}` is {value} and `train.updates` {updates}: {what}",
+                self.keys()
+            )],
+        };
+        let needs_more = |key: &str, value: u64, then: &str| match value < updates {
+            true => Ok(()),
+            false => {
+                let expected = format!("less than `train.updates` ({updates}): {then}");
+                Err(keys.wrong(key, value, expected))
+            }
+        };
+        const WARM_UP: &str = "the rate never reaches its full value";
+        match self {
+            Self::Iql(config) => match config.actor_decay_updates {
+                decay @ DecayUpdates::Updates(length) if decay.ends_before(updates) => {
+                    let expected = format!(
+                        "\"training\", or at least `train.updates` ({updates}): the actor would not \
+                         learn from update {length} on"
+                    );
+                    Err(keys.wrong("actor_decay_updates", length, expected))
+                }
+                _ => Ok(Vec::new()),
+            },
+            Self::DecisionTransformer(config) => {
+                Ok(phase("warmup_updates", config.warmup_updates, WARM_UP))
+            }
+            Self::Lamo(config) => Ok(phase("warmup_updates", config.warmup_updates, WARM_UP)),
+            Self::Bear(config) => Ok(phase(
+                "warmup_updates",
+                config.warmup_updates,
+                "the actor follows the constraint alone, never the critics",
+            )),
+            Self::Cql(config) => Ok(phase(
+                "cloning_updates",
+                config.cloning_updates,
+                "the actor clones to the end, and never follows the critics",
+            )),
+            Self::Brac(config) => {
+                let policy_from = config.behavior_updates;
+                needs_more(
+                    "behavior_updates",
+                    policy_from,
+                    "the updates after them train the policy",
+                )?;
+                Ok(phase(
+                    "warm_start_updates",
+                    policy_from.saturating_add(config.warm_start_updates),
+                    "with `behavior_updates` before them, the actor never follows the critics",
+                ))
+            }
+            Self::SacRnd(config) => {
+                needs_more(
+                    "pretraining_updates",
+                    config.pretraining_updates,
+                    "the updates after them train the policy",
+                )?;
+                Ok(Vec::new())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
 }
 
 #[cfg(test)]

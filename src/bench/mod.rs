@@ -151,6 +151,7 @@ impl Updates {
         let algorithm = config.build(Build {
             data: &data,
             bounds: &ActionBounds::unit(options.actions, &device)?,
+            training_updates: u64::MAX,
             device: &device,
             rng: &mut streams.stream("init"),
         })?;

@@ -8,8 +8,17 @@ use crate::config::RunConfig;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 
-/// Keys that a run may change on its way: how long it trains, and where its data lies.
-const FREE_KEYS: [&str; 3] = ["train.updates", "online.steps", "data.path"];
+/// Where a run's data lies: a run may find it elsewhere when it goes on.
+const DATA_PATH: &str = "data.path";
+
+/// Keys that say how long a run trains, and how long its learning rates decay: a run may change them on its way.
+const LENGTHS: [&str; 5] = [
+    "train.updates",
+    "online.steps",
+    "algorithm.iql.actor_decay_updates",
+    "algorithm.trajectory_transformer.decay_updates",
+    "algorithm.fast.decay_updates",
+];
 
 /// A data set in a few numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,8 +92,21 @@ pub fn settings(config: &RunConfig) -> Result<BTreeMap<String, String>> {
     let table = toml::Table::try_from(config).map_err(|e| Error::Config(e.to_string()))?;
     let mut keys = BTreeMap::new();
     flatten("", &toml::Value::Table(table), &mut keys);
-    FREE_KEYS.iter().for_each(|key| drop(keys.remove(*key)));
+    let free = LENGTHS.iter().chain([&DATA_PATH]);
+    free.for_each(|key| drop(keys.remove(*key)));
     Ok(keys)
+}
+
+/// The keys that a run may change to train longer, as `KEY=VALUE`.
+///
+/// # Errors
+/// If a value has no TOML form.
+pub fn free_overrides(config: &RunConfig) -> Result<Vec<String>> {
+    let table = toml::Table::try_from(config).map_err(|e| Error::Config(e.to_string()))?;
+    let mut keys = BTreeMap::new();
+    flatten("", &toml::Value::Table(table), &mut keys);
+    let given = LENGTHS.iter().filter_map(|key| keys.get_key_value(*key));
+    Ok(given.map(|(key, value)| format!("{key}={value}")).collect())
 }
 
 fn flatten(key: &str, value: &toml::Value, keys: &mut BTreeMap<String, String>) {

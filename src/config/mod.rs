@@ -66,7 +66,7 @@ pub struct DataConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Gradient steps in all. No schedule depends on it.
+    /// Gradient steps on the data. Schedules that are `"training"` long are as long as this.
     pub updates: u64,
     /// A checkpoint is written every so many updates, and at the end.
     pub checkpoint_every_updates: u64,

@@ -148,6 +148,7 @@ impl<L: Learner> OffPolicy<L> {
         let start = &mut Start {
             observation_dim: build.data.observation_dim,
             action_dim: build.data.action_dim,
+            training_updates: build.training_updates,
             dtype: DType::F32,
             device: build.device,
             rng: build.rng,

@@ -16,6 +16,8 @@ pub struct Start<'a> {
     pub observation_dim: usize,
     /// A.
     pub action_dim: usize,
+    /// Updates that the run makes on its data alone (`train.updates`); those after them are online.
+    pub training_updates: u64,
     /// Type of the parameters: f32, or f64 to compare with reference numbers.
     pub dtype: DType,
     /// Where they live.

@@ -228,6 +228,7 @@ fn build(folder: &Path, shape: Shape, tensors: Tensors, request: &Request<'_>) -
     let mut algorithm = algorithm_config.build(Build {
         data,
         bounds: &ActionBounds::new(&low, &high, &device)?,
+        training_updates: config.train.updates,
         device: &device,
         rng: &mut Streams::from_seed(config.seed).stream("init"),
     })?;

@@ -33,6 +33,7 @@ fn build(name: &str, keys: &str, data: &Dataset, device: &Device) -> Box<dyn Alg
     let build = Build {
         data,
         bounds: &ActionBounds::new(&[-2.0], &[2.0], device).unwrap(),
+        training_updates: UPDATES as u64,
         device,
         rng: &mut Streams::from_seed(1).stream("init"),
     };

@@ -34,6 +34,7 @@ fn small(name: &str) -> &'static str {
             "chunk_steps = 3\nexecute_steps = 2\nvocab_size = 128\nbatch_size = 4\nlayers = 1\nheads = 1\n\
              embedding = 8\nwarmup_updates = 1\ndecay_updates = 5"
         }
+        "sac_rnd" => "batch_size = 8\nhidden = [8]\npretraining_updates = 1",
         _ => "batch_size = 8\nhidden = [8]",
     }
 }

@@ -23,6 +23,7 @@ mod hub_server;
 #[cfg(not(feature = "hub"))]
 mod hub_without_network;
 mod instructions;
+mod learning;
 mod parity_awac;
 mod parity_bc;
 mod parity_bear;

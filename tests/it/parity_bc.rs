@@ -206,6 +206,7 @@ fn the_best_episodes_are_those_that_the_authors_keep() {
         let build = Build {
             data: &data,
             bounds: &ActionBounds::new(&actions.0, &actions.1, &Device::Cpu).unwrap(),
+            training_updates: 1,
             device: &Device::Cpu,
             rng: &mut Rng::from_seed(0),
         };

@@ -1,6 +1,7 @@
 //! IQL against CORL's code, and in the order of its authors: losses, gradients, ten updates.
 
 use trajformer::algorithms::iql::{ActorKind, Iql, IqlConfig, ValueTiming};
+use trajformer::schedules::DecayUpdates;
 
 use crate::golden::Golden;
 use crate::value_based::{Reference, check_updates};
@@ -29,7 +30,9 @@ fn config(reference: &Reference<'_>) -> IqlConfig {
         target_rate: reference.number("tau"),
         batch_size: golden.integer("batch"),
         actor_learning_rate: reference.number("actor_learning_rate"),
-        actor_decay_updates: reference.constant("max_steps").as_u64().unwrap(),
+        actor_decay_updates: DecayUpdates::Updates(
+            reference.constant("max_steps").as_u64().unwrap(),
+        ),
         critic_learning_rate: reference.number("critic_learning_rate"),
         value_learning_rate: reference.number("value_learning_rate"),
         hidden: vec![golden.integer("hidden"); 2],
@@ -58,6 +61,7 @@ fn the_defaults_are_those_of_the_reference() {
     let sizes = IqlConfig {
         batch_size: expected.batch_size,
         hidden: expected.hidden.clone(),
+        actor_decay_updates: expected.actor_decay_updates,
         ..found
     };
     assert_eq!(sizes, expected);

@@ -40,6 +40,8 @@ pub fn small(name: &str) -> &'static str {
             "chunk_steps = 4\nexecute_steps = 3\nvocab_size = 128\nbatch_size = 8\nlayers = 1\nheads = 2\n\
              embedding = 16\nwarmup_updates = 3\ndecay_updates = 15"
         }
+        // Twenty updates or ten and ten more: the same rates.
+        "iql" => "batch_size = 16\nhidden = [16, 16]\nactor_decay_updates = 20",
         "sac_rnd" => "batch_size = 16\nhidden = [16, 16]\nrnd_hidden = 16\npretraining_updates = 3",
         _ => "batch_size = 16\nhidden = [16, 16]",
     }
@@ -188,54 +190,6 @@ fn algorithms_that_cannot_learn_online_say_so_before_training() {
     let more = ["online.noise=-1", "online.steps=5"];
     let refused = start("td3_bc", &more).unwrap_err().to_string();
     assert!(refused.contains("`online.noise` is -1"), "{refused}");
-}
-
-/// Made at random, and staying so: a network that others are compared with; what only makes the Decision Transformer
-/// one of `transformers`, and heads of it that no loss looks at; what inputs are scaled by. LaMo's `transformer.`
-/// stays too, but for what adapts it.
-const FROZEN: [&str; 6] = [
-    "rnd_target.",
-    "rnd_moments.observation_",
-    "rnd_moments.action_",
-    "encoder.w",
-    "predict_state.",
-    "predict_return.",
-];
-
-#[test]
-fn every_parameter_and_every_target_is_trained_but_for_those_that_stay() {
-    for algorithm in ALGORITHMS {
-        let name = algorithm.name;
-        let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path();
-        write_data(folder);
-        let tensors = |updates: u64| {
-            let out = folder.join(updates.to_string());
-            run::start(&config(folder, name, updates), &out).unwrap();
-            ["model", "training"].map(|file| {
-                let path = out.join(format!("{file}.safetensors"));
-                candle_core::safetensors::load(path, &candle_core::Device::Cpu).unwrap()
-            })
-        };
-        let (few, many) = (tensors(1), tensors(20));
-        let mut count = 0;
-        for (file, (few, many)) in few.iter().zip(&many).enumerate() {
-            for (tensor, before) in few {
-                if file == 1 && !tensor.starts_with("target_") {
-                    continue;
-                }
-                let difference = (before - &many[tensor]).unwrap().abs().unwrap();
-                let difference = difference.max_all().unwrap().to_scalar::<f32>().unwrap();
-                let stays = FROZEN.iter().any(|frozen| tensor.starts_with(frozen));
-                let adapted = ["c_attn.bias", "lora_A", "lora_B"];
-                let adapted = adapted.iter().any(|name| tensor.ends_with(name));
-                let stays = stays || tensor.starts_with("transformer.") && !adapted;
-                assert_eq!(difference == 0.0, stays, "{name}: {tensor} by {difference}");
-                count += 1;
-            }
-        }
-        assert!(count > 0, "{name}: no network");
-    }
 }
 
 #[test]

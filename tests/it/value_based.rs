@@ -170,6 +170,7 @@ pub fn check_updates<L: Learner>(
         let mut learner = new(&mut Start {
             observation_dim: golden.integer("observation_dim"),
             action_dim: golden.integer("action_dim"),
+            training_updates: golden.integer("steps") as u64,
             dtype,
             device: &Device::Cpu,
             rng: &mut Rng::from_seed(0),
