@@ -66,8 +66,13 @@ impl<'de> Deserialize<'de> for DecayUpdates {
                 }
             }
             fn visit_i64<E: serde::de::Error>(self, updates: i64) -> Result<Self::Value, E> {
-                let wrong = |_| E::invalid_value(serde::de::Unexpected::Signed(updates), &self);
-                self.visit_u64(u64::try_from(updates).map_err(wrong)?)
+                match u64::try_from(updates) {
+                    Ok(updates) => self.visit_u64(updates),
+                    Err(_) => {
+                        let found = serde::de::Unexpected::Signed(updates);
+                        Err(E::invalid_value(found, &self))
+                    }
+                }
             }
             fn visit_u64<E: serde::de::Error>(self, updates: u64) -> Result<Self::Value, E> {
                 Ok(match updates {
