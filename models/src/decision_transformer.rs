@@ -190,6 +190,15 @@ impl DecisionTransformer {
         })
     }
 
+    /// The network for acting: its parameters are read now, once for all ([`Gpt::fixed`]).
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn fixed(mut self) -> Result<Self> {
+        self.trunk = self.trunk.fixed()?;
+        Ok(self)
+    }
+
     /// Its sizes and settings.
     pub fn config(&self) -> &DecisionTransformerConfig {
         &self.config

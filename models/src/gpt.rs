@@ -75,6 +75,8 @@ pub(crate) struct Block {
     pub(crate) attention: AttentionWeights,
     pub(crate) norm2: LayerNorm,
     pub(crate) mlp: MlpWeights,
+    /// Parameters of both halves as the fused operations take them, where they were packed once for all.
+    packed: Option<[Tensor; 2]>,
 }
 
 /// Weights of self-attention, in one of two layouts.
@@ -132,6 +134,18 @@ impl Gpt {
             norm,
             config: config.clone(),
         })
+    }
+
+    /// Copies the weights to where forward passes read them, once for all instead of in each pass: for a network
+    /// whose parameters don't change any more. Later changes of them are not seen.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn fixed(mut self) -> Result<Self> {
+        for block in &mut self.blocks {
+            block.packed = Some([block.packed_attention()?, block.packed_mlp()?]);
+        }
+        Ok(self)
     }
 
     /// (B, T, D) -> (B, T, D), through all blocks and the last norm.
@@ -257,6 +271,7 @@ impl Block {
                     hidden: linear(width, inner, &mut scope.sub("mlp").sub(0))?,
                     output: linear(inner, width, &mut scope.sub("mlp").sub(2))?,
                 },
+                packed: None,
             }),
             Layout::Gpt2 => Ok(Self {
                 norm1: LayerNorm::new(width, NORM_EPSILON, &mut scope.sub("ln_1"))?,
@@ -269,6 +284,7 @@ impl Block {
                     hidden: conv(width, inner, &mut scope.sub("mlp").sub("c_fc"))?,
                     output: conv(inner, width, &mut scope.sub("mlp").sub("c_proj"))?,
                 },
+                packed: None,
             }),
         }
     }
@@ -293,7 +309,11 @@ impl Block {
             attention_dropout: dropout.site(site, config.attention_dropout),
             dropout: dropout.site(site + 1, config.residual_dropout),
         };
-        let x = attention.apply(x, &self.packed_attention()?)?;
+        let [attention_weights, mlp_weights] = match &self.packed {
+            Some(packed) => packed.clone(),
+            None => [self.packed_attention()?, self.packed_mlp()?],
+        };
+        let x = attention.apply(x, &attention_weights)?;
         let mlp = MlpBlock {
             width,
             inner: config.inner,
@@ -302,7 +322,7 @@ impl Block {
             inputs_first,
             dropout: dropout.site(site + 2, config.residual_dropout),
         };
-        Ok(mlp.apply(&x, &self.packed_mlp()?)?)
+        Ok(mlp.apply(&x, &mlp_weights)?)
     }
 
     /// The parameters of the attention half, in the order of [`AttentionBlock::apply`].

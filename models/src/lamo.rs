@@ -181,6 +181,17 @@ impl Lamo {
         params.freeze(|name| name.starts_with(TRUNK) && !trains(name));
     }
 
+    /// The network for acting: what is added to the trunk is added now, once for all, and its parameters are read now
+    /// ([`Gpt::fixed`]).
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn fixed(mut self) -> Result<Self> {
+        self.trunk = self.adapted()?.fixed()?;
+        self.additions.clear();
+        Ok(self)
+    }
+
     /// Its sizes and settings.
     pub fn config(&self) -> &LamoConfig {
         &self.config

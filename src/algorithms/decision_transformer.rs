@@ -300,7 +300,7 @@ impl Algorithm for DecisionTransformer {
         let params = learner.params.deep_copy(false)?;
         let sizes = learner.network.config();
         Ok(Box::new(ReturnConditionedPolicy {
-            network: Box::new(Network::new(sizes, &mut params.detached())?),
+            network: Box::new(Network::new(sizes, &mut params.detached())?.fixed()?),
             normalizer: self.normalizer.clone(),
             bounds: self.bounds.clone(),
             device: params.device().clone(),

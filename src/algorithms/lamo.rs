@@ -247,7 +247,7 @@ impl Algorithm for Lamo {
     fn policy(&self) -> Result<Box<dyn Policy>> {
         let learner = &self.learner;
         let params = learner.params.deep_copy(false)?;
-        let network = Network::new(learner.network.config(), &mut params.detached())?;
+        let network = Network::new(learner.network.config(), &mut params.detached())?.fixed()?;
         Ok(Box::new(ReturnConditionedPolicy {
             network: Box::new(Clipped(network)),
             normalizer: self.normalizer.clone(),

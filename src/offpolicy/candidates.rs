@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Surroundings;
 use crate::error::Result;
+use crate::policy::groups::in_groups;
 use crate::policy::{EpisodeStart, Policy};
 use crate::rng::Rng;
 
@@ -93,8 +94,14 @@ impl Policy for CandidatePolicy {
             device,
         } = &self.surroundings;
         let observations = normalizer.apply(&observations.to_device(device)?)?;
-        let (actions, values) = (self.candidates)(&observations, &noise)?; // (S, E, A), (S, E)
-        let actions = bounds.from_unit(&chosen(&actions, &values, uniforms)?)?; // (E, A)
+        let actions = in_groups(active.len(), device, |rows| {
+            let noise = noise.index_select(rows, 1)?;
+            let observations = observations.index_select(rows, 0)?;
+            let (actions, values) = (self.candidates)(&observations, &noise)?; // (S, G, A), (S, G)
+            let uniforms = uniforms.as_ref().map(|u| u.index_select(rows, 1));
+            chosen(&actions, &values, uniforms.transpose()?)
+        })?;
+        let actions = bounds.from_unit(&actions)?; // (E, A)
         Ok(actions.to_dtype(DType::F32)?.to_device(&Device::Cpu)?)
     }
 }

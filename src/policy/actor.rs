@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
+use super::groups::in_groups;
 use super::{EpisodeStart, Policy};
 use crate::data::{ActionBounds, Normalizer};
 use crate::error::Result;
@@ -41,7 +42,10 @@ where
         let observations = self
             .normalizer
             .apply(&observations.to_device(&self.device)?)?;
-        let actions = self.bounds.from_unit(&(self.actor)(&observations)?)?; // (E, A)
+        let actions = in_groups(observations.dim(0)?, &self.device, |rows| {
+            (self.actor)(&observations.index_select(rows, 0)?) // (G, A)
+        })?;
+        let actions = self.bounds.from_unit(&actions)?; // (E, A)
         Ok(actions.to_device(&Device::Cpu)?)
     }
 

@@ -4,6 +4,7 @@
 pub mod actor;
 pub mod behavior;
 pub mod file;
+pub mod groups;
 pub mod noise;
 pub mod return_conditioned;
 pub mod simple;
@@ -34,7 +35,7 @@ pub struct EpisodeStart {
 /// A behaviour that carries all it needs: networks, normaliser, action bounds, planner settings.
 ///
 /// Rows are independent: finished ones are masked, and what a row does never depends on how many
-/// run beside it.
+/// run beside it: on the CPU to the last bit ([`groups`]).
 pub trait Policy: Send {
     /// Starts one episode per element.
     ///

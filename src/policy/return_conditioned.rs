@@ -2,9 +2,11 @@
 //! or at both. What Decision Transformers share when they act.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 use trajformer_models::decision_transformer::{Contexts, DecisionTransformer};
 use trajformer_models::dropout::Dropout;
 
@@ -14,7 +16,7 @@ use crate::error::Result;
 use crate::text::Instructions;
 
 /// A network that gives the actions of contexts.
-pub trait ContextNetwork: Send {
+pub trait ContextNetwork: Send + Sync {
     /// Actions (B, T, A) in ±1, without dropout; `instructions` are embeddings (B, E), for networks that read them.
     ///
     /// # Errors
@@ -108,13 +110,14 @@ impl Policy for ReturnConditionedPolicy {
         Ok(())
     }
 
-    fn act(&mut self, observations: &Tensor, _active: &[bool]) -> Result<Tensor> {
+    fn act(&mut self, observations: &Tensor, active: &[bool]) -> Result<Tensor> {
         let observations = self
             .normalizer
             .apply(&observations.to_device(&self.device)?)?;
         let dim = observations.dims2()?.1;
         let observations = observations.to_vec2::<f32>()?;
         check_rows(self.state.rows.len(), observations.len())?;
+        check_rows(self.state.rows.len(), active.len())?;
         let action_dim = self.bounds.dim();
         for (row, observation) in self.state.rows.iter_mut().zip(observations) {
             row.observations.push_back(observation);
@@ -125,11 +128,20 @@ impl Policy for ReturnConditionedPolicy {
                 row.returns.pop_front();
             }
         }
-        let contexts = self.contexts(dim, action_dim)?;
-        let steps = contexts.mask.dims2()?.1;
-        let instructions = self.state.instructions.as_ref();
-        let predicted = self.network.actions(&contexts, instructions)?; // (E, T, A)
-        let actions = predicted.narrow(1, steps - 1, 1)?.squeeze(1)?; // (E, A)
+        let rows = self.state.rows.len();
+        let actions = match self.device.is_cpu() {
+            // Each row by itself: products of one shape, whatever runs beside it (see `groups`).
+            true => {
+                let act = |row: usize| match active[row] {
+                    true => self.actions(row..row + 1, dim, action_dim),
+                    false => Ok(Tensor::zeros((1, action_dim), DType::F32, &Device::Cpu)?),
+                };
+                let actions: Vec<Tensor> =
+                    (0..rows).into_par_iter().map(act).collect::<Result<_>>()?;
+                Tensor::cat(&actions, 0)?
+            }
+            false => self.actions(0..rows, dim, action_dim)?,
+        }; // (E, A)
         self.state.time += 1;
         let unit = actions.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
         for (row, action) in self.state.rows.iter_mut().zip(unit) {
@@ -175,27 +187,37 @@ impl ReturnConditionedPolicy {
         Ok(Some(Tensor::from_vec(values, shape, &self.device)?))
     }
 
-    /// The remembered steps of all rows as one batch (E, T, ...), T <= K, nothing padded.
-    fn contexts(&self, observation_dim: usize, action_dim: usize) -> Result<Contexts> {
-        let state = &self.state;
-        let rows = state.rows.len();
-        let steps = state.rows.first().map_or(0, |row| row.observations.len());
-        let first = state.time + 1 - steps;
+    /// Actions (G, A) in ±1 of some rows after what they remember.
+    fn actions(
+        &self,
+        rows: Range<usize>,
+        observation_dim: usize,
+        action_dim: usize,
+    ) -> Result<Tensor> {
+        let instructions = match &self.state.instructions {
+            Some(all) => Some(all.narrow(0, rows.start, rows.len())?),
+            None => None,
+        };
+        let contexts = self.contexts(&self.state.rows[rows], observation_dim, action_dim)?;
+        let steps = contexts.mask.dims2()?.1;
+        let predicted = self.network.actions(&contexts, instructions.as_ref())?; // (G, T, A)
+        Ok(predicted.narrow(1, steps - 1, 1)?.squeeze(1)?)
+    }
+
+    /// The remembered steps of rows as one batch (G, T, ...), T <= K, nothing padded.
+    fn contexts(&self, of: &[Row], observation_dim: usize, action_dim: usize) -> Result<Contexts> {
+        let rows = of.len();
+        let steps = of.first().map_or(0, |row| row.observations.len());
+        let first = self.state.time + 1 - steps;
         let last_row = self.options.max_episode_steps - 1;
         let time = |step: usize| (first + step).min(last_row) as u32;
         let timesteps: Vec<u32> = (0..rows).flat_map(|_| (0..steps).map(time)).collect();
-        let mut returns: Vec<f32> = state
-            .rows
-            .iter()
-            .flat_map(|row| row.returns.clone())
-            .collect();
+        let mut returns: Vec<f32> = of.iter().flat_map(|row| row.returns.clone()).collect();
         if self.instructed.as_ref().is_some_and(|i| !i.returns) {
             returns.fill(0.0);
         }
         let flat = |pick: fn(&Row) -> &VecDeque<Vec<f32>>| -> Vec<f32> {
-            state
-                .rows
-                .iter()
+            of.iter()
                 .flat_map(|row| pick(row).iter().flatten().copied())
                 .collect()
         };

@@ -46,6 +46,7 @@ mod planner;
 mod policies;
 mod pretrained;
 mod report;
+mod rows;
 mod runs;
 mod sequences;
 mod tidy;
