@@ -310,6 +310,13 @@ pub trait StateVisitor {
     /// # Errors
     /// When restoring: missing, or no bytes.
     fn bytes(&mut self, name: &str, value: &mut Vec<u8>) -> Result<()>;
+
+    /// Whether something of this name is there to be restored: not in checkpoints of versions that did not save it yet. Always
+    /// where state is saved.
+    fn holds(&self, name: &str) -> bool {
+        let _ = name;
+        true
+    }
 }
 
 /// Where parameters come from while a network is built, with a name prefix.

@@ -281,4 +281,12 @@ impl StateVisitor for Loader<'_> {
         }
         Ok(())
     }
+
+    /// Also where the whole group stays as it is.
+    fn holds(&self, name: &str) -> bool {
+        split(name).is_ok_and(|(group, rest)| {
+            let tensors = self.groups.get(group);
+            tensors.is_none_or(|tensors| tensors.contains_key(rest))
+        })
+    }
 }

@@ -5,13 +5,15 @@
 //! episode's start), `terminated` is the only end, and the last row is lost. Where an episode
 //! without an end is followed by another one (files joined together), its last step is dropped too.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_models::rng::Rng;
 
 use super::dataset::{Dataset, Episode};
+use super::mixing::{Mixing, Rows};
 use super::normalizer::Normalizer;
 use super::replay::Replay;
+use super::returns::Returns;
 use crate::error::{Error, Result};
 
 /// What is done to rewards before learning.
@@ -56,6 +58,9 @@ pub struct TransitionsConfig {
     pub next_actions: bool,
     /// Batches also hold [`Batch::reached`], as Cal-QL needs it.
     pub reached: bool,
+    /// For [`Batch::reached`]: the environment's reward of every step of an episode that fails. An episode that was broken
+    /// off and holds no other is taken to go on like that without end.
+    pub failure_reward: Option<f32>,
     /// Discount in [0, 1] of the returns that [`Transitions::sample_judged`] gives.
     pub returns_discount: f64,
 }
@@ -69,14 +74,11 @@ impl Default for TransitionsConfig {
             keep_truncations: false,
             next_actions: false,
             reached: false,
+            failure_reward: None,
             returns_discount: 0.99,
         }
     }
 }
-
-/// What may be missing of a return, as a share of an endless one: rows of a truncated episode count as judged
-/// until the discount has fallen to this.
-const UNSEEN_SHARE: f64 = 0.05;
 
 /// Transitions on the device, f32; observations are normalized if the configuration says so.
 #[derive(Debug)]
@@ -94,7 +96,8 @@ pub struct Transitions {
     /// (N, A), if asked for; arbitrary where terminated.
     pub next_actions: Option<Tensor>,
     returns: Tensor, // (N): discounted, transformed rewards from here to the episode's end
-    reached: Option<Tensor>, // (N): the same where they are nearly whole, else f32::MIN
+    reached: Option<Tensor>, // (N): what was reached from there, else f32::MIN
+    taken: Returns,  // how returns are taken
     scale_shift: (f32, f32), // of rewards
     replay: Option<Replay>,
     steps: Vec<usize>, // in the data, of every row
@@ -118,33 +121,46 @@ pub struct Batch {
     pub terminated: Tensor,
     /// (B, A)
     pub next_actions: Option<Tensor>,
-    /// (B): the discounted return that was reached from there; `f32::MIN` where it is not known: of steps near the end
-    /// of a truncated episode, and of those that a policy collected itself.
+    /// (B): the discounted return that was reached from there, in the data's episode or in one that the policy collected itself;
+    /// `f32::MIN` where it is not known: of steps near the end of a truncated episode, and of one that still runs.
     pub reached: Option<Tensor>,
 }
 
 impl Batch {
-    /// Both, one after the other; neither has next actions, and only this one may know its returns.
+    /// Both, one after the other; next actions and returns where both have them.
     fn followed_by(&self, other: &Self) -> Result<Self> {
         let both = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 0);
+        let optional = |a: &Option<Tensor>, b: &Option<Tensor>| {
+            let pair = a.as_ref().zip(b.as_ref());
+            pair.map(|(a, b)| both(a, b)).transpose()
+        };
         Ok(Self {
             observations: both(&self.observations, &other.observations)?,
             actions: both(&self.actions, &other.actions)?,
             rewards: both(&self.rewards, &other.rewards)?,
             next_observations: both(&self.next_observations, &other.next_observations)?,
             terminated: both(&self.terminated, &other.terminated)?,
-            next_actions: None,
-            reached: match &self.reached {
-                Some(reached) => Some(both(reached, &unknown(&other.rewards)?)?),
-                None => None,
-            },
+            next_actions: optional(&self.next_actions, &other.next_actions)?,
+            reached: optional(&self.reached, &other.reached)?,
         })
     }
-}
 
-/// Returns of steps whose return is not known, one for each of these rewards (B).
-fn unknown(rewards: &Tensor) -> Result<Tensor> {
-    Ok(Tensor::full(f32::MIN, rewards.dim(0)?, rewards.device())?)
+    /// The same with numbers of this type.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        let cast = |tensor: &Tensor| tensor.to_dtype(dtype);
+        Ok(Self {
+            observations: cast(&self.observations)?,
+            actions: cast(&self.actions)?,
+            rewards: cast(&self.rewards)?,
+            next_observations: cast(&self.next_observations)?,
+            terminated: cast(&self.terminated)?,
+            next_actions: self.next_actions.as_ref().map(cast).transpose()?,
+            reached: self.reached.as_ref().map(cast).transpose()?,
+        })
+    }
 }
 
 impl Transitions {
@@ -181,15 +197,22 @@ impl Transitions {
         let (scale, shift) = affine(data, config.rewards)?;
         let reward = |step: usize| data.rewards[step] * scale + shift;
         let rewards = kept.iter().map(|k| reward(k.step));
-        let (returns, whole) = returns_to_go(data, reward, config.returns_discount);
+        let taken = Returns {
+            discount: config.returns_discount,
+            failure_reward: config.failure_reward.map(|raw| raw * scale + shift),
+        };
+        let (returns, whole) = returns_to_go(data, reward, &taken);
         let judged: Vec<u32> = (0..count as u32)
             .filter(|&row| whole[kept[row as usize].step])
             .collect();
-        let reached = kept.iter().map(|k| match whole[k.step] {
-            true => returns[k.step],
-            false => f32::MIN,
-        });
-        let reached = Tensor::from_iter(reached, device);
+        let reached = match config.reached {
+            true => {
+                let reached = reached_returns(data, reward, &taken);
+                let reached = kept.iter().map(|k| reached[k.step]);
+                Some(Tensor::from_iter(reached, device)?)
+            }
+            false => None,
+        };
         let terminated = kept.iter().map(|k| f32::from(u8::from(k.terminated)));
         let next_actions = match config.next_actions {
             true => Some(rows(
@@ -208,7 +231,8 @@ impl Transitions {
             terminated: Tensor::from_iter(terminated, device)?,
             next_actions,
             returns: Tensor::from_iter(kept.iter().map(|k| returns[k.step]), device)?,
-            reached: config.reached.then_some(reached).transpose()?,
+            reached,
+            taken,
             scale_shift: (scale, shift),
             replay: None,
             steps: kept.iter().map(|k| k.step).collect(),
@@ -250,28 +274,59 @@ impl Transitions {
     /// # Errors
     /// If the device fails.
     pub fn sample(&self, batch: usize, rng: &mut Rng) -> Result<Batch> {
+        self.pick(&self.draw(batch, Mixing::Uniform, rng))
+    }
+
+    /// Draws the rows of a batch with replacement, all from the data while nothing has been collected.
+    pub fn draw(&self, batch: usize, mixing: Mixing, rng: &mut Rng) -> Rows {
         let collected = self.replay.as_ref().map_or(0, Replay::len);
-        let total = self.count + collected;
-        let indices: Vec<u32> = (0..batch).map(|_| rng.below(total) as u32).collect();
-        let Some(replay) = self.replay.as_ref().filter(|replay| !replay.is_empty()) else {
-            return self.gather(&indices);
+        let mut draw = |rows: usize, of: usize| -> Vec<u32> {
+            (0..rows).map(|_| rng.below(of) as u32).collect()
         };
-        // The order inside a batch means nothing: first the data's, then the collected ones.
-        let count = self.count as u32;
-        let (new, old): (Vec<u32>, Vec<u32>) = indices.iter().partition(|&&i| i >= count);
-        let new: Vec<u32> = new.iter().map(|i| i - count).collect();
-        match (old.is_empty(), new.is_empty()) {
-            (false, true) => self.gather(&old),
-            (true, false) => {
-                let batch = replay.gather(&new)?;
-                let reached = self.reached.is_some().then(|| unknown(&batch.rewards));
-                Ok(Batch {
-                    reached: reached.transpose()?,
-                    ..batch
-                })
+        match mixing.data_rows(batch) {
+            Some(rows) if collected > 0 => Rows {
+                data: draw(rows, self.count),
+                collected: draw(batch - rows, collected),
+            },
+            _ => {
+                // The order inside a batch means nothing: first the data's, then the collected ones.
+                let count = self.count as u32;
+                let all = draw(batch, self.count + collected);
+                let (new, data): (Vec<u32>, Vec<u32>) = all.iter().partition(|&&i| i >= count);
+                Rows {
+                    data,
+                    collected: new.iter().map(|i| i - count).collect(),
+                }
             }
-            _ => self.gather(&old)?.followed_by(&replay.gather(&new)?),
         }
+    }
+
+    /// The batch of these rows.
+    ///
+    /// # Errors
+    /// If there is no such row.
+    pub fn pick(&self, rows: &Rows) -> Result<Batch> {
+        let Some(replay) = self.replay.as_ref().filter(|_| !rows.collected.is_empty()) else {
+            return self.gather(&rows.data);
+        };
+        let collected = replay.gather(&rows.collected)?;
+        match rows.data.is_empty() {
+            true => Ok(collected),
+            false => self.gather(&rows.data)?.followed_by(&collected),
+        }
+    }
+
+    /// Makes a place for what is collected, if there is none.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn start_collecting(&mut self) -> Result<()> {
+        if self.replay.is_none() {
+            let (o, a) = (self.observations.dim(1)?, self.actions.dim(1)?);
+            let taken = self.reached.is_some().then_some(self.taken);
+            self.replay = Some(Replay::new(o, a, taken, self.rewards.device())?);
+        }
+        Ok(())
     }
 
     /// What was collected, once there is a place for it.
@@ -412,24 +467,31 @@ fn affine(data: &Dataset, transform: RewardTransform) -> Result<(f32, f32)> {
     }
 }
 
-/// Of every step: the discounted sum of rewards to its episode's end, and whether that is nearly all
-/// there is to come.
+/// Of every step of the data what [`Returns::to_go`] says.
 fn returns_to_go(
     data: &Dataset,
     reward: impl Fn(usize) -> f32,
-    discount: f64,
+    taken: &Returns,
 ) -> (Vec<f32>, Vec<bool>) {
     let (mut returns, mut whole) = (vec![0.0; data.steps()], vec![false; data.steps()]);
     for episode in &data.episodes {
-        let (mut sum, mut unseen) = (0.0, f64::from(u8::from(!episode.terminated)));
-        for step in episode.range().rev() {
-            sum = f64::from(reward(step)) + discount * sum;
-            unseen *= discount;
-            returns[step] = sum as f32;
-            whole[step] = unseen <= UNSEEN_SHARE;
-        }
+        let rewards: Vec<f32> = episode.range().map(&reward).collect();
+        let (sums, known) = taken.to_go(&rewards, episode.terminated);
+        returns[episode.range()].copy_from_slice(&sums);
+        whole[episode.range()].copy_from_slice(&known);
     }
     (returns, whole)
+}
+
+/// Of every step of the data what [`Returns::reached`] says.
+fn reached_returns(data: &Dataset, reward: impl Fn(usize) -> f32, taken: &Returns) -> Vec<f32> {
+    let mut reached = vec![0.0; data.steps()];
+    for episode in &data.episodes {
+        let rewards: Vec<f32> = episode.range().map(&reward).collect();
+        let found = taken.reached(&rewards, episode.terminated);
+        reached[episode.range()].copy_from_slice(&found);
+    }
+    reached
 }
 
 /// The complete episodes with the highest returns, in their order in the data: `fraction` of them,
@@ -708,7 +770,7 @@ mod tests {
     }
 
     #[test]
-    fn reached_returns_are_known_where_little_of_them_is_missing_and_not_of_collected_steps() {
+    fn reached_returns_are_those_of_the_data_and_of_collected_episodes_that_have_ended() {
         let data = data(&[(2, true, false, None), (6, false, true, None)]);
         let config = TransitionsConfig {
             returns_discount: 0.5,
@@ -722,34 +784,74 @@ mod tests {
         let found = flat(&batch.reached.expect("it was asked for"));
         assert_eq!(found, [returns[0], returns[3], f32::MIN]);
 
-        let mut replay = Replay::new(1, data.action_dim, &Device::Cpu).expect("a buffer");
         let row = |value: f32, width| Tensor::full(value, (1, width), &Device::Cpu).expect("a row");
-        for _ in 0..1000 {
+        transitions.start_collecting().expect("a buffer");
+        let replay = transitions.replay().as_mut().expect("a buffer");
+        // Ended after two steps, broken off after six, still running.
+        for i in 0..1000 {
             let step = Experience {
-                observation: row(-7.0, 1),
+                observation: row(-1.0 - i as f32, 1),
                 action: row(0.0, data.action_dim),
-                reward: 1.0,
-                next_observation: row(-7.0, 1),
-                terminated: false,
-                last: false,
+                reward: 1.0 + i as f32,
+                next_observation: row(-2.0 - i as f32, 1),
+                terminated: i == 1,
+                last: i == 1 || i == 7,
             };
             replay.push(&step).expect("room is made");
         }
-        *transitions.replay() = Some(replay);
-        for rows in [1, 64] {
+        let expected = |observation: f32| match observation as i32 {
+            0..=3 => returns[observation as usize],
+            -1 => 1.0 + 0.5 * 2.0,
+            -2 => 2.0,
+            -3 => 3.0 + 4.0 / 2.0 + 5.0 / 4.0 + 6.0 / 8.0 + 7.0 / 16.0 + 8.0 / 32.0,
+            -4 => 4.0 + 5.0 / 2.0 + 6.0 / 4.0 + 7.0 / 8.0 + 8.0 / 16.0,
+            _ => f32::MIN,
+        };
+        for rows in [1, 4096] {
             let batch = transitions.sample(rows, &mut Rng::from_seed(2));
             let batch = batch.expect("a batch");
             let reached = flat(&batch.reached.expect("it was asked for"));
             let observations = flat(&batch.observations.squeeze(1).expect("one column"));
             assert_eq!(reached.len(), rows);
             for (reached, observation) in reached.iter().zip(observations) {
-                match observation {
-                    -7.0 => assert_eq!(*reached, f32::MIN),
-                    step if step < 4.0 => assert_eq!(*reached, returns[step as usize]),
-                    _ => assert_eq!(*reached, f32::MIN),
-                }
+                assert_eq!(*reached, expected(observation), "of {observation}");
             }
         }
+    }
+
+    #[test]
+    fn a_batch_holds_as_many_rows_of_the_data_as_it_is_to() {
+        let data = data(&[(5, true, false, None), (5, true, false, None)]);
+        let mut transitions = Transitions::new(&data, &raw(), &Device::Cpu).expect("transitions");
+        let half = Mixing::RoundedDown(0.5);
+        let draw = |transitions: &Transitions, mixing| {
+            let rows = transitions.draw(33, mixing, &mut Rng::from_seed(4));
+            let batch = transitions.pick(&rows).expect("a batch");
+            let observations = batch.observations.flatten_all().expect("one column");
+            let observations = observations.to_vec1::<f32>().expect("numbers");
+            let collected = observations.iter().filter(|&&value| value < 0.0).count();
+            assert_eq!(collected, rows.collected.len());
+            collected
+        };
+        assert_eq!(draw(&transitions, half), 0, "nothing is collected yet");
+        transitions.start_collecting().expect("a buffer");
+        assert_eq!(draw(&transitions, half), 0, "nothing is collected yet");
+        let row = |width| Tensor::full(-1.0f32, (1, width), &Device::Cpu).expect("a row");
+        let step = Experience {
+            observation: row(1),
+            action: row(data.action_dim),
+            reward: 0.0,
+            next_observation: row(1),
+            terminated: false,
+            last: false,
+        };
+        let replay = transitions.replay().as_mut().expect("a buffer");
+        replay.push(&step).expect("room is made");
+        assert_eq!(draw(&transitions, half), 17);
+        assert_eq!(draw(&transitions, Mixing::RoundedUp(0.5)), 16);
+        assert_eq!(draw(&transitions, Mixing::RoundedDown(0.0)), 33);
+        let uniform = draw(&transitions, Mixing::Uniform);
+        assert!((1..=8).contains(&uniform), "about a tenth: {uniform}");
     }
 
     #[test]
