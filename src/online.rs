@@ -30,16 +30,43 @@ impl Interaction {
         }
     }
 
-    /// One step of experience for `algorithm`; the return of the episode if this was its last.
+    /// Collects what the next update online needs, with `updates` of them done: a step, a whole episode, or nothing, where the
+    /// algorithm collects episodes and has not learned from the last one as often as it has steps. The return of the episode
+    /// if one ended.
     ///
     /// # Errors
     /// If the algorithm can't learn online, or it or the environment fails.
-    pub fn step(&mut self, algorithm: &mut dyn Algorithm, rng: &mut Rng) -> Result<Option<f64>> {
+    pub fn collect(
+        &mut self,
+        algorithm: &mut dyn Algorithm,
+        updates: u64,
+        rng: &mut Rng,
+    ) -> Result<Option<f64>> {
         let learner = interactive(algorithm)?;
         if !self.begun {
-            learner.prepare()?;
+            learner.prepare(&self.config.phase())?;
             self.catch_up(learner)?;
         }
+        if !learner.collects_episodes() {
+            return self.step(learner, rng);
+        }
+        match learner.collected() <= updates {
+            true => self.episode(learner, rng).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Steps to the end of the episode; its return.
+    fn episode(&mut self, learner: &mut dyn Interactive, rng: &mut Rng) -> Result<f64> {
+        loop {
+            if let Some(found) = self.step(learner, rng)? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// One step of experience; the return of the episode if this was its last.
+    fn step(&mut self, learner: &mut dyn Interactive, rng: &mut Rng) -> Result<Option<f64>> {
         let action = learner.explore(&self.observation, self.config.noise, rng)?;
         let step = self.env.step(&action)?;
         let last = step.terminated || step.truncated;

@@ -181,7 +181,7 @@ fn continue_run(
     )?;
     let mut interaction = interaction_for(config, &mut *algorithm)?;
     if done > config.train.updates {
-        interactive(&mut *algorithm)?.prepare()?;
+        interactive(&mut *algorithm)?.prepare(&config.online.phase())?;
     }
     let (mut rng, state) = match done > 0 {
         true => run.restore(&mut *algorithm)?,

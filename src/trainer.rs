@@ -50,7 +50,7 @@ pub struct Training<'a> {
     pub train: &'a TrainConfig,
     /// `[evaluate]`.
     pub evaluate: &'a EvaluateConfig,
-    /// Updates of the whole run: those past `train.updates` follow a step of own experience each.
+    /// Updates of the whole run: those past `train.updates` learn from own experience too.
     pub total_updates: u64,
     /// Where that experience comes from, if there is to be any.
     pub interaction: Option<&'a mut Interaction>,
@@ -121,7 +121,7 @@ impl Training<'_> {
         while at.update < self.total_updates && !stopped {
             let start = Instant::now();
             if at.update >= self.train.updates {
-                self.interact(rng, logger)?;
+                self.interact(at.update - self.train.updates, rng, logger)?;
             }
             let metrics = self.algorithm.update(rng)?;
             at.update += 1;
@@ -171,12 +171,12 @@ impl Training<'_> {
         })
     }
 
-    /// One step of own experience.
-    fn interact(&mut self, rng: &mut Rng, logger: &mut Logger) -> Result<()> {
+    /// Own experience for the next update, with so many of them done online.
+    fn interact(&mut self, updates: u64, rng: &mut Rng, logger: &mut Logger) -> Result<()> {
         let Some(interaction) = self.interaction.as_deref_mut() else {
             return Ok(());
         };
-        if let Some(found) = interaction.step(self.algorithm, rng)? {
+        if let Some(found) = interaction.collect(self.algorithm, updates, rng)? {
             logger.note("online_return_mean", found);
         }
         Ok(())

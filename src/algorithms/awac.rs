@@ -246,10 +246,13 @@ impl Learner for Awac {
         }))
     }
 
-    fn explore(&self, observation: &Tensor, _: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
-        let shape = (1, self.critics.config.action_dim);
-        let noise = rng.normal_tensor(shape, observation.dtype(), observation.device())?;
-        Ok(Some(self.sample(observation, &noise)?))
+    fn explore(
+        &self,
+        observation: &Tensor,
+        normals: &Tensor,
+        _: Option<f64>,
+    ) -> Result<Option<Tensor>> {
+        self.sample(observation, normals).map(Some) // (1, A)
     }
 
     fn critics(&self) -> &Critics {

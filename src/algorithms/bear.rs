@@ -413,8 +413,13 @@ impl Learner for Bear {
         self.actor.act()
     }
 
-    fn explore(&self, observation: &Tensor, _: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
-        self.actor.explore(observation, rng).map(Some)
+    fn explore(
+        &self,
+        observation: &Tensor,
+        normals: &Tensor,
+        _: Option<f64>,
+    ) -> Result<Option<Tensor>> {
+        self.actor.explore(observation, normals).map(Some)
     }
 
     fn critics(&self) -> &Critics {

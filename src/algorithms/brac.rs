@@ -483,11 +483,14 @@ impl Learner for Brac {
         }
     }
 
-    fn explore(&self, observation: &Tensor, _: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
-        let shape = (1, self.actor.config.net.action_dim);
-        let noise = rng.normal_tensor(shape, observation.dtype(), observation.device())?;
+    fn explore(
+        &self,
+        observation: &Tensor,
+        normals: &Tensor,
+        _: Option<f64>,
+    ) -> Result<Option<Tensor>> {
         let policy = distribution(&self.actor.frozen, observation)?;
-        Ok(Some(policy.sample(&noise)?.0)) // (1, A)
+        Ok(Some(policy.sample(normals)?.0)) // (1, A)
     }
 
     fn critics(&self) -> &Critics {

@@ -32,9 +32,14 @@
 //! Q_i(s, a_k) -> max(Q_i(s, a_k), R(s)),  R(s) = Σ_t γ^t r_t  of the data's episode   (equation 5.1)
 //! ```
 //!
-//! Where R is not known (ends of truncated episodes, steps collected online) nothing is changed. Deviations: CORL switches
-//! calibration off online, where it knows no returns, also for the data's steps; it takes r / (1 - γ) for episodes that
-//! never reach a sparse goal, which is the smallest value that there is and changes as little; its last layers start larger.
+//! The updates are Cal-QL's authors' (nakamotoo/Cal-QL @ ac6eafe, `JaxCQL/conservative_sac.py`) as well as CORL's; online it is theirs:
+//! half of each batch is the data's, whole episodes are collected, each followed by as many updates as it has steps, and R is that of
+//! collected episodes too. CORL, which learns after every step and knows no returns there, switches calibration off online.
+//!
+//! R of an episode that holds nothing but `failure_reward` and was broken off is r / (1 - γ), as the authors have it on antmaze
+//! and on Adroit's binary tasks. Deviation: R of other episodes that were broken off is known where little of it is missing,
+//! and where it is not, nothing is changed; the authors, whose tasks have none, take the sum up to there. CORL's last layers
+//! start larger.
 //!
 //! Deviations from CORL: every critic has the same layers (its second has three, whatever is asked for); the actor's first
 //! values are orthogonal like the critics', as in young-geng's code; cloning takes the densities of the data's actions, where CORL's
@@ -52,6 +57,7 @@ use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 
 use super::{Algorithm, Build, Work};
+use crate::data::Mixing;
 use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
 use crate::error::Result;
 use crate::keys::Keys;
@@ -84,8 +90,12 @@ pub struct CqlConfig {
     pub max_backup: bool,
     /// Whether the target holds the entropy term -η ln π(a' | s').
     pub backup_entropy: bool,
-    /// Cal-QL: whether values of the policy's actions are pressed no lower than the return that the data reached.
+    /// Cal-QL: whether values of the policy's actions are pressed no lower than the return that was reached from there.
     pub calibrate: bool,
+    /// Cal-QL, on tasks with a sparse reward: the environment's reward of every step of an episode that fails, 0 on antmaze and -1 on
+    /// Adroit's binary tasks. An episode without another that was broken off is taken to go on failing without end. None:
+    /// of such an episode the returns of its last steps are not known.
+    pub failure_reward: Option<f32>,
     /// So many updates the actor clones the data at first.
     pub cloning_updates: u64,
     /// Whether the entropy's temperature η is learned, from 1 on.
@@ -150,6 +160,7 @@ impl Default for CqlConfig {
             max_backup: false,
             backup_entropy: false,
             calibrate: false,
+            failure_reward: None,
             cloning_updates: 0,
             automatic_temperature: true,
             temperature_scale: 1.0,
@@ -181,6 +192,10 @@ impl CqlConfig {
         let keys = Keys("algorithm.cql");
         keys.shares(&[("discount", self.discount)])?;
         keys.target_rate(self.target_rate)?;
+        if self.failure_reward.is_some() && self.discount == 1.0 {
+            let expected = "less than 1, as an endless failure has no return (`failure_reward`)";
+            return Err(keys.wrong("discount", self.discount, expected));
+        }
         if self.target_every == 0 {
             return Err(keys.wrong("target_every", 0, "at least 1"));
         }
@@ -196,6 +211,7 @@ impl CqlConfig {
         keys.range("log_std_range", self.log_std_range)?;
         keys.range("gap_min", self.gap_range())?;
         keys.finite(&[
+            ("failure_reward", f64::from(self.failure_reward.unwrap_or(0.0))),
             ("lagrange_gap", self.lagrange_gap.unwrap_or(0.0)),
             ("target_entropy", self.target_entropy.unwrap_or(0.0)),
             ("log_std_scale", self.log_std_scale),
@@ -222,6 +238,7 @@ impl CqlConfig {
             keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
             reached: self.calibrate,
+            failure_reward: self.failure_reward,
             ..TransitionsConfig::default()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| Cql::new(self, start))
@@ -546,8 +563,25 @@ impl Learner for Cql {
         self.actor.act()
     }
 
-    fn explore(&self, observation: &Tensor, _: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
-        self.actor.explore(observation, rng).map(Some)
+    fn explore(
+        &self,
+        observation: &Tensor,
+        normals: &Tensor,
+        _: Option<f64>,
+    ) -> Result<Option<Tensor>> {
+        self.actor.explore(observation, normals).map(Some)
+    }
+
+    /// As the published scripts of Cal-QL.
+    fn mixing(&self) -> Mixing {
+        match self.config.calibrate {
+            true => Mixing::RoundedDown(0.5),
+            false => Mixing::Uniform,
+        }
+    }
+
+    fn collects_episodes(&self) -> bool {
+        self.config.calibrate
     }
 
     fn critics(&self) -> &Critics {

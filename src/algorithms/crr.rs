@@ -339,10 +339,13 @@ impl Learner for Crr {
         self.actor.act()
     }
 
-    fn explore(&self, observation: &Tensor, _: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
-        let shape = (1, self.actor.config.net.action_dim);
-        let noise = rng.normal_tensor(shape, observation.dtype(), observation.device())?;
-        Ok(Some(sample(&self.actor.frozen, observation, &noise)?)) // (1, A)
+    fn explore(
+        &self,
+        observation: &Tensor,
+        normals: &Tensor,
+        _: Option<f64>,
+    ) -> Result<Option<Tensor>> {
+        sample(&self.actor.frozen, observation, normals).map(Some) // (1, A)
     }
 
     fn critics(&self) -> &Critics {

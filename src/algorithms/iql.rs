@@ -47,6 +47,10 @@ use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained, at_once}
 use crate::rng::Rng;
 use crate::schedules::DecayUpdates;
 
+/// Deviation of the noise that a deterministic actor explores with, for a range of ±1, and what it is clipped to: CORL's.
+const EXPLORATION_NOISE: f64 = 0.03;
+const EXPLORATION_CLIP: f64 = 0.5;
+
 /// `[algorithm.iql]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -348,8 +352,14 @@ impl Learner for Iql {
         self.actor.act()
     }
 
-    fn explore(&self, observation: &Tensor, noise: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
-        let action = self.actor.explore(observation, noise, rng)?; // (1, A)
+    fn explore(
+        &self,
+        observation: &Tensor,
+        normals: &Tensor,
+        noise: Option<f64>,
+    ) -> Result<Option<Tensor>> {
+        let noise = noise.unwrap_or(EXPLORATION_NOISE);
+        let action = self.actor.explore(observation, normals, noise)?; // (1, A)
         Ok(Some(action.clamp(-1.0, 1.0)?))
     }
 
@@ -440,19 +450,13 @@ impl Actor {
         })
     }
 
-    /// A sample (1, A), or the only action with noise of this deviation.
-    fn explore(&self, observation: &Tensor, noise: f64, rng: &mut Rng) -> Result<Tensor> {
-        let mut normals =
-            |like: &Tensor| rng.normal_tensor(like.shape(), like.dtype(), like.device());
+    /// A sample (1, A) made with standard normals (1, A), or the only action with them as noise of this deviation, clipped.
+    fn explore(&self, observation: &Tensor, normals: &Tensor, noise: f64) -> Result<Tensor> {
         Ok(match self {
-            Self::Gaussian(actor) => {
-                let policy = actor.frozen.distribution(observation)?;
-                policy.sample(&normals(&policy.mean)?)?
-            }
+            Self::Gaussian(actor) => actor.frozen.distribution(observation)?.sample(normals)?,
             Self::Deterministic(actor) => {
-                let action = actor.frozen.forward(observation)?;
-                let normals = normals(&action)?;
-                (action + (normals * noise)?)?
+                let noise = (normals * noise)?.clamp(-EXPLORATION_CLIP, EXPLORATION_CLIP)?;
+                (actor.frozen.forward(observation)? + noise)?
             }
         })
     }

@@ -25,7 +25,7 @@ use trajformer_models::params::StateVisitor;
 use trajformer_models::precision::Precision;
 use trajformer_models::pretrained::Gpt2;
 
-use crate::data::{ActionBounds, Dataset};
+use crate::data::{ActionBounds, DataShare, Dataset};
 use crate::error::Result;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
@@ -99,19 +99,31 @@ pub trait Interactive {
     /// If the method has no actor that explores.
     fn check(&self) -> Result<()>;
 
-    /// Gets ready to collect, if it is not; what was collected is shown by [`Algorithm::state`] from now on.
+    /// Gets ready to collect and to learn online, if it is not; what was collected is shown by [`Algorithm::state`] from
+    /// now on.
     ///
     /// # Errors
     /// If the device fails.
-    fn prepare(&mut self) -> Result<()>;
+    fn prepare(&mut self, phase: &OnlinePhase) -> Result<()>;
+
+    /// Whether whole episodes are collected, each followed by as many updates as it has steps. Else an update follows each step.
+    fn collects_episodes(&self) -> bool;
+
+    /// Steps collected so far.
+    fn collected(&self) -> u64;
 
     /// An action (A), in the environment's units, for an observation (O): from the policy's distribution, or with
-    /// normal noise of deviation `noise` (for a range of ±1) where it has none. [`Self::learn`] of the step has to
-    /// follow.
+    /// normal noise where it has none, of deviation `noise` (for a range of ±1) or the method's own. [`Self::learn`] of the
+    /// step has to follow.
     ///
     /// # Errors
     /// If a tensor operation fails.
-    fn explore(&mut self, observation: &[f32], noise: f64, rng: &mut Rng) -> Result<Vec<f32>>;
+    fn explore(
+        &mut self,
+        observation: &[f32],
+        noise: Option<f64>,
+        rng: &mut Rng,
+    ) -> Result<Vec<f32>>;
 
     /// Adds the step that followed the last action to what is learned from; `last` if the episode goes on no further.
     ///
@@ -124,6 +136,15 @@ pub trait Interactive {
     /// # Errors
     /// If the device fails.
     fn running(&self) -> Result<(u64, Vec<Vec<f32>>)>;
+}
+
+/// What an algorithm is told of the part of a run that is online.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct OnlinePhase {
+    /// How batches are mixed.
+    pub data_share: DataShare,
+    /// Steps in the environment, and updates after those on the data alone: schedules may depend on it.
+    pub steps: u64,
 }
 
 /// An algorithm whose trunk starts from a language model's.

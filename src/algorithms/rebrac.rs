@@ -18,7 +18,13 @@
 //! counted from 0, the first of them with an actor update, and the target actor follows the actor as it was
 //! *before* the step of that update, the target critics as they are after theirs.
 //!
-//! Deviation: the authors count anew every 1000 updates; the same where `policy_delay` divides 1000.
+//! Online it is CORL's fine-tuning (`algorithms/finetune/rebrac.py`): half of each batch is the data's, β₂ is 0, so that next actions of
+//! collected steps are not needed, and β₁ falls in a line over `online.steps` to a share of it. It explores without noise.
+//!
+//! Deviation: the authors count anew every 1000 updates; the same where `policy_delay` divides 1000. Not offered, as every
+//! configuration of the fine-tuning leaves them off: steps without updates at first, new optimisers, targets of at least the
+//! data's returns (`num_warmup_steps`, `reset_opts`, `use_calibration`). A step that ends the task at the time limit is an end
+//! here, and a mere time-out in CORL.
 
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
@@ -27,7 +33,8 @@ use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::init::StackInit;
 use trajformer_models::params::StateVisitor;
 
-use super::{Algorithm, Build, Work};
+use super::{Algorithm, Build, OnlinePhase, Work};
+use crate::data::Mixing;
 use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
 use crate::error::{Error, Result};
 use crate::keys::Keys;
@@ -38,14 +45,20 @@ use crate::rng::Rng;
 /// Added to the variance in layer norms: flax's default, a tenth of PyTorch's.
 const NORM_EPSILON: f64 = 1e-6;
 
+/// Deviation of the noise that it explores with: none in any of CORL's configurations.
+const EXPLORATION_NOISE: f64 = 0.0;
+
 /// `[algorithm.rebrac]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RebracConfig {
     /// Weight of the actor's distance from the data, β₁; table 11 of the paper has one for each data set.
     pub actor_penalty: f64,
-    /// Weight of the next action's distance from the data in the critics' targets, β₂.
+    /// Weight of the next action's distance from the data in the critics' targets, β₂; 0 online.
     pub critic_penalty: f64,
+    /// Online β₁ falls to this share of it, in [0, 1]: in a line that would reach 0 at the last of `online.steps`. Called
+    /// `min_decay_coef` by CORL.
+    pub online_penalty_share: f64,
     /// Whether the actor's value term is divided by its mean size, λ.
     pub normalize_q: bool,
     /// Discount γ in [0, 1].
@@ -82,6 +95,7 @@ impl Default for RebracConfig {
         Self {
             actor_penalty: 0.01,
             critic_penalty: 0.01,
+            online_penalty_share: 0.5,
             normalize_q: true,
             discount: 0.99,
             target_rate: 0.005,
@@ -107,7 +121,10 @@ impl RebracConfig {
     /// [`Error::Config`] that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.rebrac");
-        keys.shares(&[("discount", self.discount)])?;
+        keys.shares(&[
+            ("discount", self.discount),
+            ("online_penalty_share", self.online_penalty_share),
+        ])?;
         keys.target_rate(self.target_rate)?;
         if self.policy_delay == 0 {
             return Err(keys.wrong("policy_delay", 0, "at least 1"));
@@ -151,6 +168,10 @@ pub struct Rebrac {
     target_actor: Target<DeterministicActor>,
     target_critics: Target<Critics>,
     updates: u64,
+    /// Those on the data alone: the rest is online.
+    training_updates: u64,
+    /// Steps online, from when on it learns there.
+    online_steps: Option<u64>,
 }
 
 impl Rebrac {
@@ -184,24 +205,49 @@ impl Rebrac {
             actor,
             critics,
             updates: 0,
+            training_updates: start.training_updates,
+            online_steps: None,
         })
     }
 
-    /// Σ_i mean (Q_i(s, a) - y)².
-    fn critic_loss(&self, batch: &Batch, noise: &Tensor, metrics: &mut Metrics) -> Result<Tensor> {
+    /// β₁ of this update.
+    fn actor_penalty(&self) -> f64 {
+        let share = match self.online_steps {
+            None => 1.0,
+            Some(steps) => {
+                let left = (self.training_updates + steps).saturating_sub(self.updates);
+                (left as f64 / steps as f64).clamp(self.config.online_penalty_share, 1.0)
+            }
+        };
+        self.config.actor_penalty * share
+    }
+
+    /// β₂ |ã' - a'|² (B) of the target policy's actions ã' (B, A); `None` online.
+    fn critic_penalty(&self, batch: &Batch, next_actions: &Tensor) -> Result<Option<Tensor>> {
+        if self.online_steps.is_some() {
+            return Ok(None);
+        }
         let Some(data_actions) = &batch.next_actions else {
             let reason = "ReBRAC needs the data's next actions in a batch";
             return Err(Error::Unsuitable(reason.to_owned()));
         };
+        let distance = squared_distance(next_actions, data_actions)?;
+        Ok(Some((distance * self.config.critic_penalty)?))
+    }
+
+    /// Σ_i mean (Q_i(s, a) - y)².
+    fn critic_loss(&self, batch: &Batch, noise: &Tensor, metrics: &mut Metrics) -> Result<Tensor> {
         let clip = self.config.noise_clip;
         let noise = (noise * self.config.policy_noise)?.clamp(-clip, clip)?; // (B, A)
         let next_actions = self.target_actor.net.forward(&batch.next_observations)?;
         let next_actions = (next_actions + noise)?.clamp(-1.0, 1.0)?; // (B, A)
-        let distance = squared_distance(&next_actions, data_actions)?; // (B)
         let next_q = (self.target_critics.net)
             .forward(&batch.next_observations, &next_actions)?
             .min(0)?; // (B)
-        let next_q = (next_q - (distance * self.config.critic_penalty)?)?;
+        let next_q = match self.critic_penalty(batch, &next_actions)? {
+            Some(penalty) => (next_q - penalty)?,
+            None => next_q,
+        };
         let not_terminated = (1.0 - &batch.terminated)?;
         let future = ((next_q * not_terminated)? * self.config.discount)?;
         let target = (&batch.rewards + future)?.detach(); // (B)
@@ -224,7 +270,7 @@ impl Rebrac {
         if self.config.normalize_q {
             value_term = (value_term * q.abs()?.mean_all()?.detach().recip()?)?;
         }
-        let loss = ((&cloning_loss * self.config.actor_penalty)? - value_term)?;
+        let loss = ((&cloning_loss * self.actor_penalty())? - value_term)?;
         metrics.push("actor_loss", &loss);
         metrics.push("cloning_loss", &cloning_loss);
         Ok(loss)
@@ -265,6 +311,25 @@ impl Learner for Rebrac {
 
     fn act(&self) -> Result<Act> {
         self.actor.act()
+    }
+
+    fn explore(
+        &self,
+        observation: &Tensor,
+        normals: &Tensor,
+        noise: Option<f64>,
+    ) -> Result<Option<Tensor>> {
+        let noise = noise.unwrap_or(EXPLORATION_NOISE);
+        self.actor.explore(observation, normals, noise).map(Some)
+    }
+
+    /// As CORL, which rounds the number of collected rows down.
+    fn mixing(&self) -> Mixing {
+        Mixing::RoundedUp(0.5)
+    }
+
+    fn go_online(&mut self, phase: &OnlinePhase) {
+        self.online_steps = Some(phase.steps);
     }
 
     fn critics(&self) -> &Critics {

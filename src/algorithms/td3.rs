@@ -28,6 +28,9 @@ use crate::metrics::Metrics;
 use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
 use crate::rng::Rng;
 
+/// Deviation of the noise that it explores with, for a range of ±1: table 3 of the paper.
+const EXPLORATION_NOISE: f64 = 0.1;
+
 /// `[algorithm.td3]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -218,8 +221,14 @@ impl Learner for Td3 {
         self.actor.act()
     }
 
-    fn explore(&self, observation: &Tensor, noise: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
-        self.actor.explore(observation, noise, rng).map(Some)
+    fn explore(
+        &self,
+        observation: &Tensor,
+        normals: &Tensor,
+        noise: Option<f64>,
+    ) -> Result<Option<Tensor>> {
+        let noise = noise.unwrap_or(EXPLORATION_NOISE);
+        self.actor.explore(observation, normals, noise).map(Some)
     }
 
     fn critics(&self) -> &Critics {

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::algorithms::AlgorithmConfig;
+use crate::algorithms::{AlgorithmConfig, OnlinePhase};
+use crate::data::DataShare;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 pub(crate) use table::apply_override;
@@ -84,25 +85,21 @@ impl Default for TrainConfig {
     }
 }
 
-/// `[online]`: learning from own experience in `evaluate.env`, after `train.updates` on the data alone. Every
-/// step is followed by an update on the data and all steps so far, each transition as likely as any other.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `[online]`: learning from own experience in `evaluate.env`, after `train.updates` on the data alone, with as many updates as
+/// steps, on the data and all steps so far. An update follows each step, in Cal-QL as many as it has steps each episode.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OnlineConfig {
     /// Steps in the environment, and as many updates; 0: none.
     pub steps: u64,
-    /// Deviation of the noise on the actions of policies that have no distribution, for a range of ±1; 0.1 in
-    /// TD3's table 3.
-    pub noise: f64,
-}
-
-impl Default for OnlineConfig {
-    fn default() -> Self {
-        Self {
-            steps: 0,
-            noise: 0.1,
-        }
-    }
+    /// Deviation of the noise on the actions of policies that have no distribution, for a range of ±1. Default: the method's own:
+    /// 0.1 in TD3 and TD3+BC, 0.03 in IQL with a deterministic actor, none in ReBRAC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise: Option<f64>,
+    /// Share of each batch that comes from the data: `"method"` for the method's own, half in Cal-QL and ReBRAC and uniform in all
+    /// others; `"uniform"`, where each transition, of the data or collected, is as likely as any other; or a number in 0 to 1.
+    #[serde(skip_serializing_if = "DataShare::is_method")]
+    pub data_share: DataShare,
 }
 
 impl OnlineConfig {
@@ -112,10 +109,21 @@ impl OnlineConfig {
     /// [`Error::Config`] that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("online");
-        keys.not_negative(&[("noise", self.noise)])?;
+        keys.not_negative(&[("noise", self.noise.unwrap_or(0.0))])?;
+        if let DataShare::Share(share) = self.data_share {
+            keys.shares(&[("data_share", share)])?;
+        }
         match self.steps {
             0..=MOST_STEPS => Ok(()),
             steps => Err(keys.wrong("steps", steps, format_args!("at most {MOST_STEPS}"))),
+        }
+    }
+
+    /// What an algorithm is told of it.
+    pub fn phase(&self) -> OnlinePhase {
+        OnlinePhase {
+            data_share: self.data_share,
+            steps: self.steps,
         }
     }
 }

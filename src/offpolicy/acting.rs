@@ -6,7 +6,6 @@ use trajformer_models::gaussian::TanhGaussianActor;
 
 use super::{Act, Trained};
 use crate::error::Result;
-use crate::rng::Rng;
 
 impl Trained<DeterministicActor> {
     /// Its action; later updates do not change it.
@@ -20,13 +19,12 @@ impl Trained<DeterministicActor> {
         }))
     }
 
-    /// Its action (1, A) at an observation (1, O) with normal noise of this deviation, in ±1.
+    /// Its action (1, A) at an observation (1, O) with these standard normals (1, A) times `noise`, in ±1.
     ///
     /// # Errors
     /// If the shapes don't fit.
-    pub fn explore(&self, observation: &Tensor, noise: f64, rng: &mut Rng) -> Result<Tensor> {
+    pub fn explore(&self, observation: &Tensor, normals: &Tensor, noise: f64) -> Result<Tensor> {
         let action = self.frozen.forward(observation)?; // (1, A)
-        let normals = rng.normal_tensor(action.shape(), action.dtype(), action.device())?;
         Ok((action + (normals * noise)?)?.clamp(-1.0, 1.0)?)
     }
 }
@@ -43,14 +41,12 @@ impl Trained<TanhGaussianActor> {
         }))
     }
 
-    /// An action (1, A) drawn at an observation (1, O).
+    /// An action (1, A) of its distribution at an observation (1, O), made with standard normals (1, A).
     ///
     /// # Errors
     /// If the shapes don't fit.
-    pub fn explore(&self, observation: &Tensor, rng: &mut Rng) -> Result<Tensor> {
+    pub fn explore(&self, observation: &Tensor, normals: &Tensor) -> Result<Tensor> {
         let policy = self.frozen.distribution(observation)?;
-        let mean = &policy.gaussian.mean; // (1, A)
-        let normals = rng.normal_tensor(mean.shape(), mean.dtype(), mean.device())?;
-        Ok(policy.sample(&normals)?.0)
+        Ok(policy.sample(normals)?.0)
     }
 }

@@ -18,10 +18,10 @@ use trajformer_models::critic::Critics;
 use trajformer_models::params::StateVisitor;
 use trajformer_models::uploads::CachedUploads;
 
-use crate::algorithms::{Algorithm, Build, Interactive, Step, Work};
+use crate::algorithms::{Algorithm, Build, Interactive, OnlinePhase, Step, Work};
 use crate::data::replay::{Experience, Replay};
 use crate::data::transitions::{Batch, Transitions, TransitionsConfig};
-use crate::data::{ActionBounds, Normalizer};
+use crate::data::{ActionBounds, Mixing, Normalizer, Rows};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::policy::{ActorPolicy, Policy};
@@ -57,14 +57,35 @@ pub trait Learner: Send {
     /// If a tensor operation fails.
     fn act(&self) -> Result<Act>;
 
-    /// An action (1, A) in ±1 to explore with at an observation (1, O): from the policy's distribution, or with
-    /// normal noise of deviation `noise`. `None` for methods that don't learn online.
+    /// An action (1, A) in ±1 to explore with at an observation (1, O), made with standard normals (1, A): from the policy's
+    /// distribution, or with normal noise of deviation `noise`, by default the method's own. `None` for methods that don't
+    /// learn online.
     ///
     /// # Errors
     /// If a tensor operation fails.
-    fn explore(&self, observation: &Tensor, noise: f64, rng: &mut Rng) -> Result<Option<Tensor>> {
-        let _ = (observation, noise, rng);
+    fn explore(
+        &self,
+        observation: &Tensor,
+        normals: &Tensor,
+        noise: Option<f64>,
+    ) -> Result<Option<Tensor>> {
+        let _ = (observation, normals, noise);
         Ok(None)
+    }
+
+    /// How its authors mix batches online.
+    fn mixing(&self) -> Mixing {
+        Mixing::Uniform
+    }
+
+    /// Whether it collects whole episodes online, as [`Interactive::collects_episodes`] says.
+    fn collects_episodes(&self) -> bool {
+        false
+    }
+
+    /// Tells it, before the first update online of this process, about the part of the run that begins.
+    fn go_online(&mut self, phase: &OnlinePhase) {
+        let _ = phase;
     }
 
     /// The critics as they are now, without gradients to their parameters.
@@ -111,8 +132,12 @@ pub struct OffPolicy<L> {
     data: Transitions,
     bounds: ActionBounds,
     batch_size: usize,
+    /// Type of the networks' numbers.
+    dtype: DType,
+    /// Of batches, once something has been collected.
+    mixing: Mixing,
     learner: L,
-    /// Observation and action of a step whose outcome is not known yet.
+    /// Observation and action of a step whose outcome is not known yet, in f32.
     tried: Option<(Tensor, Tensor)>,
 }
 
@@ -140,6 +165,20 @@ impl<L: Learner> OffPolicy<L> {
         batch_size: usize,
         learner: impl FnOnce(&mut Start<'_>, &Transitions) -> Result<L>,
     ) -> Result<Self> {
+        Self::in_dtype(DType::F32, build, view, batch_size, learner)
+    }
+
+    /// The same with networks of this type; f64 is for comparisons with reference numbers. Data and what is collected are f32.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn in_dtype(
+        dtype: DType,
+        build: Build<'_>,
+        view: &TransitionsConfig,
+        batch_size: usize,
+        learner: impl FnOnce(&mut Start<'_>, &Transitions) -> Result<L>,
+    ) -> Result<Self> {
         let mut data = Transitions::new(build.data, view, build.device)?;
         data.actions = build.bounds.to_unit(&data.actions)?;
         if let Some(next) = &mut data.next_actions {
@@ -149,7 +188,7 @@ impl<L: Learner> OffPolicy<L> {
             observation_dim: build.data.observation_dim,
             action_dim: build.data.action_dim,
             training_updates: build.training_updates,
-            dtype: DType::F32,
+            dtype,
             device: build.device,
             rng: build.rng,
         };
@@ -158,19 +197,75 @@ impl<L: Learner> OffPolicy<L> {
             data,
             bounds: build.bounds.clone(),
             batch_size,
+            dtype,
+            mixing: Mixing::Uniform,
             learner,
             tried: None,
         })
+    }
+
+    /// One update on these transitions with these random numbers.
+    ///
+    /// # Errors
+    /// If there is no such transition or a tensor operation fails.
+    pub fn update_on(&mut self, rows: &Rows, draws: &L::Draws) -> Result<Metrics> {
+        let batch = self.batch(rows)?; // (B, O), (B, A), ...
+        let _cached = CachedUploads::hold(batch.rewards.device());
+        self.learner.update(&batch, draws)
+    }
+
+    /// These transitions as the learner gets them.
+    ///
+    /// # Errors
+    /// If there is no such transition or the device fails.
+    pub fn batch(&self, rows: &Rows) -> Result<Batch> {
+        let batch = self.data.pick(rows)?;
+        match self.dtype {
+            DType::F32 => Ok(batch),
+            dtype => batch.to_dtype(dtype),
+        }
+    }
+
+    /// Draws the transitions of an update.
+    pub fn draw_rows(&self, rng: &mut Rng) -> Rows {
+        self.data.draw(self.batch_size, self.mixing, rng)
+    }
+
+    /// An action as [`Interactive::explore`] says, made with standard normals (1, A).
+    ///
+    /// # Errors
+    /// If the method has no actor that explores, or a tensor operation fails.
+    pub fn explore_with(
+        &mut self,
+        observation: &[f32],
+        noise: Option<f64>,
+        normals: &Tensor,
+    ) -> Result<Vec<f32>> {
+        let observation = self.seen(observation)?;
+        let input = observation.to_dtype(self.dtype)?;
+        let action = self.learner.explore(&input, normals, noise)?;
+        let action = action.ok_or_else(|| {
+            Error::Unsuitable("this algorithm has no actor that explores".to_owned())
+        })?;
+        let action = action.to_dtype(DType::F32)?;
+        let raw = self.bounds.from_unit(&action)?;
+        self.tried = Some((observation, action));
+        Ok(raw.flatten_all()?.to_vec1::<f32>()?)
+    }
+
+    /// Standard normals (1, A).
+    fn normals(&self, rng: &mut Rng) -> Result<Tensor> {
+        let shape = (1, self.data.actions.dim(1)?);
+        Ok(rng.normal_tensor(shape, self.dtype, self.data.rewards.device())?)
     }
 }
 
 impl<L: Learner> Algorithm for OffPolicy<L> {
     /// Consumes `batch_size` transitions and the learner's draws.
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
-        let batch = self.data.sample(self.batch_size, rng)?; // (B, O), (B, A), ...
+        let rows = self.draw_rows(rng);
         let draws = self.learner.draw(self.batch_size, rng)?;
-        let _cached = CachedUploads::hold(batch.rewards.device());
-        self.learner.update(&batch, &draws)
+        self.update_on(&rows, &draws)
     }
 
     fn policy(&self) -> Result<Box<dyn Policy>> {
@@ -240,35 +335,38 @@ impl<L: Learner> OffPolicy<L> {
 
 impl<L: Learner> Interactive for OffPolicy<L> {
     fn check(&self) -> Result<()> {
-        let shape = (1, self.data.observations.dim(1)?);
-        let zeros = Tensor::zeros(shape, DType::F32, self.data.rewards.device())?;
-        let explores = self.learner.explore(&zeros, 0.0, &mut Rng::from_seed(0))?;
-        match explores.is_some() && self.data.next_actions.is_none() {
-            true => Ok(()),
-            false => Err(Error::Unsuitable(
+        let (o, a) = (self.data.observations.dim(1)?, self.data.actions.dim(1)?);
+        let zeros = |width| Tensor::zeros((1, width), self.dtype, self.data.rewards.device());
+        match self.learner.explore(&zeros(o)?, &zeros(a)?, None)? {
+            Some(_) => Ok(()),
+            None => Err(Error::Unsuitable(
                 "this algorithm does not learn online: set `online.steps = 0`".to_owned(),
             )),
         }
     }
 
-    fn prepare(&mut self) -> Result<()> {
-        if self.data.collected().is_none() {
-            let (o, a) = (self.data.observations.dim(1)?, self.data.actions.dim(1)?);
-            let replay = Replay::new(o, a, self.data.rewards.device())?;
-            *self.data.replay() = Some(replay);
-        }
-        Ok(())
+    fn prepare(&mut self, phase: &OnlinePhase) -> Result<()> {
+        self.mixing = phase.data_share.or(self.learner.mixing());
+        self.learner.go_online(phase);
+        self.data.start_collecting()
     }
 
-    fn explore(&mut self, observation: &[f32], noise: f64, rng: &mut Rng) -> Result<Vec<f32>> {
-        let observation = self.seen(observation)?;
-        let action = self.learner.explore(&observation, noise, rng)?;
-        let action = action.ok_or_else(|| {
-            Error::Unsuitable("this algorithm has no actor that explores".to_owned())
-        })?;
-        let raw = self.bounds.from_unit(&action)?;
-        self.tried = Some((observation, action));
-        Ok(raw.flatten_all()?.to_vec1::<f32>()?)
+    fn collects_episodes(&self) -> bool {
+        self.learner.collects_episodes()
+    }
+
+    fn collected(&self) -> u64 {
+        self.data.collected().map_or(0, Replay::len) as u64
+    }
+
+    fn explore(
+        &mut self,
+        observation: &[f32],
+        noise: Option<f64>,
+        rng: &mut Rng,
+    ) -> Result<Vec<f32>> {
+        let normals = self.normals(rng)?;
+        self.explore_with(observation, noise, &normals)
     }
 
     fn learn(&mut self, step: &Step<'_>, last: bool) -> Result<()> {

@@ -23,6 +23,7 @@ weights [N, **in, out**], biases [N, 1, out], input (observation, action).
 """
 
 import importlib.util
+import sys
 
 import authors
 import numpy as np
@@ -40,6 +41,7 @@ CORL = "corl-team/CORL@eeeeef2671235fcce3a3eb255576a207d78840e6"
 def load_corl(folder, name, kind="offline"):
     """Imports CORL's algorithms/KIND/NAME.py; its layers get WIDTH units instead of 256."""
     authors.stand_in("d4rl", "gym", "pyrallis", "wandb", "tqdm")
+    sys.modules["pyrallis"].wrap = lambda: lambda function: function
     path = folder / "algorithms" / kind / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"corl_{name}", path)
     module = importlib.util.module_from_spec(spec)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use trajformer::algorithms::{ALGORITHMS, Algorithm, AlgorithmConfig, Build, Step};
+use trajformer::algorithms::{ALGORITHMS, Algorithm, AlgorithmConfig, Build, OnlinePhase, Step};
 use trajformer::config::RunConfig;
 use trajformer::data::{ActionBounds, Dataset};
 use trajformer::rng::{Rng, Streams};
@@ -129,12 +129,12 @@ fn check_all_moves(algorithm: &mut dyn Algorithm, rng: &mut Rng, what: &str) {
 /// Collects twelve steps of some environment and learns from each; false for algorithms that don't learn online.
 fn learns_online(algorithm: &mut dyn Algorithm, data: &Dataset, rng: &mut Rng) -> bool {
     match algorithm.interactive() {
-        Some(learner) if learner.check().is_ok() => learner.prepare().unwrap(),
+        Some(learner) if learner.check().is_ok() => learner.prepare(&OnlinePhase::default()).unwrap(),
         _ => return false,
     }
     for step in 0..12 {
         let learner = algorithm.interactive().unwrap();
-        learner.explore(data.observation(step), 0.1, rng).unwrap();
+        learner.explore(data.observation(step), Some(0.1), rng).unwrap();
         let outcome = Step {
             observation: data.observation(step + 1),
             reward: data.rewards[step],
