@@ -216,7 +216,7 @@ impl Rebrac {
             None => 1.0,
             Some(steps) => {
                 let left = (self.training_updates + steps).saturating_sub(self.updates);
-                (left as f64 / steps as f64).clamp(self.config.online_penalty_share, 1.0)
+                (left as f64 / steps.max(1) as f64).clamp(self.config.online_penalty_share, 1.0)
             }
         };
         self.config.actor_penalty * share

@@ -13,7 +13,7 @@ recorded where they are drawn.
 | `iql`, `iql_deterministic` | the same, iql.py | uniform; without its cosine, as the authors fine-tune (antmaze_finetune_config.py) |
 | `cql` | the same, cql.py | uniform; Lagrange, largest target |
 | `rebrac`, `rebrac_other` | the same, rebrac.py, in JAX | half of each batch; the second with an odd batch, other shares and exploration |
-| `cal_ql`, `cal_ql_other` | nakamotoo/Cal-QL @ ac6eafe22e16dcea06ccb4b0f7a0f3ce0c2aa1a7, JaxCQL/conservative_sac_main.py, in JAX | the second with an odd batch, another share, no Lagrange |
+| `cal_ql`, `cal_ql_other` | nakamotoo/Cal-QL @ ac6eafec22e8d60836573e1f488c7f626ce8a77e, JaxCQL/conservative_sac_main.py, in JAX | the second with an odd batch, another share, no Lagrange |
 
 Changed in them: numbers are float64 where they are float32 (parameters, and what is computed from them; data and collected steps are rounded to
 float32 all the same); layers have 16 units; parameters start perturbed, so that no layer is tiny; AWAC's observations are not

@@ -128,8 +128,12 @@ fn check_all_moves(algorithm: &mut dyn Algorithm, rng: &mut Rng, what: &str) {
 
 /// Collects twelve steps of some environment and learns from each; false for algorithms that don't learn online.
 fn learns_online(algorithm: &mut dyn Algorithm, data: &Dataset, rng: &mut Rng) -> bool {
+    let phase = OnlinePhase {
+        steps: 100,
+        ..OnlinePhase::default()
+    };
     match algorithm.interactive() {
-        Some(learner) if learner.check().is_ok() => learner.prepare(&OnlinePhase::default()).unwrap(),
+        Some(learner) if learner.check().is_ok() => learner.prepare(&phase).unwrap(),
         _ => return false,
     }
     for step in 0..12 {
@@ -192,7 +196,7 @@ fn everything_is_trained_up_to_the_last_update_and_on_from_there_online() {
             online.push(name);
         }
     }
-    for name in ["awac", "cql", "iql", "sac", "td3", "td3_bc"] {
+    for name in ["awac", "cql", "iql", "rebrac", "sac", "td3", "td3_bc"] {
         assert!(online.contains(&name), "{name} learns online: {online:?}");
     }
 }

@@ -88,7 +88,7 @@ fn table_without_seconds(path: &Path) -> Vec<Vec<String>> {
 }
 
 /// All that a checkpoint keeps but the seconds it took: the same bits.
-fn check_same_checkpoint(left: &Path, right: &Path, what: &str) {
+pub fn check_same_checkpoint(left: &Path, right: &Path, what: &str) {
     for file in ["model", "policy", "training"].map(|name| format!("{name}.safetensors")) {
         let (a, b) = (
             fs::read(left.join(&file)).unwrap(),
