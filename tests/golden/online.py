@@ -16,7 +16,7 @@ recorded where they are drawn.
 | `cal_ql`, `cal_ql_other` | nakamotoo/Cal-QL @ ac6eafec22e8d60836573e1f488c7f626ce8a77e, JaxCQL/conservative_sac_main.py, in JAX | the second with an odd batch, another share, no Lagrange |
 
 Changed in them: numbers are float64 where they are float32 (parameters, and what is computed from them; data and collected steps are rounded to
-float32 all the same); layers have 16 units; parameters start perturbed, so that no layer is tiny; AWAC's observations are not
+float32 all the same, and no product of them is); layers have 16 units; parameters start perturbed, so that no layer is tiny; AWAC's observations are not
 normalised, as those of the other runs. Cal-QL evaluates its losses once for each network, with new random numbers each time; here each gets the same.
 
 T online steps, U updates (the offline ones first), B rows in a batch, O = 5, A = 3.
@@ -231,9 +231,9 @@ def gym_of(data, record, trained):
 
 @contextlib.contextmanager
 def torch_draws(record):
-    """Draws of PyTorch are the record's."""
+    """Draws of PyTorch are the record's, and what asks for float32 gets float64."""
     distribution = torch.distributions.normal
-    saved = distribution._standard_normal, torch.normal, torch.randn_like, torch.Tensor.uniform_
+    saved = distribution._standard_normal, torch.normal, torch.randn_like, torch.Tensor.uniform_, torch.Tensor.float
     tensor = lambda kind, shape: torch.tensor(record.draw(kind, tuple(shape)))
     distribution._standard_normal = lambda shape, dtype, device: tensor("normal", shape)
     torch.normal = lambda mean, std: mean + std * tensor("normal", mean.shape)
@@ -241,8 +241,9 @@ def torch_draws(record):
     torch.Tensor.uniform_ = lambda own, low=0.0, high=1.0, **_: own.copy_(
         low + (high - low) * tensor("uniform", own.shape)
     )
+    torch.Tensor.float = torch.Tensor.double
     yield
-    distribution._standard_normal, torch.normal, torch.randn_like, torch.Tensor.uniform_ = saved
+    distribution._standard_normal, torch.normal, torch.randn_like, torch.Tensor.uniform_, torch.Tensor.float = saved
 
 
 def load_d4rl(folder):
@@ -411,7 +412,7 @@ def run_rebrac(args, name, data, batch_size, mixing, noise, share, online):
 
     def recorded(update):
         def call(**kwargs):
-            batch = kwargs["batch"]
+            batch = kwargs["batch"] = {key: np.asarray(value, np.float64) for key, value in kwargs["batch"].items()}
             columns = {
                 "observations": batch["states"], "actions": batch["actions"], "rewards": batch["rewards"],
                 "next_observations": batch["next_states"], "terminated": batch["dones"],
@@ -495,6 +496,7 @@ def run_cal_ql(args, name, data, options, batch_size, mixing, online):
         def train(self, batch, **kwargs):
             names = {"terminated": "dones", "reached": "mc_returns"}
             columns = "observations", "actions", "rewards", "next_observations", "terminated", "reached"
+            batch = {key: jax.numpy.asarray(value, np.float64) for key, value in batch.items()}
             record.begin({key: batch[names.get(key, key)] for key in columns}, data_rows)
             log = super().train(batch, **kwargs)
             of = {key.split("/")[-1].removesuffix("_mean"): float(value) for key, value in log.items()}

@@ -259,3 +259,43 @@ fn rebracs_penalty_falls_online_to_its_share_and_takes_the_run_s_length() {
     assert_eq!(penalties(0.5, 4), [1.0, 1.0, 0.75, 0.5, 0.5]);
     assert_eq!(penalties(0.1, 4), [1.0, 1.0, 0.75, 0.5, 0.25]);
 }
+
+#[test]
+fn methods_without_a_distribution_explore_with_their_own_noise_unless_another_is_asked_for() {
+    let data = pendulum_data();
+    for (algorithm, own) in [
+        ("td3", 0.1),
+        ("td3_bc", 0.1),
+        ("iql]\nactor = \"deterministic\"\n#", 0.03),
+        ("rebrac", 0.0),
+    ] {
+        let config = RunConfig::parse(&format!("[algorithm.{algorithm}]\n")).unwrap();
+        let build = Build {
+            data: &data,
+            bounds: &ActionBounds::new(&[-2.0], &[2.0], &Device::Cpu).unwrap(),
+            training_updates: 1,
+            device: &Device::Cpu,
+            rng: &mut Streams::from_seed(1).stream("init"),
+        };
+        let mut algorithm = config.algorithm.build(build).unwrap();
+        let learner = algorithm.interactive().unwrap();
+        let mut rng = Rng::from_seed(0);
+        let mut explore = |noise| learner.explore(data.observation(0), noise, &mut rng).unwrap()[0];
+        let center = explore(Some(0.0));
+        for (noise, expected) in [(None, own), (Some(0.2), 0.2)] {
+            let squares: f32 = (0..400).map(|_| (explore(noise) - center).powi(2)).sum();
+            let found = (squares / 400.0).sqrt() / 2.0; // for a range of 1
+            // Four standard errors of a deviation from 400 draws are a seventh of it.
+            let error = (found - expected).abs();
+            assert!(error <= expected / 7.0, "{}: {found}", config.algorithm.name());
+        }
+    }
+}
+
+#[test]
+fn an_endless_failure_has_no_return_without_a_discount() {
+    let keys = "[algorithm.cql]\ncalibrate = true\nfailure_reward = -1.0\ndiscount = ";
+    let error = RunConfig::parse(&format!("{keys}1.0\n")).unwrap_err().to_string();
+    assert!(error.contains("`algorithm.cql.discount` is 1"), "{error}");
+    assert!(RunConfig::parse(&format!("{keys}0.99\n")).is_ok());
+}
