@@ -211,7 +211,10 @@ impl CqlConfig {
         keys.range("log_std_range", self.log_std_range)?;
         keys.range("gap_min", self.gap_range())?;
         keys.finite(&[
-            ("failure_reward", f64::from(self.failure_reward.unwrap_or(0.0))),
+            (
+                "failure_reward",
+                f64::from(self.failure_reward.unwrap_or(0.0)),
+            ),
             ("lagrange_gap", self.lagrange_gap.unwrap_or(0.0)),
             ("target_entropy", self.target_entropy.unwrap_or(0.0)),
             ("log_std_scale", self.log_std_scale),

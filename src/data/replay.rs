@@ -275,7 +275,10 @@ impl Replay {
         column.reserve(len)?;
         let unknown = Tensor::full(UNKNOWN, (len, 1), column.rows.device())?;
         column.rows.slice_set(&unknown, 0, 0)?;
-        let (last, terminated) = (self.numbers(LAST, 0, len)?, self.numbers(TERMINATED, 0, len)?);
+        let (last, terminated) = (
+            self.numbers(LAST, 0, len)?,
+            self.numbers(TERMINATED, 0, len)?,
+        );
         let mut start = 0;
         for row in (0..len).filter(|&row| last[row] == 1.0) {
             self.set_reached(start, row + 1 - start, terminated[row] == 1.0)?;
@@ -397,7 +400,10 @@ mod tests {
             found.visit(&mut kept).expect("it is given back");
             for (column, expected) in [
                 (LAST, [3, 8].map(|end| (end, 1.0)).to_vec()),
-                (REACHED, vec![(0, 3.75), (3, 2.0), (4, -2.0), (8, -2.0), (9, UNKNOWN)]),
+                (
+                    REACHED,
+                    vec![(0, 3.75), (3, 2.0), (4, -2.0), (8, -2.0), (9, UNKNOWN)],
+                ),
             ] {
                 let numbers = found.numbers(column, 0, 12).expect("numbers");
                 assert_eq!(numbers, replay.numbers(column, 0, 12).expect("numbers"));

@@ -68,7 +68,8 @@ mod tests {
     }
 
     #[test]
-    fn an_episode_that_only_fails_is_taken_to_fail_without_end_but_not_if_it_ended_or_holds_another_reward() {
+    fn an_episode_that_only_fails_is_taken_to_fail_without_end_but_not_if_it_ended_or_holds_another_reward()
+     {
         let returns = Returns {
             failure_reward: Some(-5.0),
             ..HALVES

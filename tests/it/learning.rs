@@ -138,7 +138,9 @@ fn learns_online(algorithm: &mut dyn Algorithm, data: &Dataset, rng: &mut Rng) -
     }
     for step in 0..12 {
         let learner = algorithm.interactive().unwrap();
-        learner.explore(data.observation(step), Some(0.1), rng).unwrap();
+        learner
+            .explore(data.observation(step), Some(0.1), rng)
+            .unwrap();
         let outcome = Step {
             observation: data.observation(step + 1),
             reward: data.rewards[step],

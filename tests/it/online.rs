@@ -95,7 +95,10 @@ fn cql(calibrate: bool) -> OffPolicy<Cql> {
 
 #[test]
 fn cal_ql_collects_an_episode_and_learns_as_often_others_after_every_step() {
-    for (calibrate, expected) in [(true, [3, 3, 3, 6, 6, 6, 9]), (false, [1, 2, 3, 4, 5, 6, 7])] {
+    for (calibrate, expected) in [
+        (true, [3, 3, 3, 6, 6, 6, 9]),
+        (false, [1, 2, 3, 4, 5, 6, 7]),
+    ] {
         let mut algorithm = cql(calibrate);
         let (env, steps) = counting();
         let streams = Streams::from_seed(0);
@@ -137,7 +140,10 @@ fn batches_are_mixed_as_each_method_does_it_or_as_they_are_asked_to() {
         let mut rng = Rng::from_seed(0);
         interaction.collect(&mut algorithm, 0, &mut rng).unwrap();
         let rows: Vec<Rows> = (0..100).map(|_| algorithm.draw_rows(&mut rng)).collect();
-        assert!(rows.iter().all(|rows| rows.data.len() + rows.collected.len() == 16));
+        assert!(
+            rows.iter()
+                .all(|rows| rows.data.len() + rows.collected.len() == 16)
+        );
         let counts: Vec<usize> = rows.iter().map(|rows| rows.data.len()).collect();
         (counts.iter().min().copied(), counts.iter().max().copied())
     };
@@ -145,7 +151,10 @@ fn batches_are_mixed_as_each_method_does_it_or_as_they_are_asked_to() {
     assert_eq!(drawn(true, DataShare::Share(0.3)), (Some(4), Some(4)));
     assert_eq!(drawn(false, DataShare::Share(0.3)), (Some(4), Some(4)));
     // A collected step or three beside some 800 of the data.
-    for found in [drawn(true, DataShare::Uniform), drawn(false, DataShare::Method)] {
+    for found in [
+        drawn(true, DataShare::Uniform),
+        drawn(false, DataShare::Method),
+    ] {
         assert!(found.0 >= Some(13) && found.1 == Some(16), "{found:?}");
     }
 }
@@ -190,7 +199,9 @@ fn learns_online(config: &RunConfig) -> bool {
 #[test]
 fn every_method_that_learns_online_goes_on_exactly_where_it_was() {
     let mut checked = Vec::new();
-    let names = ALGORITHMS.iter().map(|algorithm| (algorithm.name, 14, &[][..]));
+    let names = ALGORITHMS
+        .iter()
+        .map(|algorithm| (algorithm.name, 14, &[][..]));
     // Across the end of an episode, which has 200 steps; the penalty of ReBRAC depends on how many there are to be.
     let more: [(_, _, &[&str]); 2] = [
         ("cql", 210, &["cql.calibrate=true", "cql.actions=2"]),
@@ -280,14 +291,22 @@ fn methods_without_a_distribution_explore_with_their_own_noise_unless_another_is
         let mut algorithm = config.algorithm.build(build).unwrap();
         let learner = algorithm.interactive().unwrap();
         let mut rng = Rng::from_seed(0);
-        let mut explore = |noise| learner.explore(data.observation(0), noise, &mut rng).unwrap()[0];
+        let mut explore = |noise| {
+            learner
+                .explore(data.observation(0), noise, &mut rng)
+                .unwrap()[0]
+        };
         let center = explore(Some(0.0));
         for (noise, expected) in [(None, own), (Some(0.2), 0.2)] {
             let squares: f32 = (0..400).map(|_| (explore(noise) - center).powi(2)).sum();
             let found = (squares / 400.0).sqrt() / 2.0; // for a range of 1
             // Four standard errors of a deviation from 400 draws are a seventh of it.
             let error = (found - expected).abs();
-            assert!(error <= expected / 7.0, "{}: {found}", config.algorithm.name());
+            assert!(
+                error <= expected / 7.0,
+                "{}: {found}",
+                config.algorithm.name()
+            );
         }
     }
 }
@@ -295,7 +314,9 @@ fn methods_without_a_distribution_explore_with_their_own_noise_unless_another_is
 #[test]
 fn an_endless_failure_has_no_return_without_a_discount() {
     let keys = "[algorithm.cql]\ncalibrate = true\nfailure_reward = -1.0\ndiscount = ";
-    let error = RunConfig::parse(&format!("{keys}1.0\n")).unwrap_err().to_string();
+    let error = RunConfig::parse(&format!("{keys}1.0\n"))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("`algorithm.cql.discount` is 1"), "{error}");
     assert!(RunConfig::parse(&format!("{keys}0.99\n")).is_ok());
 }

@@ -251,7 +251,12 @@ fn check_batch<L: Learner>(
     rows: &Rows,
 ) {
     let found = algorithm.batch(rows).unwrap();
-    let of = |name: &str| recorded.tensor(&format!("batches.{name}")).get(update).unwrap();
+    let of = |name: &str| {
+        recorded
+            .tensor(&format!("batches.{name}"))
+            .get(update)
+            .unwrap()
+    };
     let equal = |name: &str, found: &Tensor| {
         let place = format!("{}: {name} of update {update}", recorded.run);
         assert_eq!(relative_maximum(found, &of(name)), 0.0, "{place}");
@@ -289,11 +294,16 @@ fn check_metrics(recorded: &Recorded<'_>, found: &[(&'static str, f64)]) {
         let found: Vec<f64> = of_name.map(|(_, value)| *value).collect();
         let expected = expected.to_vec1::<f64>().unwrap();
         assert_eq!(found.len(), expected.len(), "{}: {name}", recorded.run);
-        let scale = expected.iter().fold(0.0f64, |max, value| max.max(value.abs()));
+        let scale = expected
+            .iter()
+            .fold(0.0f64, |max, value| max.max(value.abs()));
         for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
             let error = (found - expected).abs() / scale;
             let place = format!("{}: {name}, number {i}", recorded.run);
-            assert!(error <= LOSS_TOLERANCE, "{place}: {found}, not {expected}: {error:e}");
+            assert!(
+                error <= LOSS_TOLERANCE,
+                "{place}: {found}, not {expected}: {error:e}"
+            );
         }
         count += 1;
     }
