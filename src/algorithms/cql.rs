@@ -26,10 +26,10 @@
 //! ```
 //!
 //! `calibrate` makes it Cal-QL (Nakamoto et al. 2023, <https://arxiv.org/abs/2303.05479>; CORL's `algorithms/finetune/cal_ql.py`), for learning
-//! that goes on online: in P the values of the policy's actions are not pressed below what the data reached from there,
+//! that goes on online: in P the values of the policy's actions are not pressed below what was reached from there,
 //!
 //! ```text
-//! Q_i(s, a_k) -> max(Q_i(s, a_k), R(s)),  R(s) = Σ_t γ^t r_t  of the data's episode   (equation 5.1)
+//! Q_i(s, a_k) -> max(Q_i(s, a_k), R(s)),  R(s) = Σ_t γ^t r_t  of the episode from s on   (equation 5.1)
 //! ```
 //!
 //! The updates are Cal-QL's authors' (nakamotoo/Cal-QL @ ac6eafe, `JaxCQL/conservative_sac.py`) as well as CORL's; online it is theirs:
@@ -38,8 +38,9 @@
 //!
 //! R of an episode that holds nothing but `failure_reward` and was broken off is r / (1 - γ), as the authors have it on antmaze
 //! and on Adroit's binary tasks. Deviation: R of other episodes that were broken off is known where little of it is missing,
-//! and where it is not, nothing is changed; the authors, whose tasks have none, take the sum up to there. CORL's last layers
-//! start larger.
+//! and where it is not, nothing is changed; the authors, whose tasks have none, take the sum up to there. They draw actions anew
+//! for the loss of each network, clip the data's actions to ±0.99999 and leave out an episode that the data breaks off in. CORL's
+//! last layers start larger.
 //!
 //! Deviations from CORL: every critic has the same layers (its second has three, whatever is asked for); the actor's first
 //! values are orthogonal like the critics', as in young-geng's code; cloning takes the densities of the data's actions, where CORL's
