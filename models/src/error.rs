@@ -32,7 +32,7 @@ pub enum Error {
         expected: Vec<usize>,
     },
     /// Tensors of a file don't fit a network: everything that is wrong with them.
-    #[error("{}", mismatch(missing, misshapen, unexpected, not_finite))]
+    #[error("{}", mismatch([missing, misshapen, unexpected, not_finite, integers]))]
     TensorMismatch {
         /// Parameters that no tensor is for, with their shapes.
         missing: Vec<String>,
@@ -42,6 +42,8 @@ pub enum Error {
         unexpected: Vec<String>,
         /// Tensors that hold NaN or infinities.
         not_finite: Vec<String>,
+        /// Tensors of integers (quantized weights), with their types.
+        integers: Vec<String>,
     },
     /// A network was asked to be built with sizes that make no sense.
     #[error("{what}: {reason}")]
@@ -53,20 +55,17 @@ pub enum Error {
     },
 }
 
-fn mismatch(
-    missing: &[String],
-    misshapen: &[String],
-    unexpected: &[String],
-    not_finite: &[String],
-) -> String {
-    let lists = [
-        ("missing", missing),
-        ("of another shape", misshapen),
-        ("unknown", unexpected),
-        ("not finite", not_finite),
+fn mismatch(lists: [&Vec<String>; 5]) -> String {
+    let kinds = [
+        "missing",
+        "of another shape",
+        "unknown",
+        "not finite",
+        "of integers",
     ];
-    let texts: Vec<String> = lists
-        .iter()
+    let texts: Vec<String> = kinds
+        .into_iter()
+        .zip(lists)
         .filter(|(_, names)| !names.is_empty())
         .map(|(what, names)| format!("{} {what}: {}", names.len(), names.join(", ")))
         .collect();

@@ -35,6 +35,7 @@ use crate::algorithms::Algorithm;
 use crate::config::RunConfig;
 use crate::error::{Error, Result, shell_quoted};
 use crate::rng::{Rng, RngState};
+use crate::stand_in;
 pub use beside::{POLICY_FILE, load_policy, policy_action_dim, save_policy};
 use fingerprint::{DataFingerprint, differences, listed, settings};
 pub use tensors::check_finite;
@@ -470,12 +471,20 @@ impl RunDir {
     /// The content of a tensor file that `state` names: the file, or the one beside it.
     fn tensor_file(&self, name: &str, state: &RunState) -> Result<Vec<u8>> {
         let expected = state.checksums.get(name);
+        let mut stands_in = None;
         for candidate in [self.file(name), self.file(&format!("{name}.new"))] {
-            if let Ok(bytes) = fs::read(&candidate)
-                && expected == Some(&format!("{:08x}", crc32fast::hash(&bytes)))
-            {
+            let Ok(bytes) = fs::read(&candidate) else {
+                continue;
+            };
+            if expected == Some(&format!("{:08x}", crc32fast::hash(&bytes))) {
                 return Ok(bytes);
             }
+            if let Some(problem) = stand_in::problem_of_binary(&bytes) {
+                stands_in.get_or_insert_with(|| Error::data(&candidate, problem));
+            }
+        }
+        if let Some(error) = stands_in {
+            return Err(error);
         }
         Err(Error::Run {
             path: self.path.clone(),

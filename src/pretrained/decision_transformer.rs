@@ -15,7 +15,7 @@ use trajformer_models::pretrained;
 
 use super::gym_models::{CONTEXT_STEPS, GYM_MODELS, GymModel, RETURN_SCALE, find};
 use super::keys::JsonConfig;
-use super::{Imported, Request, gpt2, same_sizes, weights};
+use super::{Imported, Request, gpt2, same_sizes};
 use crate::algorithms::AlgorithmConfig;
 use crate::algorithms::decision_transformer::{
     DecisionTransformer, DecisionTransformerConfig, Pretrained,
@@ -98,8 +98,10 @@ pub fn open(folder: &Path, json: &JsonConfig, request: &Request<'_>) -> Result<I
     let mut params = Params::new(DType::F32, &device);
     let rng = &mut Streams::from_seed(config.seed).stream("init");
     Network::new(&sizes, &mut params.init(rng))?;
-    let tensors = pretrained::decision_transformer(weights::read_folder(folder)?);
-    pretrained::set(&params, &tensors).map_err(|error| super::in_folder(folder, error))?;
+    let in_folder = |error| super::in_folder(folder, error);
+    let tensors = super::read_weights(folder, json)?;
+    let tensors = pretrained::decision_transformer(tensors).map_err(in_folder)?;
+    pretrained::set(&params, &tensors).map_err(in_folder)?;
 
     let (o, a) = (sizes.observation_dim, sizes.action_dim);
     let beside = folder.join(POLICY_FILE);

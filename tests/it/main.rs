@@ -51,3 +51,4 @@ mod runs;
 mod sequences;
 mod tidy;
 mod token_report;
+mod weights;
