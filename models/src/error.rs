@@ -35,15 +35,15 @@ pub enum Error {
     #[error("{}", mismatch([missing, misshapen, unexpected, not_finite, integers]))]
     TensorMismatch {
         /// Parameters that no tensor is for, with their shapes.
-        missing: Vec<String>,
+        missing: Box<[String]>,
         /// Tensors of another shape than the parameter, with both.
-        misshapen: Vec<String>,
+        misshapen: Box<[String]>,
         /// Tensors that no parameter is for, with their shapes.
-        unexpected: Vec<String>,
+        unexpected: Box<[String]>,
         /// Tensors that hold NaN or infinities.
-        not_finite: Vec<String>,
+        not_finite: Box<[String]>,
         /// Tensors of integers (quantized weights), with their types.
-        integers: Vec<String>,
+        integers: Box<[String]>,
     },
     /// A network was asked to be built with sizes that make no sense.
     #[error("{what}: {reason}")]
@@ -55,7 +55,7 @@ pub enum Error {
     },
 }
 
-fn mismatch(lists: [&Vec<String>; 5]) -> String {
+fn mismatch(lists: [&[String]; 5]) -> String {
     let kinds = [
         "missing",
         "of another shape",

@@ -64,11 +64,11 @@ pub fn set_part(
     let lists = [&missing, &misshapen, &unexpected, &not_finite, &integers];
     if lists.iter().any(|names| !names.is_empty()) {
         return Err(Error::TensorMismatch {
-            missing,
-            misshapen,
-            unexpected,
-            not_finite,
-            integers,
+            missing: missing.into(),
+            misshapen: misshapen.into(),
+            unexpected: unexpected.into(),
+            not_finite: not_finite.into(),
+            integers: integers.into(),
         });
     }
     for (slot, found) in found_all {
@@ -167,12 +167,29 @@ fn bad_names(reason: String) -> Error {
 }
 
 /// Tensors of `transformers`' `DecisionTransformerModel` under our names, which are its own ([`plain_names`]), without
-/// the mask buffers `encoder.h.I.attn.{bias,masked_bias}` of files from before version 4.31.
+/// the mask buffers `encoder.h.I.attn.{bias,masked_bias}` of files from before version 4.31. The authors' own
+/// (kzl/decision-transformer at e2d82e6) call the trunk `transformer` and have no positions: theirs get a table
+/// `encoder.wpe.weight` of one row of zeros.
 ///
 /// # Errors
 /// As [`plain_names`].
 pub fn decision_transformer(tensors: Tensors) -> Result<Tensors> {
-    plain_names(without_masks(tensors), "embed_timestep.weight")
+    let plain = plain_names(without_masks(tensors), "embed_timestep.weight")?;
+    if plain.keys().any(|name| name.starts_with("encoder.")) {
+        return Ok(plain);
+    }
+    let renamed = plain.into_iter().map(|(name, tensor)| {
+        let ours = name.strip_prefix("transformer.");
+        let ours = ours.map(|rest| format!("encoder.{rest}"));
+        (ours.unwrap_or(name), tensor)
+    });
+    let mut renamed: Tensors = renamed.collect();
+    let table = "encoder.wpe.weight";
+    let norm = renamed.get("encoder.ln_f.bias").cloned();
+    if let Some(norm) = norm.filter(|_| !renamed.contains_key(table)) {
+        renamed.insert(table.to_owned(), norm.zeros_like()?.unsqueeze(0)?);
+    }
+    Ok(renamed)
 }
 
 /// Tensors of `transformers`' `TrajectoryTransformerModel` or of its authors' (jannerm/trajectory-transformer

@@ -386,8 +386,8 @@ mod tests {
         steps: 400,
         episodes: 2,
         planner: "[train]\nupdates = 2\n[algorithm.trajectory_transformer]\nbins = 5\nbatch_size = 2\nlayers = 1\n\
-                  heads = 1\nembedding_per_head = 4\nwindow_transitions = 2\nplanner.horizon = 1\n\
-                  planner.beam_width = 2\nplanner.plan_every_steps = 50",
+                  heads = 1\nembedding_per_head = 4\nwindow_transitions = 2\nplanner.horizon = 2\n\
+                  planner.beam_width = 2\nplanner.plan_every_steps = 2",
         cloning: "[train]\nupdates = 4\n[algorithm.bc]\nbatch_size = 8\nhidden = [8]",
     };
 
@@ -398,8 +398,7 @@ mod tests {
             let file = folder.path().join(name);
             std::fs::write(&file, "older").expect("a file");
             let message = demo_at(&SMALL, folder.path())
-                .err()
-                .expect("refused")
+                .expect_err("refused")
                 .to_string();
             assert!(
                 message.contains(name) && message.contains("--out") && message.contains(words),
@@ -416,7 +415,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
         let expected = demo_at(&SMALL, &whole).expect("a demonstration");
-        let message = demo_at(&SMALL, &whole).err().expect("refused").to_string();
+        let message = demo_at(&SMALL, &whole).expect_err("refused").to_string();
         assert!(
             message.contains("a demonstration is there already"),
             "{message}"

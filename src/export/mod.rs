@@ -121,7 +121,7 @@ pub fn graph_of(run: &mut TrainedRun) -> Result<Graph> {
     }
 }
 
-/// Networks and what stands beside them, by name, on the CPU.
+/// Networks and what stands beside them, numbers included, by name, on the CPU.
 #[derive(Default)]
 struct Parts(BTreeMap<String, Tensor>);
 
@@ -186,7 +186,9 @@ impl StateVisitor for Parts {
         Ok(())
     }
 
-    fn number(&mut self, _: &str, _: &mut f64) -> trajformer_models::Result<()> {
+    fn number(&mut self, name: &str, value: &mut f64) -> trajformer_models::Result<()> {
+        let number = Tensor::new(*value, &Device::Cpu)?;
+        self.0.insert(name.to_owned(), number);
         Ok(())
     }
 

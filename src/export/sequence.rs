@@ -46,7 +46,7 @@ pub(super) fn graph(
     };
     builder.build(count("n_layer"), config)?;
     let mut graph = builder.graph;
-    graph.meaning = meaning(config, &policy.target_returns());
+    graph.meaning = meaning(parts, config, &policy.target_returns())?;
     let worst = compare(parts, config, &graph, policy)?;
     match worst < TOLERANCE {
         true => Ok(graph),
@@ -57,18 +57,24 @@ pub(super) fn graph(
 }
 
 /// How the graph is used from step to step.
-fn meaning(config: &DecisionTransformerConfig, targets: &[f32]) -> String {
+fn meaning(parts: &Parts, config: &DecisionTransformerConfig, targets: &[f32]) -> Result<String> {
     let k = config.context_steps;
     let targets: Vec<String> = targets.iter().map(f32::to_string).collect();
-    format!(
+    let targets = match targets.is_empty() {
+        true => {
+            let best: f64 = parts.get("policy.best_return")?.to_scalar()?;
+            format!("{best}, the best return of its data")
+        }
+        false => targets.join(" or "),
+    };
+    Ok(format!(
         "A Decision Transformer: the action that follows the last observation. Keep the last {k} steps of each episode, \
          oldest first, and put zeros in front while there are fewer. returns_to_go is the target return at an episode's \
          first step, and at every later step the one before less the reward received since; here targets are {}. \
          Everything is in the environment's units: the graph normalizes observations, scales actions to -1..1 and \
          divides returns by {}.",
-        targets.join(" or "),
-        config.return_scale
-    )
+        targets, config.return_scale
+    ))
 }
 
 struct Builder<'a> {

@@ -91,6 +91,9 @@ pub struct PushOptions {
 /// # Errors
 /// If it is neither in the cache nor to be had.
 pub fn local(path: &Path) -> Result<PathBuf> {
+    if let Some(problem) = path.to_str().and_then(reference::address) {
+        return Err(problem);
+    }
     let Some(reference) = path.to_str().and_then(Reference::of_url).transpose()? else {
         return Ok(path.to_path_buf());
     };

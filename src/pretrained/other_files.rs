@@ -60,7 +60,9 @@ pub fn said(names: &[String]) -> Option<String> {
     let whole = |name: &str| ["model.safetensors", "pytorch_model.bin"].contains(&name);
     if let Some(name) = first(&|end| whole(end) || end.ends_with(".index.json")) {
         return Some(match name.rsplit_once('/') {
-            Some((folder, _)) => format!("`{name}` is in the folder `{folder}`: name that folder"),
+            Some((folder, _)) => format!(
+                "`{name}` is in the folder `{folder}`: name that folder, of a copy on this machine"
+            ),
             None => format!("`{name}` is written otherwise: names are in lower case, rename it"),
         });
     }

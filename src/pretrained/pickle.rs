@@ -173,7 +173,7 @@ impl<'a> Machine<'a> {
             0x95 => drop(self.take(8)?), // the length of a frame
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
-            b'1' => drop(self.to_mark()?),
+            b'1' => drop(self.above_mark()?),
             b'2' => {
                 let top = self.top()?;
                 self.stack.push(top);
@@ -232,19 +232,19 @@ impl<'a> Machine<'a> {
             .map_err(|error| format!("a line is no text: {error}"))
     }
 
-    fn new(&mut self, value: Value) -> Id {
+    fn place(&mut self, value: Value) -> Id {
         self.values.push(value);
         self.values.len() - 1
     }
 
     fn push(&mut self, value: Value) {
-        let id = self.new(value);
+        let id = self.place(value);
         self.stack.push(id);
     }
 
     fn top(&self) -> Result<Id> {
-        let above_mark = self.stack.len() > self.marks.last().copied().unwrap_or(0);
-        let top = self.stack.last().filter(|_| above_mark);
+        let is_above = self.stack.len() > self.marks.last().copied().unwrap_or(0);
+        let top = self.stack.last().filter(|_| is_above);
         top.copied().ok_or_else(|| "a value is missing".to_owned())
     }
 
@@ -255,7 +255,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Everything since the last mark, which goes.
-    fn to_mark(&mut self) -> Result<Vec<Id>> {
+    fn above_mark(&mut self) -> Result<Vec<Id>> {
         let mark = self.marks.pop().ok_or("a mark is missing")?;
         Ok(self.stack.split_off(mark))
     }
@@ -284,7 +284,7 @@ impl<'a> Machine<'a> {
                     b'S' => Value::Text(line.trim_matches(['\'', '"']).to_owned()),
                     b'V' => Value::Text(line.to_owned()),
                     _ => {
-                        let key = self.new(Value::Text(line.to_owned()));
+                        let key = self.place(Value::Text(line.to_owned()));
                         Value::Persistent(key)
                     }
                 }
@@ -320,7 +320,7 @@ impl<'a> Machine<'a> {
 
     fn container(&mut self, code: u8) -> Result<()> {
         let value = match code {
-            b't' => Value::Tuple(self.to_mark()?),
+            b't' => Value::Tuple(self.above_mark()?),
             0x85..=0x87 => {
                 let count = usize::from(code - 0x84);
                 let mut parts = Vec::with_capacity(count);
@@ -332,9 +332,9 @@ impl<'a> Machine<'a> {
             }
             b')' => Value::Tuple(Vec::new()),
             b']' | 0x8f => Value::List(Vec::new()),
-            b'l' | 0x91 => Value::List(self.to_mark()?),
+            b'l' | 0x91 => Value::List(self.above_mark()?),
             b'}' => Value::Dict(Vec::new()),
-            _ => Value::Dict(pairs(self.to_mark()?)?),
+            _ => Value::Dict(pairs(self.above_mark()?)?),
         };
         self.push(value);
         Ok(())
@@ -348,7 +348,7 @@ impl<'a> Machine<'a> {
                 let value = self.pop()?;
                 vec![self.pop()?, value]
             }
-            _ => self.to_mark()?,
+            _ => self.above_mark()?,
         };
         let place = self.top()?;
         let by_key = matches!(code, b's' | b'u');
@@ -401,16 +401,16 @@ impl<'a> Machine<'a> {
                 }
             }
             b'i' | b'o' => {
-                let mut parts = self.to_mark()?;
+                let mut parts = self.above_mark()?;
                 let callable = match code {
                     b'i' => {
                         let class = self.named_by_lines()?;
-                        self.new(class)
+                        self.place(class)
                     }
                     _ if parts.is_empty() => return Err("a class is missing".to_owned()),
                     _ => parts.remove(0),
                 };
-                let arguments = self.new(Value::Tuple(parts));
+                let arguments = self.place(Value::Tuple(parts));
                 self.called(callable, arguments)?
             }
             b'R' | 0x81 => {

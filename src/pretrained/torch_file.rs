@@ -57,7 +57,7 @@ const DEEPEST: usize = 4;
 /// More dimensions than any tensor has.
 const MOST_DIMENSIONS: usize = 32;
 /// Most bytes of a tensor that repeats the numbers of a smaller storage.
-const MOST_REPEATED: usize = 1 << 28;
+const MOST_REPEATED: usize = 1 << 24;
 
 /// Whether a file that starts with these bytes is a zip archive or a pickle.
 pub fn begins(start: &[u8]) -> bool {
