@@ -35,6 +35,7 @@ pub mod preview;
 pub mod report;
 pub mod run;
 pub mod schedules;
+mod stand_in;
 mod statistics;
 pub mod text;
 pub mod token_report;

@@ -18,6 +18,7 @@ use trajformer::cli::{
 use trajformer::config::{EvaluateConfig, RunConfig};
 use trajformer::data::formats::fast_folder;
 use trajformer::data::tokenizers::TokenizerKind;
+use trajformer::error::shell_quoted;
 use trajformer::evaluate::Evaluator;
 use trajformer::fqe::FqeConfig;
 use trajformer::policy::behavior::behavior;
@@ -335,7 +336,17 @@ fn compare_metric(args: &CompareArgs, name: &str) -> anyhow::Result<ExitCode> {
 }
 
 fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    let result = demo::demo(&args.out)?;
+    catch_interrupts();
+    let result = match demo::demo(&args.out) {
+        Err(trajformer::Error::Interrupted) => {
+            let out = shell_quoted(&args.out);
+            say!(
+                "interrupted: what is done is kept; `trajformer demo --out {out}` goes on with it"
+            )?;
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        result => result?,
+    };
     say!("normalised scores: 0 is random actions, 100 a controller that knows the maze")?;
     say!("  planner            {:6.1}", result.planner_score)?;
     say!("  behaviour cloning  {:6.1}", result.bc_score)?;
@@ -433,7 +444,8 @@ fn collect(args: &CollectArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn export_policy(args: &ExportArgs) -> anyhow::Result<ExitCode> {
-    let mut trained = run::open(&hub::local(&args.run)?, &args.overrides)?;
+    export::check_new(&args.out)?;
+    let mut trained = export::open(&hub::local(&args.run)?, &args.overrides)?;
     let graph = export::write(&mut trained, &args.out)?;
     for input in &graph.inputs {
         say!("input   {} [batch, {}]", input.name, sizes(&input.dims))?;

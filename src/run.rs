@@ -227,15 +227,33 @@ fn hint_at_working_directory(error: Error) -> Error {
     }
 }
 
+/// What became of the runs of a series.
+#[derive(Debug, Default)]
+pub struct Series {
+    /// The runs that were trained, or interrupted, in the order of their seeds.
+    pub outcomes: Vec<(PathBuf, Outcome)>,
+    /// Those that could not be.
+    pub failures: Vec<Failure>,
+}
+
+/// A run that could not be trained.
+#[derive(Debug)]
+pub struct Failure {
+    /// Its seed.
+    pub seed: u64,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Why.
+    pub error: Error,
+}
+
 /// Trains a run for every seed, each in its own folder inside `out`. Called again it goes on: a
-/// finished seed is reported as it is, an unfinished one of the same configuration is resumed.
-/// [`STOP`] ends it early: there are fewer outcomes than seeds, or the last is
-/// interrupted.
-///
-/// # Errors
-/// As [`start`] and [`resume`], and if a folder holds a run of another configuration.
-pub fn series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Result<Vec<(PathBuf, Outcome)>> {
-    let mut outcomes = Vec::new();
+/// finished seed is reported as it is, an unfinished one of the same configuration is resumed, one that failed is tried
+/// again. A seed that fails (as [`start`] and [`resume`] do, or because its folder holds a run of another configuration)
+/// does not keep the others from being trained. [`STOP`] ends the series early: fewer runs than seeds are there, or the
+/// last is interrupted.
+pub fn series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Series {
+    let mut series = Series::default();
     for &seed in seeds {
         if STOP.load(Ordering::Relaxed) {
             break;
@@ -247,17 +265,31 @@ pub fn series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Result<Vec<(Path
             },
             out.join(format!("seed-{seed}")),
         );
-        let outcome = match folder.join("config.toml").is_file() {
-            true => start_again(&config, &folder)?,
-            false => start(&config, &folder)?,
-        };
-        outcomes.push((folder, outcome));
+        match start_or_resume(&config, &folder) {
+            Ok(outcome) => series.outcomes.push((folder, outcome)),
+            Err(Error::Interrupted) => break,
+            Err(error) => {
+                tracing::error!("seed {seed} failed ({}): {error}", folder.display());
+                series.failures.push(Failure {
+                    seed,
+                    folder,
+                    error,
+                });
+            }
+        }
     }
-    Ok(outcomes)
+    series
 }
 
-/// Resumes the run in `folder` if it was started with `config`.
-fn start_again(config: &RunConfig, folder: &Path) -> Result<Outcome> {
+/// Trains the run in `folder`: a new one, or the one that is there, if it was started with `config`. Its data may have
+/// moved.
+///
+/// # Errors
+/// As [`start`] and [`resume`], and if there is a run of another configuration.
+pub fn start_or_resume(config: &RunConfig, folder: &Path) -> Result<Outcome> {
+    if !folder.join("config.toml").is_file() {
+        return start(config, folder);
+    }
     let stored = RunDir::open(folder)?.config()?;
     let changed = differences(&settings(&stored)?, &settings(config)?);
     if !changed.is_empty() {
@@ -270,7 +302,13 @@ fn start_again(config: &RunConfig, folder: &Path) -> Result<Outcome> {
             ),
         });
     }
-    resume(folder, &free_overrides(config)?)
+    let mut overrides = free_overrides(config)?;
+    let paths = config.data.path.iter();
+    let paths: Vec<String> = paths.map(|path| path.display().to_string()).collect();
+    if !paths.is_empty() {
+        overrides.push(format!("data.path={}", toml::Value::from(paths)));
+    }
+    resume(folder, &overrides)
 }
 
 /// A trained run, ready to act; made without its data.

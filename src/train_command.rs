@@ -8,10 +8,10 @@ use trajformer::cli::TrainArgs;
 use trajformer::config::RunConfig;
 use trajformer::error::shell_quoted;
 use trajformer::evaluate;
-use trajformer::run;
+use trajformer::run::{self, Failure, Series};
 use trajformer::trainer::Outcome;
 
-use crate::{INTERRUPTED, catch_interrupts, say};
+use crate::{INTERRUPTED, catch_interrupts, output, say};
 
 /// Trains, reports, and says with which status to exit.
 ///
@@ -20,27 +20,33 @@ use crate::{INTERRUPTED, catch_interrupts, say};
 pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     catch_interrupts();
     let mut wanted = 1;
-    let mut outcomes: Vec<(PathBuf, Outcome)> = Vec::new();
+    let mut series = Series::default();
     if let Some(path) = &args.resume {
-        outcomes.push((path.clone(), run::resume(path, &args.overrides)?));
+        let outcome = run::resume(path, &args.overrides)?;
+        series.outcomes.push((path.clone(), outcome));
     } else if let Some(path) = &args.config {
         let mut overrides = args.overrides.clone();
         overrides.extend(args.device.iter().map(|device| format!("device={device}")));
         let config = RunConfig::load(path, &overrides)?;
         let out = args.out.clone().unwrap_or_else(|| run::default_out(path));
         match &args.seeds {
-            None => outcomes.push((out.clone(), run::start(&config, &out)?)),
+            None => {
+                let outcome = run::start(&config, &out)?;
+                series.outcomes.push((out, outcome));
+            }
             Some(seeds) => {
                 let seeds = run::parse_seeds(seeds)?;
                 wanted = seeds.len();
-                outcomes = run::series(&config, &out, &seeds)?;
+                series = run::series(&config, &out, &seeds);
             }
         }
     }
-    let interrupted =
-        outcomes.len() < wanted || outcomes.iter().any(|(_, outcome)| outcome.interrupted);
+    let Series { outcomes, failures } = &series;
+    let tried = outcomes.len() + failures.len();
+    let interrupted = tried < wanted || outcomes.iter().any(|(_, outcome)| outcome.interrupted);
     let report = Report {
-        outcomes: &outcomes,
+        outcomes,
+        failures,
         wanted,
         interrupted,
     };
@@ -49,14 +55,22 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         say!("{}", report.json())?;
     }
     printed?;
-    Ok(match interrupted {
-        true => ExitCode::from(INTERRUPTED),
-        false => ExitCode::SUCCESS,
-    })
+    let failed = report.failed();
+    match (interrupted, failed) {
+        (true, failed) => {
+            failed
+                .iter()
+                .for_each(|text| output::complain(format_args!("error: {text}")));
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        (false, Some(failed)) => anyhow::bail!(failed),
+        (false, None) => Ok(ExitCode::SUCCESS),
+    }
 }
 
 struct Report<'a> {
     outcomes: &'a [(PathBuf, Outcome)],
+    failures: &'a [Failure],
     /// How many runs were asked for.
     wanted: usize,
     interrupted: bool,
@@ -90,14 +104,31 @@ impl Report<'_> {
             let seeds = self.outcomes.len();
             say!("{what} {mean:.1} ± {std:.1} over {seeds} seeds (last checkpoints)")?;
         }
-        if self.outcomes.len() < self.wanted {
+        let tried = self.outcomes.len() + self.failures.len();
+        if tried < self.wanted {
             say!(
-                "interrupted: {} of {} seeds were started; the same command goes on",
-                self.outcomes.len(),
+                "interrupted: {tried} of {} seeds were started; the same command goes on",
                 self.wanted
             )?;
         }
         Ok(())
+    }
+
+    /// Which seeds failed and why, if any did.
+    fn failed(&self) -> Option<String> {
+        if self.failures.is_empty() {
+            return None;
+        }
+        let line = |failure: &Failure| {
+            let folder = failure.folder.display();
+            format!("\n  seed {} ({folder}): {}", failure.seed, failure.error)
+        };
+        let lines: String = self.failures.iter().map(line).collect();
+        Some(format!(
+            "{} of {} seeds failed; the same command tries them again:{lines}",
+            self.failures.len(),
+            self.wanted
+        ))
     }
 
     fn normalized(&self) -> bool {
@@ -128,7 +159,9 @@ impl Report<'_> {
 
     fn json(&self) -> serde_json::Value {
         let last = self.outcomes.last();
-        let folder = last.map(|(path, _)| match self.wanted > 1 {
+        let failed = self.failures.last().map(|failure| &failure.folder);
+        let folder = last.map(|(path, _)| path).or(failed);
+        let folder = folder.map(|path| match self.wanted > 1 {
             true => path.parent().unwrap_or(path),
             false => path,
         });
@@ -140,7 +173,7 @@ impl Report<'_> {
                 .filter_map(|(_, outcome)| Some(outcome.best?.score))
                 .reduce(f64::max)
         };
-        json!({
+        let mut value = json!({
             "run": folder.map(shown),
             "runs": self.outcomes.iter().map(|(path, _)| shown(path)).collect::<Vec<_>>(),
             "updates": last.map(|(_, outcome)| outcome.update),
@@ -153,6 +186,14 @@ impl Report<'_> {
             "return_std": returns.map(|pair| pair.1),
             "return_best": best(false),
             "interrupted": self.interrupted,
-        })
+        });
+        if !self.failures.is_empty() {
+            let failed = self.failures.iter().map(|failure| {
+                let (run, error) = (shown(&failure.folder), failure.error.to_string());
+                json!({"seed": failure.seed, "run": run, "error": error})
+            });
+            value["failed"] = failed.collect();
+        }
+        value
     }
 }

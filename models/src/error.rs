@@ -32,16 +32,18 @@ pub enum Error {
         expected: Vec<usize>,
     },
     /// Tensors of a file don't fit a network: everything that is wrong with them.
-    #[error("{}", mismatch(missing, misshapen, unexpected, not_finite))]
+    #[error("{}", mismatch([missing, misshapen, unexpected, not_finite, integers]))]
     TensorMismatch {
         /// Parameters that no tensor is for, with their shapes.
-        missing: Vec<String>,
+        missing: Box<[String]>,
         /// Tensors of another shape than the parameter, with both.
-        misshapen: Vec<String>,
+        misshapen: Box<[String]>,
         /// Tensors that no parameter is for, with their shapes.
-        unexpected: Vec<String>,
+        unexpected: Box<[String]>,
         /// Tensors that hold NaN or infinities.
-        not_finite: Vec<String>,
+        not_finite: Box<[String]>,
+        /// Tensors of integers (quantized weights), with their types.
+        integers: Box<[String]>,
     },
     /// A network was asked to be built with sizes that make no sense.
     #[error("{what}: {reason}")]
@@ -53,20 +55,17 @@ pub enum Error {
     },
 }
 
-fn mismatch(
-    missing: &[String],
-    misshapen: &[String],
-    unexpected: &[String],
-    not_finite: &[String],
-) -> String {
-    let lists = [
-        ("missing", missing),
-        ("of another shape", misshapen),
-        ("unknown", unexpected),
-        ("not finite", not_finite),
+fn mismatch(lists: [&[String]; 5]) -> String {
+    let kinds = [
+        "missing",
+        "of another shape",
+        "unknown",
+        "not finite",
+        "of integers",
     ];
-    let texts: Vec<String> = lists
-        .iter()
+    let texts: Vec<String> = kinds
+        .into_iter()
+        .zip(lists)
         .filter(|(_, names)| !names.is_empty())
         .map(|(what, names)| format!("{} {what}: {}", names.len(), names.join(", ")))
         .collect();

@@ -1,7 +1,8 @@
 //! Weights that other libraries trained: their tensors under our names, and one check of all of them.
 //!
 //! Files are read elsewhere; here are names and shapes. Buffers that old files carry (causal masks) are left
-//! out, everything else that does not fit is an error.
+//! out, everything else that does not fit is an error. Names may have in front, or between, what programs put there
+//! that wrap a model or hold it as a part: see [`plain_names`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +18,8 @@ pub type Tensors = BTreeMap<String, Tensor>;
 /// Sets every parameter from `tensors`, as [`Params::load`], but says everything that is wrong with them.
 ///
 /// # Errors
-/// [`Error::TensorMismatch`] with all tensors that are missing, unknown, of another shape or not finite;
-/// nothing is changed then.
+/// [`Error::TensorMismatch`] with all tensors that are missing, unknown, of another shape, not finite or of
+/// integers; nothing is changed then.
 pub fn set(params: &Params, tensors: &Tensors) -> Result<()> {
     set_part(params, tensors, |name| Some(name))
 }
@@ -33,6 +34,7 @@ pub fn set_part(
     called: impl for<'a> Fn(&'a str) -> Option<&'a str>,
 ) -> Result<()> {
     let (mut missing, mut misshapen, mut not_finite) = (Vec::new(), Vec::new(), Vec::new());
+    let mut integers = Vec::new();
     let (mut found_all, mut used) = (Vec::new(), BTreeSet::new());
     for param in params.iter() {
         let Some(name) = called(&param.name) else {
@@ -46,6 +48,10 @@ pub fn set_part(
                 let found = found.dims();
                 misshapen.push(format!("`{name}` {found:?} (expected {expected:?})"));
             }
+            // Cast, they would be other weights: what stores integers keeps scales beside them.
+            Some(found) if found.dtype().is_int() => {
+                integers.push(format!("`{name}` {:?}", found.dtype()));
+            }
             Some(found) if !is_finite(found)? => not_finite.push(format!("`{name}`")),
             Some(found) => found_all.push((&param.slot, found)),
         }
@@ -55,13 +61,14 @@ pub fn set_part(
         .filter(|(name, _)| !used.contains(name.as_str()))
         .map(|(name, tensor)| format!("`{name}` {:?}", tensor.dims()))
         .collect();
-    let lists = [&missing, &misshapen, &unexpected, &not_finite];
+    let lists = [&missing, &misshapen, &unexpected, &not_finite, &integers];
     if lists.iter().any(|names| !names.is_empty()) {
         return Err(Error::TensorMismatch {
-            missing,
-            misshapen,
-            unexpected,
-            not_finite,
+            missing: missing.into(),
+            misshapen: misshapen.into(),
+            unexpected: unexpected.into(),
+            not_finite: not_finite.into(),
+            integers: integers.into(),
         });
     }
     for (slot, found) in found_all {
@@ -83,24 +90,124 @@ pub fn is_finite(tensor: &Tensor) -> Result<bool> {
     Ok(sum.to_device(&Device::Cpu)?.to_scalar::<f32>()?.is_finite())
 }
 
-/// Tensors of `transformers`' `DecisionTransformerModel`, whose names are ours, without the mask buffers
-/// `encoder.h.I.attn.{bias,masked_bias}` of files from before version 4.31.
-pub fn decision_transformer(tensors: Tensors) -> Tensors {
-    without_masks(tensors)
+/// What wraps a model or a part of one, as its component in names: DataParallel and DistributedDataParallel,
+/// `torch.compile`, fully sharded training, recomputation of activations.
+const WRAPPERS: [&str; 4] = [
+    "module",
+    "_orig_mod",
+    "_fsdp_wrapped_module",
+    "_checkpoint_wrapped_module",
+];
+
+/// A name without the components of wrappers, wherever they stand.
+fn unwrapped(name: &str) -> String {
+    let kept = name.split('.').filter(|part| !WRAPPERS.contains(part));
+    kept.collect::<Vec<_>>().join(".")
+}
+
+/// Tensors under the names that the model's class gives them. Left out of names are components of wrappers (`module.` of
+/// DataParallel, `_orig_mod.` of `torch.compile`, and their like) wherever they stand, and what stands in front of
+/// `first` (`model.` of a Lightning module, `transformer.` of a model with a head), a name that every model of the class
+/// has. Tensors without that front keep their names.
+///
+/// # Errors
+/// If two tensors come to the same name, or `first` stands there behind several fronts.
+pub fn plain_names(tensors: Tensors, first: &str) -> Result<Tensors> {
+    let unwrapped_all = unwrapped_names(tensors)?;
+    let front = |name: &str| {
+        let front = name.strip_suffix(first)?;
+        (front.is_empty() || front.ends_with('.')).then(|| front.to_owned())
+    };
+    let fronts: Vec<String> = unwrapped_all
+        .keys()
+        .filter_map(|name| front(name))
+        .collect();
+    let front = match &fronts[..] {
+        [] => return Ok(unwrapped_all),
+        [front] => front,
+        // A model beside copies of itself.
+        several if several[0].is_empty() => return Ok(unwrapped_all),
+        several => {
+            return Err(bad_names(format!(
+                "`{first}` is there several times, after `{}`: save one model",
+                several.join("`, `")
+            )));
+        }
+    };
+    let renamed = unwrapped_all.into_iter().map(|(name, tensor)| {
+        let plain = name.strip_prefix(front.as_str()).map(str::to_owned);
+        (plain.unwrap_or(name), tensor)
+    });
+    Ok(renamed.collect())
+}
+
+/// Tensors under names without the components of wrappers.
+///
+/// # Errors
+/// If two tensors come to the same name.
+pub fn unwrapped_names(tensors: Tensors) -> Result<Tensors> {
+    let mut found = Tensors::new();
+    for (name, tensor) in tensors {
+        let plain = unwrapped(&name);
+        if found.insert(plain.clone(), tensor).is_some() {
+            return Err(bad_names(format!(
+                "several tensors are `{plain}` once wrappers are left out ({}): save one model",
+                WRAPPERS.join(", ")
+            )));
+        }
+    }
+    Ok(found)
+}
+
+fn bad_names(reason: String) -> Error {
+    Error::Config {
+        what: "names of tensors",
+        reason,
+    }
+}
+
+/// Tensors of `transformers`' `DecisionTransformerModel` under our names, which are its own ([`plain_names`]), without
+/// the mask buffers `encoder.h.I.attn.{bias,masked_bias}` of files from before version 4.31. The authors' own
+/// (kzl/decision-transformer at e2d82e6) call the trunk `transformer` and have no positions: theirs get a table
+/// `encoder.wpe.weight` of one row of zeros.
+///
+/// # Errors
+/// As [`plain_names`].
+pub fn decision_transformer(tensors: Tensors) -> Result<Tensors> {
+    let plain = plain_names(without_masks(tensors), "embed_timestep.weight")?;
+    if plain.keys().any(|name| name.starts_with("encoder.")) {
+        return Ok(plain);
+    }
+    let renamed = plain.into_iter().map(|(name, tensor)| {
+        let ours = name.strip_prefix("transformer.");
+        let ours = ours.map(|rest| format!("encoder.{rest}"));
+        (ours.unwrap_or(name), tensor)
+    });
+    let mut renamed: Tensors = renamed.collect();
+    let table = "encoder.wpe.weight";
+    let norm = renamed.get("encoder.ln_f.bias").cloned();
+    if let Some(norm) = norm.filter(|_| !renamed.contains_key(table)) {
+        renamed.insert(table.to_owned(), norm.zeros_like()?.unsqueeze(0)?);
+    }
+    Ok(renamed)
 }
 
 /// Tensors of `transformers`' `TrajectoryTransformerModel` or of its authors' (jannerm/trajectory-transformer
-/// at 8834a6e) under our names, which are the authors': `blocks.I.l1` is `blocks.I.mlp.0`, `blocks.I.l2` is
-/// `blocks.I.mlp.2`. Without the mask buffers `blocks.I.attn.mask`.
-pub fn trajectory_transformer(tensors: Tensors) -> Tensors {
-    let renamed = without_masks(tensors).into_iter().map(|(name, tensor)| {
+/// at 8834a6e) under our names, which are the authors' ([`plain_names`]): `blocks.I.l1` is `blocks.I.mlp.0`,
+/// `blocks.I.l2` is `blocks.I.mlp.2`. Without the mask buffers `blocks.I.attn.mask`.
+///
+/// # Errors
+/// As [`plain_names`].
+pub fn trajectory_transformer(tensors: Tensors) -> Result<Tensors> {
+    let plain = plain_names(without_masks(tensors), "tok_emb.weight")?;
+    let renamed = plain.into_iter().map(|(name, tensor)| {
         let ours = match name.starts_with("blocks.") {
             true => name.replace(".l1.", ".mlp.0.").replace(".l2.", ".mlp.2."),
             false => name,
         };
         (ours, tensor)
     });
-    renamed.collect()
+    Ok(renamed.collect())
 }
 
 /// A GPT-2's weights.
@@ -124,22 +231,27 @@ pub struct Gpt2 {
     pub weights: Gpt2Weights,
 }
 
-/// Takes `transformers`' `GPT2Model` or `GPT2LMHeadModel` apart: names may have `transformer.` in front,
-/// mask buffers and the head (which is `wte`) are left out.
+/// Takes `transformers`' `GPT2Model` or a model with a head on it apart: names may have `transformer.` or more in front
+/// ([`plain_names`]); mask buffers and heads are left out. Where the word embeddings are stored under the name of the
+/// language model's head alone, which shares them, they are taken from there.
 ///
 /// Whether `trunk` is whole is found out where it is used: see [`set`].
 ///
 /// # Errors
-/// [`Error::MissingTensor`] if there is no `wte.weight` or `wpe.weight`.
+/// As [`plain_names`], and [`Error::MissingTensor`] if there is no `wte.weight` or `wpe.weight`.
 pub fn gpt2(tensors: Tensors) -> Result<Gpt2Weights> {
-    let mut trunk: Tensors = without_masks(tensors)
-        .into_iter()
-        .map(|(name, tensor)| {
-            let bare = name.strip_prefix("transformer.").map(str::to_owned);
-            (bare.unwrap_or(name), tensor)
-        })
-        .filter(|(name, _)| name != "lm_head.weight")
-        .collect();
+    let mut trunk = plain_names(without_masks(tensors), "wpe.weight")?;
+    let is_table = |name: &&String| format!(".{name}").ends_with(".lm_head.weight");
+    let head = trunk.keys().find(is_table).cloned();
+    if let Some(head) = head.and_then(|name| trunk.remove(&name)) {
+        trunk.entry("wte.weight".to_owned()).or_insert(head);
+    }
+    let is_head = |name: &str| {
+        HEADS
+            .iter()
+            .any(|head| name.split('.').any(|part| part == *head))
+    };
+    trunk.retain(|name, _| !is_head(name));
     let mut table = |name: &str| {
         trunk.remove(name).ok_or_else(|| Error::MissingTensor {
             name: name.to_owned(),
@@ -153,10 +265,131 @@ pub fn gpt2(tensors: Tensors) -> Result<Gpt2Weights> {
     })
 }
 
-/// Drops buffers of attention masks, which are rebuilt.
-fn without_masks(tensors: Tensors) -> Tensors {
-    const MASKS: [&str; 3] = [".attn.bias", ".attn.masked_bias", ".attn.mask"];
-    let is_mask = |name: &str| MASKS.iter().any(|mask| name.ends_with(mask));
-    let kept = tensors.into_iter().filter(|(name, _)| !is_mask(name));
-    kept.collect()
+/// Heads that GPT-2 models of `transformers` and TRL have beside the trunk.
+const HEADS: [&str; 6] = [
+    "lm_head",
+    "score",
+    "classifier",
+    "multiple_choice_head",
+    "qa_outputs",
+    "v_head",
+];
+
+/// Whether a tensor of this name is the buffer of an attention mask, which networks build themselves: `attn.bias`,
+/// `attn.masked_bias`, `attn.mask`, whatever stands in front.
+pub fn is_mask(name: &str) -> bool {
+    const MASKS: [&str; 3] = ["attn.bias", "attn.masked_bias", "attn.mask"];
+    let name = unwrapped(name);
+    let ends = |mask: &str| {
+        name.strip_suffix(mask)
+            .is_some_and(|front| front.is_empty() || front.ends_with('.'))
+    };
+    MASKS.iter().any(|mask| ends(mask))
+}
+
+fn without_masks(mut tensors: Tensors) -> Tensors {
+    tensors.retain(|name, _| !is_mask(name));
+    tensors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(names: &[&str]) -> Tensors {
+        let tensor = |i: usize| Tensor::new(i as f32, &Device::Cpu).expect("a number");
+        let all = names.iter().enumerate();
+        all.map(|(i, &name)| (name.to_owned(), tensor(i))).collect()
+    }
+
+    fn names(tensors: &Tensors) -> Vec<&str> {
+        tensors.keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn wrappers_and_fronts_are_left_out_of_names() -> Result<()> {
+        for front in [
+            "",
+            "module.",
+            "_orig_mod.",
+            "module._orig_mod.",
+            "_orig_mod.module.",
+            "model.",
+            "model.module.",
+            "_forward_module._orig_mod.model.",
+            "pretrained_model.transformer.",
+        ] {
+            let wrapped: Vec<String> = ["h._orig_mod.0.ln_1.bias", "wpe.weight"]
+                .map(|name| format!("{front}{name}"))
+                .to_vec();
+            let wrapped: Vec<&str> = wrapped.iter().map(String::as_str).collect();
+            let found = plain_names(named(&wrapped), "wpe.weight")?;
+            assert_eq!(names(&found), ["h.0.ln_1.bias", "wpe.weight"], "{front}");
+        }
+        // What lies elsewhere keeps its name; a model beside its copy is the model.
+        let found = plain_names(named(&["model.wpe.weight", "loss.weight"]), "wpe.weight")?;
+        assert_eq!(names(&found), ["loss.weight", "wpe.weight"]);
+        let found = plain_names(named(&["wpe.weight", "copy.wpe.weight"]), "wpe.weight")?;
+        assert_eq!(names(&found), ["copy.wpe.weight", "wpe.weight"]);
+        let twice = [
+            &["a.wpe.weight", "b.wpe.weight"][..],
+            &["h.bias", "module.h.bias"],
+        ];
+        for twice in twice {
+            assert!(
+                plain_names(named(twice), "wpe.weight").is_err(),
+                "{twice:?}"
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn masks_are_known_by_their_names() {
+        for name in [
+            "encoder.h.0.attn.bias",
+            "h.11.attn.masked_bias",
+            "module.blocks.0.attn.mask",
+            "h.0.attn._orig_mod.bias",
+            "attn.bias",
+        ] {
+            assert!(is_mask(name), "{name}");
+        }
+        for name in [
+            "h.0.attn.c_attn.bias",
+            "h.0.crossattn.bias",
+            "attn.biases",
+            "ln_f.bias",
+        ] {
+            assert!(!is_mask(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_trunk_is_found_without_its_heads() -> Result<()> {
+        let heads = [
+            "v_head.summary.weight",
+            "transformer.wpe.weight",
+            "transformer.ln_f.bias",
+        ];
+        let shared = gpt2(named(&[&heads[..], &["lm_head.weight"]].concat()))?;
+        assert_eq!(names(&shared.trunk), ["ln_f.bias"]);
+        assert_eq!(shared.token_embedding.to_scalar::<f32>()?, 3.0);
+        assert!(gpt2(named(&heads)).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn integers_are_no_weights() -> Result<()> {
+        let mut params = Params::new(DType::F32, &Device::Cpu);
+        let rng = &mut crate::rng::Rng::from_seed(0);
+        crate::linear::Linear::new(2, 1, &mut params.init(rng))?;
+        let mut tensors: Tensors = params.tensors()?.into_iter().collect();
+        set(&params, &tensors)?;
+        let whole = tensors["weight"].to_dtype(DType::I64)?;
+        tensors.insert("weight".to_owned(), whole);
+        let error = set(&params, &tensors).expect_err("integers").to_string();
+        assert!(error.contains("1 of integers: `weight` I64"), "{error}");
+        Ok(())
+    }
 }

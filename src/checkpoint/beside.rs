@@ -10,6 +10,7 @@ use super::write_atomically;
 use crate::algorithms::Algorithm;
 use crate::checkpoint::fingerprint::DataFingerprint;
 use crate::error::{Error, Result};
+use crate::stand_in;
 
 /// Its name, in run directories too.
 pub const POLICY_FILE: &str = "policy.safetensors";
@@ -65,6 +66,9 @@ pub fn policy_action_dim(folder: &Path) -> Result<usize> {
 fn read(folder: &Path) -> Result<std::collections::HashMap<String, candle_core::Tensor>> {
     let path = folder.join(POLICY_FILE);
     let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+    if let Some(problem) = stand_in::problem_of_binary(&bytes) {
+        return Err(Error::data(&path, problem));
+    }
     candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|error| {
         let problem = format!(
             "not a whole safetensors file: {error}; remove it, and give the data with `--data FILE`"

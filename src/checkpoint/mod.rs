@@ -35,6 +35,7 @@ use crate::algorithms::Algorithm;
 use crate::config::RunConfig;
 use crate::error::{Error, Result, shell_quoted};
 use crate::rng::{Rng, RngState};
+use crate::stand_in;
 pub use beside::{POLICY_FILE, load_policy, policy_action_dim, save_policy};
 use fingerprint::{DataFingerprint, differences, listed, settings};
 pub use tensors::check_finite;
@@ -203,13 +204,7 @@ impl RunDir {
         if !path.join("config.toml").is_file() {
             return Err(Error::Run {
                 path: path.to_path_buf(),
-                problem: match runs_inside(path).first() {
-                    None => "no config.toml: not a run directory".to_owned(),
-                    Some(first) => format!(
-                        "no config.toml: not a run directory, but it holds some; name one, e.g. {}",
-                        shell_quoted(first)
-                    ),
-                },
+                problem: no_run(path),
             });
         }
         Ok(Self {
@@ -450,7 +445,7 @@ impl RunDir {
     fn load_into(&self, algorithm: &mut dyn Algorithm, groups: &[&str]) -> Result<RunState> {
         let state = self.state()?.ok_or_else(|| Error::Run {
             path: self.path.clone(),
-            problem: "no state.toml: it has no checkpoint yet; start it again with another `--out`"
+            problem: "no state.toml: it has no checkpoint yet; `train --resume` starts it anew"
                 .to_owned(),
         })?;
         let mut loader = Loader {
@@ -470,12 +465,20 @@ impl RunDir {
     /// The content of a tensor file that `state` names: the file, or the one beside it.
     fn tensor_file(&self, name: &str, state: &RunState) -> Result<Vec<u8>> {
         let expected = state.checksums.get(name);
+        let mut stands_in = None;
         for candidate in [self.file(name), self.file(&format!("{name}.new"))] {
-            if let Ok(bytes) = fs::read(&candidate)
-                && expected == Some(&format!("{:08x}", crc32fast::hash(&bytes)))
-            {
+            let Ok(bytes) = fs::read(&candidate) else {
+                continue;
+            };
+            if expected == Some(&format!("{:08x}", crc32fast::hash(&bytes))) {
                 return Ok(bytes);
             }
+            if let Some(problem) = stand_in::problem_of_binary(&bytes) {
+                stands_in.get_or_insert_with(|| Error::data(&candidate, problem));
+            }
+        }
+        if let Some(error) = stands_in {
+            return Err(error);
         }
         Err(Error::Run {
             path: self.path.clone(),
@@ -484,6 +487,35 @@ impl RunDir {
                 expected.map_or("none", String::as_str)
             ),
         })
+    }
+}
+
+/// Why `path` is no run directory, and what may be meant.
+fn no_run(path: &Path) -> String {
+    if path.is_file() {
+        return "a file, not a run directory: name the folder that holds it".to_owned();
+    }
+    if !path.exists() {
+        let names: Vec<_> = path.components().collect();
+        let hint = match path.to_str() {
+            Some(text) if names.len() == 2 && path.is_relative() => {
+                format!("; a model of the Hub is named hf://{text}")
+            }
+            _ => String::new(),
+        };
+        return format!("there is no such folder, so not a run directory{hint}");
+    }
+    if let Some(first) = runs_inside(path).first() {
+        return format!(
+            "no config.toml: not a run directory, but it holds some; name one, e.g. {}",
+            shell_quoted(first)
+        );
+    }
+    match path.join("config.json").is_file() {
+        true => "no config.toml: not a run directory, but a model of another library, which `evaluate`, `export` and \
+                 `data collect` open"
+            .to_owned(),
+        false => "no config.toml: not a run directory".to_owned(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{EPISODES, Plan, Scored, position};
+use super::{Plan, Scored, position};
 use crate::data::Dataset;
 use crate::envs::pointmaze::{GOAL_RADIUS, Layout};
 use crate::error::Result;
@@ -158,7 +158,11 @@ fn taken(scored: &Scored, role: Role) -> impl Iterator<Item = MazePath> + '_ {
     })
 }
 
-pub(super) fn draw_scores(path: &Path, scores: &[(&str, (f64, f64), Emphasis)]) -> Result<()> {
+pub(super) fn draw_scores(
+    path: &Path,
+    episodes: usize,
+    scores: &[(&str, (f64, f64), Emphasis)],
+) -> Result<()> {
     let bars = scores.iter().map(|(label, (value, error), emphasis)| Bar {
         label: (*label).to_owned(),
         value: *value,
@@ -170,7 +174,7 @@ pub(super) fn draw_scores(path: &Path, scores: &[(&str, (f64, f64), Emphasis)]) 
         &Bars {
             title: "Who gets to the goal".to_owned(),
             subtitle: format!(
-                "mean and deviation over {EPISODES} episodes from starts all over the maze"
+                "mean and deviation over {episodes} episodes from starts all over the maze"
             ),
             value_label: "normalised score".to_owned(),
             bars: bars.collect(),

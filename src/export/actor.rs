@@ -10,6 +10,8 @@ use crate::rng::Rng;
 
 /// Observations that a graph is compared on.
 const PROBES: usize = 64;
+/// Where an actor is among an algorithm's networks: BRAC acts by its behavior policy while it fits that.
+const FRONTS: [&str; 2] = ["actor", "behavior"];
 /// Epsilons that actors' norms have.
 const EPSILONS: [f32; 2] = [1e-5, 1e-6];
 
@@ -24,7 +26,8 @@ pub(super) fn graph(parts: &Parts, policy: &mut dyn Policy) -> Result<Graph> {
     let refuse = |problem: &str| Err(Error::Unsuitable(format!("can't be exported: {problem}")));
     if !policy.is_memoryless() {
         return refuse(
-            "its policy plans, remembers or chooses among samples, which is more than one network",
+            "its policy plans, remembers or chooses among samples, which is more than one network (a Trajectory \
+             Transformer and FAST plan or decode token by token, BEAR takes the best of 100 samples)",
         );
     }
     let observations = probes(parts)?;
@@ -37,12 +40,17 @@ pub(super) fn graph(parts: &Parts, policy: &mut dyn Policy) -> Result<Graph> {
     policy.begin(&vec![start; PROBES])?;
     let expected = policy.act(&observations, &[true; PROBES])?;
     // The one among the candidates that acts as the policy does.
-    for squash in [Squash::Tanh, Squash::Clip] {
-        for epsilon in EPSILONS {
-            let graph = candidate(parts, squash, epsilon)?;
-            let found = graph.run(std::slice::from_ref(&observations))?;
-            if parts.difference(&found, &expected)? < TOLERANCE {
-                return Ok(graph);
+    for front in FRONTS {
+        if layers(parts, front).is_empty() {
+            continue;
+        }
+        for squash in [Squash::Tanh, Squash::Clip] {
+            for epsilon in EPSILONS {
+                let graph = candidate(parts, front, squash, epsilon)?;
+                let found = graph.run(std::slice::from_ref(&observations))?;
+                if parts.difference(&found, &expected)? < TOLERANCE {
+                    return Ok(graph);
+                }
             }
         }
     }
@@ -58,18 +66,21 @@ fn probes(parts: &Parts) -> Result<Tensor> {
     Ok(normal.broadcast_mul(scale)?.broadcast_add(mean)?)
 }
 
-fn candidate(parts: &Parts, squash: Squash, epsilon: f32) -> Result<Graph> {
+fn candidate(parts: &Parts, front: &str, squash: Squash, epsilon: f32) -> Result<Graph> {
     let mut graph = Graph::default();
     let o = parts.get("policy.normalizer.mean")?.elem_count();
     let a = parts.get("policy.action_bounds.half")?.elem_count();
-    let observation = graph.input("observation", &[o], DType::F32);
+    let meaning = "Observations in the environment's units; the graph normalizes them.";
+    let observation = graph.input("observation", &[o], DType::F32, meaning.to_owned());
+    graph.meaning = "A policy: the action for each observation by itself.".to_owned();
     let mut x = parts.normalized(&mut graph, &observation)?;
-    let layers = layers(parts);
+    let layers = layers(parts, front);
+    let is_linear = |number: usize| is_linear(parts, front, number);
     for (i, number) in layers.iter().enumerate() {
-        let name = format!("actor.net.{number}");
+        let name = format!("{front}.net.{number}");
         let weight = parts.get(&format!("model.{name}.weight"))?;
-        let last = i + 1 == layers.len() || !layers[i + 1..].iter().any(|&n| is_linear(parts, n));
-        if !is_linear(parts, *number) {
+        let last = !layers[i + 1..].iter().any(|&later| is_linear(later));
+        if !is_linear(*number) {
             let weight = graph.constant(&format!("{name}.weight"), weight)?;
             let bias = parts.get(&format!("model.{name}.bias"))?;
             let bias = graph.constant(&format!("{name}.bias"), bias)?;
@@ -110,10 +121,11 @@ fn mean_layer(
     Ok(graph.node(Op::Add, &[&product, &bias]))
 }
 
-/// Numbers of the modules of `actor.net` that have weights, ascending.
-fn layers(parts: &Parts) -> Vec<usize> {
+/// Numbers of the modules of the actor `front` that have weights, ascending.
+fn layers(parts: &Parts, front: &str) -> Vec<usize> {
+    let start = format!("model.{front}.net.");
     let number = |name: &String| -> Option<usize> {
-        let rest = name.strip_prefix("model.actor.net.")?;
+        let rest = name.strip_prefix(&start)?;
         rest.strip_suffix(".weight")?.parse().ok()
     };
     let mut numbers: Vec<usize> = parts.0.keys().filter_map(number).collect();
@@ -122,7 +134,7 @@ fn layers(parts: &Parts) -> Vec<usize> {
 }
 
 /// Whether a module is a linear layer; else it is a norm.
-fn is_linear(parts: &Parts, number: usize) -> bool {
-    let weight = parts.0.get(&format!("model.actor.net.{number}.weight"));
+fn is_linear(parts: &Parts, front: &str, number: usize) -> bool {
+    let weight = parts.0.get(&format!("model.{front}.net.{number}.weight"));
     weight.is_some_and(|weight| weight.rank() == 2)
 }

@@ -25,7 +25,7 @@ pub enum Op {
     Tanh,
     /// Error function.
     Erf,
-    /// Limited to -1..1: x, low, high.
+    /// Limited: x, low, high; f32 or i64.
     Clip,
     /// Softmax over the last dimension.
     Softmax,
@@ -79,6 +79,8 @@ pub struct Input {
     pub dims: Vec<usize>,
     /// F32 or I64.
     pub dtype: DType,
+    /// What it is, in which units, for whoever feeds it.
+    pub meaning: String,
 }
 
 /// An operation with the names of what goes in and comes out.
@@ -103,15 +105,18 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// What comes out, and its dimensions after the batch.
     pub output: (Value, Vec<usize>),
+    /// What the network does, and how it is used from step to step.
+    pub meaning: String,
 }
 
 impl Graph {
-    /// Declares an input.
-    pub fn input(&mut self, name: &str, dims: &[usize], dtype: DType) -> Value {
+    /// Declares an input and says what it means.
+    pub fn input(&mut self, name: &str, dims: &[usize], dtype: DType, meaning: String) -> Value {
         self.inputs.push(Input {
             name: name.to_owned(),
             dims: dims.to_vec(),
             dtype,
+            meaning,
         });
         name.to_owned()
     }
@@ -144,6 +149,15 @@ impl Graph {
             &format!("integers_{}", name.join("_").replace('-', "m")),
             &tensor,
         )
+    }
+
+    /// Adds a constant whole number.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn integer(&mut self, value: i64) -> Result<Value> {
+        let tensor = Tensor::new(value, &Device::Cpu)?;
+        self.constant(&format!("integer_{value}"), &tensor)
     }
 
     /// Adds a constant number.
@@ -213,7 +227,7 @@ fn apply(op: &Op, x: &[Tensor]) -> Result<Tensor> {
         Op::Relu => x[0].maximum(&x[0].zeros_like()?)?,
         Op::Tanh => x[0].tanh()?,
         Op::Erf => x[0].erf()?,
-        Op::Clip => x[0].clamp(-1f32, 1f32)?,
+        Op::Clip => x[0].broadcast_maximum(&x[1])?.broadcast_minimum(&x[2])?,
         Op::Softmax => {
             let shifted = x[0].broadcast_sub(&x[0].max_keepdim(D::Minus1)?)?.exp()?;
             shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)?

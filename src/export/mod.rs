@@ -17,21 +17,73 @@ use trajformer_models::params::{Slot, StateVisitor};
 use crate::algorithms::AlgorithmConfig;
 use crate::checkpoint::write_atomically;
 use crate::error::{Error, Result};
-use crate::run::TrainedRun;
+use crate::run::{self, TrainedRun};
 use graph::Graph;
 
 /// Largest difference between an action of the graph and of the policy, relative to half the range.
 const TOLERANCE: f64 = 1e-5;
 
-/// Writes the policy of a run as an ONNX file.
+/// Fails if no ONNX file can come to be at `path`.
 ///
 /// # Errors
-/// If it is not a network that acts without chance, or the file is there already or can't be written.
-pub fn write(run: &mut TrainedRun, path: &Path) -> Result<Graph> {
+/// If its name does not end in `.onnx`, it is there already, or its folder is not.
+pub fn check_new(path: &Path) -> Result<()> {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    if !ending.is_some_and(|ending| ending.eq_ignore_ascii_case("onnx")) {
+        let mut named = path.to_path_buf();
+        named.set_extension("onnx");
+        let problem = format!(
+            "policies are exported as ONNX: end the name in .onnx, e.g. {}",
+            named.display()
+        );
+        return Err(Error::data(path, problem));
+    }
     if path.exists() {
         let problem = "exists already; remove it, or choose another name";
         return Err(Error::data(path, problem));
     }
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => Err(Error::data(
+            path,
+            format!(
+                "the folder {} is not there: make it first",
+                folder.display()
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Opens a run, or a model of another library, for export. One that draws samples of its actor and chooses among them by
+/// their values (BRAC, CRR) is opened as its actor's mean, which is one network; a warning says so.
+///
+/// # Errors
+/// As [`run::open`].
+pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
+    let trained = run::open(path, overrides)?;
+    let (mean, samples) = match &trained.config.algorithm {
+        AlgorithmConfig::Brac(config) if config.acting_samples > 0 => {
+            ("algorithm.brac.acting_samples=0", config.acting_samples)
+        }
+        AlgorithmConfig::Crr(config) if config.weighted_acting => {
+            ("algorithm.crr.weighted_acting=false", config.samples)
+        }
+        _ => return Ok(trained),
+    };
+    tracing::warn!(
+        "{} acts by one of {samples} samples of its actor, by their values; exported is the actor's mean: `--set \
+         {mean}` lets `evaluate` act so too",
+        trained.config.algorithm.name()
+    );
+    run::open(path, &[overrides, &[mean.to_owned()]].concat())
+}
+
+/// Writes the policy of a run as an ONNX file.
+///
+/// # Errors
+/// If it is not a network that acts without chance, or no file can come to be there ([`check_new`]).
+pub fn write(run: &mut TrainedRun, path: &Path) -> Result<Graph> {
+    check_new(path)?;
     let graph = graph_of(run)?;
     let notes = [
         ("algorithm", run.config.algorithm.name().to_owned()),
@@ -69,7 +121,7 @@ pub fn graph_of(run: &mut TrainedRun) -> Result<Graph> {
     }
 }
 
-/// Networks and what stands beside them, by name, on the CPU.
+/// Networks and what stands beside them, numbers included, by name, on the CPU.
 #[derive(Default)]
 struct Parts(BTreeMap<String, Tensor>);
 
@@ -134,7 +186,9 @@ impl StateVisitor for Parts {
         Ok(())
     }
 
-    fn number(&mut self, _: &str, _: &mut f64) -> trajformer_models::Result<()> {
+    fn number(&mut self, name: &str, value: &mut f64) -> trajformer_models::Result<()> {
+        let number = Tensor::new(*value, &Device::Cpu)?;
+        self.0.insert(name.to_owned(), number);
         Ok(())
     }
 

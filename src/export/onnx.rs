@@ -32,8 +32,14 @@ pub fn encode(graph: &Graph, notes: &[(&str, String)]) -> Result<Vec<u8>> {
         body.message(11, &value_info(input));
     }
     let (name, dims) = graph.output.clone();
-    let dtype = DType::F32;
-    body.message(12, &value_info(&Input { name, dims, dtype }));
+    body.text(10, &graph.meaning);
+    let output = Input {
+        name,
+        dims,
+        dtype: DType::F32,
+        meaning: "Actions in the environment's units, inside its bounds.".to_owned(),
+    };
+    body.message(12, &value_info(&output));
 
     let mut set = Message::default();
     set.text(1, "");
@@ -41,6 +47,7 @@ pub fn encode(graph: &Graph, notes: &[(&str, String)]) -> Result<Vec<u8>> {
     let mut model = Message::default();
     model.number(1, IR_VERSION);
     model.text(2, "trajformer");
+    model.text(6, &graph.meaning);
     model.message(7, &body);
     model.message(8, &set);
     for (key, value) in notes {
@@ -112,7 +119,7 @@ fn encoded_tensor(name: &str, tensor: &Tensor) -> Result<Message> {
     Ok(message)
 }
 
-/// Name, type and shape; the first dimension is `batch`.
+/// Name, type, shape and meaning; the first dimension is `batch`.
 fn value_info(input: &Input) -> Message {
     let mut shape = Message::default();
     let mut batch = Message::default();
@@ -138,6 +145,7 @@ fn value_info(input: &Input) -> Message {
     let mut message = Message::default();
     message.text(1, &input.name);
     message.message(2, &kind);
+    message.text(3, &input.meaning);
     message
 }
 

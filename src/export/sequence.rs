@@ -2,7 +2,8 @@
 //!
 //! Inputs, all in the environment's units: `observations` (batch, K, O), `actions` (batch, K, A; the last is not
 //! looked at), `returns_to_go` (batch, K, 1), `timesteps` (batch, K), `attention_mask` (batch, K): 1 for steps, 0
-//! for padding, which stands on the left. Output: `action` (batch, A).
+//! for padding, which stands on the left. Output: `action` (batch, A). Steps after the last that the network knows
+//! count as the last, as they do where the policy acts.
 
 use std::collections::VecDeque;
 
@@ -17,6 +18,8 @@ use crate::policy::{EpisodeStart, Policy};
 use crate::rng::Rng;
 
 const EPSILON: f32 = 1e-5;
+/// Longest episodes through which graph and policy are compared.
+const MOST_COMPARED: usize = 100;
 /// What attention adds to keys that must not be seen.
 const HIDDEN: f64 = -1e9;
 
@@ -41,8 +44,9 @@ pub(super) fn graph(
         hidden: count("hidden_size"),
         activation: text("activation_function").to_owned(),
     };
-    builder.build(count("n_layer"), config.return_scale)?;
-    let graph = builder.graph;
+    builder.build(count("n_layer"), config)?;
+    let mut graph = builder.graph;
+    graph.meaning = meaning(parts, config, &policy.target_returns())?;
     let worst = compare(parts, config, &graph, policy)?;
     match worst < TOLERANCE {
         true => Ok(graph),
@@ -50,6 +54,27 @@ pub(super) fn graph(
             "can't be exported: the graph's actions differ from the policy's by {worst:e}"
         ))),
     }
+}
+
+/// How the graph is used from step to step.
+fn meaning(parts: &Parts, config: &DecisionTransformerConfig, targets: &[f32]) -> Result<String> {
+    let k = config.context_steps;
+    let targets: Vec<String> = targets.iter().map(f32::to_string).collect();
+    let targets = match targets.is_empty() {
+        true => {
+            let best: f64 = parts.get("policy.best_return")?.to_scalar()?;
+            format!("{best}, the best return of its data")
+        }
+        false => targets.join(" or "),
+    };
+    Ok(format!(
+        "A Decision Transformer: the action that follows the last observation. Keep the last {k} steps of each episode, \
+         oldest first, and put zeros in front while there are fewer. returns_to_go is the target return at an episode's \
+         first step, and at every later step the one before less the reward received since; here targets are {}. \
+         Everything is in the environment's units: the graph normalizes observations, scales actions to -1..1 and \
+         divides returns by {}.",
+        targets, config.return_scale
+    ))
 }
 
 struct Builder<'a> {
@@ -63,17 +88,36 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn build(&mut self, layers: usize, return_scale: f64) -> Result<()> {
+    /// The inputs in their order: observations, actions, returns to go, time steps, mask.
+    fn inputs(&mut self, config: &DecisionTransformerConfig, o: usize, a: usize) -> [Value; 5] {
+        let (k, last) = (self.steps, config.max_episode_steps - 1);
+        let mut input = |name: &str, dims: &[usize], dtype: DType, meaning: &str| {
+            self.graph.input(name, dims, dtype, meaning.to_owned())
+        };
+        let observations = "Observations of the last steps, in the environment's units.";
+        let actions = "The action taken after each observation, in the environment's units; the last row, of the step \
+                       that is asked for, is not looked at.";
+        let returns = "Return still wanted at each step, in the environment's units: the target, less all rewards \
+                       received since the episode began.";
+        let timesteps = format!(
+            "Number of each step in its episode, from 0, and 0 for padding; what is above {last} counts as {last}."
+        );
+        let mask = "1 for steps, 0 for padding, which stands in front.";
+        [
+            input("observations", &[k, o], DType::F32, observations),
+            input("actions", &[k, a], DType::F32, actions),
+            input("returns_to_go", &[k, 1], DType::F32, returns),
+            input("timesteps", &[k], DType::I64, &timesteps),
+            input("attention_mask", &[k], DType::F32, mask),
+        ]
+    }
+
+    fn build(&mut self, layers: usize, config: &DecisionTransformerConfig) -> Result<()> {
         let parts = self.parts;
         let (k, h) = (self.steps, self.hidden);
         let o = parts.get("policy.normalizer.mean")?.elem_count();
         let a = parts.get("policy.action_bounds.half")?.elem_count();
-        let observations = self.graph.input("observations", &[k, o], DType::F32);
-        let actions = self.graph.input("actions", &[k, a], DType::F32);
-        let returns = self.graph.input("returns_to_go", &[k, 1], DType::F32);
-        let timesteps = self.graph.input("timesteps", &[k], DType::I64);
-        let mask = self.graph.input("attention_mask", &[k], DType::F32);
-
+        let [observations, actions, returns, timesteps, mask] = self.inputs(config, o, a);
         let states = parts.normalized(&mut self.graph, &observations)?;
         let center = self.constant("action_center", "policy.action_bounds.center")?;
         let half = self.constant("action_half", "policy.action_bounds.half")?;
@@ -81,9 +125,15 @@ impl Builder<'_> {
         let unit = self.graph.node(Op::Div, &[&unit, &half]);
         let (low, high) = (self.graph.number(-1.0)?, self.graph.number(1.0)?);
         let unit = self.graph.node(Op::Clip, &[&unit, &low, &high]);
-        let scale = self.graph.number(return_scale)?;
+        let scale = self.graph.number(config.return_scale)?;
         let returns = self.graph.node(Op::Div, &[&returns, &scale]);
         let table = self.constant("embed_timestep.weight", "model.embed_timestep.weight")?;
+        let rows = parts
+            .get("model.embed_timestep.weight")?
+            .dim(0)?
+            .min(config.max_episode_steps);
+        let (first, last) = (self.graph.integer(0)?, self.graph.integer(rows as i64 - 1)?);
+        let timesteps = self.graph.node(Op::Clip, &[&timesteps, &first, &last]);
         let times = self.graph.node(Op::Gather(0), &[&table, &timesteps]); // (B, K, H)
 
         let two = self.graph.integers(&[2])?;
@@ -244,7 +294,8 @@ impl Builder<'_> {
     }
 }
 
-/// Acts through a few more than K steps with both; the largest difference of an action.
+/// Acts with both through a few more than K steps, and past the last step that the network knows unless that is far; the
+/// largest difference of an action.
 fn compare(
     parts: &Parts,
     config: &DecisionTransformerConfig,
@@ -271,19 +322,22 @@ fn compare(
     let rng = &mut Rng::from_seed(1);
     let mut seen = Seen::default();
     let (mut left, mut worst) = (target, 0.0f64);
-    for step in 0..k + 3 {
+    let last = match config.max_episode_steps {
+        few if few <= MOST_COMPARED => few.max(k),
+        _ => k,
+    };
+    for step in 0..last + 3 {
         let normal = rng.normal_tensor((1, o), DType::F32, &Device::Cpu)?;
         let observation = normal.broadcast_mul(scale)?.broadcast_add(mean)?;
         let expected = policy.act(&observation, &[true])?;
         let row = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
-        let time = step.min(config.max_episode_steps - 1) as i64;
         seen.push(
             k,
             (
                 row(&observation)?,
                 vec![0.0; expected.elem_count()],
                 left,
-                time,
+                step as i64,
             ),
         );
         let found = graph.run(&seen.padded(k)?)?;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use super::{Pulled, Reference, WEIGHTS};
 use crate::checkpoint::write_atomically;
 use crate::error::{Error, Result};
+use crate::pretrained::weights::{self, Index};
 
 /// The Hub, where `HF_ENDPOINT` names no other.
 const ENDPOINT: &str = "https://huggingface.co";
@@ -117,14 +118,39 @@ impl Cache {
         write_atomically(&path, commit.as_bytes())
     }
 
-    /// The snapshot, if it is whole: it has weights, or is a tokenizer alone.
+    /// The snapshot, if it is whole: it has weights, all of them if they are split, or is a tokenizer alone.
     pub fn model(&self, reference: &Reference) -> Option<PathBuf> {
         let has = |folder: &Path, name: &str| folder.join(name).is_file();
         self.snapshot(reference).filter(|folder| {
             let tokenizer = has(folder, "tokenizer.json") && !has(folder, "config.json");
-            WEIGHTS.iter().any(|name| has(folder, name)) || tokenizer
+            let whole = |name: &&str| {
+                has(folder, name) || lacking(folder, name).is_some_and(|l| l.is_empty())
+            };
+            WEIGHTS.iter().any(whole) || tokenizer
         })
     }
+
+    /// Files of a snapshot's split weights that are not there.
+    pub fn lacking(&self, reference: &Reference) -> Vec<String> {
+        let folder = self.snapshot(reference);
+        let found =
+            folder.and_then(|folder| WEIGHTS.iter().find_map(|name| lacking(&folder, name)));
+        found.unwrap_or_default()
+    }
+}
+
+/// The files that the index of these weights names and `folder` lacks; `None` without an index. One that can't be read
+/// lacks nothing: opening the model says what is wrong with it.
+fn lacking(folder: &Path, weights_name: &str) -> Option<Vec<String>> {
+    let path = folder.join(weights::index_name(weights_name));
+    path.is_file().then(|| match Index::read(&path) {
+        Ok(index) => index
+            .lacking(folder)
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+        Err(_) => Vec::new(),
+    })
 }
 
 /// What is in a snapshot.

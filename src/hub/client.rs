@@ -11,6 +11,7 @@ use super::explain::{Task, explain, not_found};
 use super::progress::Bars;
 use super::{Pulled, PushOptions, Reference, WANTED, WEIGHTS, cache};
 use crate::error::{Error, Result};
+use crate::pretrained::weights::{self, Index};
 
 /// Tries after the first, each after twice the wait of the one before.
 const RETRIES: usize = 3;
@@ -33,9 +34,11 @@ pub(super) fn pull(cache: &Cache, reference: &Reference) -> Result<Pulled> {
     let client = client(cache, reference, Task::Fetch)?;
     let (owner, name) = split_id(reference.id());
     let repository = client.model(owner, name);
+    // The commit is asked for first: a file's own answer may name an older one in which it was the same.
+    let (commit, names) = commit(&repository, reference)?;
     let download = Download {
-        // The commit is asked for first: a file's own answer may name an older one in which it was the same.
-        commit: commit(&repository, reference)?,
+        commit,
+        names,
         repository,
         reference,
         cache,
@@ -48,23 +51,28 @@ pub(super) fn pull(cache: &Cache, reference: &Reference) -> Result<Pulled> {
     cache::describe(folder)
 }
 
-/// The commit that a reference is at now.
-fn commit(repository: &Repository, reference: &Reference) -> Result<String> {
+/// The commit that a reference is at now, and the names of its files, where the Hub was asked and says them.
+fn commit(repository: &Repository, reference: &Reference) -> Result<(String, Vec<String>)> {
     if reference.is_pinned() {
-        return Ok(reference.revision().to_owned());
+        return Ok((reference.revision().to_owned(), Vec::new()));
     }
     let asked = repository.info().revision(reference.revision()).send();
     let info = asked.map_err(|error| explain(reference, Task::Fetch, &error))?;
-    info.sha.ok_or_else(|| {
+    let files = info.siblings.unwrap_or_default();
+    let names = files.into_iter().map(|file| file.rfilename).collect();
+    let commit = info.sha.ok_or_else(|| {
         let missing = HFError::malformed_response("no commit of the model");
         explain(reference, Task::Fetch, &missing)
-    })
+    })?;
+    Ok((commit, names))
 }
 
 struct Download<'a> {
     repository: Repository,
     reference: &'a Reference,
     commit: String,
+    /// Names of the repository's files, as far as they are known.
+    names: Vec<String>,
     cache: &'a Cache,
     bars: Bars,
 }
@@ -76,28 +84,47 @@ impl Download<'_> {
         for name in WANTED {
             any |= self.one(name)?;
         }
-        let mut weights = false;
-        for name in WEIGHTS {
-            weights = self.one(name)?;
-            if weights {
-                break;
-            }
-        }
+        let weights = self.weights()?;
         let Some(folder) = self
             .cache
             .commit(self.reference, &self.commit)
             .filter(|_| any || weights)
         else {
-            return Err(self.fail(not_found(self.reference)));
+            return Err(self.fail(match self.names.is_empty() {
+                true => not_found(self.reference),
+                false => weights::missing(&self.names),
+            }));
         };
         let has = |name: &str| folder.join(name).is_file();
         if !weights && (has("config.json") || !has("tokenizer.json")) {
-            return Err(self.fail(format!(
-                "it has neither {} nor {}: its weights are in a format that is not read",
-                WEIGHTS[0], WEIGHTS[1]
-            )));
+            return Err(self.fail(weights::missing(&self.names)));
         }
         Ok(folder)
+    }
+
+    /// Fetches the weights, in one file or in those that an index names; whether there are any.
+    fn weights(&self) -> Result<bool> {
+        for name in WEIGHTS {
+            if self.one(name)? {
+                return Ok(true);
+            }
+            let index = weights::index_name(name);
+            if !self.one(&index)? {
+                continue;
+            }
+            let folder = self.cache.commit(self.reference, &self.commit);
+            let path = folder.unwrap_or_default().join(&index);
+            for part in Index::read(&path)?.files() {
+                if !self.one(part)? {
+                    return Err(self.fail(format!(
+                        "{index} names `{part}`, which the repository does not have: tell its owner, or name an \
+                         older revision"
+                    )));
+                }
+            }
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     fn fail(&self, problem: String) -> Error {

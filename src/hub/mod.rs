@@ -22,6 +22,7 @@ use serde::Serialize;
 
 use crate::checkpoint::RunDir;
 use crate::error::{Error, Result};
+use crate::pretrained::weights;
 use cache::Cache;
 pub use reference::Reference;
 
@@ -47,8 +48,9 @@ pub const WANTED: [&str; 18] = [
     "generation_config.json",
 ];
 
-/// Weights: the first of them that a repository has, after everything else.
-pub const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+/// Weights: the first of them that a repository has, after everything else; or, in its place, its index and the files
+/// that this names.
+pub const WEIGHTS: [&str; 2] = [weights::SAFETENSORS, weights::PICKLE];
 
 /// A model on this machine.
 #[derive(Debug, Clone, Serialize)]
@@ -89,6 +91,9 @@ pub struct PushOptions {
 /// # Errors
 /// If it is neither in the cache nor to be had.
 pub fn local(path: &Path) -> Result<PathBuf> {
+    if let Some(problem) = path.to_str().and_then(reference::address) {
+        return Err(problem);
+    }
     let Some(reference) = path.to_str().and_then(Reference::of_url).transpose()? else {
         return Ok(path.to_path_buf());
     };
@@ -108,13 +113,20 @@ pub fn pull(reference: &Reference) -> Result<Pulled> {
     match (refusal(), cache.model(reference)) {
         (None, _) => fetch(&cache, reference),
         (Some(_), Some(folder)) => cache::describe(folder),
-        (Some(reason), None) => Err(Error::Hub {
-            what: reference.to_string(),
-            problem: format!(
-                "not in the cache {}, and {reason}; or put its files into a folder, and name the folder",
-                cache.root().display()
-            ),
-        }),
+        (Some(reason), None) => {
+            let lacking = cache.lacking(reference);
+            let problem = match lacking.is_empty() {
+                true => "not in the cache".to_owned(),
+                false => format!("without `{}` in the cache", lacking.join("`, `")),
+            };
+            Err(Error::Hub {
+                what: reference.to_string(),
+                problem: format!(
+                    "{problem} {}, and {reason}; or put its files into a folder, and name the folder",
+                    cache.root().display()
+                ),
+            })
+        }
     }
 }
 

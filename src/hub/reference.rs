@@ -99,6 +99,23 @@ impl Reference {
     }
 }
 
+/// The error for an address of a web page, where a folder or `hf://ID` is expected; `None` for other text.
+pub(super) fn address(text: &str) -> Option<Error> {
+    let rest = ["https://", "http://"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme))?;
+    let mut parts = rest.split('/').skip(1).filter(|part| !part.is_empty());
+    let id = match (parts.next(), parts.next()) {
+        (Some(owner), Some(name)) => format!("{SCHEME}{owner}/{name}"),
+        (Some(name), None) => format!("{SCHEME}{name}"),
+        _ => format!("{SCHEME}OWNER/NAME"),
+    };
+    Some(Error::Hub {
+        what: text.to_owned(),
+        problem: format!("the address of a page: name a model of the Hub as {id}"),
+    })
+}
+
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{SCHEME}{}", self.id)?;
@@ -129,6 +146,13 @@ mod tests {
         let commit = format!("hf://a/b@{}", "0f".repeat(20));
         assert!(read(&commit).expect("a reference").is_pinned());
         assert!(Reference::of_url("runs/a").is_none());
+    }
+
+    #[test]
+    fn addresses_of_pages_are_told_apart() {
+        let problem = address("https://hub/a/b/tree/main").expect("an address");
+        assert!(problem.to_string().contains("hf://a/b"), "{problem}");
+        assert!(address("runs/a").is_none() && address("hf://a/b").is_none());
     }
 
     #[test]

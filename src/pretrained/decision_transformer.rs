@@ -15,7 +15,7 @@ use trajformer_models::pretrained;
 
 use super::gym_models::{CONTEXT_STEPS, GYM_MODELS, GymModel, RETURN_SCALE, find};
 use super::keys::JsonConfig;
-use super::{Imported, Request, gpt2, same_sizes, weights};
+use super::{Imported, Request, gpt2, same_sizes};
 use crate::algorithms::AlgorithmConfig;
 use crate::algorithms::decision_transformer::{
     DecisionTransformer, DecisionTransformerConfig, Pretrained,
@@ -81,7 +81,8 @@ pub fn sizes(json: &JsonConfig) -> Result<Sizes> {
 /// # Errors
 /// If files don't fit, or nothing says how observations are normalised.
 pub fn open(folder: &Path, json: &JsonConfig, request: &Request<'_>) -> Result<Imported> {
-    let sizes = sizes(json)?;
+    let mut sizes = sizes(json)?;
+    let in_folder = |error| super::in_folder(folder, error);
     let (named, overrides) = statistics_asked_for(request.overrides)?;
     let known = match named {
         Some(model) => Some(model),
@@ -95,11 +96,17 @@ pub fn open(folder: &Path, json: &JsonConfig, request: &Request<'_>) -> Result<I
         ));
     };
     let device = open_device(&config.device)?;
+    let tensors = super::read_weights(folder, json)?;
+    let tensors = pretrained::decision_transformer(tensors).map_err(in_folder)?;
+    // Of the positions only the first is looked at: a table of one row is whole.
+    let table = tensors.get("encoder.wpe.weight");
+    if table.is_some_and(|table| table.dims() == [1, sizes.hidden]) {
+        sizes.positions = 1;
+    }
     let mut params = Params::new(DType::F32, &device);
     let rng = &mut Streams::from_seed(config.seed).stream("init");
     Network::new(&sizes, &mut params.init(rng))?;
-    let tensors = pretrained::decision_transformer(weights::read_folder(folder)?);
-    pretrained::set(&params, &tensors).map_err(|error| super::in_folder(folder, error))?;
+    pretrained::set(&params, &tensors).map_err(in_folder)?;
 
     let (o, a) = (sizes.observation_dim, sizes.action_dim);
     let beside = folder.join(POLICY_FILE);

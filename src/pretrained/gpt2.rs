@@ -8,7 +8,6 @@ use trajformer_models::precision::Precision;
 use trajformer_models::pretrained::{self, Gpt2};
 
 use super::keys::JsonConfig;
-use super::weights;
 use crate::error::{Error, Result};
 
 /// Reads `config.json` and the weights of a `GPT2Model` or `GPT2LMHeadModel` of `transformers` from `folder`,
@@ -29,8 +28,7 @@ pub fn load(folder: &Path) -> Result<Gpt2> {
             "no config.json: expected the folder of a GPT-2 model",
         )
     })?;
-    if json.model_type().is_some_and(|found| found != "gpt2") {
-        let found = json.model_type().unwrap_or_default();
+    if let Some(found) = json.model_type().filter(|found| found != "gpt2") {
         return Err(Error::data(
             json.path(),
             format!("`model_type` is `{found}`, expected `gpt2`"),
@@ -49,7 +47,8 @@ pub fn load(folder: &Path) -> Result<Gpt2> {
         layout: Layout::Gpt2,
         precision: Precision::Full,
     };
-    let weights = pretrained::gpt2(weights::read_folder(folder)?)?;
+    let weights = pretrained::gpt2(super::read_weights(folder, &json)?)
+        .map_err(|error| super::in_folder(folder, error))?;
     for (name, table) in [
         ("wte.weight", &weights.token_embedding),
         ("wpe.weight", &weights.position_embedding),

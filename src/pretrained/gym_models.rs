@@ -271,8 +271,9 @@ pub const GYM_MODELS: &[GymModel] = &[
 ];
 
 /// The model that `text` (a repository's or folder's name) ends in or contains; the longest name wins, so
-/// that `hopper-medium-replay` is not `hopper-medium`.
+/// that `hopper-medium-replay` is not `hopper-medium`. Case does not count.
 pub fn find(text: &str) -> Option<&'static GymModel> {
+    let text = text.to_ascii_lowercase();
     let named = GYM_MODELS
         .iter()
         .filter(|model| text.contains(model.name) && !text.contains("medium-expert"));
@@ -298,6 +299,7 @@ mod tests {
             Some("hopper-expert")
         );
         assert_eq!(found(&format!("{base}hopper-medium-expert")), None);
+        assert_eq!(found("DT-Hopper-Medium"), Some("hopper-medium"));
         assert_eq!(found("my-model"), None);
     }
 

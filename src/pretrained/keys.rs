@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::stand_in;
 
 /// The object in a `config.json`.
 #[derive(Debug, Clone)]
@@ -23,11 +24,10 @@ impl JsonConfig {
         if !path.exists() {
             return Ok(None);
         }
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-        match serde_json::from_str(&text) {
-            Ok(Value::Object(keys)) => Ok(Some(Self { path, keys })),
-            Ok(_) => Err(Error::data(&path, "expected a JSON object")),
-            Err(error) => Err(Error::data(&path, format!("not JSON: {error}"))),
+        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        match stand_in::json(&path, &bytes)? {
+            Value::Object(keys) => Ok(Some(Self { path, keys })),
+            _ => Err(Error::data(&path, "expected a JSON object")),
         }
     }
 
@@ -36,9 +36,42 @@ impl JsonConfig {
         &self.path
     }
 
-    /// `model_type`, if it is there.
-    pub fn model_type(&self) -> Option<&str> {
-        self.keys.get("model_type")?.as_str()
+    /// `model_type`, else the one of the class that `architectures` names: `decision_transformer` for
+    /// `DecisionTransformerModel`.
+    pub fn model_type(&self) -> Option<String> {
+        let named = self.value("model_type").and_then(Value::as_str);
+        let named = named.map(|name| name.to_ascii_lowercase().replace('-', "_"));
+        named.or_else(|| {
+            let class = self.value("architectures")?.get(0)?.as_str()?;
+            let known = [
+                ("DecisionTransformer", "decision_transformer"),
+                ("TrajectoryTransformer", "trajectory_transformer"),
+                ("GPT2", "gpt2"),
+            ];
+            let found = known.iter().find(|(start, _)| class.starts_with(start));
+            found.map(|(_, name)| (*name).to_owned())
+        })
+    }
+
+    /// Refuses quantized weights.
+    ///
+    /// # Errors
+    /// If the file says that they are.
+    pub fn refuse_quantized(&self) -> Result<()> {
+        let Some(found) = self.value("quantization_config") else {
+            return Ok(());
+        };
+        let method = found
+            .get("quant_method")
+            .and_then(Value::as_str)
+            .unwrap_or("some method");
+        Err(Error::data(
+            &self.path,
+            format!(
+                "its weights are quantized (`quantization_config`: {method}), which is not computed here: take the \
+                 model that it was made from, or `model.dequantize()` in Python and save that"
+            ),
+        ))
     }
 
     /// Where the model was loaded from when it was saved, if the file says so.

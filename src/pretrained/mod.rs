@@ -11,14 +11,19 @@
 //! folder comes from is [`hub`](crate::hub)'s matter.
 
 pub mod decision_transformer;
+mod element;
 pub mod gpt2;
 pub mod gym_models;
 pub mod keys;
-mod old_pickle;
+mod other_files;
+mod pickle;
+mod torch_file;
 pub mod trajectory_transformer;
 pub mod weights;
 
 use std::path::Path;
+
+use trajformer_models::pretrained::Tensors;
 
 use crate::algorithms::Algorithm;
 use crate::checkpoint::fingerprint::{DataFingerprint, settings};
@@ -56,7 +61,7 @@ pub struct Request<'a> {
 pub fn open(folder: &Path, request: &Request<'_>) -> Result<Option<Imported>> {
     let json = JsonConfig::read(folder)?;
     let model_type = json.as_ref().and_then(JsonConfig::model_type);
-    match (&json, model_type, weights::last_state(folder)) {
+    match (&json, model_type.as_deref(), weights::last_state(folder)) {
         (Some(json), Some("decision_transformer"), _) => {
             decision_transformer::open(folder, json, request).map(Some)
         }
@@ -73,8 +78,46 @@ pub fn open(folder: &Path, request: &Request<'_>) -> Result<Option<Imported>> {
                  `trajectory_transformer`, or a run directory"
             ),
         )),
+        (Some(json), None, _) if weights::source(folder)?.is_some() => Err(Error::data(
+            json.path(),
+            "it has no `model_type` and names no known class in `architectures`: add `\"model_type\": \
+             \"decision_transformer\"` (or `\"trajectory_transformer\"`) if that is what the weights are of",
+        )),
+        (None, _, None) => refuse_others(folder),
         _ => Ok(None),
     }
+}
+
+/// Says what a folder without `config.json` holds, where that is a model, or a part of one.
+fn refuse_others(folder: &Path) -> Result<Option<Imported>> {
+    let names = other_files::names_in(folder);
+    let is_run = |name: &String| name == "config.toml" || name.ends_with("/config.toml");
+    if names.iter().any(is_run) {
+        return Ok(None);
+    }
+    let named_otherwise = names
+        .iter()
+        .find(|name| name.eq_ignore_ascii_case("config.json"));
+    let problem = match (named_otherwise, weights::source(folder)?, other_files::said(&names)) {
+        (Some(name), ..) => format!("`{name}` is written otherwise: names are in lower case, rename it to config.json"),
+        (None, Some(_), _) => {
+            "it has weights but no config.json, which says what they are of: take that from the model's repository"
+                .to_owned()
+        }
+        (None, None, Some(said)) => format!("neither a run directory nor a model that is read (no config.json): {said}"),
+        (None, None, None) => return Ok(None),
+    };
+    Err(Error::data(folder, problem))
+}
+
+/// The model's tensors in `folder`; says so where only an adapter's are there, or quantized ones.
+fn read_weights(folder: &Path, json: &JsonConfig) -> Result<Tensors> {
+    json.refuse_quantized()?;
+    let adapter = "adapter_config.json";
+    if weights::source(folder)?.is_none() && folder.join(adapter).exists() {
+        return Err(Error::data(folder, other_files::adapter(adapter)));
+    }
+    weights::read_folder(folder)
 }
 
 /// Says where tensors that don't fit come from.

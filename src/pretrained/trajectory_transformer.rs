@@ -177,8 +177,8 @@ impl Shape {
 pub fn open(folder: &Path, json: &JsonConfig, request: &Request<'_>) -> Result<Imported> {
     let shape = Shape::read(json)?;
     let tensors = match weights::last_state(folder) {
-        Some(state) if !has_weights(folder) => weights::read(&state)?,
-        _ => weights::read_folder(folder)?,
+        Some(state) if weights::source(folder)?.is_none() => weights::read(&state)?,
+        _ => super::read_weights(folder, json)?,
     };
     build(folder, shape, tensors, request)
 }
@@ -193,7 +193,8 @@ pub fn open_authors(folder: &Path, state: &Path, request: &Request<'_>) -> Resul
         None if folder.join(POLICY_FILE).exists() => checkpoint::policy_action_dim(folder)?,
         None => return Err(no_discretizer(folder)),
     };
-    let tensors = weights::read(state)?;
+    let tensors = pretrained::trajectory_transformer(weights::read(state)?)
+        .map_err(|error| super::in_folder(folder, error))?;
     let shape = Shape::infer(&tensors, action_dim, state)?;
     build(folder, shape, tensors, request)
 }
@@ -232,9 +233,9 @@ fn build(folder: &Path, shape: Shape, tensors: Tensors, request: &Request<'_>) -
         device: &device,
         rng: &mut Streams::from_seed(config.seed).stream("init"),
     })?;
-    let tensors = pretrained::trajectory_transformer(tensors);
-    pretrained::set(algorithm.params(), &tensors)
-        .map_err(|error| super::in_folder(folder, error))?;
+    let in_folder = |error| super::in_folder(folder, error);
+    let tensors = pretrained::trajectory_transformer(tensors).map_err(in_folder)?;
+    pretrained::set(algorithm.params(), &tensors).map_err(in_folder)?;
     match request.data {
         Some(data) => super::keep(&mut algorithm, folder, data)?,
         None => checkpoint::load_policy(&mut algorithm, folder)?,
@@ -245,11 +246,6 @@ fn build(folder: &Path, shape: Shape, tensors: Tensors, request: &Request<'_>) -
         spec,
         algorithm: Box::new(algorithm),
     })
-}
-
-fn has_weights(folder: &Path) -> bool {
-    let files = [weights::SAFETENSORS, weights::PICKLE];
-    files.iter().any(|name| folder.join(name).exists())
 }
 
 fn no_discretizer(folder: &Path) -> Error {

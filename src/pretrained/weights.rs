@@ -1,56 +1,205 @@
-//! Reads a model's tensors from a folder: `model.safetensors`, else the pickle `pytorch_model.bin`, of any PyTorch.
+//! Reads a model's tensors from a folder: `model.safetensors`, else the pickle `pytorch_model.bin`, of any PyTorch,
+//! whole or split over several files with an index (`NAME.index.json`).
+//!
+//! What a file is, its first bytes say, not its name. Masks that networks build themselves are never looked at.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
 
-use candle_core::Device;
-use candle_core::pickle::PthTensors;
-use trajformer_models::pretrained::Tensors;
+use safetensors::SafeTensors;
+use serde_json::Value;
+use trajformer_models::pretrained::{Tensors, is_mask};
 
-use super::old_pickle;
+use super::element::Element;
+use super::other_files;
+use super::torch_file::{self, Problem};
 use crate::error::{Error, Result};
+use crate::stand_in;
 
 /// Of the files that hold a model's tensors, the one that is read.
 pub const SAFETENSORS: &str = "model.safetensors";
 /// The other.
 pub const PICKLE: &str = "pytorch_model.bin";
 
-/// The file that holds the tensors of the model in `folder`.
+/// The file that says in which files the tensors of a weights file are that was split.
+pub fn index_name(weights: &str) -> String {
+    format!("{weights}.index.json")
+}
+
+/// Where a model's tensors are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// In one file.
+    File(PathBuf),
+    /// In several, by this index.
+    Index(PathBuf),
+}
+
+/// Where the tensors of the model in `folder` are, in the order in which `transformers` looks; `None` if nowhere.
 ///
 /// # Errors
-/// If there is none.
-pub fn file(folder: &Path) -> Result<PathBuf> {
-    let mut files = [SAFETENSORS, PICKLE]
-        .map(|name| folder.join(name))
-        .into_iter();
-    files.find(|file| file.exists()).ok_or_else(|| {
-        let shards = folder.join("model.safetensors.index.json").exists();
-        let problem = match shards {
-            true => "its weights are split over several files, which is not read: join them first",
-            false => {
-                "it holds neither model.safetensors nor pytorch_model.bin: the weights are missing"
+/// If a file is a link to nothing.
+pub fn source(folder: &Path) -> Result<Option<Source>> {
+    for name in [SAFETENSORS, PICKLE] {
+        let (file, index) = (folder.join(name), folder.join(index_name(name)));
+        for (path, source) in [
+            (&file, Source::File(file.clone())),
+            (&index, Source::Index(index.clone())),
+        ] {
+            if path.is_file() {
+                return Ok(Some(source));
             }
-        };
-        Error::data(folder, problem)
-    })
+            if let Ok(target) = path.read_link() {
+                let problem = format!(
+                    "is a link to {}, which is not there: fetch the model again",
+                    target.display()
+                );
+                return Err(Error::data(path, problem));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// The model's tensors in `folder`, on the CPU, in the types of the file.
 ///
 /// # Errors
-/// If there is no file of them, or it can't be read.
+/// If there is no file of them, or one can't be read.
 pub fn read_folder(folder: &Path) -> Result<Tensors> {
-    read(&file(folder)?)
+    match source(folder)? {
+        Some(Source::File(file)) => read(&file),
+        Some(Source::Index(index)) => read_split(folder, &Index::read(&index)?),
+        None => Err(Error::data(folder, missing(&other_files::names_in(folder)))),
+    }
 }
 
-/// The tensors of one file: safetensors, or for other endings a pickle that `torch.save` wrote.
+/// What is said of a folder or repository with these files and no weights that are read.
+pub fn missing(names: &[String]) -> String {
+    let instead = other_files::said(names).map_or_else(String::new, |said| format!("; {said}"));
+    format!(
+        "it has neither {SAFETENSORS} nor {PICKLE}, nor an index of one: the weights are missing{instead}"
+    )
+}
+
+/// Which tensors are in which files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    path: PathBuf,
+    /// Names of tensors, by file.
+    files: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Index {
+    /// Reads `weight_map` of an index.
+    ///
+    /// # Errors
+    /// If it can't be read, is no such index, or names a file outside of its folder.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let json = stand_in::json(path, &bytes)?;
+        let fail = |problem: String| Error::data(path, problem);
+        let map = json.get("weight_map").and_then(Value::as_object);
+        let map = map.filter(|map| !map.is_empty()).ok_or_else(|| {
+            fail("no `weight_map` from tensors to files: not an index of weights".to_owned())
+        })?;
+        let mut files: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (tensor, file) in map {
+            let file = file.as_str().unwrap_or_default();
+            let inside = |part| matches!(part, Component::Normal(_));
+            if file.is_empty()
+                || file.contains(['\\', ':'])
+                || !Path::new(file).components().all(inside)
+            {
+                return Err(fail(format!(
+                    "`weight_map` places `{tensor}` in `{file}`, expected a file beside the index: nothing outside of \
+                     the model's folder is read"
+                )));
+            }
+            files
+                .entry(file.to_owned())
+                .or_default()
+                .insert(tensor.clone());
+        }
+        let path = path.to_path_buf();
+        Ok(Self { path, files })
+    }
+
+    /// The files.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str)
+    }
+
+    /// Those of the files that are not in `folder`.
+    pub fn lacking(&self, folder: &Path) -> Vec<&str> {
+        self.files()
+            .filter(|file| !folder.join(file).is_file())
+            .collect()
+    }
+}
+
+fn read_split(folder: &Path, index: &Index) -> Result<Tensors> {
+    let lacking = index.lacking(folder);
+    if !lacking.is_empty() {
+        return Err(Error::data(
+            &index.path,
+            format!(
+                "the tensors are in {} files, of which {} not here: `{}`; fetch the whole model again",
+                index.files.len(),
+                if lacking.len() == 1 {
+                    "one is"
+                } else {
+                    "some are"
+                },
+                lacking.join("`, `")
+            ),
+        ));
+    }
+    let mut tensors = Tensors::new();
+    for (file, names) in &index.files {
+        let path = folder.join(file);
+        let mut found = read(&path)?;
+        let absent: Vec<&str> = names
+            .iter()
+            .map(String::as_str)
+            .filter(|name| !found.contains_key(*name) && !is_mask(name))
+            .collect();
+        if !absent.is_empty() {
+            let problem = format!(
+                "it lacks `{}`, which {} places in it: they are not of one model, or the file is an older one; fetch \
+                 both again",
+                absent.join("`, `"),
+                index.path.file_name().unwrap_or_default().to_string_lossy()
+            );
+            return Err(Error::data(&path, problem));
+        }
+        // Where two files have a tensor, the index says which of them counts.
+        let elsewhere = |name: &String| {
+            index
+                .files
+                .iter()
+                .any(|(other, names)| other != file && names.contains(name))
+        };
+        found.retain(|name, _| names.contains(name) || !elsewhere(name));
+        tensors.append(&mut found);
+    }
+    Ok(tensors)
+}
+
+/// The tensors of one file: safetensors, or a pickle that `torch.save` wrote. Masks are left out.
 ///
 /// # Errors
-/// If it can't be read, is damaged, or holds no tensors.
+/// If it can't be read, is damaged, is something else, or holds no tensors.
 pub fn read(file: &Path) -> Result<Tensors> {
-    let tensors = match file.extension().is_some_and(|e| e == "safetensors") {
-        true => read_safetensors(file)?,
-        false => read_pickle(file)?,
+    let bytes = std::fs::read(file).map_err(Error::io(file))?;
+    let told = stand_in::problem_of_binary(&bytes).or_else(|| other_files::told_by_content(&bytes));
+    if let Some(problem) = told {
+        return Err(Error::data(file, problem));
+    }
+    let named = file.extension().is_some_and(|e| e == "safetensors");
+    let safetensors = begins_as_safetensors(&bytes) || (named && !torch_file::begins(&bytes));
+    let tensors = match safetensors {
+        true => read_safetensors(file, &bytes)?,
+        false => read_pickle(file, &bytes)?,
     };
     match tensors.is_empty() {
         true => Err(Error::data(
@@ -61,69 +210,72 @@ pub fn read(file: &Path) -> Result<Tensors> {
     }
 }
 
-fn read_safetensors(file: &Path) -> Result<Tensors> {
-    let bytes = std::fs::read(file).map_err(Error::io(file))?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|error| {
-        let size = bytes.len();
-        let problem = format!(
+/// Whether a length of a header that can be stands in front, and an object of JSON after it.
+fn begins_as_safetensors(bytes: &[u8]) -> bool {
+    let length = bytes
+        .first_chunk()
+        .map(|length| u64::from_le_bytes(*length));
+    length.is_some_and(|length| length < bytes.len() as u64) && bytes.get(8) == Some(&b'{')
+}
+
+fn read_safetensors(file: &Path, bytes: &[u8]) -> Result<Tensors> {
+    let fail = |problem: String| Error::data(file, problem);
+    let size = bytes.len();
+    let damaged = |error: safetensors::SafeTensorError| {
+        fail(format!(
             "not a whole safetensors file ({size} bytes): {error}; fetch it again, or export the model anew"
-        );
-        Error::data(file, problem)
-    })?;
-    Ok(tensors.into_iter().collect())
-}
-
-fn read_pickle(file: &Path) -> Result<Tensors> {
-    let mut start = Vec::new();
-    let reader = std::fs::File::open(file).map_err(Error::io(file))?;
-    reader
-        .take(32)
-        .read_to_end(&mut start)
-        .map_err(Error::io(file))?;
-    let size = std::fs::metadata(file).map_err(Error::io(file))?.len();
-    let fail = |problem: String| {
-        Error::data(
-            file,
-            format!(
-                "not a pickle of tensors that can be read ({size} bytes): {problem}; fetch it again, or save \
-                 the model as safetensors"
-            ),
-        )
+        ))
     };
-    // The reader indexes what a malformed pickle promises: its panic is a damaged file, said as an error.
-    let read = match old_pickle::begins(&start) {
-        true => {
-            let bytes = std::fs::read(file).map_err(Error::io(file))?;
-            std::panic::catch_unwind(|| old_pickle::read(&bytes))
-        }
-        false => std::panic::catch_unwind(|| read_entries(file, size)),
-    };
-    match read {
-        Ok(Ok(tensors)) => Ok(tensors),
-        Ok(Err(error)) => Err(fail(error.to_string())),
-        Err(_) => Err(fail("its structure is damaged".to_owned())),
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    let notes = header.metadata().clone().unwrap_or_default();
+    if let Some(format @ ("tf" | "flax")) = notes.get("format").map(String::as_str) {
+        let argument = if format == "tf" {
+            "from_tf"
+        } else {
+            "from_flax"
+        };
+        return Err(fail(format!(
+            "its tensors are named and laid out for another library (`format` is `{format}`): open it in Python with \
+             `from_pretrained(..., {argument}=True)`, then `save_pretrained`"
+        )));
     }
-}
-
-fn read_entries(file: &Path, size: u64) -> candle_core::Result<Tensors> {
-    let entries = PthTensors::new(file, None)?;
+    let whole = SafeTensors::deserialize(bytes).map_err(damaged)?;
     let mut tensors = Tensors::new();
-    for (name, info) in entries.tensor_infos() {
-        // A damaged shape must not ask for more memory than the file can fill.
-        let bytes = info.dtype.size_in_bytes() as u64;
-        let needed = info
-            .layout
-            .dims()
-            .iter()
-            .fold(bytes, |product, &dim| product.saturating_mul(dim as u64));
-        if needed > size {
-            candle_core::bail!("`{name}` would have {needed} bytes");
-        }
-        if let Some(tensor) = entries.get(name)? {
+    for (name, view) in whole.iter().filter(|(name, _)| !is_mask(name)) {
+        let (kind, shape) = (view.dtype(), view.shape());
+        let element = Element::of_safetensors(kind).ok_or_else(|| {
+            fail(format!(
+                "tensor `{name}` {shape:?} has numbers of the type {kind:?}, which is not read: convert it in Python, \
+                 e.g. `.float()`"
+            ))
+        })?;
+        let tensor = element.tensor(view.data(), shape);
+        let tensor = tensor.map_err(|error| fail(format!("tensor `{name}`: {error}")))?;
+        tensors.insert(name.to_owned(), tensor);
+    }
+    // Parameters that share their numbers are stored once; the header says under which name.
+    for (name, stored) in &notes {
+        if !tensors.contains_key(name)
+            && let Some(tensor) = tensors.get(stored).cloned()
+        {
             tensors.insert(name.clone(), tensor);
         }
     }
     Ok(tensors)
+}
+
+fn read_pickle(file: &Path, bytes: &[u8]) -> Result<Tensors> {
+    torch_file::read(bytes).map_err(|problem| {
+        let problem = match problem {
+            Problem::NotRead(problem) => format!("a pickle that can't be read: {problem}"),
+            Problem::Damaged(problem) => format!(
+                "not a pickle of tensors that can be read ({} bytes): {problem}; fetch it again, or save the model as \
+                 safetensors",
+                bytes.len()
+            ),
+        };
+        Error::data(file, problem)
+    })
 }
 
 /// The last (highest numbered) `state_N.pt` of the Trajectory Transformer's authors in `folder`.

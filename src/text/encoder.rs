@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::hub;
 use crate::pretrained;
 use crate::rng::Rng;
+use crate::stand_in;
 
 /// Longest sentence in tokens where the folder does not say: that of all-MiniLM-L6-v2.
 const LONGEST: usize = 256;
@@ -65,8 +66,7 @@ impl SentenceEncoder {
     pub fn open(name: &str, device: &Device) -> Result<Self> {
         let folder = hub::local(Path::new(name))?;
         let path = folder.join("config.json");
-        let json: serde_json::Value = serde_json::from_str(&read_text(&path)?)
-            .map_err(|error| Error::data(&path, format!("is no valid JSON: {error}")))?;
+        let json = stand_in::json(&path, &read_bytes(&path)?)?;
         match json["model_type"].as_str() {
             Some("bert") | None => Self::open_bert(folder, &path, json, device),
             Some("gpt2") => Self::open_gpt2(folder, device),
@@ -87,13 +87,12 @@ impl SentenceEncoder {
         let config = bert_config(path, json)?;
         let longest = (LONGEST, config.max_position_embeddings);
         let tokenizer = read_tokenizer(&folder, config.vocab_size, longest)?;
-        let path = pretrained::weights::file(&folder)?;
-        let weights = weights::read(&path, &PREFIXES, FIRST, device)?;
+        let weights = weights::read(&folder, &PREFIXES, FIRST, device)?;
         let words = weights.get(FIRST).cloned();
-        let words = words.ok_or_else(|| Error::data(&path, format!("`{FIRST}` is missing")))?;
+        let words = words.ok_or_else(|| Error::data(&folder, format!("`{FIRST}` is missing")))?;
         let variables = VarBuilder::from_tensors(weights, DType::F32, device);
         let model = BertModel::load(variables, &config).map_err(|error| {
-            Error::data(&path, format!("weights don't fit config.json: {error}"))
+            Error::data(&folder, format!("weights don't fit config.json: {error}"))
         })?;
         Ok(Self {
             folder,
@@ -199,9 +198,9 @@ fn normalized_mean(rows: &Tensor) -> Result<Vec<f32>> {
     Ok(scaled.collect())
 }
 
-/// Text of a file that an encoder needs.
-fn read_text(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|error| match error.kind() {
+/// Bytes of a file that an encoder needs.
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Error::data(
             path,
             "is missing: a text encoder is a folder with config.json, tokenizer.json, and model.safetensors or \
@@ -232,12 +231,11 @@ fn read_tokenizer(folder: &Path, vocabulary: usize, longest: (usize, usize)) -> 
     let (otherwise, most) = longest;
     let path = folder.join("tokenizer.json");
     let wrong = |error: tokenizers::Error| Error::data(&path, format!("is no tokenizer: {error}"));
-    let mut tokenizer: Tokenizer = read_text(&path)?.parse().map_err(wrong)?;
+    let bytes = read_bytes(&path)?;
+    let mut tokenizer: Tokenizer = stand_in::text(&path, &bytes)?.parse().map_err(wrong)?;
     let beside = folder.join("sentence_bert_config.json");
     let longest = match beside.is_file() {
-        true => serde_json::from_str::<serde_json::Value>(&read_text(&beside)?)
-            .map_err(|error| Error::data(&beside, format!("is no valid JSON: {error}")))?
-            ["max_seq_length"]
+        true => stand_in::json(&beside, &read_bytes(&beside)?)?["max_seq_length"]
             .as_u64()
             .map(|length| length as usize),
         false => None,

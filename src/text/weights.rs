@@ -4,28 +4,30 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use trajformer_models::pretrained;
 
 use crate::error::{Error, Result};
 use crate::pretrained::weights;
 
-/// Reads a file's weights, f32. Names begin with the first of `prefixes` under which there is a tensor called `first`;
+/// Reads a folder's weights, f32. Names begin with the first of `prefixes` under which there is a tensor called `first`;
 /// what lies elsewhere (heads of tasks) and what is no float (masks) is left out.
 ///
 /// # Errors
-/// If the file is damaged, no tensor is called `first`, or a number is not finite.
+/// If a file is missing or damaged, no tensor is called `first`, or a number is not finite.
 pub(super) fn read(
-    path: &Path,
+    folder: &Path,
     prefixes: &[&str],
     first: &str,
     device: &Device,
 ) -> Result<HashMap<String, Tensor>> {
-    let found = weights::read(path)?;
+    let found = pretrained::unwrapped_names(weights::read_folder(folder)?)
+        .map_err(|error| Error::data(folder, error.to_string()))?;
     let prefix = prefixes
         .iter()
         .find(|prefix| found.contains_key(&format!("{prefix}{first}")))
         .ok_or_else(|| {
             Error::data(
-                path,
+                folder,
                 format!("tensor `{first}` is missing: another kind of model"),
             )
         })?;
@@ -36,9 +38,9 @@ pub(super) fn read(
             continue;
         };
         let tensor = tensor.to_device(device)?.to_dtype(DType::F32)?;
-        if !trajformer_models::pretrained::is_finite(&tensor)? {
+        if !pretrained::is_finite(&tensor)? {
             let problem = format!("tensor `{name}` holds a number that is not finite");
-            return Err(Error::data(path, problem));
+            return Err(Error::data(folder, problem));
         }
         tensors.insert(plain.to_owned(), tensor);
     }

@@ -53,6 +53,13 @@ def behaviour_cloning(binary, folder, generator):
     return {"bc.observation": observation, "bc.action": action}, crc
 
 
+def described(session):
+    """The file says how it is used from step to step."""
+    notes = session.get_modelmeta()
+    for text in (notes.description, notes.graph_description):
+        assert "less the reward received" in text and "divides returns by 1000" in text, text
+
+
 def completed(run):
     """The tiny model with what stands beside the weights, bounds that are not ±1."""
     policy = {"normalizer.mean": np.array([0.1, -0.2, 0.3], np.float32), "normalizer.scale": np.array([0.7, 0.6, 3.0], np.float32),
@@ -68,6 +75,7 @@ def completed(run):
 def decision_transformer(binary, folder, generator):
     policy = completed(folder / "run")
     session, crc = export(binary, folder / "run", folder / "dt.onnx")
+    described(session)
     model = DecisionTransformerModel.from_pretrained(folder / "run").eval()
     batch, lengths = 3, [20, 6, 1]
     mask = np.array([[step >= CONTEXT - length for step in range(CONTEXT)] for length in lengths], np.float32)
@@ -78,7 +86,10 @@ def decision_transformer(binary, folder, generator):
         "attention_mask": mask,
     }
     inputs = {name: value.astype(np.float32) for name, value in inputs.items()}
-    inputs["timesteps"] = (np.arange(CONTEXT)[None] + np.array([[0], [9], [30]])).astype(np.int64)
+    # The last row goes beyond the last step that the network knows, which its steps then count as.
+    inputs["timesteps"] = (np.arange(CONTEXT)[None] + np.array([[0], [9], [55]])).astype(np.int64)
+    known = inputs["timesteps"].clip(max=model.config.max_ep_len - 1)
+    assert (known != inputs["timesteps"]).any()
     answer = session.run(None, inputs)[0]
     tensor = torch.from_numpy
     with torch.no_grad():
@@ -86,7 +97,7 @@ def decision_transformer(binary, folder, generator):
             states=tensor((inputs["observations"] - policy["normalizer.mean"]) / policy["normalizer.scale"]),
             actions=tensor((inputs["actions"] - policy["action_bounds.center"]) / policy["action_bounds.half"]),
             returns_to_go=tensor(inputs["returns_to_go"] / RETURN_SCALE),
-            timesteps=tensor(inputs["timesteps"]),
+            timesteps=tensor(known),
             attention_mask=tensor(mask).long(),
         )
     expected = output.action_preds[:, -1].numpy() * policy["action_bounds.half"] + policy["action_bounds.center"]

@@ -334,6 +334,67 @@ fn a_finished_run_reports_again_and_a_series_goes_on() {
 }
 
 #[test]
+fn a_seed_that_fails_does_not_keep_the_others_from_training() {
+    let folder = trained();
+    let folder = folder.path();
+    fs::create_dir_all(folder.join("s/seed-1")).unwrap();
+    fs::write(folder.join("s/seed-1/metrics.csv"), "").unwrap();
+    let series = [
+        "train", "run.toml", "--out", "s", "--seeds", "0..4", "--json",
+    ];
+    let found = output(folder, &series);
+    let (printed, errors) = (text(&found.stdout), text(&found.stderr));
+    assert_eq!(found.status.code(), Some(1), "{errors}");
+    for seed in [0, 2, 3] {
+        let run = folder.join(format!("s/seed-{seed}"));
+        assert!(run.join("state.toml").exists(), "{errors}");
+    }
+    let last = errors.split("error: ").last().unwrap();
+    assert!(
+        last.contains("1 of 4 seeds failed")
+            && last.contains("seed 1 (s/seed-1)")
+            && last.contains("metrics.csv"),
+        "{errors}"
+    );
+    assert!(printed.contains("over 3 seeds"), "{printed}");
+    let json = last_json(&printed);
+    assert_eq!(json["runs"].as_array().unwrap().len(), 3);
+    assert_eq!(json["run"], "s");
+    let failed = json["failed"].as_array().unwrap();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(
+        (&failed[0]["seed"], &failed[0]["run"]),
+        (&1.into(), &"s/seed-1".into())
+    );
+    // Mended, the same command does the rest.
+    fs::remove_dir_all(folder.join("s/seed-1")).unwrap();
+    let json = last_json(&succeeds(folder, &series));
+    assert_eq!(json["runs"].as_array().unwrap().len(), 4);
+    assert!(json.get("failed").is_none(), "{json}");
+}
+
+#[test]
+fn an_export_is_named_onnx_and_lies_in_a_folder_that_is_there() {
+    let folder = trained();
+    let folder = folder.path();
+    for (name, words) in [
+        ("x.pt", "end the name in .onnx, e.g. x.onnx"),
+        ("policy", "end the name in .onnx, e.g. policy.onnx"),
+        ("nowhere/x.onnx", "the folder nowhere is not there"),
+        ("run", "end the name in .onnx"),
+    ] {
+        let errors = fails(folder, &["export", "run", name]);
+        assert!(errors.contains(words), "{errors}");
+        // Before the run is opened: another fault of it is not what is said.
+        let errors = fails(folder, &["export", "no-run", name]);
+        assert!(errors.contains(words), "{errors}");
+    }
+    succeeds(folder, &["export", "run", "x.onnx"]);
+    let errors = fails(folder, &["export", "run", "x.onnx"]);
+    assert!(errors.contains("exists already"), "{errors}");
+}
+
+#[test]
 fn senseless_arguments_are_refused_without_a_panic() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

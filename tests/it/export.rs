@@ -22,7 +22,7 @@ fn every_policy_that_is_one_network_becomes_a_graph_that_acts_like_it() {
         write_data(folder.path());
         let out = folder.path().join("run");
         run::start(&config(folder.path(), algorithm.name, 5), &out).unwrap();
-        let mut trained = run::open(&out, &[]).unwrap();
+        let mut trained = export::open(&out, &[]).unwrap();
         let file = folder.path().join("policy.onnx");
         match export::write(&mut trained, &file) {
             Ok(graph) => {
@@ -47,15 +47,84 @@ fn every_policy_that_is_one_network_becomes_a_graph_that_acts_like_it() {
             }
         }
     }
-    let expected = [
-        "bear",
-        "brac",
-        "crr",
-        "fast",
-        "lamo",
-        "trajectory_transformer",
-    ];
+    let expected = ["bear", "fast", "lamo", "trajectory_transformer"];
     assert_eq!(refused, expected);
+}
+
+/// BRAC's behavior policy acts while it is fitted, its actor afterwards.
+#[test]
+fn brac_is_exported_at_any_time_as_the_mean_that_acts_then() {
+    let folder = tempfile::tempdir().unwrap();
+    write_data(folder.path());
+    let mut constants = Vec::new();
+    for behavior_updates in [2, 100] {
+        let out = folder.path().join(format!("run-{behavior_updates}"));
+        let fitted = format!("algorithm.brac.behavior_updates={behavior_updates}");
+        let config = config(folder.path(), "brac", 5).with_overrides(&[fitted]);
+        run::start(&config.unwrap(), &out).unwrap();
+        // Compared with the policy where it is made.
+        let graph = export::graph_of(&mut export::open(&out, &[]).unwrap()).unwrap();
+        let weights = graph.constants.into_iter().map(|(name, _)| name);
+        constants.push(weights.collect::<Vec<_>>());
+    }
+    for (constants, front) in constants.iter().zip(["actor.net", "behavior.net"]) {
+        assert!(
+            constants.iter().any(|name| name.starts_with(front)),
+            "{constants:?}"
+        );
+    }
+}
+
+/// Time steps after the last that the network knows, and before the first, count as these.
+#[test]
+fn a_decision_transformer_is_exported_beyond_its_last_time_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = completed(folder.path());
+    let mut trained = run::open(&run, &[]).unwrap();
+    let graph = export::graph_of(&mut trained).unwrap();
+    let k = graph.inputs[0].dims[0];
+    let at = |first: i64| {
+        let tensors = graph.inputs.iter().map(|input| {
+            let shape: Vec<usize> = [&[1], &input.dims[..]].concat();
+            match input.name.as_str() {
+                "timesteps" => {
+                    let steps = (first..first + k as i64).collect::<Vec<_>>();
+                    Tensor::from_vec(steps, shape, &candle_core::Device::Cpu).unwrap()
+                }
+                "attention_mask" => {
+                    Tensor::ones(shape, DType::F32, &candle_core::Device::Cpu).unwrap()
+                }
+                _ => Tensor::full(0.3f32, shape, &candle_core::Device::Cpu).unwrap(),
+            }
+        });
+        let found = graph.run(&tensors.collect::<Vec<_>>()).unwrap();
+        found.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    // The table has 60 rows.
+    assert_eq!(at(60), at(1000));
+    assert_eq!(at(-1000), at(-20));
+    assert_ne!(at(60), at(30));
+    assert_ne!(at(-20), at(0));
+    for (input, words) in graph.inputs.iter().zip([
+        "in the environment's units",
+        "is not looked at",
+        "the target, less all rewards received",
+        "above 59 counts as 59",
+        "0 for padding",
+    ]) {
+        assert!(
+            input.meaning.contains(words),
+            "{}: {}",
+            input.name,
+            input.meaning
+        );
+    }
+    assert!(
+        graph.meaning.contains("less the reward received")
+            && graph.meaning.contains("divides returns by 1000"),
+        "{}",
+        graph.meaning
+    );
 }
 
 fn fixture(name: &str) -> PathBuf {

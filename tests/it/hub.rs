@@ -272,6 +272,132 @@ fn without_safetensors_the_pickle_is_fetched() {
     assert!(error.contains("not found (404)"), "{error}");
 }
 
+/// All files of a fixture's folder.
+fn folder_of(name: &str) -> Files {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden/hub")
+        .join(name);
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let file = |entry: fs::DirEntry| {
+        let name = entry.file_name().into_string().unwrap();
+        (name, fs::read(entry.path()).unwrap())
+    };
+    entries.map(file).collect()
+}
+
+#[test]
+fn split_weights_are_fetched_by_their_index_and_found_in_the_cache() {
+    let hub = Hub::start();
+    let machine = Machine::new(&hub);
+    machine.collect();
+    hub.commit(ID, "main", whole());
+    let expected = machine.returns(&format!("hf://{ID}"), &["--data", "data.npz"]);
+    for (name, part) in [
+        (
+            "decision_transformer_split",
+            "model-00002-of-00003.safetensors",
+        ),
+        (
+            "decision_transformer_split_pickles",
+            "pytorch_model-00002-of-00002.bin",
+        ),
+    ] {
+        let files = folder_of(name);
+        let id = format!("someone/{}", name.replace('_', "-"));
+        let url = format!("hf://{id}");
+        let commit = hub.commit(&id, "main", files.clone());
+        let printed = machine.succeeds(&["hub", "pull", &id, "--json"]);
+        let pulled: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+        assert!(names(&pulled).into_iter().eq(files.keys()), "{pulled}");
+        assert_eq!(machine.returns(&url, &["--data", "data.npz"]), expected);
+        hub.requests();
+        assert_eq!(machine.returns(&url, &[]), expected);
+        assert!(
+            hub.requests().is_empty(),
+            "what is in the cache needs no network"
+        );
+        // A part that is gone is fetched again, or named where nothing can be fetched.
+        let folder = PathBuf::from(pulled["folder"].as_str().unwrap());
+        fs::remove_file(folder.join(part)).unwrap();
+        let offline = [("HF_HUB_OFFLINE", "1")];
+        let error = machine.fails_with(&offline, &["evaluate", &url]);
+        assert!(
+            error.contains(&format!("without `{part}` in the cache")),
+            "{error}"
+        );
+        assert_eq!(machine.returns(&url, &[]), expected);
+        assert!(folder.join(part).exists() && folder.ends_with(&commit));
+
+        // An index that leads outside, or nowhere.
+        let index = files.keys().find(|name| name.ends_with("index.json"));
+        let index = index.unwrap();
+        let text = String::from_utf8(files[index].clone()).unwrap();
+        for (instead, words) in [
+            ("../../secret.bin", "expected a file beside the index"),
+            ("missing.bin", "which the repository does not have"),
+        ] {
+            let mut changed = files.clone();
+            changed.insert(index.clone(), text.replace(part, instead).into_bytes());
+            let branch = "odd/".to_owned() + &instead.replace(['.', '/'], "");
+            hub.commit(&id, &branch, changed);
+            hub.requests();
+            let error = machine.fails(&["hub", "pull", &format!("{id}@{branch}")]);
+            assert!(
+                error.contains(words) && error.contains(instead) && error.contains(index),
+                "{error}"
+            );
+            let asked = hub.requests();
+            assert!(
+                asked
+                    .iter()
+                    .all(|(_, path, _)| !path.ends_with("secret.bin")),
+                "{asked:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn repositories_with_other_files_than_those_that_are_read_say_which() {
+    let hub = Hub::start();
+    let machine = Machine::new(&hub);
+    let config = fixture(&["config.json"]);
+    for (name, words) in [
+        ("tf_model.h5", "from_tf=True"),
+        ("flax_model.msgpack", "from_flax=True"),
+        ("adapter_model.safetensors", "merge_and_unload"),
+        ("q4.gguf", "llama.cpp"),
+        ("seed-0/model.safetensors", "in the folder `seed-0`"),
+    ] {
+        for with_config in [true, false] {
+            let mut files = config.clone();
+            if !with_config {
+                files.clear();
+            }
+            files.insert(name.to_owned(), b"x".to_vec());
+            hub.commit("someone/other", "main", files);
+            let error = machine.fails(&["hub", "pull", "someone/other"]);
+            assert!(error.contains(name) && error.contains(words), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_branch_may_have_slashes_in_its_name() {
+    let hub = Hub::start();
+    hub.commit(ID, "main", whole());
+    let mut files = whole();
+    files.insert("README.md".into(), b"newer".to_vec());
+    let commit = hub.commit(ID, "feature/new/weights", files);
+    let machine = Machine::new(&hub);
+    let id = format!("{ID}@feature/new/weights");
+    let printed = machine.succeeds(&["hub", "pull", &id, "--json"]);
+    let pulled: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+    assert_eq!(pulled["commit"], commit.as_str());
+    let offline = [("HF_HUB_OFFLINE", "1")];
+    machine.succeeds_with(&offline, &["hub", "pull", &id]);
+}
+
 #[test]
 fn refusals_say_what_to_do() {
     let hub = Hub::start();

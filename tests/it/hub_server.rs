@@ -204,7 +204,10 @@ impl State {
                 .get(id)
                 .and_then(|branches| branches.get(branch));
             return commit.map_or_else(missing, |commit| {
-                Answer::json(200, &json!({"_id": "0", "id": id, "sha": commit}))
+                let files = self.commits[id][commit].keys();
+                let siblings: Vec<Value> = files.map(|name| json!({"rfilename": name})).collect();
+                let answer = json!({"_id": "0", "id": id, "sha": commit, "siblings": siblings});
+                Answer::json(200, &answer)
             });
         }
         if rest.contains("/preupload/") {

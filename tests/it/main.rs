@@ -53,3 +53,4 @@ mod runs;
 mod sequences;
 mod tidy;
 mod token_report;
+mod weights;

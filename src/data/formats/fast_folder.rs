@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::data::tokenizers::fast::{Fast, FastSettings};
 use crate::error::{Error, Result};
+use crate::stand_in;
 
 const TOKENIZER: &str = "tokenizer.json";
 const PROCESSOR: &str = "processor_config.json";
@@ -20,8 +21,7 @@ const TRANSFORMERS: &str = "tokenizer_config.json";
 pub fn read(folder: &Path) -> Result<Fast> {
     let path = folder.join(PROCESSOR);
     let text = std::fs::read(&path).map_err(Error::io(&path))?;
-    let keys: Value = serde_json::from_slice(&text)
-        .map_err(|error| Error::data(&path, format!("not JSON, or cut off: {error}")))?;
+    let keys = stand_in::json(&path, &text)?;
     let missing = |key: &str, expected: &str| {
         let found = keys.get(key).map_or("missing".to_owned(), Value::to_string);
         Error::data(&path, format!("`{key}` is {found}, expected {expected}"))
@@ -49,6 +49,9 @@ pub fn read(folder: &Path) -> Result<Fast> {
     };
     let path = folder.join(TOKENIZER);
     let merges = std::fs::read(&path).map_err(Error::io(&path))?;
+    if let Some(problem) = stand_in::problem(&merges) {
+        return Err(Error::data(&path, problem));
+    }
     Fast::from_parts(&merges, settings).map_err(|error| Error::data(&path, error.to_string()))
 }
 

@@ -18,6 +18,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::stand_in;
 
 /// A kind of data set, and what its reader opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,13 +52,9 @@ pub fn detect(path: &Path) -> Result<Format> {
     if signature.starts_with(b"PK\x03\x04") || signature.starts_with(b"PK\x05\x06") {
         return Ok(Format::Npz(path.to_path_buf()));
     }
-    let problem = match signature.is_empty() {
-        true => "is empty",
-        false => {
-            "is neither HDF5 (D4RL or Minari) nor npz by its first bytes; a Minari data set is \
-             given by its folder"
-        }
-    };
+    let otherwise = "is neither HDF5 (D4RL or Minari) nor npz by its first bytes; a Minari data set is \
+                     given by its folder";
+    let problem = stand_in::problem(&signature).unwrap_or_else(|| otherwise.to_owned());
     Err(Error::data(path, problem))
 }
 
@@ -91,10 +88,13 @@ fn detect_folder(folder: &Path) -> Result<Format> {
     Err(Error::data(folder, problem))
 }
 
+/// Enough of a file to know what it is.
+const SIGNATURE_BYTES: u64 = 512;
+
 fn signature(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(Error::io(path))?;
-    file.take(8)
+    file.take(SIGNATURE_BYTES)
         .read_to_end(&mut bytes)
         .map_err(Error::io(path))?;
     Ok(bytes)
