@@ -49,5 +49,6 @@ mod report;
 mod rows;
 mod runs;
 mod sequences;
+mod settings;
 mod tidy;
 mod token_report;
