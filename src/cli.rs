@@ -13,7 +13,7 @@ use crate::planning::Window;
 #[command(version, about, max_term_width = 100)]
 #[command(after_help = "Examples:\n  \
     trajformer demo\n  \
-    trajformer train configs/td3_bc/hopper-medium.toml --set data.path=hopper-medium.hdf5\n  \
+    trajformer train configs/td3_bc/short/hopper-medium.toml --set data.path=hopper-medium.hdf5\n  \
     trajformer train --help")]
 pub struct Cli {
     /// What to do.
@@ -32,20 +32,20 @@ pub enum Command {
     Demo(DemoArgs),
     /// Train one algorithm on logged experience.
     #[command(after_help = "Examples:\n  \
-        trajformer train configs/td3_bc/hopper-medium.toml --set data.path=hopper-medium.hdf5\n  \
-        trajformer train configs/bc/hopper-medium.toml --seeds 0..5\n  \
-        trajformer train --resume runs/td3_bc-hopper-medium --set train.updates=200000\n\
+        trajformer train configs/td3_bc/short/hopper-medium.toml --set data.path=hopper-medium.hdf5\n  \
+        trajformer train configs/bc/short/hopper-medium.toml --seeds 0..5\n  \
+        trajformer train --resume runs/td3_bc-hopper-medium-short --set train.updates=200000\n\
         A build without the feature `mujoco` can train, but not score in MuJoCo:\n  \
-        trajformer train configs/bc/hopper-medium.toml --set evaluate.episodes=0")]
+        trajformer train configs/bc/short/hopper-medium.toml --set evaluate.episodes=0")]
     Train(TrainArgs),
     /// Score a trained run in an environment.
     #[command(after_help = "Examples:\n  \
-        trajformer evaluate runs/td3_bc-hopper-medium --env hopper-v4 --episodes 20\n  \
-        trajformer evaluate runs/td3_bc-hopper-medium --record rollouts.hdf5\n  \
+        trajformer evaluate runs/td3_bc-hopper-medium-short --env hopper-v4 --episodes 20\n  \
+        trajformer evaluate runs/td3_bc-hopper-medium-short --record rollouts.hdf5\n  \
         trajformer evaluate hf://edbeeching/decision-transformer-gym-hopper-medium --env hopper-v4\n  \
         trajformer evaluate hf://CarlCochet/trajectory-transformer-hopper-medium-v2 --env hopper-v4 --data \
         hopper-medium.hdf5\n  \
-        trajformer evaluate runs/td3_bc-hopper-medium --off-policy hopper-medium.hdf5\n  \
+        trajformer evaluate runs/td3_bc-hopper-medium-short --off-policy hopper-medium.hdf5\n  \
         trajformer evaluate runs/trajectory_transformer-pointmaze-umaze-goal --set \
         'evaluate.goal=[3.5, 1.5, 0, 0]'\n  \
         trajformer evaluate runs/decision_transformer-pointmaze-rooms --instruction 'go to the upper left room' \
@@ -53,8 +53,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Put runs side by side: a table, and their learning curves.
     #[command(after_help = "Examples:\n  \
-        trajformer compare runs/bc-hopper-medium runs/td3_bc-hopper-medium --picture curves.svg\n  \
-        trajformer compare runs/sac-hopper-medium runs/cql-hopper-medium --metric q_policy_mean --picture q.svg")]
+        trajformer compare runs/bc-hopper-medium-short runs/td3_bc-hopper-medium-short --picture curves.svg\n  \
+        trajformer compare runs/sac-hopper-medium-short runs/cql-hopper-medium-short --metric q_policy_mean --picture q.svg")]
     Compare(CompareArgs),
     /// Measure this build on this machine.
     #[command(
@@ -64,7 +64,7 @@ pub enum Command {
     Bench(BenchCommand),
     /// Make one plan from a start state and compare it with what then happens.
     #[command(after_help = "Example:\n  \
-        trajformer plan runs/trajectory_transformer-hopper-medium --picture plan.svg")]
+        trajformer plan runs/trajectory_transformer-hopper-medium-short --picture plan.svg")]
     Plan(PlanArgs),
     /// Look at, convert and collect data.
     #[command(
@@ -74,7 +74,7 @@ pub enum Command {
     Data(DataCommand),
     /// Write a policy as an ONNX file, for other runtimes.
     #[command(after_help = "Examples:\n  \
-        trajformer export runs/td3_bc-hopper-medium actor.onnx\n  \
+        trajformer export runs/td3_bc-hopper-medium-short actor.onnx\n  \
         trajformer export hf://edbeeching/decision-transformer-gym-hopper-medium --format onnx dt.onnx\n\
         Observations and actions are in the environment's units: normaliser and bounds are inside.")]
     Export(ExportArgs),
@@ -87,7 +87,7 @@ pub enum Command {
     /// Show configurations.
     #[command(
         subcommand,
-        after_help = "Example:\n  trajformer config show configs/bc/hopper-medium.toml"
+        after_help = "Example:\n  trajformer config show configs/bc/short/hopper-medium.toml --differences"
     )]
     Config(ConfigCommand),
 }
@@ -106,7 +106,8 @@ pub struct DemoArgs {
 /// Arguments of `train`.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// Configuration file, e.g. configs/td3_bc/hopper-medium.toml.
+    /// Configuration file, e.g. configs/td3_bc/hopper-medium.toml, which is what the authors ran, or the one of minutes in
+    /// configs/td3_bc/short.
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     pub config: Option<PathBuf>,
     /// Run directory to continue, bit for bit.
@@ -397,7 +398,7 @@ pub enum DataCommand {
         trajformer data collect --env pointmaze-umaze --policy waypoint --steps 20000 maze.hdf5\n  \
         trajformer data collect --env hopper-v4 --policy sac.npz --activation relu --output tanh \
         --sample --steps 100000 mine.hdf5\n  \
-        trajformer data collect --env hopper-v4 --policy runs/td3_bc-hopper-medium --noise 0,0.1,0.3 --steps 100000 \
+        trajformer data collect --env hopper-v4 --policy runs/td3_bc-hopper-medium-short --noise 0,0.1,0.3 --steps 100000 \
         mine.hdf5")]
     Collect(CollectArgs),
 }
@@ -530,8 +531,8 @@ pub enum HubCommand {
     },
     /// Publish a run: configuration, networks, scores, and a model card.
     #[command(after_help = "Examples:\n  \
-        trajformer hub push runs/decision_transformer-hopper-medium me/dt-hopper-medium --dry-run\n  \
-        trajformer hub push runs/decision_transformer-hopper-medium me/dt-hopper-medium --private\n\
+        trajformer hub push runs/decision_transformer-hopper-medium-short me/dt-hopper-medium --dry-run\n  \
+        trajformer hub push runs/decision_transformer-hopper-medium-short me/dt-hopper-medium --private\n\
         A README.md in the run directory takes the place of the generated card. HF_TOKEN needs write permission.")]
     Push {
         /// Run directory.
@@ -559,13 +560,21 @@ pub enum ConfigCommand {
     /// Print a configuration with every default filled in.
     #[command(after_help = "Examples:\n  \
         trajformer config show configs/bc/hopper-medium.toml\n  \
-        trajformer config show configs/bc/hopper-medium.toml --set train.updates=5000")]
+        trajformer config show configs/bc/hopper-medium.toml --set train.updates=5000\n  \
+        trajformer config show configs/bc/short/hopper-medium.toml --differences")]
     Show {
         /// Configuration file.
         config: PathBuf,
         /// Change a key: a TOML value, or a bare word as a string.
         #[arg(long = "set", value_name = "KEY=VALUE")]
         overrides: Vec<String>,
+        /// Print what differs from the file that it extends (of the authors' settings, for those in `short/`) and from the
+        /// defaults, with the file that says so.
+        #[arg(long)]
+        differences: bool,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -18,6 +18,7 @@ pub mod config;
 pub mod data;
 pub mod demo;
 pub mod envs;
+pub mod epochs;
 pub mod error;
 pub mod evaluate;
 pub mod export;

@@ -15,7 +15,7 @@ use trajformer::cli::{
     BenchCommand, Cli, CollectArgs, Command, CompareArgs, ConfigCommand, DataCommand, DemoArgs,
     EvaluateArgs, ExportArgs, HubCommand, PlanArgs, TokensArgs,
 };
-use trajformer::config::{EvaluateConfig, RunConfig};
+use trajformer::config::{Departures, EvaluateConfig, RunConfig};
 use trajformer::data::formats::fast_folder;
 use trajformer::data::tokenizers::TokenizerKind;
 use trajformer::error::shell_quoted;
@@ -139,8 +139,26 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Data(DataCommand::Collect(args)) => collect(&args),
         Command::Export(args) => export_policy(&args),
         Command::Hub(command) => hub_command(&command),
-        Command::Config(ConfigCommand::Show { config, overrides }) => {
-            output::whole(RunConfig::load(&config, &overrides)?.to_toml()?)?;
+        Command::Config(ConfigCommand::Show {
+            config,
+            overrides,
+            differences,
+            json,
+        }) => {
+            match (differences, json) {
+                (false, false) => {
+                    output::whole(RunConfig::load(&config, &overrides)?.to_toml()?)?;
+                }
+                (false, true) => {
+                    let config = RunConfig::load(&config, &overrides)?;
+                    say!("{}", serde_json::to_string(&config)?)?;
+                }
+                (true, false) => output::whole(Departures::load(&config, &overrides)?)?,
+                (true, true) => {
+                    let found = Departures::load(&config, &overrides)?;
+                    say!("{}", serde_json::to_string(&found)?)?;
+                }
+            }
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -626,7 +626,11 @@ pub fn parse_seeds(text: &str) -> Result<Vec<u64>> {
     }
 }
 
-/// `runs/<algorithm>-<data set>`, named after the configuration file's place.
+/// Folder of configurations of fewer updates than the authors', inside those of an algorithm.
+const SHORT: &str = "short";
+
+/// `runs/<algorithm>-<data set>`, named after the configuration file's place; `runs/<algorithm>-<data set>-short` for
+/// `<algorithm>/short/<data set>.toml`.
 pub fn default_out(config_path: &Path) -> PathBuf {
     let name = |path: Option<&std::ffi::OsStr>| {
         path.map_or_else(
@@ -635,6 +639,13 @@ pub fn default_out(config_path: &Path) -> PathBuf {
         )
     };
     let dataset = name(config_path.file_stem());
-    let folder = config_path.parent().and_then(Path::file_name);
-    PathBuf::from("runs").join(format!("{}-{dataset}", name(folder)))
+    let folder = config_path.parent();
+    let above = folder.and_then(Path::parent).and_then(Path::file_name);
+    let folder = folder.and_then(Path::file_name);
+    PathBuf::from("runs").join(match (folder, above) {
+        (Some(short), Some(algorithm)) if short == SHORT => {
+            format!("{}-{dataset}-{SHORT}", name(Some(algorithm)))
+        }
+        _ => format!("{}-{dataset}", name(folder)),
+    })
 }

@@ -66,7 +66,8 @@ pub struct BracConfig {
     pub train_penalty: bool,
     /// ε, if α is learned.
     pub target_divergence: f64,
-    /// Whether values are penalised too: BRAC-v; else BRAC-p.
+    /// Whether values are penalised too: BRAC-v, the default of `brac_primal_agent.py`; else BRAC-p, the default of
+    /// `train_brac.py`, which the configurations have.
     pub value_penalty: bool,
     /// Actions n that D is estimated from.
     pub samples: usize,

@@ -47,7 +47,8 @@ use crate::text::{InstructedEpisodes, TextConfig};
 /// kzl's addition to the deviation of observations.
 const NORMALIZATION_EPSILON: f64 = 1e-6;
 
-/// `[algorithm.decision_transformer]`. Defaults: the authors' gym settings (paper, table 8).
+/// `[algorithm.decision_transformer]`. Defaults: the authors' gym settings (paper, table 8), but for `target_returns`, which they
+/// have for each environment (`configs/decision_transformer`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DecisionTransformerConfig {
@@ -73,8 +74,8 @@ pub struct DecisionTransformerConfig {
     pub clip_norm: f64,
     /// Returns are divided by this.
     pub return_scale: f64,
-    /// Returns to aim at, in the environment's units; each is evaluated, the first is the result.
-    /// Empty: the best return in the data.
+    /// Returns to aim at, in the environment's units; each is evaluated, the first is the result. The authors': 3600 and
+    /// 1800 for hopper, 12000 and 6000 for halfcheetah, 5000 and 2500 for walker2d. Empty: the best return in the data.
     pub target_returns: Vec<f32>,
     /// Rows of the time-step embedding; later steps count as the last.
     pub max_episode_steps: usize,

@@ -37,6 +37,7 @@ use crate::data::tokenizers::TrajectoryTokenizer;
 use crate::data::tokenizers::fast::FastOptions;
 use crate::data::tokenizers::fast_actions::FastActions;
 use crate::data::{ActionBounds, Dataset, Normalizer};
+use crate::epochs::{Span, WarmupAndDecay};
 use crate::error::Result;
 use crate::hub;
 use crate::keys::Keys;
@@ -53,7 +54,8 @@ const NORMALIZATION_EPSILON: f64 = 1e-3;
 /// Chunks that diagnostics generate.
 const DIAGNOSED: usize = 64;
 
-/// `[algorithm.fast]`. Defaults: tokens as the authors' `fit`, optimiser as minGPT's.
+/// `[algorithm.fast]`. Defaults: tokens as the authors' `fit`; optimiser and schedule as those of the Trajectory Transformer, whose
+/// network is of this size; the rest is ours.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FastConfig {
@@ -93,10 +95,10 @@ pub struct FastConfig {
     pub weight_decay: f64,
     /// Gradients are clipped to this norm.
     pub clip_norm: f64,
-    /// Updates of linear warm-up.
-    pub warmup_updates: u64,
-    /// Update at which the rate has fallen along a cosine to a tenth, where it stays.
-    pub decay_updates: u64,
+    /// Linear warm-up: a number of updates, or of epochs, an epoch being as many updates as batches hold all chunks.
+    pub warmup_updates: Span,
+    /// Where the rate has fallen along a cosine to a tenth, at which it stays: an update, or epochs, e.g. `"20 epochs"`.
+    pub decay_updates: Span,
     /// Type of the matrix products of blocks and head in training: `"f32"` or `"bf16"`.
     pub matmul: Matmul,
     /// How it is told what to do, if it is: the instruction's embedding is read beside the observation.
@@ -124,8 +126,8 @@ impl Default for FastConfig {
             betas: [0.9, 0.95],
             weight_decay: 0.1,
             clip_norm: 1.0,
-            warmup_updates: 1_000,
-            decay_updates: 30_000,
+            warmup_updates: Span::Epochs(1.0),
+            decay_updates: Span::Epochs(20.0),
             matmul: Matmul::F32,
             text: None,
         }
@@ -163,11 +165,15 @@ impl FastConfig {
         if let Some(text) = &self.text {
             text.check_without_returns("algorithm.fast.text")?;
         }
-        if self.decay_updates <= self.warmup_updates {
-            let expected = format!("more than `warmup_updates` ({})", self.warmup_updates);
-            return Err(keys.wrong("decay_updates", self.decay_updates, expected));
-        }
+        self.spans().check(&keys)?;
         self.check_memory(1)
+    }
+
+    fn spans(&self) -> WarmupAndDecay {
+        WarmupAndDecay {
+            warmup: self.warmup_updates,
+            decay: self.decay_updates,
+        }
     }
 
     /// Fails if training on chunks of so many dimensions needs too much memory.
@@ -209,15 +215,19 @@ impl FastConfig {
         Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
         let steps = self.chunk_steps;
         let chunks = ActionChunks::new(data, steps, &normalizer, &mut tokenizer, build.rng)?;
+        if !data.is_blank() {
+            let keys = Keys("algorithm.fast");
+            self.spans().updates(&keys, chunks.len(), self.batch_size)?;
+        }
         let told = |text| InstructedEpisodes::new(text, build.device, |_| true);
         let instructed = self.text.as_ref().map(told);
         Ok(FastPolicy {
-            chunks,
             tokenizer,
             normalizer,
             bounds: build.bounds.clone(),
             instructed: instructed.transpose()?,
-            learner: Learner::new(self, o, a, params)?,
+            learner: Learner::new(self, o, a, params)?.with_epochs_of(chunks.len()),
+            chunks,
         })
     }
 
@@ -397,6 +407,8 @@ pub struct Learner {
     network: Network,
     optimizer: Adam,
     updates: u64,
+    /// In an epoch.
+    chunks: usize,
 }
 
 impl Learner {
@@ -428,7 +440,15 @@ impl Learner {
             optimizer: Adam::new(&params, adam, group)?,
             params,
             updates: 0,
+            chunks: 1,
         })
+    }
+
+    /// The same on data with so many chunks, which its schedule may count in.
+    #[must_use]
+    pub fn with_epochs_of(mut self, chunks: usize) -> Self {
+        self.chunks = chunks;
+        self
     }
 
     /// The network's parameters.
@@ -443,9 +463,10 @@ impl Learner {
     pub fn update(&mut self, batch: &ConditionalBatch, dropout: Dropout) -> Result<Metrics> {
         let _cached = CachedUploads::hold(self.params.device());
         let loss = self.loss(batch, dropout)?;
+        let updates = |span: Span| span.updates(self.chunks, self.config.batch_size);
         let schedule = Schedule::WarmupCosine {
-            warmup: self.config.warmup_updates,
-            end: self.config.decay_updates,
+            warmup: updates(self.config.warmup_updates),
+            end: updates(self.config.decay_updates),
             floor: RATE_FLOOR,
         };
         let rate = self.config.learning_rate * schedule.factor(self.updates + 1);

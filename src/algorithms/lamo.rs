@@ -13,7 +13,7 @@
 //! whose class name contains "transformers", and the trunk's is `decision_transformer.models...`.
 //!
 //! Deviations: no dropout in front of the low-rank branch (0.1 there), which is added to the weights; no loss on
-//! text (`co_lambda`, 0 by default there for most tasks) and so no token table; actions are mapped to ±1, and
+//! text (`--co_training` there, off in `run.sh`; `co_lambda` is its weight, 0.1) and so no token table; actions are mapped to ±1, and
 //! clipped there when acting, since the head has no tanh.
 
 use candle_core::{DType, Tensor};
@@ -44,7 +44,8 @@ const NORMALIZATION_EPSILON: f64 = 1e-6;
 /// Adam's epsilon in the authors' code.
 const ADAM_EPSILON: f64 = 1e-6;
 
-/// `[algorithm.lamo]`. Defaults: the authors' (`run.sh`) and GPT-2's sizes.
+/// `[algorithm.lamo]`. Defaults: the authors' (`run.sh`), but for `target_returns`, which they have for each environment
+/// (`configs/lamo`), and GPT-2's sizes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LamoConfig {
@@ -79,8 +80,8 @@ pub struct LamoConfig {
     pub clip_norm: f64,
     /// Returns are divided by this.
     pub return_scale: f64,
-    /// Returns to aim at, in the environment's units; each is evaluated, the first is the result. Empty: the best
-    /// return in the data.
+    /// Returns to aim at, in the environment's units; each is evaluated, the first is the result, where the authors report
+    /// the best (srzer/LaMo-2023, issue 1). Empty: the best return in the data.
     pub target_returns: Vec<f32>,
     /// Rows of the time-step embedding; later steps count as the last.
     pub max_episode_steps: usize,

@@ -13,10 +13,13 @@
 //! Acting imagines futures with beam search and keeps those with the largest predicted
 //! `sum of discount^t r_t + discount^H V_H` (see [`crate::planning`]).
 //!
+//! Warm-up and decay are as long as the authors': one and 20 epochs of the data, an epoch being as many updates as batches hold
+//! all windows.
+//!
 //! Deviations: windows are drawn with replacement; the schedule counts updates where the authors
-//! count tokens, starts at its first value (their first update runs at the full rate), and stays at
-//! its floor (their form, which climbs again, is `schedule = "cosine_unclamped"`); actions are clipped
-//! to their bounds.
+//! count tokens (equal at the end of each epoch), starts at its first value (their first update runs at the full rate), and
+//! stays at its floor (their form, which climbs again, is `schedule = "cosine_unclamped"`, which the configurations of their
+//! data sets have); actions are clipped to their bounds.
 
 use std::sync::Arc;
 
@@ -36,6 +39,7 @@ use super::{Algorithm, Build, Matmul, Work};
 use crate::data::discretizer::DiscretizerKind;
 use crate::data::sequences::{GoalPrefix, TokenBatch, TokenOptions, TokenSequences, ValueColumn};
 use crate::data::{ActionBounds, Episode};
+use crate::epochs::{Span, WarmupAndDecay};
 use crate::error::Result;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
@@ -81,7 +85,8 @@ pub enum RateSchedule {
     Constant,
 }
 
-/// `[algorithm.trajectory_transformer]`. Defaults: the authors' `config/offline.py`.
+/// `[algorithm.trajectory_transformer]`. Defaults: the base of the authors' `config/offline.py` and their `scripts/train.py`, but
+/// for `schedule`; what they change for single data sets stands in `configs/trajectory_transformer`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrajectoryTransformerConfig {
@@ -128,10 +133,11 @@ pub struct TrajectoryTransformerConfig {
     pub weight_decay: f64,
     /// Gradients are clipped to this norm.
     pub clip_norm: f64,
-    /// Updates of linear warm-up; the authors' one epoch is 3,900 updates on a million steps.
-    pub warmup_updates: u64,
-    /// Update at which the cosine ends; the authors' 20 epochs are 78,000.
-    pub decay_updates: u64,
+    /// Linear warm-up: a number of updates, or of epochs as the authors count it. `"1 epoch"`: 3,900 updates on a million
+    /// steps, 1,570 on hopper-medium-replay.
+    pub warmup_updates: Span,
+    /// Where the cosine ends: `"20 epochs"`, or an update.
+    pub decay_updates: Span,
     /// How the rate falls.
     pub schedule: RateSchedule,
     /// Type of the matrix products of blocks and heads in training: `"f32"` or `"bf16"`. Planning is
@@ -167,8 +173,8 @@ impl Default for TrajectoryTransformerConfig {
             betas: [0.9, 0.95],
             weight_decay: 0.1,
             clip_norm: 1.0,
-            warmup_updates: 3_900,
-            decay_updates: 78_000,
+            warmup_updates: Span::Epochs(1.0),
+            decay_updates: Span::Epochs(20.0),
             schedule: RateSchedule::Cosine,
             matmul: Matmul::F32,
             planner: PlanConfig::default(),
@@ -214,9 +220,8 @@ impl TrajectoryTransformerConfig {
             ("reward_weight", self.reward_weight),
             ("value_weight", self.value_weight),
         ])?;
-        if self.schedule != RateSchedule::Constant && self.decay_updates <= self.warmup_updates {
-            let expected = format!("more than `warmup_updates` ({})", self.warmup_updates);
-            return Err(keys.wrong("decay_updates", self.decay_updates, expected));
+        if self.schedule != RateSchedule::Constant {
+            self.spans().check(&keys)?;
         }
         if let Some(text) = &self.text {
             text.check_without_returns("algorithm.trajectory_transformer.text")?;
@@ -276,15 +281,27 @@ impl TrajectoryTransformerConfig {
         let (o, a) = (data.observation_dim, data.action_dim);
         let mut params = Params::new(DType::F32, build.device);
         Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
+        if self.schedule != RateSchedule::Constant && !data.is_blank() {
+            let keys = Keys("algorithm.trajectory_transformer");
+            self.spans()
+                .updates(&keys, sequences.len(), self.batch_size)?;
+        }
         let has_windows = |episode: &Episode| episode.steps > 1;
         let told = |text| InstructedEpisodes::new(text, build.device, has_windows);
         let instructed = self.text.as_ref().map(told);
         Ok(TrajectoryTransformer {
-            sequences,
             bounds: build.bounds.clone(),
             instructed: instructed.transpose()?,
-            learner: Learner::new(self, o, a, params)?,
+            learner: Learner::new(self, o, a, params)?.with_epochs_of(sequences.len()),
+            sequences,
         })
+    }
+
+    fn spans(&self) -> WarmupAndDecay {
+        WarmupAndDecay {
+            warmup: self.warmup_updates,
+            decay: self.decay_updates,
+        }
     }
 
     fn token_options(&self) -> TokenOptions {
@@ -324,9 +341,12 @@ impl TrajectoryTransformerConfig {
         }
     }
 
-    /// Factor of the rate at this update, counted from 1 so that a warm-up's first is not zero.
-    fn rate_factor(&self, update: u64) -> f64 {
-        let (warmup, end, floor) = (self.warmup_updates, self.decay_updates, RATE_FLOOR);
+    /// Factor of the rate at this update, counted from 1 so that a warm-up's first is not zero, where an epoch has so many
+    /// windows.
+    pub fn rate_factor(&self, update: u64, windows: usize) -> f64 {
+        let updates = |span: Span| span.updates(windows, self.batch_size);
+        let (warmup, end) = (updates(self.warmup_updates), updates(self.decay_updates));
+        let floor = RATE_FLOOR;
         match self.schedule {
             RateSchedule::Cosine => Schedule::WarmupCosine { warmup, end, floor }.factor(update),
             RateSchedule::CosineUnclamped => {
@@ -469,6 +489,8 @@ pub struct Learner {
     network: Network,
     optimizer: Adam,
     updates: u64,
+    /// In an epoch.
+    windows: usize,
 }
 
 impl Learner {
@@ -500,7 +522,15 @@ impl Learner {
             optimizer: Adam::new(&params, adam, group)?,
             params,
             updates: 0,
+            windows: 1,
         })
+    }
+
+    /// The same on data with so many windows, which its schedule may count in.
+    #[must_use]
+    pub fn with_epochs_of(mut self, windows: usize) -> Self {
+        self.windows = windows;
+        self
     }
 
     /// The network's parameters.
@@ -526,7 +556,8 @@ impl Learner {
         instructions: Option<&Tensor>,
         dropout: Dropout,
     ) -> Result<Metrics> {
-        let rate = self.config.learning_rate * self.config.rate_factor(self.updates + 1);
+        let factor = self.config.rate_factor(self.updates + 1, self.windows);
+        let rate = self.config.learning_rate * factor;
         let _cached = CachedUploads::hold(self.params.device());
         let loss = self.loss_instructed(batch, instructions, dropout)?;
         self.step(&loss, rate)

@@ -3,6 +3,8 @@
 //!
 //! Unknown keys are errors. Every struct has documented defaults, so a file holds differences only.
 
+mod departures;
+mod layers;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -13,8 +15,10 @@ use crate::algorithms::{AlgorithmConfig, OnlinePhase};
 use crate::data::DataShare;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
+pub use departures::{Departure, Departures};
+use layers::Layers;
 pub(crate) use table::apply_override;
-use table::from_table;
+use table::from_layers;
 
 /// The largest seed: what TOML can store.
 pub const LARGEST_SEED: u64 = i64::MAX as u64;
@@ -218,25 +222,21 @@ fn one_or_many<'de, D: Deserializer<'de>>(
 }
 
 impl RunConfig {
-    /// Reads `path` and applies `overrides` (`key.sub=value`, in order).
+    /// Reads `path`, with the files that it extends, and applies `overrides` (`key.sub=value`, in order).
     ///
     /// # Errors
-    /// If the file can't be read, is not TOML, holds an unknown key or a value of a wrong type or
-    /// range, or an override is malformed.
+    /// If a file can't be read, is not TOML, holds an unknown key or a value of a wrong type or range,
+    /// files extend each other in a circle or change the algorithm, or an override is malformed.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let fail = |message: String| Error::Config(format!("{}: {message}", path.display()));
-        let table: toml::Table = toml::from_str(&text).map_err(|e| fail(e.to_string()))?;
-        from_table(table, overrides, &fail)
+        from_layers(&mut Layers::read(path)?, overrides)
     }
 
-    /// Reads a configuration from TOML text.
+    /// Reads a configuration from TOML text, which can't extend a file.
     ///
     /// # Errors
     /// If it is not TOML, holds an unknown key, or a value of a wrong type or range.
     pub fn parse(text: &str) -> Result<Self> {
-        let table = toml::from_str(text).map_err(|e| Error::Config(e.to_string()))?;
-        from_table(table, &[], &Error::Config)
+        from_layers(&mut Layers::parse(text)?, &[])
     }
 
     /// The configuration with `overrides` applied.
@@ -245,7 +245,7 @@ impl RunConfig {
     /// As [`Self::load`].
     pub fn with_overrides(&self, overrides: &[String]) -> Result<Self> {
         let table = toml::Table::try_from(self).map_err(|e| Error::Config(e.to_string()))?;
-        from_table(table, overrides, &Error::Config)
+        from_layers(&mut Layers::from(table), overrides)
     }
 
     /// The resolved configuration as TOML: every key, defaults included.

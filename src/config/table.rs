@@ -2,36 +2,59 @@
 //! written and where it came from.
 
 use super::RunConfig;
+use super::layers::Layers;
 use crate::algorithms::ALGORITHMS;
 use crate::error::{Error, Result};
 
-/// A checked configuration from a table with overrides; `fail` says where the table is from. What an
-/// override breaks is blamed on it.
-pub(super) fn from_table(
-    mut table: toml::Table,
-    overrides: &[String],
-    fail: &dyn Fn(String) -> Error,
-) -> Result<RunConfig> {
-    let mut found = read_table(&table);
-    for text in overrides {
+/// What is wrong with a table, and the keys that it may be blamed on, the likeliest first.
+struct Problem {
+    keys: Vec<String>,
+    text: String,
+}
+
+/// A checked configuration from what files and overrides say together. Errors name what set the key that they are
+/// about; what an override breaks is blamed on it.
+pub(super) fn from_layers(layers: &mut Layers, overrides: &[String]) -> Result<RunConfig> {
+    let mut found = read_table(&layers.table);
+    for (i, text) in overrides.iter().enumerate() {
         let before = found;
-        apply_override(&mut table, text)?;
-        found = read_table(&table);
+        layers.set(text)?;
+        found = read_table(&layers.table);
         if let (Ok(_), Err(problem)) = (before, &found) {
-            let rest = overrides.iter().skip_while(|other| *other != text).skip(1);
             // Only together may they be right, e.g. one algorithm in place of another.
-            if rest.count() == 0 {
-                return Err(Error::Config(format!("`--set {text}`: {problem}")));
+            if i + 1 == overrides.len() {
+                return Err(Error::Config(format!("`--set {text}`: {}", problem.text)));
             }
         }
     }
-    let config = found.map_err(fail)?;
-    config.check()?;
+    let config = found.map_err(|problem| blamed(layers, &problem))?;
+    config.check().map_err(|error| match error {
+        Error::Config(text) => {
+            // Checks quote the key that they are about first.
+            let key = text.split('`').nth(1).unwrap_or_default();
+            blamed(
+                layers,
+                &Problem {
+                    keys: vec![key.to_owned()],
+                    text: text.clone(),
+                },
+            )
+        }
+        other => other,
+    })?;
     Ok(config)
 }
 
+fn blamed(layers: &Layers, Problem { keys, text }: &Problem) -> Error {
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    Error::Config(match layers.place(&keys) {
+        Some(place) => format!("{place}: {text}"),
+        None => text.clone(),
+    })
+}
+
 /// A configuration with every value of the right type, or what is wrong.
-fn read_table(table: &toml::Table) -> std::result::Result<RunConfig, String> {
+fn read_table(table: &toml::Table) -> std::result::Result<RunConfig, Problem> {
     let names: Vec<&str> = ALGORITHMS.iter().map(|algorithm| algorithm.name).collect();
     let expected = || {
         format!(
@@ -39,22 +62,37 @@ fn read_table(table: &toml::Table) -> std::result::Result<RunConfig, String> {
             names.join(", ")
         )
     };
+    let wrong = |text: String| {
+        Err(Problem {
+            keys: vec!["algorithm".to_owned()],
+            text,
+        })
+    };
     let given = match table.get("algorithm") {
-        None => return Err(format!("`algorithm` is missing, {}", expected())),
+        None => return wrong(format!("`algorithm` is missing, {}", expected())),
         Some(toml::Value::Table(table)) => table,
-        Some(other) => return Err(format!("`algorithm` is {other}, {}", expected())),
+        Some(other) => return wrong(format!("`algorithm` is {other}, {}", expected())),
     };
     let given: Vec<&str> = given.keys().map(String::as_str).collect();
     match given[..] {
         [name] if names.contains(&name) => {}
-        _ => return Err(format!("`algorithm` holds {given:?}, {}", expected())),
+        _ => return wrong(format!("`algorithm` holds {given:?}, {}", expected())),
     }
     serde_path_to_error::deserialize(table.clone()).map_err(|error| {
         let path = error.path().to_string();
         let message = plain_words(error.inner().message());
-        match message.contains(&path) && !path.contains('.') {
-            true => message,
-            false => format!("`{path}`: {message}"),
+        let unknown = message.strip_prefix("unknown field `");
+        let unknown = unknown.and_then(|rest| rest.split('`').next());
+        let inside = unknown.map(|name| match path.as_str() {
+            "." => name.to_owned(),
+            _ => format!("{path}.{name}"),
+        });
+        Problem {
+            text: match message.contains(&path) && !path.contains('.') {
+                true => message,
+                false => format!("`{path}`: {message}"),
+            },
+            keys: inside.into_iter().chain([path]).collect(),
         }
     })
 }
@@ -145,11 +183,11 @@ mod tests {
         let good = "[algorithm.bc]\nhidden = [4]\n";
         let problem = |text: &str, overrides: &[&str]| {
             let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
-            from_table(table(text), &overrides, &|e| {
-                Error::Config(format!("FILE: {e}"))
-            })
-            .expect_err(text)
-            .to_string()
+            let mut layers = Layers::from(table(text));
+            layers.files = vec!["FILE".into()];
+            from_layers(&mut layers, &overrides)
+                .expect_err(text)
+                .to_string()
         };
         let file = |text: &str, words: &[&str]| {
             let found = problem(text, &[]);

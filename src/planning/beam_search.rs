@@ -44,14 +44,16 @@ pub enum Window {
     Grow,
 }
 
-/// Beam search settings. Defaults: the authors' `config/offline.py`, commit 8834a6e, which the
-/// README there puts above the numbers in the paper.
+/// Beam search settings. Defaults: the base of the authors' `config/offline.py`, commit 8834a6e, which the
+/// README there puts above the numbers in the paper; after a semicolon what it has for single data sets, which their files in
+/// `configs/trajectory_transformer` set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PlanConfig {
-    /// Transitions to imagine. 15; 5 for halfcheetah-medium and ant.
+    /// Transitions to imagine. 15; 5 for halfcheetah-medium and -medium-replay, walker2d-medium-expert and ant, 20 for
+    /// walker2d-medium-replay.
     pub horizon: usize,
-    /// Sequences that stay after each imagined transition. 128; 32 for halfcheetah-medium.
+    /// Sequences that stay after each imagined transition. 128; 32 for all of halfcheetah and walker2d-medium-replay.
     pub beam_width: usize,
     /// Actions tried from each of them. 2.
     pub n_expand: usize,
@@ -63,7 +65,8 @@ pub struct PlanConfig {
     pub k_rew: usize,
     /// Observation tokens in the lower tail with this share of the probability are left out; 0: none.
     pub cdf_obs: f64,
-    /// Action tokens in the lower tail with this share of the probability are left out; 0: none. 0.6.
+    /// Action tokens in the lower tail with this share of the probability are left out; 0: none. 0.6; 0 for
+    /// walker2d-medium-replay, where `k_act` takes its place.
     pub cdf_act: f64,
     /// Reward and value tokens in that tail are left out; 0: none. 0.
     pub cdf_rew: f64,

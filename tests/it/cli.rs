@@ -171,6 +171,26 @@ fn every_command_prints_one_json_object_with_its_keys_last() {
         "seconds",
     ];
     check(&["plan", "planner"], &plan);
+    let whole = [
+        "algorithm",
+        "data",
+        "device",
+        "evaluate",
+        "online",
+        "seed",
+        "train",
+    ];
+    check(&["config", "show", "run.toml"], &whole);
+    let differs = [
+        "algorithm",
+        "config",
+        "extends",
+        "from_defaults",
+        "from_extended",
+    ];
+    let differences = ["config", "show", "run.toml", "--differences"];
+    let found = check(&differences, &differs);
+    assert!(found["extends"].is_null(), "{found}");
     let bench = [
         "bench",
         "critics",

@@ -51,6 +51,7 @@ mod report;
 mod rows;
 mod runs;
 mod sequences;
+mod settings;
 mod tidy;
 mod token_report;
 mod weights;

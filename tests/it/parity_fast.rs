@@ -3,6 +3,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use trajformer::algorithms::fast::{FastConfig, Learner};
+use trajformer::epochs::Span;
 use trajformer::metrics::Metrics;
 use trajformer_models::conditional_gpt::{
     ConditionalBatch, ConditionalGpt as Network, ConditionalGptConfig as Sizes,
@@ -35,8 +36,8 @@ fn config(golden: &Golden) -> FastConfig {
         embedding: golden.integer("width"),
         dropout: 0.0,
         learning_rate: golden.number("learning_rate"),
-        warmup_updates: golden.integer("warmup") as u64,
-        decay_updates: golden.integer("end") as u64,
+        warmup_updates: Span::Updates(golden.integer("warmup") as u64),
+        decay_updates: Span::Updates(golden.integer("end") as u64),
         ..FastConfig::default()
     }
 }

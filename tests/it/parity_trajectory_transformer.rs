@@ -5,6 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use trajformer::algorithms::trajectory_transformer::{
     Learner, RateSchedule, TrajectoryTransformerConfig,
 };
+use trajformer::epochs::Span;
 use trajformer::data::sequences::TokenBatch;
 use trajformer::metrics::Metrics;
 use trajformer_models::dropout::Dropout;
@@ -203,8 +204,8 @@ fn a_learners_rates_follow_the_authors_multiplier_with_updates_in_place_of_token
         RateSchedule::Constant,
     ] {
         let config = TrajectoryTransformerConfig {
-            warmup_updates: warmup as u64,
-            decay_updates: end as u64,
+            warmup_updates: Span::Updates(warmup as u64),
+            decay_updates: Span::Updates(end as u64),
             schedule,
             ..config(&golden)
         };
