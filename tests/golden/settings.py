@@ -17,6 +17,7 @@ import json
 import math
 import operator
 import re
+import types
 from pathlib import Path
 
 import yaml
@@ -163,7 +164,7 @@ def run(path, *functions):
     """Functions of a file that need nothing else of it."""
     import numpy
 
-    space = {"np": numpy, "Dict": dict, "Tuple": tuple, "jax": __import__("types").SimpleNamespace(Array=object)}
+    space = {"np": numpy, "Dict": dict, "Tuple": tuple, "jax": types.SimpleNamespace(Array=object)}
     for name in functions:
         node = named(tree(path), name)
         node.decorator_list = []
@@ -247,7 +248,7 @@ def corl(root, algorithm, data, method=None, kind="offline"):
     same_data(values, data)
     settings = Settings(algorithm, data, source, values)
     settings.aside("env", "env_name", "dataset_name")
-    return settings, root / "algorithms" / kind / f"{ {'bc': 'any_percent_bc'}.get(method or algorithm, method or algorithm)}.py"
+    return settings, root / "algorithms" / kind / f"{method or algorithm}.py"
 
 
 def schedule_of_td3_bc(settings):
@@ -448,7 +449,8 @@ def sac_rnd(root, data):
     settings.set("pretraining_updates", first, "rnd_update_epochs * num_updates_on_epoch")
     settings.aside("rnd_update_epochs")
     schedule_of_edac(settings)
-    settings.set("train.updates", first + given["num_epochs"] * given["num_updates_on_epoch"], "(rnd_update_epochs + num_epochs) * num_updates_on_epoch")
+    then = given["num_epochs"] * given["num_updates_on_epoch"]
+    settings.set("train.updates", first + then, "(rnd_update_epochs + num_epochs) * num_updates_on_epoch")
     for ours, theirs in [("rnd_learning_rate", "rnd_learning_rate"), ("rnd_hidden", "rnd_hidden_dim"), ("rnd_embedding", "rnd_embedding_dim"),
                          ("discount", "gamma"), ("target_rate", "tau"), ("batch_size", "batch_size"),
                          ("actor_learning_rate", "actor_learning_rate"), ("critic_learning_rate", "critic_learning_rate"),
@@ -580,8 +582,8 @@ def returns_aimed_at(settings, script, env):
     settings.set("target_returns", [float(value) for value in assigned(script, "env_targets", where)], "env_targets")
     settings.set("return_scale", float(assigned(script, "scale", where)), "scale")
     settings.set("max_episode_steps", assigned(script, "max_ep_len", where), "max_ep_len")
-    text = script.read_text()
-    assert "np.zeros((1, max_len - tlen, state_dim)), s[-1]]" in text.replace("\n", "").replace("  ", "") or "max_len - tlen, state_dim" in text
+    # Zeros stand before a stretch that is too short.
+    assert "np.concatenate([np.zeros((1, max_len - tlen, state_dim)), s[-1]], axis=1)" in ast.unparse(tree(script))
     settings.set("padding", "left", "get_batch")
 
 
@@ -646,8 +648,6 @@ def lamo(root, data):
 
 
 def trajectory_transformer(root, data):
-    import types
-
     space = {}
     text = (root / "config/offline.py").read_text().replace("from trajectory.utils import watch", "watch = lambda args: args")
     exec(compile(text, "config/offline.py", "exec"), space)
@@ -784,7 +784,7 @@ def schedule(root):
         data, model = Data(), Nothing()
         # As scripts/train.py has it.
         warmup_tokens = len(data) * tokens
-        config = __import__("types").SimpleNamespace(
+        config = types.SimpleNamespace(
             device="cpu", batch_size=batch, learning_rate=1.0, betas=(0.9, 0.95), grad_norm_clip=1.0, weight_decay=0.1, lr_decay=True,
             warmup_tokens=warmup_tokens, final_tokens=20 * warmup_tokens, num_workers=0,
         )  # fmt: skip
