@@ -1,7 +1,7 @@
 """The settings that the authors' code runs with, by the names of our keys, and the rates of the Trajectory Transformer's schedule.
 
-python tests/golden/settings.py --corl CORL --tt TT --dt DT --lamo LAMO --d3rlpy D3RLPY --brac D4RL_EVALUATIONS --sac-rnd SAC_RND \
-    --rebrac REBRAC --sac SAC --td3 TD3
+python tests/golden/settings.py --corl CORL --tt TT --d4rl D4RL --dt DT --lamo LAMO --d3rlpy D3RLPY --brac D4RL_EVALUATIONS \
+    --sac-rnd SAC_RND --rebrac REBRAC --sac SAC --td3 TD3
 
 Each folder is a checkout at the commit in COMMITS. Nothing of them is imported but `config/offline.py` and the trainer of the
 Trajectory Transformer (for the schedule): YAML files are parsed, Python files are read as syntax trees, and single functions
@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 COMMITS = {
     "corl": "corl-team/CORL @ eeeeef2671235fcce3a3eb255576a207d78840e6",
     "tt": "jannerm/trajectory-transformer @ 8834a6ed04ceeab8fdb9465e145c6e041c05d71b",
+    "d4rl": "Farama-Foundation/D4RL @ 89141a6",
     "dt": "kzl/decision-transformer @ e2d82e68f330c00f763507b3b01d774740bee53f",
     "lamo": "srzer/LaMo-2023 @ 3e4fcc8",
     "d3rlpy": "takuseno/d3rlpy @ 38c34b6f99fde82875e2ad81d1ba1f7a7da34137",
@@ -342,7 +343,9 @@ def iql(root, data):
     return settings.done()
 
 
-def cql(root, data, calibrate=False):
+def cql(root, data, d4rl=None):
+    """CQL's own settings, or, with a checkout of D4RL, those of Cal-QL."""
+    calibrate = d4rl is not None
     kind, method = ("finetune", "cal_ql") if calibrate else ("offline", "cql")
     settings, file = corl(root, "cql", data, method, kind)
     if calibrate:
@@ -352,6 +355,10 @@ def cql(root, data, calibrate=False):
         settings.take("evaluate.episodes", "n_episodes")
         settings.take("online.data_share", "mixing_ratio")
         assert settings.given["cql_alpha_online"] == settings.given["cql_alpha"]
+        # Before they are scaled and shifted: what a step that misses the goal gives.
+        lowest = assigned(d4rl / "d4rl/infos.py", "REF_MIN_SCORE")[settings.given["env"]]
+        assert settings.given["is_sparse_reward"]
+        settings.set("failure_reward", lowest, "is_sparse_reward, env.ref_min_score")
         settings.aside("is_sparse_reward", "cql_alpha_online")
     else:
         schedule_of_td3_bc(settings)
@@ -815,7 +822,7 @@ def main():
         found[f"rebrac/{data}"] = rebrac(roots.corl, roots.rebrac, data)
     found["bc/hopper-expert"] = bc(roots.corl, "hopper-expert")
     for data in ANTMAZE:
-        found[f"cql/calibrated-{data}"] = cql(roots.corl, data, calibrate=True)
+        found[f"cql/calibrated-{data}"] = cql(roots.corl, data, roots.d4rl)
     for data in LOCOMOTION + ANTMAZE:
         found[f"sac_rnd/{data}"] = sac_rnd(roots.sac_rnd, data)
     for data in LOCOMOTION:
