@@ -71,6 +71,7 @@ fn check(name: &str, data: &Dataset, expected: &Value) {
             truncated: episode["truncated"] == true,
             final_observation: last.is_array().then(|| numbers(last).into_boxed_slice()),
             instruction: None,
+            fragment: false,
         })
         .collect();
     assert_eq!(data.episodes, episodes, "{name}");
@@ -254,7 +255,8 @@ fn files_are_joined_and_must_fit_together() {
 #[test]
 fn without_timeouts_episodes_are_cut_as_d4rl_does_it() {
     let options = data::LoadOptions {
-        max_episode_steps: 4,
+        max_episode_steps: Some(4),
+        ..data::LoadOptions::default()
     };
     let path = fixture("d4rl_no_timeouts.hdf5");
     let data = data::load_with(&[path], &options).expect("loads");
