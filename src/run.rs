@@ -544,6 +544,7 @@ fn check_same_data(spec: &RunSpec, dataset: &Dataset, path: &Path) -> Result<()>
 /// Lowest and highest actions (A each): the configured range; else the environment's; else the data set's own bounds,
 /// in every dimension that has some; else ±1 if all data lies within; else the data's own.
 pub(crate) fn action_range(config: &RunConfig, dataset: &Dataset) -> Result<(Vec<f32>, Vec<f32>)> {
+    dataset.require_continuous_actions(&format!("`{}`", config.algorithm.name()))?;
     let dim = dataset.action_dim;
     if let Some((low, high)) = config.data.action_range {
         let range = (vec![low; dim], vec![high; dim]);

@@ -70,7 +70,7 @@ fn shuffled(folder: &Path) -> PathBuf {
 }
 
 /// Removes one array from an archive.
-fn without(path: &Path, array: &str) {
+pub fn without(path: &Path, array: &str) {
     let bytes = std::fs::read(path).expect("reads");
     let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).expect("an archive");
     let mut copy = zip::ZipWriter::new(std::fs::File::create(path).expect("a file"));

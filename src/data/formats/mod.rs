@@ -50,7 +50,8 @@ pub fn detect(path: &Path) -> Result<Format> {
     let signature = signature(path)?;
     if signature.starts_with(b"\x89HDF\r\n\x1a\n") {
         let root = hdf5::Hdf5Group::open(path)?;
-        let names = root.group_names()?;
+        // Names that can't be listed are named when they are read.
+        let names = root.group_names().unwrap_or_default();
         let episodes = names
             .iter()
             .any(|name| minari_hdf5::episode_number(name).is_some());

@@ -153,17 +153,20 @@ impl Comparison {
     }
 }
 
-/// Lowest and highest number of every column.
+/// Lowest and highest number of every column, and how often each occurs.
 struct Range {
-    low: Vec<f32>,
-    high: Vec<f32>,
+    low: Vec<(f32, usize)>,
+    high: Vec<(f32, usize)>,
 }
+
+/// A bound that numbers were clipped to occurs more than once.
+const CLIPPED: usize = 2;
 
 impl Range {
     fn empty(width: usize) -> Self {
         Self {
-            low: vec![f32::INFINITY; width],
-            high: vec![f32::NEG_INFINITY; width],
+            low: vec![(f32::INFINITY, 0); width],
+            high: vec![(f32::NEG_INFINITY, 0); width],
         }
     }
 
@@ -176,33 +179,45 @@ impl Range {
     }
 
     fn widen(&mut self, column: usize, value: f32) {
-        self.low[column] = self.low[column].min(value);
-        self.high[column] = self.high[column].max(value);
+        let (low, high) = (&mut self.low[column], &mut self.high[column]);
+        if value < low.0 {
+            *low = (value, 0);
+        }
+        if value > high.0 {
+            *high = (value, 0);
+        }
+        low.1 += usize::from(value == low.0);
+        high.1 += usize::from(value == high.0);
     }
 
     fn is_constant(&self) -> bool {
-        self.low
-            .iter()
-            .zip(&self.high)
-            .all(|(low, high)| low >= high)
+        let columns = self.low.iter().zip(&self.high);
+        columns.into_iter().all(|(low, high)| low.0 >= high.0)
     }
 
-    /// What lies in both.
+    /// What lies in both, as far as the narrower one looks clipped.
     fn common(&self, other: &Self) -> Self {
-        let both = |a: &[f32], b: &[f32], pick: fn(f32, f32) -> f32| {
-            a.iter().zip(b).map(|(&a, &b)| pick(a, b)).collect()
-        };
+        let both =
+            |a: &[(f32, usize)], b: &[(f32, usize)], first: fn(f32, f32) -> bool, none: f32| {
+                let pick = |(&a, &b): (&(f32, usize), &(f32, usize))| {
+                    let inner = if first(a.0, b.0) { a } else { b };
+                    if inner.1 >= CLIPPED { inner } else { (none, 0) }
+                };
+                a.iter().zip(b).map(pick).collect()
+            };
         Self {
-            low: both(&self.low, &other.low, f32::max),
-            high: both(&self.high, &other.high, f32::min),
+            low: both(&self.low, &other.low, |a, b| a > b, f32::NEG_INFINITY),
+            high: both(&self.high, &other.high, |a, b| a < b, f32::INFINITY),
         }
     }
 
     /// The nearest number inside; the number itself where nothing is inside.
     fn clip(&self, column: usize, value: f32) -> f32 {
-        match self.low[column] <= self.high[column] {
-            true => value.clamp(self.low[column], self.high[column]),
-            false => value,
+        let (low, high) = (self.low[column].0, self.high[column].0);
+        if low <= high {
+            value.clamp(low, high)
+        } else {
+            value
         }
     }
 }
