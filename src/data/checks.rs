@@ -145,7 +145,7 @@ pub(super) fn warnings(data: &Dataset) -> Vec<String> {
     let open = data
         .episodes
         .iter()
-        .filter(|episode| !episode.has_end())
+        .filter(|episode| !episode.has_end() && !episode.fragment)
         .count();
     let fragments = data.episodes.iter().filter(|e| e.fragment).count();
     if fragments > 0 {

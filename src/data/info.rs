@@ -193,7 +193,7 @@ impl Info {
             (Some(mean), Some(std), Some(min), Some(max)) => {
                 format!("{mean:.2} ± {std:.2} ({min:.2} to {max:.2})")
             }
-            _ => "unknown: no episode has an end".into(),
+            _ => "unknown: no episode is whole".into(),
         }
     }
 

@@ -3,7 +3,7 @@
 Independent of the project: h5py, NumPy and the minari package write the files; expectations are computed here from the
 episodes that the files were made of. Every episode is a random walk, so that no observation occurs twice.
 
-    pip install minari[hdf5,arrow]==0.5.4 h5py==3.16.0 numpy==2.4.6
+    pip install minari[hdf5,arrow]==0.5.4 h5py==3.16.0 numpy==2.4.6 pillow pyarrow
     python tests/golden/random_data_files.py
 """
 
@@ -378,6 +378,12 @@ def faults():
         arrays |= {} if timeouts is None else {"timeouts": timeouts}
         np.savez(folder / f"{name}.npz", **arrays)
         words[f"faults/{name}.npz"] = ["`dones`", said, "`terminals`", "`timeouts`"]
+    buffer = io.BytesIO()
+    np.savez(buffer, **rows)
+    with zipfile.ZipFile(buffer) as packed, zipfile.ZipFile(folder / "bzip2.npz", "w", zipfile.ZIP_BZIP2) as repacked:
+        for entry in packed.namelist():
+            repacked.writestr(entry, packed.read(entry))
+    words["faults/bzip2.npz"] = ["np.savez_compressed", "another compression"]
     some_nan = rows["next_observations"].copy()
     some_nan[3, 1] = np.nan
     np.savez(folder / "partly-nan.npz", **{**rows, "next_observations": some_nan})

@@ -152,7 +152,7 @@ pub(super) fn assemble(
              `data.max_episode_steps` (`--max-episode-steps`) says otherwise",
             path.display()
         ));
-    } else if cutting.marks.truncated.is_none() && cutting.lasts.is_none() && parts.is_none() {
+    } else if cutting.marks.truncated.is_none() && cutting.lasts.is_none() && next.is_none() {
         warnings.push(format!(
             "{}: there are no `timeouts`: only `terminals` end an episode; if a time limit did too, set \
              `data.max_episode_steps` (`--max-episode-steps`)",

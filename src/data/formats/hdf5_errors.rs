@@ -12,8 +12,7 @@ const NO_ADDRESS: &str = "18446744073709551615";
 
 /// Filters that HDF5 files are compressed with and that are not read, by their registered numbers
 /// (https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md).
-const FILTERS: [(u16, &str); 20] = [
-    (4, "szip"),
+const FILTERS: [(u16, &str); 19] = [
     (5, "n-bit"),
     (6, "scale-offset"),
     (305, "LZO"),
@@ -98,13 +97,13 @@ fn explain(path: &Path, place: &str, error: &hdf5_pure::Error) -> String {
                 None => format!("filter {id}"),
             };
             return format!(
-                "HDF5 file{place}: it is compressed with {filter}, which is not read, only gzip and lzf; {repack} \
+                "HDF5 file{place}: it is compressed with {filter}, which is not read, only gzip, lzf and szip; {repack} \
                  (where HDF5 has the filter's plugin)"
             );
         }
         hdf5_pure::Error::Format(FormatError::UnsupportedZfp(_)) => {
             return format!(
-                "HDF5 file{place}: it is compressed with zfp, which is not read, only gzip and lzf; {repack}"
+                "HDF5 file{place}: it is compressed with zfp, which is not read, only gzip, lzf and szip; {repack}"
             );
         }
         hdf5_pure::Error::Format(

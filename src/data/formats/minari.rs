@@ -176,10 +176,7 @@ fn check_observation_space(
                 None if known.is_empty() => Err(format!(
                     "observations are dictionaries without a plain vector; {advice}"
                 )),
-                None => Err(format!(
-                    "observations are dictionaries: {}",
-                    choose_keys(OBSERVATIONS, &known)
-                )),
+                None => Err(choose_keys(OBSERVATIONS, &known)),
             }
         }
         other => Err(format!(

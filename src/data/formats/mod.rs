@@ -65,9 +65,39 @@ pub fn detect(path: &Path) -> Result<Format> {
     }
     let otherwise = "is neither HDF5 (D4RL or Minari) nor npz by its first bytes; a Minari data set is \
                      given by its folder";
-    let problem = stand_in::problem(&signature).unwrap_or_else(|| otherwise.to_owned());
+    let other = OTHERS
+        .iter()
+        .find(|(first, _)| signature.starts_with(first));
+    let problem = match (stand_in::problem(&signature), other) {
+        (Some(problem), _) => problem,
+        (None, other) => other.map_or(otherwise, |(_, problem)| problem).to_owned(),
+    };
     Err(Error::data(path, problem))
 }
+
+/// First bytes of files that are easily taken for data sets, and what to do about them.
+const OTHERS: [(&[u8], &str); 5] = [
+    (
+        b"\x93NUMPY",
+        "is a single NumPy array: save all arrays of the data set in one file with np.savez",
+    ),
+    (
+        b"\x80",
+        "is a Python pickle, which is not read: save its arrays with np.savez",
+    ),
+    (
+        b"ARROW1",
+        "is one file of a data set in Minari's arrow storage: give the data set's folder",
+    ),
+    (
+        b"PAR1",
+        "is a Parquet file, which is not read: Minari's storages hdf5 and arrow are",
+    ),
+    (
+        b"\x1f\x8b",
+        "is packed with gzip: unpack it first (gunzip or tar)",
+    ),
+];
 
 /// Minari's folders: the data set's, or the `data` folder inside it.
 fn detect_folder(folder: &Path) -> Result<Format> {

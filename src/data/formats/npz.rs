@@ -184,6 +184,18 @@ fn check_end(reader: &mut dyn Read) -> std::result::Result<(), String> {
     }
 }
 
+/// What is wrong with an archive, and what helps.
+fn explain(error: &zip::result::ZipError) -> String {
+    match error {
+        zip::result::ZipError::UnsupportedArchive(_) | zip::result::ZipError::InvalidPassword => {
+            "is packed in a way that is not read (another compression, or a password): save it with np.savez or \
+             np.savez_compressed"
+                .to_owned()
+        }
+        other => format!("is damaged or cut off ({other}); copy it again"),
+    }
+}
+
 /// An open `.npz` file.
 struct NpzFile {
     path: PathBuf,
@@ -193,12 +205,8 @@ struct NpzFile {
 impl NpzFile {
     fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(path))?;
-        let archive = ZipArchive::new(BufReader::new(file)).map_err(|error| {
-            Error::data(
-                path,
-                format!("npz file is damaged or cut off ({error}); copy it again"),
-            )
-        })?;
+        let archive = ZipArchive::new(BufReader::new(file))
+            .map_err(|error| Error::data(path, format!("npz file {}", explain(&error))))?;
         Ok(Self {
             path: path.to_path_buf(),
             archive,
@@ -271,7 +279,7 @@ impl NpzFile {
     ) -> Result<T> {
         let path = self.path.clone();
         let problem = |what: String| Error::data(&path, format!("array `{name}` {what}"));
-        let damaged = |e: zip::result::ZipError| problem(format!("is damaged or cut off ({e})"));
+        let damaged = |error: zip::result::ZipError| problem(explain(&error));
         let mut entry = self
             .archive
             .by_name(&format!("{name}.npy"))
