@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::data::tokenizers::TokenizerKind;
+use crate::data::{ColumnChoice, LoadOptions};
 use crate::planning::Window;
 
 /// Offline reinforcement learning: logged experience in, policies, plans and scores out.
@@ -375,6 +376,9 @@ pub enum DataCommand {
         /// File or folder; several are joined.
         #[arg(required = true)]
         path: Vec<PathBuf>,
+        /// How it is read.
+        #[command(flatten)]
+        read: ReadArgs,
         /// Print one JSON object, last on standard output.
         #[arg(long)]
         json: bool,
@@ -392,6 +396,9 @@ pub enum DataCommand {
         input: PathBuf,
         /// File or folder to write.
         output: PathBuf,
+        /// How it is read.
+        #[command(flatten)]
+        read: ReadArgs,
     },
     /// Collect experience in an environment.
     #[command(after_help = "Examples:\n  \
@@ -403,12 +410,41 @@ pub enum DataCommand {
     Collect(CollectArgs),
 }
 
+/// How data files are read: the keys of the same names in a configuration's table `[data]`.
+#[derive(Debug, Args)]
+pub struct ReadArgs {
+    /// In files without time-outs, episodes that did not terminate end after so many steps; default: D4RL's limit, by the
+    /// environment's or file's name.
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub max_episode_steps: Option<usize>,
+    /// Where observations are dictionaries: the keys whose vectors are put side by side, with commas between.
+    #[arg(long, value_name = "KEYS", value_delimiter = ',')]
+    pub observation_keys: Vec<String>,
+    /// Columns of observations to keep, e.g. 0..27.
+    #[arg(long, value_name = "COLUMNS")]
+    pub observation_columns: Option<ColumnChoice>,
+}
+
+impl ReadArgs {
+    /// The same for the readers.
+    pub fn options(&self) -> LoadOptions {
+        LoadOptions {
+            max_episode_steps: self.max_episode_steps,
+            observation_keys: self.observation_keys.clone(),
+            observation_columns: self.observation_columns.clone(),
+        }
+    }
+}
+
 /// Arguments of `data tokens`.
 #[derive(Debug, Args)]
 pub struct TokensArgs {
     /// File or folder; several are joined.
     #[arg(required = true)]
     pub path: Vec<PathBuf>,
+    /// How it is read.
+    #[command(flatten)]
+    pub read: ReadArgs,
     /// Bins per dimension of observations, actions and rewards (`quantile`, `uniform`), or tokens of actions: the nearest
     /// of many centres (`kmeans`), or cosine transform and merges (`fast`).
     #[arg(long, value_enum, default_value = "quantile")]

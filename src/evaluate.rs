@@ -457,6 +457,7 @@ impl EpisodeRecorder {
                 truncated: row.truncated,
                 final_observation: Some(row.final_observation.into_boxed_slice()),
                 instruction: None,
+                fragment: false,
             });
             dataset.observations.extend(row.observations);
             dataset.actions.extend(row.actions);

@@ -255,7 +255,7 @@ impl Prepared {
             .flat_map(|&episode| counts.iter().map(move |of_member| of_member[episode]))
             .collect();
         let weights = Tensor::from_vec(weights, (episodes.len(), config.members), &Device::Cpu)?;
-        let start_weights: Vec<f32> = counts.concat();
+        let start_weights = start_weights(data, &counts)?;
         let shape = (config.members, data.episodes.len());
         let distance = (policy_now - &transitions.actions)?.sqr()?.mean_all()?;
         Ok(Self {
@@ -352,6 +352,37 @@ fn resamples(episodes: usize, members: usize, rng: &mut Rng) -> Vec<Vec<f32>> {
     counts
 }
 
+/// How much the first step of each episode counts in each member: as often as it was drawn, but not where it is not
+/// known to be an episode's first.
+fn start_weights(data: &Dataset, counts: &[Vec<f32>]) -> Result<Vec<f32>> {
+    let starts = data
+        .episodes
+        .iter()
+        .map(|episode| f32::from(u8::from(!episode.fragment)));
+    let starts: Vec<f32> = starts.collect();
+    if !starts.contains(&1.0) {
+        return Err(Error::Unsuitable(format!(
+            "{}: no row is known to be an episode's first, so a policy can't be judged from there: save the rows in the \
+             order of time, with their ends",
+            data.source_names()
+        )));
+    }
+    let mut weights = Vec::with_capacity(counts.len() * starts.len());
+    for of_member in counts {
+        let drawn: Vec<f32> = of_member
+            .iter()
+            .zip(&starts)
+            .map(|(count, start)| count * start)
+            .collect();
+        // A member that drew none of them takes all.
+        match drawn.iter().any(|&weight| weight > 0.0) {
+            true => weights.extend(drawn),
+            false => weights.extend(&starts),
+        }
+    }
+    Ok(weights)
+}
+
 /// Mean discounted return of the complete episodes.
 fn discounted(data: &Dataset, discount: f64) -> Option<f64> {
     let complete: Vec<f64> = data
@@ -386,6 +417,7 @@ mod tests {
             truncated: true,
             final_observation: Some(vec![0.0].into_boxed_slice()),
             instruction: None,
+            fragment: false,
         };
         Dataset {
             observation_dim: 1,
@@ -397,6 +429,7 @@ mod tests {
             episodes: (0..episodes).map(episode).collect(),
             env_name: None,
             reference_returns: None,
+            action_bounds: None,
             sources: Vec::new(),
             warnings: Vec::new(),
         }

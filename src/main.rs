@@ -16,6 +16,7 @@ use trajformer::cli::{
     EvaluateArgs, ExportArgs, HubCommand, PlanArgs, TokensArgs,
 };
 use trajformer::config::{Departures, EvaluateConfig, RunConfig};
+use trajformer::data::LoadOptions;
 use trajformer::data::formats::fast_folder;
 use trajformer::data::tokenizers::TokenizerKind;
 use trajformer::error::shell_quoted;
@@ -128,11 +129,20 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Evaluate(args) => evaluate(&args),
         Command::Compare(args) => compare(&args),
         Command::Bench(command) => bench(&command),
-        Command::Data(DataCommand::Info { path, json }) => data_info(&path, json),
+        Command::Data(DataCommand::Info { path, read, json }) => {
+            data_info(&path, &read.options(), json)
+        }
         Command::Data(DataCommand::Tokens(args)) => data_tokens(&args),
-        Command::Data(DataCommand::Convert { input, output }) => {
+        Command::Data(DataCommand::Convert {
+            input,
+            output,
+            read,
+        }) => {
             data::check_new(&output)?;
-            data::convert(&input, &output)?;
+            let converted = data::convert_with(&input, &output, &read.options())?;
+            for warning in &converted.warnings {
+                tracing::warn!("{warning}");
+            }
             say!("wrote {}", output.display())?;
             Ok(ExitCode::SUCCESS)
         }
@@ -382,8 +392,12 @@ fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn data_info(paths: &[std::path::PathBuf], as_json: bool) -> anyhow::Result<ExitCode> {
-    let info = data::info(&data::load(paths)?);
+fn data_info(
+    paths: &[std::path::PathBuf],
+    options: &LoadOptions,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
+    let info = data::info(&data::load_with(paths, options)?);
     if as_json {
         say!("{}", serde_json::to_string(&info)?)?;
     } else {
@@ -412,7 +426,7 @@ fn data_tokens(args: &TokensArgs) -> anyhow::Result<ExitCode> {
         chunk_steps: args.chunk,
         scale: args.scale,
     };
-    let dataset = data::load(&args.path)?;
+    let dataset = data::load_with(&args.path, &args.read.options())?;
     let mut rng = Rng::from_seed(args.seed);
     let (found, fast) = token_report::report(&dataset, &options, given, &mut rng)?;
     output::whole(&found.report)?;

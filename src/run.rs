@@ -430,7 +430,8 @@ pub fn judge(
     config: &FqeConfig,
 ) -> Result<fqe::Estimate> {
     let trained = open(path, overrides)?;
-    let dataset = data::load_one(data)?;
+    let options = trained.config.data.load_options();
+    let dataset = data::load_with(&[data.to_path_buf()], &options)?;
     let (o, a) = (trained.spec.observation_dim, trained.spec.action_dim);
     if (o, a) != (dataset.observation_dim, dataset.action_dim) {
         return Err(Error::Unsuitable(format!(
@@ -458,7 +459,7 @@ pub fn load_data(config: &RunConfig) -> Result<Dataset> {
                 .to_owned(),
         ));
     }
-    let dataset = data::load(&config.data.path)?;
+    let dataset = data::load_with(&config.data.path, &config.data.load_options())?;
     let known_range = |warning: &&String| !warning.contains(OUTSIDE_UNIT);
     for warning in dataset.warnings.iter().filter(known_range) {
         tracing::warn!("{warning}");
@@ -540,9 +541,10 @@ fn check_same_data(spec: &RunSpec, dataset: &Dataset, path: &Path) -> Result<()>
     }
 }
 
-/// Lowest and highest actions (A each): the configured range; else the environment's; else ±1 if all
-/// data lies within; else the data's own.
+/// Lowest and highest actions (A each): the configured range; else the environment's; else the data set's own bounds,
+/// in every dimension that has some; else ±1 if all data lies within; else the data's own.
 pub(crate) fn action_range(config: &RunConfig, dataset: &Dataset) -> Result<(Vec<f32>, Vec<f32>)> {
+    dataset.require_continuous_actions(&format!("`{}`", config.algorithm.name()))?;
     let dim = dataset.action_dim;
     if let Some((low, high)) = config.data.action_range {
         let range = (vec![low; dim], vec![high; dim]);
@@ -560,6 +562,27 @@ pub(crate) fn action_range(config: &RunConfig, dataset: &Dataset) -> Result<(Vec
         warn_of_actions_outside(&range, dataset, "evaluate.env");
         return Ok(range);
     }
+    let Some((file_low, file_high)) = &dataset.action_bounds else {
+        return range_of_data(dataset);
+    };
+    let bounded = |&column: &usize| {
+        let (low, high) = (file_low[column], file_high[column]);
+        low.is_finite() && high.is_finite() && low < high
+    };
+    let mut range = match (0..dim).all(|column| bounded(&column)) {
+        true => (file_low.clone(), file_high.clone()),
+        false => range_of_data(dataset)?,
+    };
+    for column in (0..dim).filter(bounded) {
+        (range.0[column], range.1[column]) = (file_low[column], file_high[column]);
+    }
+    warn_of_actions_outside(&range, dataset, "action_space");
+    Ok(range)
+}
+
+/// ±1 if all data lies within, else the data's own range.
+fn range_of_data(dataset: &Dataset) -> Result<(Vec<f32>, Vec<f32>)> {
+    let dim = dataset.action_dim;
     // Half-precision copies of clipped actions may lie a little outside.
     if dataset.actions.iter().all(|a| a.abs() <= 1.0 + 1e-3) {
         return Ok((vec![-1.0; dim], vec![1.0; dim]));

@@ -313,6 +313,7 @@ fn made_up_data(observation_dim: usize, action_dim: usize) -> Result<Dataset> {
                 truncated: i % 2 == 1,
                 final_observation: None,
                 instruction: None,
+                fragment: false,
             })
             .collect(),
         ..Dataset::blank(observation_dim, action_dim)

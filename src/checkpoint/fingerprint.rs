@@ -53,6 +53,9 @@ impl DataFingerprint {
             {
                 hasher.update(&number.to_le_bytes());
             }
+            if episode.fragment {
+                hasher.update(b"fragment");
+            }
             if let Some(text) = &episode.instruction {
                 hasher.update(text.as_bytes());
                 hasher.update(&[0]);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::algorithms::{AlgorithmConfig, OnlinePhase};
-use crate::data::DataShare;
+use crate::data::{ColumnChoice, DataShare, LoadOptions};
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 pub use departures::{Departure, Departures};
@@ -62,9 +62,32 @@ pub struct DataConfig {
     #[serde(deserialize_with = "one_or_many")]
     pub path: Vec<PathBuf>,
     /// Lowest and highest action of every dimension, e.g. `[-2.0, 2.0]`. Default: those of
-    /// `evaluate.env`; without it ±1 if all data lies within, else the data's own range.
+    /// `evaluate.env`; without it those that the data set carries (Minari's `action_space`); else ±1 if all data lies
+    /// within, else the data's own range.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action_range: Option<(f32, f32)>,
+    /// Steps after which an episode ends that did not terminate, for files that don't mark time-outs. Default: D4RL's
+    /// own limit where the environment or file has a name of D4RL's; else 1000 for D4RL's layout, none for npz.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_episode_steps: Option<usize>,
+    /// Where observations are dictionaries: the keys whose vectors are put side by side, in this order, e.g.
+    /// `["observation", "desired_goal"]`; those inside of others with a slash.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub observation_keys: Vec<String>,
+    /// Columns of observations that are kept, e.g. `"0..27"`: of Ant's 111 those without contact forces. Default: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observation_columns: Option<ColumnChoice>,
+}
+
+impl DataConfig {
+    /// How the files are read.
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            max_episode_steps: self.max_episode_steps,
+            observation_keys: self.observation_keys.clone(),
+            observation_columns: self.observation_columns.clone(),
+        }
+    }
 }
 
 /// `[train]`: how long, and what is kept.
@@ -282,6 +305,11 @@ impl RunConfig {
         {
             return Err(Error::Config(
                 "`data.path` holds an empty name, expected files or folders".to_owned(),
+            ));
+        }
+        if self.data.max_episode_steps == Some(0) {
+            return Err(Error::Config(
+                "`data.max_episode_steps` is 0, expected at least 1".to_owned(),
             ));
         }
         for (key, value) in [("seed", self.seed), ("evaluate.seed", self.evaluate.seed)] {

@@ -42,6 +42,7 @@ impl ActionChunks {
         rng: &mut Rng,
     ) -> Result<Self> {
         data.require_continuous_actions("action chunks")?;
+        data.require_time_order("learning chunks of actions")?;
         let (rows, starts) = padded_actions(data, steps);
         let chunks = Chunks::new(&rows, data.action_dim, steps, &starts)?;
         tokenizer.fit(&chunks, rng)?;

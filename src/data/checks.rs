@@ -27,12 +27,38 @@ impl Dataset {
         let returns = self.returns();
         if returns.is_empty() {
             let source = self.source_names();
+            let fragments = self.episodes.iter().filter(|e| e.fragment).count();
+            if fragments > 0 {
+                return Err(Error::Unsuitable(format!(
+                    "{source}: no episode is whole ({fragments} of {} begin where rows don't follow each other), so \
+                     returns are unknown, but {purpose} needs them; save the rows in the order of time, with their ends",
+                    self.episodes.len()
+                )));
+            }
             return Err(Error::Unsuitable(format!(
                 "{source}: no episode is complete (terminated or truncated), so returns are \
                  unknown, but {purpose} needs them"
             )));
         }
         Ok(returns)
+    }
+
+    /// Fails if most steps are not followed by what came next, as in a shuffled replay buffer; `purpose` is what needs
+    /// stretches of time.
+    ///
+    /// # Errors
+    /// [`Error::Unsuitable`], naming the file and `purpose`.
+    pub fn require_time_order(&self, purpose: &str) -> Result<()> {
+        let fragments = self.episodes.iter().filter(|e| e.fragment).count();
+        if 2 * fragments <= self.steps() {
+            return Ok(());
+        }
+        let source = self.source_names();
+        Err(Error::Unsuitable(format!(
+            "{source}: most rows are not followed by what came next ({fragments} of {} steps begin anew), but {purpose} \
+             needs stretches of time; save the rows in the order of time",
+            self.steps()
+        )))
     }
 
     /// The files that it came from, for messages.
@@ -50,25 +76,64 @@ impl Dataset {
     }
 }
 
-/// Forgets final observations that are mere copies of the last observation in every episode: writers
-/// that don't know what came after the last step repeat it.
-pub(super) fn drop_copied_observations(data: &mut Dataset) {
-    let copied = |episode: &Episode| {
-        let last = data.observation(episode.start + episode.steps - 1);
-        episode.final_observation.as_deref() == Some(last)
+/// Forgets final observations that aren't what they seem, in every episode: copies of the last observation (by writers
+/// that don't know what came after it), the first observation of the next episode (the next row, taken for what came
+/// next), or nothing but zeros (an array that was never filled there).
+pub(super) fn drop_false_finals(data: &mut Dataset) {
+    let finals: Vec<(&Episode, &[f32])> = data
+        .episodes
+        .iter()
+        .filter_map(|episode| Some((episode, episode.final_observation.as_deref()?)))
+        .collect();
+    let several = finals.len() >= SEVERAL;
+    let zero = |row: &[f32]| row.iter().all(|&value| value == 0.0);
+    let copied =
+        |(episode, last): &(&Episode, &[f32])| *last == data.observation(episode.range().end - 1);
+    let shifted = |(episode, last): &(&Episode, &[f32])| {
+        let next = episode.range().end;
+        !episode.has_end() || next == data.steps() || *last == data.observation(next)
     };
-    if data.episodes.is_empty() || !data.episodes.iter().all(copied) {
+    let followed = finals
+        .iter()
+        .filter(|(e, _)| e.has_end() && e.range().end < data.steps());
+    let (found, of_open_ones) = if finals.is_empty() {
         return;
+    } else if finals.iter().all(copied) {
+        (
+            "equals the one before it in every episode: it is taken for a copy",
+            true,
+        )
+    } else if followed.count() >= SEVERAL && finals.iter().all(shifted) {
+        (
+            "is the first one of the next episode, for every episode: it is taken for a shifted copy",
+            false,
+        )
+    } else if several
+        && finals.iter().all(|(_, last)| zero(last))
+        && !data
+            .observations
+            .chunks_exact(data.observation_dim)
+            .any(zero)
+    {
+        (
+            "is zero in every episode, and no other one is: it is taken for an array that was not filled there",
+            false,
+        )
+    } else {
+        return;
+    };
+    for episode in &mut data.episodes {
+        if of_open_ones || episode.has_end() {
+            episode.final_observation = None;
+        }
     }
-    data.episodes
-        .iter_mut()
-        .for_each(|episode| episode.final_observation = None);
-    data.warnings.push(
-        "the observation after the last step equals the one before it in every episode: it is taken \
-         for a copy and not used"
-            .into(),
-    );
+    data.warnings.push(format!(
+        "the observation after the last step {found} and not used"
+    ));
 }
+
+/// From so many episodes on, what holds for each of them is no chance.
+const SEVERAL: usize = 2;
 
 /// How the warning about actions out of the usual range goes on after its number: not of interest where
 /// their range is known.
@@ -80,8 +145,16 @@ pub(super) fn warnings(data: &Dataset) -> Vec<String> {
     let open = data
         .episodes
         .iter()
-        .filter(|episode| !episode.is_complete())
+        .filter(|episode| !episode.has_end() && !episode.fragment)
         .count();
+    let fragments = data.episodes.iter().filter(|e| e.fragment).count();
+    if fragments > 0 {
+        found.push(format!(
+            "{fragments} of {} episodes are parts whose first steps are missing: their steps count, their returns do \
+             not",
+            data.episodes.len()
+        ));
+    }
     if open == data.episodes.len() {
         found.push(
             "no episode has an end: returns are unknown, and methods that need them refuse this \
@@ -104,6 +177,7 @@ pub(super) fn warnings(data: &Dataset) -> Vec<String> {
     if data.action_kind == ActionKind::Continuous {
         found.extend(action_warnings(data));
     }
+    found.extend(unfilled(data));
     let (low, high) = range(&data.rewards);
     if low == high && data.steps() > 1 {
         found.push(format!("every reward is {low}"));
@@ -113,6 +187,18 @@ pub(super) fn warnings(data: &Dataset) -> Vec<String> {
         ));
     }
     found
+}
+
+/// What to say about rows of zeros at the end: buffers are often made before they are filled.
+fn unfilled(data: &Dataset) -> Option<String> {
+    let zero = |row: &[f32]| row.iter().all(|&value| value == 0.0);
+    let empty = |&step: &usize| {
+        zero(data.observation(step)) && zero(data.action(step)) && data.rewards[step] == 0.0
+    };
+    let rows = (0..data.steps()).rev().take_while(empty).count();
+    (rows >= SEVERAL && rows < data.steps()).then(|| {
+        format!("the last {rows} rows are zero throughout: if the array was never filled there, save it without them")
+    })
 }
 
 fn action_warnings(data: &Dataset) -> Vec<String> {

@@ -71,6 +71,7 @@ pub(crate) fn empty(spec: &EnvSpec) -> Dataset {
         episodes: Vec::new(),
         env_name: Some(spec.name.clone()),
         reference_returns: reference_for(&spec.name).map(|r| (r.random, r.expert)),
+        action_bounds: Some((spec.action_low.clone(), spec.action_high.clone())),
         sources: Vec::new(),
         warnings: Vec::new(),
     }
@@ -106,6 +107,7 @@ fn run_episode(
                 truncated: step.truncated && !step.terminated,
                 final_observation: Some(observation.into_boxed_slice()),
                 instruction: None,
+                fragment: false,
             });
         }
     }

@@ -32,6 +32,9 @@ pub struct Episode {
     pub final_observation: Option<Box<[f32]>>,
     /// What the episode was asked to do, in words: Minari's `mission`. Never empty.
     pub instruction: Option<Arc<str>>,
+    /// Its first step is not known to be the first of an episode: the rows before it are missing, or lie somewhere
+    /// else in the file. Its return is unknown then, however it ends.
+    pub fragment: bool,
 }
 
 impl Episode {
@@ -40,10 +43,14 @@ impl Episode {
         self.start..self.start + self.steps
     }
 
-    /// Whether it has an end: `false` where the file stops in the middle of an episode, which then
-    /// counts in steps but not in returns.
-    pub fn is_complete(&self) -> bool {
+    /// Whether it has an end: `false` where the file stops, or jumps to other rows, before the episode ends.
+    pub fn has_end(&self) -> bool {
         self.terminated || self.truncated
+    }
+
+    /// Whether it is whole, from its first step to its end: otherwise it counts in steps but not in returns.
+    pub fn is_complete(&self) -> bool {
+        self.has_end() && !self.fragment
     }
 }
 
@@ -69,6 +76,9 @@ pub struct Dataset {
     pub env_name: Option<String>,
     /// Reference returns (random, expert) that the file carries.
     pub reference_returns: Option<(f64, f64)>,
+    /// Lowest and highest action of every dimension (A each) that the file allows: Minari's `action_space`. Infinite
+    /// where it sets no bound.
+    pub action_bounds: Option<(Vec<f32>, Vec<f32>)>,
     /// The files it came from.
     pub sources: Vec<PathBuf>,
     /// What a user should know: odd ends, constant columns, actions out of range.
@@ -145,9 +155,11 @@ impl Dataset {
                 truncated: false,
                 final_observation: None,
                 instruction: None,
+                fragment: false,
             }],
             env_name: None,
             reference_returns: None,
+            action_bounds: None,
             sources: Vec::new(),
             warnings: Vec::new(),
         }

@@ -3,24 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use super::checks;
+use super::columns::ColumnChoice;
 use super::dataset::{ActionKind, Dataset};
 use super::formats::{self, Format, d4rl_hdf5, minari_arrow, minari_hdf5, npz};
 use crate::error::{Error, Result};
 
 /// How to read files that leave something open.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LoadOptions {
-    /// In D4RL files without `timeouts`, episodes that did not terminate end after this many steps,
-    /// as in D4RL's `qlearning_dataset`. 1000, the limit of its locomotion tasks.
-    pub max_episode_steps: usize,
-}
-
-impl Default for LoadOptions {
-    fn default() -> Self {
-        Self {
-            max_episode_steps: 1000,
-        }
-    }
+    /// In files without `timeouts`, episodes that did not terminate end after this many steps, as in D4RL's
+    /// `qlearning_dataset`. Default: D4RL's own limit for the environment or file, by its name; else 1000 in D4RL's
+    /// HDF5 layout, and none in npz.
+    pub max_episode_steps: Option<usize>,
+    /// Where observations are dictionaries: the keys whose vectors are put side by side, in this order.
+    pub observation_keys: Vec<String>,
+    /// The columns of observations that are kept. Default: all.
+    pub observation_columns: Option<ColumnChoice>,
 }
 
 /// Loads files or folders and joins them into one data set, in the given order.
@@ -48,9 +46,21 @@ pub fn load_with(paths: &[PathBuf], options: &LoadOptions) -> Result<Dataset> {
     for path in rest {
         join(&mut data, read(path, options)?)?;
     }
+    data.warnings.extend(twice(paths));
     let found = checks::warnings(&data);
     data.warnings.extend(found);
     Ok(data)
+}
+
+/// What to say about files that are given twice.
+fn twice(paths: &[PathBuf]) -> Option<String> {
+    let real: Vec<PathBuf> = paths
+        .iter()
+        .map(|path| path.canonicalize().unwrap_or_else(|_| path.clone()))
+        .collect();
+    let again = (1..real.len()).find(|&i| real[..i].contains(&real[i]))?;
+    let name = paths[again].display();
+    Some(format!("{name} is given twice: its steps count twice"))
 }
 
 /// Loads one file or folder; its format is told by its content.
@@ -64,13 +74,16 @@ pub fn load_one(path: &Path) -> Result<Dataset> {
 
 fn read(path: &Path, options: &LoadOptions) -> Result<Dataset> {
     let mut data = match formats::detect(path)? {
-        Format::D4rlHdf5(file) => d4rl_hdf5::read(&file, options.max_episode_steps)?,
-        Format::MinariHdf5(file) => minari_hdf5::read(&file)?,
-        Format::MinariArrow(folder) => minari_arrow::read(&folder)?,
-        Format::Npz(file) => npz::read(&file)?,
+        Format::D4rlHdf5(file) => d4rl_hdf5::read(&file, options)?,
+        Format::MinariHdf5(file) => minari_hdf5::read(&file, options)?,
+        Format::MinariArrow(folder) => minari_arrow::read(&folder, options)?,
+        Format::Npz(file) => npz::read(&file, options)?,
     };
-    checks::drop_copied_observations(&mut data);
+    checks::drop_false_finals(&mut data);
     data.sources = vec![path.to_path_buf()];
+    if let Some(columns) = &options.observation_columns {
+        columns.keep_in(&mut data)?;
+    }
     Ok(data)
 }
 
@@ -105,6 +118,7 @@ fn join(data: &mut Dataset, more: Dataset) -> Result<()> {
             .push(format!("{}: names {second}, not {first}", source.display()));
         data.env_name = data.env_name.take().or(more.env_name);
     }
+    join_bounds(data, more.action_bounds.as_ref(), &source);
     if data.reference_returns != more.reference_returns {
         data.reference_returns = data.reference_returns.or(more.reference_returns);
     }
@@ -120,6 +134,30 @@ fn join(data: &mut Dataset, more: Dataset) -> Result<()> {
     data.sources.extend(more.sources);
     data.warnings.extend(more.warnings);
     Ok(())
+}
+
+/// Widens the range of actions to that of another file, and says so.
+fn join_bounds(data: &mut Dataset, more: Option<&(Vec<f32>, Vec<f32>)>, source: &Path) {
+    let Some((more_low, more_high)) = more else {
+        return;
+    };
+    let Some((low, high)) = &mut data.action_bounds else {
+        data.action_bounds = more.cloned();
+        return;
+    };
+    if (&*low, &*high) == (more_low, more_high) {
+        return;
+    }
+    for (bound, more) in low.iter_mut().zip(more_low) {
+        *bound = bound.min(*more);
+    }
+    for (bound, more) in high.iter_mut().zip(more_high) {
+        *bound = bound.max(*more);
+    }
+    data.warnings.push(format!(
+        "{}: its range of actions is another than that of the files before it: the range that holds both is used",
+        source.display()
+    ));
 }
 
 fn append(source: &Path, values: &mut Vec<f32>, mut more: Vec<f32>) -> Result<()> {
@@ -266,7 +304,15 @@ fn minari_id(name: &str) -> String {
 /// # Errors
 /// See there.
 pub fn convert(from: &Path, to: &Path) -> Result<Dataset> {
-    let data = load_one(from)?;
+    convert_with(from, to, &LoadOptions::default())
+}
+
+/// [`convert`] with options for the reader.
+///
+/// # Errors
+/// See there.
+pub fn convert_with(from: &Path, to: &Path, options: &LoadOptions) -> Result<Dataset> {
+    let data = load_with(&[from.to_path_buf()], options)?;
     save(&data, to)?;
     Ok(data)
 }

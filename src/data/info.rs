@@ -15,9 +15,10 @@ pub struct Info {
     pub sources: Vec<String>,
     /// The environment that the files name.
     pub env_name: Option<String>,
-    /// Episodes with an end: those that returns and lengths are about.
+    /// Whole episodes: those that returns and lengths are about.
     pub episodes: usize,
-    /// Episodes that stop without an end, usually where the file stops: they count in steps only.
+    /// Episodes that stop without an end, usually where the file stops, or whose first steps are missing: they count in
+    /// steps only.
     pub unfinished_episodes: usize,
     /// Steps of all episodes.
     pub steps: usize,
@@ -45,6 +46,8 @@ pub struct Info {
     pub length_min: Option<usize>,
     /// Steps of the longest complete episode.
     pub length_max: Option<usize>,
+    /// Lowest and highest action of every dimension that the files allow; `None` where they set no bound.
+    pub action_bounds: Option<Vec<[Option<f32>; 2]>>,
     /// Lowest number in any action.
     pub action_min: f32,
     /// Highest number in any action.
@@ -101,6 +104,13 @@ pub fn info(data: &Dataset) -> Info {
         length_mean: some(lengths.iter().sum::<usize>() as f64 / count),
         length_min: lengths.iter().min().copied(),
         length_max: lengths.iter().max().copied(),
+        action_bounds: data.action_bounds.as_ref().map(|(low, high)| {
+            let finite = |bound: f32| Some(bound).filter(|bound| bound.is_finite());
+            let pairs = low.iter().zip(high);
+            pairs
+                .map(|(&low, &high)| [finite(low), finite(high)])
+                .collect()
+        }),
         action_min,
         action_max,
         reward_min,
@@ -131,9 +141,11 @@ fn instructions(data: &Dataset) -> Vec<(String, usize)> {
 impl fmt::Display for Info {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.sources.join("\n"))?;
-        let unfinished = match self.unfinished_episodes {
-            0 => String::new(),
-            count => format!(" and {count} without an end"),
+        let whole = self.terminated + self.truncated == self.episodes;
+        let unfinished = match (self.unfinished_episodes, whole) {
+            (0, _) => String::new(),
+            (count, true) => format!(" and {count} without an end"),
+            (count, false) => format!(" and {count} that are not whole"),
         };
         let rows = [
             (
@@ -181,7 +193,7 @@ impl Info {
             (Some(mean), Some(std), Some(min), Some(max)) => {
                 format!("{mean:.2} ± {std:.2} ({min:.2} to {max:.2})")
             }
-            _ => "unknown: no episode has an end".into(),
+            _ => "unknown: no episode is whole".into(),
         }
     }
 
@@ -197,8 +209,21 @@ impl Info {
             Some(count) => format!("one of {count} choices"),
             None => {
                 let (low, high) = (self.action_min, self.action_max);
-                format!("{} numbers ({low} to {high})", self.action_dim)
+                let bounds = self.bounds();
+                format!("{} numbers ({low} to {high}{bounds})", self.action_dim)
             }
+        }
+    }
+
+    /// The range that the files allow, where it is one for all dimensions.
+    fn bounds(&self) -> String {
+        match self.action_bounds.as_deref() {
+            Some([first, rest @ ..]) if rest.iter().all(|pair| pair == first) => {
+                let text = |bound: Option<f32>| bound.map_or("any".to_owned(), |b| b.to_string());
+                format!(", allowed {} to {}", text(first[0]), text(first[1]))
+            }
+            Some(_) => ", each with its own bounds".to_owned(),
+            None => String::new(),
         }
     }
 

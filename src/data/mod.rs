@@ -3,6 +3,7 @@
 pub mod action_chunks;
 pub(crate) mod checks;
 pub mod collect;
+pub mod columns;
 pub mod dataset;
 pub mod discretizer;
 pub mod files;
@@ -19,8 +20,9 @@ pub mod tokenizers;
 mod tokens;
 pub mod transitions;
 
+pub use columns::ColumnChoice;
 pub use dataset::{ActionKind, Dataset, Episode};
-pub use files::{LoadOptions, check_new, convert, load, load_one, load_with, save};
+pub use files::{LoadOptions, check_new, convert, convert_with, load, load_one, load_with, save};
 pub use info::{Info, info};
 pub use mixing::{DataShare, Mixing, Rows};
 pub use normalizer::{ActionBounds, Normalizer};

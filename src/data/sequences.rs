@@ -130,6 +130,7 @@ impl TokenSequences {
     /// If actions are discrete, no episode has two steps, or an option is out of range.
     pub fn new(data: &Dataset, options: &TokenOptions) -> Result<Self> {
         check(data, options)?;
+        data.require_time_order("a model of sequences")?;
         let columns = Columns::new(data, options);
         let discretizer = Discretizer::fit_columns(
             data.steps(),
@@ -434,6 +435,7 @@ mod tests {
             truncated: false,
             final_observation: None,
             instruction: None,
+            fragment: false,
         };
         Dataset {
             observations: numbers.clone(),

@@ -3,7 +3,8 @@
 //! The default view is exactly D4RL's `qlearning_dataset` (d4rl/\_\_init\_\_.py): the next
 //! observation is the next row, the step of a time-out is dropped (what follows it is another
 //! episode's start), `terminated` is the only end, and the last row is lost. Where an episode
-//! without an end is followed by another one (files joined together), its last step is dropped too.
+//! without an end is followed by another one (files joined together) and nothing says what came next, its last step is
+//! dropped too.
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -170,6 +171,9 @@ impl Transitions {
     /// If no transition is left, or rewards are scaled by returns and there are none.
     pub fn new(data: &Dataset, config: &TransitionsConfig, device: &Device) -> Result<Self> {
         data.require_continuous_actions("learning from transitions")?;
+        if config.next_actions {
+            data.require_time_order("learning from the next step's action")?;
+        }
         let kept = kept_steps(data, config);
         let count = kept.len();
         if count == 0 {
@@ -404,6 +408,7 @@ fn kept_steps<'a>(data: &'a Dataset, config: &TransitionsConfig) -> Vec<Kept<'a>
         let next_observation = match kept_last(episode, config) {
             // Arbitrary after an end: the start of the next episode in D4RL's view.
             Last::AsInD4rl => next_row.filter(|_| terminated && !episode.truncated),
+            Last::Cut => next_row.and(episode.final_observation.as_deref()),
             Last::WhereKnown => {
                 let known = episode.final_observation.as_deref();
                 known
@@ -425,9 +430,14 @@ fn kept_steps<'a>(data: &'a Dataset, config: &TransitionsConfig) -> Vec<Kept<'a>
 enum Last {
     AsInD4rl,
     WhereKnown,
+    /// No end, but the next row is another observation than the one that followed: that one is taken.
+    Cut,
 }
 
 fn kept_last(episode: &Episode, config: &TransitionsConfig) -> Last {
+    if !episode.has_end() && !config.keep_truncations && !config.next_actions {
+        return Last::Cut;
+    }
     match config.keep_truncations && (episode.terminated || !config.next_actions) {
         true => Last::WhereKnown,
         false => Last::AsInD4rl,
@@ -521,6 +531,7 @@ pub fn best_fraction(data: &Dataset, fraction: f64) -> Result<Dataset> {
         rewards: Vec::new(),
         episodes: Vec::new(),
         env_name: data.env_name.clone(),
+        action_bounds: data.action_bounds.clone(),
         sources: data.sources.clone(),
         warnings: data.warnings.clone(),
         ..*data
@@ -559,6 +570,7 @@ mod tests {
                 truncated,
                 final_observation,
                 instruction: None,
+                fragment: false,
             });
             start += steps;
         }
@@ -572,6 +584,7 @@ mod tests {
             episodes,
             env_name: None,
             reference_returns: None,
+            action_bounds: None,
             sources: Vec::new(),
             warnings: Vec::new(),
         }

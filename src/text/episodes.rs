@@ -120,6 +120,7 @@ mod tests {
             truncated,
             final_observation: None,
             instruction: text.map(Arc::from),
+            fragment: false,
         };
         let text = TextConfig {
             encoder: "none".to_owned(),

@@ -32,7 +32,9 @@ terminals = np.zeros(STEPS, bool)
 timeouts = np.zeros(STEPS, bool)
 terminals[[4, 15]] = True
 timeouts[[9]] = True
-next_observations = observations[1:] + 0.5
+next_observations = observations[1:].copy()
+# Another observation follows the last step of each episode than the next row.
+next_observations[[4, 9, 15, 22]] += 0.5
 # Episodes: 0..5 terminated, 5..10 truncated, 10..16 terminated, 16..23 without an end.
 ENDS = [(0, 5, True, False), (5, 5, False, True), (10, 6, True, False), (16, 7, False, False)]
 expected = {}

@@ -71,6 +71,7 @@ fn check(name: &str, data: &Dataset, expected: &Value) {
             truncated: episode["truncated"] == true,
             final_observation: last.is_array().then(|| numbers(last).into_boxed_slice()),
             instruction: None,
+            fragment: false,
         })
         .collect();
     assert_eq!(data.episodes, episodes, "{name}");
@@ -122,7 +123,7 @@ fn a_broken_file_is_refused_with_file_array_and_row() {
         let message = data::load_one(&fixture(name))
             .expect_err("dictionaries")
             .to_string();
-        assert!(message.contains("dictionaries"), "{message}");
+        assert!(message.contains("is a dictionary"), "{message}");
         assert!(message.contains("desired_goal"), "{message}");
     }
 }
@@ -134,6 +135,21 @@ fn what_is_no_data_set_is_refused() {
     std::fs::write(&path, "hello").expect("writes");
     for path in [&path, folder.path(), &folder.path().join("missing")] {
         assert!(data::load_one(path).is_err(), "{}", path.display());
+    }
+    for (start, words) in [
+        (&b"\x93NUMPY\x01\0"[..], "np.savez"),
+        (b"\x80\x04\x95", "pickle"),
+        (b"PAR1", "Parquet"),
+        (b"\x1f\x8b\x08", "gunzip"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "git lfs pull",
+        ),
+        (b"<!DOCTYPE html>", "web page"),
+    ] {
+        std::fs::write(&path, start).expect("writes");
+        let message = data::load_one(&path).expect_err(words).to_string();
+        assert!(message.contains(words), "{message}");
     }
     assert!(data::load(&[]).is_err());
 }
@@ -254,7 +270,8 @@ fn files_are_joined_and_must_fit_together() {
 #[test]
 fn without_timeouts_episodes_are_cut_as_d4rl_does_it() {
     let options = data::LoadOptions {
-        max_episode_steps: 4,
+        max_episode_steps: Some(4),
+        ..data::LoadOptions::default()
     };
     let path = fixture("d4rl_no_timeouts.hdf5");
     let data = data::load_with(&[path], &options).expect("loads");

@@ -19,6 +19,7 @@ use trajformer_models::dropout::Dropout;
 use trajformer_models::params::Params;
 use trajformer_models::rng::Rng;
 
+use crate::data_order::without;
 use crate::golden::copy_of;
 
 /// The numbers are of size 1 and pass two layers in f32.
@@ -252,14 +253,17 @@ fn instructions_are_read_from_every_format_and_kept_by_conversion() {
 fn as_many_texts_as_episodes_are_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let mut data = data::load_one(&golden("instructions.npz")).unwrap();
-    // Without its end the second episode runs into the third.
+    // Without its end, and without the array that says so, the second episode runs into the third.
     data.episodes[1].truncated = false;
-    for name in ["short.npz", "short.hdf5"] {
-        let path = folder.path().join(name);
-        data::save(&data, &path).unwrap();
-        let problem = data::load_one(&path).expect_err("3 episodes").to_string();
-        check_problem(&problem, &[name, "`instructions` has 4 texts, expected 3"]);
-    }
+    let path = folder.path().join("short.npz");
+    data::save(&data, &path).unwrap();
+    assert_eq!(data::load_one(&path).unwrap().episodes.len(), 4);
+    without(&path, "episode_parts.npy");
+    let problem = data::load_one(&path).expect_err("3 episodes").to_string();
+    check_problem(
+        &problem,
+        &["short.npz", "`instructions` has 4 texts, expected 3"],
+    );
 }
 
 /// Data of the controller in the maze of rooms, told where to go.

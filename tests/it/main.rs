@@ -9,6 +9,9 @@ mod value_based;
 
 mod cli;
 mod data;
+mod data_corpus;
+mod data_order;
+mod data_properties;
 mod device;
 mod discretizer;
 mod envs;

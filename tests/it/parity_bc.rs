@@ -141,6 +141,7 @@ fn dataset(golden: &Golden) -> Dataset {
             truncated: false,
             final_observation: None,
             instruction: None,
+            fragment: false,
         }
     };
     let lengths = golden.integers("data.lengths");
@@ -155,6 +156,7 @@ fn dataset(golden: &Golden) -> Dataset {
         episodes,
         env_name: None,
         reference_returns: None,
+        action_bounds: None,
         sources: Vec::new(),
         warnings: Vec::new(),
     }

@@ -21,6 +21,7 @@ fn dataset(rows: [&[f32]; 3], action_dim: usize, episodes: Vec<Episode>) -> Data
         episodes,
         env_name: None,
         reference_returns: None,
+        action_bounds: None,
         sources: Vec::new(),
         warnings: Vec::new(),
     }
@@ -34,6 +35,7 @@ fn episode(start: usize, steps: usize, terminated: bool, truncated: bool) -> Epi
         truncated,
         final_observation: None,
         instruction: None,
+        fragment: false,
     }
 }
 

@@ -55,6 +55,13 @@ pub(super) trait ArrayFile {
     /// If it is damaged, claims more numbers than the file can hold, or holds no numbers.
     fn describe(&mut self, name: &str) -> Result<Option<ArrayInfo>>;
 
+    /// The keys of the dictionary called `name`, with slashes inside where one holds another; `None` if there is no
+    /// dictionary of this name.
+    ///
+    /// # Errors
+    /// If the file is damaged.
+    fn keys(&mut self, name: &str) -> Result<Option<Vec<String>>>;
+
     /// Passes all numbers of an array to `sink`, window after window.
     ///
     /// # Errors
@@ -148,46 +155,6 @@ pub(super) fn read_f32_into(
     })
 }
 
-/// The rows of a two-dimensional array at `rows` (ascending), each as f32.
-pub(super) fn read_rows_at(
-    file: &mut dyn ArrayFile,
-    info: &ArrayInfo,
-    rows: &[usize],
-) -> Result<Vec<Box<[f32]>>> {
-    let width = info.width();
-    if info.fortran_order {
-        let values = read_f32(file, info)?;
-        return Ok(rows
-            .iter()
-            .map(|&r| values[r * width..(r + 1) * width].into())
-            .collect());
-    }
-    let path = file.path().to_path_buf();
-    let mut picked = vec![vec![0.0; width].into_boxed_slice(); rows.len()];
-    file.visit(info, &mut |first, window| {
-        let end = first + window.len();
-        // Rows that overlap the window: it may begin and end inside a row.
-        let from = rows.partition_point(|&row| (row + 1) * width <= first);
-        for (row, target) in rows.iter().zip(picked.iter_mut()).skip(from) {
-            if row * width >= end {
-                break;
-            }
-            for (column, slot) in target.iter_mut().enumerate() {
-                let index = row * width + column;
-                if (first..end).contains(&index) {
-                    let value = window[index - first];
-                    *slot = value as f32;
-                    if !slot.is_finite() {
-                        return Err(not_finite(&path, info, (*row, column), value));
-                    }
-                }
-            }
-        }
-        Ok(())
-    })?;
-    Ok(picked)
-}
-
 /// Reads an array of zeros and ones (bool, integers or floats), one per row.
 pub(super) fn read_flags(
     file: &mut dyn ArrayFile,
@@ -261,14 +228,15 @@ pub(super) fn reserve<T>(path: &Path, name: &str, values: &mut Vec<T>, count: us
 }
 
 /// Row and column of number `index` in the order of storage.
-fn position(info: &ArrayInfo, index: usize) -> (usize, usize) {
+pub(super) fn position(info: &ArrayInfo, index: usize) -> (usize, usize) {
     match info.fortran_order {
         true => (index % info.rows().max(1), index / info.rows().max(1)),
         false => (index / info.width().max(1), index % info.width().max(1)),
     }
 }
 
-fn not_finite(path: &Path, info: &ArrayInfo, at: (usize, usize), value: f64) -> Error {
+/// The error about `value` at row and column `at`: not finite, or too large.
+pub(super) fn not_finite(path: &Path, info: &ArrayInfo, at: (usize, usize), value: f64) -> Error {
     let (name, (row, column)) = (&info.name, at);
     let place = match info.width() {
         1 => format!("array `{name}`, row {row}"),

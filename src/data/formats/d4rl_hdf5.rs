@@ -3,31 +3,46 @@
 //! `infos` (which is not read).
 //!
 //! A file without `timeouts` is cut into episodes as D4RL's `qlearning_dataset` does it
-//! (d4rl/\_\_init\_\_.py): an episode that did not terminate ends after `max_episode_steps`.
+//! (d4rl/\_\_init\_\_.py): an episode that did not terminate ends after as many steps as its environment allows.
 
 use std::path::Path;
 
 use hdf5_pure::{AttrValue, FileBuilder};
 
-use super::arrays::{ArrayFile, find, read_flags};
+use super::arrays::ArrayFile;
+use super::ends::{self, Cutting, Marks};
 use super::flat;
 use super::hdf5::{Hdf5Group, add_flags, write_failed};
-use crate::data::dataset::{ActionKind, Dataset, Episode};
+use crate::data::dataset::{ActionKind, Dataset};
+use crate::data::files::LoadOptions;
 use crate::error::{Error, Result};
+
+/// Steps of an episode where nothing says how many: those of D4RL's locomotion tasks.
+const USUAL_LIMIT: usize = 1000;
 
 /// Reads a data set.
 ///
 /// # Errors
 /// Names the array, and the row where there is one.
-pub fn read(path: &Path, max_episode_steps: usize) -> Result<Dataset> {
+pub fn read(path: &Path, options: &LoadOptions) -> Result<Dataset> {
     let mut file = Hdf5Group::open(path)?;
-    let steps = flat::read_steps(&mut file)?;
-    let (episodes, warning) = episodes(&mut file, steps.count(), max_episode_steps)?;
-    let mut data = flat::assemble(&mut file, steps, episodes)?;
-    data.warnings.extend(warning);
-    for name in ["env", "env_name", "env_id"] {
-        data.env_name = data.env_name.or(file.text_attribute(name)?);
+    let steps = flat::read_steps(&mut file, &options.observation_keys)?;
+    let marks = Marks::read(&mut file, steps.count())?;
+    if marks.terminated.is_none() {
+        return Err(Error::data(file.path(), "array `terminals` is missing"));
     }
+    let mut env_name = None;
+    for name in ["env", "env_name", "env_id"] {
+        env_name = env_name.or(file.text_attribute(name)?);
+    }
+    let cutting = Cutting {
+        marks,
+        lasts: None,
+        options,
+        default_limit: Some(USUAL_LIMIT),
+        env_name,
+    };
+    let mut data = flat::assemble(&mut file, steps, &cutting)?;
     if let Some(texts) = file.texts(flat::INSTRUCTIONS)? {
         flat::instruct(&mut data, path, texts)?;
     }
@@ -39,45 +54,8 @@ pub fn read(path: &Path, max_episode_steps: usize) -> Result<Dataset> {
     Ok(data)
 }
 
-fn episodes(
-    file: &mut Hdf5Group,
-    steps: usize,
-    max_episode_steps: usize,
-) -> Result<(Vec<Episode>, Option<String>)> {
-    let mut flags = |names: &[&str]| -> Result<Option<Vec<bool>>> {
-        find(file, names)?
-            .map(|info| read_flags(file, &info, steps))
-            .transpose()
-    };
-    let terminals = flags(&["terminals", "terminations"])?;
-    let timeouts = flags(&["timeouts", "truncations"])?;
-    let Some(terminals) = terminals else {
-        return Err(Error::data(file.path(), "array `terminals` is missing"));
-    };
-    if let Some(timeouts) = timeouts {
-        let end = |i: usize| (terminals[i] || timeouts[i]).then_some((terminals[i], timeouts[i]));
-        return Ok((flat::cut(steps, end), None));
-    }
-    let mut timeouts = vec![false; steps];
-    let mut length = 0;
-    for step in 0..steps {
-        length += 1;
-        timeouts[step] = !terminals[step] && length == max_episode_steps;
-        if terminals[step] || timeouts[step] {
-            length = 0;
-        }
-    }
-    let warning = format!(
-        "{}: there are no `timeouts`: episodes that did not terminate are cut after \
-         {max_episode_steps} steps, as D4RL does it",
-        file.path().display()
-    );
-    let end = |i: usize| (terminals[i] || timeouts[i]).then_some((terminals[i], timeouts[i]));
-    Ok((flat::cut(steps, end), Some(warning)))
-}
-
-/// Writes a data set: float32, deflated; `next_observations` if the observation after the last step
-/// of every episode is known.
+/// Writes a data set: float32, deflated; `next_observations` if the observation after the last step of any episode is
+/// known, NaN where it is not.
 ///
 /// # Errors
 /// If the file can't be written.
@@ -98,7 +76,8 @@ pub fn write(data: &Dataset, path: &Path) -> Result<()> {
     add_f32("observations", &data.observations, &observation_shape);
     add_f32("rewards", &data.rewards, &[steps]);
     if let Some(rows) = flat::next_observations(data) {
-        let values: Vec<f32> = rows.flatten().copied().collect();
+        let mut values = Vec::with_capacity(data.observations.len());
+        rows.for_each(|row| values.extend_from_slice(&row));
         add_f32("next_observations", &values, &observation_shape);
     }
     match data.action_kind {
@@ -113,6 +92,19 @@ pub fn write(data: &Dataset, path: &Path) -> Result<()> {
                 .with_chunks(&chunks(&[steps]))
                 .with_deflate(4);
         }
+    }
+    if let Some((low, high)) = &data.action_bounds {
+        for (name, values) in ends::BOUNDS.iter().zip([low, high]) {
+            let dataset = builder.create_dataset(name).with_f32_data(values);
+            dataset.with_shape(&[data.action_dim as u64]);
+        }
+    }
+    if let Some(parts) = ends::episode_parts(data) {
+        let dataset = builder.create_dataset(ends::PARTS).with_u8_data(&parts);
+        dataset
+            .with_shape(&[steps])
+            .with_chunks(&chunks(&[steps]))
+            .with_deflate(4);
     }
     let (terminated, truncated) = flat::flags(data);
     for (name, flags) in [("terminals", terminated), ("timeouts", truncated)] {

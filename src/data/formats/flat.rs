@@ -1,16 +1,21 @@
 //! Data sets stored as flat arrays, one row a step (D4RL HDF5 and npz): the arrays, and where the
 //! episodes end.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::arrays::{
-    ArrayFile, ArrayInfo, Kind, check_column, check_rows, find, read_counts, read_f32, read_flags,
-    read_rows_at, require,
-};
+use super::arrays::{ArrayFile, Kind, check_column, check_rows, read_f32, require};
+use super::ends::{self, Cutting, cut};
+use super::successors;
+use super::vectors::Vectors;
 use crate::data::dataset::{ActionKind, Dataset, Episode};
+use crate::data::files::LoadOptions;
 use crate::error::{Error, Result};
+
+/// Names of the array of observations.
+const OBSERVATIONS: [&str; 2] = ["observations", "obs"];
 
 /// Name of the array with one text per episode.
 pub(super) const INSTRUCTIONS: &str = "instructions";
@@ -35,11 +40,17 @@ impl Steps {
 }
 
 /// Reads observations, actions and rewards.
-pub(super) fn read_steps(file: &mut dyn ArrayFile) -> Result<Steps> {
-    let observations = require(file, &["observations", "obs"])?;
+pub(super) fn read_steps(file: &mut dyn ArrayFile, keys: &[String]) -> Result<Steps> {
+    let Some(vectors) = Vectors::find(file, &OBSERVATIONS, keys)? else {
+        return Err(missing(file, &OBSERVATIONS));
+    };
     let actions = require(file, &["actions"])?;
     let rewards = require(file, &["rewards"])?;
-    let steps = check_observations(file, &observations)?;
+    let steps = vectors.rows();
+    if steps == 0 {
+        let problem = format!("array `{}` has no rows: there are no steps", vectors.name());
+        return Err(Error::data(file.path(), problem));
+    }
     check_rows(file.path(), &actions, steps, "one per step")?;
     check_column(file.path(), &rewards, steps)?;
     let discrete = actions.kind != Kind::Float;
@@ -57,8 +68,9 @@ pub(super) fn read_steps(file: &mut dyn ArrayFile) -> Result<Steps> {
         return Err(Error::data(file.path(), problem));
     }
     // The largest array first, while nothing else takes memory.
-    let (observation_dim, action_dim) = (observations.width(), actions.width());
-    let observations = read_f32(file, &observations)?;
+    let (observation_dim, action_dim) = (vectors.width(), actions.width());
+    let mut observations = Vec::new();
+    vectors.read_into(file, &mut observations)?;
     let action_values = read_f32(file, &actions)?;
     let rewards = read_f32(file, &rewards)?;
     let action_kind = match discrete {
@@ -77,23 +89,6 @@ pub(super) fn read_steps(file: &mut dyn ArrayFile) -> Result<Steps> {
     })
 }
 
-fn check_observations(file: &mut dyn ArrayFile, info: &ArrayInfo) -> Result<usize> {
-    let (name, shape) = (&info.name, &info.shape);
-    let problem = if shape.len() != 2 {
-        let rank = shape.len();
-        format!(
-            "array `{name}` has rank {rank} (shape {shape:?}), expected (steps, observation_dim)"
-        )
-    } else if shape[1] == 0 {
-        format!("array `{name}` has no columns")
-    } else if shape[0] == 0 {
-        format!("array `{name}` has no rows: there are no steps")
-    } else {
-        return Ok(shape[0]);
-    };
-    Err(Error::data(file.path(), problem))
-}
-
 /// How many choices: one more than the largest.
 pub(super) fn count_choices(file: &mut dyn ArrayFile, actions: &[f32]) -> Result<usize> {
     let mut count = 0;
@@ -110,134 +105,157 @@ pub(super) fn count_choices(file: &mut dyn ArrayFile, actions: &[f32]) -> Result
     Ok(count)
 }
 
-/// Cuts `steps` steps where `end` says so; what is left at the end has no end.
-pub(super) fn cut(steps: usize, end: impl Fn(usize) -> Option<(bool, bool)>) -> Vec<Episode> {
-    let (mut episodes, mut start) = (Vec::new(), 0);
-    for step in 0..steps {
-        let ended = end(step);
-        if ended.is_some() || step + 1 == steps {
-            let (terminated, truncated) = ended.unwrap_or((false, false));
-            let steps = step + 1 - start;
-            episodes.push(Episode {
-                start,
-                steps,
-                terminated,
-                truncated,
-                final_observation: None,
-                instruction: None,
-            });
-            start = step + 1;
-        }
+/// What is missing under all of `names`.
+fn missing(file: &mut dyn ArrayFile, names: &[&str]) -> Error {
+    match require(file, names) {
+        Err(error) => error,
+        Ok(info) => Error::data(file.path(), format!("array `{}` is missing", info.name)),
     }
-    episodes
 }
 
-/// Episodes of an npz file; see [`super::npz`] for the rules.
-pub(super) fn npz_episodes(file: &mut dyn ArrayFile, steps: usize) -> Result<Vec<Episode>> {
-    let mut flags = |names: &[&str]| -> Result<Option<Vec<bool>>> {
-        find(file, names)?
-            .map(|info| read_flags(file, &info, steps))
-            .transpose()
-    };
-    let terminated = flags(&["terminations", "terminals"])?;
-    let truncated = flags(&["truncations", "timeouts"])?;
-    let lasts = last_steps(file, steps)?;
-    if terminated.is_none() && truncated.is_none() && lasts.is_none() {
-        return Err(Error::data(
-            file.path(),
-            "nothing says where episodes end: add `terminations` and `truncations` (or \
-             `terminals`, `timeouts`), `episode_starts` or `episode_lengths`",
-        ));
-    }
-    let at = |flags: &Option<Vec<bool>>, step: usize| flags.as_ref().is_some_and(|f| f[step]);
-    let Some((source, lasts)) = lasts else {
-        return Ok(cut(steps, |step| {
-            let ends = (at(&terminated, step), at(&truncated, step));
-            (ends.0 || ends.1).then_some(ends)
-        }));
-    };
-    let contradicts = |step: &usize| {
-        let marked = at(&terminated, *step) || at(&truncated, *step);
-        marked && !lasts[*step] && step + 1 < steps
-    };
-    if let Some(step) = (0..steps).find(contradicts) {
-        let problem =
-            format!("row {step} is marked as an episode's end, but `{source}` goes on there");
-        return Err(Error::data(file.path(), problem));
-    }
-    Ok(cut(steps, |step| {
-        let ends = (at(&terminated, step), at(&truncated, step));
-        match (lasts[step], ends.0 || ends.1) {
-            (_, true) => Some(ends),
-            // It ended, and nothing says why: the future is unknown, not absent.
-            (true, false) => Some((false, true)),
-            (false, false) => None,
-        }
-    }))
-}
-
-/// Which steps are the last of their episode by `episode_lengths` or `episode_starts`.
-fn last_steps(file: &mut dyn ArrayFile, steps: usize) -> Result<Option<(&'static str, Vec<bool>)>> {
-    if let Some(info) = file.describe("episode_lengths")? {
-        let (lengths, mut lasts, mut end) = (read_counts(file, &info)?, vec![false; steps], 0usize);
-        for (row, &length) in lengths.iter().enumerate() {
-            end = end.saturating_add(length);
-            if length == 0 || end > steps {
-                let left = steps - (end - length).min(steps);
-                let problem = format!(
-                    "array `episode_lengths`, row {row}: {length} steps, where {left} of {steps} \
-                     are left"
-                );
-                return Err(Error::data(file.path(), problem));
-            }
-            lasts[end - 1] = true;
-        }
-        if end != steps {
-            let problem = format!(
-                "array `episode_lengths` adds up to {end} steps, but there are {steps} rows"
-            );
-            return Err(Error::data(file.path(), problem));
-        }
-        return Ok(Some(("episode_lengths", lasts)));
-    }
-    let Some(info) = file.describe("episode_starts")? else {
-        return Ok(None);
-    };
-    let starts = read_flags(file, &info, steps)?;
-    let mut lasts = vec![false; steps];
-    lasts[..steps - 1].copy_from_slice(&starts[1..]);
-    // Whether the last episode is whole can't be seen in its starts; as many returns as episodes
-    // say that it is.
-    let episodes = lasts.iter().filter(|&&last| last).count() + 1;
-    if let Some(returns) = file.describe("episode_returns")? {
-        lasts[steps - 1] = returns.rows() == episodes;
-    }
-    Ok(Some(("episode_starts", lasts)))
-}
-
-/// A data set from steps and episodes, with final observations from `next_observations`.
+/// A data set from steps and what is known about episodes, with final observations from `next_observations`.
+///
+/// # Errors
+/// Names the array, and the row where there is one.
 pub(super) fn assemble(
     file: &mut dyn ArrayFile,
     steps: Steps,
-    mut episodes: Vec<Episode>,
+    cutting: &Cutting<'_>,
 ) -> Result<Dataset> {
-    if let Some(info) = file.describe("next_observations")? {
-        check_rows(file.path(), &info, steps.count(), "one per step")?;
-        if info.shape.len() != 2 || info.width() != steps.observation_dim {
-            let (shape, dim) = (&info.shape, steps.observation_dim);
-            let problem = format!(
-                "array `next_observations` has shape {shape:?}, expected (steps, {dim}) like the \
-                 observations"
-            );
-            return Err(Error::data(file.path(), problem));
-        }
-        let ends: Vec<usize> = episodes.iter().map(|e| e.start + e.steps - 1).collect();
-        let finals = read_rows_at(file, &info, &ends)?;
-        for (episode, last) in episodes.iter_mut().zip(finals) {
-            episode.final_observation = Some(last);
+    let (path, count) = (file.path().to_path_buf(), steps.count());
+    let next = next_vectors(file, &steps, cutting.options)?;
+    let parts = ends::parts(file, count)?;
+    let begins = |step: usize| parts.as_ref().is_some_and(|parts| parts[step] != 0);
+    let ended = |step: usize| -> Option<(bool, bool)> {
+        let by_lasts = cutting.lasts.as_ref().is_some_and(|(_, lasts)| lasts[step]);
+        // It ended, and nothing says why: the future is unknown, not absent.
+        cutting
+            .marks
+            .end(step)
+            .or(by_lasts.then_some((false, true)))
+    };
+    let successors = match &next {
+        Some(next) => successors::compare(file, next, &steps.observations, &|step| {
+            ended(step).is_some()
+        })?,
+        None => successors::Successors::as_they_lie(count),
+    };
+    let explained = |step: usize| step + 1 < count && begins(step + 1);
+    let mut warnings = Vec::new();
+    let mut limited = vec![false; count];
+    if let Some((limit, source)) = cutting.limit(&path) {
+        let stop =
+            |step: usize| ended(step).is_some() || successors.breaks[step] || explained(step);
+        limited = ends::at_limit(count, limit, |step| ended(step).is_some(), stop);
+        warnings.push(format!(
+            "{}: there are no `timeouts`: episodes that did not terminate are cut after {limit} steps ({source}); \
+             `data.max_episode_steps` (`--max-episode-steps`) says otherwise",
+            path.display()
+        ));
+    } else if cutting.marks.truncated.is_none() && cutting.lasts.is_none() && next.is_none() {
+        warnings.push(format!(
+            "{}: there are no `timeouts`: only `terminals` end an episode; if a time limit did too, set \
+             `data.max_episode_steps` (`--max-episode-steps`)",
+            path.display()
+        ));
+    }
+    let episodes = cut(count, |step| {
+        let breaks = successors.breaks[step] || explained(step);
+        ended(step)
+            .or(limited[step].then_some((false, true)))
+            .or(breaks.then_some((false, false)))
+    });
+    let mut data = dataset(file.path(), steps, episodes);
+    data.warnings = warnings;
+    if let Some(next) = next {
+        attach_finals(file, &next, &mut data, &successors)?;
+    }
+    let cuts = successors::mark_fragments(&mut data, &successors, &explained);
+    if let Some(parts) = &parts {
+        for episode in &mut data.episodes {
+            episode.fragment = parts[episode.start] != 1;
         }
     }
-    Ok(Dataset {
+    data.warnings
+        .extend(successors::warning(&data, &path, cuts));
+    data.env_name.clone_from(&cutting.env_name);
+    data.action_bounds = bounds(file, &data)?;
+    Ok(data)
+}
+
+/// The arrays of the observation after each step, if there are any that fit the observations.
+fn next_vectors(
+    file: &mut dyn ArrayFile,
+    steps: &Steps,
+    options: &LoadOptions,
+) -> Result<Option<Vectors>> {
+    let names = ["next_observations", "next_obs"];
+    let Some(next) = Vectors::find(file, &names, &options.observation_keys)? else {
+        return Ok(None);
+    };
+    if (next.rows(), next.width()) != (steps.count(), steps.observation_dim) {
+        let (name, found) = (next.name(), (next.rows(), next.width()));
+        let expected = (steps.count(), steps.observation_dim);
+        let problem = format!(
+            "array `{name}` has shape {found:?}, expected {expected:?} like the observations: one row per step"
+        );
+        return Err(Error::data(file.path(), problem));
+    }
+    Ok(Some(next))
+}
+
+/// Gives each episode the observation after its last step.
+fn attach_finals(
+    file: &mut dyn ArrayFile,
+    next: &Vectors,
+    data: &mut Dataset,
+    successors: &successors::Successors,
+) -> Result<()> {
+    let path = file.path().display().to_string();
+    if successors.empty {
+        let warning = format!(
+            "{path}: `next_observations` hold nothing, or the same in every row: they are not used"
+        );
+        data.warnings.push(warning);
+        return Ok(());
+    }
+    if let Some(noise) = successors.noise {
+        data.warnings.push(format!(
+            "{path}: most `next_observations` are near the observation of the row after them, but not the same ({noise:.1e} \
+             standard deviations apart): the row after them is used"
+        ));
+    }
+    let ends: Vec<usize> = data.episodes.iter().map(|e| e.range().end - 1).collect();
+    let finals = next.rows_at(file, &ends)?;
+    for (episode, last) in data.episodes.iter_mut().zip(finals) {
+        episode.final_observation = last;
+    }
+    Ok(())
+}
+
+/// Lowest and highest actions, where the file says them.
+fn bounds(file: &mut dyn ArrayFile, data: &Dataset) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
+    let mut read = |name: &str| -> Result<Option<Vec<f32>>> {
+        let Some(info) = file.describe(name)? else {
+            return Ok(None);
+        };
+        check_rows(file.path(), &info, data.action_dim, "one per action")?;
+        let mut values = vec![0.0; data.action_dim];
+        file.visit(&info, &mut |first, window| {
+            for (offset, &value) in window.iter().enumerate() {
+                if let Some(slot) = values.get_mut(first + offset) {
+                    *slot = value as f32;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(Some(values))
+    };
+    Ok(read(ends::BOUNDS[0])?.zip(read(ends::BOUNDS[1])?))
+}
+
+fn dataset(path: &Path, steps: Steps, episodes: Vec<Episode>) -> Dataset {
+    Dataset {
         observation_dim: steps.observation_dim,
         action_dim: steps.action_dim,
         action_kind: steps.action_kind,
@@ -247,9 +265,10 @@ pub(super) fn assemble(
         episodes,
         env_name: None,
         reference_returns: None,
-        sources: vec![file.path().to_path_buf()],
+        action_bounds: None,
+        sources: vec![path.to_path_buf()],
         warnings: Vec::new(),
-    })
+    }
 }
 
 /// Gives each episode its instruction, one text each; an empty one is none.
@@ -300,18 +319,18 @@ pub(super) fn flags(data: &Dataset) -> (Vec<bool>, Vec<bool>) {
     flags
 }
 
-/// The observation after each step, row by row; `None` unless it is known for every episode.
-pub(super) fn next_observations(data: &Dataset) -> Option<impl Iterator<Item = &[f32]>> {
-    if data
-        .episodes
+/// The observation after each step, row by row, NaN where it is not known; `None` if it is for no episode.
+pub(super) fn next_observations(data: &Dataset) -> Option<impl Iterator<Item = Cow<'_, [f32]>>> {
+    data.episodes
         .iter()
-        .any(|episode| episode.final_observation.is_none())
-    {
-        return None;
-    }
+        .find(|e| e.final_observation.is_some())?;
     Some(data.episodes.iter().flat_map(move |episode| {
         let following = (episode.start + 1..episode.start + episode.steps)
-            .map(move |step| data.observation(step));
-        following.chain(episode.final_observation.as_deref())
+            .map(move |step| Cow::Borrowed(data.observation(step)));
+        let last = match &episode.final_observation {
+            Some(last) => Cow::Borrowed(&**last),
+            None => Cow::Owned(vec![f32::NAN; data.observation_dim]),
+        };
+        following.chain(std::iter::once(last))
     }))
 }

@@ -1,23 +1,29 @@
 //! HDF5 files as named arrays, through `hdf5-pure`: read in row windows from the open file.
 //! A panic inside the library becomes an error.
 
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use hdf5_pure::{
     AttrValue, ChunkCacheConfig, DType, Dataset, DatasetAccessProperties, DatasetBuilder, Datatype,
-    DatatypeByteOrder, EnumTypeBuilder, File, FormatError, Group, make_i8_type,
+    DatatypeByteOrder, EnumTypeBuilder, File, Group, Superblock, make_i8_type,
 };
 
-use super::arrays::{ArrayFile, ArrayInfo, Kind, Sink, catch_panic, plausible_bytes};
+use super::arrays::{ArrayFile, ArrayInfo, Kind, Sink, plausible_bytes};
+use super::hdf5_errors::{absent_as_none, guard, plain, type_name};
+use super::hdf5_links::{self, Link};
 use super::npy::half_to_f32;
+use super::vectors::choose_keys;
 use crate::error::{Error, Result};
 
 /// Bytes of a row window, as f64.
 const WINDOW_BYTES: usize = 1 << 20;
 
-/// HDF5's address of nothing, as the library's messages show it.
-const NO_ADDRESS: &str = "18446744073709551615";
+/// Dictionaries in dictionaries are listed down to here.
+const DICTIONARY_LEVELS: usize = 3;
 
 /// No unpacked chunks are kept.
 const NO_CACHE: (usize, usize) = (0, 0);
@@ -29,16 +35,30 @@ pub(super) struct Hdf5Group {
     prefix: String,
     bytes: u64,
     group: Group,
+    /// Links of the root group to other places, once somebody asks; none of other groups.
+    links: Option<Rc<RootLinks>>,
+    /// How many links led here.
+    hops: usize,
 }
+
+/// The links of a file's root group.
+struct RootLinks {
+    superblock: Superblock,
+    found: OnceCell<BTreeMap<String, Link>>,
+}
+
+/// Links that lead to links: no more than this, one after the other.
+const MOST_HOPS: usize = 4;
 
 impl Hdf5Group {
     /// Opens a file at its root group.
     pub fn open(path: &Path) -> Result<Self> {
         let bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
-        let (group, end) = guard(path, "", || {
+        let (group, superblock) = guard(path, "", || {
             let file = File::open_streaming(path)?;
-            Ok((file.root(), file.superblock().eof_address))
+            Ok((file.root(), file.superblock().clone()))
         })?;
+        let end = superblock.eof_address;
         if bytes < end {
             let problem =
                 format!("HDF5 file is cut off: it has {bytes} bytes of {end}; copy it again");
@@ -49,7 +69,23 @@ impl Hdf5Group {
             prefix: String::new(),
             bytes,
             group,
+            links: Some(Rc::new(RootLinks {
+                superblock,
+                found: OnceCell::new(),
+            })),
+            hops: 0,
         })
+    }
+
+    fn inside(&self, name: &str, group: Group) -> Self {
+        Self {
+            path: self.path.clone(),
+            prefix: format!("{}{name}/", self.prefix),
+            bytes: self.bytes,
+            group,
+            links: None,
+            hops: self.hops,
+        }
     }
 
     /// The group called `name` inside this one; `None` if there is none.
@@ -57,34 +93,119 @@ impl Hdf5Group {
         let found = guard(&self.path, &format!("{}{name}", self.prefix), || {
             absent_as_none(self.group.group(name))
         })?;
-        Ok(found.map(|group| Self {
-            path: self.path.clone(),
-            prefix: format!("{}{name}/", self.prefix),
-            bytes: self.bytes,
-            group,
-        }))
+        match found {
+            Some(group) => Ok(Some(self.inside(name, group))),
+            None => match self.follow(name)? {
+                Some((place, object)) => place.group(&object),
+                None => Ok(None),
+            },
+        }
     }
 
-    /// The groups inside this one with their names, in no particular order.
-    pub fn groups(&self) -> Result<Vec<(String, Self)>> {
-        let groups = guard(&self.path, &self.prefix, || {
-            Ok(self.group.iter_groups()?.collect::<Vec<_>>())
-        })?;
+    /// Names of the groups inside this one, and of the links that lead elsewhere, in no particular order.
+    pub fn group_names(&self) -> Result<Vec<String>> {
+        let groups = guard(&self.path, &self.prefix, || self.group.groups())?;
         Ok(groups
             .into_iter()
-            .map(|(name, group)| {
-                let prefix = format!("{}{name}/", self.prefix);
-                (
-                    name,
-                    Self {
-                        path: self.path.clone(),
-                        prefix,
-                        bytes: self.bytes,
-                        group,
-                    },
-                )
-            })
+            .chain(self.links().keys().cloned())
             .collect())
+    }
+
+    /// Links of this group that lead elsewhere.
+    fn links(&self) -> &BTreeMap<String, Link> {
+        static NONE: BTreeMap<String, Link> = BTreeMap::new();
+        let Some(links) = &self.links else {
+            return &NONE;
+        };
+        links
+            .found
+            .get_or_init(|| hdf5_links::links(&self.path, &links.superblock).unwrap_or_default())
+    }
+
+    /// Where `name` is, if its first part is a link that leads elsewhere: a root group, and the name there.
+    ///
+    /// # Errors
+    /// If the link leads out of the file's folder, to no file, or nowhere.
+    fn follow(&self, name: &str) -> Result<Option<(Self, String)>> {
+        let (first, rest) = name.split_once('/').unwrap_or((name, ""));
+        let Some(link) = self.links().get(first) else {
+            return Ok(None);
+        };
+        let refuse =
+            |problem: String| Error::data(&self.path, format!("`{first}` is a link {problem}"));
+        if self.hops >= MOST_HOPS {
+            return Err(refuse("that leads to links without end".to_owned()));
+        }
+        let (mut place, object) = match link {
+            Link::Soft(object) => (Self::open(&self.path)?, object),
+            Link::External { file, object } => {
+                let target = self.linked_file(file).map_err(refuse)?;
+                (Self::open(&target)?, object)
+            }
+        };
+        place.hops = self.hops + 1;
+        let object = object.trim_matches('/');
+        let there = guard(&place.path, object, || {
+            let there = absent_as_none(place.group.group(object))?.is_some();
+            Ok(there || absent_as_none(place.group.dataset(object))?.is_some())
+        })?;
+        let known = object.split('/').next().unwrap_or_default();
+        if !there && !place.links().contains_key(known) {
+            let file = place.path.display();
+            return Err(refuse(format!(
+                "to `{object}` in {file}, which is not there"
+            )));
+        }
+        let object = match rest {
+            "" => object.to_owned(),
+            rest => format!("{object}/{rest}"),
+        };
+        Ok(Some((place, object)))
+    }
+
+    /// The file that an external link names: inside the folder of this one.
+    fn linked_file(&self, name: &str) -> std::result::Result<PathBuf, String> {
+        let relative = Path::new(name);
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let inside = |c: Component<'_>| matches!(c, Component::Normal(_) | Component::CurDir);
+        let outside = || {
+            format!(
+                "to another file, `{name}`, outside of the data set's folder, where links are not followed: put the \
+                 data itself there"
+            )
+        };
+        if name.contains('\\') || !relative.components().all(inside) {
+            return Err(outside());
+        }
+        let target = folder.join(relative);
+        let real = target.canonicalize().map_err(|error| {
+            let target = target.display();
+            format!("to another file, {target}, which can't be read ({error}): copy the whole data set, with this file")
+        })?;
+        // Caches keep files under other names somewhere else, and links to them in the folder.
+        let home = self.path.canonicalize().ok();
+        let home = home.as_deref().and_then(Path::parent);
+        let near = folder
+            .canonicalize()
+            .is_ok_and(|folder| real.starts_with(folder));
+        match near || home.is_some_and(|home| real.starts_with(home)) {
+            true => Ok(target),
+            false => Err(outside()),
+        }
+    }
+
+    /// Keys of the arrays inside this group, those of groups inside with a slash.
+    fn array_keys(&self, levels: usize) -> Result<Vec<String>> {
+        let mut keys = guard(&self.path, &self.prefix, || self.group.datasets())?;
+        let groups = guard(&self.path, &self.prefix, || self.group.groups())?;
+        for name in groups.iter().filter(|_| levels > 0) {
+            if let Some(group) = self.group(name)? {
+                let inner = group.array_keys(levels - 1)?;
+                keys.extend(inner.into_iter().map(|key| format!("{name}/{key}")));
+            }
+        }
+        keys.sort();
+        Ok(keys)
     }
 
     /// The attribute `name` as text, if it is there and is text.
@@ -109,7 +230,10 @@ impl Hdf5Group {
     pub fn texts(&self, name: &str) -> Result<Option<Vec<String>>> {
         let full = format!("{}{name}", self.prefix);
         let Some(dataset) = self.dataset(name, NO_CACHE)? else {
-            return Ok(None);
+            return match self.follow(name)? {
+                Some((place, object)) => place.texts(&object),
+                None => Ok(None),
+            };
         };
         let (shape, element) = guard(&self.path, &full, || {
             Ok((dataset.shape()?, dataset.element_size()?))
@@ -174,22 +298,24 @@ impl ArrayFile for Hdf5Group {
 
     fn describe(&mut self, name: &str) -> Result<Option<ArrayInfo>> {
         let full = self.full_name(name);
-        if let Some(group) = self.group(name).unwrap_or(None) {
-            let inside = group.group.datasets().unwrap_or_default().join("`, `");
-            let problem = format!(
-                "`{full}` is a dictionary (of `{inside}`): only plain vectors are supported; \
-                 flatten it into one array first"
-            );
-            return Err(Error::data(&self.path, problem));
+        if let Some(keys) = self.keys(name)? {
+            return Err(Error::data(&self.path, choose_keys(&full, &keys)));
         }
         let Some(dataset) = self.dataset(name, NO_CACHE)? else {
-            return Ok(None);
+            let Some((mut place, object)) = self.follow(name)? else {
+                return Ok(None);
+            };
+            let info = place.describe(&object)?;
+            return Ok(info.map(|info| ArrayInfo { name: full, ..info }));
         };
         let (shape, dtype, element) = guard(&self.path, &full, || {
             Ok((dataset.shape()?, dataset.dtype()?, dataset.element_size()?))
         })?;
         let kind = kind_of(&dtype, element).ok_or_else(|| {
-            let problem = format!("array `{full}` has the type {dtype}, expected numbers");
+            let problem = format!(
+                "array `{full}` holds {}, expected numbers",
+                type_name(&dtype)
+            );
             Error::data(&self.path, problem)
         })?;
         let claimed = shape
@@ -212,11 +338,25 @@ impl ArrayFile for Hdf5Group {
         }))
     }
 
+    fn keys(&mut self, name: &str) -> Result<Option<Vec<String>>> {
+        match self.group(name)? {
+            Some(group) => group.array_keys(DICTIONARY_LEVELS).map(Some),
+            None => Ok(None),
+        }
+    }
+
     fn visit(&mut self, info: &ArrayInfo, sink: &mut Sink<'_>) -> Result<()> {
         let full = &info.name;
         let name = full.strip_prefix(&self.prefix).unwrap_or(full);
         let missing = || Error::data(&self.path, format!("array `{full}` is missing"));
-        let dataset = self.dataset(name, NO_CACHE)?.ok_or_else(missing)?;
+        let Some(dataset) = self.dataset(name, NO_CACHE)? else {
+            let (mut place, object) = self.follow(name)?.ok_or_else(missing)?;
+            let info = ArrayInfo {
+                name: object,
+                ..info.clone()
+            };
+            return place.visit(&info, sink);
+        };
         let (rows, width) = (info.rows(), info.width());
         self.check_chunks(&dataset, full)?;
         let (window_rows, cache) = guard(&self.path, full, || window(&dataset, info))?;
@@ -250,6 +390,10 @@ fn kind_of(dtype: &DType, element_bytes: u64) -> Option<Kind> {
         DType::U8 | DType::U16 | DType::U32 | DType::U64 => Some(Kind::Integer),
         // NumPy's bool: an enumeration of FALSE and TRUE in one byte.
         DType::Enum(_) if element_bytes == 1 => Some(Kind::Bool),
+        // HDF5's own bool, which PyTables writes.
+        DType::Other(inner) if matches!(**inner, Datatype::BitField { size: 1, .. }) => {
+            Some(Kind::Bool)
+        }
         // NumPy's float16.
         DType::Other(_) if half_order(dtype).is_some() => Some(Kind::Float),
         _ => None,
@@ -331,62 +475,6 @@ fn read_window(
     Ok(halves.map(|half| f64::from(half_to_f32(half))).collect())
 }
 
-fn absent_as_none<T>(
-    found: std::result::Result<T, hdf5_pure::Error>,
-) -> std::result::Result<Option<T>, hdf5_pure::Error> {
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(hdf5_pure::Error::Format(FormatError::PathNotFound(_))) => Ok(None),
-        Err(hdf5_pure::Error::NotAGroup(_) | hdf5_pure::Error::NotADataset(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Runs a call into the library; its errors and panics name the file and the object.
-fn guard<T>(
-    path: &Path,
-    object: &str,
-    call: impl FnOnce() -> std::result::Result<T, hdf5_pure::Error>,
-) -> Result<T> {
-    match catch_panic(call) {
-        Some(Ok(value)) => Ok(value),
-        Some(Err(hdf5_pure::Error::Io(error)))
-            if error.kind() != std::io::ErrorKind::UnexpectedEof =>
-        {
-            Err(Error::io(path)(error))
-        }
-        Some(Err(error)) => Err(damaged(path, object, error)),
-        None => Err(damaged(path, object, "the reader gave up")),
-    }
-}
-
-fn damaged(path: &Path, object: &str, error: impl std::fmt::Display) -> Error {
-    let object = object.trim_end_matches('/');
-    let place = if object.is_empty() {
-        String::new()
-    } else {
-        format!(", `{object}`")
-    };
-    let error = error.to_string();
-    let problem = if error.contains(NO_ADDRESS) {
-        format!(
-            "HDF5 file{place}: a soft or external link, or an array that was never written, is not \
-             supported; put the array itself there, e.g. with h5py's `copy`"
-        )
-    } else if ["unsupported", "version"]
-        .iter()
-        .any(|word| error.contains(word))
-    {
-        format!(
-            "HDF5 file{place}: this reader does not know its layout ({error}); write the file again \
-             with h5py and without `libver=\"latest\"`"
-        )
-    } else {
-        format!("HDF5 file is damaged or cut off{place}: {error}")
-    };
-    Error::data(path, problem)
-}
-
 /// Fills a dataset with flags as NumPy's bool is stored by h5py: an enumeration over int8.
 pub(super) fn add_flags(
     dataset: &mut DatasetBuilder,
@@ -410,6 +498,6 @@ pub(super) fn add_flags(
 pub(super) fn write_failed(path: &Path) -> impl Fn(hdf5_pure::Error) -> Error + '_ {
     |error| match error {
         hdf5_pure::Error::Io(source) => Error::io(path)(source),
-        other => Error::data(path, format!("can't be written as HDF5: {other}")),
+        other => Error::data(path, format!("can't be written as HDF5: {}", plain(&other))),
     }
 }

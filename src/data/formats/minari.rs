@@ -10,7 +10,9 @@ use super::arrays::{
     ArrayFile, Kind, check_column, check_rows, find, read_f32, read_f32_into, read_flags, require,
     reserve,
 };
+use super::ends::cut;
 use super::flat;
+use super::vectors::{Vectors, choose_keys};
 use crate::data::dataset::{ActionKind, Dataset};
 use crate::error::{Error, Result};
 
@@ -22,46 +24,85 @@ pub(super) const METADATA: &str = "metadata.json";
 /// What `metadata.json` says, as far as it is used.
 #[derive(Debug, Default)]
 pub(super) struct Metadata {
-    pub data_format: Option<String>,
     pub total_steps: Option<usize>,
     pub total_episodes: Option<usize>,
     pub env_name: Option<String>,
     pub reference_returns: Option<(f64, f64)>,
     /// Choices of a discrete action.
     pub choices: Option<usize>,
-    /// Where observations are dictionaries of one vector and the episode's mission: the vector's key.
-    pub observation_key: Option<String>,
+    /// Where observations are dictionaries: the keys whose vectors are put side by side.
+    pub observation_keys: Vec<String>,
+    /// Lowest and highest action of every dimension, infinite where there is no bound.
+    pub action_bounds: Option<(Vec<f32>, Vec<f32>)>,
+    /// The episodes have a text that says what to do, beside their observations.
+    pub has_missions: bool,
 }
 
 /// Key of the text in observations that are dictionaries, and of the attribute that says the same.
 pub(super) const MISSION: &str = "mission";
+
+/// The storage format that `metadata.json` of a folder names.
+///
+/// # Errors
+/// If it is not JSON.
+pub(super) fn data_format(folder: &Path) -> Result<Option<String>> {
+    let json = read_json(folder)?;
+    let format = json
+        .as_ref()
+        .and_then(|json| json.get("data_format")?.as_str());
+    Ok(format.map(str::to_owned))
+}
+
+/// The content of `metadata.json` of a folder, if there is one.
+fn read_json(folder: &Path) -> Result<Option<Value>> {
+    let path = folder.join(METADATA);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io(&path)(error)),
+    };
+    let json = parse_json(&text)
+        .map_err(|error| Error::data(&path, format!("is no valid JSON: {error}")))?;
+    Ok(Some(json))
+}
 
 impl Metadata {
     /// Reads `metadata.json` of a folder; nothing is known if there is none.
     ///
     /// # Errors
     /// If it is not JSON, or says that observations or actions are not plain vectors or choices.
-    pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(METADATA);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
-            }
-            Err(error) => return Err(Error::io(&path)(error)),
+    pub fn read(folder: &Path, keys: &[String]) -> Result<Self> {
+        let Some(json) = read_json(folder)? else {
+            return Ok(Self {
+                observation_keys: keys.to_vec(),
+                ..Self::default()
+            });
         };
-        let json = parse_json(&text)
-            .map_err(|error| Error::data(&path, format!("is no valid JSON: {error}")))?;
-        Self::from_json(&json).map_err(|problem| Error::data(&path, problem))
+        let path = folder.join(METADATA);
+        Self::from_json(&json, keys).map_err(|problem| Error::data(&path, problem))
     }
 
-    fn from_json(json: &Value) -> std::result::Result<Self, String> {
+    /// The same from a JSON object, wherever it came from. `keys` are those that the user chose.
+    ///
+    /// # Errors
+    /// What it says that can't be read.
+    pub fn from_json(json: &Value, keys: &[String]) -> std::result::Result<Self, String> {
         let number = |key: &str| json.get(key).and_then(Value::as_f64);
         let count = |key: &str| json.get(key).and_then(Value::as_u64).map(|n| n as usize);
         let text = |key: &str| json.get(key).and_then(Value::as_str).map(str::to_owned);
+        let space = json.get("observation_space").and_then(nested);
         Ok(Self {
-            observation_key: check_observation_space(json)?,
-            data_format: text("data_format"),
+            observation_keys: check_observation_space(space.as_ref(), keys)?,
+            has_missions: space.as_ref().is_some_and(|space| {
+                let mission = space.get("subspaces").and_then(|keys| keys.get(MISSION));
+                mission
+                    .and_then(nested)
+                    .is_some_and(|space| kind(&space) == "Text")
+            }),
+            action_bounds: json
+                .get("action_space")
+                .and_then(nested)
+                .and_then(|space| box_bounds(&space)),
             total_steps: count("total_steps"),
             total_episodes: count("total_episodes"),
             env_name: env_name(json.get("env_spec")).or(text("env_name")),
@@ -93,15 +134,26 @@ fn parse_json(text: &str) -> serde_json::Result<Value> {
     })
 }
 
-/// The key of the vector, where observations are dictionaries of one and a mission.
-fn check_observation_space(json: &Value) -> std::result::Result<Option<String>, String> {
-    let Some(space) = json.get("observation_space").and_then(nested) else {
-        return Ok(None);
+fn kind(space: &Value) -> &str {
+    space.get("type").and_then(Value::as_str).unwrap_or("Box")
+}
+
+/// The keys of vectors to put side by side, where observations are dictionaries: those chosen, or the only one beside
+/// a mission.
+fn check_observation_space(
+    space: Option<&Value>,
+    keys: &[String],
+) -> std::result::Result<Vec<String>, String> {
+    let Some(space) = space else {
+        return Ok(keys.to_vec());
     };
-    let kind = space.get("type").and_then(Value::as_str).unwrap_or("Box");
     let advice = "flatten them (minari: a dataset made with gymnasium's FlattenObservation) first";
-    match kind {
-        "Box" if rank(&space) == 1 => Ok(None),
+    match kind(space) {
+        "Box" if !keys.is_empty() => Err(format!(
+            "observations are plain vectors, but `data.observation_keys` asks for `{}`: leave it out",
+            keys.join("`, `")
+        )),
+        "Box" if rank(space) == 1 => Ok(Vec::new()),
         "Box" => {
             let shape = space.get("shape").map(Value::to_string).unwrap_or_default();
             Err(format!(
@@ -109,36 +161,93 @@ fn check_observation_space(json: &Value) -> std::result::Result<Option<String>, 
             ))
         }
         "Dict" => {
-            let keys = space.get("subspaces").and_then(Value::as_object);
-            if let Some(vector) = keys.and_then(vector_beside_mission) {
-                return Ok(Some(vector));
+            let known = vector_keys(space, "");
+            if let Some(key) = keys.iter().find(|key| !known.contains(key)) {
+                return Err(format!(
+                    "observations have no vector `{key}`, which `data.observation_keys` asks for: they have `{}`",
+                    known.join("`, `")
+                ));
             }
-            let keys: Vec<&str> = keys
-                .iter()
-                .flat_map(|k| k.keys())
-                .map(String::as_str)
-                .collect();
-            let keys = keys.join("`, `");
-            Err(format!(
-                "observations are dictionaries (of `{keys}`): only plain vectors are supported; \
-                 {advice}"
-            ))
+            if !keys.is_empty() {
+                return Ok(keys.to_vec());
+            }
+            match vector_beside_mission(space) {
+                Some(key) => Ok(vec![key]),
+                None if known.is_empty() => Err(format!(
+                    "observations are dictionaries without a plain vector; {advice}"
+                )),
+                None => Err(choose_keys(OBSERVATIONS, &known)),
+            }
         }
         other => Err(format!(
-            "observations are of the kind {other}: only plain vectors (Box) are supported"
+            "observations are of the kind {other}: only plain vectors (Box) and dictionaries of them are supported"
         )),
     }
 }
 
+/// The keys of all vectors in a dictionary, in its order, with slashes where one holds another.
+fn vector_keys(space: &Value, before: &str) -> Vec<String> {
+    let subspaces = space.get("subspaces").and_then(Value::as_object);
+    let mut keys = Vec::new();
+    for (key, subspace) in subspaces.into_iter().flatten() {
+        let Some(subspace) = nested(subspace) else {
+            continue;
+        };
+        let key = format!("{before}{key}");
+        match kind(&subspace) {
+            "Box" if rank(&subspace) == 1 => keys.push(key),
+            "Dict" => keys.extend(vector_keys(&subspace, &format!("{key}/"))),
+            _ => {}
+        }
+    }
+    keys
+}
+
 /// The key of the only other subspace, a vector, beside a text called mission.
-fn vector_beside_mission(subspaces: &serde_json::Map<String, Value>) -> Option<String> {
-    let kind = |space: &Value| space.get("type").and_then(Value::as_str).map(str::to_owned);
+fn vector_beside_mission(space: &Value) -> Option<String> {
+    let subspaces = space.get("subspaces")?.as_object()?;
     let mission = nested(subspaces.get(MISSION)?)?;
     let mut others = subspaces.iter().filter(|(key, _)| *key != MISSION);
     let (key, other) = others.next()?;
     let other = nested(other)?;
-    let fits = kind(&mission)? == "Text" && kind(&other)? == "Box" && rank(&other) == 1;
+    let fits = kind(&mission) == "Text" && kind(&other) == "Box" && rank(&other) == 1;
     (fits && others.next().is_none()).then(|| key.clone())
+}
+
+/// Numbers this large stand for no bound.
+const UNBOUNDED: f64 = 1e30;
+
+/// Lowest and highest numbers of a vector, infinite where it has no bound; `None` if it has none at all.
+fn box_bounds(space: &Value) -> Option<(Vec<f32>, Vec<f32>)> {
+    if kind(space) != "Box" {
+        return None;
+    }
+    let dim = match space.get("shape").and_then(Value::as_array)?.as_slice() {
+        [] => 1,
+        [dim] => usize::try_from(dim.as_u64()?).ok()?,
+        _ => return None,
+    };
+    let side = |name: &str, none: f32| -> Option<Vec<f32>> {
+        let number = |value: &Value| {
+            let value = value.as_f64().unwrap_or(f64::from(none));
+            if value.abs() < UNBOUNDED {
+                value as f32
+            } else {
+                none
+            }
+        };
+        match space.get(name)? {
+            Value::Array(values) => Some(values.iter().map(number).collect()),
+            value => Some(vec![number(value); dim]),
+        }
+    };
+    let (low, high) = (
+        side("low", f32::NEG_INFINITY)?,
+        side("high", f32::INFINITY)?,
+    );
+    let fits = low.len() == dim && high.len() == dim;
+    let any = low.iter().chain(&high).any(|bound| bound.is_finite());
+    (fits && any).then_some((low, high))
 }
 
 fn check_action_space(json: &Value) -> std::result::Result<Option<usize>, String> {
@@ -173,6 +282,21 @@ pub(super) struct Builder {
     source: PathBuf,
     /// Steps that there is room for; the metadata is not believed beyond it.
     room: usize,
+    /// Episodes with another number of steps than their attributes say.
+    other_lengths: usize,
+}
+
+/// What is known of an episode beside its arrays.
+#[derive(Debug, Clone, Default)]
+pub(super) struct EpisodeAttributes {
+    /// The observation after its last step is a copy of the one before.
+    pub last_is_copy: bool,
+    /// Its first step is not an episode's first.
+    pub fragment: bool,
+    /// What it was asked to do.
+    pub mission: Option<Arc<str>>,
+    /// How many steps it should have.
+    pub steps: Option<usize>,
 }
 
 impl Builder {
@@ -190,6 +314,7 @@ impl Builder {
             episodes: Vec::new(),
             env_name: metadata.env_name.clone(),
             reference_returns: metadata.reference_returns,
+            action_bounds: metadata.action_bounds.clone(),
             sources: vec![source.to_path_buf()],
             warnings: Vec::new(),
         };
@@ -198,20 +323,15 @@ impl Builder {
             metadata,
             source: source.to_path_buf(),
             room,
+            other_lengths: 0,
         }
     }
 
-    /// Appends one episode; `knows_last` says whether the observation after its last step is real, `mission` what
-    /// it was asked to do.
+    /// Appends one episode.
     ///
     /// # Errors
     /// Names the file, the array and the row.
-    pub fn add(
-        &mut self,
-        file: &mut dyn ArrayFile,
-        knows_last: bool,
-        mission: Option<Arc<str>>,
-    ) -> Result<()> {
+    pub fn add(&mut self, file: &mut dyn ArrayFile, known: &EpisodeAttributes) -> Result<()> {
         let rewards = require(file, &["rewards"])?;
         let steps = rewards.rows();
         check_column(file.path(), &rewards, steps)?;
@@ -220,6 +340,7 @@ impl Builder {
             self.data.warnings.push(warning);
             return Ok(());
         }
+        self.other_lengths += usize::from(known.steps.is_some_and(|said| said != steps));
         let start = self.data.steps();
         let last = self.add_observations(file, steps)?;
         self.add_actions(file, steps)?;
@@ -235,14 +356,15 @@ impl Builder {
         let ends =
             |i: usize| (terminated[i] || truncated[i]).then_some((terminated[i], truncated[i]));
         // Usually one episode; marks inside it cut it, and what follows them is known.
-        for mut episode in flat::cut(steps, ends) {
+        for mut episode in cut(steps, ends) {
             episode.start += start;
             let next = episode.start + episode.steps;
             episode.final_observation = match next < start + steps {
                 true => Some(self.data.observation(next).into()),
-                false => last.clone().filter(|_| knows_last),
+                false => last.clone().filter(|_| !known.last_is_copy),
             };
-            episode.instruction = mission.clone();
+            episode.fragment = known.fragment && episode.start == start;
+            episode.instruction = known.mission.clone();
             self.data.episodes.push(episode);
         }
         Ok(())
@@ -253,30 +375,30 @@ impl Builder {
         file: &mut dyn ArrayFile,
         steps: usize,
     ) -> Result<Option<Box<[f32]>>> {
-        let key = self.metadata.observation_key.as_ref();
-        let array = key.map_or(OBSERVATIONS.to_owned(), |key| {
-            format!("{OBSERVATIONS}/{key}")
-        });
-        let info = require(file, &[&array])?;
-        let (name, shape) = (&info.name, &info.shape);
-        if shape.len() != 2 || shape[1] == 0 {
-            let problem = format!(
-                "array `{name}` has shape {shape:?}, expected (steps + 1, observation_dim)"
-            );
-            return Err(Error::data(file.path(), problem));
-        }
-        let dim = shape[1];
+        let keys = &self.metadata.observation_keys;
+        let Some(vectors) = Vectors::find(file, &[OBSERVATIONS], keys)? else {
+            let name = file.full_name(OBSERVATIONS);
+            return Err(Error::data(
+                file.path(),
+                format!("array `{name}` is missing"),
+            ));
+        };
+        let (name, rows, dim) = (vectors.name(), vectors.rows(), vectors.width());
         if self.data.episodes.is_empty() {
             self.data.observation_dim = dim;
             let room = self.room.saturating_add(1).saturating_mul(dim);
-            reserve(file.path(), name, &mut self.data.observations, room)?;
+            reserve(file.path(), &name, &mut self.data.observations, room)?;
         }
-        self.check_dim(file, name, dim, self.data.observation_dim)?;
-        if shape[0] != steps {
-            check_rows(file.path(), &info, steps + 1, "one per step and a last one")?;
+        self.check_dim(file, &name, dim, self.data.observation_dim)?;
+        if rows != steps && rows != steps + 1 {
+            let problem = format!(
+                "array `{name}` has {rows} rows, expected {} (one per step and a last one)",
+                steps + 1
+            );
+            return Err(Error::data(file.path(), problem));
         }
-        read_f32_into(file, &info, &mut self.data.observations)?;
-        let expected = self.data.observations.len() - (shape[0] - steps) * dim;
+        vectors.read_into(file, &mut self.data.observations)?;
+        let expected = self.data.observations.len() - (rows - steps) * dim;
         let last = self.data.observations.split_off(expected);
         Ok((!last.is_empty()).then(|| last.into_boxed_slice()))
     }
@@ -353,6 +475,19 @@ impl Builder {
                  set again"
             );
             return Err(Error::data(&self.source, problem));
+        }
+        let dim = self.data.action_dim;
+        let continuous = self.data.action_kind == ActionKind::Continuous;
+        self.data.action_bounds = self
+            .data
+            .action_bounds
+            .take()
+            .filter(|(low, _)| continuous && low.len() == dim);
+        if self.other_lengths > 0 {
+            let (source, count) = (self.source.display(), self.other_lengths);
+            self.data.warnings.push(format!(
+                "{source}: {count} episodes have another number of steps than their `total_steps` says"
+            ));
         }
         if let Some(expected) = self
             .metadata

@@ -14,20 +14,24 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_ipc::reader::{FileReader, read_footer_length};
 use arrow_ipc::{root_as_footer, root_as_message};
-use arrow_schema::{ArrowError, DataType};
+use arrow_schema::{ArrowError, DataType, Fields};
 
 use super::arrays::{ArrayFile, ArrayInfo, Kind, Sink, catch_panic};
-use super::minari::{Builder, Metadata};
+use super::minari::{Builder, EpisodeAttributes, Metadata};
+use super::vectors::choose_keys;
 use crate::data::dataset::Dataset;
+use crate::data::files::LoadOptions;
 use crate::error::{Error, Result};
+
+const OBSERVATIONS: &str = "observations";
 
 /// Reads the data set in `folder`, the one with `metadata.json`.
 ///
 /// # Errors
 /// Names the episode's file, the array, and the row where there is one.
-pub fn read(folder: &Path) -> Result<Dataset> {
-    let metadata = Metadata::read(folder)?;
-    if metadata.observation_key.is_some() {
+pub fn read(folder: &Path, options: &LoadOptions) -> Result<Dataset> {
+    let metadata = Metadata::read(folder, &options.observation_keys)?;
+    if metadata.has_missions {
         let problem = "observations are dictionaries with a mission, which is read from Minari's hdf5 storage only; \
                        convert it with the minari package";
         return Err(Error::data(folder, problem));
@@ -41,7 +45,10 @@ pub fn read(folder: &Path) -> Result<Dataset> {
     }
     let mut builder = Builder::new(folder, metadata, bytes);
     for files in &episodes {
-        builder.add(&mut ArrowEpisode::open(files)?, true, None)?;
+        builder.add(
+            &mut ArrowEpisode::open(files)?,
+            &EpisodeAttributes::default(),
+        )?;
     }
     builder.finish(episodes.len())
 }
@@ -115,7 +122,7 @@ impl ArrowEpisode {
 
     /// Rows of the array that count.
     fn rows_of(&self, name: &str) -> usize {
-        if name == "observations" {
+        if name == OBSERVATIONS || name.starts_with("observations/") {
             self.rows
         } else {
             self.rows - 1
@@ -129,24 +136,24 @@ impl ArrayFile for ArrowEpisode {
     }
 
     fn describe(&mut self, name: &str) -> Result<Option<ArrayInfo>> {
-        let Some(column) = self
-            .batches
-            .first()
-            .and_then(|batch| batch.column_by_name(name))
-        else {
+        let Some(column) = self.batches.first().and_then(|batch| column(batch, name)) else {
             return Ok(None);
         };
+        if let Some(keys) = self.keys(name)? {
+            return Err(Error::data(&self.path, choose_keys(name, &keys)));
+        }
         let (width, numbers) = match column.data_type() {
             DataType::FixedSizeList(field, width) => (Some(*width as usize), field.data_type()),
             plain => (None, plain),
         };
         let kind = kind_of(numbers).ok_or_else(|| {
-            let problem = match numbers {
-                DataType::Struct(_) => format!(
-                    "`{name}` is a dictionary: only plain vectors are supported; flatten it first"
-                ),
-                other => format!("array `{name}` has the type {other}, expected numbers"),
+            let held = match numbers {
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text",
+                DataType::FixedSizeList(..) => "vectors of more than one dimension",
+                DataType::Binary | DataType::LargeBinary => "bytes, such as pictures",
+                _ => "lists of varying length, or something else than numbers",
             };
+            let problem = format!("array `{name}` holds {held}, expected vectors of numbers");
             Error::data(&self.path, problem)
         })?;
         let shape = std::iter::once(self.rows_of(name)).chain(width).collect();
@@ -158,13 +165,19 @@ impl ArrayFile for ArrowEpisode {
         }))
     }
 
+    fn keys(&mut self, name: &str) -> Result<Option<Vec<String>>> {
+        let found = self.batches.first().and_then(|batch| column(batch, name));
+        Ok(found.and_then(|column| match column.data_type() {
+            DataType::Struct(fields) => Some(vector_keys(fields, "")),
+            _ => None,
+        }))
+    }
+
     fn visit(&mut self, info: &ArrayInfo, sink: &mut Sink<'_>) -> Result<()> {
         let (name, width) = (&info.name, info.width());
         let (mut first, total) = (0, info.rows() * width);
         for batch in &self.batches {
-            let numbers = batch
-                .column_by_name(name)
-                .and_then(|column| numbers(column, width));
+            let numbers = column(batch, name).and_then(|column| numbers(&column, width));
             let Some(mut numbers) = numbers else {
                 let row = first / width.max(1);
                 let problem =
@@ -177,6 +190,34 @@ impl ArrayFile for ArrowEpisode {
         }
         Ok(())
     }
+}
+
+/// The column `name` of a batch, or the one that its slashes lead to. None inside dictionaries that are missing in some
+/// rows.
+fn column(batch: &RecordBatch, name: &str) -> Option<ArrayRef> {
+    let mut names = name.split('/');
+    let mut column = batch.column_by_name(names.next()?)?.clone();
+    for name in names {
+        let dictionary = column.as_struct_opt()?;
+        if dictionary.null_count() > 0 {
+            return None;
+        }
+        column = dictionary.column_by_name(name)?.clone();
+    }
+    Some(column)
+}
+
+/// The names of all columns in a dictionary, with slashes where one holds another.
+fn vector_keys(fields: &Fields, before: &str) -> Vec<String> {
+    let mut keys = Vec::new();
+    for field in fields {
+        let name = format!("{before}{}", field.name());
+        match field.data_type() {
+            DataType::Struct(inner) => keys.extend(vector_keys(inner, &format!("{name}/"))),
+            _ => keys.push(name),
+        }
+    }
+    keys
 }
 
 /// The record batches of a file.

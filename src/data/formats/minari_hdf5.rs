@@ -11,8 +11,9 @@ use serde_json::json;
 
 use super::arrays::ArrayFile;
 use super::hdf5::{Hdf5Group, add_flags, write_failed};
-use super::minari::{Builder, METADATA, MISSION, Metadata, env_name};
+use super::minari::{Builder, EpisodeAttributes, METADATA, MISSION, Metadata};
 use crate::data::dataset::{ActionKind, Dataset, Episode};
+use crate::data::files::LoadOptions;
 use crate::error::{Error, Result};
 
 /// Name of the HDF5 file.
@@ -22,44 +23,90 @@ pub(super) const MAIN_DATA: &str = "main_data.hdf5";
 const LAST_OBSERVATION: &str = "last_observation";
 const COPY: &str = "copy";
 
+/// Attribute, 1, of an episode whose first steps are missing.
+const FRAGMENT: &str = "fragment";
+
 /// The version of Minari whose layout is written.
 const VERSION: &str = "0.5.4";
 
-/// Reads the data set whose HDF5 file is `file`; `metadata.json` is looked for beside it.
+/// Reads the data set whose HDF5 file is `file`; `metadata.json` is looked for beside it. Episodes that the file links
+/// to, in files of the same folder, are read from there.
 ///
 /// # Errors
 /// Names the array with its episode, and the row where there is one.
-pub fn read(file: &Path) -> Result<Dataset> {
+pub fn read(file: &Path, options: &LoadOptions) -> Result<Dataset> {
     let root = Hdf5Group::open(file)?;
-    let mut metadata = Metadata::read(file.parent().unwrap_or(Path::new("")))?;
-    if metadata.env_name.is_none() {
-        // Minari before 0.5 kept everything in attributes of the file.
-        let spec = root
-            .text_attribute("env_spec")?
-            .map(serde_json::Value::String);
-        metadata.env_name = env_name(spec.as_ref());
-    }
-    let mut episodes = Vec::new();
-    for (name, group) in root.groups()? {
-        let number = name
-            .strip_prefix("episode_")
-            .and_then(|n| n.parse::<usize>().ok());
-        episodes.extend(number.map(|number| (number, group)));
-    }
-    episodes.sort_by_key(|(number, _)| *number);
-    if let Some((missing, _)) = episodes.iter().enumerate().find(|(i, (n, _))| i != n) {
-        let problem = format!("group `episode_{missing}` is missing; copy the data set again");
+    let metadata = metadata_of(file, &root, &options.observation_keys)?;
+    let mut numbers: Vec<(usize, String)> = root
+        .group_names()?
+        .into_iter()
+        .filter_map(|name| Some((episode_number(&name)?, name)))
+        .collect();
+    numbers.sort();
+    let wrong = numbers.iter().enumerate().find(|(i, (n, _))| i != n);
+    if let Some((missing, (number, name))) = wrong {
+        let problem = match *number < missing {
+            true => format!(
+                "there are two groups of episode {number}, one of them `{name}`: remove one"
+            ),
+            false => format!("group `episode_{missing}` is missing; copy the data set again"),
+        };
         return Err(Error::data(file, problem));
     }
     let bytes = std::fs::metadata(file).map_err(Error::io(file))?.len();
     let mut builder = Builder::new(file, metadata, bytes);
-    let count = episodes.len();
-    for (_, mut episode) in episodes {
-        let is_copy = episode.text_attribute(LAST_OBSERVATION)?.as_deref() == Some(COPY);
-        let mission = mission(&episode)?;
-        builder.add(&mut episode, !is_copy, mission)?;
+    for (_, name) in &numbers {
+        let Some(mut episode) = root.group(name)? else {
+            return Err(Error::data(
+                file,
+                format!("`{name}` is no group, expected an episode"),
+            ));
+        };
+        let steps = episode.number_attribute("total_steps")?;
+        let known = EpisodeAttributes {
+            last_is_copy: episode.text_attribute(LAST_OBSERVATION)?.as_deref() == Some(COPY),
+            fragment: episode.number_attribute(FRAGMENT)? == Some(1.0),
+            mission: mission(&episode)?,
+            steps: steps
+                .filter(|steps| *steps >= 0.0)
+                .map(|steps| steps as usize),
+        };
+        builder.add(&mut episode, &known)?;
     }
-    builder.finish(count)
+    builder.finish(numbers.len())
+}
+
+/// The number of an episode's group.
+pub(super) fn episode_number(name: &str) -> Option<usize> {
+    name.strip_prefix("episode_")?.parse().ok()
+}
+
+/// What `metadata.json` says, and attributes of the file where it doesn't: Minari before 0.5 kept everything there.
+fn metadata_of(file: &Path, root: &Hdf5Group, keys: &[String]) -> Result<Metadata> {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let mut metadata = Metadata::read(folder, keys)?;
+    let mut attributes = serde_json::Map::new();
+    for name in ["env_spec", "observation_space", "action_space"] {
+        if let Some(text) = root.text_attribute(name)? {
+            attributes.insert(name.to_owned(), text.into());
+        }
+    }
+    for name in ["total_episodes", "total_steps"] {
+        if let Some(number) = root.number_attribute(name)? {
+            attributes.insert(name.to_owned(), (number.max(0.0) as u64).into());
+        }
+    }
+    let found = Metadata::from_json(&attributes.into(), keys)
+        .map_err(|problem| Error::data(file, problem))?;
+    metadata.env_name = metadata.env_name.or(found.env_name);
+    metadata.total_episodes = metadata.total_episodes.or(found.total_episodes);
+    metadata.total_steps = metadata.total_steps.or(found.total_steps);
+    metadata.action_bounds = metadata.action_bounds.or(found.action_bounds);
+    metadata.choices = metadata.choices.or(found.choices);
+    if metadata.observation_keys.is_empty() {
+        metadata.observation_keys = found.observation_keys;
+    }
+    Ok(metadata)
 }
 
 /// What an episode was asked to do: its attribute `mission`, which we write, or the text of that name in
@@ -101,6 +148,9 @@ pub fn write(data: &Dataset, folder: &Path, dataset_id: &str) -> Result<()> {
         let mut group = builder.create_group(&format!("episode_{number}"));
         group.set_attr("id", AttrValue::I64(number as i64));
         group.set_attr("total_steps", AttrValue::I64(episode.steps as i64));
+        if episode.fragment {
+            group.set_attr(FRAGMENT, AttrValue::I64(1));
+        }
         if let Some(text) = &episode.instruction {
             group.set_attr(MISSION, AttrValue::String(text.to_string()));
         }
@@ -172,7 +222,7 @@ fn metadata(data: &Dataset, dataset_id: &str, bytes: u64) -> serde_json::Value {
         "total_steps": data.steps(),
         "data_format": "hdf5",
         "jpeg_encoding": true,
-        "observation_space": box_space(data.observation_dim, "Infinity"),
+        "observation_space": unbounded(data.observation_dim),
         "action_space": action_space(data),
         "dataset_id": dataset_id,
         "minari_version": VERSION,
@@ -197,26 +247,38 @@ fn metadata(data: &Dataset, dataset_id: &str, bytes: u64) -> serde_json::Value {
     metadata
 }
 
-/// A vector of real numbers up to `bound` either way, in Minari's notation: JSON as text, with
-/// Python's `Infinity`.
-fn box_space(dim: usize, bound: &str) -> String {
-    let all = |bound: &str| vec![bound; dim].join(", ");
-    let (low, high) = (all(&format!("-{bound}")), all(bound));
+/// A vector of real numbers between `low` and `high`, in Minari's notation: JSON as text, with Python's `Infinity`.
+fn box_space(low: &[f32], high: &[f32]) -> String {
+    let all = |bounds: &[f32]| {
+        let texts: Vec<String> = bounds
+            .iter()
+            .map(|bound| match bound.is_finite() {
+                true => format!("{bound:?}"),
+                false if *bound > 0.0 => "Infinity".to_owned(),
+                false => "-Infinity".to_owned(),
+            })
+            .collect();
+        texts.join(", ")
+    };
+    let (dim, low, high) = (low.len(), all(low), all(high));
     format!(
         "{{\"type\": \"Box\", \"dtype\": \"float32\", \"shape\": [{dim}], \"low\": [{low}], \
          \"high\": [{high}]}}"
     )
 }
 
-/// -1..1 if all actions lie there; other bounds are not known to the data.
+/// The same without bounds.
+fn unbounded(dim: usize) -> String {
+    box_space(&vec![f32::NEG_INFINITY; dim], &vec![f32::INFINITY; dim])
+}
+
+/// The data's own bounds; none where it knows none.
 fn action_space(data: &Dataset) -> String {
-    match data.action_kind {
-        ActionKind::Discrete { count } => {
+    match (data.action_kind, &data.action_bounds) {
+        (ActionKind::Discrete { count }, _) => {
             json!({"type": "Discrete", "dtype": "int64", "start": 0, "n": count}).to_string()
         }
-        ActionKind::Continuous => {
-            let unit = data.actions.iter().all(|action| action.abs() <= 1.0);
-            box_space(data.action_dim, if unit { "1.0" } else { "Infinity" })
-        }
+        (ActionKind::Continuous, Some((low, high))) => box_space(low, high),
+        (ActionKind::Continuous, None) => unbounded(data.action_dim),
     }
 }

@@ -4,14 +4,20 @@
 
 mod arrays;
 pub mod d4rl_hdf5;
+mod ends;
 pub mod fast_folder;
 mod flat;
 mod hdf5;
+mod hdf5_errors;
+mod hdf5_links;
+mod limits;
 mod minari;
 pub mod minari_arrow;
 pub mod minari_hdf5;
 mod npy;
 pub mod npz;
+mod successors;
+mod vectors;
 
 use std::fs::File;
 use std::io::Read;
@@ -44,9 +50,14 @@ pub fn detect(path: &Path) -> Result<Format> {
     let signature = signature(path)?;
     if signature.starts_with(b"\x89HDF\r\n\x1a\n") {
         let root = hdf5::Hdf5Group::open(path)?;
-        return Ok(match root.group("episode_0")? {
-            Some(_) => Format::MinariHdf5(path.to_path_buf()),
-            None => Format::D4rlHdf5(path.to_path_buf()),
+        // Names that can't be listed are named when they are read.
+        let names = root.group_names().unwrap_or_default();
+        let episodes = names
+            .iter()
+            .any(|name| minari_hdf5::episode_number(name).is_some());
+        return Ok(match episodes {
+            true => Format::MinariHdf5(path.to_path_buf()),
+            false => Format::D4rlHdf5(path.to_path_buf()),
         });
     }
     if signature.starts_with(b"PK\x03\x04") || signature.starts_with(b"PK\x05\x06") {
@@ -54,9 +65,39 @@ pub fn detect(path: &Path) -> Result<Format> {
     }
     let otherwise = "is neither HDF5 (D4RL or Minari) nor npz by its first bytes; a Minari data set is \
                      given by its folder";
-    let problem = stand_in::problem(&signature).unwrap_or_else(|| otherwise.to_owned());
+    let other = OTHERS
+        .iter()
+        .find(|(first, _)| signature.starts_with(first));
+    let problem = match (stand_in::problem(&signature), other) {
+        (Some(problem), _) => problem,
+        (None, other) => other.map_or(otherwise, |(_, problem)| problem).to_owned(),
+    };
     Err(Error::data(path, problem))
 }
+
+/// First bytes of files that are easily taken for data sets, and what to do about them.
+const OTHERS: [(&[u8], &str); 5] = [
+    (
+        b"\x93NUMPY",
+        "is a single NumPy array: save all arrays of the data set in one file with np.savez",
+    ),
+    (
+        b"\x80",
+        "is a Python pickle, which is not read: save its arrays with np.savez",
+    ),
+    (
+        b"ARROW1",
+        "is one file of a data set in Minari's arrow storage: give the data set's folder",
+    ),
+    (
+        b"PAR1",
+        "is a Parquet file, which is not read: Minari's storages hdf5 and arrow are",
+    ),
+    (
+        b"\x1f\x8b",
+        "is packed with gzip: unpack it first (gunzip or tar)",
+    ),
+];
 
 /// Minari's folders: the data set's, or the `data` folder inside it.
 fn detect_folder(folder: &Path) -> Result<Format> {
@@ -68,7 +109,7 @@ fn detect_folder(folder: &Path) -> Result<Format> {
         if !inner.join(minari::METADATA).is_file() {
             continue;
         }
-        return match minari::Metadata::read(&inner)?.data_format.as_deref() {
+        return match minari::data_format(&inner)?.as_deref() {
             Some("arrow") => Ok(Format::MinariArrow(inner)),
             Some("hdf5") | None => Err(Error::data(
                 &inner,
@@ -76,8 +117,8 @@ fn detect_folder(folder: &Path) -> Result<Format> {
             )),
             Some(other) => {
                 let problem = format!(
-                    "Minari's {other} storage is not supported, only hdf5 and arrow; convert it \
-                     with the minari package"
+                    "Minari's {other} storage is not read, only hdf5 and arrow: make a copy of the data set in one \
+                     of them with the minari package (`data_format=\"hdf5\"`)"
                 );
                 Err(Error::data(&inner, problem))
             }

@@ -11,12 +11,15 @@
 //! | `truncations` or `timeouts` | (steps,) | 1 where a time limit ended the episode |
 //! | `episode_starts` | (steps,) | 1 at the first step of each episode |
 //! | `episode_lengths` | (episodes,) | steps of each episode; their sum is `steps` |
-//! | `next_observations` | (steps, O) | the observation after each step |
+//! | `next_observations` or `next_obs` | (steps, O) | the observation after each step; NaN where it is not known |
+//! | `action_low`, `action_high` | (A,) | the range of actions, where the file knows it |
+//! | `episode_parts` | (steps,) | written by this program where ends don't say it all: 1 where an episode begins, 2 where a part of one begins whose first steps are missing, else 0 |
 //! | `episode_returns` | (episodes,) | beside `episode_starts`: says that the last one is whole |
 //! | `instructions` | (episodes,) text | what each episode was asked to do, e.g. `np.array(["go left", ...])`; empty: nothing |
 //! | `env_name` | text | the environment's name, e.g. `np.array("Hopper-v5")` |
 //!
-//! At least one of the four kinds of ends is required. Where episodes end by `episode_starts` or
+//! `observations` and `next_observations` may be dictionaries (`observations/goal` and so on), of which
+//! `data.observation_keys` chooses the keys. At least one of the four kinds of ends is required. Where episodes end by `episode_starts` or
 //! `episode_lengths` alone, nothing says why: they count as truncated. Numbers may be float16, 32
 //! or 64 (integers and bool where they fit), in C or Fortran order, of either byte order.
 
@@ -28,9 +31,12 @@ use std::path::{Path, PathBuf};
 use zip::ZipArchive;
 
 use super::arrays::{ArrayFile, ArrayInfo, Kind, Sink, plausible_bytes};
+use super::ends;
 use super::flat;
 use super::npy::{Code, Header};
+use super::vectors::choose_keys;
 use crate::data::dataset::{ActionKind, Dataset};
+use crate::data::files::LoadOptions;
 use crate::error::{Error, Result};
 
 /// Numbers decoded at a time.
@@ -178,6 +184,18 @@ fn check_end(reader: &mut dyn Read) -> std::result::Result<(), String> {
     }
 }
 
+/// What is wrong with an archive, and what helps.
+fn explain(error: &zip::result::ZipError) -> String {
+    match error {
+        zip::result::ZipError::UnsupportedArchive(_) | zip::result::ZipError::InvalidPassword => {
+            "is packed in a way that is not read (another compression, or a password): save it with np.savez or \
+             np.savez_compressed"
+                .to_owned()
+        }
+        other => format!("is damaged or cut off ({other}); copy it again"),
+    }
+}
+
 /// An open `.npz` file.
 struct NpzFile {
     path: PathBuf,
@@ -187,12 +205,8 @@ struct NpzFile {
 impl NpzFile {
     fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(path))?;
-        let archive = ZipArchive::new(BufReader::new(file)).map_err(|error| {
-            Error::data(
-                path,
-                format!("npz file is damaged or cut off ({error}); copy it again"),
-            )
-        })?;
+        let archive = ZipArchive::new(BufReader::new(file))
+            .map_err(|error| Error::data(path, format!("npz file {}", explain(&error))))?;
         Ok(Self {
             path: path.to_path_buf(),
             archive,
@@ -265,7 +279,7 @@ impl NpzFile {
     ) -> Result<T> {
         let path = self.path.clone();
         let problem = |what: String| Error::data(&path, format!("array `{name}` {what}"));
-        let damaged = |e: zip::result::ZipError| problem(format!("is damaged or cut off ({e})"));
+        let damaged = |error: zip::result::ZipError| problem(explain(&error));
         let mut entry = self
             .archive
             .by_name(&format!("{name}.npy"))
@@ -294,7 +308,10 @@ impl ArrayFile for NpzFile {
             .index_for_name(&format!("{name}.npy"))
             .is_none()
         {
-            return Ok(None);
+            return match self.keys(name)? {
+                Some(keys) => Err(Error::data(&self.path, choose_keys(name, &keys))),
+                None => Ok(None),
+            };
         }
         let header = self.with_array(name, |header, _| Ok(header.clone()))?;
         let kind = match header.code {
@@ -313,6 +330,15 @@ impl ArrayFile for NpzFile {
             kind,
             fortran_order,
         }))
+    }
+
+    fn keys(&mut self, name: &str) -> Result<Option<Vec<String>>> {
+        let prefix = format!("{name}/");
+        let inside = self.names().into_iter();
+        let keys: Vec<String> = inside
+            .filter_map(|file| file.strip_prefix(&prefix).map(str::to_owned))
+            .collect();
+        Ok(Some(keys).filter(|keys| !keys.is_empty()))
     }
 
     fn visit(&mut self, info: &ArrayInfo, sink: &mut Sink<'_>) -> Result<()> {
@@ -349,12 +375,12 @@ impl ArrayFile for NpzFile {
 ///
 /// # Errors
 /// Names the array, and the row where there is one.
-pub fn read(path: &Path) -> Result<Dataset> {
+pub fn read(path: &Path, options: &LoadOptions) -> Result<Dataset> {
     let mut file = NpzFile::open(path)?;
-    let steps = flat::read_steps(&mut file)?;
-    let episodes = flat::npz_episodes(&mut file, steps.count())?;
-    let mut data = flat::assemble(&mut file, steps, episodes)?;
-    data.env_name = file.text("env_name")?;
+    let steps = flat::read_steps(&mut file, &options.observation_keys)?;
+    let mut cutting = ends::npz_cutting(&mut file, steps.count(), options)?;
+    cutting.env_name = file.text("env_name")?;
+    let mut data = flat::assemble(&mut file, steps, &cutting)?;
     if let Some(texts) = file.texts(flat::INSTRUCTIONS)? {
         flat::instruct(&mut data, path, texts)?;
     }
@@ -362,7 +388,7 @@ pub fn read(path: &Path) -> Result<Dataset> {
 }
 
 /// Writes a data set in the schema of this module, deflated: `terminations`, `truncations`, and
-/// `next_observations` if the observation after the last step of every episode is known.
+/// `next_observations` if the observation after the last step of any episode is known, NaN where it is not.
 ///
 /// # Errors
 /// If the file can't be written.
@@ -476,13 +502,31 @@ fn write_arrays(
         &mut truncated.into_iter().map(u8::from),
     )?;
     if let Some(rows) = flat::next_observations(data) {
-        let mut bytes = rows.flatten().flat_map(|v| v.to_le_bytes());
+        let mut bytes = rows.flat_map(|row| {
+            row.iter()
+                .flat_map(|v| v.to_le_bytes())
+                .collect::<Vec<u8>>()
+        });
         add(
             "next_observations",
             "<f4",
             &shape(data.observation_dim),
             &mut bytes,
         )?;
+    }
+    if let Some((low, high)) = &data.action_bounds {
+        let shape = format!("({},)", data.action_dim);
+        for (name, values) in ends::BOUNDS.iter().zip([low, high]) {
+            add(
+                name,
+                "<f4",
+                &shape,
+                &mut values.iter().flat_map(|v| v.to_le_bytes()),
+            )?;
+        }
+    }
+    if let Some(parts) = ends::episode_parts(data) {
+        add(ends::PARTS, "|u1", &column, &mut parts.into_iter())?;
     }
     if let Some(texts) = flat::instructions(data) {
         let longest = texts.iter().map(|text| text.chars().count()).max();

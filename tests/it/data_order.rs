@@ -1,0 +1,272 @@
+//! Data whose rows, ends, keys or bounds need more than the usual arrays: what becomes of them in runs.
+
+use std::path::{Path, PathBuf};
+
+use trajformer::config::RunConfig;
+use trajformer::data::{self, Dataset, LoadOptions};
+use trajformer::run;
+
+/// A run of behavior cloning's smallest kind on `path`, and its folder.
+fn train(
+    folder: &Path,
+    algorithm: &str,
+    path: &Path,
+    more: &[&str],
+) -> trajformer::error::Result<PathBuf> {
+    let text = format!("[algorithm.{algorithm}]\n");
+    let mut overrides = vec![
+        format!("data.path={}", path.display()),
+        "train.updates=2".to_owned(),
+        "evaluate.episodes=0".to_owned(),
+    ];
+    overrides.extend(more.iter().map(|text| (*text).to_owned()));
+    let config = RunConfig::parse(&text)?.with_overrides(&overrides)?;
+    let out = folder.join(format!("run-{algorithm}-{}", more.len()));
+    let _ = std::fs::remove_dir_all(&out);
+    run::start(&config, &out)?;
+    Ok(out)
+}
+
+/// Twenty episodes of fifty steps whose rows lie in any order, as a replay buffer is saved; and the last numbers of each.
+fn shuffled(folder: &Path) -> PathBuf {
+    let mut rng = trajformer::rng::Rng::from_seed(7);
+    let mut data = Dataset {
+        action_bounds: None,
+        ..data::load_one(&fixture("stored.npz")).expect("loads")
+    };
+    let mut places: Vec<usize> = (0..1000).collect();
+    for index in (1..places.len()).rev() {
+        places.swap(index, rng.below(index + 1));
+    }
+    let state = |row: usize, after: usize| -> Vec<f32> {
+        let (episode, step) = (row / 50, row % 50 + after);
+        (0..3)
+            .map(|c| ((episode * 60 + step) * 3 + c) as f32 / 8.0)
+            .collect()
+    };
+    data.observations = places.iter().flat_map(|&row| state(row, 0)).collect();
+    data.actions = places
+        .iter()
+        .flat_map(|&row| [row as f32 / 1000.0, 0.0])
+        .collect();
+    data.rewards = places.iter().map(|&row| row as f32).collect();
+    data.episodes = places
+        .iter()
+        .enumerate()
+        .map(|(place, &row)| data::Episode {
+            start: place,
+            steps: 1,
+            terminated: row % 50 == 49,
+            truncated: false,
+            final_observation: Some(state(row, 1).into_boxed_slice()),
+            instruction: None,
+            fragment: false,
+        })
+        .collect();
+    let path = folder.join("replay.npz");
+    data::save(&data, &path).expect("saves");
+    without(&path, "episode_parts.npy");
+    path
+}
+
+/// Removes one array from an archive.
+pub fn without(path: &Path, array: &str) {
+    let bytes = std::fs::read(path).expect("reads");
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).expect("an archive");
+    let mut copy = zip::ZipWriter::new(std::fs::File::create(path).expect("a file"));
+    for index in 0..archive.len() {
+        let entry = archive.by_index_raw(index).expect("an entry");
+        if entry.name().expect("a name") != array {
+            copy.raw_copy_file(entry).expect("copies");
+        }
+    }
+    copy.finish().expect("finishes");
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden/data")
+        .join(name)
+}
+
+#[test]
+fn a_shuffled_replay_buffer_trains_what_needs_no_order_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = shuffled(folder.path());
+    let data = data::load_one(&path).expect("loads");
+    assert_eq!((data.returns().len(), data.steps()), (0, 1000));
+    let said = data.warnings.join("\n");
+    assert!(
+        said.contains("of 1000 rows are not the observation of the row after them"),
+        "{said}"
+    );
+    for algorithm in ["td3_bc", "bc"] {
+        train(folder.path(), algorithm, &path, &[]).expect("trains");
+    }
+    for (algorithm, word) in [
+        ("decision_transformer", "no episode is whole"),
+        ("trajectory_transformer", "in the order of time"),
+        ("fast", "in the order of time"),
+        ("rebrac", "in the order of time"),
+    ] {
+        let error = train(folder.path(), algorithm, &path, &[])
+            .expect_err(algorithm)
+            .to_string();
+        assert!(
+            error.contains(word) && error.contains("replay.npz"),
+            "{algorithm}: {error}"
+        );
+    }
+    // The best tenth needs returns; none is made up.
+    let best = train(folder.path(), "bc", &path, &["algorithm.bc.fraction=0.1"]);
+    assert!(
+        best.expect_err("no returns")
+            .to_string()
+            .contains("no episode is whole")
+    );
+}
+
+#[test]
+fn a_run_takes_the_range_of_actions_that_minari_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut data = data::load_one(&fixture("stored.npz")).expect("loads");
+    data.action_bounds = Some((vec![-2.0, 0.0], vec![2.0, f32::INFINITY]));
+    let path = folder.path().join("bounded-v0");
+    data::save(&data, &path).expect("saves");
+    let read = data::load_one(&path).expect("loads");
+    assert_eq!(read.action_bounds, data.action_bounds);
+    let bounds = |more: &[&str]| {
+        let run = train(folder.path(), "bc", &path, more).expect("trains");
+        let spec = run::open(&run, &[]).expect("opens").spec;
+        (spec.action_low, spec.action_high)
+    };
+    // The second has a lower bound only: as if it had none.
+    assert_eq!(bounds(&[]), (vec![-2.0, -1.0], vec![2.0, 1.0]));
+    let chosen = bounds(&["data.action_range=[-3.0, 3.0]"]);
+    assert_eq!(chosen, (vec![-3.0; 2], vec![3.0; 2]));
+}
+
+#[test]
+fn files_with_other_ranges_of_actions_are_joined_to_the_range_that_holds_both() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut data = data::load_one(&fixture("stored.npz")).expect("loads");
+    let mut paths = Vec::new();
+    for (name, low, high) in [
+        ("a.npz", -1.0, 0.5),
+        ("b.hdf5", -0.5, 2.0),
+        ("c.npz", -1.0, 0.5),
+    ] {
+        data.action_bounds = Some((vec![low; 2], vec![high; 2]));
+        paths.push(folder.path().join(name));
+        data::save(&data, &paths[paths.len() - 1]).expect("saves");
+    }
+    let joined = data::load(&paths[..2]).expect("joins");
+    assert_eq!(joined.action_bounds, Some((vec![-1.0; 2], vec![2.0; 2])));
+    assert!(
+        joined
+            .warnings
+            .iter()
+            .any(|w| w.contains("range of actions"))
+    );
+    let same = data::load(&[paths[0].clone(), paths[2].clone()]).expect("joins");
+    assert!(!same.warnings.iter().any(|w| w.contains("range of actions")));
+    let twice = data::load(&[paths[0].clone(), paths[0].clone()]).expect("joins");
+    assert!(twice.warnings.iter().any(|w| w.contains("given twice")));
+}
+
+#[test]
+fn keys_and_columns_of_a_configuration_reach_its_readers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["minari/goals-v0", "minari/goals-arrow-v0"] {
+        let path = fixture(name);
+        let keys = "data.observation_keys=[\"observation\", \"desired_goal\"]";
+        let run = train(
+            folder.path(),
+            "bc",
+            &path,
+            &[keys, "data.observation_columns=\"1..5\""],
+        )
+        .expect("trains");
+        assert_eq!(run::open(&run, &[]).expect("opens").spec.observation_dim, 4);
+        let error = train(folder.path(), "bc", &path, &[])
+            .expect_err("a dictionary")
+            .to_string();
+        assert!(
+            error.contains("data.observation_keys = [\"observation\", \"desired_goal\"]"),
+            "{error}"
+        );
+        let wrong = LoadOptions {
+            observation_keys: vec!["achieved".to_owned()],
+            ..LoadOptions::default()
+        };
+        let error = data::load_with(&[path], &wrong)
+            .expect_err("no such key")
+            .to_string();
+        assert!(
+            error.contains("`achieved`") && error.contains("`desired_goal`"),
+            "{error}"
+        );
+    }
+    let columns = LoadOptions {
+        observation_columns: Some("0..4".parse().expect("columns")),
+        ..LoadOptions::default()
+    };
+    let error = data::load_with(&[fixture("stored.npz")], &columns)
+        .expect_err("3 columns")
+        .to_string();
+    assert!(error.contains("0..3"), "{error}");
+    let keys = LoadOptions {
+        observation_keys: vec!["a".to_owned()],
+        ..LoadOptions::default()
+    };
+    for name in [
+        "stored.npz",
+        "d4rl.hdf5",
+        "minari/boxes-v0",
+        "minari/arrow-v0",
+    ] {
+        let error = data::load_with(&[fixture(name)], &keys)
+            .expect_err("plain")
+            .to_string();
+        assert!(
+            error.contains("plain") && error.contains("observation_keys"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn rows_of_zeros_at_the_end_are_mentioned() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut data = data::load_one(&fixture("stored.npz")).expect("loads");
+    data.observations[20 * 3..].fill(0.0);
+    data.actions[20 * 2..].fill(0.0);
+    data.rewards[20..].fill(0.0);
+    data.episodes
+        .iter_mut()
+        .for_each(|e| e.final_observation = None);
+    let path = folder.path().join("buffer.npz");
+    data::save(&data, &path).expect("saves");
+    let warnings = data::load_one(&path).expect("loads").warnings;
+    assert!(
+        warnings
+            .iter()
+            .any(|w| w.contains("the last 3 rows are zero")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn a_fragment_is_no_start_to_judge_a_policy_from() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = shuffled(folder.path());
+    let run = train(folder.path(), "bc", &path, &[]).expect("trains");
+    let config = trajformer::fqe::FqeConfig {
+        updates: 2,
+        ..Default::default()
+    };
+    let error = run::judge(&run, &[], &path, &config)
+        .expect_err("no starts")
+        .to_string();
+    assert!(error.contains("known to be an episode's first"), "{error}");
+}
