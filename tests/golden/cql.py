@@ -122,8 +122,11 @@ def make_trainer(module, constants, seed):
             critic.network[-1].weight *= 300.0 * (0.01 / 2**0.5 if constants["calibrate"] else 1.0)
             for layer in critic.network[::2]:
                 layer.bias += 0.2 * torch.randn(layer.bias.shape)
-            if "critic_layers" in constants:
-                critic.network[-1].weight *= constants["value_scale"]
+            if "critic_layers" in constants:  # alike in all layers: changes of large weights would be lost in f32
+                share = abs(constants["value_scale"]) ** (1 / (layers + 1))
+                for layer in critic.network[::2]:
+                    layer.weight *= share
+                critic.network[-1].weight *= np.sign(constants["value_scale"])
     adam = lambda network, key: torch.optim.Adam(network.parameters(), lr=constants[f"{key}_learning_rate"])
     trainer = getattr(module, "CalQL" if constants["calibrate"] else "ContinuousCQL")(
         critics[0], adam(critics[0], "critic"), critics[1], adam(critics[1], "critic"), actor, adam(actor, "actor"),

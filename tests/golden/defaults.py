@@ -156,6 +156,8 @@ def corl(root):
         out[name] = fields(offline / f"{name}.py", "TrainConfig") | config("offline", name, "hopper", "medium_v2.yaml")
     out["bc"] = fields(offline / "any_percent_bc.py", "TrainConfig") | config("offline", "bc", "hopper", "medium_v2.yaml")
     out["rebrac"] = fields(offline / "rebrac.py", "Config") | config("offline", "rebrac", "hopper", "medium_v2.yaml")
+    for name, file in (("td3_bc", "td3_bc"), ("bc", "any_percent_bc")):
+        out[name] |= keywords(offline / f"{file}.py", "Adam", "Adam")
     out["iql"] |= constants(offline / "iql.py")
     out["awac"] |= signature(offline / "awac.py", "Actor") | signature(offline / "awac.py", "AdvantageWeightedActorCritic")
     out["cql"] |= signature(offline / "cql.py", "ReparameterizedTanhGaussian") | signature(offline / "cql.py", "TanhGaussianPolicy")
@@ -252,6 +254,11 @@ def brac(root):
     out |= signature(package / "agent.py", "Agent", prefix="agent.Agent")
     out |= signature(package / "train_eval_offline.py", "train_eval_offline", None)
     out |= signature(package / "policies.py", "MaxQSoftPolicy")
+    # ((critics, actor), N) and the rates of critics, actor and penalty; (actor,) and its rate.
+    (critics, actor), _ = out["main.model_arch"]
+    out |= {"main.model_arch.critics": critics, "main.model_arch.actor": actor, "train_bc.model_arch.actor": out["train_bc.model_arch"][0]}
+    for function in ("main", "train_bc"):
+        out |= {f"{function}.opt_params.{i}": rate for i, (_, rate) in enumerate(out[f"{function}.opt_params"])}
     return {"brac": out}
 
 
