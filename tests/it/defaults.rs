@@ -316,6 +316,7 @@ fn cql() -> Table {
         ("max_backup", Of(&["TrainConfig.cql_max_target_backup"])),
         ("backup_entropy", Of(&["TrainConfig.backup_entropy"])),
         ("calibrate", Ours("Cal-QL is a program of its own there")),
+        ("failure_reward", Ours("Cal-QL's, on sparse rewards")),
         ("cloning_updates", Of(&["TrainConfig.bc_steps"])),
         (
             "automatic_temperature",
@@ -401,6 +402,10 @@ fn rebrac() -> Table {
         ("actor_layer_norm", Of(&["Config.actor_ln"])),
         ("normalize_observations", Of(&["Config.normalize_states"])),
         ("rewards", Of(&["Config.normalize_reward"])),
+        (
+            "online_penalty_share",
+            Ours("online learning is a program of its own there"),
+        ),
     ]
 }
 
