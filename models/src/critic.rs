@@ -177,7 +177,7 @@ fn stack(
     let per_layer = 2 + usize::from(config.norm_epsilon.is_some());
     let (mut layers, mut norms) = (Vec::new(), Vec::new());
     for (i, pair) in sizes.windows(2).enumerate() {
-        let (weight, bias) = config.init.layer(i, count, pair[0]);
+        let (weight, bias) = config.init.layer(i, count, (pair[0], pair[1]));
         let scope = &mut net.sub(per_layer * i);
         let shape = (n, pair[0], pair[1]);
         layers.push(EnsembleLinear::with_init(shape, weight, bias, scope)?);

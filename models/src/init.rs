@@ -23,6 +23,9 @@ pub enum Init {
     /// Uniform in ± 1/√fan-in for this fan-in: PyTorch's default for the weight and the bias of
     /// `nn.Linear` (`kaiming_uniform_` with a = √5 gives that bound; torch/nn/modules/linear.py).
     Linear(usize),
+    /// Uniform in ± √(6 / (fan-in + fan-out)) of the last two dimensions: Keras' default for the weights of `Dense`,
+    /// `torch.nn.init.xavier_uniform_` (Glorot & Bengio 2010).
+    Xavier,
     /// Orthogonal rows or columns, whichever are fewer, times this gain; for shapes (.., R, C) each
     /// trailing matrix on its own (Saxe et al. 2014; `torch.nn.init.orthogonal_`).
     Orthogonal(f64),
@@ -32,7 +35,7 @@ impl Init {
     /// A tensor of `shape` with initial values, drawn row-major from `rng`.
     ///
     /// # Errors
-    /// If the shape has fewer than two dimensions for [`Init::Orthogonal`], or the device fails.
+    /// If the shape has fewer than two dimensions for [`Init::Xavier`] or [`Init::Orthogonal`], or the device fails.
     pub fn tensor(
         self,
         rng: &mut Rng,
@@ -53,6 +56,13 @@ impl Init {
                 let bound = 1.0 / (fan_in as f64).sqrt();
                 rng.uniform_tensor(-bound, bound, shape, dtype, device)
             }
+            Self::Xavier => {
+                let [.., rows, columns] = *shape.dims() else {
+                    candle_core::bail!("Xavier's values need a matrix, found shape {shape:?}")
+                };
+                let bound = xavier_bound(rows + columns);
+                rng.uniform_tensor(-bound, bound, shape, dtype, device)
+            }
             Self::Orthogonal(gain) => orthogonal(gain, rng, shape, dtype, device),
         }
     }
@@ -63,8 +73,23 @@ impl Init {
     }
 }
 
+/// √(6 / fans): what Xavier's uniform values are limited to, with fan-in and fan-out together.
+pub fn xavier_bound(fans: usize) -> f64 {
+    (6.0 / fans as f64).sqrt()
+}
+
+/// Which of a layer's widths bounds the default values of its weights, U(±1/√width).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fan {
+    /// Its inputs, as PyTorch's `nn.Linear`.
+    #[default]
+    In,
+    /// Its outputs: what some codes have that take the wrong dimension of a transposed matrix.
+    Out,
+}
+
 /// Initial values of a stack of linear layers; where there is `None`, PyTorch's default,
-/// [`Init::Linear`] of the layer's own fan-in.
+/// [`Init::Linear`] of the layer's own fan-in, or as `fan` says.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StackInit {
     /// The first layer's weights and biases, whatever the other layers have.
@@ -73,6 +98,8 @@ pub struct StackInit {
     pub weight: Option<Init>,
     /// Their biases.
     pub bias: Option<Init>,
+    /// What bounds weights that have no other values.
+    pub fan: Fan,
     /// The last layer's weights.
     pub last_weight: Option<Init>,
     /// Its bias.
@@ -81,26 +108,48 @@ pub struct StackInit {
 
 impl StackInit {
     /// PyTorch's default with hidden biases of 0.1 and U(± `last`) in the last layer: 1e-3 for actors and
-    /// 3e-3 for critics in SAC-N, EDAC, ReBRAC and SAC-RND (CORL, algorithms/offline/edac.py).
+    /// 3e-3 for critics in ReBRAC and SAC-RND, and, with one layer or the other of another [`Fan`], in SAC-N and EDAC.
     pub fn small_last(last: f64) -> Self {
         Self {
             first: None,
             weight: None,
             bias: Some(Init::Constant(0.1)),
+            fan: Fan::In,
             last_weight: Some(Init::Uniform(last)),
             last_bias: Some(Init::Uniform(last)),
         }
     }
 
-    /// Weight and bias of layer `index` of `layers` with this fan-in.
-    pub fn layer(&self, index: usize, layers: usize, fan_in: usize) -> (Init, Init) {
+    /// [`Init::Xavier`] and biases of 0: Keras' default, and what many codes of SAC have.
+    pub fn xavier() -> Self {
+        Self {
+            first: None,
+            weight: Some(Init::Xavier),
+            bias: Some(Init::Zeros),
+            fan: Fan::In,
+            last_weight: Some(Init::Xavier),
+            last_bias: Some(Init::Zeros),
+        }
+    }
+
+    /// Weight and bias of layer `index` of `layers` with these inputs and outputs.
+    pub fn layer(
+        &self,
+        index: usize,
+        layers: usize,
+        (fan_in, fan_out): (usize, usize),
+    ) -> (Init, Init) {
         let (weight, bias) = match (index == 0, index + 1 == layers) {
             (true, _) if self.first.is_some() => (self.first, self.first),
             (_, true) => (self.last_weight, self.last_bias),
             (_, false) => (self.weight, self.bias),
         };
-        let default = Init::Linear(fan_in);
-        (weight.unwrap_or(default), bias.unwrap_or(default))
+        let default = match self.fan {
+            Fan::In => Init::Linear(fan_in),
+            Fan::Out => Init::Linear(fan_out),
+        };
+        let bias = bias.unwrap_or(Init::Linear(fan_in));
+        (weight.unwrap_or(default), bias)
     }
 }
 

@@ -85,7 +85,7 @@ impl Mlp {
         let ((layers, norms), shared) = scope.shared(|scope| {
             let (mut layers, mut norms) = (Vec::new(), Vec::new());
             for (i, pair) in sizes.windows(2).enumerate() {
-                let (weight, bias) = init.layer(i, count, pair[0]);
+                let (weight, bias) = init.layer(i, count, (pair[0], pair[1]));
                 let scope_of_layer = &mut scope.sub(per_layer * i);
                 let layer = Linear::with_init(pair[0], pair[1], weight, bias, scope_of_layer)?;
                 layers.push(layer);

@@ -459,6 +459,16 @@ impl Learner for Bear {
     }
 
     fn policy(&self, surroundings: Surroundings) -> Result<Box<dyn Policy>> {
+        Ok(Box::new(self.best_of_many(surroundings)?))
+    }
+}
+
+impl Bear {
+    /// Of `acting_samples` actions the one with the largest Q_1.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn best_of_many(&self, surroundings: Surroundings) -> Result<CandidatePolicy> {
         let (actor, critics) = (self.actor.snapshot()?, self.critics.snapshot()?);
         let critic = critics.member(0)?;
         let candidates = move |observations: &Tensor, noise: &Tensor| {
@@ -470,7 +480,11 @@ impl Learner for Bear {
             Ok((actions, values.reshape((s, e))?))
         };
         let sizes = (self.config.acting_samples, self.vae.config.action_dim);
-        let policy = CandidatePolicy::new(surroundings, Box::new(candidates), sizes, Choice::Best);
-        Ok(Box::new(policy))
+        Ok(CandidatePolicy::new(
+            surroundings,
+            Box::new(candidates),
+            sizes,
+            Choice::Best,
+        ))
     }
 }

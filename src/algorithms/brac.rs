@@ -22,7 +22,7 @@
 //! counts. Acting draws actions and takes the one with the largest Q_1.
 //!
 //! Deviations: one run instead of two programs; actions are mapped to ±1 first; targets start equal to the critics, the
-//! authors' at other random values; PyTorch's initial values and Adam for Keras's. Left out: the entropy term of π (0 in
+//! authors' at other random values; PyTorch's Adam for Keras's, whose epsilon counts differently. Left out: the entropy term of π (0 in
 //! the authors' defaults), the dual form with a discriminator, MMD and Wasserstein distance (the paper finds no clear order).
 
 use candle_core::{D, Tensor};
@@ -32,6 +32,7 @@ use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::gaussian::{
     Gaussian, TanhCorrection, TanhGaussian, TanhGaussianActor, TanhGaussianActorConfig, clamp,
 };
+use trajformer_models::init::StackInit;
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 
@@ -221,7 +222,7 @@ pub struct Brac {
 }
 
 impl Brac {
-    /// With PyTorch's initial values; targets start equal to the critics.
+    /// With Keras' initial values; targets start equal to the critics.
     ///
     /// # Errors
     /// If a size is zero.
@@ -232,6 +233,7 @@ impl Brac {
                 observation_dim,
                 action_dim,
                 hidden: config.actor_hidden.clone(),
+                init: StackInit::xavier(),
                 ..ActorConfig::default()
             },
             // `distribution` limits it.
@@ -243,6 +245,7 @@ impl Brac {
             observation_dim,
             action_dim,
             hidden: config.hidden.clone(),
+            init: StackInit::xavier(),
             ..CriticConfig::default()
         };
         let scalar = |name, start| ScalarConfig { name, start };
@@ -541,6 +544,16 @@ impl Learner for Brac {
             let policy = ActorPolicy::new(normalizer, bounds, device, self.act()?);
             return Ok(Box::new(policy));
         }
+        Ok(Box::new(self.best_of_several(surroundings)?))
+    }
+}
+
+impl Brac {
+    /// Of `acting_samples` actions of the policy the one with the largest Q_1.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn best_of_several(&self, surroundings: Surroundings) -> Result<CandidatePolicy> {
         let (actor, critics) = (self.actor.snapshot()?, self.critics.snapshot()?);
         let critic = critics.member(0)?;
         let candidates = move |observations: &Tensor, noise: &Tensor| {
@@ -551,7 +564,11 @@ impl Learner for Brac {
             Ok((actions, values.reshape((s, e))?))
         };
         let sizes = (self.config.acting_samples, self.actor.config.net.action_dim);
-        let policy = CandidatePolicy::new(surroundings, Box::new(candidates), sizes, Choice::Best);
-        Ok(Box::new(policy))
+        Ok(CandidatePolicy::new(
+            surroundings,
+            Box::new(candidates),
+            sizes,
+            Choice::Best,
+        ))
     }
 }

@@ -18,8 +18,8 @@
 //! Acting draws m actions and takes one with probability proportional to exp Q (the paper's critic weighted policy), or
 //! the mean.
 //!
-//! Deviations: actions are mapped to ±1 first. Two critics, where d3rlpy's default is one. The target policy starts equal
-//! to the policy: d3rlpy leaves it at other random values. The paper's critic is distributional.
+//! Deviations: actions are mapped to ±1 first. The target policy starts equal to the policy: d3rlpy leaves it at other
+//! random values. The paper's critic is distributional.
 
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
@@ -78,6 +78,8 @@ pub struct CrrConfig {
     pub samples: usize,
     /// Draw m actions and take one by its value when acting; else take the mean.
     pub weighted_acting: bool,
+    /// Critics N: 1 in d3rlpy. Targets take the smallest of their values, advantages and acting the mean.
+    pub members: usize,
     /// Discount γ in [0, 1].
     pub discount: f64,
     /// Polyak rate of both targets, in (0, 1]; 1 copies.
@@ -103,7 +105,7 @@ pub struct CrrConfig {
 }
 
 impl Default for CrrConfig {
-    /// d3rlpy's `reproductions/offline/crr.py`.
+    /// d3rlpy's `reproductions/offline/crr.py`, and its `CRRConfig` where that says nothing.
     fn default() -> Self {
         Self {
             weight: Weight::Binary,
@@ -112,6 +114,7 @@ impl Default for CrrConfig {
             max_weight: 20.0,
             samples: 4,
             weighted_acting: true,
+            members: 1,
             discount: 0.99,
             target_rate: 0.005,
             target_every_updates: 1,
@@ -144,10 +147,13 @@ impl CrrConfig {
             let found = format_args!("[{low}, {high}]");
             return Err(keys.wrong("log_std_range", found, "a lower and an upper bound"));
         }
-        keys.counts(&[("samples", self.samples, 1 << 10)])?;
+        keys.counts(&[
+            ("samples", self.samples, 1 << 10),
+            ("members", self.members, 1_000),
+        ])?;
         let rows = self.batch_size.saturating_mul(1 + self.samples);
         keys.counts(&[("batch_size", self.batch_size, 1 << 20)])?;
-        keys.networks(rows.min(1 << 20), &self.hidden, 3)?;
+        keys.networks(rows.min(1 << 20), &self.hidden, self.members + 1)?;
         keys.positive(&[
             ("temperature", self.temperature),
             ("max_weight", self.max_weight),
@@ -211,6 +217,7 @@ impl Crr {
             observation_dim: start.observation_dim,
             action_dim: start.action_dim,
             hidden: config.hidden.clone(),
+            members: config.members,
             ..CriticConfig::default()
         };
         let actor = Trained::new("actor", actor, start)?;
@@ -235,7 +242,7 @@ impl Crr {
         let future = ((next_q * not_terminated)? * self.config.discount)?;
         let target = (&batch.rewards + future)?.detach(); // (B)
         let critics = &self.critics.net;
-        let q = critics.forward(&batch.observations, &batch.actions)?; // (2, B)
+        let q = critics.forward(&batch.observations, &batch.actions)?; // (N, B)
         let error = q.broadcast_sub(&target)?.sqr()?;
         let loss = error.mean(D::Minus1)?.sum_all()?;
         metrics.push("critic_loss", &loss);
@@ -247,7 +254,7 @@ impl Crr {
     fn weights(&self, batch: &Batch, noise: &Tensor) -> Result<Tensor> {
         let critics = &self.critics.frozen;
         let actions = sample(&self.actor.frozen, &batch.observations, noise)?; // (S, B, A)
-        let values = values_of(critics, &batch.observations, &actions)?; // (2, S, B)
+        let values = values_of(critics, &batch.observations, &actions)?; // (N, S, B)
         let values = values.mean(0)?; // (S, B)
         let value = match self.config.advantage {
             Advantage::Mean => values.mean(0)?,
@@ -365,9 +372,10 @@ impl Learner for Crr {
         let (o, a) = (sizes.observation_dim, sizes.action_dim);
         let actor = Work::layers(o, &sizes.hidden, 2 * a);
         let critic = Work::layers(o + a, &sizes.hidden, 1);
-        let targets = Work::forward(&actor) + 2.0 * Work::forward(&critic);
-        let critics_update = 2.0 * Work::forward_backward(&critic);
-        let judged = 2.0 * (1 + self.config.samples) as f64 * Work::forward(&critic);
+        let members = self.config.members as f64;
+        let targets = Work::forward(&actor) + members * Work::forward(&critic);
+        let critics_update = members * Work::forward_backward(&critic);
+        let judged = members * (1 + self.config.samples) as f64 * Work::forward(&critic);
         let actor_update = Work::forward(&actor) + Work::forward_backward(&actor) + judged;
         Some(targets + critics_update + actor_update)
     }
@@ -382,6 +390,16 @@ impl Learner for Crr {
             let policy = ActorPolicy::new(normalizer, bounds, device, self.act()?);
             return Ok(Box::new(policy));
         }
+        Ok(Box::new(self.weighted_policy(surroundings)?))
+    }
+}
+
+impl Crr {
+    /// The critic weighted policy: one of m actions, by the mean of its values.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn weighted_policy(&self, surroundings: Surroundings) -> Result<CandidatePolicy> {
         let (actor, critics) = (self.actor.snapshot()?, self.critics.snapshot()?);
         let candidates = move |observations: &Tensor, noise: &Tensor| {
             let actions = sample(&actor, observations, noise)?; // (S, E, A)
@@ -389,8 +407,11 @@ impl Learner for Crr {
             Ok((actions, values))
         };
         let sizes = (self.config.samples, self.actor.config.net.action_dim);
-        let policy =
-            CandidatePolicy::new(surroundings, Box::new(candidates), sizes, Choice::Weighted);
-        Ok(Box::new(policy))
+        Ok(CandidatePolicy::new(
+            surroundings,
+            Box::new(candidates),
+            sizes,
+            Choice::Weighted,
+        ))
     }
 }

@@ -26,7 +26,8 @@
 //! take the mean, which Adam hardly notices; they have a log deviation of at least -5, and dropout on some data, which is
 //! not offered here.
 //!
-//! Deviation: actions are mapped to ±1 before anything sees them.
+//! Deviations: actions are mapped to ±1 before anything sees them; first values are PyTorch's, as in CORL, where the authors' are
+//! orthogonal.
 
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};

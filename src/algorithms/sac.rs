@@ -20,13 +20,14 @@
 //!
 //! Deviations: actions are mapped to ±1 before anything sees them, where that code scales the actor's; α is
 //! exp(ln α) from the first update on, where that code starts from a fixed 0.2; the temperature is learned by
-//! default, as the paper has it; initial values are PyTorch's instead of Xavier's.
+//! default, as the paper has it.
 
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::ActorConfig;
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::gaussian::{TanhCorrection, TanhGaussianActor, TanhGaussianActorConfig};
+use trajformer_models::init::{Init, StackInit, xavier_bound};
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 
@@ -150,16 +151,24 @@ pub struct Sac {
 }
 
 impl Sac {
-    /// With PyTorch's initial values.
+    /// With that code's initial values, Xavier's.
     ///
     /// # Errors
     /// If a size is zero.
     pub fn new(config: &SacConfig, start: &mut Start<'_>) -> Result<Self> {
+        let width = config.hidden.last().copied();
+        let width = width.unwrap_or(start.observation_dim);
+        let actor_init = StackInit {
+            // Of each of both heads on its own.
+            last_weight: Some(Init::Uniform(xavier_bound(width + start.action_dim))),
+            ..StackInit::xavier()
+        };
         let actor = TanhGaussianActorConfig {
             net: ActorConfig {
                 observation_dim: start.observation_dim,
                 action_dim: start.action_dim,
                 hidden: config.hidden.clone(),
+                init: actor_init,
                 ..ActorConfig::default()
             },
             log_std_range: config.log_std_range,
@@ -171,6 +180,7 @@ impl Sac {
             action_dim: start.action_dim,
             hidden: config.hidden.clone(),
             members: 2,
+            init: StackInit::xavier(),
             ..CriticConfig::default()
         };
         let temperature = ScalarConfig {

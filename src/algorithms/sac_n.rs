@@ -18,7 +18,8 @@
 //! action under its tanh is Σ ln N(u) - ln(1 - a² + 1e-6), as in CORL's code: finite at the bounds, a little off near them.
 //!
 //! Deviations: the authors' own code (snu-mllab/EDAC) computes all three losses before the first step;
-//! CORL's order is taken, whose scores are published. Actions are mapped to ±1 before anything sees them.
+//! CORL's order is taken, whose scores are published. First values are the authors' unless asked otherwise
+//! ([`EnsembleStart`]). Actions are mapped to ±1 before anything sees them.
 
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,6 @@ use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::gaussian::{
     TanhCorrection, TanhGaussian, TanhGaussianActor, TanhGaussianActorConfig,
 };
-use trajformer_models::init::StackInit;
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 
@@ -36,7 +36,7 @@ use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
 use crate::error::Result;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{Act, EnsembleStart, Learner, OffPolicy, Start, Target, Trained};
 use crate::rng::Rng;
 
 /// Logarithms of deviations are limited to this; -20..2 in SAC.
@@ -65,6 +65,8 @@ pub struct SacNConfig {
     pub temperature_learning_rate: f64,
     /// Widths of the hidden layers of actor and critics.
     pub hidden: Vec<usize>,
+    /// Whose first values the networks have: `"authors"` or `"corl"`, whose published scores started from theirs.
+    pub initialization: EnsembleStart,
     /// Whether observations are normalised to mean 0 and deviation 1 (plus 1e-3) over the data.
     pub normalize_observations: bool,
     /// What is done to rewards.
@@ -74,7 +76,7 @@ pub struct SacNConfig {
 }
 
 impl Default for SacNConfig {
-    /// CORL's `TrainConfig`.
+    /// CORL's `TrainConfig`, but for the first values, which are the authors'.
     fn default() -> Self {
         Self {
             members: 10,
@@ -86,6 +88,7 @@ impl Default for SacNConfig {
             critic_learning_rate: 3e-4,
             temperature_learning_rate: 3e-4,
             hidden: vec![256, 256, 256],
+            initialization: EnsembleStart::Authors,
             normalize_observations: false,
             rewards: RewardTransform::None,
             keep_truncations: false,
@@ -141,7 +144,7 @@ pub struct SacN {
 }
 
 impl SacN {
-    /// With the authors' initial values: biases of 0.1, small last layers; the temperature starts at 1.
+    /// With the configuration's initial values; the temperature starts at 1.
     ///
     /// # Errors
     /// If a size is zero.
@@ -151,7 +154,7 @@ impl SacN {
                 observation_dim: start.observation_dim,
                 action_dim: start.action_dim,
                 hidden: config.hidden.clone(),
-                init: StackInit::small_last(1e-3),
+                init: config.initialization.actor(),
                 ..ActorConfig::default()
             },
             log_std_range: LOG_STD_RANGE,
@@ -163,7 +166,7 @@ impl SacN {
             action_dim: start.action_dim,
             hidden: config.hidden.clone(),
             members: config.members,
-            init: StackInit::small_last(3e-3),
+            init: config.initialization.critics(),
             ..CriticConfig::default()
         };
         let temperature = ScalarConfig {

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Surroundings;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::policy::groups::in_groups;
 use crate::policy::{EpisodeStart, Policy};
 use crate::rng::Rng;
@@ -88,17 +88,38 @@ impl Policy for CandidatePolicy {
     fn act(&mut self, observations: &Tensor, active: &[bool]) -> Result<Tensor> {
         crate::policy::check_rows(self.streams.len(), active.len())?;
         let (noise, uniforms) = self.draw(active)?;
+        self.choose(observations, &noise, uniforms.as_ref())
+    }
+}
+
+impl CandidatePolicy {
+    /// What it does with given draws: an action (E, A) for each observation (E, O), from standard normals (S, E, A) and, for a
+    /// weighted choice, uniforms in (0, 1] (S, E).
+    ///
+    /// # Errors
+    /// If there are not S normals for each row.
+    pub fn choose(
+        &self,
+        observations: &Tensor,
+        noise: &Tensor,
+        uniforms: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let (drawn, samples) = (noise.dim(0)?, self.samples);
+        if drawn != samples {
+            let problem = format!("policy: {drawn} candidates were drawn, expected {samples}");
+            return Err(Error::Unsuitable(problem));
+        }
         let Surroundings {
             normalizer,
             bounds,
             device,
         } = &self.surroundings;
         let observations = normalizer.apply(&observations.to_device(device)?)?;
-        let actions = in_groups(active.len(), device, |rows| {
+        let actions = in_groups(observations.dim(0)?, device, |rows| {
             let noise = noise.index_select(rows, 1)?;
             let observations = observations.index_select(rows, 0)?;
             let (actions, values) = (self.candidates)(&observations, &noise)?; // (S, G, A), (S, G)
-            let uniforms = uniforms.as_ref().map(|u| u.index_select(rows, 1));
+            let uniforms = uniforms.map(|u| u.index_select(rows, 1));
             chosen(&actions, &values, uniforms.transpose()?)
         })?;
         let actions = bounds.from_unit(&actions)?; // (E, A)

@@ -6,10 +6,12 @@
 
 mod acting;
 mod candidates;
+mod ensemble_start;
 mod rnd_bonus;
 mod trained;
 
 pub use candidates::{CandidatePolicy, Choice, repeated};
+pub use ensemble_start::EnsembleStart;
 pub use rnd_bonus::RndBonus;
 pub use trained::{Start, Target, Trained, at_once};
 

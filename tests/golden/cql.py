@@ -9,6 +9,10 @@ of the chosen action in the target); `plain_logsumexp`, without importance sampl
 
 Of `cql_cloning`: `cloning`, where the actor clones the data for half of the steps.
 
+Of `cql_antmaze`: `antmaze`, what configs/offline/cql/antmaze has together: the Lagrange version, gaps of at least -200, the largest of n
+values in the target without entropy, five hidden layers in the critics. Values are large enough that gaps meet their bound. `narrow`: the
+same with entropy, other bounds and four layers.
+
 Runs of `cal_ql`, from algorithms/finetune/cal_ql.py: `importance` and `plain_lagrange`, both calibrated with the returns `steps.reached` [S, B],
 some of which are -1e30: not known.
 
@@ -40,6 +44,11 @@ DEFAULT = {
 }  # fmt: skip
 FEWER = DEFAULT | {"actions": 6}  # for a smaller file
 CALIBRATED = DEFAULT | {"actions": 4, "calibrate": True}
+# Deviations no larger than 1: of actions at the bounds, whose values are equal in f32, none is the best.
+ANTMAZE = FEWER | {
+    "lagrange": True, "gap": 0.8, "alpha": 5.0, "max_backup": True, "clip_min": -200.0, "actor_learning_rate": 1e-4, "critic_layers": 5,
+    "log_std_max": 0.0, "value_scale": -1000.0,
+}  # fmt: skip
 FILES = {
     "cal_ql": {
         "importance": CALIBRATED,
@@ -64,6 +73,14 @@ FILES = {
         "fixed_temperature": FEWER | {"automatic_temperature": False, "alpha_multiplier": 0.3, "backup_entropy": True},
     },
     # Deviations that are no smaller than this, without which densities of the data span hundreds of powers of ten.
+    "cql_antmaze": {
+        "antmaze": ANTMAZE,
+        "narrow": ANTMAZE
+        | {
+            "backup_entropy": True, "clip_min": -10.0, "clip_max": 40.0, "gap": 2.5, "alpha": 1.5, "critic_layers": 4,
+            "value_scale": -100.0,
+        },
+    },
     "cql_cloning": {"cloning": DEFAULT | {"actions": 4, "log_std_min": -1.0, "cloning_steps": common.STEPS // 2}},
 }  # fmt: skip
 
@@ -91,7 +108,8 @@ def make_trainer(module, constants, seed):
     sizes = common.OBSERVATION_DIM, common.ACTION_DIM
     actor = module.TanhGaussianPolicy(*sizes, 1.0).double()
     actor.tanh_gaussian.log_std_min, actor.tanh_gaussian.log_std_max = constants["log_std_min"], constants["log_std_max"]
-    critics = [module.FullyConnectedQFunction(*sizes, orthogonal_init=True, n_hidden_layers=3) for _ in range(2)]
+    layers = constants.get("critic_layers", 3)
+    critics = [module.FullyConnectedQFunction(*sizes, orthogonal_init=True, n_hidden_layers=layers) for _ in range(2)]
     with torch.no_grad():
         # The authors' last layers are near 0: values and deviations of every size instead.
         actor.base_network[-1].weight *= 300.0
@@ -104,6 +122,11 @@ def make_trainer(module, constants, seed):
             critic.network[-1].weight *= 300.0 * (0.01 / 2**0.5 if constants["calibrate"] else 1.0)
             for layer in critic.network[::2]:
                 layer.bias += 0.2 * torch.randn(layer.bias.shape)
+            if "critic_layers" in constants:  # alike in all layers: changes of large weights would be lost in f32
+                share = abs(constants["value_scale"]) ** (1 / (layers + 1))
+                for layer in critic.network[::2]:
+                    layer.weight *= share
+                critic.network[-1].weight *= np.sign(constants["value_scale"])
     adam = lambda network, key: torch.optim.Adam(network.parameters(), lr=constants[f"{key}_learning_rate"])
     trainer = getattr(module, "CalQL" if constants["calibrate"] else "ContinuousCQL")(
         critics[0], adam(critics[0], "critic"), critics[1], adam(critics[1], "critic"), actor, adam(actor, "actor"),
@@ -205,8 +228,10 @@ def run(module, name, constants, steps, noise, seed):
         shares = [log[f"bound_rate_cql_q{i}_{kind}_actions"] for i in (1, 2) for kind in ("current", "next")]
         print(f"  {name}: raised {shares}")
         assert all(0.1 < share < 0.85 for share in shares)
+    print(f"  {name}: gaps", np.round(out.metrics["gap"], 2))
     print(f"  {name}: clamped deviations {low:.3f} {high:.3f}, gaps {gap_low:.3f} {gap_high:.3f}")
     assert min(margins, default=1.0) > 2e-5, margins
+    assert "critic_layers" not in constants or 0.03 < gap_low < 0.6
     assert 0.01 < high < 0.5 and (name != "other" or min(low, gap_low, gap_high) > 0.03)
     return out
 
@@ -219,7 +244,7 @@ def finite(constants):
 if __name__ == "__main__":
     args = authors.arguments(__doc__)
     modules = {"cql": common.load_corl(args.authors, "cql"), "cal_ql": common.load_corl(args.authors, "cal_ql", "finetune")}
-    modules["cql_options"] = modules["cql_cloning"] = modules["cql"]
+    modules["cql_options"] = modules["cql_cloning"] = modules["cql_antmaze"] = modules["cql"]
     rng = np.random.default_rng(13)
     steps = common.transitions(rng)
     one = common.STEPS, common.BATCH, common.ACTION_DIM
@@ -234,6 +259,6 @@ if __name__ == "__main__":
         runs = [run(modules[file], name, of, known, noise, seed=13) for name, of in constants.items()]
         most = max(of["actions"] for of in constants.values())
         stored = {key: value[:, :, :most] if value.ndim == 4 else value for key, value in noise.items()}
-        if file != "cql_options":
+        if file not in ("cql_options", "cql_antmaze"):
             del stored["backup"]
         common.save(file, common.CORL, known, stored, runs, {name: finite(of) for name, of in constants.items()})

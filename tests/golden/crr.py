@@ -26,6 +26,8 @@ DEFAULT = {
 RUNS = {
     "default": DEFAULT,
     "exponential": DEFAULT | {"weight": "exponential", "target_rate": 1.0, "target_every": 3},
+    # As many critics as both have; the other runs have two.
+    "one_critic": DEFAULT | {"members": 1},
     "binary_max": DEFAULT | {"advantage": "max"},
     "other": {
         "weight": "exponential", "advantage": "max", "temperature": 1.7, "max_weight": 1.5, "samples": 3,
@@ -45,7 +47,8 @@ def build(constants):
     policy, target_policy = [
         create_normal_policy(*sizes, reference.encoder(), **reference.OPTIONS, **clamp) for _ in range(2)
     ]
-    (critics, forwarder), (target_critics, target_forwarder) = reference.make_critics(), reference.make_critics()
+    count = constants.get("members", 2)
+    (critics, forwarder), (target_critics, target_forwarder) = [reference.make_critics(count) for _ in range(2)]
     with torch.no_grad():
         # Log deviations pass their bounds, advantages pass 0 and the logarithm of the largest weight.
         policy._logstd.bias += torch.tensor([-1.4, 2.0, -0.5])

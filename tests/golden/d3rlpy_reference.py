@@ -52,13 +52,13 @@ def encoder():
     return VectorEncoderFactory([common.WIDTH, common.WIDTH])
 
 
-def make_critics():
-    """Two Q-functions as (modules, forwarder)."""
+def make_critics(count=2):
+    """Q-functions as (modules, forwarder)."""
     from d3rlpy.models import MeanQFunctionFactory
     from d3rlpy.models.builders import create_continuous_q_function
 
     sizes = (common.OBSERVATION_DIM,), common.ACTION_DIM
-    return create_continuous_q_function(*sizes, encoder(), MeanQFunctionFactory(), n_ensembles=2, **OPTIONS)
+    return create_continuous_q_function(*sizes, encoder(), MeanQFunctionFactory(), n_ensembles=count, **OPTIONS)
 
 
 def linears(module):

@@ -4,10 +4,12 @@ python tests/golden/iql.py --authors CORL
 
 Runs: `default`; `other` with every constant different; `deterministic`, the actor without a deviation; `official`, the order of
 ikostrikov/implicit_q_learning @ 09d700248117881a75cb21f0adb95c6c8a694cb2, from CORL's own functions: V's step first, then the
-advantage and Q's target with the new V (learner.py, `_update_jit`; iql_original.py runs that code itself). CORL takes both from V before its step.
+advantage and Q's target with the new V (learner.py, `_update_jit`; iql_original.py runs that code itself). CORL takes both from V before its
+step; `no_decay`, `default` with the actor's rate as it is, which the authors have with `opt_decay_schedule = None`: CORL's scheduler, which
+has no such choice, does nothing.
 
 Metrics: value_loss, critic_loss (the mean over both critics), actor_loss, clipped_weights (the fraction of exp(beta A) at its bound).
-The layout is described in value_based.py.
+The layout is described in value_based.py. CORL's `.float()` in the expectile's weight is double here, where it would round 0.7 to float32.
 """
 
 import authors
@@ -15,7 +17,7 @@ import numpy as np
 import torch
 import value_based as common
 
-# `max_steps` is the actor's cosine: learning rate (1 + cos(pi k / max_steps)) / 2 at update k from 0.
+# `max_steps` is the actor's cosine: learning rate (1 + cos(pi k / max_steps)) / 2 at update k from 0; 0: none.
 DEFAULT = {
     "discount": 0.99, "tau": 0.005, "expectile": 0.7, "beta": 3.0, "max_weight": 100.0, "log_std_min": -20.0, "log_std_max": 2.0,
     "actor_learning_rate": 3e-4, "critic_learning_rate": 3e-4, "value_learning_rate": 3e-4, "max_steps": 1_000_000,
@@ -30,6 +32,7 @@ RUNS = {
     },
     "deterministic": DEFAULT | {"deterministic": True},
     "official": DEFAULT | {"order": "official"},
+    "no_decay": DEFAULT | {"actor_learning_rate": 1e-3, "max_steps": 0},
 }  # fmt: skip
 
 
@@ -61,6 +64,9 @@ def make_trainer(module, constants, steps, seed):
             # Below the narrow range of `other`; inside; above both ranges.
             actor.log_std.copy_(torch.tensor([-1.5, 0.3, 2.5]))
     adam = lambda network, key: torch.optim.Adam(network.parameters(), lr=constants[f"{key}_learning_rate"])
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR
+    constant = lambda optimizer, _: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    module.CosineAnnealingLR = cosine if constants["max_steps"] else constant
     return module.ImplicitQLearning(
         1.0, actor, adam(actor, "actor"), q, adam(q, "critic"), v, adam(v, "value"), iql_tau=constants["expectile"],
         beta=constants["beta"], max_steps=constants["max_steps"], discount=constants["discount"], tau=constants["tau"],
@@ -112,6 +118,7 @@ def run(module, name, constants, steps, seed):
 if __name__ == "__main__":
     args = authors.arguments(__doc__)
     module = common.load_corl(args.authors, "iql")
+    torch.Tensor.float = torch.Tensor.double
     steps = common.transitions(np.random.default_rng(11))
     runs = [run(module, name, constants, steps, seed=11) for name, constants in RUNS.items()]
     common.save("iql", common.CORL, steps, {}, runs, RUNS)

@@ -531,7 +531,7 @@ def d3rlpy(root, algorithm, data):
             settings.take(ours, theirs)
         assert given["target_update_type"] == "soft" and given["update_actor_interval"] == 1
         settings.set("target_every_updates", 1, "target_update_type = soft")
-        settings.set("critics", given["n_critics"], "n_critics")
+        settings.set("members", given["n_critics"], "n_critics")
         settings.aside("target_update_type", "target_update_interval", "n_critics", "update_actor_interval")
     return settings.done()
 

@@ -7,11 +7,14 @@ mod hashed_weights;
 mod parity;
 mod value_based;
 
+mod acting;
 mod cli;
 mod data;
 mod data_corpus;
 mod data_order;
 mod data_properties;
+mod data_views;
+mod defaults;
 mod device;
 mod discretizer;
 mod envs;
@@ -25,6 +28,7 @@ mod hub;
 mod hub_server;
 #[cfg(not(feature = "hub"))]
 mod hub_without_network;
+mod initial_values;
 mod instructions;
 mod learning;
 mod online;

@@ -38,16 +38,3 @@ fn losses_gradients_and_parameter_changes_equal_the_authors() {
         );
     }
 }
-
-#[test]
-fn the_defaults_are_those_of_the_reference() {
-    let golden = &Golden::load("awac");
-    let found = config(&Reference::standard(golden, "default"));
-    let expected = AwacConfig::default();
-    let sizes = AwacConfig {
-        batch_size: expected.batch_size,
-        hidden: expected.hidden.clone(),
-        ..found
-    };
-    assert_eq!(sizes, expected);
-}

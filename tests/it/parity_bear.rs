@@ -59,18 +59,3 @@ fn losses_gradients_and_parameter_changes_equal_d3rlpys_without_its_bugs() {
         );
     }
 }
-
-#[test]
-fn the_defaults_are_those_of_the_reference() {
-    let golden = &Golden::load("bear");
-    let found = config(&Reference::standard(golden, "default"));
-    let expected = BearConfig::default();
-    let sizes = BearConfig {
-        batch_size: expected.batch_size,
-        hidden: expected.hidden.clone(),
-        vae_hidden: expected.vae_hidden.clone(),
-        warmup_updates: expected.warmup_updates,
-        ..found
-    };
-    assert_eq!(sizes, expected);
-}

@@ -61,19 +61,3 @@ fn losses_gradients_and_parameter_changes_equal_the_authors() {
         );
     }
 }
-
-#[test]
-fn the_defaults_are_those_of_the_reference() {
-    let golden = &Golden::load("brac");
-    let found = config(&Reference::standard(golden, "default"));
-    let expected = BracConfig::default();
-    let sizes = BracConfig {
-        batch_size: expected.batch_size,
-        hidden: expected.hidden.clone(),
-        actor_hidden: expected.actor_hidden.clone(),
-        behavior_updates: expected.behavior_updates,
-        warm_start_updates: expected.warm_start_updates,
-        ..found
-    };
-    assert_eq!(sizes, expected);
-}

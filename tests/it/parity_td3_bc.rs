@@ -54,10 +54,9 @@ fn losses_gradients_and_parameter_changes_equal_the_authors() {
         let golden = &Golden::load(file);
         for run in ["default", "other"] {
             let reference = Reference {
-                golden,
-                run,
                 lookup,
                 metrics: "",
+                ..Reference::standard(golden, run)
             };
             check_updates(
                 &reference,
