@@ -3,6 +3,14 @@
 use super::dataset::{ActionKind, Dataset, Episode};
 use crate::error::{Error, Result};
 
+/// What an algorithm says that is asked to learn after it was rebuilt without its data.
+pub(crate) fn opened_without_data() -> Error {
+    Error::Unsuitable(
+        "this run was opened without its data: it can act, but not learn; continue its training with `train --resume`"
+            .to_owned(),
+    )
+}
+
 impl Dataset {
     /// Fails if actions are discrete; `purpose` is what needs real numbers.
     ///
@@ -33,6 +41,20 @@ impl Dataset {
             )));
         }
         Ok(returns)
+    }
+
+    /// Fails if it is [`blank`](Self::blank).
+    ///
+    /// # Errors
+    /// [`Error::Unsuitable`].
+    pub fn require_steps(&self) -> Result<()> {
+        match self.is_blank() {
+            true => Err(Error::Unsuitable(format!(
+                "{}: there is no step to learn from",
+                self.source_names()
+            ))),
+            false => Ok(()),
+        }
     }
 
     /// The files that it came from, for messages.

@@ -4,6 +4,7 @@
 use candle_core::{Device, Tensor, Var};
 use trajformer_models::params::{Slot, StateVisitor};
 
+use super::Dataset;
 use crate::error::{Error, Result};
 
 /// Maps observations to `(observation - mean) / scale`, column by column.
@@ -61,16 +62,36 @@ impl Normalizer {
         Self::from_moments(&mean, &scale, device)
     }
 
+    /// [`Self::fit`] to all observations of a data set; of a blank one it changes nothing.
+    ///
+    /// # Errors
+    /// As for [`Self::fit`].
+    pub fn of_data(data: &Dataset, epsilon: f64, device: &Device) -> Result<Self> {
+        match data.is_blank() {
+            true => Self::identity(data.observation_dim, device),
+            false => Self::fit(&data.observations, data.observation_dim, epsilon, device),
+        }
+    }
+
     /// With this mean and this scale (deviation and epsilon together), both (O).
     ///
     /// # Errors
     /// If the lengths differ, or a number is not finite or a scale not positive.
     pub fn from_moments(mean: &[f64], scale: &[f64], device: &Device) -> Result<Self> {
-        let usable = |v: &f64| v.is_finite() && *v as f32 > 0.0;
-        if mean.len() != scale.len() || !scale.iter().all(usable) {
+        // As they are kept: f32.
+        let usable = |(mean, scale): (&f64, &f64)| {
+            let (mean, scale) = (*mean as f32, *scale as f32);
+            mean.is_finite() && scale.is_finite() && scale > 0.0
+        };
+        let wrong = mean.iter().zip(scale).position(|pair| !usable(pair));
+        if mean.len() != scale.len() || wrong.is_some() {
+            let which = match wrong {
+                Some(at) => format!("column {at} has the mean {} and the scale {}", mean[at], scale[at]),
+                None => format!("{} means and {} scales", mean.len(), scale.len()),
+            };
             return Err(Error::Unsuitable(format!(
-                "observations can't be normalized with the means {mean:?} and scales {scale:?}: one \
-                 of each per column, scales above 0; a column that never changes needs an epsilon"
+                "observations can't be normalized: {which}; expected one finite number of each per column, scales above \
+                 0 (a column that never changes needs an epsilon)"
             )));
         }
         Ok(Self {
@@ -153,9 +174,13 @@ impl ActionBounds {
         };
         let usable = |(low, high): (f64, f64)| low.is_finite() && high.is_finite() && low < high;
         if low.len() != high.len() || !pairs().all(usable) {
+            let wrong = pairs().position(|pair| !usable(pair));
+            let which = match wrong {
+                Some(at) => format!("column {at} can't range from {} to {}", low[at], high[at]),
+                None => format!("{} lowest and {} highest ones", low.len(), high.len()),
+            };
             return Err(Error::Unsuitable(format!(
-                "actions can't range from {low:?} to {high:?}: finite bounds are needed, low below \
-                 high"
+                "actions: {which}: finite bounds are needed, low below high; `data.action_range` sets them"
             )));
         }
         let center: Vec<f64> = pairs().map(|(low, high)| (low + high) / 2.0).collect();
