@@ -34,10 +34,7 @@ impl ActionRange {
         let (place, wrong) = match self {
             Self::Same(pair) if fails(pair) => ("`data.action_range`".to_owned(), pair),
             Self::Each(pairs) => match pairs.iter().position(fails) {
-                Some(at) => (
-                    format!("`data.action_range` of action {at}"),
-                    &pairs[at],
-                ),
+                Some(at) => (format!("`data.action_range` of action {at}"), &pairs[at]),
                 None => return Ok(()),
             },
             Self::Same(_) => return Ok(()),
@@ -158,7 +155,7 @@ fn of_data(dataset: &Dataset) -> (Limits, Vec<String>) {
             listed(&constant)
         ));
     }
-    (( low, high), warnings)
+    ((low, high), warnings)
 }
 
 fn listed(columns: &[String]) -> String {
@@ -238,10 +235,17 @@ mod tests {
         let (range, warnings) = of_data(&data(&rows));
         assert_eq!(range, (vec![-1.0, -0.001], vec![1.0, 0.002]));
         let said = &warnings[0];
-        for words in ["arm.npz", "column 1 from -0.001 to 0.002", "`data.action_range`"] {
+        for words in [
+            "arm.npz",
+            "column 1 from -0.001 to 0.002",
+            "`data.action_range`",
+        ] {
             assert!(said.contains(words), "{said}");
         }
-        assert!(!said.contains("column 0") && warnings.len() == 1, "{warnings:?}");
+        assert!(
+            !said.contains("column 0") && warnings.len() == 1,
+            "{warnings:?}"
+        );
         let (range, _) = of_data(&data(&[[0.0, -3.0], [0.4, 0.5]]));
         assert_eq!(range, (vec![0.0, -3.0], vec![0.4, 0.5]));
         // Half-precision copies of ±1.
@@ -255,7 +259,10 @@ mod tests {
         let (range, warnings) = of_data(&data(&[[-1.0, 5.0], [1.0, 5.0]]));
         assert_eq!(range, (vec![-1.0, 4.995], vec![1.0, 5.005]));
         let said = &warnings[0];
-        assert!(said.contains("arm.npz") && said.contains("column 1 is always 5"), "{said}");
+        assert!(
+            said.contains("arm.npz") && said.contains("column 1 is always 5"),
+            "{said}"
+        );
         assert!(said.contains("`data.action_range`"), "{said}");
     }
 
@@ -270,9 +277,15 @@ mod tests {
         assert_eq!(range, (vec![-1.0, 0.0], vec![1.0, 0.5]));
         let one = config("[data]\naction_range = [[-1, 1]]");
         let error = of_run(&one, &rows).expect_err("too few").to_string();
-        assert!(error.contains("has 1 pairs") && error.contains("2 dimensions"), "{error}");
+        assert!(
+            error.contains("has 1 pairs") && error.contains("2 dimensions"),
+            "{error}"
+        );
         for (text, words) in [
-            ("[[-1, 1], [3, 3]]", "`data.action_range` of action 1 is [3, 3]"),
+            (
+                "[[-1, 1], [3, 3]]",
+                "`data.action_range` of action 1 is [3, 3]",
+            ),
             ("[1, 1]", "`data.action_range` is [1, 1]"),
             ("\"wide\"", "one [low, high] per dimension"),
         ] {
@@ -286,9 +299,15 @@ mod tests {
     fn data_that_leaves_a_known_range_or_fills_nothing_of_it_is_warned_of() {
         let rows = data(&[[-0.004, 0.0], [0.004, 2.0]]);
         let said = misfits(&unit(2), &rows, "evaluate.env");
-        assert!(said[0].contains("25.00 %") && said[0].contains("`evaluate.env`"), "{said:?}");
+        assert!(
+            said[0].contains("25.00 %") && said[0].contains("`evaluate.env`"),
+            "{said:?}"
+        );
         let small = "column 0 from -0.004 to 0.004 of -1 to 1";
-        assert!(said[1].contains(small) && said[1].contains("`data.action_range`"), "{said:?}");
+        assert!(
+            said[1].contains(small) && said[1].contains("`data.action_range`"),
+            "{said:?}"
+        );
         assert!(misfits(&unit(2), &data(&[[-1.0, 5e-4], [1.0, 5e-4]]), "x").is_empty());
     }
 }

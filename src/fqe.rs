@@ -458,7 +458,10 @@ mod tests {
         };
         let one = judged(1);
         assert_eq!((one.low, one.high), (None, None));
-        assert!(one.summary().contains("no interval: the data is one episode"));
+        assert!(
+            one.summary()
+                .contains("no interval: the data is one episode")
+        );
         assert!(judged(3).summary().contains("by 3 episodes only"));
         let enough = judged(FEW_EPISODES);
         assert!(enough.low.is_some() && !enough.summary().contains("only"));

@@ -395,14 +395,17 @@ pub fn open_with(path: &Path, request: &Request<'_>) -> Result<TrainedRun> {
 
 /// Trained tensors that don't fit: where settings of the algorithm were changed, that is why.
 fn blame_overrides(overrides: &[String], error: Error) -> Error {
-    use trajformer_models::Error::{
-        MissingTensor, TensorMismatch, TensorShape, UnexpectedTensors,
-    };
-    let sizes = overrides.iter().filter(|text| text.trim_start().starts_with("algorithm."));
+    use trajformer_models::Error::{MissingTensor, TensorMismatch, TensorShape, UnexpectedTensors};
+    let sizes = overrides
+        .iter()
+        .filter(|text| text.trim_start().starts_with("algorithm."));
     let sizes: Vec<String> = sizes.map(|text| format!("`--set {text}`")).collect();
     match &error {
         Error::Models(
-            MissingTensor { .. } | TensorMismatch { .. } | TensorShape { .. } | UnexpectedTensors { .. },
+            MissingTensor { .. }
+            | TensorMismatch { .. }
+            | TensorShape { .. }
+            | UnexpectedTensors { .. },
         ) if !sizes.is_empty() => Error::Config(format!(
             "{}: networks that are trained keep their sizes; change what decides how they act (planner, targets), or \
              train anew ({error})",

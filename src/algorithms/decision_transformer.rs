@@ -169,9 +169,14 @@ impl DecisionTransformerConfig {
             padding: self.padding,
         };
         if self.text.as_ref().is_none_or(|text| text.returns) {
-            return_sequences::misfits(data, &options, &self.target_returns, "algorithm.decision_transformer")
-                .iter()
-                .for_each(|text| tracing::warn!("{text}"));
+            return_sequences::misfits(
+                data,
+                &options,
+                &self.target_returns,
+                "algorithm.decision_transformer",
+            )
+            .iter()
+            .for_each(|text| tracing::warn!("{text}"));
         }
         let sequences =
             ReturnSequences::prepared(data, &normalizer, build.bounds, build.device, options)?;

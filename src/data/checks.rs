@@ -123,6 +123,7 @@ pub(super) fn warnings(data: &Dataset) -> Vec<String> {
             list(&constant)
         ));
     }
+    found.extend(large_observation(data));
     if data.action_kind == ActionKind::Continuous {
         found.extend(action_warnings(data));
     }
@@ -135,6 +136,23 @@ pub(super) fn warnings(data: &Dataset) -> Vec<String> {
         ));
     }
     found
+}
+
+/// Larger observations are hardly meant: squares of what networks make of them leave single precision.
+const LARGE: f32 = 1e9;
+
+/// Names the largest observation, if it is that large.
+fn large_observation(data: &Dataset) -> Option<String> {
+    let sizes = data.observations.iter().map(|value| value.abs());
+    let (at, size) = sizes.enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (size > LARGE).then(|| {
+        format!(
+            "observations reach {size:e} (row {}, column {}): is that intended? Normalised by that, what is small beside \
+             it in the column looks all the same; without `normalize_observations` networks can't compute with it",
+            at / data.observation_dim,
+            at % data.observation_dim
+        )
+    })
 }
 
 fn action_warnings(data: &Dataset) -> Vec<String> {

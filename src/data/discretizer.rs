@@ -217,7 +217,9 @@ impl Discretizer {
     /// N are read). The termination token's share is dropped, not redistributed, as the authors do.
     pub fn expectation(&self, probabilities: &[f64], dim: usize) -> f64 {
         let weighted = probabilities[..self.bins].iter().zip(self.values(dim));
-        weighted.map(|(probability, value)| probability * value).sum()
+        weighted
+            .map(|(probability, value)| probability * value)
+            .sum()
     }
 
     /// The value of dimension `dim` below which a share `level` of the probability lies.
@@ -287,12 +289,12 @@ fn middles(edges: &[f64]) -> impl Iterator<Item = f64> {
 
 /// What bins stand for, as far as thresholds tell.
 fn guessed_values(edges: &[f64]) -> impl Iterator<Item = f64> {
-    middles(edges).enumerate().map(|(bin, middle)| {
-        match bin > 0 && edges[bin] == edges[bin - 1] {
+    middles(edges).enumerate().map(
+        |(bin, middle)| match bin > 0 && edges[bin] == edges[bin - 1] {
             true => edges[bin],
             false => middle,
-        }
-    })
+        },
+    )
 }
 
 /// What the bins of a sorted column stand for: the number nearest to the middle of those between the least and the
@@ -431,7 +433,11 @@ mod tests {
                         assert!(data.contains(&value), "{kind:?} {number} {bins}: {value}");
                     }
                     let exact = |value: &&f64| found.decode(found.encode(**value, 0), 0) == **value;
-                    assert_eq!(data.iter().find(|value| !exact(value)), None, "{kind:?} {number}");
+                    assert_eq!(
+                        data.iter().find(|value| !exact(value)),
+                        None,
+                        "{kind:?} {number}"
+                    );
                 }
             }
         }
@@ -487,7 +493,9 @@ mod tests {
 
     #[test]
     fn a_table_without_values_tells_them_by_its_thresholds() {
-        let data: Vec<f64> = (0..1000).map(|row| f64::from(row % 2) * 4.0 - 2.0).collect();
+        let data: Vec<f64> = (0..1000)
+            .map(|row| f64::from(row % 2) * 4.0 - 2.0)
+            .collect();
         let fitted = Discretizer::fit(&data, 1, 20, DiscretizerKind::Quantile).expect("a table");
         let mut opened = Discretizer::empty(1, 20).expect("a table");
         let mut old = Old(fitted.clone());

@@ -91,15 +91,19 @@ pub(super) fn warning(
     let median = f64::from(*median);
     let mut left_out = vec![true; steps];
     kept.iter().for_each(|k| left_out[k.step] = false);
-    let (mut sum, mut lost, mut all) = (0.0, 0.0, 0.0);
-    for (&reward, left_out) in data.rewards.iter().zip(left_out) {
-        let (reward, tells) = (f64::from(reward), (f64::from(reward) - median).abs());
-        all += tells;
-        if left_out {
-            (sum, lost) = (sum + reward, lost + tells);
+    // By size where 0 is usual, and by distance from what is usual where every other step costs, say, 1.
+    let share_of = |tells: &dyn Fn(f64) -> f64| {
+        let (mut lost, mut all) = (0.0, f64::MIN_POSITIVE);
+        for (&reward, &left_out) in data.rewards.iter().zip(&left_out) {
+            let tells = tells(f64::from(reward));
+            all += tells;
+            lost += if left_out { tells } else { 0.0 };
         }
-    }
-    let share = lost / all.max(f64::MIN_POSITIVE);
+        lost / all
+    };
+    let share = share_of(&f64::abs).max(share_of(&|reward| (reward - median).abs()));
+    let gone = data.rewards.iter().zip(&left_out).filter(|pair| *pair.1);
+    let sum: f64 = gone.map(|(&reward, _)| f64::from(reward)).sum();
     if share <= LOST_SHARE || share < LOST_RATIO * count as f64 / steps as f64 {
         return None;
     }
@@ -119,7 +123,8 @@ pub(super) fn warning(
     };
     Some(format!(
         "{}: {count} of {steps} steps are left out, the last ones of truncated episodes. Their rewards sum up to \
-         {sum:.4} and make {:.0} % of all differences from the usual reward ({median}), which nothing learns: {way}",
+         {sum:.4} and hold {:.0} % of what all rewards tell, by their size or by how far they are from the usual \
+         {median}: nothing learns from them; {way}",
         data.source_names(),
         100.0 * share,
     ))
@@ -173,16 +178,15 @@ mod tests {
     /// Episodes of two steps, (terminated, truncated, whether the observation after it is known); the reward is 1 on
     /// the last step, observations are row numbers, what followed the last is -1.
     fn data(ends: &[(bool, bool, bool)], source: &str) -> Dataset {
-        let episode = |(number, &(terminated, truncated, known)): (usize, &(bool, bool, bool))| {
-            Episode {
+        let episode =
+            |(number, &(terminated, truncated, known)): (usize, &(bool, bool, bool))| Episode {
                 start: 2 * number,
                 steps: 2,
                 terminated,
                 truncated,
                 final_observation: known.then(|| vec![-1.0].into_boxed_slice()),
                 instruction: None,
-            }
-        };
+            };
         let steps = 2 * ends.len();
         Dataset {
             observations: (0..steps).map(|step| step as f32).collect(),
@@ -252,7 +256,13 @@ mod tests {
         };
         let said = |data: &Dataset| warning(data, &kept_steps(data, &config), &config);
         let unknown = said(&data(&[(false, true, false); 4], "mine.npz")).expect("a warning");
-        for words in ["mine.npz", "4 of 8 steps", "sum up to 4", "100 %", "next_observations"] {
+        for words in [
+            "mine.npz",
+            "4 of 8 steps",
+            "sum up to 4",
+            "100 %",
+            "next_observations",
+        ] {
             assert!(unknown.contains(words), "{unknown}");
         }
         let known = said(&data(&[(false, true, true); 4], "mine.npz")).expect("a warning");
@@ -261,7 +271,10 @@ mod tests {
         assert_eq!(said(&data(&[(true, true, false); 4], "mine.npz")), None);
         // The last step costs as any other: only its share of the steps is gone.
         let mut even = data(&[(false, true, false); 40], "mine.npz");
-        even.rewards.iter_mut().enumerate().for_each(|(step, r)| *r = (step % 3) as f32);
+        even.rewards
+            .iter_mut()
+            .enumerate()
+            .for_each(|(step, r)| *r = (step % 3) as f32);
         assert_eq!(said(&even), None);
     }
 
@@ -277,7 +290,12 @@ mod tests {
         ] {
             assert!(d4rls(name), "{name}");
         }
-        for name in ["hopper.hdf5", "hopper-medium-mine.hdf5", "hopper-medium.npz", "replay.hdf5"] {
+        for name in [
+            "hopper.hdf5",
+            "hopper-medium-mine.hdf5",
+            "hopper-medium.npz",
+            "replay.hdf5",
+        ] {
             assert!(!d4rls(name), "{name}");
         }
     }

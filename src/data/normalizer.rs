@@ -50,11 +50,22 @@ impl Normalizer {
                 .for_each(|(sum, &value)| *sum += f64::from(value));
         }
         mean.iter_mut().for_each(|sum| *sum /= rows as f64);
-        let mut scale = vec![0.0; width];
+        let (mut scale, mut farthest) = (vec![0.0; width], vec![0.0f64; width]);
         for row in values.chunks_exact(width) {
-            for ((sum, &value), mean) in scale.iter_mut().zip(row).zip(&mean) {
-                *sum += (f64::from(value) - mean).powi(2);
+            let columns = scale.iter_mut().zip(&mut farthest).zip(row).zip(&mean);
+            for (((sum, farthest), &value), mean) in columns {
+                let distance = f64::from(value) - mean;
+                *sum += distance.powi(2);
+                *farthest = farthest.max(distance.abs());
             }
+        }
+        // Networks see them in single precision.
+        if let Some(column) = farthest.iter().position(|&d| d > f64::from(f32::MAX)) {
+            return Err(Error::Unsuitable(format!(
+                "observations can't be normalized: column {column} has numbers that are {:.1e} from their mean, more \
+                 than single precision holds; give it in another unit, or leave out what is broken",
+                farthest[column]
+            )));
         }
         scale
             .iter_mut()
@@ -86,7 +97,10 @@ impl Normalizer {
         let wrong = mean.iter().zip(scale).position(|pair| !usable(pair));
         if mean.len() != scale.len() || wrong.is_some() {
             let which = match wrong {
-                Some(at) => format!("column {at} has the mean {} and the scale {}", mean[at], scale[at]),
+                Some(at) => format!(
+                    "column {at} has the mean {} and the scale {}",
+                    mean[at], scale[at]
+                ),
                 None => format!("{} means and {} scales", mean.len(), scale.len()),
             };
             return Err(Error::Unsuitable(format!(
@@ -297,6 +311,27 @@ mod tests {
         );
         assert!(Normalizer::fit(&values, 2, 0.0, &Device::Cpu).is_err());
         assert!(Normalizer::fit(&[], 2, 0.1, &Device::Cpu).is_err());
+    }
+
+    #[test]
+    fn large_observations_are_normalized_and_too_large_ones_named() {
+        let rows = |size: f32| [1.0, -size, 2.0, size, 3.0, -size, 4.0, size];
+        let normalizer = Normalizer::fit(&rows(1e30), 2, 1e-3, &Device::Cpu).expect("fits");
+        let input = Tensor::from_slice(&rows(1e30), (4, 2), &Device::Cpu).expect("a tensor");
+        let found = normalizer.apply(&input).expect("applies");
+        let found = found.to_vec2::<f32>().expect("rows");
+        assert!(
+            found.iter().all(|row| (row[1].abs() - 1.0).abs() < 1e-5),
+            "{found:?}"
+        );
+        let mut large = rows(f32::MAX);
+        large[1] = f32::MAX; // The mean is above 0, and the last one further below than f32 holds.
+        let error = Normalizer::fit(&large, 2, 1e-3, &Device::Cpu).expect_err("too large");
+        let error = error.to_string();
+        assert!(
+            error.contains("column 1") && error.contains("from their mean"),
+            "{error}"
+        );
     }
 
     #[test]

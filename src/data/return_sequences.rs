@@ -77,7 +77,11 @@ pub fn misfits(
         let target = f64::from(**target);
         target > high + FAR * range || target < low - FAR * range
     };
-    let far: Vec<String> = target_returns.iter().filter(far).map(f32::to_string).collect();
+    let far: Vec<String> = target_returns
+        .iter()
+        .filter(far)
+        .map(f32::to_string)
+        .collect();
     if !far.is_empty() {
         found.push(format!(
             "{source}: returns are {low:.4} to {high:.4}; `{table}.target_returns` asks for {}, which nothing in the data \
@@ -86,11 +90,19 @@ pub fn misfits(
         ));
     }
     let (steps, most) = (
-        data.episodes.iter().map(|episode| episode.steps).max().unwrap_or(0),
+        data.episodes
+            .iter()
+            .map(|episode| episode.steps)
+            .max()
+            .unwrap_or(0),
         options.max_episode_steps,
     );
     if steps > most {
-        let count = data.episodes.iter().filter(|episode| episode.steps > most).count();
+        let count = data
+            .episodes
+            .iter()
+            .filter(|episode| episode.steps > most)
+            .count();
         found.push(format!(
             "{source}: {count} of {} episodes are longer than `{table}.max_episode_steps = {most}`, the longest has {steps} \
              steps: the network can't tell steps from there on apart",
@@ -484,16 +496,27 @@ mod tests {
     #[test]
     fn settings_that_hardly_fit_the_returns_are_warned_of_with_numbers_and_key() {
         let small = said(&[0.0, 1.0], 1000.0, &[], 1000);
-        for words in ["mine.npz", "0.0000 to 1.0000", "`algorithm.lamo.return_scale = 1000`", "1.00e0"] {
+        for words in [
+            "mine.npz",
+            "0.0000 to 1.0000",
+            "`algorithm.lamo.return_scale = 1000`",
+            "1.00e0",
+        ] {
             assert!(small[0].contains(words), "{small:?}");
         }
         assert_eq!(said(&[0.0, 1e6], 1000.0, &[], 1000).len(), 1);
         assert!(said(&[0.0, 1.0], 1.0, &[1.0, 1.5], 1000).is_empty());
         let far = said(&[0.0, 1.0], 1.0, &[0.5, 3600.0], 1000);
-        assert!(far[0].contains("`algorithm.lamo.target_returns` asks for 3600,"), "{far:?}");
+        assert!(
+            far[0].contains("`algorithm.lamo.target_returns` asks for 3600,"),
+            "{far:?}"
+        );
         let long = said(&[0.0, 1.0], 1.0, &[], 1);
         let words = "2 of 2 episodes are longer than `algorithm.lamo.max_episode_steps = 1`";
-        assert!(long[0].contains(words) && long[0].contains("has 2 steps"), "{long:?}");
+        assert!(
+            long[0].contains(words) && long[0].contains("has 2 steps"),
+            "{long:?}"
+        );
         // halfcheetah-medium with the authors' targets, and a data set without rewards.
         assert!(said(&[-310.0, 5309.0], 1000.0, &[12000.0, 6000.0], 1000).is_empty());
         assert!(said(&[0.0, 0.0], 1000.0, &[], 1000).is_empty());

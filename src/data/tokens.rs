@@ -116,7 +116,11 @@ pub fn penalty_misfit(data: &Dataset, penalty: f64, key: &str) -> Option<String>
             paid.len()
         ));
     }
-    let largest = data.rewards.iter().map(|&r| f64::from(r).abs()).fold(0.0, f64::max);
+    let largest = data
+        .rewards
+        .iter()
+        .map(|&r| f64::from(r).abs())
+        .fold(0.0, f64::max);
     (penalty.abs() > LARGEST_PENALTY_RATIO * largest).then(|| {
         format!(
             "{replaces}, while no reward is larger than {largest:.4}: values will tell little else; set it to the size of \
@@ -235,8 +239,12 @@ mod tests {
     fn a_penalty_that_overwrites_success_is_warned_of_with_count_and_key() {
         for rewards in [[0.0, 1.0], [-1.0, 0.0], [0.5, 10.0]] {
             let found = said(&[rewards; 50], -100.0).expect("a warning");
-            let words = "`algorithm.x.termination_penalty = -100` replaces the rewards of all 50 steps";
-            assert!(found.contains("mine.npz") && found.contains(words), "{found}");
+            let words =
+                "`algorithm.x.termination_penalty = -100` replaces the rewards of all 50 steps";
+            assert!(
+                found.contains("mine.npz") && found.contains(words),
+                "{found}"
+            );
             assert!(found.contains("50 of them are rewarded more"), "{found}");
             assert!(found.contains("= \"none\"` keeps"), "{found}");
         }

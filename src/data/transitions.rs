@@ -715,7 +715,11 @@ mod tests {
         };
         let error = Transitions::new(&zero, &config, &Device::Cpu).expect_err("no range");
         let error = error.to_string();
-        for words in ["hopper-medium.hdf5", "`algorithm.iql.rewards = \"none\"`", "every return is 0"] {
+        for words in [
+            "hopper-medium.hdf5",
+            "`algorithm.iql.rewards = \"none\"`",
+            "every return is 0",
+        ] {
             assert!(error.contains(words), "{error}");
         }
         let shifted = TransitionsConfig {

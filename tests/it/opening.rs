@@ -19,7 +19,14 @@ use trajformer::rng::Rng;
 use trajformer::{data, envs, export, instruct, preview, run};
 
 /// Policies that are no single network, and what is refused for that.
-const NOT_EXPORTED: [&str; 6] = ["bear", "brac", "crr", "fast", "lamo", "trajectory_transformer"];
+const NOT_EXPORTED: [&str; 6] = [
+    "bear",
+    "brac",
+    "crr",
+    "fast",
+    "lamo",
+    "trajectory_transformer",
+];
 
 /// Every configuration that the project ships.
 fn configurations() -> Vec<PathBuf> {
@@ -82,10 +89,9 @@ fn small_algorithm(table: &mut Table) {
             ) => Value::Integer(8),
             ("vocab_size", _) => Value::Integer(128),
             ("rank" | "pretraining_updates", Value::Integer(_)) => Value::Integer(2),
-            (
-                "context_steps" | "window_transitions" | "chunk_steps" | "execute_steps",
-                value,
-            ) => Value::Integer(most(4, value)),
+            ("context_steps" | "window_transitions" | "chunk_steps" | "execute_steps", value) => {
+                Value::Integer(most(4, value))
+            }
             (
                 "members" | "samples" | "actions" | "target_samples" | "acting_samples",
                 Value::Integer(_),
@@ -107,7 +113,9 @@ fn small(path: &Path, folder: &Path) -> RunConfig {
         _ => "pendulum-v1",
     };
     let mut set = |table_name: &str, keys: &[(&str, Value)]| {
-        let table = table.entry(table_name).or_insert(Value::Table(Table::new()));
+        let table = table
+            .entry(table_name)
+            .or_insert(Value::Table(Table::new()));
         for (key, value) in keys {
             let table = table.as_table_mut().unwrap();
             table.insert((*key).to_owned(), value.clone());
@@ -132,7 +140,11 @@ fn small(path: &Path, folder: &Path) -> RunConfig {
 
 fn collected(env: &str) -> Dataset {
     let mut env = envs::make(env).unwrap();
-    let name = if env.spec().name.contains("rooms") { "waypoint-goal" } else { "random" };
+    let name = if env.spec().name.contains("rooms") {
+        "waypoint-goal"
+    } else {
+        "random"
+    };
     let mut policy = behavior(name, env.spec(), &Default::default()).unwrap();
     data::collect::collect(&mut *env, &mut *policy, 410, 1).unwrap()
 }
@@ -170,7 +182,10 @@ fn check_opening(config: &RunConfig, out: &Path, other: &Path) {
             Ok(mut policy) => {
                 data::collect::collect(&mut *simulated, &mut *policy, 5, 0).unwrap();
             }
-            Err(error) => assert!(goal && error.to_string().contains("goal"), "{name}: {error}"),
+            Err(error) => assert!(
+                goal && error.to_string().contains("goal"),
+                "{name}: {error}"
+            ),
         }
     }
     if name == "trajectory_transformer" && !told {
@@ -269,7 +284,10 @@ fn an_action_that_never_changes_is_acted_as_it_is_by_every_algorithm() {
     let (folder, data) = (tempfile::tempdir().unwrap(), odd_actions());
     for algorithm in ALGORITHMS {
         let name = algorithm.name;
-        let text = format!("[train]\nupdates = 3\n[algorithm.{name}]\n{}\n", crate::runs::small(name));
+        let text = format!(
+            "[train]\nupdates = 3\n[algorithm.{name}]\n{}\n",
+            crate::runs::small(name)
+        );
         let out = folder.path().join(name);
         run::start_on(&RunConfig::parse(&text).unwrap(), &data, &out).unwrap();
         for action in actions(&out, &data) {
@@ -285,13 +303,20 @@ fn a_plan_of_actions_that_are_one_of_two_executes_those_two() {
     let (folder, data) = (tempfile::tempdir().unwrap(), odd_actions());
     let small = crate::runs::small("trajectory_transformer");
     for kind in ["quantile", "uniform"] {
-        let table = format!("[algorithm.trajectory_transformer]\ndiscretizer = \"{kind}\"\n{small}\n");
+        let table =
+            format!("[algorithm.trajectory_transformer]\ndiscretizer = \"{kind}\"\n{small}\n");
         let config = RunConfig::parse(&format!("[train]\nupdates = 3\n{table}")).unwrap();
         let out = folder.path().join(kind);
         run::start_on(&config, &data, &out).unwrap();
         let found = actions(&out, &data);
-        assert!(found.iter().all(|action| action[0].abs() == 2.0), "{kind}: {found:?}");
-        assert!(found.iter().all(|action| action[1] == 5.0), "{kind}: {found:?}");
+        assert!(
+            found.iter().all(|action| action[0].abs() == 2.0),
+            "{kind}: {found:?}"
+        );
+        assert!(
+            found.iter().all(|action| action[1] == 5.0),
+            "{kind}: {found:?}"
+        );
     }
 }
 
@@ -305,13 +330,22 @@ fn sizes_of_a_trained_run_that_are_changed_are_named_by_their_key() {
         ("trajectory_transformer", "bins=7"),
         ("fast", "vocab_size=99"),
     ] {
-        let text = format!("[train]\nupdates = 1\n[algorithm.{name}]\n{}\n", crate::runs::small(name));
+        let text = format!(
+            "[train]\nupdates = 1\n[algorithm.{name}]\n{}\n",
+            crate::runs::small(name)
+        );
         let out = folder.path().join(name);
         run::start_on(&RunConfig::parse(&text).unwrap(), &data, &out).unwrap();
         let set = format!("algorithm.{name}.{key}");
         let further = "evaluate.seed=3".to_owned();
-        let error = run::open(&out, &[further, set.clone()]).err().unwrap().to_string();
-        assert!(error.contains(&format!("`--set {set}`: networks")), "{error}");
+        let error = run::open(&out, &[further, set.clone()])
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains(&format!("`--set {set}`: networks")),
+            "{error}"
+        );
         assert!(run::open(&out, &[]).is_ok());
     }
 }

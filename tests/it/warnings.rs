@@ -34,9 +34,8 @@ fn goal_data(terminated: bool, truncated: bool) -> Dataset {
 
 /// Standard error of three updates.
 fn said(folder: &Path, algorithm: &str) -> String {
-    let text = format!(
-        "[data]\npath = \"goal.npz\"\n[train]\nupdates = 3\n[algorithm.{algorithm}]\n"
-    );
+    let text =
+        format!("[data]\npath = \"goal.npz\"\n[train]\nupdates = 3\n[algorithm.{algorithm}\n");
     fs::write(folder.join("run.toml"), text).unwrap();
     let out = algorithm.split(']').next().unwrap();
     let found = Command::new(env!("CARGO_BIN_EXE_trajformer"))
@@ -74,7 +73,8 @@ fn training_names_what_does_harm_with_numbers_and_the_key_that_mends_it() {
             "`data.action_range`",
         ],
     );
-    let small = "layers = 1\nembedding = 8\nbatch_size = 4\nwarmup_updates = 1\nmax_episode_steps = 3";
+    let small =
+        "layers = 1\nembedding = 8\nbatch_size = 4\nwarmup_updates = 1\nmax_episode_steps = 3";
     check(
         &said(folder, &format!("decision_transformer]\n{small}")),
         &[
@@ -90,5 +90,8 @@ fn training_names_what_does_harm_with_numbers_and_the_key_that_mends_it() {
     check(&quiet, &[range]);
     data::save(&goal_data(false, true), &place).unwrap();
     let sac = "sac]\nhidden = [8]\nbatch_size = 8";
-    check(&said(folder, sac), &["30 of 120 steps are left out", "100 %", "sum up to 30"]);
+    check(
+        &said(folder, sac),
+        &["30 of 120 steps are left out", "100 %", "sum up to 30"],
+    );
 }

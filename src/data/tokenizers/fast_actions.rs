@@ -258,7 +258,9 @@ mod tests {
             ..FastOptions::default()
         };
         let mut tokenizer = FastActions::unfitted(1, options).expect("a tokenizer");
-        tokenizer.fit(&chunks, &mut Rng::from_seed(0)).expect("fits");
+        tokenizer
+            .fit(&chunks, &mut Rng::from_seed(0))
+            .expect("fits");
         let mut tokens = Vec::new();
         tokenizer.encode(&rows[4..8], &mut tokens).expect("encodes");
         let back = tokenizer.decode(&tokens, 4).rows;
