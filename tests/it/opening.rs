@@ -88,7 +88,9 @@ fn small_algorithm(table: &mut Table) {
                 Value::Integer(_),
             ) => Value::Integer(8),
             ("vocab_size", _) => Value::Integer(128),
-            ("rank" | "pretraining_updates", Value::Integer(_)) => Value::Integer(2),
+            ("rank", Value::Integer(_)) => Value::Integer(2),
+            // Phases before the policy learns.
+            ("behavior_updates" | "pretraining_updates", _) => Value::Integer(1),
             ("context_steps" | "window_transitions" | "chunk_steps" | "execute_steps", value) => {
                 Value::Integer(most(4, value))
             }
@@ -285,7 +287,7 @@ fn an_action_that_never_changes_is_acted_as_it_is_by_every_algorithm() {
     for algorithm in ALGORITHMS {
         let name = algorithm.name;
         let text = format!(
-            "[train]\nupdates = 3\n[algorithm.{name}]\n{}\n",
+            "[train]\nupdates = 5\n[algorithm.{name}]\n{}\n",
             crate::runs::small(name)
         );
         let out = folder.path().join(name);
