@@ -9,7 +9,7 @@
 //! V_i    = mean over resample i's start states of Q_i(s0, π(s0))
 //! ```
 //!
-//! The estimate is the mean of the V_i, its interval their 5 and 95 % quantiles. Deviation from the first paper:
+//! The estimate is the mean of the V_i, its interval their 5 and 95 % quantiles; one episode has none. Deviation from the first paper:
 //! one gradient step per target, which follows slowly (Polyak), instead of a full regression each.
 
 use std::sync::atomic::Ordering;
@@ -33,6 +33,8 @@ use crate::trainer::STOP;
 const ROWS: usize = 4096;
 /// More than this of the critics' first values in the estimate is worth a warning.
 const MOST_UNSETTLED: f64 = 0.03;
+/// Resamples of fewer episodes say little of what others would have been.
+const FEW_EPISODES: usize = 10;
 /// Share of resamples below and above the interval.
 const TAIL: f64 = 0.05;
 
@@ -79,10 +81,12 @@ impl Default for FqeConfig {
 pub struct Estimate {
     /// Mean over the resamples.
     pub value: f64,
-    /// 5 % quantile over the resamples.
-    pub low: f64,
+    /// 5 % quantile over the resamples; none if there is one episode alone, whose resamples are all the same.
+    pub low: Option<f64>,
     /// 95 % quantile.
-    pub high: f64,
+    pub high: Option<f64>,
+    /// Episodes that resamples are drawn from.
+    pub episodes: usize,
     /// Mean over the data's complete episodes: what the behaviour itself collected.
     pub data_value: Option<f64>,
     /// Discount.
@@ -99,10 +103,16 @@ impl Estimate {
             Some(value) => format!("; the data's own episodes {value:.1}"),
             None => String::new(),
         };
+        let interval = match (self.low.zip(self.high), self.episodes) {
+            (None, _) => "no interval: the data is one episode".to_owned(),
+            (Some((low, high)), few @ ..FEW_EPISODES) => {
+                format!("90 % {low:.1} to {high:.1}, by {few} episodes only")
+            }
+            (Some((low, high)), _) => format!("90 % {low:.1} to {high:.1}"),
+        };
         format!(
-            "estimated return, discounted by {}: {:.1} (90 % {:.1} to {:.1}){data}; the policy's actions are {:.2} \
-             from the data's",
-            self.discount, self.value, self.low, self.high, self.action_distance
+            "estimated return, discounted by {}: {:.1} ({interval}){data}; the policy's actions are {:.2} from the data's",
+            self.discount, self.value, self.action_distance
         )
     }
 }
@@ -312,10 +322,13 @@ impl Prepared {
                     .to_owned(),
             });
         }
+        let episodes = starts.dim(0)?;
+        let bound = |share: f64| (episodes > 1).then(|| quantile(&members, share));
         Ok(Estimate {
             value: members.iter().sum::<f64>() / members.len() as f64,
-            low: quantile(&members, TAIL),
-            high: quantile(&members, 1.0 - TAIL),
+            low: bound(TAIL),
+            high: bound(1.0 - TAIL),
+            episodes,
             data_value: self.data_value,
             discount: config.discount,
             action_distance: self.action_distance,
@@ -458,10 +471,33 @@ mod tests {
             let expected = f64::from(action) / (1.0 - config.discount);
             // Of a small network after few updates.
             assert!((found.value - expected).abs() < 0.3, "{found:?} {expected}");
-            assert!(found.low <= found.value && found.value <= found.high);
+            let (low, high) = found.low.zip(found.high).expect("twenty episodes");
+            assert!(low <= found.value && found.value <= high && low < high);
             let again = estimate(&mut policy, &data, &bounds, &config).expect("an estimate");
             assert_eq!(found, again);
         }
+    }
+
+    #[test]
+    fn one_episode_gives_no_interval_and_few_are_said() {
+        let bounds = ActionBounds::new(&[-1.0], &[1.0], &Device::Cpu).expect("bounds");
+        let config = FqeConfig {
+            updates: 20,
+            ..quick()
+        };
+        let judged = |episodes| {
+            let mut policy = ConstantPolicy::new(vec![0.5]);
+            estimate(&mut policy, &data(episodes, 30), &bounds, &config).expect("an estimate")
+        };
+        let one = judged(1);
+        assert_eq!((one.low, one.high), (None, None));
+        assert!(
+            one.summary()
+                .contains("no interval: the data is one episode")
+        );
+        assert!(judged(3).summary().contains("by 3 episodes only"));
+        let enough = judged(FEW_EPISODES);
+        assert!(enough.low.is_some() && !enough.summary().contains("only"));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`cli`], [`demo`],
 //! [`preview`], [`token_report`], [`compare`] and [`mod@bench`] are the commands.
 
+pub mod action_range;
 pub mod algorithms;
 pub mod bench;
 pub mod checkpoint;

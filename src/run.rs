@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use candle_core::Device;
 
+use crate::action_range;
 use crate::algorithms::{Algorithm, Build};
 use crate::checkpoint::fingerprint::{
     DataFingerprint, differences, free_overrides, listed, settings,
@@ -45,8 +46,9 @@ pub fn start(config: &RunConfig, out: &Path) -> Result<Outcome> {
 /// As [`start`].
 pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Outcome> {
     check_schedules(config)?;
+    dataset.require_steps()?;
     let mut evaluator = evaluator_for(config, dataset)?;
-    let (action_low, action_high) = action_range(config, dataset)?;
+    let (action_low, action_high) = action_range::of_run(config, dataset)?;
     let streams = Streams::from_seed(config.seed);
     let device = open_device(&config.device)?;
     let mut algorithm = config.algorithm.build(Build {
@@ -211,16 +213,18 @@ fn check_schedules(config: &RunConfig) -> Result<()> {
     Ok(())
 }
 
-/// Relative paths of data are the likeliest reason why a run that trained does not find it again.
+/// Relative paths of data are the likeliest reason why a run that trained does not find it again; else it is gone.
 fn hint_at_working_directory(error: Error) -> Error {
     match error {
-        Error::Io { path, source }
-            if path.is_relative() && source.kind() == std::io::ErrorKind::NotFound =>
-        {
-            let problem = format!(
-                "{source}; `data.path` starts at the working directory: resume from the folder that \
-                 the run was started in, or give the file's new place with `--set data.path=...`"
-            );
+        Error::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+            let way = "give the data's new place with `--set data.path=...`";
+            let problem = match path.is_relative() {
+                true => format!(
+                    "{source}; `data.path` starts at the working directory: resume from the folder that \
+                     the run was started in, or {way}"
+                ),
+                false => format!("{source}; training goes on with the run's data only: {way}"),
+            };
             Error::data(&path, problem)
         }
         other => other,
@@ -341,8 +345,9 @@ pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
 /// # Errors
 /// As [`open`], and if a run directory is given data.
 pub fn open_with(path: &Path, request: &Request<'_>) -> Result<TrainedRun> {
+    let blamed = |error| blame_overrides(request.overrides, error);
     if !path.join("config.toml").is_file()
-        && let Some(imported) = pretrained::open(path, request)?
+        && let Some(imported) = pretrained::open(path, request).map_err(blamed)?
     {
         return Ok(TrainedRun {
             config: imported.config,
@@ -372,7 +377,7 @@ pub fn open_with(path: &Path, request: &Request<'_>) -> Result<TrainedRun> {
         device: &device,
         rng: &mut Streams::from_seed(config.seed).stream("init"),
     })?;
-    let state = run.restore_policy(&mut *algorithm)?;
+    let state = run.restore_policy(&mut *algorithm).map_err(blamed)?;
     if let Some(told) = algorithm.instructed() {
         let known = run.instructions()?.ok_or_else(|| Error::Run {
             path: path.to_path_buf(),
@@ -386,6 +391,28 @@ pub fn open_with(path: &Path, request: &Request<'_>) -> Result<TrainedRun> {
         state,
         algorithm,
     })
+}
+
+/// Trained tensors that don't fit: where settings of the algorithm were changed, that is why.
+fn blame_overrides(overrides: &[String], error: Error) -> Error {
+    use trajformer_models::Error::{MissingTensor, TensorMismatch, TensorShape, UnexpectedTensors};
+    let sizes = overrides
+        .iter()
+        .filter(|text| text.trim_start().starts_with("algorithm."));
+    let sizes: Vec<String> = sizes.map(|text| format!("`--set {text}`")).collect();
+    match &error {
+        Error::Models(
+            MissingTensor { .. }
+            | TensorMismatch { .. }
+            | TensorShape { .. }
+            | UnexpectedTensors { .. },
+        ) if !sizes.is_empty() => Error::Config(format!(
+            "{}: networks that are trained keep their sizes; change what decides how they act (planner, targets), or \
+             train anew ({error})",
+            sizes.join(", ")
+        )),
+        _ => error,
+    }
 }
 
 /// The policy of a trained run for an environment, to collect data with.
@@ -538,89 +565,6 @@ fn check_same_data(spec: &RunSpec, dataset: &Dataset, path: &Path) -> Result<()>
     match expected.difference(&DataFingerprint::of(dataset)) {
         Some(problem) => refuse(problem),
         None => Ok(()),
-    }
-}
-
-/// Lowest and highest actions (A each): the configured range; else the environment's; else the data set's own bounds,
-/// in every dimension that has some; else ±1 if all data lies within; else the data's own.
-pub(crate) fn action_range(config: &RunConfig, dataset: &Dataset) -> Result<(Vec<f32>, Vec<f32>)> {
-    dataset.require_continuous_actions(&format!("`{}`", config.algorithm.name()))?;
-    let dim = dataset.action_dim;
-    if let Some((low, high)) = config.data.action_range {
-        let range = (vec![low; dim], vec![high; dim]);
-        warn_of_actions_outside(&range, dataset, "data.action_range");
-        return Ok(range);
-    }
-    if let Some(name) = &config.evaluate.env
-        && let Ok(env) = envs::make(name)
-        && env.spec().action_dim == dim
-    {
-        let range = (
-            env.spec().action_low.clone(),
-            env.spec().action_high.clone(),
-        );
-        warn_of_actions_outside(&range, dataset, "evaluate.env");
-        return Ok(range);
-    }
-    let Some((file_low, file_high)) = &dataset.action_bounds else {
-        return range_of_data(dataset);
-    };
-    let bounded = |&column: &usize| {
-        let (low, high) = (file_low[column], file_high[column]);
-        low.is_finite() && high.is_finite() && low < high
-    };
-    let mut range = match (0..dim).all(|column| bounded(&column)) {
-        true => (file_low.clone(), file_high.clone()),
-        false => range_of_data(dataset)?,
-    };
-    for column in (0..dim).filter(bounded) {
-        (range.0[column], range.1[column]) = (file_low[column], file_high[column]);
-    }
-    warn_of_actions_outside(&range, dataset, "action_space");
-    Ok(range)
-}
-
-/// ±1 if all data lies within, else the data's own range.
-fn range_of_data(dataset: &Dataset) -> Result<(Vec<f32>, Vec<f32>)> {
-    let dim = dataset.action_dim;
-    // Half-precision copies of clipped actions may lie a little outside.
-    if dataset.actions.iter().all(|a| a.abs() <= 1.0 + 1e-3) {
-        return Ok((vec![-1.0; dim], vec![1.0; dim]));
-    }
-    let (mut low, mut high) = (vec![f32::MAX; dim], vec![f32::MIN; dim]);
-    for action in dataset.actions.chunks_exact(dim) {
-        for (i, &value) in action.iter().enumerate() {
-            (low[i], high[i]) = (low[i].min(value), high[i].max(value));
-        }
-    }
-    tracing::warn!(
-        "actions leave ±1 and no environment says their range: the data's own range is used; set \
-         `data.action_range` if you know better"
-    );
-    Ok((low, high))
-}
-
-/// Says so when the data's actions leave the range that the key `from` gives.
-fn warn_of_actions_outside(range: &(Vec<f32>, Vec<f32>), dataset: &Dataset, from: &str) {
-    let (low, high) = range;
-    // Half-precision copies of clipped actions may lie a little outside.
-    let outside = |(i, action): (usize, &f32)| {
-        let (low, high) = (low[i % low.len()], high[i % high.len()]);
-        let slack = 1e-3 * (high - low);
-        *action < low - slack || *action > high + slack
-    };
-    let count = dataset
-        .actions
-        .iter()
-        .enumerate()
-        .filter(|&at| outside(at))
-        .count();
-    if count > 0 {
-        let percent = 100.0 * count as f64 / dataset.actions.len() as f64;
-        tracing::warn!(
-            "{percent:.2} % of the data's actions lie outside the range of `{from}`: policies can't \
-             do what the data does there"
-        );
     }
 }
 

@@ -110,6 +110,7 @@ impl AwacConfig {
             rewards: self.rewards,
             keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
+            table: "algorithm.awac",
             ..TransitionsConfig::default()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| {

@@ -89,9 +89,11 @@ impl BcConfig {
     pub fn build(&self, build: Build<'_>) -> Result<Bc> {
         let options = TransitionsConfig {
             normalize_observations: self.normalize_observations,
+            next_step: false,
+            table: "algorithm.bc",
             ..TransitionsConfig::default()
         };
-        let mut data = match self.fraction < 1.0 {
+        let mut data = match self.fraction < 1.0 && !build.data.is_blank() {
             true => {
                 let best = best_fraction(build.data, self.fraction)?;
                 Transitions::new(&best, &options, build.device)?

@@ -196,6 +196,7 @@ impl BearConfig {
             rewards: self.rewards,
             keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
+            table: "algorithm.bear",
             ..TransitionsConfig::default()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| {

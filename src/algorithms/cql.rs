@@ -243,6 +243,7 @@ impl CqlConfig {
             returns_discount: self.discount,
             reached: self.calibrate,
             failure_reward: self.failure_reward,
+            table: "algorithm.cql",
             ..TransitionsConfig::default()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| Cql::new(self, start))

@@ -32,7 +32,7 @@ use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::uploads::CachedUploads;
 
 use super::{Algorithm, Build, Matmul, Work};
-use crate::data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
+use crate::data::return_sequences::{self, Padding, ReturnOptions, ReturnSequences};
 use crate::data::{ActionBounds, Dataset, Episode, Normalizer};
 use crate::error::Result;
 use crate::keys::Keys;
@@ -161,14 +161,23 @@ impl DecisionTransformerConfig {
         let data = build.data;
         data.require_continuous_actions("the Decision Transformer")?;
         let (o, a) = (data.observation_dim, data.action_dim);
-        let normalizer =
-            Normalizer::fit(&data.observations, o, NORMALIZATION_EPSILON, build.device)?;
+        let normalizer = Normalizer::of_data(data, NORMALIZATION_EPSILON, build.device)?;
         let options = ReturnOptions {
             context_steps: self.context_steps,
             return_scale: self.return_scale,
             max_episode_steps: self.max_episode_steps,
             padding: self.padding,
         };
+        if self.text.as_ref().is_none_or(|text| text.returns) {
+            return_sequences::misfits(
+                data,
+                &options,
+                &self.target_returns,
+                "algorithm.decision_transformer",
+            )
+            .iter()
+            .for_each(|text| tracing::warn!("{text}"));
+        }
         let sequences =
             ReturnSequences::prepared(data, &normalizer, build.bounds, build.device, options)?;
         let best_return = data.best_return();
@@ -259,6 +268,7 @@ impl Algorithm for DecisionTransformer {
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let learner = &mut self.learner;
         let device = learner.params.device().clone();
+        self.sequences.require_steps()?;
         let starts = self.sequences.draw(learner.config.batch_size, rng);
         let batch = self.sequences.batch(&starts, &device)?; // (B, K, ..)
         let instructions = match &self.instructed {

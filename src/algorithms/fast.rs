@@ -208,8 +208,7 @@ impl FastConfig {
         data.require_continuous_actions("FAST")?;
         let (o, a) = (data.observation_dim, data.action_dim);
         self.check_memory(a)?;
-        let normalizer =
-            Normalizer::fit(&data.observations, o, NORMALIZATION_EPSILON, build.device)?;
+        let normalizer = Normalizer::of_data(data, NORMALIZATION_EPSILON, build.device)?;
         let mut tokenizer = self.unfitted_tokenizer(data)?;
         let mut params = Params::new(DType::F32, build.device);
         Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
@@ -313,6 +312,7 @@ impl FastPolicy {
 impl Algorithm for FastPolicy {
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let config = &self.learner.config;
+        self.chunks.require_chunks()?;
         let drawn = self.chunks.draw(config.batch_size, rng);
         let mut batch = self.chunks.batch(&drawn, config.vocab_size as u32)?; // (B, T)
         batch.conditions = self.conditions(batch.conditions, &drawn, Some(rng))?;
@@ -327,7 +327,7 @@ impl Algorithm for FastPolicy {
     fn work(&self) -> Option<Work> {
         let config = &self.learner.config;
         let (batch, width) = (config.batch_size, config.embedding);
-        let length = self.chunks.token_count().div_ceil(self.chunks.len()) + 1;
+        let length = self.chunks.token_count().div_ceil(self.chunks.len().max(1)) + 1;
         let head = Work::forward(&[width, config.vocab_size + 1]) * (batch * length) as f64;
         Some(Work {
             product_flops: Work::transformer(config.layers, width, batch, length) + 3.0 * head,
@@ -361,6 +361,7 @@ impl Algorithm for FastPolicy {
     /// stand in their place), how far first actions are from the data's (root mean square, in the environment's units), and the
     /// tokens of a chunk.
     fn diagnostics(&mut self, rng: &mut Rng) -> Result<Metrics> {
+        self.chunks.require_chunks()?;
         let drawn = self.chunks.draw(DIAGNOSED, rng);
         let observations = self.chunks.observations(&drawn)?;
         let conditions = self.conditions(observations, &drawn, None)?;

@@ -169,6 +169,7 @@ impl IqlConfig {
             rewards: self.rewards,
             keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
+            table: "algorithm.iql",
             ..TransitionsConfig::default()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| Iql::new(self, start))

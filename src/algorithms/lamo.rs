@@ -28,7 +28,7 @@ use trajformer_models::pretrained::{self, Gpt2};
 use trajformer_models::uploads::CachedUploads;
 
 use super::{Algorithm, Build, Pretrainable, Work};
-use crate::data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
+use crate::data::return_sequences::{self, Padding, ReturnOptions, ReturnSequences};
 use crate::data::{ActionBounds, Normalizer};
 use crate::error::{Error, Result};
 use crate::keys::Keys;
@@ -167,14 +167,16 @@ impl LamoConfig {
         let data = build.data;
         data.require_continuous_actions("LaMo")?;
         let (o, a) = (data.observation_dim, data.action_dim);
-        let normalizer =
-            Normalizer::fit(&data.observations, o, NORMALIZATION_EPSILON, build.device)?;
+        let normalizer = Normalizer::of_data(data, NORMALIZATION_EPSILON, build.device)?;
         let options = ReturnOptions {
             context_steps: self.context_steps,
             return_scale: self.return_scale,
             max_episode_steps: self.max_episode_steps,
             padding: self.padding,
         };
+        return_sequences::misfits(data, &options, &self.target_returns, "algorithm.lamo")
+            .iter()
+            .for_each(|text| tracing::warn!("{text}"));
         let sequences =
             ReturnSequences::prepared(data, &normalizer, build.bounds, build.device, options)?;
         let mut params = Params::new(DType::F32, build.device);

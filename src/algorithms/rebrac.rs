@@ -152,6 +152,7 @@ impl RebracConfig {
             rewards: self.rewards,
             next_actions: true,
             returns_discount: self.discount,
+            table: "algorithm.rebrac",
             ..TransitionsConfig::default()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| {

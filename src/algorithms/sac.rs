@@ -133,6 +133,7 @@ impl SacConfig {
             rewards: self.rewards,
             keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
+            table: "algorithm.sac",
             ..TransitionsConfig::default()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| Sac::new(self, start))

@@ -125,6 +125,7 @@ impl SacNConfig {
             rewards: self.rewards,
             keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
+            table: "algorithm.sac_n",
             ..TransitionsConfig::default()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| {

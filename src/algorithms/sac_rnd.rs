@@ -160,6 +160,7 @@ impl SacRndConfig {
             rewards: self.rewards,
             keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
+            table: "algorithm.sac_rnd",
             ..TransitionsConfig::default()
         };
         OffPolicy::knowing_data(build, &view, self.batch_size, |start, data| {

@@ -38,7 +38,8 @@ use trajformer_models::uploads::CachedUploads;
 use super::{Algorithm, Build, Matmul, Work};
 use crate::data::discretizer::DiscretizerKind;
 use crate::data::sequences::{GoalPrefix, TokenBatch, TokenOptions, TokenSequences, ValueColumn};
-use crate::data::{ActionBounds, Episode};
+use crate::data::tokens::penalty_misfit;
+use crate::data::{ActionBounds, Dataset, Episode};
 use crate::epochs::{Span, WarmupAndDecay};
 use crate::error::Result;
 use crate::keys::Keys;
@@ -275,6 +276,7 @@ impl TrajectoryTransformerConfig {
         data.require_continuous_actions("the Trajectory Transformer")?;
         self.check_memory(data.observation_dim + data.action_dim + 2)?;
         let mut sequences = TokenSequences::new(data, &self.token_options())?;
+        self.warn_of_misfits(data);
         if !build.device.is_cpu() {
             sequences.move_to(build.device)?;
         }
@@ -301,6 +303,27 @@ impl TrajectoryTransformerConfig {
         WarmupAndDecay {
             warmup: self.warmup_updates,
             decay: self.decay_updates,
+        }
+    }
+
+    fn warn_of_misfits(&self, data: &Dataset) {
+        const TABLE: &str = "algorithm.trajectory_transformer";
+        if let TerminationPenalty::Reward(penalty) = self.termination_penalty {
+            let key = format!("{TABLE}.termination_penalty");
+            if let Some(text) = penalty_misfit(data, penalty, &key) {
+                tracing::warn!("{text}");
+            }
+        }
+        let goal = usize::from(self.goal != GoalPrefix::None);
+        let (asked, seen) = (
+            self.planner.max_context_transitions,
+            self.window_transitions - goal,
+        );
+        if self.planner.window == Window::Crop && self.planner.prefix_context && asked > seen {
+            tracing::warn!(
+                "`{TABLE}.planner.max_context_transitions` is {asked}, but the network reads {seen} transitions \
+                 (`window_transitions`): it will see the last {seen} of them"
+            );
         }
     }
 
@@ -406,6 +429,7 @@ impl Algorithm for TrajectoryTransformer {
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let learner = &mut self.learner;
         let device = learner.params.device();
+        self.sequences.require_windows()?;
         let windows = self.sequences.draw(learner.config.batch_size, rng);
         let batch = self.sequences.batch(&windows, device)?; // (B, T)
         let instructions = match &self.instructed {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::action_range::ActionRange;
 use crate::algorithms::{AlgorithmConfig, OnlinePhase};
 use crate::data::{ColumnChoice, DataShare, LoadOptions};
 use crate::error::{Error, Result};
@@ -61,11 +62,11 @@ pub struct DataConfig {
     /// at the working directory.
     #[serde(deserialize_with = "one_or_many")]
     pub path: Vec<PathBuf>,
-    /// Lowest and highest action of every dimension, e.g. `[-2.0, 2.0]`. Default: those of
-    /// `evaluate.env`; without it those that the data set carries (Minari's `action_space`); else ±1 if all data lies
-    /// within, else the data's own range.
+    /// Lowest and highest action, of every dimension (`[-2.0, 2.0]`) or of each (`[[-2.0, 2.0], [0.0, 1.0]]`). Default:
+    /// those of `evaluate.env`; without it those that the data set carries (Minari's `action_space`); else, of each
+    /// dimension, ±1 if the data fills it, else what the data covers.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub action_range: Option<(f32, f32)>,
+    pub action_range: Option<ActionRange>,
     /// Steps after which an episode ends that did not terminate, for files that don't mark time-outs. Default: D4RL's
     /// own limit where the environment or file has a name of D4RL's; else 1000 for D4RL's layout, none for npz.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -319,11 +320,8 @@ impl RunConfig {
                 )));
             }
         }
-        if let Some((low, high)) = self.data.action_range
-            && (!low.is_finite() || !high.is_finite() || low >= high)
-        {
-            let problem = format!("`data.action_range` is [{low}, {high}], expected [low, high]");
-            return Err(Error::Config(problem));
+        if let Some(range) = &self.data.action_range {
+            range.check()?;
         }
         self.evaluate.check()?;
         self.online.check()?;

@@ -18,8 +18,17 @@ pub(super) fn from_layers(layers: &mut Layers, overrides: &[String]) -> Result<R
     let mut found = read_table(&layers.table);
     for (i, text) in overrides.iter().enumerate() {
         let before = found;
+        let table = layers.table.clone();
         layers.set(text)?;
         found = read_table(&layers.table);
+        if found.is_err() && !text.contains(['[', '{']) {
+            // A name may look like a number or a date: `data.path=2024`.
+            let mut in_words = table;
+            set_words(&mut in_words, text)?;
+            if let named @ Ok(_) = read_table(&in_words) {
+                (layers.table, found) = (in_words, named);
+            }
+        }
         if let (Ok(_), Err(problem)) = (before, &found) {
             // Only together may they be right, e.g. one algorithm in place of another.
             if i + 1 == overrides.len() {
@@ -115,12 +124,7 @@ fn plain_words(message: &str) -> String {
 
 /// Sets one `key.sub=value` in a table. The value is TOML, or a bare word taken as a string.
 pub(crate) fn apply_override(table: &mut toml::Table, text: &str) -> Result<()> {
-    let (key, value) = text.split_once('=').ok_or_else(|| {
-        Error::Config(format!(
-            "`--set {text}`: expected KEY=VALUE, e.g. train.updates=1000"
-        ))
-    })?;
-    let (key, value) = (key.trim(), value.trim());
+    let (key, value) = key_and_value(text)?;
     let value = match toml::from_str::<toml::Table>(&format!("value = {value}")) {
         Ok(mut parsed) => parsed
             .remove("value")
@@ -133,6 +137,26 @@ pub(crate) fn apply_override(table: &mut toml::Table, text: &str) -> Result<()> 
         }
         Err(_) => toml::Value::String(value.to_owned()),
     };
+    set(table, text, key, value)
+}
+
+/// The same with a value that is a text, whatever it looks like.
+fn set_words(table: &mut toml::Table, text: &str) -> Result<()> {
+    let (key, value) = key_and_value(text)?;
+    set(table, text, key, toml::Value::String(value.to_owned()))
+}
+
+fn key_and_value(text: &str) -> Result<(&str, &str)> {
+    let (key, value) = text.split_once('=').ok_or_else(|| {
+        Error::Config(format!(
+            "`--set {text}`: expected KEY=VALUE, e.g. train.updates=1000"
+        ))
+    })?;
+    Ok((key.trim(), value.trim()))
+}
+
+/// Sets `key` to `value`; `text` is what was asked for.
+fn set(table: &mut toml::Table, text: &str, key: &str, value: toml::Value) -> Result<()> {
     let mut parts: Vec<&str> = key.split('.').collect();
     let last = parts.pop().unwrap_or_default();
     if last.is_empty() || parts.iter().any(|part| part.is_empty()) {
@@ -176,6 +200,18 @@ mod tests {
             "[train]\nupdates = 20\n[evaluate]\nenv = \"hopper-v4\"\n[data]\npath = [\"a\", \"b\"]",
         );
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_path_that_looks_like_a_number_or_a_date_is_a_path() {
+        let good = "[algorithm.bc]\nhidden = [4]\n";
+        for path in ["2024", "2024_01", "1.50", "2024-05-06", "true"] {
+            let set = format!("data.path={path}");
+            let mut layers = Layers::from(table(good));
+            let config = from_layers(&mut layers, std::slice::from_ref(&set));
+            let config = config.expect(&set);
+            assert_eq!(config.data.path, [std::path::PathBuf::from(path)]);
+        }
     }
 
     #[test]

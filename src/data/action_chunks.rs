@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use trajformer_models::conditional_gpt::ConditionalBatch;
 
 use super::Dataset;
+use super::checks::opened_without_data;
 use super::normalizer::Normalizer;
 use super::tokenizers::{Chunks, TrajectoryTokenizer};
 use crate::error::Result;
@@ -42,6 +43,9 @@ impl ActionChunks {
         rng: &mut Rng,
     ) -> Result<Self> {
         data.require_continuous_actions("action chunks")?;
+        if data.is_blank() {
+            return Self::blank(data, steps, normalizer.mean().device());
+        }
         data.require_time_order("learning chunks of actions")?;
         let (rows, starts) = padded_actions(data, steps);
         let chunks = Chunks::new(&rows, data.action_dim, steps, &starts)?;
@@ -74,12 +78,37 @@ impl ActionChunks {
         })
     }
 
+    /// Of [`Dataset::blank`]: without chunks; no tokenizer is fitted.
+    fn blank(data: &Dataset, steps: usize, device: &Device) -> Result<Self> {
+        Ok(Self {
+            observations: Tensor::zeros((1, data.observation_dim), DType::F32, device)?,
+            rows: Vec::new(),
+            starts: Vec::new(),
+            tokens: Vec::new(),
+            ends: Vec::new(),
+            episode_ends: Vec::new(),
+            dims: data.action_dim,
+            steps,
+        })
+    }
+
+    /// Fails if there are no chunks: they were made from a blank data set, to act.
+    ///
+    /// # Errors
+    /// Saying so.
+    pub fn require_chunks(&self) -> Result<()> {
+        match self.is_empty() {
+            true => Err(opened_without_data()),
+            false => Ok(()),
+        }
+    }
+
     /// How many chunks: one per step of the data.
     pub fn len(&self) -> usize {
         self.starts.len()
     }
 
-    /// Whether there are none (never, once built).
+    /// Whether there are none: of a blank data set.
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }

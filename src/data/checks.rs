@@ -3,6 +3,14 @@
 use super::dataset::{ActionKind, Dataset, Episode};
 use crate::error::{Error, Result};
 
+/// What an algorithm says that is asked to learn after it was rebuilt without its data.
+pub(crate) fn opened_without_data() -> Error {
+    Error::Unsuitable(
+        "this run was opened without its data: it can act, but not learn; continue its training with `train --resume`"
+            .to_owned(),
+    )
+}
+
 impl Dataset {
     /// Fails if actions are discrete; `purpose` is what needs real numbers.
     ///
@@ -59,6 +67,20 @@ impl Dataset {
              needs stretches of time; save the rows in the order of time",
             self.steps()
         )))
+    }
+
+    /// Fails if it is [`blank`](Self::blank).
+    ///
+    /// # Errors
+    /// [`Error::Unsuitable`].
+    pub fn require_steps(&self) -> Result<()> {
+        match self.is_blank() {
+            true => Err(Error::Unsuitable(format!(
+                "{}: there is no step to learn from",
+                self.source_names()
+            ))),
+            false => Ok(()),
+        }
     }
 
     /// The files that it came from, for messages.
@@ -174,6 +196,7 @@ pub(super) fn warnings(data: &Dataset) -> Vec<String> {
             list(&constant)
         ));
     }
+    found.extend(large_observation(data));
     if data.action_kind == ActionKind::Continuous {
         found.extend(action_warnings(data));
     }
@@ -198,6 +221,23 @@ fn unfilled(data: &Dataset) -> Option<String> {
     let rows = (0..data.steps()).rev().take_while(empty).count();
     (rows >= SEVERAL && rows < data.steps()).then(|| {
         format!("the last {rows} rows are zero throughout: if the array was never filled there, save it without them")
+    })
+}
+
+/// Larger observations are hardly meant: squares of what networks make of them leave single precision.
+const LARGE: f32 = 1e9;
+
+/// Names the largest observation, if it is that large.
+fn large_observation(data: &Dataset) -> Option<String> {
+    let sizes = data.observations.iter().map(|value| value.abs());
+    let (at, size) = sizes.enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (size > LARGE).then(|| {
+        format!(
+            "observations reach {size:e} (row {}, column {}): is that intended? Normalised by that, what is small beside \
+             it in the column looks all the same; without `normalize_observations` networks can't compute with it",
+            at / data.observation_dim,
+            at % data.observation_dim
+        )
     })
 }
 

@@ -130,33 +130,22 @@ impl Dataset {
             .collect()
     }
 
-    /// Whether it is [`blank`](Self::blank).
+    /// Whether it is [`blank`](Self::blank). No reader gives such data.
     pub fn is_blank(&self) -> bool {
-        let zero = |numbers: &[f32]| numbers.iter().all(|&number| number == 0.0);
-        let nothing = zero(&self.observations) && zero(&self.actions) && zero(&self.rewards);
-        nothing && self.steps() == 2 && self.sources.is_empty()
+        self.rewards.is_empty()
     }
 
-    /// The smallest useful data set of a shape: two zero steps that end. A stored run is rebuilt on
-    /// it, before its state is loaded, where its own data is not at hand.
+    /// A shape without a single step. A stored run is rebuilt on it, before its state is loaded: it has its own
+    /// numbers, and none is to be computed from data.
     pub fn blank(observation_dim: usize, action_dim: usize) -> Self {
-        let steps = 2;
         Self {
             observation_dim,
             action_dim,
             action_kind: ActionKind::Continuous,
-            observations: vec![0.0; steps * observation_dim],
-            actions: vec![0.0; steps * action_dim],
-            rewards: vec![0.0; steps],
-            episodes: vec![Episode {
-                start: 0,
-                steps,
-                terminated: true,
-                truncated: false,
-                final_observation: None,
-                instruction: None,
-                fragment: false,
-            }],
+            observations: Vec::new(),
+            actions: Vec::new(),
+            rewards: Vec::new(),
+            episodes: Vec::new(),
             env_name: None,
             reference_returns: None,
             action_bounds: None,

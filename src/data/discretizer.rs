@@ -24,12 +24,20 @@ pub enum DiscretizerKind {
 /// Bin `i` of a dimension is `[threshold[i], threshold[i + 1])`, the last one closed; values out of
 /// range belong to the first or last bin. Where thresholds coincide (constant or sparse columns),
 /// the highest matching bin wins.
+///
+/// A bin stands for its middle, as the authors', where the data in it reaches that far; otherwise for the number that
+/// the data holds nearest to it. In a column of 0 and 1 alone the bin [0, 1) holds only 0, and 0 is what it means: its
+/// middle is a number that nobody has seen.
 #[derive(Debug)]
 pub struct Discretizer {
     /// (N + 1, D) f64: what is saved with a run.
     table: Var,
-    /// The same, dimension by dimension (D, N + 1), for fast search.
+    /// (N, D) f64: what bins stand for, saved too.
+    value_table: Var,
+    /// The thresholds, dimension by dimension (D, N + 1), for fast search.
     thresholds: Vec<f64>,
+    /// The values, dimension by dimension (D, N).
+    values: Vec<f64>,
     bins: usize,
     dims: usize,
     /// Bins that the data fills: fewer than N where a quantile table comes out short.
@@ -39,13 +47,14 @@ pub struct Discretizer {
 impl Clone for Discretizer {
     /// An independent copy: restoring one does not change the other.
     fn clone(&self) -> Self {
-        let table = Var::from_vec(self.row_major(), (self.bins + 1, self.dims), &Device::Cpu);
-        Self {
-            // Copying host memory into a tensor of matching size has no way to fail.
-            table: table.expect("a table of our own has the right size"),
-            thresholds: self.thresholds.clone(),
-            ..*self
-        }
+        // Copying host memory into a tensor of matching size has no way to fail.
+        Self::with_tables(
+            self.thresholds.clone(),
+            self.values.clone(),
+            self.dims,
+            self.used_bins,
+        )
+        .expect("tables of our own have the right size")
     }
 }
 
@@ -99,6 +108,7 @@ impl Discretizer {
             )));
         }
         let mut thresholds = Vec::with_capacity(dims * (bins + 1));
+        let mut values = Vec::with_capacity(dims * bins);
         let mut column = vec![0.0; count];
         let mut used_bins = bins;
         for dim in 0..dims {
@@ -110,8 +120,10 @@ impl Discretizer {
                 }
                 DiscretizerKind::Uniform => push_uniform(&column, bins, &mut thresholds),
             }
+            let edges = &thresholds[dim * (bins + 1)..];
+            values.extend(held_values(&column, edges, used_bins));
         }
-        Self::with_thresholds(thresholds, bins, dims, used_bins as u64)
+        Self::with_tables(thresholds, values, dims, used_bins as u64)
     }
 
     /// A discretizer without content, to be restored by [`state`](Self::state).
@@ -119,20 +131,39 @@ impl Discretizer {
     /// # Errors
     /// If a tensor can't be made.
     pub fn empty(dims: usize, bins: usize) -> Result<Self> {
-        Self::with_thresholds(vec![0.0; dims * (bins + 1)], bins, dims, bins as u64)
+        let (thresholds, values) = (vec![0.0; dims * (bins + 1)], vec![0.0; dims * bins]);
+        Self::with_tables(thresholds, values, dims, bins as u64)
     }
 
-    fn with_thresholds(
+    /// The same with every bin standing for its middle, whatever it holds: the authors' reconstruction, to compare
+    /// with theirs.
+    ///
+    /// # Errors
+    /// If a tensor can't be made.
+    pub fn with_middles(&self) -> Result<Self> {
+        let middles = (0..self.dims).flat_map(|dim| middles(self.thresholds(dim)));
+        let values = middles.collect();
+        Self::with_tables(self.thresholds.clone(), values, self.dims, self.used_bins)
+    }
+
+    /// From thresholds (D, N + 1) and values (D, N).
+    fn with_tables(
         thresholds: Vec<f64>,
-        bins: usize,
+        values: Vec<f64>,
         dims: usize,
         used_bins: u64,
     ) -> Result<Self> {
-        let columns = Tensor::from_slice(&thresholds, (dims, bins + 1), &Device::Cpu)?;
-        let table = Var::from_tensor(&columns.t()?.contiguous()?)?; // (N + 1, D)
+        let bins = values.len() / dims;
+        let saved = |columns: &[f64]| -> Result<Var> {
+            let shape = (dims, columns.len() / dims);
+            let columns = Tensor::from_slice(columns, shape, &Device::Cpu)?;
+            Ok(Var::from_tensor(&columns.t()?.contiguous()?)?)
+        };
         Ok(Self {
-            table,
+            table: saved(&thresholds)?,
+            value_table: saved(&values)?,
             thresholds,
+            values,
             bins,
             dims,
             used_bins,
@@ -172,45 +203,30 @@ impl Discretizer {
         );
     }
 
-    /// The middle of bin `token`; the termination token counts as the last bin.
+    /// What bin `token` stands for; the termination token counts as the last bin.
     pub fn decode(&self, token: u32, dim: usize) -> f64 {
-        let bin = (token as usize).min(self.bins - 1);
-        let thresholds = self.thresholds(dim);
-        (thresholds[bin] + thresholds[bin + 1]) / 2.0
+        self.values(dim)[(token as usize).min(self.bins - 1)]
     }
 
-    /// What a row in bin `token` most likely holds: for showing a prediction, not for planning.
-    ///
-    /// Where the bin's lower threshold equals the one below it, quantile bins collapsed on a value
-    /// that fills more than a bin of rows, and most rows of this bin hold exactly that: with a sparse
-    /// reward of 0 or 1, the bin [0, 1) means 0, though its [middle](Self::decode) is 0.5. Elsewhere
-    /// the middle.
-    pub fn typical(&self, token: u32, dim: usize) -> f64 {
-        let bin = (token as usize).min(self.bins - 1);
-        let thresholds = self.thresholds(dim);
-        if bin > 0 && thresholds[bin] == thresholds[bin - 1] {
-            return thresholds[bin];
-        }
-        self.decode(token, dim)
+    /// What the bins of one dimension stand for (N), ascending.
+    pub fn values(&self, dim: usize) -> &[f64] {
+        &self.values[dim * self.bins..(dim + 1) * self.bins]
     }
 
     /// Expected value of dimension `dim` when bin `i` has probability `probabilities[i]` (the first
     /// N are read). The termination token's share is dropped, not redistributed, as the authors do.
     pub fn expectation(&self, probabilities: &[f64], dim: usize) -> f64 {
-        let thresholds = self.thresholds(dim);
-        let (mut left, mut right) = (0.0, 0.0);
-        for (bin, probability) in probabilities[..self.bins].iter().enumerate() {
-            left += probability * thresholds[bin];
-            right += probability * thresholds[bin + 1];
-        }
-        (left + right) / 2.0
+        let weighted = probabilities[..self.bins].iter().zip(self.values(dim));
+        weighted
+            .map(|(probability, value)| probability * value)
+            .sum()
     }
 
     /// The value of dimension `dim` below which a share `level` of the probability lies.
     ///
-    /// As the authors': the middle of the bin *below* the first bin whose cumulative probability
+    /// As the authors': the value of the bin *below* the first bin whose cumulative probability
     /// exceeds `level`. Where that is bin 0 or none, theirs wraps around to the largest threshold;
-    /// here it is the middle of bin 0.
+    /// here it is the value of bin 0.
     pub fn percentile(&self, probabilities: &[f64], level: f64, dim: usize) -> f64 {
         let mut cumulative = 0.0;
         let exceeds = |probability: &f64| {
@@ -224,31 +240,92 @@ impl Discretizer {
         self.decode(first.saturating_sub(1) as u32, dim)
     }
 
-    /// Shows the table and its fill to `visitor` under `prefix`.
+    /// Shows the tables and their fill to `visitor` under `prefix`.
+    ///
+    /// Runs of earlier builds have no `values`. Unless they were fitted to the same data just now, bins then stand for
+    /// what their thresholds tell: for the lower one where it equals the one below it, because quantile bins collapsed
+    /// on a number that fills more than one of them; else for their middles.
     ///
     /// # Errors
     /// What the visitor says; if a restored table is not one.
     pub fn state(&mut self, prefix: &str, visitor: &mut dyn StateVisitor) -> Result<()> {
         visitor.tensor(&format!("{prefix}thresholds"), &Slot::from(&self.table))?;
         visitor.counter(&format!("{prefix}used_bins"), &mut self.used_bins)?;
-        let columns = self.table.to_dtype(DType::F64)?.t()?.contiguous()?;
-        self.thresholds = columns.flatten_all()?.to_vec1()?;
-        let ascending = (0..self.dims).all(|dim| self.thresholds(dim).is_sorted());
+        let columns = |table: &Var| -> Result<Vec<f64>> {
+            let columns = table.to_dtype(DType::F64)?.t()?.contiguous()?;
+            Ok(columns.flatten_all()?.to_vec1()?)
+        };
+        let before = std::mem::replace(&mut self.thresholds, columns(&self.table)?);
+        let name = format!("{prefix}values");
+        if visitor.holds(&name) {
+            visitor.tensor(&name, &Slot::from(&self.value_table))?;
+            self.values = columns(&self.value_table)?;
+        } else if before != self.thresholds {
+            let guessed = (0..self.dims).flat_map(|dim| guessed_values(self.thresholds(dim)));
+            *self = Self::with_tables(
+                self.thresholds.clone(),
+                guessed.collect(),
+                self.dims,
+                self.used_bins,
+            )?;
+        }
+        let sorted = |dim| self.thresholds(dim).is_sorted() && self.values(dim).is_sorted();
+        let ascending = (0..self.dims).all(sorted);
         if !ascending || self.used_bins == 0 || self.used_bins > self.bins as u64 {
             return Err(Error::Unsuitable(format!(
-                "`{prefix}thresholds` is not a table of ascending thresholds with \
+                "`{prefix}thresholds` and `{prefix}values` are not tables of ascending numbers with \
                  1 to {} used bins ({}): the file is damaged",
                 self.bins, self.used_bins
             )));
         }
         Ok(())
     }
+}
 
-    fn row_major(&self) -> Vec<f64> {
-        let rows = 0..=self.bins;
-        rows.flat_map(|row| (0..self.dims).map(move |dim| self.thresholds(dim)[row]))
-            .collect()
+/// The middles of the bins between these thresholds.
+fn middles(edges: &[f64]) -> impl Iterator<Item = f64> {
+    edges.windows(2).map(|edge| (edge[0] + edge[1]) / 2.0)
+}
+
+/// What bins stand for, as far as thresholds tell.
+fn guessed_values(edges: &[f64]) -> impl Iterator<Item = f64> {
+    middles(edges).enumerate().map(
+        |(bin, middle)| match bin > 0 && edges[bin] == edges[bin - 1] {
+            true => edges[bin],
+            false => middle,
+        },
+    )
+}
+
+/// What the bins of a sorted column stand for: the number nearest to the middle of those between the least and the
+/// largest that each holds; a bin that holds nothing stands for the nearest such number of another.
+fn held_values(sorted: &[f64], edges: &[f64], used_bins: usize) -> Vec<f64> {
+    let middles: Vec<f64> = middles(edges).collect();
+    let mut held: Vec<Option<(f64, f64)>> = vec![None; middles.len()];
+    let mut bin = 0;
+    for &value in sorted {
+        while bin + 1 < used_bins && edges[bin + 1] <= value {
+            bin += 1;
+        }
+        let least = held[bin].map_or(value, |(least, _)| least);
+        held[bin] = Some((least, value));
     }
+    let own: Vec<Option<f64>> = middles
+        .iter()
+        .zip(&held)
+        .map(|(middle, held)| held.map(|(least, most)| middle.clamp(least, most)))
+        .collect();
+    let known: Vec<f64> = own.iter().flatten().copied().collect();
+    let nearest = |middle: f64| {
+        let above = known.partition_point(|&value| value < middle);
+        let around = known[above.saturating_sub(1)..].iter().take(2).copied();
+        let closer = |a: &f64, b: &f64| (a - middle).abs().total_cmp(&(b - middle).abs());
+        around.min_by(closer).unwrap_or(middle)
+    };
+    let values = own.iter().zip(&middles);
+    values
+        .map(|(own, &middle)| own.unwrap_or_else(|| nearest(middle)))
+        .collect()
 }
 
 /// Appends the N + 1 quantile thresholds of a sorted column; returns how many bins are used.
@@ -337,17 +414,98 @@ mod tests {
     }
 
     #[test]
-    fn a_collapsed_bin_typically_holds_the_value_that_it_collapsed_on() {
-        let rewards: Vec<f64> = (0..1000).map(|row| f64::from(row % 10 == 0)).collect();
-        let discretizer = Discretizer::fit(&rewards, 1, 20, DiscretizerKind::Quantile);
-        let discretizer = discretizer.expect("finite numbers");
-        let shown = |reward| discretizer.typical(discretizer.encode(reward, 0), 0);
-        assert_eq!((shown(0.0), shown(1.0)), (0.0, 1.0));
-        assert_eq!(discretizer.decode(discretizer.encode(0.0, 0), 0), 0.5);
-        let (_, discretizer) = fitted(1000, 20, DiscretizerKind::Quantile);
-        for token in 0..=20 {
-            assert_eq!(discretizer.typical(token, 0), discretizer.decode(token, 0));
+    fn every_bin_stands_for_a_number_that_the_data_has() {
+        let columns: [&dyn Fn(usize) -> f64; 5] = [
+            &|row| if row % 2 == 0 { 2.0 } else { -2.0 },
+            &|row| f64::from(row % 10 == 0),
+            // Too rare to fill a bin, or one alone: no threshold collapses on it.
+            &|row| if row % 500 == 3 { -2.0 } else { 2.0 },
+            &|row| [-1.0, 0.0, 0.25, 3.0][row % 4],
+            &|row| if row == 7 { -9.0 } else { (row % 2) as f64 },
+        ];
+        for kind in [DiscretizerKind::Quantile, DiscretizerKind::Uniform] {
+            for (number, column) in columns.iter().enumerate() {
+                for (rows, bins) in [(1000, 20), (1000, 100), (60, 100), (105, 20)] {
+                    let data: Vec<f64> = (0..rows).map(column).collect();
+                    let found = Discretizer::fit(&data, 1, bins, kind).expect("finite numbers");
+                    for token in 0..=bins as u32 {
+                        let value = found.decode(token, 0);
+                        assert!(data.contains(&value), "{kind:?} {number} {bins}: {value}");
+                    }
+                    let exact = |value: &&f64| found.decode(found.encode(**value, 0), 0) == **value;
+                    assert_eq!(
+                        data.iter().find(|value| !exact(value)),
+                        None,
+                        "{kind:?} {number}"
+                    );
+                }
+            }
         }
+    }
+
+    #[test]
+    fn expectation_and_percentile_are_of_what_bins_stand_for() {
+        let rewards: Vec<f64> = (0..1000).map(|row| f64::from(row % 10 == 0)).collect();
+        let found = Discretizer::fit(&rewards, 1, 20, DiscretizerKind::Quantile);
+        let found = found.expect("finite numbers");
+        let mut probabilities = vec![0.0; 21];
+        probabilities[found.encode(0.0, 0) as usize] = 0.75;
+        probabilities[found.encode(1.0, 0) as usize] = 0.25;
+        assert_eq!(found.expectation(&probabilities, 0), 0.25);
+        assert_eq!(found.percentile(&probabilities, 0.5, 0), 0.0);
+        let authors = found.with_middles().expect("a table");
+        assert_eq!(authors.expectation(&probabilities, 0), 0.625);
+    }
+
+    #[test]
+    fn ordinary_bins_stand_for_their_middles() {
+        for kind in [DiscretizerKind::Quantile, DiscretizerKind::Uniform] {
+            let mut rng = Rng::from_seed(5);
+            let data: Vec<f64> = (0..20_000).map(|_| rng.uniform()).collect();
+            let found = Discretizer::fit(&data, 1, 100, kind).expect("finite numbers");
+            let authors = found.with_middles().expect("a table");
+            assert_eq!(found.values(0), authors.values(0));
+        }
+    }
+
+    /// Gives back thresholds, as runs had them that knew no values.
+    struct Old(Discretizer);
+
+    impl StateVisitor for Old {
+        fn holds(&self, name: &str) -> bool {
+            !name.ends_with("values")
+        }
+        fn tensor(&mut self, name: &str, slot: &Slot) -> trajformer_models::Result<()> {
+            assert!(name.ends_with("thresholds"), "{name}");
+            slot.set(self.0.table.as_tensor())
+        }
+        fn number(&mut self, _: &str, _: &mut f64) -> trajformer_models::Result<()> {
+            Ok(())
+        }
+        fn counter(&mut self, _: &str, value: &mut u64) -> trajformer_models::Result<()> {
+            *value = self.0.used_bins;
+            Ok(())
+        }
+        fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_table_without_values_tells_them_by_its_thresholds() {
+        let data: Vec<f64> = (0..1000)
+            .map(|row| f64::from(row % 2) * 4.0 - 2.0)
+            .collect();
+        let fitted = Discretizer::fit(&data, 1, 20, DiscretizerKind::Quantile).expect("a table");
+        let mut opened = Discretizer::empty(1, 20).expect("a table");
+        let mut old = Old(fitted.clone());
+        opened.state("", &mut old).expect("restores");
+        for value in [-2.0, 2.0] {
+            assert_eq!(opened.decode(opened.encode(value, 0), 0), value);
+        }
+        let mut resumed = fitted.clone();
+        resumed.state("", &mut old).expect("restores");
+        assert_eq!(resumed.values(0), fitted.values(0));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod discretizer;
 pub mod files;
 pub mod formats;
 pub mod info;
+mod kept_steps;
 pub mod mixing;
 pub mod normalizer;
 pub mod replay;
@@ -17,7 +18,7 @@ pub mod return_sequences;
 pub mod returns;
 pub mod sequences;
 pub mod tokenizers;
-mod tokens;
+pub mod tokens;
 pub mod transitions;
 
 pub use columns::ColumnChoice;

@@ -4,6 +4,7 @@
 use candle_core::{Device, Tensor, Var};
 use trajformer_models::params::{Slot, StateVisitor};
 
+use super::Dataset;
 use crate::error::{Error, Result};
 
 /// Maps observations to `(observation - mean) / scale`, column by column.
@@ -49,11 +50,22 @@ impl Normalizer {
                 .for_each(|(sum, &value)| *sum += f64::from(value));
         }
         mean.iter_mut().for_each(|sum| *sum /= rows as f64);
-        let mut scale = vec![0.0; width];
+        let (mut scale, mut farthest) = (vec![0.0; width], vec![0.0f64; width]);
         for row in values.chunks_exact(width) {
-            for ((sum, &value), mean) in scale.iter_mut().zip(row).zip(&mean) {
-                *sum += (f64::from(value) - mean).powi(2);
+            let columns = scale.iter_mut().zip(&mut farthest).zip(row).zip(&mean);
+            for (((sum, farthest), &value), mean) in columns {
+                let distance = f64::from(value) - mean;
+                *sum += distance.powi(2);
+                *farthest = farthest.max(distance.abs());
             }
+        }
+        // Networks see them in single precision.
+        if let Some(column) = farthest.iter().position(|&d| d > f64::from(f32::MAX)) {
+            return Err(Error::Unsuitable(format!(
+                "observations can't be normalized: column {column} has numbers that are {:.1e} from their mean, more \
+                 than single precision holds; give it in another unit, or leave out what is broken",
+                farthest[column]
+            )));
         }
         scale
             .iter_mut()
@@ -61,16 +73,39 @@ impl Normalizer {
         Self::from_moments(&mean, &scale, device)
     }
 
+    /// [`Self::fit`] to all observations of a data set; of a blank one it changes nothing.
+    ///
+    /// # Errors
+    /// As for [`Self::fit`].
+    pub fn of_data(data: &Dataset, epsilon: f64, device: &Device) -> Result<Self> {
+        match data.is_blank() {
+            true => Self::identity(data.observation_dim, device),
+            false => Self::fit(&data.observations, data.observation_dim, epsilon, device),
+        }
+    }
+
     /// With this mean and this scale (deviation and epsilon together), both (O).
     ///
     /// # Errors
     /// If the lengths differ, or a number is not finite or a scale not positive.
     pub fn from_moments(mean: &[f64], scale: &[f64], device: &Device) -> Result<Self> {
-        let usable = |v: &f64| v.is_finite() && *v as f32 > 0.0;
-        if mean.len() != scale.len() || !scale.iter().all(usable) {
+        // As they are kept: f32.
+        let usable = |(mean, scale): (&f64, &f64)| {
+            let (mean, scale) = (*mean as f32, *scale as f32);
+            mean.is_finite() && scale.is_finite() && scale > 0.0
+        };
+        let wrong = mean.iter().zip(scale).position(|pair| !usable(pair));
+        if mean.len() != scale.len() || wrong.is_some() {
+            let which = match wrong {
+                Some(at) => format!(
+                    "column {at} has the mean {} and the scale {}",
+                    mean[at], scale[at]
+                ),
+                None => format!("{} means and {} scales", mean.len(), scale.len()),
+            };
             return Err(Error::Unsuitable(format!(
-                "observations can't be normalized with the means {mean:?} and scales {scale:?}: one \
-                 of each per column, scales above 0; a column that never changes needs an epsilon"
+                "observations can't be normalized: {which}; expected one finite number of each per column, scales above \
+                 0 (a column that never changes needs an epsilon)"
             )));
         }
         Ok(Self {
@@ -153,9 +188,13 @@ impl ActionBounds {
         };
         let usable = |(low, high): (f64, f64)| low.is_finite() && high.is_finite() && low < high;
         if low.len() != high.len() || !pairs().all(usable) {
+            let wrong = pairs().position(|pair| !usable(pair));
+            let which = match wrong {
+                Some(at) => format!("column {at} can't range from {} to {}", low[at], high[at]),
+                None => format!("{} lowest and {} highest ones", low.len(), high.len()),
+            };
             return Err(Error::Unsuitable(format!(
-                "actions can't range from {low:?} to {high:?}: finite bounds are needed, low below \
-                 high"
+                "actions: {which}: finite bounds are needed, low below high; `data.action_range` sets them"
             )));
         }
         let center: Vec<f64> = pairs().map(|(low, high)| (low + high) / 2.0).collect();
@@ -272,6 +311,27 @@ mod tests {
         );
         assert!(Normalizer::fit(&values, 2, 0.0, &Device::Cpu).is_err());
         assert!(Normalizer::fit(&[], 2, 0.1, &Device::Cpu).is_err());
+    }
+
+    #[test]
+    fn large_observations_are_normalized_and_too_large_ones_named() {
+        let rows = |size: f32| [1.0, -size, 2.0, size, 3.0, -size, 4.0, size];
+        let normalizer = Normalizer::fit(&rows(1e30), 2, 1e-3, &Device::Cpu).expect("fits");
+        let input = Tensor::from_slice(&rows(1e30), (4, 2), &Device::Cpu).expect("a tensor");
+        let found = normalizer.apply(&input).expect("applies");
+        let found = found.to_vec2::<f32>().expect("rows");
+        assert!(
+            found.iter().all(|row| (row[1].abs() - 1.0).abs() < 1e-5),
+            "{found:?}"
+        );
+        let mut large = rows(f32::MAX);
+        large[1] = f32::MAX; // The mean is above 0, and the last one further below than f32 holds.
+        let error = Normalizer::fit(&large, 2, 1e-3, &Device::Cpu).expect_err("too large");
+        let error = error.to_string();
+        assert!(
+            error.contains("column 1") && error.contains("from their mean"),
+            "{error}"
+        );
     }
 
     #[test]

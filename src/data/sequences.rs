@@ -9,6 +9,7 @@ use std::ops::Range;
 use candle_core::{Device, Tensor};
 use trajformer_models::params::StateVisitor;
 
+use super::checks::opened_without_data;
 use super::discretizer::{Discretizer, DiscretizerKind};
 use super::resident::{TokenTables, WindowRows};
 use super::tokens::{Columns, Tokens};
@@ -130,6 +131,9 @@ impl TokenSequences {
     /// If actions are discrete, no episode has two steps, or an option is out of range.
     pub fn new(data: &Dataset, options: &TokenOptions) -> Result<Self> {
         check(data, options)?;
+        if data.is_blank() {
+            return Self::blank(data, options);
+        }
         data.require_time_order("a model of sequences")?;
         let columns = Columns::new(data, options);
         let discretizer = Discretizer::fit_columns(
@@ -183,6 +187,32 @@ impl TokenSequences {
         })
     }
 
+    /// Of [`Dataset::blank`]: without windows, and with a discretizer that is to be restored.
+    fn blank(data: &Dataset, options: &TokenOptions) -> Result<Self> {
+        let dims = data.observation_dim + data.action_dim + 2;
+        Ok(Self {
+            discretizer: Discretizer::empty(dims, options.bins)?,
+            tokens: Home::Host(Tokens::Bytes(Vec::new())),
+            windows: Vec::new(),
+            observation_dim: data.observation_dim,
+            window_transitions: options.window_transitions,
+            goal: options.goal,
+            value: options.value,
+            max_path_steps: options.max_path_steps.unwrap_or(0),
+        })
+    }
+
+    /// Fails if there are no windows: they were made from a blank data set, to act.
+    ///
+    /// # Errors
+    /// Saying so.
+    pub fn require_windows(&self) -> Result<()> {
+        match self.is_empty() {
+            true => Err(opened_without_data()),
+            false => Ok(()),
+        }
+    }
+
     /// Moves the tokens to `device`, where batches are made from now on: the same ones, from row
     /// numbers.
     ///
@@ -192,6 +222,9 @@ impl TokenSequences {
         let Home::Host(tokens) = &self.tokens else {
             return Ok(());
         };
+        if self.is_empty() {
+            return Ok(());
+        }
         let dims = self.discretizer.dims();
         let mut more = vec![self.discretizer.bins() as u32; dims];
         if self.goal == GoalPrefix::FinalObservation {
@@ -230,7 +263,7 @@ impl TokenSequences {
         self.windows.len()
     }
 
-    /// Whether there are none (never, once built).
+    /// Whether there are none: of a blank data set.
     pub fn is_empty(&self) -> bool {
         self.windows.is_empty()
     }
@@ -240,6 +273,7 @@ impl TokenSequences {
     /// # Errors
     /// If a tensor can't be made.
     pub fn sample(&self, batch: usize, rng: &mut Rng, device: &Device) -> Result<TokenBatch> {
+        self.require_windows()?;
         self.batch(&self.draw(batch, rng), device)
     }
 
@@ -377,7 +411,7 @@ impl TokenSequences {
 }
 
 fn check(data: &Dataset, options: &TokenOptions) -> Result<()> {
-    if options.value == ValueColumn::Return {
+    if options.value == ValueColumn::Return && !data.is_blank() {
         data.require_returns(
             "the Trajectory Transformer's value (without it: `value = \"none\"`)",
         )?;

@@ -9,6 +9,7 @@ use super::discretizer::Discretizer;
 use super::resident::rows;
 use super::sequences::{TokenOptions, ValueColumn};
 use crate::error::Result;
+use crate::statistics::quantile;
 
 /// The joined rows (observation, action, reward, value), produced column by column in f64.
 pub(super) struct Columns<'a> {
@@ -72,6 +73,60 @@ impl<'a> Columns<'a> {
             _ => column.copy_from_slice(&self.values),
         }
     }
+}
+
+/// Rewards above all but this share of the others are not those of a failure ...
+const RARELY_EXCEEDED: f64 = 0.99;
+/// ... if more than this share of the terminating steps has them.
+const SUCCESS_SHARE: f64 = 0.05;
+/// A penalty of more than this many times the largest reward leaves values nothing else to tell; the authors' is about
+/// 15 times that of locomotion.
+const LARGEST_PENALTY_RATIO: f64 = 100.0;
+
+/// A warning where a penalty in the place of the rewards of terminating steps does harm: it takes away what the data
+/// pays for success, or dwarfs all rewards. `key` is the penalty's.
+pub fn penalty_misfit(data: &Dataset, penalty: f64, key: &str) -> Option<String> {
+    let mut ends = vec![false; data.steps()];
+    for episode in data.episodes.iter().filter(|episode| episode.terminated) {
+        ends[episode.start + episode.steps - 1] = true;
+    }
+    let of = |end: bool| -> Vec<f64> {
+        let steps = data.rewards.iter().zip(&ends);
+        steps
+            .filter(|(_, is_end)| **is_end == end)
+            .map(|(&reward, _)| f64::from(reward))
+            .collect()
+    };
+    let (replaced, mut others) = (of(true), of(false));
+    if replaced.is_empty() || others.is_empty() {
+        return None;
+    }
+    others.sort_unstable_by(f64::total_cmp);
+    let usual = quantile(&others, RARELY_EXCEEDED).max(penalty);
+    let paid: Vec<f64> = replaced.iter().copied().filter(|&r| r > usual).collect();
+    let (count, source) = (replaced.len(), data.source_names());
+    let replaces = format!(
+        "{source}: `{key} = {penalty}` replaces the rewards of all {count} steps that terminate"
+    );
+    if paid.len() as f64 > SUCCESS_SHARE * count as f64 {
+        let mean = paid.iter().sum::<f64>() / paid.len() as f64;
+        return Some(format!(
+            "{replaces}, though {} of them are rewarded more than nearly every other step ({mean:.4} on average): if \
+             that is success, the model learns to avoid it; `{key} = \"none\"` keeps the data's rewards",
+            paid.len()
+        ));
+    }
+    let largest = data
+        .rewards
+        .iter()
+        .map(|&r| f64::from(r).abs())
+        .fold(0.0, f64::max);
+    (penalty.abs() > LARGEST_PENALTY_RATIO * largest).then(|| {
+        format!(
+            "{replaces}, while no reward is larger than {largest:.4}: values will tell little else; set it to the size of \
+             an episode's return, or to \"none\""
+        )
+    })
 }
 
 /// Gives steps of unknown value those of other steps, spread evenly, so that they move no threshold.
@@ -150,5 +205,63 @@ impl Tokens {
             Self::Bytes(all) => tokens.extend(all[range].iter().map(|&token| u32::from(token))),
             Self::Words(all) => tokens.extend(all[range].iter().map(|&token| u32::from(token))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Episode;
+
+    /// Episodes of two steps that terminate, with these rewards.
+    fn data(rewards: &[[f32; 2]]) -> Dataset {
+        let episode = |number: usize| Episode {
+            start: 2 * number,
+            steps: 2,
+            terminated: true,
+            truncated: false,
+            final_observation: None,
+            instruction: None,
+            fragment: false,
+        };
+        Dataset {
+            rewards: rewards.concat(),
+            episodes: (0..rewards.len()).map(episode).collect(),
+            sources: vec!["mine.npz".into()],
+            ..Dataset::blank(1, 1)
+        }
+    }
+
+    fn said(rewards: &[[f32; 2]], penalty: f64) -> Option<String> {
+        penalty_misfit(&data(rewards), penalty, "algorithm.x.termination_penalty")
+    }
+
+    #[test]
+    fn a_penalty_that_overwrites_success_is_warned_of_with_count_and_key() {
+        for rewards in [[0.0, 1.0], [-1.0, 0.0], [0.5, 10.0]] {
+            let found = said(&[rewards; 50], -100.0).expect("a warning");
+            let words =
+                "`algorithm.x.termination_penalty = -100` replaces the rewards of all 50 steps";
+            assert!(
+                found.contains("mine.npz") && found.contains(words),
+                "{found}"
+            );
+            assert!(found.contains("50 of them are rewarded more"), "{found}");
+            assert!(found.contains("= \"none\"` keeps"), "{found}");
+        }
+        // Success and failure both end episodes.
+        let mixed = [[0.0, 100.0], [0.0, -100.0], [0.1, -100.0], [0.2, -90.0]];
+        assert!(said(&mixed, -100.0).is_some_and(|text| text.contains("1 of them")));
+    }
+
+    #[test]
+    fn a_penalty_for_falling_is_the_authors_and_one_that_dwarfs_rewards_is_warned_of() {
+        let falls: Vec<[f32; 2]> = (0..50).map(|i| [3.0 + 0.01 * i as f32, 1.5]).collect();
+        assert_eq!(said(&falls, -100.0), None);
+        assert_eq!(said(&[], -100.0), None);
+        let small: Vec<[f32; 2]> = falls.iter().map(|row| row.map(|r| r * 1e-3)).collect();
+        let found = said(&small, -100.0).expect("a warning");
+        assert!(found.contains("no reward is larger than 0.0035"), "{found}");
+        assert_eq!(said(&small, -0.1), None);
     }
 }

@@ -1,16 +1,17 @@
 //! [`Transitions`]: a data set as value-based methods see it, step and next step, on the device.
 //!
-//! The default view is exactly D4RL's `qlearning_dataset` (d4rl/\_\_init\_\_.py): the next
-//! observation is the next row, the step of a time-out is dropped (what follows it is another
-//! episode's start), `terminated` is the only end, and the last row is lost. Where an episode
-//! without an end is followed by another one (files joined together) and nothing says what came next, its last step is
-//! dropped too.
+//! The next observation is the next row, the step of a time-out is dropped (what follows it is another
+//! episode's start), and `terminated` is the only end. Where an episode without an end is followed by
+//! another one (files joined together) and nothing says what came next, its last step is dropped too. D4RL's own files are seen exactly
+//! as by its `qlearning_dataset`; [`kept_steps`](super::kept_steps) has the differences.
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_models::rng::Rng;
 
+use super::checks::opened_without_data;
 use super::dataset::{Dataset, Episode};
+use super::kept_steps::{self, Kept, kept_steps};
 use super::mixing::{Mixing, Rows};
 use super::normalizer::Normalizer;
 use super::replay::Replay;
@@ -55,6 +56,11 @@ pub struct TransitionsConfig {
     /// Keep the last step of truncated episodes (and of the data) where the observation after it is
     /// known. Off in D4RL's view. With `next_actions` they stay dropped: no action follows.
     pub keep_truncations: bool,
+    /// Whether what follows a step is needed; cloning does without, and has all steps.
+    pub next_step: bool,
+    /// The table of the configuration that this is from, for messages.
+    #[serde(skip)]
+    pub table: &'static str,
     /// Also hold the action of the next step, as ReBRAC needs it.
     pub next_actions: bool,
     /// Batches also hold [`Batch::reached`], as Cal-QL needs it.
@@ -73,6 +79,8 @@ impl Default for TransitionsConfig {
             normalization_epsilon: 1e-3,
             rewards: RewardTransform::None,
             keep_truncations: false,
+            next_step: true,
+            table: "algorithm.NAME",
             next_actions: false,
             reached: false,
             failure_reward: None,
@@ -171,10 +179,16 @@ impl Transitions {
     /// If no transition is left, or rewards are scaled by returns and there are none.
     pub fn new(data: &Dataset, config: &TransitionsConfig, device: &Device) -> Result<Self> {
         data.require_continuous_actions("learning from transitions")?;
+        if data.is_blank() {
+            return Self::blank(data, config, device);
+        }
         if config.next_actions {
             data.require_time_order("learning from the next step's action")?;
         }
         let kept = kept_steps(data, config);
+        if let Some(warning) = kept_steps::warning(data, &kept, config) {
+            tracing::warn!("{warning}");
+        }
         let count = kept.len();
         if count == 0 {
             return Err(Error::Unsuitable(format!(
@@ -198,7 +212,7 @@ impl Transitions {
         };
         let observations = Tensor::from_vec(observations, (count, observation_dim), device)?;
         let next_observations = rows(&kept, observation_dim, |k| k.next_observation, device)?;
-        let (scale, shift) = affine(data, config.rewards)?;
+        let (scale, shift) = affine(data, config)?;
         let reward = |step: usize| data.rewards[step] * scale + shift;
         let rewards = kept.iter().map(|k| reward(k.step));
         let taken = Returns {
@@ -246,14 +260,52 @@ impl Transitions {
         })
     }
 
+    /// Of [`Dataset::blank`]: one row of zeros to build on, that can't be drawn.
+    fn blank(data: &Dataset, config: &TransitionsConfig, device: &Device) -> Result<Self> {
+        let zeros = |width: usize| Tensor::zeros((1, width), DType::F32, device);
+        let column = || Tensor::zeros(1, DType::F32, device);
+        let (o, a) = (data.observation_dim, data.action_dim);
+        Ok(Self {
+            observations: zeros(o)?,
+            actions: zeros(a)?,
+            rewards: column()?,
+            next_observations: zeros(o)?,
+            terminated: column()?,
+            next_actions: config.next_actions.then(|| zeros(a)).transpose()?,
+            returns: column()?,
+            reached: config.reached.then(column).transpose()?,
+            taken: Returns {
+                discount: config.returns_discount,
+                failure_reward: config.failure_reward,
+            },
+            scale_shift: (1.0, 0.0),
+            replay: None,
+            steps: Vec::new(),
+            judged: Vec::new(),
+            normalizer: Normalizer::identity(o, device)?,
+            count: 0,
+        })
+    }
+
     /// How many transitions (N).
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Never: there is at least one.
+    /// Whether it was made from a blank data set, to act but not to learn.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Fails if there is nothing to draw: it was made from a blank data set, to act.
+    ///
+    /// # Errors
+    /// Saying so.
+    pub fn require_rows(&self) -> Result<()> {
+        match self.is_empty() {
+            true => Err(opened_without_data()),
+            false => Ok(()),
+        }
     }
 
     /// Of every transition, its episode's number in `data`, which it was made from.
@@ -278,6 +330,7 @@ impl Transitions {
     /// # Errors
     /// If the device fails.
     pub fn sample(&self, batch: usize, rng: &mut Rng) -> Result<Batch> {
+        self.require_rows()?;
         self.pick(&self.draw(batch, Mixing::Uniform, rng))
     }
 
@@ -355,6 +408,9 @@ impl Transitions {
     /// # Errors
     /// If the device fails.
     pub fn sample_judged(&self, batch: usize, rng: &mut Rng) -> Result<(Batch, Tensor)> {
+        if self.is_empty() {
+            return Err(opened_without_data());
+        }
         let mut draw = || match self.judged.is_empty() {
             true => rng.below(self.count) as u32,
             false => self.judged[rng.below(self.judged.len())],
@@ -383,67 +439,6 @@ impl Transitions {
     }
 }
 
-/// A step that has a place among the transitions.
-struct Kept<'a> {
-    step: usize,
-    next_observation: &'a [f32],
-    terminated: bool,
-}
-
-fn kept_steps<'a>(data: &'a Dataset, config: &TransitionsConfig) -> Vec<Kept<'a>> {
-    let steps = data.steps();
-    let mut kept = Vec::with_capacity(steps);
-    for episode in &data.episodes {
-        let last = episode.start + episode.steps - 1;
-        for step in episode.start..last {
-            let next_observation = data.observation(step + 1);
-            kept.push(Kept {
-                step,
-                next_observation,
-                terminated: false,
-            });
-        }
-        let terminated = episode.terminated;
-        let next_row = (last + 1 < steps).then(|| data.observation(last + 1));
-        let next_observation = match kept_last(episode, config) {
-            // Arbitrary after an end: the start of the next episode in D4RL's view.
-            Last::AsInD4rl => next_row.filter(|_| terminated && !episode.truncated),
-            Last::Cut => next_row.and(episode.final_observation.as_deref()),
-            Last::WhereKnown => {
-                let known = episode.final_observation.as_deref();
-                known
-                    .or(next_row.filter(|_| terminated))
-                    .or(terminated.then(|| data.observation(last)))
-            }
-        };
-        if let Some(next_observation) = next_observation {
-            kept.push(Kept {
-                step: last,
-                next_observation,
-                terminated,
-            });
-        }
-    }
-    kept
-}
-
-enum Last {
-    AsInD4rl,
-    WhereKnown,
-    /// No end, but the next row is another observation than the one that followed: that one is taken.
-    Cut,
-}
-
-fn kept_last(episode: &Episode, config: &TransitionsConfig) -> Last {
-    if !episode.has_end() && !config.keep_truncations && !config.next_actions {
-        return Last::Cut;
-    }
-    match config.keep_truncations && (episode.terminated || !config.next_actions) {
-        true => Last::WhereKnown,
-        false => Last::AsInD4rl,
-    }
-}
-
 fn rows<'a>(
     kept: &'a [Kept<'a>],
     width: usize,
@@ -457,8 +452,8 @@ fn rows<'a>(
 }
 
 /// Factor and shift of rewards.
-fn affine(data: &Dataset, transform: RewardTransform) -> Result<(f32, f32)> {
-    match transform {
+fn affine(data: &Dataset, config: &TransitionsConfig) -> Result<(f32, f32)> {
+    match config.rewards {
         RewardTransform::None => Ok((1.0, 0.0)),
         RewardTransform::Shift(shift) => Ok((1.0, shift)),
         RewardTransform::Scale(scale) => Ok((scale, 0.0)),
@@ -469,7 +464,10 @@ fn affine(data: &Dataset, transform: RewardTransform) -> Result<(f32, f32)> {
             let low = returns.iter().copied().fold(f64::INFINITY, f64::min);
             if high <= low {
                 return Err(Error::Unsuitable(format!(
-                    "rewards can't be scaled by the range of returns: every return is {low}"
+                    "{}: rewards can't be scaled by the range of returns, because every return is {low}: set \
+                     `{}.rewards = \"none\"`, or give more episodes",
+                    data.source_names(),
+                    config.table
                 )));
             }
             Ok(((1000.0 / (high - low)) as f32, 0.0))
@@ -585,7 +583,7 @@ mod tests {
             env_name: None,
             reference_returns: None,
             action_bounds: None,
-            sources: Vec::new(),
+            sources: vec!["hopper-medium.hdf5".into()],
             warnings: Vec::new(),
         }
     }
@@ -713,6 +711,23 @@ mod tests {
         assert_eq!(rewards, [250.0, 500.0, 750.0, 1250.0]);
         let open = self::data(&[(3, false, false, None)]);
         assert!(Transitions::new(&open, &config, &Device::Cpu).is_err());
+        let zero = Dataset {
+            rewards: vec![0.0; data.steps()],
+            ..data.clone()
+        };
+        let config = TransitionsConfig {
+            table: "algorithm.iql",
+            ..config
+        };
+        let error = Transitions::new(&zero, &config, &Device::Cpu).expect_err("no range");
+        let error = error.to_string();
+        for words in [
+            "hopper-medium.hdf5",
+            "`algorithm.iql.rewards = \"none\"`",
+            "every return is 0",
+        ] {
+            assert!(error.contains(words), "{error}");
+        }
         let shifted = TransitionsConfig {
             rewards: RewardTransform::Shift(-1.0),
             ..raw()

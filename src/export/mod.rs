@@ -22,6 +22,8 @@ use graph::Graph;
 
 /// Largest difference between an action of the graph and of the policy, relative to half the range.
 const TOLERANCE: f64 = 1e-5;
+/// Ten units in the last place of a center are this share of it, at that tolerance.
+const CENTER_SHARE: f64 = 0.06;
 
 /// Fails if no ONNX file can come to be at `path`.
 ///
@@ -164,10 +166,13 @@ impl Parts {
         Ok(graph.node(graph::Op::Add, &[&product, &bias]))
     }
 
-    /// The largest difference of actions (.., A), relative to half their range; infinite for NaN.
+    /// The largest difference of actions (.., A), relative to half their range; infinite for NaN. Of a narrow range far
+    /// from 0, which rounding alone moves by more, a share of its center counts as half.
     fn difference(&self, found: &Tensor, expected: &Tensor) -> Result<f64> {
         let half = self.get("policy.action_bounds.half")?;
-        let difference = (found - expected)?.broadcast_div(half)?.abs()?;
+        let center = self.get("policy.action_bounds.center")?;
+        let size = half.maximum(&(center.abs()? * CENTER_SHARE)?)?;
+        let difference = (found - expected)?.broadcast_div(&size)?.abs()?;
         let worst = difference.flatten_all()?.max(0)?.to_scalar::<f32>()?;
         Ok(if worst.is_nan() {
             f64::INFINITY

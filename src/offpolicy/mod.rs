@@ -265,6 +265,7 @@ impl<L: Learner> OffPolicy<L> {
 impl<L: Learner> Algorithm for OffPolicy<L> {
     /// Consumes `batch_size` transitions and the learner's draws.
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
+        self.data.require_rows()?;
         let rows = self.draw_rows(rng);
         let draws = self.learner.draw(self.batch_size, rng)?;
         self.update_on(&rows, &draws)

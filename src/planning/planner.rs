@@ -53,9 +53,7 @@ pub struct Imagined {
     pub observations: Tensor,
     /// (W, horizon, A).
     pub actions: Tensor,
-    /// Rewards as sampled (W, horizon), each what its bin
-    /// [typically](crate::data::discretizer::Discretizer::typical) holds. The search itself counts
-    /// the middles of bins, as the authors' does.
+    /// Rewards as sampled (W, horizon). The search itself counts what the distributions predict.
     pub rewards: Tensor,
     /// Values as sampled (W, horizon), in the same way.
     pub values: Tensor,
@@ -272,10 +270,7 @@ impl<T: Float> Policy for BeamPlanner<T> {
             .tokens
             .iter()
             .enumerate()
-            .map(|(at, &token)| match at % d {
-                dim if dim < d - 2 => discretizer.decode(token, dim) as f32,
-                dim => discretizer.typical(token, dim) as f32,
-            })
+            .map(|(at, &token)| discretizer.decode(token, at % d) as f32)
             .collect();
         let shape = (plan.scores.len(), self.search.config().horizon, d);
         let decoded = Tensor::from_vec(decoded, shape, &Device::Cpu)?;

@@ -11,6 +11,7 @@ use trajformer_models::pretrained::{self, Tensors};
 
 use super::keys::JsonConfig;
 use super::{Imported, Request, same_sizes, weights};
+use crate::action_range;
 use crate::algorithms::trajectory_transformer::TrajectoryTransformerConfig;
 use crate::algorithms::{AlgorithmConfig, Build};
 use crate::checkpoint::{self, POLICY_FILE, RunSpec};
@@ -18,7 +19,6 @@ use crate::config::{RunConfig, open_device};
 use crate::data::{ActionBounds, Dataset};
 use crate::error::{Error, Result};
 use crate::rng::Streams;
-use crate::run::action_range;
 
 /// The authors' width of a head: their files don't say how many heads there are.
 const AUTHORS_HEAD_WIDTH: usize = 32;
@@ -224,7 +224,7 @@ fn build(folder: &Path, shape: Shape, tensors: Tensors, request: &Request<'_>) -
     };
     let mut known = config.clone();
     known.evaluate.env = request.env.map(str::to_owned).or(known.evaluate.env);
-    let (low, high) = action_range(&known, data)?;
+    let (low, high) = action_range::of_run(&known, data)?;
     let device = open_device(&config.device)?;
     let mut algorithm = algorithm_config.build(Build {
         data,

@@ -372,6 +372,7 @@ fn oddities_become_warnings() {
     data.observations
         .chunks_exact_mut(3)
         .for_each(|row| row[1] = 7.0);
+    data.observations[3] = -1e30;
     data.actions[0] = -3.0;
     data.rewards.fill(0.5);
     let folder = tempfile::tempdir().expect("a folder");
@@ -380,6 +381,7 @@ fn oddities_become_warnings() {
     let warnings = data::load_one(&path).expect("loads").warnings.join("\n");
     for part in [
         "never change in column 1",
+        "observations reach 1e30 (row 1, column 0)",
         "outside -1..1",
         "every reward is 0.5",
     ] {

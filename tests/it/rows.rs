@@ -44,6 +44,7 @@ fn data() -> Dataset {
                 truncated: i % 2 == 1,
                 final_observation: None,
                 instruction: None,
+                fragment: false,
             })
             .collect(),
         ..Dataset::blank(o, a)
@@ -144,7 +145,13 @@ fn check(name: &str, keys: &str, data: &Dataset) {
         }
     }
     // All but every third episode end early, at other times.
-    let ends = |row: usize| if row % 3 == 0 { STEPS } else { 1 + row % STEPS };
+    let ends = |row: usize| {
+        if row.is_multiple_of(3) {
+            STEPS
+        } else {
+            1 + row % STEPS
+        }
+    };
     for (row, found) in acted(&mut *policy, most, ends).iter().enumerate() {
         assert!(
             found[..] == all[row][..ends(row)],

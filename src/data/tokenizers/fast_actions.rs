@@ -1,7 +1,8 @@
 //! [`FastActions`]: actions in the environment's units as [`Fast`] tokens: what stands around FAST.
 //!
 //! Every dimension is mapped so that its 1 % and 99 % quantiles are -1 and 1 (paper, section IV; the formula of
-//! Physical-Intelligence/openpi, `transforms.py`, which does not clip). The quantiles are a part of the state.
+//! Physical-Intelligence/openpi, `transforms.py`, which does not clip). The quantiles are a part of the state. Deviation:
+//! where both are the same, the smallest and the largest number are taken.
 
 use candle_core::{Device, Tensor, Var};
 use trajformer_models::params::{Slot, StateVisitor};
@@ -61,8 +62,14 @@ impl Range {
             let column = chunks.rows.iter().skip(dim).step_by(dims);
             let mut column: Vec<f64> = column.copied().collect();
             column.sort_unstable_by(f64::total_cmp);
-            low.push(quantile(&column, SHARES[0]));
-            high.push(quantile(&column, SHARES[1]));
+            let ends = SHARES.map(|share| quantile(&column, share));
+            // A number that rarely changes: what differs from it would be out of all range.
+            let ends = match ends[0] == ends[1] {
+                true => [column[0], column[column.len() - 1]],
+                false => ends,
+            };
+            low.push(ends[0]);
+            high.push(ends[1]);
         }
         Self::new(low, high)
     }
@@ -233,5 +240,32 @@ impl TrajectoryTokenizer for FastActions {
         }
         (self.range.low, self.range.high) = (low.to_vec(), high.to_vec());
         self.fast.state(prefix, visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_rarely_changes_keeps_its_whole_range() {
+        // Of 400 numbers two are 1: both quantiles are 0.
+        let rows: Vec<f64> = (0..400).map(|row| f64::from(row % 200 == 7)).collect();
+        let starts: Vec<usize> = (0..=396).collect();
+        let chunks = Chunks::new(&rows, 1, 4, &starts).expect("chunks");
+        let options = FastOptions {
+            vocab_size: 256,
+            ..FastOptions::default()
+        };
+        let mut tokenizer = FastActions::unfitted(1, options).expect("a tokenizer");
+        tokenizer
+            .fit(&chunks, &mut Rng::from_seed(0))
+            .expect("fits");
+        let mut tokens = Vec::new();
+        tokenizer.encode(&rows[4..8], &mut tokens).expect("encodes");
+        let back = tokenizer.decode(&tokens, 4).rows;
+        // Four coefficients that are rounded to tenths, of a range of 1.
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() < 0.06;
+        assert!(back.iter().zip(&rows[4..8]).all(near), "{back:?}");
     }
 }

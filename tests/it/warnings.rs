@@ -1,0 +1,98 @@
+//! What training says of settings that would do harm to the data at hand, as users meet it: on standard error.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use trajformer::data::{self, Dataset, Episode};
+
+/// Episodes of four steps whose only reward is 1, at the end; every action is within ±0.001.
+fn goal_data(terminated: bool, truncated: bool) -> Dataset {
+    const STEPS: usize = 4;
+    const EPISODES: usize = 30;
+    let count = STEPS * EPISODES;
+    let wave = |step: usize| (step as f32 * 0.7).sin();
+    Dataset {
+        observations: (0..2 * count).map(wave).collect(),
+        actions: (0..count).map(|step| 1e-3 * wave(3 * step)).collect(),
+        rewards: (0..count)
+            .map(|step| f32::from(u8::from(step % STEPS == STEPS - 1)))
+            .collect(),
+        episodes: (0..EPISODES)
+            .map(|number| Episode {
+                start: STEPS * number,
+                steps: STEPS,
+                terminated,
+                truncated,
+                final_observation: None,
+                instruction: None,
+                fragment: false,
+            })
+            .collect(),
+        ..Dataset::blank(2, 1)
+    }
+}
+
+/// Standard error of three updates.
+fn said(folder: &Path, algorithm: &str) -> String {
+    let text =
+        format!("[data]\npath = \"goal.npz\"\n[train]\nupdates = 3\n[algorithm.{algorithm}\n");
+    fs::write(folder.join("run.toml"), text).unwrap();
+    let out = algorithm.split(']').next().unwrap();
+    let found = Command::new(env!("CARGO_BIN_EXE_trajformer"))
+        .args(["train", "run.toml", "--out", out])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&found.stderr).into_owned();
+    assert!(found.status.success(), "{algorithm}: {said}");
+    said
+}
+
+fn check(said: &str, words: &[&str]) {
+    for word in words {
+        assert!(said.contains(word), "`{word}` is not in: {said}");
+    }
+}
+
+#[test]
+fn training_names_what_does_harm_with_numbers_and_the_key_that_mends_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let place = folder.join("goal.npz");
+    data::save(&goal_data(true, false), &place).unwrap();
+    let range = "column 0 from -0.00";
+    let tt = "trajectory_transformer]\nlayers = 1\nheads = 1\nembedding_per_head = 8\nbatch_size = 4\n\
+              window_transitions = 3\nwarmup_updates = 1\ndecay_updates = 5";
+    check(
+        &said(folder, tt),
+        &[
+            "goal.npz",
+            "`algorithm.trajectory_transformer.termination_penalty = -100` replaces the rewards of all 30 steps",
+            "max_context_transitions` is 5, but the network reads 3 transitions",
+            range,
+            "`data.action_range`",
+        ],
+    );
+    let small =
+        "layers = 1\nembedding = 8\nbatch_size = 4\nwarmup_updates = 1\nmax_episode_steps = 3";
+    check(
+        &said(folder, &format!("decision_transformer]\n{small}")),
+        &[
+            "`algorithm.decision_transformer.return_scale = 1000`",
+            "`algorithm.decision_transformer.max_episode_steps = 3`",
+        ],
+    );
+    let both = goal_data(true, true);
+    data::save(&both, &place).unwrap();
+    let iql = "iql]\nhidden = [8]\nbatch_size = 8";
+    let quiet = said(folder, iql);
+    assert!(!quiet.contains("left out"), "{quiet}");
+    check(&quiet, &[range]);
+    data::save(&goal_data(false, true), &place).unwrap();
+    let sac = "sac]\nhidden = [8]\nbatch_size = 8";
+    check(
+        &said(folder, sac),
+        &["30 of 120 steps are left out", "100 %", "sum up to 30"],
+    );
+}
