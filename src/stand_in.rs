@@ -14,7 +14,7 @@ const LONGEST_ANSWER: usize = 200;
 /// everything else. The first few hundred bytes are enough.
 pub fn problem(bytes: &[u8]) -> Option<String> {
     if bytes.is_empty() {
-        return Some("is empty: fetch it again".to_owned());
+        return Some("is empty: cut off at its start, fetch it again".to_owned());
     }
     let start = String::from_utf8_lossy(&bytes[..bytes.len().min(1024)]).into_owned();
     let text = start.trim_start_matches('\u{feff}').trim_start();

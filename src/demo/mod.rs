@@ -384,10 +384,10 @@ mod tests {
 
     const SMALL: Scale<'static> = Scale {
         steps: 400,
-        episodes: 2,
+        episodes: 1,
         planner: "[train]\nupdates = 2\n[algorithm.trajectory_transformer]\nbins = 5\nbatch_size = 2\nlayers = 1\n\
-                  heads = 1\nembedding_per_head = 4\nwindow_transitions = 2\nplanner.horizon = 2\n\
-                  planner.beam_width = 2\nplanner.plan_every_steps = 2",
+                  heads = 1\nembedding_per_head = 4\nwindow_transitions = 2\nplanner.horizon = 10\n\
+                  planner.beam_width = 2\nplanner.plan_every_steps = 10",
         cloning: "[train]\nupdates = 4\n[algorithm.bc]\nbatch_size = 8\nhidden = [8]",
     };
 

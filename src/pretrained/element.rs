@@ -7,6 +7,8 @@ use candle_core::{DType, Device, Tensor};
 pub enum Element {
     /// One that tensors here have too.
     Plain(DType),
+    /// 8-bit floats of 4 exponent bits, without infinities.
+    F8E4M3,
     /// 8-bit floats of 5 exponent bits: the upper half of 16-bit ones.
     F8E5M2,
     /// Signed bytes.
@@ -22,7 +24,7 @@ impl Element {
     pub fn size(self) -> usize {
         match self {
             Self::Plain(dtype) => dtype.size_in_bytes(),
-            Self::F8E5M2 | Self::I8 | Self::Bool => 1,
+            Self::F8E4M3 | Self::F8E5M2 | Self::I8 | Self::Bool => 1,
             Self::U16 => 2,
         }
     }
@@ -35,7 +37,7 @@ impl Element {
             Dtype::I8 => Self::I8,
             Dtype::U16 => Self::U16,
             Dtype::F8_E5M2 => Self::F8E5M2,
-            Dtype::F8_E4M3 => Self::Plain(DType::F8E4M3),
+            Dtype::F8_E4M3 => Self::F8E4M3,
             Dtype::U8 => Self::Plain(DType::U8),
             Dtype::U32 => Self::Plain(DType::U32),
             Dtype::I16 => Self::Plain(DType::I16),
@@ -56,7 +58,7 @@ impl Element {
             "DoubleStorage" | "float64" => Self::Plain(DType::F64),
             "HalfStorage" | "float16" => Self::Plain(DType::F16),
             "BFloat16Storage" | "bfloat16" => Self::Plain(DType::BF16),
-            "float8_e4m3fn" => Self::Plain(DType::F8E4M3),
+            "float8_e4m3fn" => Self::F8E4M3,
             "float8_e5m2" => Self::F8E5M2,
             "LongStorage" | "int64" => Self::Plain(DType::I64),
             "IntStorage" | "int32" => Self::Plain(DType::I32),
@@ -70,8 +72,8 @@ impl Element {
         })
     }
 
-    /// A tensor on the CPU of numbers that lie one after the other, little-endian; signed bytes become 16-bit numbers,
-    /// truth values bytes.
+    /// A tensor on the CPU of numbers that lie one after the other, little-endian; 8-bit floats become wider ones, signed
+    /// bytes 16-bit numbers, truth values bytes.
     ///
     /// # Errors
     /// If there are more or fewer numbers than the shape has.
@@ -86,6 +88,11 @@ impl Element {
         }
         match self {
             Self::Plain(dtype) => Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu),
+            // candle's own type for these never ends converting some of them.
+            Self::F8E4M3 => {
+                let wide = bytes.iter().map(|&byte| of_e4m3(byte));
+                Tensor::from_vec(wide.collect::<Vec<_>>(), shape, &Device::Cpu)
+            }
             Self::F8E5M2 => {
                 let wide: Vec<u8> = bytes.iter().flat_map(|&byte| [0, byte]).collect();
                 Tensor::from_raw_buffer(&wide, DType::F16, shape, &Device::Cpu)
@@ -102,5 +109,19 @@ impl Element {
             }
             Self::Bool => Tensor::from_slice(bytes, shape, &Device::Cpu),
         }
+    }
+}
+
+/// The number of an 8-bit float of 4 exponent bits (bias 7) and 3 of its fraction.
+fn of_e4m3(byte: u8) -> f32 {
+    let (exponent, fraction) = (i32::from(byte >> 3 & 15), f32::from(byte & 7) / 8.0);
+    let size = match exponent {
+        15 if byte & 7 == 7 => f32::NAN,
+        0 => fraction * 2f32.powi(-6),
+        _ => (1.0 + fraction) * 2f32.powi(exponent - 7),
+    };
+    match byte & 0x80 {
+        0 => size,
+        _ => -size,
     }
 }

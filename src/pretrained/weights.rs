@@ -73,6 +73,14 @@ pub fn read_folder(folder: &Path) -> Result<Tensors> {
     }
 }
 
+/// The file that messages about the weights in `folder` name: theirs, or their index; the folder where there is neither.
+pub fn place(folder: &Path) -> PathBuf {
+    match source(folder) {
+        Ok(Some(Source::File(path) | Source::Index(path))) => path,
+        _ => folder.to_path_buf(),
+    }
+}
+
 /// What is said of a folder or repository with these files and no weights that are read.
 pub fn missing(names: &[String]) -> String {
     let instead = other_files::said(names).map_or_else(String::new, |said| format!("; {said}"));

@@ -89,10 +89,11 @@ impl SentenceEncoder {
         let tokenizer = read_tokenizer(&folder, config.vocab_size, longest)?;
         let weights = weights::read(&folder, &PREFIXES, FIRST, device)?;
         let words = weights.get(FIRST).cloned();
-        let words = words.ok_or_else(|| Error::data(&folder, format!("`{FIRST}` is missing")))?;
+        let path = pretrained::weights::place(&folder);
+        let words = words.ok_or_else(|| Error::data(&path, format!("`{FIRST}` is missing")))?;
         let variables = VarBuilder::from_tensors(weights, DType::F32, device);
         let model = BertModel::load(variables, &config).map_err(|error| {
-            Error::data(&folder, format!("weights don't fit config.json: {error}"))
+            Error::data(&path, format!("weights don't fit config.json: {error}"))
         })?;
         Ok(Self {
             folder,

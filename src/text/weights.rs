@@ -20,14 +20,15 @@ pub(super) fn read(
     first: &str,
     device: &Device,
 ) -> Result<HashMap<String, Tensor>> {
+    let path = weights::place(folder);
     let found = pretrained::unwrapped_names(weights::read_folder(folder)?)
-        .map_err(|error| Error::data(folder, error.to_string()))?;
+        .map_err(|error| Error::data(&path, error.to_string()))?;
     let prefix = prefixes
         .iter()
         .find(|prefix| found.contains_key(&format!("{prefix}{first}")))
         .ok_or_else(|| {
             Error::data(
-                folder,
+                &path,
                 format!("tensor `{first}` is missing: another kind of model"),
             )
         })?;
@@ -40,7 +41,7 @@ pub(super) fn read(
         let tensor = tensor.to_device(device)?.to_dtype(DType::F32)?;
         if !pretrained::is_finite(&tensor)? {
             let problem = format!("tensor `{name}` holds a number that is not finite");
-            return Err(Error::data(folder, problem));
+            return Err(Error::data(&path, problem));
         }
         tensors.insert(plain.to_owned(), tensor);
     }
