@@ -114,6 +114,7 @@ fn data(golden: &Golden) -> Dataset {
                 truncated: timeout == 1.0,
                 final_observation: None,
                 instruction: None,
+                fragment: false,
             });
             start = step + 1;
         }

@@ -44,6 +44,7 @@ fn data() -> Dataset {
                 truncated: i % 2 == 1,
                 final_observation: None,
                 instruction: None,
+                fragment: false,
             })
             .collect(),
         ..Dataset::blank(o, a)
