@@ -141,11 +141,7 @@ fn what_is_no_data_set_is_refused() {
         (b"\x80\x04\x95", "pickle"),
         (b"PAR1", "Parquet"),
         (b"\x1f\x8b\x08", "gunzip"),
-        (
-            b"version https://git-lfs.github.com/spec/v1\n",
-            "git lfs pull",
-        ),
-        (b"<!DOCTYPE html>", "web page"),
+        (b"<!DOCTYPE html>", "page for browsers"),
     ] {
         std::fs::write(&path, start).expect("writes");
         let message = data::load_one(&path).expect_err(words).to_string();

@@ -201,15 +201,16 @@ pub(super) fn at_limit(
     ended: impl Fn(usize) -> bool,
     stop: impl Fn(usize) -> bool,
 ) -> Vec<bool> {
-    let (mut limited, mut length) = (vec![false; steps], 0);
-    for step in 0..steps {
+    let mut length = 0;
+    let at_limit = |step: usize| {
         length += 1;
-        limited[step] = length == limit && !ended(step);
-        if limited[step] || stop(step) {
+        let limited = length == limit && !ended(step);
+        if limited || stop(step) {
             length = 0;
         }
-    }
-    limited
+        limited
+    };
+    (0..steps).map(at_limit).collect()
 }
 
 /// How an npz file is cut; see [`super::npz`] for the rules.

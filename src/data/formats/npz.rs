@@ -184,13 +184,15 @@ fn check_end(reader: &mut dyn Read) -> std::result::Result<(), String> {
     }
 }
 
+/// What to say about an archive that NumPy did not write.
+const OTHERWISE_PACKED: &str = "is packed in a way that is not read (another compression, or a password): save it with \
+                                np.savez or np.savez_compressed";
+
 /// What is wrong with an archive, and what helps.
 fn explain(error: &zip::result::ZipError) -> String {
     match error {
         zip::result::ZipError::UnsupportedArchive(_) | zip::result::ZipError::InvalidPassword => {
-            "is packed in a way that is not read (another compression, or a password): save it with np.savez or \
-             np.savez_compressed"
-                .to_owned()
+            OTHERWISE_PACKED.to_owned()
         }
         other => format!("is damaged or cut off ({other}); copy it again"),
     }
@@ -284,6 +286,13 @@ impl NpzFile {
             .archive
             .by_name(&format!("{name}.npy"))
             .map_err(damaged)?;
+        let known = [
+            zip::CompressionMethod::Stored,
+            zip::CompressionMethod::Deflated,
+        ];
+        if !known.contains(&entry.compression()) {
+            return Err(problem(OTHERWISE_PACKED.to_owned()));
+        }
         let (stored, size) = (entry.compressed_size(), entry.size());
         let header = Header::read(&mut entry).map_err(problem)?;
         let claimed = header.count().saturating_mul(header.size) as u64;
