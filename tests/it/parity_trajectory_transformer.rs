@@ -5,8 +5,8 @@ use candle_core::{DType, Device, Tensor};
 use trajformer::algorithms::trajectory_transformer::{
     Learner, RateSchedule, TrajectoryTransformerConfig,
 };
-use trajformer::epochs::Span;
 use trajformer::data::sequences::TokenBatch;
+use trajformer::epochs::Span;
 use trajformer::metrics::Metrics;
 use trajformer_models::dropout::Dropout;
 use trajformer_models::optim::Schedule;
