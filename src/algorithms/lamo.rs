@@ -170,7 +170,8 @@ impl LamoConfig {
         if let Some(text) = &self.text {
             text.check("algorithm.lamo.text")?;
             if self.pretrained.is_none() {
-                let expected = "a language model: its tokenizer reads the text of `algorithm.lamo.text`";
+                let expected =
+                    "a language model: its tokenizer reads the text of `algorithm.lamo.text`";
                 return Err(keys.wrong("pretrained", "not set", expected));
             }
         }
@@ -436,7 +437,10 @@ impl Learner {
                 expected[0], found[0]
             )));
         }
-        let tokens = gpt2.weights.token_embedding.to_device(self.params.device())?;
+        let tokens = gpt2
+            .weights
+            .token_embedding
+            .to_device(self.params.device())?;
         Ok(table.slot.set(&tokens.to_dtype(self.params.dtype())?)?)
     }
 

@@ -127,7 +127,11 @@ impl Dataset {
         }
         let complete = self.episodes.iter().filter(|e| e.is_complete());
         let rows = complete.flat_map(Episode::range);
-        Cow::Owned(rows.flat_map(|step| self.observation(step)).copied().collect())
+        Cow::Owned(
+            rows.flat_map(|step| self.observation(step))
+                .copied()
+                .collect(),
+        )
     }
 
     /// A data set of `share`, in (0, 1], of its complete episodes, drawn without replacement and kept in their order. As

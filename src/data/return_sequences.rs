@@ -27,7 +27,12 @@ pub fn observation_normalizer(
 ) -> Result<Normalizer> {
     data.require_returns(algorithm)?;
     let observations = data.complete_observations();
-    Normalizer::fit(&observations, data.observation_dim, NORMALIZATION_EPSILON, device)
+    Normalizer::fit(
+        &observations,
+        data.observation_dim,
+        NORMALIZATION_EPSILON,
+        device,
+    )
 }
 
 /// What stands where a stretch is shorter than the context. It is masked in loss and attention.

@@ -53,7 +53,9 @@ fn whole_episodes_are_kept_once_each_and_in_order() {
     let data = numbered(200);
     let mut reached = BTreeSet::new();
     for seed in 0..100 {
-        let kept = data.sample_episodes(0.1, &mut Rng::from_seed(seed)).unwrap();
+        let kept = data
+            .sample_episodes(0.1, &mut Rng::from_seed(seed))
+            .unwrap();
         assert_eq!(kept.episodes.len(), 20);
         let mut next = 0;
         let mut numbers = Vec::new();
@@ -62,7 +64,11 @@ fn whole_episodes_are_kept_once_each_and_in_order() {
             next += episode.steps;
             let number = kept.observation(episode.start)[0];
             assert_eq!(episode.steps, 1 + number as usize % 3);
-            assert!(episode.range().all(|step| kept.observation(step)[0] == number));
+            assert!(
+                episode
+                    .range()
+                    .all(|step| kept.observation(step)[0] == number)
+            );
             assert!(episode.range().all(|step| kept.action(step)[0] == number));
             numbers.push(number as usize);
         }
@@ -94,7 +100,11 @@ fn a_run_on_a_share_of_the_episodes_goes_on_with_the_same_ones() {
     run::start(&config(3), &path).unwrap();
     run::resume(&path, &["train.updates=6".to_owned()]).unwrap();
     assert_eq!(bytes("at-once").unwrap(), bytes("in-two").unwrap());
-    for (wrong, word) in [("0.0", "sample_ratio"), ("1.5", "sample_ratio"), ("0.1", "none of the 4")] {
+    for (wrong, word) in [
+        ("0.0", "sample_ratio"),
+        ("1.5", "sample_ratio"),
+        ("0.1", "none of the 4"),
+    ] {
         let config = crate::runs::config(folder.path(), "bc", 1);
         let problem = config
             .with_overrides(&[format!("data.sample_ratio={wrong}")])
@@ -103,4 +113,3 @@ fn a_run_on_a_share_of_the_episodes_goes_on_with_the_same_ones() {
         assert!(problem.contains(word), "{problem}");
     }
 }
-

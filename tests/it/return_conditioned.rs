@@ -85,7 +85,10 @@ fn the_episodes_that_count_are_the_authors_and_are_drawn_as_often() {
     assert_eq!(chosen.len(), lengths.len());
     for (episode, probability) in chosen.into_iter().zip(probabilities) {
         let share = f64::from(counts[episode as usize]) / f64::from(steps);
-        assert!((share - probability).abs() < 1e-15, "episode {episode}: {share}");
+        assert!(
+            (share - probability).abs() < 1e-15,
+            "episode {episode}: {share}"
+        );
     }
 }
 
@@ -264,17 +267,30 @@ fn observations_are_normalised_by_the_statistics_of_the_complete_episodes() {
             let found = &shown.1[ours];
             let expected = golden.numbers(authors);
             // Column by column: one is forty times as wide as another.
-            for (column, (found, expected)) in found.to_vec1::<f32>().unwrap().iter().zip(expected).enumerate()
+            for (column, (found, expected)) in found
+                .to_vec1::<f32>()
+                .unwrap()
+                .iter()
+                .zip(expected)
+                .enumerate()
             {
                 let error = (f64::from(*found) - expected).abs();
-                assert!(error <= SINGLE * expected.abs(), "{name}: {ours} of column {column}");
+                assert!(
+                    error <= SINGLE * expected.abs(),
+                    "{name}: {ours} of column {column}"
+                );
             }
         }
     }
 }
 
 /// One episode's actions (T, A): it is shown the recorded observations, told the recorded rewards, and remembers its own actions.
-fn act_out(policy: &mut dyn Policy, golden: &Golden, episode: usize, target: Option<f32>) -> Tensor {
+fn act_out(
+    policy: &mut dyn Policy,
+    golden: &Golden,
+    episode: usize,
+    target: Option<f32>,
+) -> Tensor {
     let start = EpisodeStart {
         rng: Rng::from_seed(0),
         target_return: target,
@@ -285,7 +301,11 @@ fn act_out(policy: &mut dyn Policy, golden: &Golden, episode: usize, target: Opt
     let observations = golden.tensor(&format!("episode{episode}.observations"));
     let observations = observations.to_dtype(DType::F32).unwrap();
     let mut actions = Vec::new();
-    for (step, reward) in golden.numbers(&format!("episode{episode}.rewards")).iter().enumerate() {
+    for (step, reward) in golden
+        .numbers(&format!("episode{episode}.rewards"))
+        .iter()
+        .enumerate()
+    {
         let observation = observations.narrow(0, step, 1).unwrap();
         actions.push(policy.act(&observation, &[true]).unwrap());
         policy.observe(&[*reward as f32]).unwrap();
@@ -306,12 +326,21 @@ fn episodes_are_acted_out_as_by_the_authors() {
             let target = (episode >= of_each).then_some(targets[1]);
             let found = act_out(&mut *policy, &golden, episode, target);
             let expected = golden.tensor(&format!("episode{episode}.actions"));
-            check_close(&format!("{name}, episode {episode}"), &found, expected, ACTING);
+            check_close(
+                &format!("{name}, episode {episode}"),
+                &found,
+                expected,
+                ACTING,
+            );
             lengths.push(found.dims()[0]);
             longest = longest.max(found.dims()[0]);
         }
         assert_eq!(longest, golden.integer("longest_episode"));
-        assert!(lengths.iter().any(|&steps| steps < golden.integer("context")));
+        assert!(
+            lengths
+                .iter()
+                .any(|&steps| steps < golden.integer("context"))
+        );
     }
 }
 
@@ -356,7 +385,10 @@ fn episodes_of_different_lengths_side_by_side_are_acted_out_the_same() {
                 let error = (found.to_dtype(DType::F64).unwrap() - expected).unwrap();
                 let error = error.abs().unwrap().max_all().unwrap();
                 let error = error.to_scalar::<f64>().unwrap();
-                assert!(error < ACTING, "{name}, episode {episode}, step {step}: {error:e}");
+                assert!(
+                    error < ACTING,
+                    "{name}, episode {episode}, step {step}: {error:e}"
+                );
                 rewards[episode] = row(episode, "rewards").to_scalar::<f32>().unwrap();
             }
             policy.observe(&rewards).unwrap();

@@ -72,20 +72,39 @@ impl Statistics {
         let shares = 1.0 / self.count + 1.0 / expected.count;
         let allowed = STANDARD_ERRORS * expected.deviation * shares.sqrt();
         let error = (self.mean - expected.mean).abs();
-        assert!(error < allowed, "{name}: mean {} for {}", self.mean, expected.mean);
+        assert!(
+            error < allowed,
+            "{name}: mean {} for {}",
+            self.mean,
+            expected.mean
+        );
         // The variance of a sample's deviation, by its fourth moment.
         let spread = (expected.kurtosis - 1.0) / 4.0 * shares;
         let allowed = STANDARD_ERRORS * spread.sqrt();
         let ratio = self.deviation / expected.deviation;
-        assert!((ratio - 1.0).abs() < allowed, "{name}: deviation {ratio} times theirs");
+        assert!(
+            (ratio - 1.0).abs() < allowed,
+            "{name}: deviation {ratio} times theirs"
+        );
         // A uniform distribution has 1.8, a normal one 3 (and heavy tails in the estimate: at least 1,200 numbers here).
         let error = (self.kurtosis - expected.kurtosis).abs();
-        assert!(error < 0.6, "{name}: kurtosis {} for {}", self.kurtosis, expected.kurtosis);
+        assert!(
+            error < 0.6,
+            "{name}: kurtosis {} for {}",
+            self.kurtosis,
+            expected.kurtosis
+        );
         if expected.kurtosis < 2.4 {
             // A uniform one's ends: the largest of n lies about 1/n below the bound.
             let allowed = 20.0 * shares;
-            for (ours, theirs) in [(self.least, expected.least), (self.greatest, expected.greatest)] {
-                assert!((ours / theirs - 1.0).abs() < allowed, "{name}: {ours} for {theirs}");
+            for (ours, theirs) in [
+                (self.least, expected.least),
+                (self.greatest, expected.greatest),
+            ] {
+                assert!(
+                    (ours / theirs - 1.0).abs() < allowed,
+                    "{name}: {ours} for {theirs}"
+                );
             }
         }
     }
@@ -97,7 +116,10 @@ fn check(golden: &Golden, model: &str, make: impl Fn(&mut Scope<'_>), name: fn(&
         let mut params = Params::new(DType::F64, &Device::Cpu);
         make(&mut params.init(&mut Rng::from_seed(seed)));
         for param in params.iter() {
-            let numbers = param.slot.tensor().and_then(|x| Ok(x.flatten_all()?.to_vec1()?));
+            let numbers = param
+                .slot
+                .tensor()
+                .and_then(|x| Ok(x.flatten_all()?.to_vec1()?));
             let all = drawn.entry(param.name.clone()).or_default();
             all.extend(numbers.unwrap() as Vec<f64>);
         }
@@ -105,8 +127,16 @@ fn check(golden: &Golden, model: &str, make: impl Fn(&mut Scope<'_>), name: fn(&
     let mut seen = 0;
     for (authors, row) in golden.below(&format!("{model}.")) {
         let Some(ours) = drawn.get(&name(&authors)) else {
-            let unused = ["predict_state", "predict_return", "wpe.weight", "wte.weight"];
-            assert!(unused.iter().any(|part| authors.contains(part)), "{model}: {authors}");
+            let unused = [
+                "predict_state",
+                "predict_return",
+                "wpe.weight",
+                "wte.weight",
+            ];
+            assert!(
+                unused.iter().any(|part| authors.contains(part)),
+                "{model}: {authors}"
+            );
             continue;
         };
         let expected = Statistics::read(&row.to_vec1().unwrap());
@@ -114,7 +144,10 @@ fn check(golden: &Golden, model: &str, make: impl Fn(&mut Scope<'_>), name: fn(&
         seen += 1;
     }
     // The Decision Transformer's positions are kept for the layout's sake: see its module.
-    let own = drawn.keys().filter(|name| name.ends_with("wpe.weight")).count();
+    let own = drawn
+        .keys()
+        .filter(|name| name.ends_with("wpe.weight"))
+        .count();
     assert_eq!(seen + own, drawn.len(), "{model}");
 }
 
@@ -182,6 +215,8 @@ fn lamo_starts_as_the_authors() {
     };
     let make = |scope: &mut Scope<'_>| drop(Lamo::new(&sizes, scope).unwrap());
     check(&golden, "lamo", make, |name| {
-        name.strip_prefix("transformer_model.").unwrap_or(name).to_owned()
+        name.strip_prefix("transformer_model.")
+            .unwrap_or(name)
+            .to_owned()
     });
 }

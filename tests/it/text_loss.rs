@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use tokenizers::Tokenizer;
+use tokenizers::decoders::byte_level::ByteLevel;
 use trajformer::config::RunConfig;
 use trajformer::rng::Rng;
 use trajformer::run;
@@ -12,7 +13,8 @@ use trajformer::text::{Corpus, CorpusConfig};
 
 use crate::runs::write_data;
 
-const TEXT: &str = "Go to the upper left room.\n = Zürich = \n\nThe ball rolls on; and on, and on.\r\nNo end here";
+const TEXT: &str =
+    "Go to the upper left room.\n = Zürich = \n\nThe ball rolls on; and on, and on.\r\nNo end here";
 
 fn gpt2() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/text/gpt2")
@@ -38,7 +40,8 @@ fn all_of_a_text_is_cut_into_sequences_but_what_is_left_at_its_end() {
     let all: Vec<u32> = (0..corpus.sequences())
         .flat_map(|sequence| corpus.sequence(sequence).to_vec())
         .collect();
-    let tokenizer = Tokenizer::from_file(gpt2().join("tokenizer.json")).unwrap();
+    let mut tokenizer = Tokenizer::from_file(gpt2().join("tokenizer.json")).unwrap();
+    tokenizer.with_decoder(Some(ByteLevel::default())); // which the tiny one has not
     let decoded = tokenizer.decode(&all, false).unwrap();
     let rest = TEXT.strip_prefix(&decoded).expect("the text's beginning");
     let left = tokenizer.encode(rest, false).unwrap().len();
@@ -64,7 +67,10 @@ fn config(folder: &Path, updates: u64) -> RunConfig {
     let plain = crate::runs::config(folder, "lamo", updates);
     let mut with_text = plain.to_toml().unwrap();
     let table = "[algorithm.lamo]\n";
-    let pretrained = format!("{table}pretrained = \"{}\"\n", folder.join("gpt2").display());
+    let pretrained = format!(
+        "{table}pretrained = \"{}\"\n",
+        folder.join("gpt2").display()
+    );
     with_text = with_text.replace(table, &pretrained);
     with_text.push_str(&text);
     RunConfig::parse(&with_text).unwrap()
@@ -93,7 +99,10 @@ fn a_run_that_learns_text_goes_on_exactly_and_opens_without_text_and_language_mo
     let model = |run: &Path| fs::read(run.join("model.safetensors")).unwrap();
     assert!(model(&whole) == model(&parts));
     let table = fs::read_to_string(whole.join("metrics.csv")).unwrap();
-    assert!(table.lines().next().unwrap().contains("text_loss"), "{table}");
+    assert!(
+        table.lines().next().unwrap().contains("text_loss"),
+        "{table}"
+    );
 
     // Text changes what is learned: the same run without it has another model.
     let mut without = config(folder, 10);
@@ -134,12 +143,18 @@ fn a_text_that_can_not_be_learned_is_refused_with_what_to_do() {
         ("path=\"nowhere.txt\"", vec!["nowhere.txt"]),
     ] {
         let problem = start(&[&format!("{table}.{key}")], key.split('=').next().unwrap());
-        assert!(words.iter().all(|word| problem.contains(word)), "{key}: {problem}");
+        assert!(
+            words.iter().all(|word| problem.contains(word)),
+            "{key}: {problem}"
+        );
     }
     let mut alone = config(folder, 2);
     if let trajformer::algorithms::AlgorithmConfig::Lamo(lamo) = &mut alone.algorithm {
         lamo.pretrained = None;
     }
     let problem = alone.check().expect_err("no tokenizer").to_string();
-    assert!(problem.contains("pretrained") && problem.contains("tokenizer"), "{problem}");
+    assert!(
+        problem.contains("pretrained") && problem.contains("tokenizer"),
+        "{problem}"
+    );
 }
