@@ -242,6 +242,27 @@ fn a_trunk_starts_from_a_language_model_whatever_its_names_begin_with() {
 }
 
 #[test]
+fn text_is_read_with_the_language_models_own_table_of_tokens() {
+    let golden = Golden::load("lamo_text");
+    let folder = gpt2_folder(&golden, "");
+    let path = folder.path().join("model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    let table = golden.tensor("param.transformer_model.transformer.wte.weight");
+    tensors.insert("wte.weight".to_owned(), table.to_dtype(DType::F32).unwrap());
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    let mut params = Params::new(DType::F32, &Device::Cpu);
+    Network::new(&sizes(&golden), &mut params.init(&mut Rng::from_seed(5))).unwrap();
+    let mut learner = Learner::new(&config(&golden), 5, 3, params).unwrap();
+    learner
+        .set_trunk(&gpt2::load(folder.path()).unwrap())
+        .unwrap();
+    let found = learner.params().get("transformer.wte.weight").unwrap();
+    assert!(!found.trainable);
+    let found = found.slot.tensor().unwrap();
+    check_close("wte", &found, table, 1e-7); // rounded to f32
+}
+
+#[test]
 fn a_language_model_that_does_not_fit_is_refused_with_what_to_do() {
     let golden = Golden::load("lamo");
     let set = |folder: &std::path::Path, config: &LamoConfig| {
