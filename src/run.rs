@@ -29,6 +29,7 @@ use crate::online::{Interaction, interactive};
 use crate::policy::Policy;
 use crate::pretrained::{self, Request, gpt2};
 use crate::rng::Streams;
+use crate::text::Corpus;
 use crate::trainer::{Outcome, STOP, Training};
 
 /// Trains a new run in the folder `out`.
@@ -60,6 +61,7 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
     })?;
     instruct::attach(&mut *algorithm, dataset, evaluator.as_ref(), None)?;
     load_trunk(&mut *algorithm)?;
+    load_text(&mut *algorithm)?;
     check_goal(evaluator.as_ref(), &*algorithm)?;
     let mut interaction = interaction_for(config, &mut *algorithm)?;
     let spec = RunSpec {
@@ -181,6 +183,7 @@ fn continue_run(
         evaluator.as_ref(),
         run.instructions()?,
     )?;
+    load_text(&mut *algorithm)?;
     let mut interaction = interaction_for(config, &mut *algorithm)?;
     if done > config.train.updates {
         interactive(&mut *algorithm)?.prepare(&config.online.phase())?;
@@ -491,6 +494,10 @@ pub fn load_data(config: &RunConfig) -> Result<Dataset> {
     for warning in dataset.warnings.iter().filter(known_range) {
         tracing::warn!("{warning}");
     }
+    if let Some(share) = config.data.sample_ratio {
+        let mut draws = Streams::from_seed(config.seed).stream("data");
+        return dataset.sample_episodes(share, &mut draws);
+    }
     Ok(dataset)
 }
 
@@ -503,6 +510,19 @@ fn load_trunk(algorithm: &mut dyn Algorithm) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// Reads the text that is learned beside the data, if there is any, with the language model's tokenizer.
+fn load_text(algorithm: &mut dyn Algorithm) -> Result<()> {
+    let Some(algorithm) = algorithm.pretrainable() else {
+        return Ok(());
+    };
+    if let Some(config) = algorithm.text() {
+        let folder = hub::local(Path::new(algorithm.source()))?;
+        let text = Corpus::read(config, &folder)?;
+        algorithm.set_text(text);
+    }
+    Ok(())
 }
 
 fn evaluator_for(config: &RunConfig, dataset: &Dataset) -> Result<Option<Evaluator>> {

@@ -68,7 +68,8 @@ pub struct ConditionalGpt {
 }
 
 impl ConditionalGpt {
-    /// minGPT's initial values: normal with deviation 0.02, zero positions and biases.
+    /// minGPT's initial values: normal with deviation 0.02, zero positions and biases; PyTorch's default for the layer that
+    /// embeds the condition, which minGPT has not.
     ///
     /// # Errors
     /// If a size makes no sense or the scope's parameters don't fit.

@@ -112,6 +112,25 @@ impl Gpt {
     /// # Errors
     /// If the sizes don't fit each other or the scope's parameters don't fit.
     pub fn new(config: &GptConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        Self::with_output_deviation(config, DEVIATION, scope)
+    }
+
+    /// The same, but for the weights of the layers that add to the residual stream, two in a block, which start with
+    /// deviation 0.02 / √(2 L) for L blocks: GPT-2's own rule (`_init_weights` in `transformers`), which minGPT and the
+    /// Decision Transformer's authors do not follow.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_small_outputs(config: &GptConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        let outputs = 2.0 * config.layers as f64;
+        Self::with_output_deviation(config, DEVIATION / outputs.sqrt(), scope)
+    }
+
+    fn with_output_deviation(
+        config: &GptConfig,
+        output_deviation: f64,
+        scope: &mut Scope<'_>,
+    ) -> Result<Self> {
         if config.heads == 0 || config.width == 0 || !config.width.is_multiple_of(config.heads) {
             let (width, heads) = (config.width, config.heads);
             let reason = format!("the width {width} must be a positive multiple of heads {heads}");
@@ -126,7 +145,8 @@ impl Gpt {
         };
         let mut blocks = Vec::with_capacity(config.layers);
         for i in 0..config.layers {
-            blocks.push(Block::new(config, &mut scope.sub(list).sub(i))?);
+            let (mut list, deviation) = (scope.sub(list), output_deviation);
+            blocks.push(Block::new(config, deviation, &mut list.sub(i))?);
         }
         let norm = LayerNorm::new(config.width, NORM_EPSILON, &mut scope.sub("ln_f"))?;
         Ok(Self {
@@ -250,39 +270,44 @@ impl AttentionMask {
 }
 
 impl Block {
-    fn new(config: &GptConfig, scope: &mut Scope<'_>) -> Result<Self> {
+    fn new(config: &GptConfig, output_deviation: f64, scope: &mut Scope<'_>) -> Result<Self> {
         let (width, inner) = (config.width, config.inner);
-        let linear = |inputs, outputs, scope: &mut Scope<'_>| {
-            Linear::with_init(inputs, outputs, Init::Normal(DEVIATION), Init::Zeros, scope)
+        let linear = |inputs, outputs, deviation, scope: &mut Scope<'_>| {
+            Linear::with_init(inputs, outputs, Init::Normal(deviation), Init::Zeros, scope)
         };
-        let conv =
-            |inputs, outputs, scope: &mut Scope<'_>| Conv1D::new(inputs, outputs, DEVIATION, scope);
+        let conv = Conv1D::new;
+        let (deviation, last) = (DEVIATION, output_deviation);
         match config.layout {
             Layout::MinGpt => Ok(Self {
                 norm1: LayerNorm::new(width, NORM_EPSILON, &mut scope.sub("ln1"))?,
                 norm2: LayerNorm::new(width, NORM_EPSILON, &mut scope.sub("ln2"))?,
                 attention: AttentionWeights::MinGpt {
-                    key: linear(width, width, &mut scope.sub("attn").sub("key"))?,
-                    query: linear(width, width, &mut scope.sub("attn").sub("query"))?,
-                    value: linear(width, width, &mut scope.sub("attn").sub("value"))?,
-                    output: linear(width, width, &mut scope.sub("attn").sub("proj"))?,
+                    key: linear(width, width, deviation, &mut scope.sub("attn").sub("key"))?,
+                    query: linear(width, width, deviation, &mut scope.sub("attn").sub("query"))?,
+                    value: linear(width, width, deviation, &mut scope.sub("attn").sub("value"))?,
+                    output: linear(width, width, last, &mut scope.sub("attn").sub("proj"))?,
                 },
                 mlp: MlpWeights::MinGpt {
-                    hidden: linear(width, inner, &mut scope.sub("mlp").sub(0))?,
-                    output: linear(inner, width, &mut scope.sub("mlp").sub(2))?,
+                    hidden: linear(width, inner, deviation, &mut scope.sub("mlp").sub(0))?,
+                    output: linear(inner, width, last, &mut scope.sub("mlp").sub(2))?,
                 },
                 packed: None,
             }),
             Layout::Gpt2 => Ok(Self {
                 norm1: LayerNorm::new(width, NORM_EPSILON, &mut scope.sub("ln_1"))?,
                 attention: AttentionWeights::Gpt2 {
-                    query_key_value: conv(width, 3 * width, &mut scope.sub("attn").sub("c_attn"))?,
-                    output: conv(width, width, &mut scope.sub("attn").sub("c_proj"))?,
+                    query_key_value: conv(
+                        width,
+                        3 * width,
+                        deviation,
+                        &mut scope.sub("attn").sub("c_attn"),
+                    )?,
+                    output: conv(width, width, last, &mut scope.sub("attn").sub("c_proj"))?,
                 },
                 norm2: LayerNorm::new(width, NORM_EPSILON, &mut scope.sub("ln_2"))?,
                 mlp: MlpWeights::Gpt2 {
-                    hidden: conv(width, inner, &mut scope.sub("mlp").sub("c_fc"))?,
-                    output: conv(inner, width, &mut scope.sub("mlp").sub("c_proj"))?,
+                    hidden: conv(width, inner, deviation, &mut scope.sub("mlp").sub("c_fc"))?,
+                    output: conv(inner, width, last, &mut scope.sub("mlp").sub("c_proj"))?,
                 },
                 packed: None,
             }),

@@ -6,6 +6,8 @@
 //! `transformer`. Apart from a [`DecisionTransformer`](crate::decision_transformer::DecisionTransformer) it has
 //! two-layer embeddings and a two-layer head without tanh, adds the time after the norm, and knows no position but it.
 //!
+//! With a table of tokens it predicts text too ([`Lamo::text_loss`]), through the same trunk and the same additions.
+//!
 //! Dropout in front of the low-rank branch (0.1 there) is left out: the branch is added to the weights, so that
 //! one product does both.
 
@@ -15,10 +17,14 @@ use crate::activation::Activation;
 use crate::decision_transformer::Contexts;
 use crate::dropout::Dropout;
 use crate::error::{Error, Result};
-use crate::gpt::{AttentionMask, AttentionWeights, Gpt, GptConfig, Layout, NORM_EPSILON};
+use crate::gpt::{
+    AttentionMask, AttentionWeights, DEVIATION, Gpt, GptConfig, Layout, NORM_EPSILON,
+};
 use crate::init::Init;
+use crate::kernels::heads_loss::HeadsLoss;
+use crate::kernels::switch::Kernel;
 use crate::linear::{Linear, lookup};
-use crate::norm::LayerNorm;
+use crate::norm::{LayerNorm, log_softmax};
 use crate::params::{Params, Scope};
 
 /// Name of the trunk in parameter names.
@@ -41,6 +47,8 @@ pub struct LamoConfig {
     pub rank: usize,
     /// What is added is scaled by alpha / r; alpha is 32 in the authors' code.
     pub alpha: f64,
+    /// V, rows of the table of tokens for [`Lamo::text_loss`]; 0: none. 50,257 in GPT-2.
+    pub vocabulary: usize,
 }
 
 /// Linear, GELU, linear, and around the last two a shortcut: what the authors embed with.
@@ -105,11 +113,13 @@ pub struct Lamo {
     trunk: Gpt,
     additions: Vec<Lora>,
     predict: [Linear; 2],
+    token_embedding: Option<Tensor>, // (V, H)
     config: LamoConfig,
 }
 
 impl Lamo {
-    /// With a random trunk (deviation 0.02) and PyTorch's defaults elsewhere; N(0, 1) for the time-step table.
+    /// With a random trunk (GPT-2's own values: [`Gpt::with_small_outputs`]) and PyTorch's defaults elsewhere; N(0, 1) for
+    /// the time-step table.
     ///
     /// # Errors
     /// If a size makes no sense or the scope's parameters don't fit.
@@ -140,7 +150,7 @@ impl Lamo {
         let embed_observation = block("embed_state", config.observation_dim, scope)?;
         let embed_action = block("embed_action", config.action_dim, scope)?;
         let embed_norm = LayerNorm::new(hidden, NORM_EPSILON, &mut scope.sub("embed_ln"))?;
-        let trunk = Gpt::new(&config.trunk, &mut scope.sub(TRUNK))?;
+        let trunk = Gpt::with_small_outputs(&config.trunk, &mut scope.sub(TRUNK))?;
         let mut additions = Vec::with_capacity(config.trunk.layers);
         for i in 0..config.trunk.layers {
             let mut trunk = scope.sub(TRUNK);
@@ -157,6 +167,15 @@ impl Lamo {
             Linear::new(hidden, hidden, &mut head.sub("fc1"))?,
             Linear::new(hidden, config.action_dim, &mut head.sub("fc2"))?,
         ];
+        let table = (config.vocabulary, hidden);
+        let token_embedding = match config.vocabulary {
+            0 => None,
+            _ => Some(scope.sub(TRUNK).sub("wte").frozen(
+                "weight",
+                table,
+                Init::Normal(DEVIATION).fill(),
+            )?),
+        };
         Ok(Self {
             embed_timestep,
             embed_return,
@@ -166,6 +185,7 @@ impl Lamo {
             trunk,
             additions,
             predict,
+            token_embedding,
             config: config.clone(),
         })
     }
@@ -225,6 +245,47 @@ impl Lamo {
         let at_state = at_state.narrow(2, 1, 1)?.squeeze(2)?.contiguous()?; // (B, T, H)
         let [first, last] = &self.predict;
         last.forward(&Activation::Gelu.forward(&first.forward(&at_state)?)?)
+    }
+
+    /// The loss on text, a scalar: cross entropy of the tokens (B, T), u32, each after those before it, the mean over the
+    /// B (T - 1) that have one. Tokens are embedded and predicted with the same frozen table.
+    ///
+    /// As in the authors' code tokens have no positions: their trunk adds none, to text as little as to trajectories.
+    ///
+    /// # Errors
+    /// If there is no table, T is below 2, or a token is not in the table.
+    pub fn text_loss(&self, tokens: &Tensor, dropout: Dropout) -> Result<Tensor> {
+        let (batch, time) = tokens.dims2()?;
+        let Some(table) = self.token_embedding.as_ref().filter(|_| time > 1) else {
+            let reason = format!("no table of tokens for text, or no text: {time} tokens");
+            return Err(Error::Config {
+                what: "Lamo",
+                reason,
+            });
+        };
+        let hidden = self.config.trunk.width;
+        // Behind the sites of trajectories, of which the trunk has three in each block.
+        let site = 1 + 3 * self.config.trunk.layers as u64;
+        // The table is frozen, so that it has no gradient, which would be slow on a GPU.
+        let x = table.index_select(&tokens.flatten_all()?, 0)?;
+        let x = x.reshape((batch, time, hidden))?;
+        let x = dropout.apply(&x, site, self.config.embedding_dropout)?;
+        let x = self
+            .adapted()?
+            .forward(&x, &AttentionMask::default(), dropout, site + 1)?; // (B, T, H)
+        let x = x.narrow(1, 0, time - 1)?.contiguous()?;
+        let targets = tokens.narrow(1, 1, time - 1)?.contiguous()?; // (B, T - 1)
+        let count = batch * (time - 1);
+        if Kernel::HeadsLoss.takes(&x) {
+            let loss = HeadsLoss {
+                targets: targets.flatten_all()?.to_vec1()?,
+                weights: vec![1.0 / count as f64; count],
+            };
+            return Ok(loss.apply(&x, &table.unsqueeze(0)?)?);
+        }
+        let logits = x.reshape((count, hidden))?.matmul(&table.t()?)?; // (B (T - 1), V)
+        let own = log_softmax(&logits)?.gather(&targets.reshape((count, 1))?, 1)?;
+        Ok(own.mean_all()?.neg()?)
     }
 
     /// The trunk with what is added to its attention's weights.

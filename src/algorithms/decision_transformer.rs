@@ -8,7 +8,8 @@
 //! L = mean over valid steps of (tanh(W h_s) - a)²
 //! ```
 //!
-//! Acting starts from a target return; each reward is taken off it.
+//! Acting starts from a target return; each reward is taken off it. Observations are normalised by the mean and deviation
+//! over the complete episodes, from which batches are drawn.
 //!
 //! With `[algorithm.decision_transformer.text]` an episode's instruction is read as well: a linear layer maps its
 //! sentence embedding to the width of the tokens, and the result is added to every state token before the norm.
@@ -32,7 +33,9 @@ use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::uploads::CachedUploads;
 
 use super::{Algorithm, Build, Matmul, Work};
-use crate::data::return_sequences::{self, Padding, ReturnOptions, ReturnSequences};
+use crate::data::return_sequences::{
+    self, Padding, ReturnOptions, ReturnSequences, observation_normalizer,
+};
 use crate::data::{ActionBounds, Dataset, Episode, Normalizer};
 use crate::error::Result;
 use crate::keys::Keys;
@@ -43,9 +46,6 @@ use crate::policy::return_conditioned::{
 };
 use crate::rng::Rng;
 use crate::text::{InstructedEpisodes, TextConfig};
-
-/// kzl's addition to the deviation of observations.
-const NORMALIZATION_EPSILON: f64 = 1e-6;
 
 /// `[algorithm.decision_transformer]`. Defaults: the authors' gym settings (paper, table 8), but for `target_returns`, which they
 /// have for each environment (`configs/decision_transformer`).
@@ -161,7 +161,7 @@ impl DecisionTransformerConfig {
         let data = build.data;
         data.require_continuous_actions("the Decision Transformer")?;
         let (o, a) = (data.observation_dim, data.action_dim);
-        let normalizer = Normalizer::of_data(data, NORMALIZATION_EPSILON, build.device)?;
+        let normalizer = observation_normalizer(data, "the Decision Transformer", build.device)?;
         let options = ReturnOptions {
             context_steps: self.context_steps,
             return_scale: self.return_scale,

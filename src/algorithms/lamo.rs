@@ -6,15 +6,26 @@
 //! their norm, the time, and a two-layer head.
 //!
 //! ```text
-//! W' = W + alpha / r Aᵀ Bᵀ,   L = mean over valid steps of (f(h_s) - a)²
+//! W' = W + alpha / r Aᵀ Bᵀ,   L = mean over valid steps of (f(h_s) - a)² + weight L_text
 //! ```
+//!
+//! With a table `[algorithm.lamo.text]` the same trunk goes on predicting text, cross entropy L_text, through its own frozen
+//! table of tokens (`--co_training`, with a weight `--co_lambda` of 0.1; off by default there and here). What text can
+//! change are the additions and biases.
 //!
 //! As the authors' optimiser does it, all of that has one rate and one decay: their `lm_learning_rate` is for modules
 //! whose class name contains "transformers", and the trunk's is `decision_transformer.models...`.
 //!
-//! Deviations: no dropout in front of the low-rank branch (0.1 there), which is added to the weights; no loss on
-//! text (`--co_training` there, off in `run.sh`; `co_lambda` is its weight, 0.1) and so no token table; actions are mapped to ±1, and
-//! clipped there when acting, since the head has no tanh.
+//! Deviations:
+//! * no dropout in front of the low-rank branch (0.1 there), which is added to the weights;
+//! * actions are mapped to ±1, and clipped there when acting, since the head has no tanh;
+//! * all complete episodes are drawn from. The authors' choice of episodes, which goes from the worst up to a share of all
+//!   steps, leaves the very best one out where the share is 1 (`experiment.py`: `<` where the Decision Transformer's has
+//!   `<=`);
+//! * episodes are the data's. Theirs come from D4RL's view for Q-learning, which drops the last step of an episode with a time
+//!   limit and its mark, and are cut every 1000 steps (`data/download_d4rl_datasets.py`);
+//! * of text every sequence is as likely as any other; theirs come in one shuffled order, again and again, and lose what is left
+//!   over of every thousand lines.
 
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
@@ -28,7 +39,9 @@ use trajformer_models::pretrained::{self, Gpt2};
 use trajformer_models::uploads::CachedUploads;
 
 use super::{Algorithm, Build, Pretrainable, Work};
-use crate::data::return_sequences::{self, Padding, ReturnOptions, ReturnSequences};
+use crate::data::return_sequences::{
+    self, Padding, ReturnOptions, ReturnSequences, observation_normalizer,
+};
 use crate::data::{ActionBounds, Normalizer};
 use crate::error::{Error, Result};
 use crate::keys::Keys;
@@ -38,9 +51,10 @@ use crate::policy::return_conditioned::{
     ContextNetwork, ContextOptions, ReturnConditionedPolicy, State,
 };
 use crate::rng::Rng;
+use crate::text::{Corpus, CorpusConfig};
 
-/// The authors' addition to the deviation of observations.
-const NORMALIZATION_EPSILON: f64 = 1e-6;
+/// The table of tokens in a GPT-2.
+const TOKEN_TABLE: &str = "wte.weight";
 /// Adam's epsilon in the authors' code.
 const ADAM_EPSILON: f64 = 1e-6;
 
@@ -80,13 +94,17 @@ pub struct LamoConfig {
     pub clip_norm: f64,
     /// Returns are divided by this.
     pub return_scale: f64,
-    /// Returns to aim at, in the environment's units; each is evaluated, the first is the result, where the authors report
-    /// the best (srzer/LaMo-2023, issue 1). Empty: the best return in the data.
+    /// Returns to aim at, in the environment's units; each is evaluated, the first is the result. The authors try four (two
+    /// in Reacher2d, five in the kitchen) and report the best (srzer/LaMo-2023, issue 1): to compare with their tables, take the largest of the
+    /// evaluation's rows. Empty: the best return in the data.
     pub target_returns: Vec<f32>,
     /// Rows of the time-step embedding; later steps count as the last.
     pub max_episode_steps: usize,
     /// What fills stretches that are shorter than the context, in training.
     pub padding: Padding,
+    /// Text that is learned beside the actions; none: no text. Needs `pretrained`, whose tokenizer reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<CorpusConfig>,
 }
 
 impl Default for LamoConfig {
@@ -109,6 +127,7 @@ impl Default for LamoConfig {
             target_returns: Vec::new(),
             max_episode_steps: 1000,
             padding: Padding::Left,
+            text: None,
         }
     }
 }
@@ -146,10 +165,22 @@ impl LamoConfig {
         {
             return Err(keys.wrong("pretrained", "empty", "a folder, or hf://ID"));
         }
+        let of_text = |text: &CorpusConfig| text.batch_size.saturating_mul(text.sequence_tokens);
+        let (text_tokens, vocabulary) = (self.text.as_ref().map_or(0, of_text), self.vocabulary());
+        if let Some(text) = &self.text {
+            text.check("algorithm.lamo.text")?;
+            if self.pretrained.is_none() {
+                let expected =
+                    "a language model: its tokenizer reads the text of `algorithm.lamo.text`";
+                return Err(keys.wrong("pretrained", "not set", expected));
+            }
+        }
         let (length, width, batch) = (3 * self.context_steps, self.embedding, self.batch_size);
         keys.memory(
-            "`layers`, `embedding`, `rank`, `context_steps`, `batch_size` or `max_episode_steps`",
+            "`layers`, `embedding`, `rank`, `context_steps`, `batch_size`, `max_episode_steps` or `text`",
             &[
+                &[2, vocabulary, width],
+                &[self.layers, 16, text_tokens, width],
                 &[4, self.max_episode_steps, width],
                 &[self.layers, 2, 12, width, width],
                 &[self.layers, 4, 6, width, self.rank],
@@ -167,7 +198,7 @@ impl LamoConfig {
         let data = build.data;
         data.require_continuous_actions("LaMo")?;
         let (o, a) = (data.observation_dim, data.action_dim);
-        let normalizer = Normalizer::of_data(data, NORMALIZATION_EPSILON, build.device)?;
+        let normalizer = observation_normalizer(data, "LaMo", build.device)?;
         let options = ReturnOptions {
             context_steps: self.context_steps,
             return_scale: self.return_scale,
@@ -186,8 +217,14 @@ impl LamoConfig {
             normalizer,
             bounds: build.bounds.clone(),
             best_return: data.best_return(),
+            text: None,
             learner: Learner::new(self, o, a, params)?,
         })
+    }
+
+    /// Rows of the table of tokens.
+    fn vocabulary(&self) -> usize {
+        self.text.as_ref().map_or(0, |text| text.vocabulary)
     }
 
     fn sizes(&self, observation_dim: usize, action_dim: usize) -> Sizes {
@@ -203,6 +240,7 @@ impl LamoConfig {
             embedding_dropout: self.dropout,
             rank: self.rank,
             alpha: self.alpha,
+            vocabulary: self.vocabulary(),
         }
     }
 }
@@ -213,6 +251,8 @@ pub struct Lamo {
     normalizer: Normalizer,
     bounds: ActionBounds,
     best_return: f64,
+    /// What the configuration's `text` names, once it is read.
+    text: Option<Corpus>,
     learner: Learner,
 }
 
@@ -234,7 +274,15 @@ impl Algorithm for Lamo {
             true => Dropout::draw(rng),
             false => Dropout::off(),
         };
-        learner.update(&contexts, dropout)
+        let text = match (&learner.config.text, &self.text) {
+            (None, _) => None,
+            (Some(config), Some(text)) => Some(text.sample(config.batch_size, rng, &device)?),
+            (Some(config), None) => {
+                let problem = format!("LaMo: the text {} was not read", config.path.display());
+                return Err(Error::Unsuitable(problem));
+            }
+        };
+        learner.update_with_text(&contexts, text.as_ref(), dropout)
     }
 
     /// The blocks' products as if all of them were trained.
@@ -299,6 +347,14 @@ impl Pretrainable for Lamo {
     fn set_trunk(&mut self, gpt2: &Gpt2) -> Result<()> {
         self.learner.set_trunk(gpt2)
     }
+
+    fn text(&self) -> Option<&CorpusConfig> {
+        self.learner.config.text.as_ref()
+    }
+
+    fn set_text(&mut self, text: Corpus) {
+        self.text = Some(text);
+    }
 }
 
 /// Actions of the network within ±1.
@@ -310,10 +366,10 @@ impl ContextNetwork for Clipped {
     }
 }
 
-/// What a parameter is called in a GPT-2, if it is of the trunk and not added to it.
+/// What a parameter is called in a GPT-2, if it is of the blocks and not added to them.
 fn trunk_name(name: &str) -> Option<&str> {
     let name = name.strip_prefix(TRUNK)?.strip_prefix('.')?;
-    (!name.contains("lora_")).then_some(name)
+    (!name.contains("lora_") && name != TOKEN_TABLE).then_some(name)
 }
 
 /// The network and its update, apart from where batches come from.
@@ -373,7 +429,22 @@ impl Learner {
             )));
         }
         let trunk = &gpt2.weights.trunk;
-        Ok(pretrained::set_part(&self.params, trunk, trunk_name)?)
+        pretrained::set_part(&self.params, trunk, trunk_name)?;
+        let Some(table) = self.params.get(&format!("{TRUNK}.{TOKEN_TABLE}")) else {
+            return Ok(());
+        };
+        let (found, expected) = (gpt2.weights.token_embedding.dims(), table.slot.dims());
+        if found != expected {
+            return Err(Error::Config(format!(
+                "`algorithm.lamo.text.vocabulary` is {}, but the language model knows {} words: set it to that",
+                expected[0], found[0]
+            )));
+        }
+        let tokens = gpt2
+            .weights
+            .token_embedding
+            .to_device(self.params.device())?;
+        Ok(table.slot.set(&tokens.to_dtype(self.params.dtype())?)?)
     }
 
     /// One update on a batch of contexts (B, K, ...).
@@ -381,15 +452,37 @@ impl Learner {
     /// # Errors
     /// If a tensor operation fails.
     pub fn update(&mut self, contexts: &Contexts, dropout: Dropout) -> Result<Metrics> {
+        self.update_with_text(contexts, None, dropout)
+    }
+
+    /// The same with sequences of text (B, T), u32, beside it.
+    ///
+    /// # Errors
+    /// If a tensor operation fails, or the configuration has no `text`.
+    pub fn update_with_text(
+        &mut self,
+        contexts: &Contexts,
+        text: Option<&Tensor>,
+        dropout: Dropout,
+    ) -> Result<Metrics> {
         let _cached = CachedUploads::hold(self.params.device());
-        let loss = self.loss(contexts, dropout)?;
+        let mut loss = self.loss(contexts, dropout)?;
+        let of_text = text.map(|tokens| self.network.text_loss(tokens, dropout));
+        let of_text = of_text.transpose()?;
+        if let (Some(of_text), Some(text)) = (&of_text, &self.config.text) {
+            loss = (loss + (of_text * text.weight)?)?;
+        }
         let schedule = Schedule::Warmup {
             length: self.config.warmup_updates,
         };
         let rate = self.config.learning_rate * schedule.factor(self.updates);
         let norm = self.optimizer.step(&loss.backward()?, rate)?;
         self.updates += 1;
-        Ok(Metrics::of_step(&loss, norm.as_ref()))
+        let mut metrics = Metrics::of_step(&loss, norm.as_ref());
+        if let Some(of_text) = &of_text {
+            metrics.push("text_loss", of_text);
+        }
+        Ok(metrics)
     }
 
     /// Mean squared error of the actions over the steps that are not padding.

@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::rng::Rng;
 use crate::schedules::DecayUpdates;
-use crate::text::InstructedEpisodes;
+use crate::text::{Corpus, CorpusConfig, InstructedEpisodes};
 
 /// A learning rule: one call of [`update`](Self::update) is one gradient step of its paper.
 pub trait Algorithm: Send {
@@ -157,6 +157,12 @@ pub trait Pretrainable {
     /// # Errors
     /// If it has other sizes than the configuration, or weights are missing or don't fit.
     fn set_trunk(&mut self, gpt2: &Gpt2) -> Result<()>;
+
+    /// Text that is learned beside the data, where the configuration has it.
+    fn text(&self) -> Option<&CorpusConfig>;
+
+    /// Sets that text: before the first update, and again when a run is resumed.
+    fn set_text(&mut self, text: Corpus);
 }
 
 /// What followed an action.

@@ -78,6 +78,10 @@ pub struct DataConfig {
     /// Columns of observations that are kept, e.g. `"0..27"`: of Ant's 111 those without contact forces. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observation_columns: Option<ColumnChoice>,
+    /// Share of the complete episodes that is learned from, in (0, 1]; drawn from `seed`, as many as fit. Default: all. For
+    /// results with little data: 0.1, 0.01 and 0.005 in LaMo's (its `--sample_ratio`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_ratio: Option<f64>,
 }
 
 impl DataConfig {
@@ -322,6 +326,12 @@ impl RunConfig {
         }
         if let Some(range) = &self.data.action_range {
             range.check()?;
+        }
+        if let Some(ratio) = self.data.sample_ratio
+            && !(ratio > 0.0 && ratio <= 1.0)
+        {
+            let expected = "above 0, at most 1: the share of episodes to learn from";
+            return Err(Keys("data").wrong("sample_ratio", ratio, expected));
         }
         self.evaluate.check()?;
         self.online.check()?;

@@ -1,9 +1,13 @@
 //! [`Dataset`]: steps of logged experience in time order, cut into episodes.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::rng::Rng;
 
 /// What an action is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +117,68 @@ impl Dataset {
     pub fn returns(&self) -> Vec<f64> {
         let complete = self.episodes.iter().filter(|e| e.is_complete());
         complete.map(|e| self.episode_return(e)).collect()
+    }
+
+    /// Observations of the complete episodes (steps of theirs, O): without what the file breaks off in the middle of an
+    /// episode.
+    pub fn complete_observations(&self) -> Cow<'_, [f32]> {
+        if self.episodes.iter().all(Episode::is_complete) {
+            return Cow::Borrowed(&self.observations);
+        }
+        let complete = self.episodes.iter().filter(|e| e.is_complete());
+        let rows = complete.flat_map(Episode::range);
+        Cow::Owned(
+            rows.flat_map(|step| self.observation(step))
+                .copied()
+                .collect(),
+        )
+    }
+
+    /// A data set of `share`, in (0, 1], of its complete episodes, drawn without replacement and kept in their order. As
+    /// many as fit, rounded down: LaMo's `sample_ratio` (srzer/LaMo-2023 @ 3e4fcc8, `data/mujoco/ratio_dataset.py`).
+    ///
+    /// # Errors
+    /// If not one episode is left.
+    pub fn sample_episodes(&self, share: f64, rng: &mut Rng) -> Result<Self> {
+        let complete: Vec<&Episode> = self.episodes.iter().filter(|e| e.is_complete()).collect();
+        let count = (complete.len() as f64 * share) as usize;
+        if count == 0 {
+            return Err(Error::Config(format!(
+                "`data.sample_ratio` is {share}, which leaves none of the {} complete episodes: expected at least {:.3}",
+                complete.len(),
+                1.0 / complete.len().max(1) as f64
+            )));
+        }
+        let mut rows: Vec<usize> = (0..complete.len()).collect();
+        for place in 0..count {
+            rows.swap(place, place + rng.below(complete.len() - place));
+        }
+        rows.truncate(count);
+        rows.sort_unstable();
+        let mut sampled = Self {
+            observations: Vec::new(),
+            actions: Vec::new(),
+            rewards: Vec::new(),
+            episodes: Vec::with_capacity(count),
+            ..self.clone()
+        };
+        for row in rows {
+            let (start, episode) = (sampled.steps(), complete[row]);
+            let range = episode.range();
+            let (o, a) = (self.observation_dim, self.action_dim);
+            sampled
+                .observations
+                .extend_from_slice(&self.observations[range.start * o..range.end * o]);
+            sampled
+                .actions
+                .extend_from_slice(&self.actions[range.start * a..range.end * a]);
+            sampled.rewards.extend_from_slice(&self.rewards[range]);
+            sampled.episodes.push(Episode {
+                start,
+                ..episode.clone()
+            });
+        }
+        Ok(sampled)
     }
 
     /// The best of [`Self::returns`]; minus infinity if no episode is complete.

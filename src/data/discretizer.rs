@@ -15,7 +15,8 @@ pub enum DiscretizerKind {
     /// Every bin holds equally many rows of the data (paper, section 3.1; the authors' default).
     #[default]
     Quantile,
-    /// Bins of equal width between the smallest and largest value (paper, section 3.1).
+    /// Bins of equal width between the smallest and largest value (paper, section 3.1; the authors' code
+    /// has quantiles alone).
     Uniform,
 }
 

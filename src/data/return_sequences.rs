@@ -12,6 +12,33 @@ use super::{ActionBounds, Dataset, Episode, Normalizer};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 
+/// What kzl and LaMo's authors add to the deviation of observations.
+const NORMALIZATION_EPSILON: f64 = 1e-6;
+
+/// Mean and deviation of observations as return-conditioned algorithms take them: over the steps of the complete
+/// episodes, those that [`ReturnSequences`] draws from. The authors' lists hold no others: an episode that the file
+/// breaks off never gets there (kzl, `gym/data/download_d4rl_datasets.py`). Those of a blank data set change nothing.
+///
+/// # Errors
+/// If no episode is complete, or `algorithm` can't learn from the data's returns.
+pub fn observation_normalizer(
+    data: &Dataset,
+    algorithm: &str,
+    device: &Device,
+) -> Result<Normalizer> {
+    if data.is_blank() {
+        return Normalizer::identity(data.observation_dim, device);
+    }
+    data.require_returns(algorithm)?;
+    let observations = data.complete_observations();
+    Normalizer::fit(
+        &observations,
+        data.observation_dim,
+        NORMALIZATION_EPSILON,
+        device,
+    )
+}
+
 /// What stands where a stretch is shorter than the context. It is masked in loss and attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]

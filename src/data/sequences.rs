@@ -26,7 +26,7 @@ pub enum ValueColumn {
     /// in the middle of an episode: not trained on there.
     #[default]
     Return,
-    /// Zero: for imitation and goal-conditioned models, which rank plans by likelihood.
+    /// Zero: for imitation and goal-conditioned models, which rank plans by likelihood. The authors' code has values always.
     None,
 }
 

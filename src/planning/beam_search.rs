@@ -2,7 +2,14 @@
 //!
 //! By return: the authors' `beam_plan` (jannerm/trajectory-transformer, `trajectory/search/core.py`,
 //! commit 8834a6e; paper, algorithm 1 with section 3.2's reward-to-go heuristic). By likelihood:
-//! their `beam_search`, for imitation and, with a goal in front, goal-reaching (section 3.2).
+//! their `beam_search`, for imitation and, with a goal in front, goal-reaching (section 3.2). It has
+//! one filter for all tokens; here each kind has its own.
+//!
+//! The goal in front is not the authors': their `ConditionalGPT` puts the O tokens of the goal in
+//! front, with a table of their own, without positions, and counts the value tokens that it hides
+//! from the first goal token on, so that it hides others. Nothing of theirs trains or plans with it
+//! (`GoalDataset` stops in a debugger). Here the goal is a whole transition of the sequence: see
+//! [`goal_transition`](crate::data::sequences::goal_transition).
 
 use std::sync::Arc;
 
@@ -79,9 +86,9 @@ pub struct PlanConfig {
     pub max_context_transitions: usize,
     /// Whether past transitions are seen at all. true.
     pub prefix_context: bool,
-    /// Logits are divided by this. 1.
+    /// Logits are divided by this. 1: their planner leaves it at that, what it samples with can do it.
     pub temperature: f64,
-    /// Environment steps that follow one plan. 1.
+    /// Environment steps that follow one plan, the authors' `plan_freq`. 1.
     pub plan_every_steps: usize,
     /// What happens to long sequences.
     pub window: Window,

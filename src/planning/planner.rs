@@ -19,8 +19,9 @@ const VALUE_PLACEHOLDER: f64 = 1e6;
 
 /// Plans every few steps for all running episodes in one batch.
 ///
-/// Mirrors the authors' `scripts/plan.py` (commit 8834a6e), with two differences: actions are
-/// clipped to their bounds, and several steps of a plan may be executed.
+/// Mirrors the authors' `scripts/plan.py` (commit 8834a6e), with one difference: actions are
+/// clipped to their bounds, in context as in the environment. `plan_every_steps` is their
+/// `plan_freq`: between plans the steps of the last one are executed.
 #[derive(Debug)]
 pub struct BeamPlanner<T = f32> {
     search: BeamSearch<T>,

@@ -22,12 +22,11 @@ use crate::algorithms::decision_transformer::{
 };
 use crate::checkpoint::{self, POLICY_FILE, RunSpec};
 use crate::config::{RunConfig, open_device};
+use crate::data::return_sequences::observation_normalizer;
 use crate::data::{ActionBounds, Dataset, Normalizer};
 use crate::error::{Error, Result};
 use crate::rng::Streams;
 
-/// kzl's addition to the deviation of observations.
-const NORMALIZATION_EPSILON: f64 = 1e-6;
 /// More rows of a table than any model has.
 const MOST_ROWS: usize = 1 << 24;
 
@@ -211,9 +210,7 @@ fn configuration(
 /// Statistics of the user's data, and the best return in it.
 fn of_data(data: &Dataset, sizes: &Sizes, device: &Device) -> Result<(Normalizer, f64)> {
     super::check_dimensions(data, sizes.observation_dim, sizes.action_dim)?;
-    data.require_returns("the Decision Transformer")?;
-    let width = sizes.observation_dim;
-    let normalizer = Normalizer::fit(&data.observations, width, NORMALIZATION_EPSILON, device)?;
+    let normalizer = observation_normalizer(data, "the Decision Transformer", device)?;
     let best = data.best_return();
     Ok((normalizer, best))
 }

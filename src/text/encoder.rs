@@ -228,7 +228,11 @@ fn bert_config(path: &Path, json: serde_json::Value) -> Result<Config> {
 
 /// The tokenizer of a network that knows so many words, with the longest sentence that `sentence_bert_config.json` says
 /// or `longest` (where it says nothing, and at most).
-fn read_tokenizer(folder: &Path, vocabulary: usize, longest: (usize, usize)) -> Result<Tokenizer> {
+pub(super) fn read_tokenizer(
+    folder: &Path,
+    vocabulary: usize,
+    longest: (usize, usize),
+) -> Result<Tokenizer> {
     let (otherwise, most) = longest;
     let path = folder.join("tokenizer.json");
     let wrong = |error: tokenizers::Error| Error::data(&path, format!("is no tokenizer: {error}"));

@@ -1,9 +1,12 @@
 //! Instructions in words: a sentence encoder ([`encoder`]) and what it made of the instructions that a run
 //! knows ([`Instructions`]).
 //!
+//! And text of its own, to learn to predict ([`corpus`]).
+//!
 //! Encoders are frozen. Each distinct instruction is encoded once, before training, and its embedding is kept in
 //! the run directory: a run needs the encoder again for instructions that it has never seen, and for nothing else.
 
+pub mod corpus;
 pub mod encoder;
 mod episodes;
 mod weights;
@@ -14,6 +17,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+pub use corpus::{Corpus, CorpusConfig};
 pub use encoder::SentenceEncoder;
 pub use episodes::InstructedEpisodes;
 

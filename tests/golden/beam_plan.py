@@ -132,7 +132,8 @@ def plan(setting, model, discretizer, observations, rewards, observation_dim, ac
     last, lengths = {}, []
 
     def watched_sample_n(*args, **kwargs):
-        last["x"], probabilities = sample_n(*args, **kwargs)
+        # beam_plan has no temperature of its own; what it calls has.
+        last["x"], probabilities = sample_n(*args, temperature=setting.get("temperature", 1.0), **kwargs)
         return last["x"], probabilities
 
     def watched_forward(x, **kwargs):
@@ -154,16 +155,23 @@ def plan(setting, model, discretizer, observations, rewards, observation_dim, ac
     tensors, context, terminations = {}, [], 0
     for step in range(STEPS):
         start = len(recorder.rows), len(recorder.values), len(lengths)
-        prefix = make_prefix(discretizer, context, observations[step], True)
-        sequence = core.beam_plan(
-            model, value_fn, prefix, setting["horizon"], setting["beam_width"], setting["n_expand"],
-            observation_dim, action_dim, DISCOUNT, CONTEXT, verbose=False, k_obs=setting["k_obs"],
-            k_act=setting["k_act"], k_rew=setting["k_rew"], cdf_obs=setting["cdf_obs"], cdf_act=setting["cdf_act"],
-            cdf_rew=setting["cdf_rew"],
-        )  # fmt: skip
+        planned = step % setting.get("plan_freq", 1) == 0
+        if planned:
+            prefix = make_prefix(discretizer, context, observations[step], setting.get("prefix_context", True))
+            sequence = core.beam_plan(
+                model, value_fn, prefix, setting["horizon"], setting["beam_width"], setting["n_expand"],
+                observation_dim, action_dim, DISCOUNT, CONTEXT, verbose=False, k_obs=setting["k_obs"],
+                k_act=setting["k_act"], k_rew=setting["k_rew"], cdf_obs=setting["cdf_obs"], cdf_act=setting["cdf_act"],
+                cdf_rew=setting["cdf_rew"],
+            )  # fmt: skip
+        else:  # as scripts/plan.py
+            sequence = sequence[1:]
         reconstructed = discretizer.reconstruct(sequence)
         action = extract_actions(reconstructed, observation_dim, action_dim, t=0)
         context = update_context(context, discretizer, observations[step], action, rewards[step], CONTEXT)
+        if not planned:
+            tensors |= {f"step{step}.reconstructed": reconstructed, f"step{step}.action": action}
+            continue
         values = torch.stack(recorder.values[start[1] :])
         beams = last["x"][recorder.indices[-1]].view(setting["beam_width"], -1, sequence.shape[-1])
         beams = beams[:, -setting["horizon"] :]
@@ -185,11 +193,12 @@ def plan(setting, model, discretizer, observations, rewards, observation_dim, ac
     tensors |= {"uniforms": np.concatenate(recorder.uniforms), "rows": np.array(recorder.rows)}
 
     print("  closest:", {key: f"{value:.1e}" for key, value in recorder.close.items()})
-    distinct = [len(np.unique(tensors[f"step{s}.beams"].numpy(), axis=0)) for s in range(STEPS)]
+    beams = [key for key in tensors if key.endswith(".beams")]
+    distinct = [len(np.unique(tensors[key].numpy(), axis=0)) for key in beams]
     print("  ties", recorder.ties, "inexact", recorder.inexact, "wraps", sum(wraps), "terminations", terminations)
-    print("  distinct beams", distinct, "kept", tensors["step7.kept"].tolist())
+    print("  distinct beams", distinct, "kept", tensors[beams[-1].replace("beams", "kept")].tolist())
     assert min(recorder.close.values()) > 1e-7 and recorder.inexact == 0 and sum(wraps) == 0
-    assert max(lengths) == CONTEXT * sequence.shape[-1] - 1
+    assert max(lengths) == min(CONTEXT, setting.get("longest", CONTEXT)) * sequence.shape[-1] - 1
     return tensors
 
 

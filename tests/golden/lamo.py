@@ -1,6 +1,8 @@
-"""Golden numbers of LaMo: predictions, loss, gradients, ten steps, with the authors' model, freezing and optimiser.
+"""Golden numbers of LaMo: predictions, loss, gradients, ten steps, with the authors' model, freezing, optimiser and trainer; with
+and without the loss on text (their --co_training).
 
-A tiny GPT-2 of random weights is saved by transformers and loaded by the authors' code as its language model.
+A tiny GPT-2 of random weights is saved by transformers and loaded by the authors' code as its language model. Their trainer reads
+text whether it learns from it or not.
 
 python tests/golden/lamo.py --authors LAMO
 """
@@ -17,6 +19,7 @@ import torch
 COMMIT = "srzer/LaMo-2023@3e4fcc8"
 STATE, ACTION, LAYERS, HEADS, WIDTH, CONTEXT, LONGEST, BATCH, STEPS = 5, 3, 2, 2, 16, 4, 30, 3, 10
 RANK, ALPHA = 3, 7
+VOCABULARY, TEXTS, TEXT_TOKENS, CO_LAMBDA = 7, 2, 9, 0.3
 LEARNING_RATE, WEIGHT_DECAY, WARMUP = 1e-3, 1e-2, 3
 
 
@@ -27,17 +30,19 @@ def import_model(folder):
     transformers.file_utils.add_code_sample_docstrings = lambda **_: lambda function: function
     # loralib makes its masks with a type and shapes that float64 does not disturb; gym and others are not needed.
     authors.stand_in("gym", "wandb", "timm", "timm.optim", "timm.optim.optim_factory")
+    torch.cuda.amp.GradScaler = lambda: None  # their trainer makes one and never uses it
     sys.path[:] = [str(folder / "experiment-d4rl")] + [e for e in sys.path if e != str(authors.HERE)]
     import decision_transformer.models.decision_transformer as module
     import utils
+    from decision_transformer.training.seq_trainer import SequenceTrainer
 
-    return module, utils.get_optimizer
+    return module, utils.get_optimizer, SequenceTrainer
 
 
 def make_model(module):
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    sizes = dict(vocab_size=7, n_positions=64, n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS)
+    sizes = dict(vocab_size=VOCABULARY, n_positions=64, n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS)
     pretrained = GPT2LMHeadModel(GPT2Config(**sizes))
     scales = {"bias": 0.1, "weight": 0.15}
     authors.perturb(pretrained, torch.Generator().manual_seed(1), scales)
@@ -54,6 +59,7 @@ def make_model(module):
             lambda cls, name: original(name, lora_attn_dim=RANK, lora_attn_alpha=ALPHA, **no_dropout)
         )
         model = module.DecisionTransformer(args, STATE, ACTION, WIDTH, max_length=CONTEXT, max_ep_len=LONGEST)
+        config_class.from_pretrained = original
     # What the file has is there; the low-rank additions are away from their start, where half of them is zero.
     loaded = dict(model.transformer.named_parameters())
     for name, value in pretrained.transformer.named_parameters():
@@ -93,23 +99,18 @@ def predict(model, batch):
     return model(states, actions, None, returns, batch["timesteps"], attention_mask=mask)[1]
 
 
-def loss_of(model, batch):
-    """SequenceTrainer.train_step with its loss_fn, without the loss on text."""
-    valid = batch["mask"].reshape(-1) > 0
-    predicted = predict(model, batch).reshape(-1, ACTION)[valid]
-    return torch.mean((predicted - batch["actions"].reshape(-1, ACTION)[valid]) ** 2)
-
-
-def run(folder):
+def run(name, authors_code, text):
+    """`text` is None, or batches of tokens, one for each step, for the loss on text."""
     torch.manual_seed(3)
     rng = np.random.default_rng(3)
-    module, get_optimizer = import_model(folder)
+    module, get_optimizer, trainer_class = authors_code
     model, args = make_model(module)
     optimizer = get_optimizer(args, model)
     assert [len(group["params"]) for group in optimizer.param_groups][0] == 0  # see src/algorithms/lamo.rs
     assert optimizer.param_groups[1]["lr"] == LEARNING_RATE and optimizer.defaults["eps"] == 1e-6
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda steps: min((steps + 1) / WARMUP, 1))
-    used = [n for n, _ in model.named_parameters() if not n.endswith((".wte.weight", ".wpe.weight", "lm_head.weight"))]
+    left_out = (".wpe.weight", "lm_head.weight", *(() if text else (".wte.weight",)))
+    used = [n for n, _ in model.named_parameters() if not n.endswith(left_out)]
     used = [name for name in used if not name.startswith(("predict_state", "predict_return"))]
     keep = lambda tensors: {k: v for k, v in tensors.items() if k.split(".", 1)[1] in used}  # noqa: E731
     tensors = keep(authors.parameters(model, "param"))
@@ -117,22 +118,41 @@ def run(folder):
     for key in batches[0]:
         tensors[f"steps.{key}"] = torch.stack([batch[key] for batch in batches])
     tensors["predictions"] = predict(model, batches[0])
-    losses, norms, rates = [], [], []
-    for batch in batches:
-        loss = loss_of(model, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        if not losses:
-            tensors |= keep(authors.gradients(model))
-        losses.append(float(loss))
+    queue = list(batches)
+
+    def get_batch(_):
+        batch = queue.pop(0)
+        returns = torch.cat([batch["returns_to_go"], torch.zeros(BATCH, 1, 1)], 1)  # the trainer drops the last one
+        return batch["states"], batch["actions"], None, None, returns, batch["timesteps"], batch["mask"].double()
+
+    texts = text or [torch.zeros(TEXTS, TEXT_TOKENS, dtype=torch.long)]
+    texts = [{"input_ids": tokens, "labels": tokens, "attention_mask": torch.ones_like(tokens)} for tokens in texts]
+    args |= {"co_training": text is not None, "co_lambda": CO_LAMBDA}
+    trainer = trainer_class(
+        args, model, optimizer, BATCH, get_batch, lambda s_hat, a_hat, r_hat, s, a, r: torch.mean((a_hat - a) ** 2),
+        train_nlp_dataset=texts, eval_nlp_dataset=texts, scheduler=scheduler,
+    )  # fmt: skip
+    losses, norms, rates, clip = [], [], [], torch.nn.utils.clip_grad_norm_
+
+    def recorded_clip(*arguments):
+        if not norms:
+            tensors.update(keep(authors.gradients(model)))
         rates.append(optimizer.param_groups[1]["lr"])
-        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), 0.25)))
-        optimizer.step()
+        norms.append(float(clip(*arguments)))
+
+    if text:
+        tensors["steps.text"] = torch.stack(text)
+        language = model.transformer_model(**texts[0])
+        tensors |= {"text_logits": language.logits, "text_loss": language.loss.reshape(1)}
+    torch.nn.utils.clip_grad_norm_ = recorded_clip
+    for _ in range(STEPS):
+        losses.append(trainer.train_step())
         scheduler.step()
+    torch.nn.utils.clip_grad_norm_ = clip
     tensors |= keep(authors.parameters(model, "after"))
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad and name in used:
-            assert (tensors[f"param.{name}"] == tensors[f"after.{name}"]).all(), name
+    for key, parameter in model.named_parameters():
+        if not parameter.requires_grad and key in used:
+            assert (tensors[f"param.{key}"] == tensors[f"after.{key}"]).all(), key
     tensors |= {"loss": np.array(losses[0]).reshape(1), "steps.loss": np.array(losses)}
     tensors |= {"steps.grad_norm": np.array(norms), "steps.lr": np.array(rates)}
     frozen = [n for n, p in model.named_parameters() if n in used and not p.requires_grad]
@@ -141,9 +161,18 @@ def run(folder):
         "context": CONTEXT, "longest_episode": LONGEST, "rank": RANK, "alpha": ALPHA, "learning_rate": LEARNING_RATE,
         "weight_decay": WEIGHT_DECAY, "warmup_steps": WARMUP, "clip": 0.25, "eps": 1e-6, "frozen": frozen,
     }  # fmt: skip
+    if text:
+        metadata |= {"co_lambda": CO_LAMBDA, "vocabulary": VOCABULARY, "text_tokens": TEXT_TOKENS}
     print("losses", np.round(losses, 3), "norms", np.round(norms, 3), "frozen", len(frozen), math.isfinite(losses[-1]))
-    authors.save("lamo", tensors, metadata)
+    authors.save(name, tensors, metadata)
+
+
+def main():
+    authors_code = import_model(authors.arguments(__doc__).authors)
+    run("lamo", authors_code, None)
+    rng = np.random.default_rng(8)
+    run("lamo_text", authors_code, [torch.tensor(rng.integers(0, VOCABULARY, (TEXTS, TEXT_TOKENS))) for _ in range(STEPS)])
 
 
 if __name__ == "__main__":
-    run(authors.arguments(__doc__).authors)
+    main()

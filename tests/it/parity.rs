@@ -9,6 +9,20 @@ use trajformer_models::params::Params;
 
 use crate::golden::{Golden, check_close, relative_maximum};
 
+/// Predictions, losses and gradients of a sequence model in f64: sums over some thousand terms in another order than PyTorch's. Found:
+/// 6e-15 at most.
+pub const EXACT: f64 = 1e-13;
+
+/// Changes after ten updates in f64: Adam divides a gradient by its own size, so that the rounding of the smallest elements of a
+/// tensor counts as much as that of the largest. Found: 1.4e-11 at most.
+pub const EXACT_CHANGES: f64 = 1e-10;
+
+/// The same as [`EXACT`] in f32, which has 24 bits. Found: 1.4e-6 at most.
+pub const SINGLE: f64 = 1e-5;
+
+/// The same as [`EXACT_CHANGES`] in f32. Found: 5.5e-4 at most.
+pub const SINGLE_CHANGES: f64 = 5e-3;
+
 pub fn in_f64(x: &Tensor) -> Tensor {
     x.to_dtype(DType::F64).expect("numbers")
 }
@@ -141,7 +155,7 @@ pub fn check_clipped_updates(
 ) {
     check_metric(metrics, "loss", golden.tensor("steps.loss"), tolerance);
     let norms = golden.tensor("steps.grad_norm");
-    check_metric(metrics, "gradient_norm", norms, 10.0 * tolerance);
+    check_metric(metrics, "gradient_norm", norms, tolerance);
     check_changes(
         params,
         golden,

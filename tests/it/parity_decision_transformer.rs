@@ -12,7 +12,10 @@ use trajformer_models::params::Params;
 use trajformer_models::rng::Rng;
 
 use crate::golden::{Golden, check_close};
-use crate::parity::{check_clipped_updates, check_gradients, in_f64, set_parameters};
+use crate::parity::{
+    EXACT, EXACT_CHANGES, SINGLE, SINGLE_CHANGES, check_clipped_updates, check_gradients, in_f64,
+    set_parameters,
+};
 
 /// The trunk is called `transformer` by the authors and `encoder` in `transformers`.
 fn name(name: &str) -> Option<String> {
@@ -152,12 +155,22 @@ fn check(file: &str, dtype: DType, tolerance: f64, change_tolerance: f64) {
 
 #[test]
 fn hopper_agrees_with_the_authors_in_double_precision() {
-    check("decision_transformer_hopper", DType::F64, 1e-6, 1e-4);
+    check(
+        "decision_transformer_hopper",
+        DType::F64,
+        EXACT,
+        EXACT_CHANGES,
+    );
 }
 
 #[test]
 fn halfcheetah_agrees_with_the_authors_in_double_precision() {
-    check("decision_transformer_halfcheetah", DType::F64, 1e-6, 1e-4);
+    check(
+        "decision_transformer_halfcheetah",
+        DType::F64,
+        EXACT,
+        EXACT_CHANGES,
+    );
 }
 
 #[test]
@@ -165,21 +178,19 @@ fn two_heads_agree_with_the_authors_in_double_precision() {
     check(
         "decision_transformer_hopper_2_heads",
         DType::F64,
-        1e-6,
-        1e-4,
+        EXACT,
+        EXACT_CHANGES,
     );
 }
 
-/// As for the Trajectory Transformer: four digits of the largest gradient element, and a few percent
-/// of the largest change, since Adam moves elements that nearly vanish by whole steps.
 #[test]
 fn all_agree_with_the_authors_in_single_precision() {
     for file in ["hopper", "halfcheetah", "hopper_2_heads"] {
         check(
             &format!("decision_transformer_{file}"),
             DType::F32,
-            2e-4,
-            0.05,
+            SINGLE,
+            SINGLE_CHANGES,
         );
     }
 }
@@ -209,7 +220,7 @@ fn acting_gives_the_authors_actions() {
                 .and_then(|a| a.get(time - 1))
                 .expect("an action");
             let expected = golden.tensor(&format!("act{length}.action"));
-            check_close(&format!("action {length}"), &last, expected, 1e-6);
+            check_close(&format!("action {length}"), &last, expected, EXACT);
         }
     }
 }

@@ -14,7 +14,10 @@ use trajformer_models::precision::Precision;
 use trajformer_models::rng::Rng;
 
 use crate::golden::{Golden, check_close};
-use crate::parity::{check_clipped_updates, check_gradients, set_parameters};
+use crate::parity::{
+    EXACT, EXACT_CHANGES, SINGLE, SINGLE_CHANGES, check_clipped_updates, check_gradients,
+    set_parameters,
+};
 
 /// All names are PyTorch's.
 fn same(name: &str) -> Option<String> {
@@ -112,14 +115,12 @@ fn check(dtype: DType, tolerance: f64, change_tolerance: f64) {
 
 #[test]
 fn the_fast_policy_agrees_with_pytorch_in_double_precision() {
-    check(DType::F64, 1e-6, 1e-4);
+    check(DType::F64, EXACT, EXACT_CHANGES);
 }
 
-/// Four digits of the largest gradient element, and a few percent of the largest change, since Adam moves elements that nearly
-/// vanish by whole steps.
 #[test]
 fn the_fast_policy_agrees_with_pytorch_in_single_precision() {
-    check(DType::F32, 2e-4, 0.05);
+    check(DType::F32, SINGLE, SINGLE_CHANGES);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use trajformer::algorithms::lamo::{LamoConfig, Learner};
 use trajformer::metrics::Metrics;
 use trajformer::pretrained::gpt2;
+use trajformer::text::CorpusConfig;
 use trajformer_models::decision_transformer::Contexts;
 use trajformer_models::dropout::Dropout;
 use trajformer_models::lamo::{Lamo as Network, LamoConfig as Sizes, gpt2_trunk};
@@ -11,7 +12,13 @@ use trajformer_models::params::Params;
 use trajformer_models::rng::Rng;
 
 use crate::golden::{Golden, check_close};
-use crate::parity::{check_clipped_updates, check_gradients, set_parameters};
+use crate::parity::{
+    EXACT, EXACT_CHANGES, SINGLE, SINGLE_CHANGES, check_clipped_updates, check_gradients,
+    check_metric, set_parameters,
+};
+
+/// With and without the loss on text.
+const FILES: [&str; 2] = ["lamo", "lamo_text"];
 
 /// The trunk is called `transformer_model.transformer` by the authors and `transformer` here.
 fn name(name: &str) -> Option<String> {
@@ -42,8 +49,20 @@ fn config(golden: &Golden) -> LamoConfig {
         learning_rate: golden.number("learning_rate"),
         weight_decay: golden.number("weight_decay"),
         warmup_updates: golden.integer("warmup_steps") as u64,
+        text: text(golden),
         ..LamoConfig::default()
     }
+}
+
+fn text(golden: &Golden) -> Option<CorpusConfig> {
+    let weight = golden.constants["co_lambda"].as_f64()?;
+    Some(CorpusConfig {
+        path: "text.txt".into(),
+        weight,
+        batch_size: golden.dims("steps.text")[1],
+        sequence_tokens: golden.integer("text_tokens"),
+        vocabulary: golden.integer("vocabulary"),
+    })
 }
 
 fn sizes(golden: &Golden) -> Sizes {
@@ -56,6 +75,7 @@ fn sizes(golden: &Golden) -> Sizes {
         embedding_dropout: 0.0,
         rank: config.rank,
         alpha: config.alpha,
+        vocabulary: config.text.map_or(0, |text| text.vocabulary),
     }
 }
 
@@ -88,8 +108,8 @@ fn contexts(golden: &Golden, dtype: DType, step: usize) -> Contexts {
     }
 }
 
-fn check(dtype: DType, tolerance: f64, change_tolerance: f64) {
-    let golden = Golden::load("lamo");
+fn check(file: &str, dtype: DType, tolerance: f64, change_tolerance: f64) {
+    let golden = Golden::load(file);
     let mut learner = learner(&golden, dtype);
     let frozen = golden.constants["frozen"].as_array().expect("names").len();
     let not_trained = learner.params().iter().filter(|param| !param.trainable);
@@ -110,7 +130,21 @@ fn check(dtype: DType, tolerance: f64, change_tolerance: f64) {
     let expected = valid(golden.tensor("predictions"));
     check_close("predictions", &valid(&found), &expected, tolerance);
 
+    let learns_text = config(&golden).text.is_some();
+    let text = |step| golden.tensor("steps.text").get(step).expect("a step");
+    let tokens = |step| learns_text.then(|| text(step));
     let loss = learner.loss(&batch, Dropout::off()).expect("a loss");
+    let mut with_text = loss.clone();
+    if let Some(tokens) = tokens(0) {
+        let mut tracked = learner.params().tracked();
+        let network = Network::new(&sizes(&golden), &mut tracked).expect("a network");
+        let of_text = network.text_loss(&tokens, Dropout::off()).expect("a loss");
+        let found = of_text.reshape(1).expect("a loss");
+        check_close("text loss", &found, golden.tensor("text_loss"), tolerance);
+        with_text =
+            (loss + (of_text * golden.number("co_lambda")).expect("a loss")).expect("a loss");
+    }
+    let loss = with_text;
     let found = loss.reshape(1).expect("a loss");
     check_close("loss", &found, golden.tensor("loss"), tolerance);
     let gradients = loss.backward().expect("gradients");
@@ -123,11 +157,19 @@ fn check(dtype: DType, tolerance: f64, change_tolerance: f64) {
     );
 
     let steps = golden.dims("steps.lr")[0];
-    let update = |step| learner.update(&contexts(&golden, dtype, step), Dropout::off());
+    let update = |step| {
+        let contexts = contexts(&golden, dtype, step);
+        learner.update_with_text(&contexts, tokens(step).as_ref(), Dropout::off())
+    };
     let metrics: trajformer::Result<Vec<Metrics>> = (0..steps).map(update).collect();
+    let metrics = metrics.expect("ten updates");
+    if tokens(0).is_some() {
+        let first = golden.tensor("text_loss");
+        check_metric(&metrics[..1], "text_loss", first, tolerance);
+    }
     check_clipped_updates(
         learner.params(),
-        &metrics.expect("ten updates"),
+        &metrics,
         &golden,
         (name, compared),
         (tolerance, change_tolerance),
@@ -136,13 +178,16 @@ fn check(dtype: DType, tolerance: f64, change_tolerance: f64) {
 
 #[test]
 fn predictions_gradients_and_updates_agree_with_the_authors_in_double_precision() {
-    check(DType::F64, 1e-6, 1e-4);
+    for file in FILES {
+        check(file, DType::F64, EXACT, EXACT_CHANGES);
+    }
 }
 
-/// As for the Decision Transformer: four digits of the largest gradient, a few percent of the largest change.
 #[test]
 fn they_agree_in_single_precision() {
-    check(DType::F32, 2e-4, 0.05);
+    for file in FILES {
+        check(file, DType::F32, SINGLE, SINGLE_CHANGES);
+    }
 }
 
 /// A GPT-2 in a folder, with the golden trunk's numbers, under names with `prefix`, and buffers of old files.
@@ -187,12 +232,33 @@ fn a_trunk_starts_from_a_language_model_whatever_its_names_begin_with() {
         for (name, expected) in golden.under("param.transformer_model.") {
             if !name.contains("lora_") {
                 let found = learner.params().get(name).unwrap().slot.tensor().unwrap();
-                check_close(name, &found, expected, 1e-7);
+                check_close(name, &found, expected, 1e-7); // rounded to f32
                 count += 1;
             }
         }
         assert_eq!(count, 2 * 12 + 2);
     }
+}
+
+#[test]
+fn text_is_read_with_the_language_models_own_table_of_tokens() {
+    let golden = Golden::load("lamo_text");
+    let folder = gpt2_folder(&golden, "");
+    let path = folder.path().join("model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    let table = golden.tensor("param.transformer_model.transformer.wte.weight");
+    tensors.insert("wte.weight".to_owned(), table.to_dtype(DType::F32).unwrap());
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    let mut params = Params::new(DType::F32, &Device::Cpu);
+    Network::new(&sizes(&golden), &mut params.init(&mut Rng::from_seed(5))).unwrap();
+    let mut learner = Learner::new(&config(&golden), 5, 3, params).unwrap();
+    learner
+        .set_trunk(&gpt2::load(folder.path()).unwrap())
+        .unwrap();
+    let found = learner.params().get("transformer.wte.weight").unwrap();
+    assert!(!found.trainable);
+    let found = found.slot.tensor().unwrap();
+    check_close("wte", &found, table, 1e-7); // rounded to f32
 }
 
 #[test]

@@ -15,7 +15,9 @@ use trajformer_models::rng::Rng;
 use trajformer_models::trajectory_transformer::TrajectoryTransformer as Network;
 
 use crate::golden::{Golden, check_close};
-use crate::parity::{check_clipped_updates, check_gradients, set_parameters};
+use crate::parity::{
+    EXACT, EXACT_CHANGES, SINGLE, check_clipped_updates, check_gradients, set_parameters,
+};
 
 /// Parameter names are the authors'.
 fn name(name: &str) -> Option<String> {
@@ -122,24 +124,35 @@ fn check(file: &str, dtype: DType, tolerance: f64, change_tolerance: f64) {
 
 #[test]
 fn hopper_agrees_with_the_authors_in_double_precision() {
-    check("trajectory_transformer_hopper", DType::F64, 1e-6, 1e-4);
+    check(
+        "trajectory_transformer_hopper",
+        DType::F64,
+        EXACT,
+        EXACT_CHANGES,
+    );
 }
 
 #[test]
 fn halfcheetah_agrees_with_the_authors_in_double_precision() {
-    check("trajectory_transformer_halfcheetah", DType::F64, 1e-6, 1e-4);
+    check(
+        "trajectory_transformer_halfcheetah",
+        DType::F64,
+        EXACT,
+        EXACT_CHANGES,
+    );
 }
 
-/// f32 has 24 bits; sums over 500 tokens of rounded products keep about four digits of the largest
-/// gradient element. Adam divides gradients by their own size, so elements that nearly vanish move
-/// by whole steps in a random direction: changes agree to a few percent of the largest.
+/// Changes in f32: rows of the token table that a batch hardly uses have gradients that nearly vanish, and Adam moves them by whole
+/// steps. Found: 7e-3.
+const MANY_TOKENS: f64 = 0.03;
+
 #[test]
 fn both_agree_with_the_authors_in_single_precision() {
     for file in [
         "trajectory_transformer_hopper",
         "trajectory_transformer_halfcheetah",
     ] {
-        check(file, DType::F32, 2e-4, 0.05);
+        check(file, DType::F32, SINGLE, MANY_TOKENS);
     }
 }
 

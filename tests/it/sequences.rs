@@ -2,9 +2,11 @@
 
 use candle_core::{DType, Device, Tensor};
 use trajformer::data::discretizer::DiscretizerKind;
-use trajformer::data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
+use trajformer::data::return_sequences::{
+    Padding, ReturnOptions, ReturnSequences, observation_normalizer,
+};
 use trajformer::data::sequences::{GoalPrefix, TokenOptions, TokenSequences, ValueColumn};
-use trajformer::data::{ActionKind, Dataset, Episode, Normalizer};
+use trajformer::data::{ActionKind, Dataset, Episode};
 use trajformer::rng::Rng;
 
 use crate::golden::Golden;
@@ -284,14 +286,21 @@ fn episodes_are_drawn_in_proportion_to_their_length() {
     assert_eq!(share(0.45, 9.0), 0.0);
 }
 
+/// What an algorithm fits of its data is compared with the authors' in `return_conditioned`.
 #[test]
-fn observation_statistics_are_those_of_all_steps() {
+fn observation_statistics_are_those_of_the_complete_episodes() {
     let (data, _) = returns_example(Padding::Left);
-    let normalizer =
-        Normalizer::fit(&data.observations, data.observation_dim, 0.5, &Device::Cpu).unwrap();
+    let normalizer = observation_normalizer(&data, "a test", &Device::Cpu).unwrap();
     let [mean, deviation] =
         [normalizer.mean(), normalizer.scale()].map(|t| t.to_vec1::<f32>().unwrap());
-    assert_eq!((mean[0], deviation[0]), (3.0, 2.5));
+    // Of 0 to 4, without the 5 and 6 of the episode that the file breaks off.
+    assert_eq!(mean[0], 2.0);
+    assert!((deviation[0] - 2.0f32.sqrt()).abs() < 1e-5, "{deviation:?}");
+    let mut nothing = data.clone();
+    nothing.episodes.drain(..2);
+    let problem = observation_normalizer(&nothing, "a test", &Device::Cpu);
+    let problem = problem.expect_err("no complete episode").to_string();
+    assert!(problem.contains("no episode is complete"), "{problem}");
 }
 
 /// All numbers of a tensor, with its shape.
