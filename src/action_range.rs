@@ -107,7 +107,7 @@ pub(crate) fn of_run(config: &RunConfig, dataset: &Dataset) -> Result<Limits> {
 /// The bounds that the data set carries for a column, where they are a range.
 fn carried(dataset: &Dataset, column: usize) -> Option<(f32, f32)> {
     let (low, high) = dataset.action_bounds.as_ref()?;
-    let (low, high) = (low[column], high[column]);
+    let (low, high) = (*low.get(column)?, *high.get(column)?);
     (low.is_finite() && high.is_finite() && low < high).then_some((low, high))
 }
 

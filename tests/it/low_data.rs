@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use trajformer::data::Dataset;
+use trajformer::data::dataset::Episode;
 use trajformer::rng::Rng;
 use trajformer::run;
 
@@ -11,16 +12,18 @@ use crate::runs::{pendulum_data, write_data};
 /// Episodes of one, two, three steps in turn, each with its number as observation, and one that the file breaks off.
 fn numbered(episodes: usize) -> Dataset {
     let mut data = Dataset::blank(1, 1);
-    let last = data.episodes[0].clone();
-    data.episodes.clear();
-    data.observations.clear();
     for number in 0..=episodes {
         let (start, steps) = (data.observations.len(), 1 + number % 3);
         data.observations.extend(vec![number as f32; steps]);
-        let mut episode = last.clone();
-        (episode.start, episode.steps) = (start, steps);
-        episode.terminated = number < episodes;
-        data.episodes.push(episode);
+        data.episodes.push(Episode {
+            start,
+            steps,
+            terminated: number < episodes,
+            truncated: false,
+            final_observation: None,
+            instruction: None,
+            fragment: false,
+        });
     }
     let steps = data.observations.len();
     (data.actions, data.rewards) = (data.observations.clone(), vec![1.0; steps]);
