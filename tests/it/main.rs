@@ -32,6 +32,7 @@ mod initial_values;
 mod instructions;
 mod learning;
 mod low_data;
+mod missed_breaks;
 mod online;
 mod opening;
 mod parity_awac;
