@@ -1,4 +1,4 @@
-//! [`ActionRange`]: the range of actions as a configuration says it. [`of_run`]: which one a run takes.
+//! [`ActionRange`]: the range of actions as a configuration says it. `of_run`: which one a run takes.
 //!
 //! The first of these that is known: `data.action_range`; that of `evaluate.env`; dimension by dimension that which the data
 //! set carries (Minari's `action_space`); and where nobody says it ±1 if the data fills it, else what the data covers. Networks act within the range, and learn from

@@ -3,7 +3,7 @@
 //! The next observation is the next row, the step of a time-out is dropped (what follows it is another
 //! episode's start), and `terminated` is the only end. Where an episode without an end is followed by
 //! another one (files joined together) and nothing says what came next, its last step is dropped too. D4RL's own files are seen exactly
-//! as by its `qlearning_dataset`; [`kept_steps`](super::kept_steps) has the differences.
+//! as by its `qlearning_dataset`; `kept_steps.rs` beside this file lists the differences.
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
