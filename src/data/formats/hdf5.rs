@@ -111,6 +111,43 @@ impl Hdf5Group {
             .collect())
     }
 
+    /// The groups inside this one with their names, and those that its links lead to, in no particular order. All at
+    /// once: looking for one among many takes as long as listing all.
+    pub fn groups(&self) -> Result<Vec<(String, Self)>> {
+        let mut found = self.own_groups()?;
+        let mut others: BTreeMap<&str, BTreeMap<String, Self>> = BTreeMap::new();
+        for (name, link) in self.links() {
+            if let Link::External { file, object } = link
+                && let Ok(target) = self.linked_file(file)
+            {
+                if !others.contains_key(file.as_str()) {
+                    let groups = Self::open(&target)?.own_groups()?;
+                    others.insert(file, groups.into_iter().collect());
+                }
+                let there = others.get_mut(file.as_str());
+                if let Some(group) =
+                    there.and_then(|groups| groups.remove(object.trim_matches('/')))
+                {
+                    found.push((name.clone(), group));
+                    continue;
+                }
+            }
+            found.extend(self.group(name)?.map(|group| (name.clone(), group)));
+        }
+        Ok(found)
+    }
+
+    fn own_groups(&self) -> Result<Vec<(String, Self)>> {
+        let groups = guard(&self.path, &self.prefix, || {
+            Ok(self.group.iter_groups()?.collect::<Vec<_>>())
+        })?;
+        let named = |(name, group): (String, Group)| {
+            let inside = self.inside(&name, group);
+            (name, inside)
+        };
+        Ok(groups.into_iter().map(named).collect())
+    }
+
     /// Links of this group that lead elsewhere.
     fn links(&self) -> &BTreeMap<String, Link> {
         static NONE: BTreeMap<String, Link> = BTreeMap::new();

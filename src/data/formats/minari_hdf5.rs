@@ -37,14 +37,14 @@ const VERSION: &str = "0.5.4";
 pub fn read(file: &Path, options: &LoadOptions) -> Result<Dataset> {
     let root = Hdf5Group::open(file)?;
     let metadata = metadata_of(file, &root, &options.observation_keys)?;
-    let mut numbers: Vec<(usize, String)> = root
-        .group_names()?
+    let mut episodes: Vec<(usize, String, Hdf5Group)> = root
+        .groups()?
         .into_iter()
-        .filter_map(|name| Some((episode_number(&name)?, name)))
+        .filter_map(|(name, group)| Some((episode_number(&name)?, name, group)))
         .collect();
-    numbers.sort();
-    let wrong = numbers.iter().enumerate().find(|(i, (n, _))| i != n);
-    if let Some((missing, (number, name))) = wrong {
+    episodes.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    let wrong = episodes.iter().enumerate().find(|(i, (n, ..))| i != n);
+    if let Some((missing, (number, name, _))) = wrong {
         let problem = match *number < missing {
             true => format!(
                 "there are two groups of episode {number}, one of them `{name}`: remove one"
@@ -55,13 +55,8 @@ pub fn read(file: &Path, options: &LoadOptions) -> Result<Dataset> {
     }
     let bytes = std::fs::metadata(file).map_err(Error::io(file))?.len();
     let mut builder = Builder::new(file, metadata, bytes);
-    for (_, name) in &numbers {
-        let Some(mut episode) = root.group(name)? else {
-            return Err(Error::data(
-                file,
-                format!("`{name}` is no group, expected an episode"),
-            ));
-        };
+    let count = episodes.len();
+    for (.., mut episode) in episodes {
         let steps = episode.number_attribute("total_steps")?;
         let known = EpisodeAttributes {
             last_is_copy: episode.text_attribute(LAST_OBSERVATION)?.as_deref() == Some(COPY),
@@ -73,7 +68,7 @@ pub fn read(file: &Path, options: &LoadOptions) -> Result<Dataset> {
         };
         builder.add(&mut episode, &known)?;
     }
-    builder.finish(numbers.len())
+    builder.finish(count)
 }
 
 /// The number of an episode's group.
