@@ -8,6 +8,7 @@ use trajformer::algorithms::Build;
 use trajformer::algorithms::rebrac::{Rebrac, RebracConfig};
 use trajformer::checkpoint::RunDir;
 use trajformer::checkpoint::fingerprint::DataFingerprint;
+use trajformer::config::RunConfig;
 use trajformer::data::replay::{Experience, Replay};
 use trajformer::data::{
     ActionBounds, Dataset, Episode, Normalizer, RewardTransform, Rows, Transitions,
@@ -24,8 +25,9 @@ use trajformer::policy::{ActorPolicy, EpisodeStart, Policy};
 use trajformer::rng::Rng;
 use trajformer::{Result, metrics, run};
 use trajformer_models::decision_transformer::Contexts;
+use trajformer_models::params::{Slot, StateVisitor};
 
-use crate::runs::{config, write_data};
+use crate::runs::{config, pendulum_data, small, write_data};
 
 /// Sums of a few numbers in f32.
 const TOLERANCE: f32 = 1e-5;
@@ -457,4 +459,56 @@ fn the_datas_own_value_is_that_of_episodes_with_an_end() {
     let found = judged(|_| 0.0, &data(&told), 1.0).data_value.unwrap();
     // Means of 1 + 0.8 and 0.8; the rewards are sums of whole numbers.
     assert!((found - (1.8 + 0.8) / 2.0).abs() < 1e-12, "{found}");
+}
+
+#[test]
+fn the_entropy_that_a_temperature_steers_to_is_minus_the_number_of_actions() {
+    let data = pendulum_data();
+    for name in ["sac", "sac_n", "edac", "cql", "sac_rnd"] {
+        let temperature = |key: &str| {
+            let text = format!("[algorithm.{name}]\n{}\n{key}\n", small(name));
+            let build = Build {
+                data: &data,
+                bounds: &ActionBounds::unit(1, CPU).unwrap(),
+                training_updates: 5,
+                device: CPU,
+                rng: &mut Rng::from_seed(1),
+            };
+            let config = RunConfig::parse(&text).unwrap().algorithm;
+            let mut algorithm = config.build(build).unwrap();
+            let mut rng = Rng::from_seed(2);
+            (0..5).for_each(|_| drop(algorithm.update(&mut rng).unwrap()));
+            let mut found = Temperature(None);
+            algorithm.state(&mut found).unwrap();
+            found.0.unwrap()
+        };
+        let default = temperature("");
+        assert_eq!(default, temperature("target_entropy = -1.0"), "{name}");
+        // Adam's first steps are as long as its rate, whatever the gradient but its sign.
+        assert!(default != temperature("target_entropy = 10.0"), "{name}");
+    }
+}
+
+/// ln α, as an algorithm shows it.
+struct Temperature(Option<Vec<f32>>);
+
+impl StateVisitor for Temperature {
+    fn tensor(&mut self, name: &str, slot: &Slot) -> trajformer_models::Result<()> {
+        if name.starts_with("model.temperature.") {
+            self.0 = Some(slot.tensor()?.flatten_all()?.to_vec1()?);
+        }
+        Ok(())
+    }
+
+    fn number(&mut self, _: &str, _: &mut f64) -> trajformer_models::Result<()> {
+        Ok(())
+    }
+
+    fn counter(&mut self, _: &str, _: &mut u64) -> trajformer_models::Result<()> {
+        Ok(())
+    }
+
+    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
+        Ok(())
+    }
 }
