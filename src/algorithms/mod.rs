@@ -354,6 +354,14 @@ impl AlgorithmConfig {
                 Err(keys.wrong(key, value, expected))
             }
         };
+        let delay = |updates_per_step: u64| match updates_per_step <= updates {
+            true => Ok(Vec::new()),
+            false => {
+                let expected =
+                    format!("at most `train.updates` ({updates}): the actor would take no step");
+                Err(keys.wrong("policy_delay", updates_per_step, expected))
+            }
+        };
         const WARM_UP: &str = "the rate never reaches its full value";
         match self {
             Self::Iql(config) => match config.actor_decay_updates {
@@ -373,12 +381,12 @@ impl AlgorithmConfig {
             Self::Bear(config) => Ok(phase(
                 "warmup_updates",
                 config.warmup_updates,
-                "the actor follows the constraint alone, never the critics",
+                "in them the actor follows the constraint alone, never the critics",
             )),
             Self::Cql(config) => Ok(phase(
                 "cloning_updates",
                 config.cloning_updates,
-                "the actor clones to the end, and never follows the critics",
+                "in them the actor clones, and never follows the critics",
             )),
             Self::Brac(config) => {
                 let policy_from = config.behavior_updates;
@@ -387,11 +395,16 @@ impl AlgorithmConfig {
                     policy_from,
                     "the updates after them train the policy",
                 )?;
-                Ok(phase(
-                    "warm_start_updates",
-                    policy_from.saturating_add(config.warm_start_updates),
-                    "with `behavior_updates` before them, the actor never follows the critics",
-                ))
+                let first = policy_from.saturating_add(config.warm_start_updates);
+                Ok(match first < updates {
+                    true => Vec::new(),
+                    false => vec![format!(
+                        "`{}.behavior_updates` ({policy_from}) and `warm_start_updates` ({}) are all of `train.updates` \
+                         ({updates}): the actor never follows the critics in them",
+                        self.keys(),
+                        config.warm_start_updates
+                    )],
+                })
             }
             Self::SacRnd(config) => {
                 needs_more(
@@ -401,6 +414,9 @@ impl AlgorithmConfig {
                 )?;
                 Ok(Vec::new())
             }
+            Self::Td3(config) => delay(config.policy_delay),
+            Self::Td3Bc(config) => delay(config.policy_delay),
+            Self::Rebrac(config) => delay(config.policy_delay),
             _ => Ok(Vec::new()),
         }
     }

@@ -457,12 +457,7 @@ def oddities():
     np.savez(WORK / "914-dones.npz", **without("terminals"), dones=rows["terminals"])
     for number in (912, 913, 914):
         expect(f"{number}-dones.npz", rows, parts)
-    # Copies that are clipped, or rounded, are copies all the same: the rows are what counts.
     last = [p[0] + p[1] - 1 for p in parts]
-    for name, copy in (("915-clipped.npz", np.clip(rows["next_observations"], -20, 20)),
-                       ("916-rounded.npz", np.round(rows["next_observations"] * 2) / 2)):
-        np.savez(WORK / name, **{**rows, "next_observations": copy})
-        expect(name, rows, [[*p[:5], copy[i]] for p, i in zip(parts, last)])
     # An array that was never filled, or only inside of episodes, or with the next row at an end: nothing follows from it.
     unknown = [[*p[:5], None] for p in parts]
     at_ends = np.isin(np.arange(len(rows["rewards"])), last)[:, None]

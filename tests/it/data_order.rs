@@ -270,3 +270,102 @@ fn a_fragment_is_no_start_to_judge_a_policy_from() {
         .to_string();
     assert!(error.contains("known to be an episode's first"), "{error}");
 }
+
+/// A file of these observations and of what followed each, in which nothing marks an end.
+fn unmarked(folder: &Path, rows: &[(Vec<f32>, Vec<f32>)]) -> Dataset {
+    let mut data = Dataset::blank(rows[0].0.len(), 1);
+    data.observations = rows.iter().flat_map(|row| row.0.clone()).collect();
+    data.actions = (0..rows.len()).map(|row| (row % 7) as f32 / 7.0).collect();
+    data.rewards = vec![1.0; rows.len()];
+    let episode = |(start, row): (usize, &(Vec<f32>, Vec<f32>))| data::Episode {
+        start,
+        steps: 1,
+        terminated: false,
+        truncated: false,
+        final_observation: Some(row.1.clone().into_boxed_slice()),
+        instruction: None,
+        fragment: false,
+    };
+    data.episodes = rows.iter().enumerate().map(episode).collect();
+    let path = folder.join("unmarked.npz");
+    data::save(&data, &path).expect("saves");
+    without(&path, "episode_parts.npy");
+    data::load_one(&path).expect("loads")
+}
+
+/// After which rows it is cut: all but the last one.
+fn cuts(data: &Dataset) -> Vec<usize> {
+    let ends = data.episodes.iter().map(|episode| episode.range().end - 1);
+    ends.filter(|&row| row + 1 < data.steps()).collect()
+}
+
+/// A walk of two numbers, as pairs of what was seen and what followed.
+fn walk(steps: usize) -> Vec<(Vec<f32>, Vec<f32>)> {
+    let rng = &mut trajformer::rng::Rng::from_seed(3);
+    let mut at = vec![0.1f32, -0.3];
+    let mut rows = Vec::new();
+    for _ in 0..steps {
+        let next: Vec<f32> = at.iter().map(|x| x + rng.normal() as f32).collect();
+        rows.push((at, next.clone()));
+        at = next;
+    }
+    rows
+}
+
+#[test]
+fn what_followed_is_what_the_file_says_wherever_the_next_row_is_something_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let check = |rows: &[(Vec<f32>, Vec<f32>)], what: &str| {
+        let apart = |&row: &usize| rows[row].1 != rows[row + 1].0;
+        let expected: Vec<usize> = (0..rows.len() - 1).filter(apart).collect();
+        let data = unmarked(folder.path(), rows);
+        assert!(expected.len() > 20 && cuts(&data) == expected, "{what}");
+        for row in expected {
+            let episode = data.episodes.iter().find(|e| e.range().end - 1 == row);
+            let found = episode.and_then(|e| e.final_observation.as_deref());
+            assert_eq!(found, Some(&rows[row].1[..]), "{what}, row {row}");
+        }
+    };
+    // Cells of a corridor: no episode begins at its end, and none comes back to its start.
+    let cell = |at: usize| (0..5).map(|i| f32::from(u8::from(i == at))).collect();
+    let corridor: Vec<_> = (0..100)
+        .map(|row| (cell(row % 4), cell(row % 4 + 1)))
+        .collect();
+    check(&corridor, "cells");
+    // Time that hardly moves, with every second row left out, or backwards.
+    let point = |t: usize| vec![(t as f32 / 400.0).sin(), (t as f32 / 400.0).cos()];
+    let holes: Vec<_> = (0..2000)
+        .map(|row| (point(2 * row), point(2 * row + 1)))
+        .collect();
+    check(&holes, "rows left out");
+    let backwards: Vec<_> = (0..2000).rev().map(|t| (point(t), point(t + 1))).collect();
+    check(&backwards, "backwards");
+    // A row that exploded says nothing of the others.
+    let mut shuffled = walk(500);
+    let rng = &mut trajformer::rng::Rng::from_seed(4);
+    (1..shuffled.len())
+        .rev()
+        .for_each(|row| shuffled.swap(row, rng.below(row + 1)));
+    shuffled[250].0 = vec![1e6, 1e6];
+    check(&shuffled, "an exploded row");
+}
+
+#[test]
+fn copies_that_are_cut_off_or_rounded_are_copies_all_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rows = walk(400);
+    assert!(cuts(&unmarked(folder.path(), &rows)).is_empty());
+    let change = |to: fn(f32) -> f32| -> Vec<(Vec<f32>, Vec<f32>)> {
+        let copy = |next: &Vec<f32>| next.iter().map(|&x| to(x)).collect();
+        rows.iter()
+            .map(|(seen, next)| (seen.clone(), copy(next)))
+            .collect()
+    };
+    let cut_off = change(|x| x.clamp(-3.3, 3.3));
+    assert!(cut_off != rows);
+    assert!(cuts(&unmarked(folder.path(), &cut_off)).is_empty());
+    let halves = change(|x| f32::from_bits((x.to_bits() + 0x1000) & !0x1fff));
+    assert!(cuts(&unmarked(folder.path(), &halves)).is_empty());
+    let normalized = change(|x| (x - 5.1) / 2.7 * 2.7 + 5.1);
+    assert!(cuts(&unmarked(folder.path(), &normalized)).is_empty());
+}

@@ -319,6 +319,9 @@ fn a_schedule_that_leaves_the_policy_untrained_is_refused_and_a_resumed_run_can_
         ("iql", "actor_decay_updates=9"),
         ("brac", "behavior_updates=10"),
         ("sac_rnd", "pretraining_updates=10"),
+        ("td3", "policy_delay=11"),
+        ("td3_bc", "policy_delay=11"),
+        ("rebrac", "policy_delay=11"),
     ] {
         let error = refused(algorithm, key);
         let (key, value) = key.split_once('=').unwrap();

@@ -219,12 +219,6 @@ fn attach_finals(
         data.warnings.push(warning);
         return Ok(());
     }
-    if let Some(noise) = successors.noise {
-        data.warnings.push(format!(
-            "{path}: most `next_observations` are near the observation of the row after them, but not the same ({noise:.1e} \
-             standard deviations apart): the row after them is used"
-        ));
-    }
     let ends: Vec<usize> = data.episodes.iter().map(|e| e.range().end - 1).collect();
     let finals = next.rows_at(file, &ends)?;
     for (episode, last) in data.episodes.iter_mut().zip(finals) {

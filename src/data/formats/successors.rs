@@ -7,18 +7,11 @@ use super::vectors::Vectors;
 use crate::data::dataset::{Dataset, Episode};
 use crate::error::Result;
 
-/// Distance, in standard deviations of a column, within which an observation and its copy are the same: copies may be
-/// rounded to float16.
-const SAME: f64 = 1e-3;
-
-/// The most that copies are allowed to differ, where most rows show that they are rounded or noisy copies.
-const SAME_AT_MOST: f64 = 0.05;
-
-/// Median distance up to which the next observations of a file are taken for rounded copies of the rows after them.
-const FOLLOWING: f64 = 0.005;
-
-/// How far beyond the median distance of rounded copies the largest may lie.
-const BEYOND_MEDIAN: f64 = 16.0;
+/// How far apart a number and its copy in single precision may be, as a share of the larger one and of the column's usual
+/// size: copies may have been normalized and back.
+const SINGLE: f32 = 2e-6;
+/// The same where one of the two was rounded to half precision.
+const HALF: f32 = 1.0 / 1024.0;
 
 /// What `next_observations` say about the order of the rows.
 #[derive(Debug, Default)]
@@ -27,8 +20,6 @@ pub(super) struct Successors {
     pub breaks: Vec<bool>,
     /// The array tells nothing: it never changes, or is NaN throughout.
     pub empty: bool,
-    /// Distance of most copies from the rows, in standard deviations, where that is more than rounding to float32.
-    pub noise: Option<f64>,
     /// How far apart two observations may be in every column, and be the same.
     tolerances: Vec<f32>,
 }
@@ -43,7 +34,8 @@ impl Successors {
     }
 }
 
-/// Compares the observation after each step with the next row, but for steps that `ends` marks and the last one.
+/// Compares the observation after each step with the next row, but for steps that `ends` marks and the last one. They are
+/// the same if they are to rounding, or if one array is cut off at a size that the other exceeds.
 ///
 /// # Errors
 /// If a number is infinite.
@@ -55,202 +47,135 @@ pub(super) fn compare(
 ) -> Result<Successors> {
     let width = next.width();
     let steps = observations.len() / width;
-    let scales = deviations(observations, width);
-    let exact = Range::of(observations, width);
-    let mut first = Comparison::new(steps, width);
-    first.run(file, next, observations, &scales, None)?;
-    let judged: Vec<usize> = (0..steps.saturating_sub(1))
-        .filter(|&step| !ends(step))
+    let rows = Facts::of(observations, width);
+    let mut copies = Facts::new(width);
+    let mut judged: Vec<bool> = (0..steps)
+        .map(|step| step + 1 < steps && !ends(step))
         .collect();
-    let mut known: Vec<f32> = judged.iter().map(|&step| first.distances[step]).collect();
-    known.retain(|distance| distance.is_finite());
-    let nothing = first.known == 0
-        || (first.known > width && first.range.is_constant() && !exact.is_constant());
-    if nothing || (known.is_empty() && !judged.is_empty()) {
+    let any_judged = judged.contains(&true);
+    let path = file.path().to_path_buf();
+    next.visit(file, &mut |row, column, value, info, at| {
+        let narrow = value as f32;
+        if value.is_nan() {
+            judged[row] = false;
+        } else if narrow.is_finite() {
+            copies.take(column, narrow);
+        } else {
+            return Err(super::arrays::not_finite(&path, info, at, value));
+        }
+        Ok(())
+    })?;
+    let nothing =
+        copies.known == 0 || (copies.known > width && copies.is_constant() && !rows.is_constant());
+    if nothing || (any_judged && !judged.contains(&true)) {
         return Ok(Successors {
             empty: nothing,
             ..Successors::as_they_lie(steps)
         });
     }
-    let median = median(&mut known);
-    let follows = median <= FOLLOWING;
-    let same = match follows {
-        true => (BEYOND_MEDIAN * median).clamp(SAME, SAME_AT_MOST),
-        false => SAME,
+    let rounding = match copies.halves != rows.halves {
+        true => HALF,
+        false => SINGLE,
     };
-    let apart = |distance: f32| f64::from(distance) > same;
-    let mut distances = first.distances;
-    if judged.iter().any(|&step| apart(distances[step])) {
-        // One of the two may have been clipped: only what both can hold is compared.
-        let mut again = Comparison::new(steps, width);
-        again.run(
-            file,
-            next,
-            observations,
-            &scales,
-            Some(&first.range.common(&exact)),
-        )?;
-        distances = again.distances;
-    }
+    let tolerances: Vec<f32> = usual_sizes(observations, width)
+        .into_iter()
+        .map(|size| rounding * size)
+        .collect();
+    let limit = copies.limit(&rows).or(rows.limit(&copies));
+    let cut_off = |value: f32| limit.map_or(value, |limit| value.clamp(-limit, limit));
     let mut breaks = vec![false; steps];
-    for step in judged {
-        breaks[step] = apart(distances[step]);
-    }
+    next.visit(file, &mut |row, column, value, _, _| {
+        if judged[row] {
+            let (value, after) = (value as f32, observations[(row + 1) * width + column]);
+            let tolerance = rounding * value.abs().max(after.abs()) + tolerances[column];
+            breaks[row] |= (cut_off(value) - cut_off(after)).abs() > tolerance;
+        }
+        Ok(())
+    })?;
     Ok(Successors {
         breaks,
         empty: false,
-        noise: (follows && median > SAME).then_some(median),
-        tolerances: scales.iter().map(|scale| (scale * same) as f32).collect(),
+        tolerances,
     })
 }
 
-/// Largest distance of each next observation from the row after it; infinite where it is NaN.
-struct Comparison {
-    distances: Vec<f32>,
-    range: Range,
+/// What is known of an array beside its numbers.
+struct Facts {
+    low: Vec<f32>,
+    high: Vec<f32>,
+    /// The largest size of a number, and how often it occurs.
+    largest: (f32, usize),
+    /// Whether every number is one of half precision, as whole numbers are.
+    halves: bool,
     /// Numbers that are not NaN.
     known: usize,
 }
 
-impl Comparison {
-    fn new(steps: usize, width: usize) -> Self {
+impl Facts {
+    fn new(width: usize) -> Self {
         Self {
-            distances: vec![0.0; steps],
-            range: Range::empty(width),
+            low: vec![f32::INFINITY; width],
+            high: vec![f32::NEG_INFINITY; width],
+            largest: (0.0, 0),
+            halves: true,
             known: 0,
         }
     }
 
-    fn run(
-        &mut self,
-        file: &mut dyn ArrayFile,
-        next: &Vectors,
-        observations: &[f32],
-        scales: &[f64],
-        common: Option<&Range>,
-    ) -> Result<()> {
-        let width = next.width();
-        let path = file.path().to_path_buf();
-        next.visit(file, &mut |row, column, value, info, at| {
-            if value.is_nan() {
-                self.distances[row] = f32::INFINITY;
-                return Ok(());
-            }
-            let narrow = value as f32;
-            if !narrow.is_finite() {
-                return Err(super::arrays::not_finite(&path, info, at, value));
-            }
-            self.known += 1;
-            self.range.widen(column, narrow);
-            let Some(&after) = observations.get((row + 1) * width + column) else {
-                return Ok(());
-            };
-            let clip = |value: f32| common.map_or(value, |range| range.clip(column, value));
-            let distance = f64::from((clip(narrow) - clip(after)).abs()) / scales[column];
-            self.distances[row] = self.distances[row].max(distance as f32);
-            Ok(())
-        })
-    }
-}
-
-/// Lowest and highest number of every column, and how often each occurs.
-struct Range {
-    low: Vec<(f32, usize)>,
-    high: Vec<(f32, usize)>,
-}
-
-/// A bound that numbers were clipped to occurs more than once.
-const CLIPPED: usize = 2;
-
-impl Range {
-    fn empty(width: usize) -> Self {
-        Self {
-            low: vec![(f32::INFINITY, 0); width],
-            high: vec![(f32::NEG_INFINITY, 0); width],
-        }
-    }
-
     fn of(values: &[f32], width: usize) -> Self {
-        let mut range = Self::empty(width);
+        let mut facts = Self::new(width);
         for row in values.chunks_exact(width) {
-            (0..width).for_each(|column| range.widen(column, row[column]));
+            (0..width).for_each(|column| facts.take(column, row[column]));
         }
-        range
+        facts
     }
 
-    fn widen(&mut self, column: usize, value: f32) {
-        let (low, high) = (&mut self.low[column], &mut self.high[column]);
-        if value < low.0 {
-            *low = (value, 0);
+    fn take(&mut self, column: usize, value: f32) {
+        self.low[column] = self.low[column].min(value);
+        self.high[column] = self.high[column].max(value);
+        let size = value.abs();
+        if size > self.largest.0 {
+            self.largest = (size, 0);
         }
-        if value > high.0 {
-            *high = (value, 0);
-        }
-        low.1 += usize::from(value == low.0);
-        high.1 += usize::from(value == high.0);
+        self.largest.1 += usize::from(size == self.largest.0);
+        // The last 13 bits of the fraction, which a half lacks.
+        self.halves &= value.to_bits() & 0x1fff == 0 && size <= 65504.0;
+        self.known += 1;
     }
 
     fn is_constant(&self) -> bool {
-        let columns = self.low.iter().zip(&self.high);
-        columns.into_iter().all(|(low, high)| low.0 >= high.0)
+        let mut columns = self.low.iter().zip(&self.high);
+        columns.all(|(low, high)| low >= high)
     }
 
-    /// What lies in both, as far as the narrower one looks clipped.
-    fn common(&self, other: &Self) -> Self {
-        let both =
-            |a: &[(f32, usize)], b: &[(f32, usize)], first: fn(f32, f32) -> bool, none: f32| {
-                let pick = |(&a, &b): (&(f32, usize), &(f32, usize))| {
-                    let inner = if first(a.0, b.0) { a } else { b };
-                    if inner.1 >= CLIPPED { inner } else { (none, 0) }
-                };
-                a.iter().zip(b).map(pick).collect()
-            };
-        Self {
-            low: both(&self.low, &other.low, |a, b| a > b, f32::NEG_INFINITY),
-            high: both(&self.high, &other.high, |a, b| a < b, f32::INFINITY),
-        }
-    }
-
-    /// The nearest number inside; the number itself where nothing is inside.
-    fn clip(&self, column: usize, value: f32) -> f32 {
-        let (low, high) = (self.low[column].0, self.high[column].0);
-        if low <= high {
-            value.clamp(low, high)
-        } else {
-            value
-        }
+    /// The size at which these numbers are cut off, where `other` exceeds it: a largest size of real numbers that occurs
+    /// more than once.
+    fn limit(&self, other: &Self) -> Option<f32> {
+        let (size, count) = self.largest;
+        let cut_off = !other.halves && count > 1 && size < other.largest.0;
+        cut_off.then_some(size)
     }
 }
 
-/// Standard deviation of every column; what rounding does to a column that never changes.
-fn deviations(values: &[f32], width: usize) -> Vec<f64> {
-    let rows = (values.len() / width).max(1) as f64;
-    let mut means = vec![0.0f64; width];
-    let mut squares = vec![0.0f64; width];
-    let mut largest = vec![0.0f64; width];
-    for row in values.chunks_exact(width) {
-        for (column, &value) in row.iter().enumerate() {
-            means[column] += f64::from(value) / rows;
-            largest[column] = largest[column].max(f64::from(value).abs());
-        }
-    }
-    for row in values.chunks_exact(width) {
-        for (column, &value) in row.iter().enumerate() {
-            squares[column] += (f64::from(value) - means[column]).powi(2) / rows;
-        }
-    }
-    let scale = |(square, largest): (&f64, &f64)| square.sqrt().max(1e-3 * largest).max(1e-9);
-    squares.iter().zip(&largest).map(scale).collect()
-}
+/// Rows that usual sizes are taken over, at most.
+const SAMPLED_ROWS: usize = 4096;
 
-/// The middle of `values`; 0 if there are none.
-fn median(values: &mut [f32]) -> f64 {
-    if values.is_empty() {
-        return 0.0;
-    }
-    let middle = values.len() / 2;
-    let (_, &mut median, _) = values.select_nth_unstable_by(middle, f32::total_cmp);
-    f64::from(median)
+/// The median size of every column: what single rows of other sizes leave as it is.
+fn usual_sizes(values: &[f32], width: usize) -> Vec<f32> {
+    let rows = values.len() / width;
+    let every = rows.div_ceil(SAMPLED_ROWS).max(1);
+    let of = |column: usize| {
+        let mut sizes: Vec<f32> = (0..rows)
+            .step_by(every)
+            .map(|row| values[row * width + column].abs())
+            .collect();
+        let middle = sizes.len() / 2;
+        match sizes.is_empty() {
+            true => 0.0,
+            false => *sizes.select_nth_unstable_by(middle, f32::total_cmp).1,
+        }
+    };
+    (0..width).map(of).collect()
 }
 
 /// Marks the episodes whose first step is not known to be an episode's first: after a cut, or where it is what followed
