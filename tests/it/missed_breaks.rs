@@ -362,6 +362,22 @@ fn the_best_evaluation_is_the_one_with_the_highest_score() {
 }
 
 #[test]
+fn resuming_moves_the_files_of_a_save_that_was_broken_off_into_place() {
+    let folder = tempfile::tempdir().unwrap();
+    write_data(folder.path());
+    let out = folder.path().join("run");
+    run::start(&config(folder.path(), "td3", 5), &out).unwrap();
+    let place = out.join("model.safetensors");
+    std::fs::rename(&place, out.join("model.safetensors.new")).unwrap();
+    let mut algorithm = run::open(&out, &[]).unwrap().algorithm;
+    assert!(!place.exists(), "opening only reads");
+    let run = RunDir::open_to_train(&out).unwrap();
+    run.restore(&mut *algorithm).unwrap();
+    assert!(place.exists());
+    run.published_files().unwrap();
+}
+
+#[test]
 fn every_number_of_a_data_set_counts_in_its_fingerprint() {
     let data = data(&[(&[1.0, 2.0], &[3.0, 4.0], &[5.0, 6.0], true, false)]);
     let fingerprint = DataFingerprint::of(&data);
