@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device, Tensor};
 use trajformer::algorithms::Build;
+use trajformer::algorithms::crr::{Crr, CrrConfig};
 use trajformer::algorithms::rebrac::{Rebrac, RebracConfig};
 use trajformer::checkpoint::RunDir;
 use trajformer::checkpoint::fingerprint::DataFingerprint;
@@ -17,7 +18,7 @@ use trajformer::data::{
 use trajformer::envs::VectorEnv;
 use trajformer::evaluate::Evaluator;
 use trajformer::fqe::{Estimate, FqeConfig, estimate};
-use trajformer::offpolicy::{CandidatePolicy, Choice, OffPolicy, Surroundings, repeated};
+use trajformer::offpolicy::{CandidatePolicy, Choice, OffPolicy, Start, Surroundings, repeated};
 use trajformer::policy::return_conditioned::{
     ContextNetwork, ContextOptions, ReturnConditionedPolicy, State,
 };
@@ -217,6 +218,40 @@ fn candidates_of_an_episode_come_from_its_own_stream() {
     assert!(both[0] != both[1], "{both:?}");
 }
 
+#[test]
+fn crr_draws_its_candidates_and_then_one_of_them_from_the_episodes_stream() {
+    let start_values = &mut Start {
+        observation_dim: 1,
+        action_dim: 1,
+        training_updates: 1,
+        dtype: DType::F32,
+        device: CPU,
+        rng: &mut Rng::from_seed(3),
+    };
+    let config = CrrConfig {
+        hidden: vec![8],
+        samples: 6,
+        ..CrrConfig::default()
+    };
+    let crr = Crr::new(&config, start_values).unwrap();
+    let observation = row(&[1.0]);
+    for seed in 0..8 {
+        let mut policy = crr.weighted_policy(surroundings()).unwrap();
+        policy.begin(&[start(seed)]).unwrap();
+        let found = policy.act(&observation, &[true]).unwrap();
+        let mut stream = Rng::from_seed(seed);
+        let drawn: Vec<[f32; 2]> = (0..config.samples)
+            .map(|_| [stream.normal() as f32, (1.0 - stream.uniform()) as f32])
+            .collect();
+        let column = |at: usize| -> Vec<f32> { drawn.iter().map(|pair| pair[at]).collect() };
+        let normals = Tensor::from_vec(column(0), (config.samples, 1, 1), CPU).unwrap();
+        let expected = policy
+            .choose(&observation, &normals, Some(&row(&column(1))))
+            .unwrap();
+        assert_eq!(numbers(&found), numbers(&expected), "{seed}");
+    }
+}
+
 /// Answers with the return that it is asked for.
 struct Returns;
 
@@ -324,6 +359,22 @@ fn the_best_evaluation_is_the_one_with_the_highest_score() {
     assert!(worst[1] < best[1], "all evaluations are alike: {rows:?}");
     let state = RunDir::open(&out).unwrap().state().unwrap().unwrap();
     assert_eq!(state.best.unwrap().update as f64, best[0], "{rows:?}");
+}
+
+#[test]
+fn resuming_moves_the_files_of_a_save_that_was_broken_off_into_place() {
+    let folder = tempfile::tempdir().unwrap();
+    write_data(folder.path());
+    let out = folder.path().join("run");
+    run::start(&config(folder.path(), "td3", 5), &out).unwrap();
+    let place = out.join("model.safetensors");
+    std::fs::rename(&place, out.join("model.safetensors.new")).unwrap();
+    let mut algorithm = run::open(&out, &[]).unwrap().algorithm;
+    assert!(!place.exists(), "opening only reads");
+    let run = RunDir::open_to_train(&out).unwrap();
+    run.restore(&mut *algorithm).unwrap();
+    assert!(place.exists());
+    run.published_files().unwrap();
 }
 
 #[test]
