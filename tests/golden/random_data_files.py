@@ -501,13 +501,43 @@ def oddities():
                warning=f"after {limit} steps")
 
 
+def beyond_the_limit():
+    """No `timeouts` and episodes of 1,500 steps, which the next observations show to go on after 1,000."""
+    steps = 3000
+    walk = np.arange(steps + 1, dtype=np.float32)[:, None] / 8
+    rows = dict(observations=walk[:-1], next_observations=walk[1:], actions=np.zeros((steps, 1), np.float32),
+                rewards=np.ones(steps, np.float32), terminals=np.arange(steps) % 1500 == 1499)
+    with h5py.File(WORK / "930-goes-on.hdf5", "w") as f:
+        for key, values in rows.items():
+            f.create_dataset(key, data=values, compression="gzip")
+    ends = [(0, 1500), (1500, 1500)]
+    expect("930-goes-on.hdf5", rows, [[s, n, True, False, False, rows["next_observations"][s + n - 1]] for s, n in ends])
+
+
+def contradicting_starts_and_ends():
+    """Arrays that say two things of the same rows, by name; what must be said of each."""
+    steps = 60
+    rows = dict(observations=np.arange(steps, dtype=np.float32)[:, None], actions=np.zeros((steps, 1), np.float32),
+                rewards=np.ones(steps, np.float32))
+    at = lambda *rows: np.isin(np.arange(steps), rows)  # noqa: E731
+    ends = dict(terminals=at(19, 39, 59), timeouts=at(), dones=at(9, 19, 29, 39, 49, 59))
+    starts = dict(episode_starts=at(0, 10, 40), episode_lengths=np.array([30, 30]))
+    said = {}
+    for name, arrays, named in (("more-dones", ends, ["`dones`", "row 9", "`terminals`", "`timeouts`"]),
+                                ("two-cuts", starts, ["`episode_starts`", "`episode_lengths`", "row 10"])):
+        np.savez_compressed(WORK / "faults" / f"{name}.npz", **rows, **arrays)
+        said[f"faults/{name}.npz"] = named
+    return said
+
+
 for number in range(140):
     flat_file(number)
 for number in range(140, 200):
     minari_set(number)
 many_links()
 oddities()
-words = faults()
+beyond_the_limit()
+words = faults() | contradicting_starts_and_ends()
 
 archive = pathlib.Path(__file__).parent / "random_data.zip"
 with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:

@@ -118,7 +118,7 @@ fn check_rows(name: &str, data: &Dataset, expected: &Value) {
 fn random_files_of_h5py_numpy_and_minari_hold_what_their_script_put_there() {
     let folder = tempfile::tempdir().expect("a folder");
     let expected = unpack(folder.path());
-    assert_eq!(expected.len(), 219);
+    assert_eq!(expected.len(), 220);
     let mut cut = 0;
     for (name, expected) in &expected {
         let path = folder.path().join(name);
@@ -147,7 +147,7 @@ fn faults_are_named_with_what_can_be_done_and_no_function_of_a_library() {
     unpack(folder.path());
     let text = std::fs::read_to_string(folder.path().join("faults.json")).expect("text");
     let faults: serde_json::Map<String, Value> = serde_json::from_str(&text).expect("JSON");
-    assert_eq!(faults.len(), 33);
+    assert_eq!(faults.len(), 35);
     for (name, words) in &faults {
         let path = folder.path().join(name);
         let message = match data::load_one(&path) {

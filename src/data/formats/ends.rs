@@ -65,7 +65,18 @@ impl Marks {
                 marks.terminated = Some(dones);
                 return Ok(marks);
             }
-            (Some(_), Some(_)) => return Ok(marks),
+            (Some(terminated), Some(truncated)) => {
+                let both = |step: &usize| terminated[*step] || truncated[*step];
+                let Some(step) = (0..steps).find(|step| dones[*step] && !both(step)) else {
+                    return Ok(marks);
+                };
+                let problem = format!(
+                    "array `{}` ends an episode in row {step}, where neither `terminals` nor `timeouts` does: mark it in the \
+                     one that it belongs to, or leave `{}` out",
+                    info.name, info.name
+                );
+                return Err(Error::data(file.path(), problem));
+            }
             (Some(_), None) => "contradicts `terminals`, some of whose ends it leaves out",
             (None, Some(_)) => "holds some of the `timeouts` and not others",
             (None, None) => {
@@ -116,6 +127,9 @@ fn agreeing(file: &mut dyn ArrayFile, names: [&str; 2], steps: usize) -> Result<
     Ok(found)
 }
 
+/// Where a limit is taken from that nobody named.
+pub(super) const USUAL: &str = "the limit of D4RL's locomotion tasks";
+
 /// How a data set is cut into episodes, from what a file marks.
 pub(super) struct Cutting<'a> {
     pub marks: Marks,
@@ -145,7 +159,7 @@ impl Cutting<'_> {
             };
             of(&self.env_name).or_else(|| of(&file))
         };
-        let usual = |limit| (limit, "the limit of D4RL's locomotion tasks".to_owned());
+        let usual = |limit| (limit, USUAL.to_owned());
         chosen
             .map(|limit| (limit, "`data.max_episode_steps`".to_owned()))
             .or_else(named)
@@ -268,6 +282,16 @@ fn last_steps(file: &mut dyn ArrayFile, steps: usize) -> Result<Option<(&'static
                 "array `episode_lengths` adds up to {end} steps, but there are {steps} rows"
             );
             return Err(Error::data(file.path(), problem));
+        }
+        if let Some(info) = file.describe("episode_starts")? {
+            let starts = read_flags(file, &info, steps)?;
+            let begins = |row: usize| row == 0 || lasts[row - 1];
+            if let Some(row) = (0..steps).find(|&row| starts[row] != begins(row)) {
+                let problem = format!(
+                    "array `episode_starts` says otherwise than `episode_lengths` in row {row}: keep one of them"
+                );
+                return Err(Error::data(file.path(), problem));
+            }
         }
         return Ok(Some(("episode_lengths", lasts)));
     }

@@ -147,11 +147,18 @@ pub(super) fn assemble(
         let stop =
             |step: usize| ended(step).is_some() || successors.breaks[step] || explained(step);
         limited = ends::at_limit(count, limit, |step| ended(step).is_some(), stop);
-        warnings.push(format!(
-            "{}: there are no `timeouts`: episodes that did not terminate are cut after {limit} steps ({source}); \
-             `data.max_episode_steps` (`--max-episode-steps`) says otherwise",
-            path.display()
-        ));
+        // What followed a step shows whether its episode went on, where nobody named a limit.
+        if next.is_some() && !successors.empty && source == ends::USUAL {
+            let shown = limited.iter_mut().zip(&successors.breaks).take(count - 1);
+            shown.for_each(|(limited, apart)| *limited &= apart);
+        }
+        if next.is_none() || source != ends::USUAL || limited.contains(&true) {
+            warnings.push(format!(
+                "{}: there are no `timeouts`: episodes that did not terminate are cut after {limit} steps ({source}); \
+                 `data.max_episode_steps` (`--max-episode-steps`) says otherwise",
+                path.display()
+            ));
+        }
     } else if cutting.marks.truncated.is_none() && cutting.lasts.is_none() && next.is_none() {
         warnings.push(format!(
             "{}: there are no `timeouts`: only `terminals` end an episode; if a time limit did too, set \
