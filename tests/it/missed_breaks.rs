@@ -10,7 +10,10 @@ use trajformer::algorithms::rebrac::{Rebrac, RebracConfig};
 use trajformer::checkpoint::RunDir;
 use trajformer::checkpoint::fingerprint::DataFingerprint;
 use trajformer::config::RunConfig;
+use trajformer::data::action_chunks::padded_actions;
+use trajformer::data::discretizer::DiscretizerKind;
 use trajformer::data::replay::{Experience, Replay};
+use trajformer::data::sequences::{GoalPrefix, TokenOptions, TokenSequences, ValueColumn};
 use trajformer::data::{
     ActionBounds, Dataset, Episode, Normalizer, RewardTransform, Rows, Transitions,
     TransitionsConfig,
@@ -145,6 +148,41 @@ fn the_datas_next_actions_have_the_units_of_its_actions() {
     let batch = learner.batch(&rows).unwrap();
     check_close(&numbers(&batch.actions), &[-1.0, 1.0]);
     check_close(&numbers(&batch.next_actions.unwrap()), &[1.0, 0.5]);
+}
+
+#[test]
+fn values_of_episodes_without_an_end_are_spread_like_those_that_are_known() {
+    let (ten, five) = ([0.0f32; 10], [0.0f32; 5]);
+    let edges = |told: &[Told<'_>]| {
+        let options = TokenOptions {
+            bins: 5,
+            discretizer: DiscretizerKind::Quantile,
+            window_transitions: 2,
+            discount: 1.0,
+            termination_penalty: None,
+            max_path_steps: None,
+            value: ValueColumn::Return,
+            goal: GoalPrefix::None,
+        };
+        let found = TokenSequences::new(&data(told), &options).unwrap();
+        found.discretizer().thresholds(3).to_vec()
+    };
+    // Values fall from 9 to 0.
+    let whole: Told<'_> = (&ten, &ten, &[1.0; 10], true, false);
+    let open: Told<'_> = (&five, &five, &[1.0; 5], false, false);
+    assert_eq!(edges(&[whole]), [0.0, 2.0, 4.0, 6.0, 8.0, 9.0]);
+    assert_eq!(edges(&[whole, open]), edges(&[whole]));
+}
+
+#[test]
+fn a_chunk_that_is_longer_than_its_episode_repeats_the_last_action() {
+    let data = data(&[
+        (&[0.0; 2], &[1.0, 2.0], &[0.0; 2], true, false),
+        (&[0.0; 3], &[3.0, 4.0, 5.0], &[0.0; 3], true, false),
+    ]);
+    let (rows, starts) = padded_actions(&data, 3);
+    assert_eq!(rows, [1.0, 2.0, 2.0, 2.0, 3.0, 4.0, 5.0, 5.0, 5.0]);
+    assert_eq!(starts, [0, 1, 4, 5, 6]);
 }
 
 #[test]
