@@ -65,6 +65,7 @@ mod runs;
 mod sequence_starts;
 mod sequences;
 mod settings;
+mod stored_runs;
 mod text_loss;
 mod tidy;
 mod token_report;
