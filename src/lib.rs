@@ -9,39 +9,71 @@
 //! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`cli`], [`demo`],
 //! [`preview`], [`token_report`], [`compare`] and [`mod@bench`] are the commands.
 
-pub mod action_range;
-pub mod algorithms;
-pub mod bench;
-pub mod checkpoint;
+mod app;
 pub mod cli;
-pub mod compare;
-pub mod config;
-pub mod data;
-pub mod demo;
 pub mod envs;
-pub mod epochs;
-pub mod error;
-pub mod evaluate;
-pub mod export;
-pub mod fqe;
-pub mod hub;
-pub mod instruct;
-mod keys;
-pub mod metrics;
-pub mod offpolicy;
-pub mod online;
-pub mod planning;
-pub mod policy;
-pub mod pretrained;
-pub mod preview;
+pub mod formats;
 pub mod report;
-pub mod run;
-pub mod schedules;
-mod stand_in;
-mod statistics;
-pub mod text;
-pub mod token_report;
-pub mod trainer;
 
-pub use error::{Error, Result};
+pub use app::{
+    bench, checkpoint, compare, config, demo, evaluate, export, fqe, hub, instruct, online,
+    prepare, pretrained, preview, publish, run, token_report, trainer,
+};
+pub use trajformer_algorithms::{offpolicy, planning};
+pub use trajformer_core::{
+    Error, Result, algorithm, device, environment, epochs, error, interrupt, schedules,
+};
 pub use trajformer_models::rng;
+
+/// Learning rules, the trait that they implement, and the registry that a configuration chooses from.
+pub mod algorithms {
+    pub use trajformer_algorithms::*;
+    pub use trajformer_core::algorithm::{
+        Algorithm, Build, Interactive, Matmul, OnlinePhase, Pretrainable, Step, Work,
+    };
+}
+
+/// Logged experience: data sets, the files they come from, and what is prepared from them.
+pub mod data {
+    pub use crate::app::collect;
+    pub use crate::formats;
+    pub use crate::formats::columns::{self, ColumnChoice};
+    pub use crate::formats::files::{
+        self, LoadOptions, check_new, convert, convert_with, load, load_one, load_with, save,
+    };
+    pub use trajformer_core::dataset::{self, ActionKind, Dataset, Episode};
+    pub use trajformer_core::mixing::{self, DataShare, Mixing, Rows};
+    pub use trajformer_core::normalizer::{self, ActionBounds, Normalizer};
+    pub use trajformer_data::batch::Batch;
+    pub use trajformer_data::info::{Info, info};
+    pub use trajformer_data::transitions::{Transitions, best_fraction};
+    pub use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+    pub use trajformer_data::{
+        action_chunks, batch, discretizer, replay, return_sequences, returns, sequences,
+        token_options, tokenizers, tokens, transitions,
+    };
+}
+
+/// What acts: the trait, trained policies, and the behaviors that data is collected with.
+pub mod policy {
+    pub use crate::app::behaviors::{self as behavior, file, noise, simple};
+    pub use trajformer_algorithms::policies::actor::{self, ActorPolicy};
+    pub use trajformer_algorithms::policies::{groups, return_conditioned};
+    pub use trajformer_core::policy::*;
+}
+
+/// Instructions in words and text to learn from, and the language models that read them.
+pub mod text {
+    pub use crate::app::text::*;
+    pub use trajformer_core::corpus::{Corpus, CorpusConfig};
+    pub use trajformer_core::instructed_episodes::InstructedEpisodes;
+    pub use trajformer_core::instructions::{Instructions, TextConfig};
+}
+
+/// What updates report, and the tables, events and bars that show it.
+pub mod metrics {
+    pub use crate::app::logger::{Logger, tensorboard};
+    pub use crate::app::progress::Progress;
+    pub use crate::app::table;
+    pub use trajformer_core::metrics::Metrics;
+}

@@ -22,6 +22,7 @@ use trajformer::data::tokenizers::TokenizerKind;
 use trajformer::error::shell_quoted;
 use trajformer::evaluate::Evaluator;
 use trajformer::fqe::FqeConfig;
+use trajformer::interrupt::STOP;
 use trajformer::policy::behavior::behavior;
 use trajformer::policy::file::{FilePolicyOptions, HiddenActivation, OutputActivation};
 use trajformer::policy::noise::NoisyPolicy;
@@ -29,8 +30,9 @@ use trajformer::pretrained::Request;
 use trajformer::report::tokens;
 use trajformer::rng::Rng;
 use trajformer::token_report::{self, TokenReportOptions};
-use trajformer::trainer::STOP;
-use trajformer::{bench, compare, data, demo, envs, export, hub, instruct, preview, run};
+use trajformer::{
+    bench, compare, data, demo, envs, export, hub, instruct, prepare, preview, publish, run,
+};
 use trajformer_models::kernels::{memory, switch};
 
 /// Writes a line of results to standard output: see [`output::line`].
@@ -203,7 +205,7 @@ fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     if trained.algorithm.instructed().is_some() {
         instruct::teach(&mut trained, &evaluator.instructions())?;
     }
-    run::warn_of_other_version(trained.spec.env_name.as_deref(), &evaluator.spec().name);
+    prepare::warn_of_other_version(trained.spec.env_name.as_deref(), &evaluator.spec().name);
     let mut policy = trained.algorithm.policy()?;
     let (found, dataset) = match &args.record {
         None => (evaluator.run(&mut *policy)?, None),
@@ -519,7 +521,8 @@ fn hub_command(command: &HubCommand) -> anyhow::Result<ExitCode> {
         } => {
             let reference = hub::Reference::parse(id, revision.as_deref())?;
             let (private, dry_run) = (*private, *dry_run);
-            let pushed = hub::push(run, &reference, &hub::PushOptions { private, dry_run })?;
+            let pushed =
+                publish::push(run, &reference, &publish::PushOptions { private, dry_run })?;
             if dry_run {
                 output::whole(&pushed.card)?;
             }

@@ -18,14 +18,17 @@ use trajformer_models::optim::{Adam, AdamConfig, ParamGroup};
 use trajformer_models::params::{Params, Scope, StateVisitor};
 use trajformer_models::uploads::CachedUploads;
 
-use super::{Algorithm, Build, Work};
-use crate::data::transitions::{Batch, Transitions, TransitionsConfig, best_fraction};
-use crate::data::{ActionBounds, Normalizer};
-use crate::error::Result;
-use crate::keys::Keys;
-use crate::metrics::Metrics;
-use crate::policy::{ActorPolicy, Policy};
-use crate::rng::Rng;
+use crate::policies::actor::ActorPolicy;
+use trajformer_core::algorithm::{Algorithm, Build, Work};
+use trajformer_core::error::Result;
+use trajformer_core::keys::Keys;
+use trajformer_core::metrics::Metrics;
+use trajformer_core::normalizer::{ActionBounds, Normalizer};
+use trajformer_core::policy::Policy;
+use trajformer_data::batch::Batch;
+use trajformer_data::transitions::{Transitions, best_fraction};
+use trajformer_data::transitions_config::TransitionsConfig;
+use trajformer_models::rng::Rng;
 
 /// `[algorithm.bc]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,7 +63,7 @@ impl BcConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) that names the key.
+    /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.bc");
         if !(self.fraction > 0.0 && self.fraction <= 1.0) {

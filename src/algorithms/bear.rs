@@ -35,17 +35,17 @@ use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 use trajformer_models::vae::{Vae, VaeConfig};
 
-use super::{Algorithm, Build, Work};
-use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
-use crate::error::Result;
-use crate::keys::Keys;
-use crate::metrics::Metrics;
 use crate::offpolicy::{
-    Act, CandidatePolicy, Choice, Learner, OffPolicy, Start, Surroundings, Target, Trained,
-    repeated,
+    Act, CandidatePolicy, Choice, Learner, OffPolicy, PolicyParts, Start, Target, Trained, repeated,
 };
-use crate::policy::Policy;
-use crate::rng::Rng;
+use trajformer_core::algorithm::{Algorithm, Build, Work};
+use trajformer_core::error::Result;
+use trajformer_core::keys::Keys;
+use trajformer_core::metrics::Metrics;
+use trajformer_core::policy::Policy;
+use trajformer_data::batch::Batch;
+use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+use trajformer_models::rng::Rng;
 
 /// Bounds of the latents that actions are decoded from.
 const LATENT_BOUND: f64 = 0.5;
@@ -153,7 +153,7 @@ impl BearConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) that names the key.
+    /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.bear");
         keys.shares(&[("discount", self.discount), ("min_weight", self.min_weight)])?;
@@ -459,8 +459,8 @@ impl Learner for Bear {
         Some(vae + targets + critics + constraint + values)
     }
 
-    fn policy(&self, surroundings: Surroundings) -> Result<Box<dyn Policy>> {
-        Ok(Box::new(self.best_of_many(surroundings)?))
+    fn policy(&self, parts: PolicyParts) -> Result<Box<dyn Policy>> {
+        Ok(Box::new(self.best_of_many(parts)?))
     }
 }
 
@@ -469,7 +469,7 @@ impl Bear {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn best_of_many(&self, surroundings: Surroundings) -> Result<CandidatePolicy> {
+    pub fn best_of_many(&self, parts: PolicyParts) -> Result<CandidatePolicy> {
         let (actor, critics) = (self.actor.snapshot()?, self.critics.snapshot()?);
         let critic = critics.member(0)?;
         let candidates = move |observations: &Tensor, noise: &Tensor| {
@@ -482,7 +482,7 @@ impl Bear {
         };
         let sizes = (self.config.acting_samples, self.vae.config.action_dim);
         Ok(CandidatePolicy::new(
-            surroundings,
+            parts,
             Box::new(candidates),
             sizes,
             Choice::Best,

@@ -36,17 +36,18 @@ use trajformer_models::init::StackInit;
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 
-use super::{Algorithm, Build, Work};
-use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
-use crate::error::Result;
-use crate::keys::Keys;
-use crate::metrics::Metrics;
 use crate::offpolicy::{
-    Act, CandidatePolicy, Choice, Learner, OffPolicy, Start, Surroundings, Target, Trained,
-    repeated,
+    Act, CandidatePolicy, Choice, Learner, OffPolicy, PolicyParts, Start, Target, Trained, repeated,
 };
-use crate::policy::{ActorPolicy, Policy};
-use crate::rng::Rng;
+use crate::policies::actor::ActorPolicy;
+use trajformer_core::algorithm::{Algorithm, Build, Work};
+use trajformer_core::error::Result;
+use trajformer_core::keys::Keys;
+use trajformer_core::metrics::Metrics;
+use trajformer_core::policy::Policy;
+use trajformer_data::batch::Batch;
+use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+use trajformer_models::rng::Rng;
 
 /// ln σ lies between these, by a tanh.
 const LOG_STD: (f64, f64) = (-5.0, 0.0);
@@ -139,7 +140,7 @@ impl BracConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) that names the key.
+    /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.brac");
         keys.shares(&[("discount", self.discount)])?;
@@ -534,18 +535,18 @@ impl Learner for Brac {
         Some(policies + actor_update + critics_update)
     }
 
-    fn policy(&self, surroundings: Surroundings) -> Result<Box<dyn Policy>> {
+    fn policy(&self, parts: PolicyParts) -> Result<Box<dyn Policy>> {
         let fitted = self.policy_updates().is_some_and(|updates| updates > 0);
         if self.config.acting_samples == 0 || !fitted {
-            let Surroundings {
+            let PolicyParts {
                 normalizer,
                 bounds,
                 device,
-            } = surroundings;
+            } = parts;
             let policy = ActorPolicy::new(normalizer, bounds, device, self.act()?);
             return Ok(Box::new(policy));
         }
-        Ok(Box::new(self.best_of_several(surroundings)?))
+        Ok(Box::new(self.best_of_several(parts)?))
     }
 }
 
@@ -554,7 +555,7 @@ impl Brac {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn best_of_several(&self, surroundings: Surroundings) -> Result<CandidatePolicy> {
+    pub fn best_of_several(&self, parts: PolicyParts) -> Result<CandidatePolicy> {
         let (actor, critics) = (self.actor.snapshot()?, self.critics.snapshot()?);
         let critic = critics.member(0)?;
         let candidates = move |observations: &Tensor, noise: &Tensor| {
@@ -566,7 +567,7 @@ impl Brac {
         };
         let sizes = (self.config.acting_samples, self.actor.config.net.action_dim);
         Ok(CandidatePolicy::new(
-            surroundings,
+            parts,
             Box::new(candidates),
             sizes,
             Choice::Best,

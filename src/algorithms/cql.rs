@@ -57,14 +57,15 @@ use trajformer_models::init::{Init, StackInit};
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 
-use super::{Algorithm, Build, Work};
-use crate::data::Mixing;
-use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
-use crate::error::Result;
-use crate::keys::Keys;
-use crate::metrics::Metrics;
 use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
-use crate::rng::Rng;
+use trajformer_core::algorithm::{Algorithm, Build, Work};
+use trajformer_core::error::Result;
+use trajformer_core::keys::Keys;
+use trajformer_core::metrics::Metrics;
+use trajformer_core::mixing::Mixing;
+use trajformer_data::batch::Batch;
+use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+use trajformer_models::rng::Rng;
 
 /// Largest factor exp(l) of the Lagrange version.
 const MAX_MULTIPLIER: f64 = 1e6;
@@ -188,7 +189,7 @@ impl CqlConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) that names the key.
+    /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.cql");
         keys.shares(&[("discount", self.discount)])?;

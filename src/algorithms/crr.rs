@@ -30,17 +30,18 @@ use trajformer_models::gaussian::{
 };
 use trajformer_models::params::StateVisitor;
 
-use super::{Algorithm, Build, Work};
-use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
-use crate::error::Result;
-use crate::keys::Keys;
-use crate::metrics::Metrics;
 use crate::offpolicy::{
-    Act, CandidatePolicy, Choice, Learner, OffPolicy, Start, Surroundings, Target, Trained,
-    repeated,
+    Act, CandidatePolicy, Choice, Learner, OffPolicy, PolicyParts, Start, Target, Trained, repeated,
 };
-use crate::policy::{ActorPolicy, Policy};
-use crate::rng::Rng;
+use crate::policies::actor::ActorPolicy;
+use trajformer_core::algorithm::{Algorithm, Build, Work};
+use trajformer_core::error::Result;
+use trajformer_core::keys::Keys;
+use trajformer_core::metrics::Metrics;
+use trajformer_core::policy::Policy;
+use trajformer_data::batch::Batch;
+use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+use trajformer_models::rng::Rng;
 
 /// What an action's advantage becomes in the actor's loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,7 +135,7 @@ impl CrrConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) that names the key.
+    /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.crr");
         keys.shares(&[("discount", self.discount)])?;
@@ -381,17 +382,17 @@ impl Learner for Crr {
         Some(targets + critics_update + actor_update)
     }
 
-    fn policy(&self, surroundings: Surroundings) -> Result<Box<dyn Policy>> {
+    fn policy(&self, parts: PolicyParts) -> Result<Box<dyn Policy>> {
         if !self.config.weighted_acting {
-            let Surroundings {
+            let PolicyParts {
                 normalizer,
                 bounds,
                 device,
-            } = surroundings;
+            } = parts;
             let policy = ActorPolicy::new(normalizer, bounds, device, self.act()?);
             return Ok(Box::new(policy));
         }
-        Ok(Box::new(self.weighted_policy(surroundings)?))
+        Ok(Box::new(self.weighted_policy(parts)?))
     }
 }
 
@@ -400,7 +401,7 @@ impl Crr {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn weighted_policy(&self, surroundings: Surroundings) -> Result<CandidatePolicy> {
+    pub fn weighted_policy(&self, parts: PolicyParts) -> Result<CandidatePolicy> {
         let (actor, critics) = (self.actor.snapshot()?, self.critics.snapshot()?);
         let candidates = move |observations: &Tensor, noise: &Tensor| {
             let actions = sample(&actor, observations, noise)?; // (S, E, A)
@@ -409,7 +410,7 @@ impl Crr {
         };
         let sizes = (self.config.samples, self.actor.config.net.action_dim);
         Ok(CandidatePolicy::new(
-            surroundings,
+            parts,
             Box::new(candidates),
             sizes,
             Choice::Weighted,

@@ -32,20 +32,23 @@ use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule};
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::uploads::CachedUploads;
 
-use super::{Algorithm, Build, Matmul, Work};
-use crate::data::return_sequences::{
-    self, Padding, ReturnOptions, ReturnSequences, observation_normalizer,
-};
-use crate::data::{ActionBounds, Dataset, Episode, Normalizer};
-use crate::error::Result;
-use crate::keys::Keys;
-use crate::metrics::Metrics;
-use crate::policy::Policy;
-use crate::policy::return_conditioned::{
+use crate::policies::return_conditioned::{
     ContextOptions, Instructed, ReturnConditionedPolicy, State,
 };
-use crate::rng::Rng;
-use crate::text::{InstructedEpisodes, TextConfig};
+use trajformer_core::algorithm::{Algorithm, Build, Matmul, Work};
+use trajformer_core::dataset::{Dataset, Episode};
+use trajformer_core::error::Result;
+use trajformer_core::instructed_episodes::InstructedEpisodes;
+use trajformer_core::instructions::TextConfig;
+use trajformer_core::keys::Keys;
+use trajformer_core::metrics::Metrics;
+use trajformer_core::normalizer::{ActionBounds, Normalizer};
+use trajformer_core::policy::Policy;
+use trajformer_data::return_sequences;
+use trajformer_data::return_sequences::{
+    Padding, ReturnOptions, ReturnSequences, observation_normalizer,
+};
+use trajformer_models::rng::Rng;
 
 /// `[algorithm.decision_transformer]`. Defaults: the authors' gym settings (paper, table 8), but for `target_returns`, which they
 /// have for each environment (`configs/decision_transformer`).
@@ -115,7 +118,7 @@ impl DecisionTransformerConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) that names the key.
+    /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.decision_transformer");
         keys.counts(&[

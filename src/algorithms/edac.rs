@@ -35,13 +35,14 @@ use trajformer_models::gaussian::{
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 
-use super::{Algorithm, Build, Work};
-use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
-use crate::error::Result;
-use crate::keys::Keys;
-use crate::metrics::Metrics;
 use crate::offpolicy::{Act, EnsembleStart, Learner, OffPolicy, Start, Target, Trained};
-use crate::rng::Rng;
+use trajformer_core::algorithm::{Algorithm, Build, Work};
+use trajformer_core::error::Result;
+use trajformer_core::keys::Keys;
+use trajformer_core::metrics::Metrics;
+use trajformer_data::batch::Batch;
+use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+use trajformer_models::rng::Rng;
 
 /// Logarithms of deviations are limited to this; -20..2 in SAC.
 const LOG_STD_RANGE: (f64, f64) = (-5.0, 2.0);
@@ -107,7 +108,7 @@ impl EdacConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) that names the key.
+    /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.edac");
         if !(2..=10_000).contains(&self.members) {

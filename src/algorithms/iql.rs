@@ -39,14 +39,15 @@ use trajformer_models::init::StackInit;
 use trajformer_models::mlp::{Mlp, MlpConfig};
 use trajformer_models::params::StateVisitor;
 
-use super::{Algorithm, Build, Work};
-use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
-use crate::error::Result;
-use crate::keys::Keys;
-use crate::metrics::Metrics;
 use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained, at_once};
-use crate::rng::Rng;
-use crate::schedules::DecayUpdates;
+use trajformer_core::algorithm::{Algorithm, Build, Work};
+use trajformer_core::error::Result;
+use trajformer_core::keys::Keys;
+use trajformer_core::metrics::Metrics;
+use trajformer_core::schedules::DecayUpdates;
+use trajformer_data::batch::Batch;
+use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+use trajformer_models::rng::Rng;
 
 /// Deviation of the noise that a deterministic actor explores with, for a range of ±1, and what it is clipped to: CORL's.
 const EXPLORATION_NOISE: f64 = 0.03;
@@ -143,7 +144,7 @@ impl IqlConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) that names the key.
+    /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.iql");
         keys.shares(&[("expectile", self.expectile), ("discount", self.discount)])?;

@@ -38,20 +38,21 @@ use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::pretrained::{self, Gpt2};
 use trajformer_models::uploads::CachedUploads;
 
-use super::{Algorithm, Build, Pretrainable, Work};
-use crate::data::return_sequences::{
-    self, Padding, ReturnOptions, ReturnSequences, observation_normalizer,
-};
-use crate::data::{ActionBounds, Normalizer};
-use crate::error::{Error, Result};
-use crate::keys::Keys;
-use crate::metrics::Metrics;
-use crate::policy::Policy;
-use crate::policy::return_conditioned::{
+use crate::policies::return_conditioned::{
     ContextNetwork, ContextOptions, ReturnConditionedPolicy, State,
 };
-use crate::rng::Rng;
-use crate::text::{Corpus, CorpusConfig};
+use trajformer_core::algorithm::{Algorithm, Build, Pretrainable, Work};
+use trajformer_core::corpus::{Corpus, CorpusConfig};
+use trajformer_core::error::{Error, Result};
+use trajformer_core::keys::Keys;
+use trajformer_core::metrics::Metrics;
+use trajformer_core::normalizer::{ActionBounds, Normalizer};
+use trajformer_core::policy::Policy;
+use trajformer_data::return_sequences;
+use trajformer_data::return_sequences::{
+    Padding, ReturnOptions, ReturnSequences, observation_normalizer,
+};
+use trajformer_models::rng::Rng;
 
 /// The table of tokens in a GPT-2.
 const TOKEN_TABLE: &str = "wte.weight";

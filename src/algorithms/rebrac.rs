@@ -33,14 +33,15 @@ use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::init::StackInit;
 use trajformer_models::params::StateVisitor;
 
-use super::{Algorithm, Build, OnlinePhase, Work};
-use crate::data::Mixing;
-use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
-use crate::error::{Error, Result};
-use crate::keys::Keys;
-use crate::metrics::Metrics;
 use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
-use crate::rng::Rng;
+use trajformer_core::algorithm::{Algorithm, Build, OnlinePhase, Work};
+use trajformer_core::error::{Error, Result};
+use trajformer_core::keys::Keys;
+use trajformer_core::metrics::Metrics;
+use trajformer_core::mixing::Mixing;
+use trajformer_data::batch::Batch;
+use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+use trajformer_models::rng::Rng;
 
 /// Added to the variance in layer norms: flax's default, a tenth of PyTorch's.
 const NORM_EPSILON: f64 = 1e-6;

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! The steps follow each other in this order: the actor's uses the critics after theirs, both use α before its own.
-//! ([`sac_n`](crate::algorithms::sac_n) with two members is CORL's variant: temperature, actor, critics.) ln π of an action
+//! ([`sac_n`](crate::sac_n) with two members is CORL's variant: temperature, actor, critics.) ln π of an action
 //! under its tanh is Σ ln N(u) - ln(1 - a² + 1e-6), as in that code: finite at the bounds, a little off near them.
 //!
 //! Deviations: actions are mapped to ±1 before anything sees them, where that code scales the actor's; α is
@@ -31,13 +31,14 @@ use trajformer_models::init::{Init, StackInit, xavier_bound};
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 
-use super::{Algorithm, Build, Work};
-use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
-use crate::error::Result;
-use crate::keys::Keys;
-use crate::metrics::Metrics;
 use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
-use crate::rng::Rng;
+use trajformer_core::algorithm::{Algorithm, Build, Work};
+use trajformer_core::error::Result;
+use trajformer_core::keys::Keys;
+use trajformer_core::metrics::Metrics;
+use trajformer_data::batch::Batch;
+use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+use trajformer_models::rng::Rng;
 
 /// `[algorithm.sac]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -104,7 +105,7 @@ impl SacConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) that names the key.
+    /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.sac");
         keys.shares(&[("discount", self.discount)])?;

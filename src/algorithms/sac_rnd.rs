@@ -32,14 +32,15 @@ use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 use trajformer_models::rnd::RndConfig;
 
-use super::{Algorithm, Build, Work};
-use crate::data::Normalizer;
-use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
-use crate::error::Result;
-use crate::keys::Keys;
-use crate::metrics::Metrics;
 use crate::offpolicy::{Act, Learner, OffPolicy, RndBonus, Start, Target, Trained};
-use crate::rng::Rng;
+use trajformer_core::algorithm::{Algorithm, Build, Work};
+use trajformer_core::error::Result;
+use trajformer_core::keys::Keys;
+use trajformer_core::metrics::Metrics;
+use trajformer_core::normalizer::Normalizer;
+use trajformer_data::batch::Batch;
+use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+use trajformer_models::rng::Rng;
 
 /// Added to the variance in layer norms: flax's default, a tenth of PyTorch's.
 const NORM_EPSILON: f64 = 1e-6;
@@ -120,7 +121,7 @@ impl SacRndConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) that names the key.
+    /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.sac_rnd");
         keys.shares(&[("discount", self.discount)])?;

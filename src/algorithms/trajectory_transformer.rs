@@ -35,19 +35,23 @@ use trajformer_models::trajectory_transformer::{
 };
 use trajformer_models::uploads::CachedUploads;
 
-use super::{Algorithm, Build, Matmul, Work};
-use crate::data::discretizer::DiscretizerKind;
-use crate::data::sequences::{GoalPrefix, TokenBatch, TokenOptions, TokenSequences, ValueColumn};
-use crate::data::tokens::penalty_misfit;
-use crate::data::{ActionBounds, Dataset, Episode};
-use crate::epochs::{Span, WarmupAndDecay};
-use crate::error::Result;
-use crate::keys::Keys;
-use crate::metrics::Metrics;
 use crate::planning::{BeamPlanner, BeamSearch, PlanConfig, SearchModel, Window};
-use crate::policy::Policy;
-use crate::rng::Rng;
-use crate::text::{InstructedEpisodes, TextConfig};
+use trajformer_core::algorithm::{Algorithm, Build, Matmul, Work};
+use trajformer_core::dataset::{Dataset, Episode};
+use trajformer_core::epochs::{Span, WarmupAndDecay};
+use trajformer_core::error::Result;
+use trajformer_core::instructed_episodes::InstructedEpisodes;
+use trajformer_core::instructions::TextConfig;
+use trajformer_core::keys::Keys;
+use trajformer_core::metrics::Metrics;
+use trajformer_core::normalizer::ActionBounds;
+use trajformer_core::policy::Policy;
+use trajformer_data::batch::TokenBatch;
+use trajformer_data::discretizer::DiscretizerKind;
+use trajformer_data::sequences::TokenSequences;
+use trajformer_data::token_options::{GoalPrefix, TokenOptions, ValueColumn};
+use trajformer_data::tokens::penalty_misfit;
+use trajformer_models::rng::Rng;
 
 /// The cosine ends at this share of the rate (authors' `training.py`).
 const RATE_FLOOR: f64 = 0.1;
@@ -188,7 +192,7 @@ impl TrajectoryTransformerConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) that names the key.
+    /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.trajectory_transformer");
         keys.counts(&[

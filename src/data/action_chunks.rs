@@ -6,12 +6,12 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use trajformer_models::conditional_gpt::ConditionalBatch;
 
-use super::Dataset;
-use super::checks::opened_without_data;
-use super::normalizer::Normalizer;
-use super::tokenizers::{Chunks, TrajectoryTokenizer};
-use crate::error::Result;
-use crate::rng::Rng;
+use crate::tokenizers::{Chunks, TrajectoryTokenizer};
+use trajformer_core::dataset::Dataset;
+use trajformer_core::dataset_checks::opened_without_data;
+use trajformer_core::error::Result;
+use trajformer_core::normalizer::Normalizer;
+use trajformer_models::rng::Rng;
 
 /// A data set as observations (n, O) and tokenized chunks of the T actions from there on.
 ///

@@ -6,7 +6,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 use trajformer_models::params::{Slot, StateVisitor};
 
-use crate::error::{Error, Result};
+use trajformer_core::error::{Error, Result};
 
 /// How the thresholds are placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]

@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::checks::range;
-use super::dataset::{ActionKind, Dataset};
+use trajformer_core::dataset::{ActionKind, Dataset};
+use trajformer_core::dataset_checks::range;
 
 /// A summary of a data set; the names of the fields are stable.
 #[derive(Debug, Clone, PartialEq, Serialize)]

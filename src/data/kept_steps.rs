@@ -12,8 +12,8 @@
 //! `qlearning_dataset` (d4rl/\_\_init\_\_.py), which reported results were made with; it is meant for its own HDF5
 //! files, known by their names ([`is_d4rls`]). For cloning, which needs no next step, every step is kept but there.
 
-use super::dataset::{Dataset, Episode};
-use super::transitions::TransitionsConfig;
+use crate::transitions_config::TransitionsConfig;
+use trajformer_core::dataset::{Dataset, Episode};
 
 /// A step that has a place among the transitions.
 #[derive(Clone, Copy)]

@@ -3,9 +3,9 @@
 use candle_core::{DType, Device, Tensor, Var};
 use trajformer_models::params::{Slot, StateVisitor};
 
-use super::returns::{Returns, UNKNOWN};
-use super::transitions::Batch;
-use crate::error::Result;
+use crate::batch::Batch;
+use crate::returns::{Returns, UNKNOWN};
+use trajformer_core::error::Result;
 
 /// Rows that a new buffer has room for.
 const FIRST_ROWS: usize = 1024;

@@ -5,9 +5,9 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::return_sequences::ReturnBatch;
-use super::sequences::TokenBatch;
-use crate::error::Result;
+use crate::batch::ReturnBatch;
+use crate::batch::TokenBatch;
+use trajformer_core::error::Result;
 
 /// Every step of a data set, and after them one that stands for padding: S + 1 rows.
 #[derive(Debug, Clone)]

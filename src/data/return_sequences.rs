@@ -4,13 +4,16 @@
 //! Follows kzl/decision-transformer, `gym/experiment.py` (`get_batch`), commit e2d82e6: trajectories
 //! are drawn with probability proportional to their length, starts uniformly.
 
+pub use crate::batch::ReturnBatch;
 use candle_core::{DType, Device, Tensor};
 
-use super::checks::opened_without_data;
-use super::resident::{self, ReturnTables};
-use super::{ActionBounds, Dataset, Episode, Normalizer};
-use crate::error::{Error, Result};
-use crate::rng::Rng;
+use crate::resident;
+use crate::resident::ReturnTables;
+use trajformer_core::dataset::{Dataset, Episode};
+use trajformer_core::dataset_checks::opened_without_data;
+use trajformer_core::error::{Error, Result};
+use trajformer_core::normalizer::{ActionBounds, Normalizer};
+use trajformer_models::rng::Rng;
 
 /// What kzl and LaMo's authors add to the deviation of observations.
 const NORMALIZATION_EPSILON: f64 = 1e-6;
@@ -137,21 +140,6 @@ pub fn misfits(
         ));
     }
     found
-}
-
-/// One batch of stretches.
-#[derive(Debug, Clone)]
-pub struct ReturnBatch {
-    /// Undiscounted return from each step on, scaled, (B, K, 1) f32.
-    pub returns_to_go: Tensor,
-    /// Normalised observations (B, K, O) f32.
-    pub states: Tensor,
-    /// Actions as in the data (B, K, A) f32.
-    pub actions: Tensor,
-    /// Step in the episode (B, K) u32.
-    pub timesteps: Tensor,
-    /// 1 for steps of the data, 0 for padding, (B, K) f32.
-    pub mask: Tensor,
 }
 
 /// Every stretch of the complete episodes of a data set, ready to be drawn.

@@ -4,66 +4,22 @@
 //! Follows jannerm/trajectory-transformer, `trajectory/datasets/sequence.py`, commit 8834a6e.
 //! Windows are drawn with replacement, where the authors shuffle epochs.
 
+pub use crate::batch::TokenBatch;
+pub use crate::token_options::GoalPrefix;
+pub use crate::token_options::TokenOptions;
+pub use crate::token_options::ValueColumn;
 use std::ops::Range;
 
 use candle_core::{Device, Tensor};
 use trajformer_models::params::StateVisitor;
 
-use super::checks::opened_without_data;
-use super::discretizer::{Discretizer, DiscretizerKind};
-use super::resident::{TokenTables, WindowRows};
-use super::tokens::{Columns, Tokens};
-use super::{ActionKind, Dataset};
-use crate::error::{Error, Result};
-use crate::rng::Rng;
-
-/// What the value column of a transition holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ValueColumn {
-    /// `V_t = sum over k >= 0 of discount^k r_{t+1+k}`: the discounted return *after* the reward of
-    /// this step (paper, section 3.2), 0 beyond the end of the episode. Unknown where the data stops
-    /// in the middle of an episode: not trained on there.
-    #[default]
-    Return,
-    /// Zero: for imitation and goal-conditioned models, which rank plans by likelihood. The authors' code has values always.
-    None,
-}
-
-/// How transitions become tokens, and tokens windows.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TokenOptions {
-    /// N, bins per dimension; token N means that the episode has ended.
-    pub bins: usize,
-    /// Where the bins lie.
-    pub discretizer: DiscretizerKind,
-    /// Transitions in a window.
-    pub window_transitions: usize,
-    /// Discount of the value column, in [0, 1].
-    pub discount: f64,
-    /// Replaces the reward of every terminating step; `None` keeps the data's.
-    pub termination_penalty: Option<f64>,
-    /// Positions of a window at or past this step of the episode are left out of the loss; the
-    /// authors' 1000. `None`: the longest episode of the data.
-    pub max_path_steps: Option<usize>,
-    /// What the value column holds.
-    pub value: ValueColumn,
-    /// What stands before a window.
-    pub goal: GoalPrefix,
-}
-
-/// What stands before the transitions of a window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GoalPrefix {
-    /// Nothing.
-    #[default]
-    None,
-    /// The last observation of the episode, in place of the window's first transition: see
-    /// [`goal_transition`]. (Paper, section 3.2; the authors' code has a separate embedding and no
-    /// padding, but hides the wrong columns from attention.)
-    FinalObservation,
-}
+use crate::discretizer::Discretizer;
+use crate::resident::{TokenTables, WindowRows};
+use crate::tokens::{Columns, Tokens};
+use trajformer_core::dataset::{ActionKind, Dataset};
+use trajformer_core::dataset_checks::opened_without_data;
+use trajformer_core::error::{Error, Result};
+use trajformer_models::rng::Rng;
 
 /// The transition that stands for a goal: the goal's observation tokens (O), then termination tokens
 /// up to D, so that positions in the transitions after it stay what they are.
@@ -71,17 +27,6 @@ pub fn goal_transition(observation: &[u32], discretizer: &Discretizer) -> Vec<u3
     let mut tokens = observation.to_vec();
     tokens.resize(discretizer.dims(), discretizer.bins() as u32);
     tokens
-}
-
-/// One batch of training windows. T = `window_transitions` * D - 1.
-#[derive(Debug, Clone)]
-pub struct TokenBatch {
-    /// Tokens 0..=N without offsets, (B, T) u32.
-    pub inputs: Tensor,
-    /// The tokens one position later, (B, T) u32.
-    pub targets: Tensor,
-    /// 1 where a position counts, else 0, (B, T) f32; aligned with the inputs, as the authors' is.
-    pub mask: Tensor,
 }
 
 /// A data set as tokens, and every window that can be drawn from it.
@@ -450,7 +395,8 @@ fn check(data: &Dataset, options: &TokenOptions) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Episode;
+    use crate::discretizer::DiscretizerKind;
+    use trajformer_core::dataset::Episode;
 
     #[derive(PartialEq)]
     enum End {

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use candle_core::{Device, Tensor};
 
-use super::Dataset;
-use super::discretizer::Discretizer;
-use super::resident::rows;
-use super::sequences::{TokenOptions, ValueColumn};
-use crate::error::Result;
-use crate::statistics::quantile;
+use crate::discretizer::Discretizer;
+use crate::resident::rows;
+use crate::token_options::{TokenOptions, ValueColumn};
+use trajformer_core::dataset::Dataset;
+use trajformer_core::error::Result;
+use trajformer_core::statistics::quantile;
 
 /// The joined rows (observation, action, reward, value), produced column by column in f64.
 pub(super) struct Columns<'a> {
@@ -211,7 +211,7 @@ impl Tokens {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Episode;
+    use trajformer_core::dataset::Episode;
 
     /// Episodes of two steps that terminate, with these rewards.
     fn data(rewards: &[[f32; 2]]) -> Dataset {

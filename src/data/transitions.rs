@@ -5,89 +5,21 @@
 //! another one (files joined together) and nothing says what came next, its last step is dropped too. D4RL's own files are seen exactly
 //! as by its `qlearning_dataset`; `kept_steps.rs` beside this file lists the differences.
 
+pub use crate::batch::Batch;
+pub use crate::transitions_config::RewardTransform;
+pub use crate::transitions_config::TransitionsConfig;
 use candle_core::{DType, Device, Tensor};
-use serde::{Deserialize, Serialize};
 use trajformer_models::rng::Rng;
 
-use super::checks::opened_without_data;
-use super::dataset::{Dataset, Episode};
-use super::kept_steps::{self, Kept, kept_steps};
-use super::mixing::{Mixing, Rows};
-use super::normalizer::Normalizer;
-use super::replay::Replay;
-use super::returns::Returns;
-use crate::error::{Error, Result};
-
-/// What is done to rewards before learning.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RewardTransform {
-    /// Nothing.
-    #[default]
-    None,
-    /// Divided by the range of returns, times 1000: `1000 r / (max - min)`, as in CORL
-    /// (`return_reward_range`) on locomotion data. Deviation: CORL cuts the q-learning view into
-    /// episodes of 1000 rows, which drifts by one step per time-out; here returns are those of the
-    /// true, complete episodes.
-    ReturnRange,
-    /// This is added: -1 on antmaze in CORL, so that every step but the last costs.
-    Shift(f32),
-    /// Multiplied by this.
-    Scale(f32),
-    /// `scale * r + shift`: 10 and -5 on antmaze in CORL's CQL.
-    Affine {
-        /// Factor.
-        scale: f32,
-        /// Added afterwards.
-        shift: f32,
-    },
-}
-
-/// How a data set becomes [`Transitions`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TransitionsConfig {
-    /// Whether observations are normalized, with statistics over the transitions that are kept.
-    pub normalize_observations: bool,
-    /// Added to the deviations; 1e-3 in TD3+BC's code and all that follow it.
-    pub normalization_epsilon: f64,
-    /// What is done to rewards.
-    pub rewards: RewardTransform,
-    /// Keep the last step of truncated episodes (and of the data) where the observation after it is
-    /// known. Off in D4RL's view. With `next_actions` they stay dropped: no action follows.
-    pub keep_truncations: bool,
-    /// Whether what follows a step is needed; cloning does without, and has all steps.
-    pub next_step: bool,
-    /// The table of the configuration that this is from, for messages.
-    #[serde(skip)]
-    pub table: &'static str,
-    /// Also hold the action of the next step, as ReBRAC needs it.
-    pub next_actions: bool,
-    /// Batches also hold [`Batch::reached`], as Cal-QL needs it.
-    pub reached: bool,
-    /// For [`Batch::reached`]: the environment's reward of every step of an episode that fails. An episode that was broken
-    /// off and holds no other is taken to go on like that without end.
-    pub failure_reward: Option<f32>,
-    /// Discount in [0, 1] of the returns that [`Transitions::sample_judged`] gives.
-    pub returns_discount: f64,
-}
-
-impl Default for TransitionsConfig {
-    fn default() -> Self {
-        Self {
-            normalize_observations: true,
-            normalization_epsilon: 1e-3,
-            rewards: RewardTransform::None,
-            keep_truncations: false,
-            next_step: true,
-            table: "algorithm.NAME",
-            next_actions: false,
-            reached: false,
-            failure_reward: None,
-            returns_discount: 0.99,
-        }
-    }
-}
+use crate::kept_steps;
+use crate::kept_steps::{Kept, kept_steps};
+use crate::replay::Replay;
+use crate::returns::Returns;
+use trajformer_core::dataset::{Dataset, Episode};
+use trajformer_core::dataset_checks::opened_without_data;
+use trajformer_core::error::{Error, Result};
+use trajformer_core::mixing::{Mixing, Rows};
+use trajformer_core::normalizer::Normalizer;
 
 /// Transitions on the device, f32; observations are normalized if the configuration says so.
 #[derive(Debug)]
@@ -113,63 +45,6 @@ pub struct Transitions {
     judged: Vec<u32>,  // rows whose return is nearly whole; all if there is none
     normalizer: Normalizer,
     count: usize,
-}
-
-/// A batch of transitions; see [`Transitions`].
-#[derive(Debug, Clone)]
-pub struct Batch {
-    /// (B, O)
-    pub observations: Tensor,
-    /// (B, A)
-    pub actions: Tensor,
-    /// (B)
-    pub rewards: Tensor,
-    /// (B, O)
-    pub next_observations: Tensor,
-    /// (B), 0 or 1.
-    pub terminated: Tensor,
-    /// (B, A)
-    pub next_actions: Option<Tensor>,
-    /// (B): the discounted return that was reached from there, in the data's episode or in one that the policy collected itself;
-    /// `f32::MIN` where it is not known: of steps near the end of a truncated episode, and of one that still runs.
-    pub reached: Option<Tensor>,
-}
-
-impl Batch {
-    /// Both, one after the other; next actions and returns where both have them.
-    fn followed_by(&self, other: &Self) -> Result<Self> {
-        let both = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 0);
-        let optional = |a: &Option<Tensor>, b: &Option<Tensor>| {
-            let pair = a.as_ref().zip(b.as_ref());
-            pair.map(|(a, b)| both(a, b)).transpose()
-        };
-        Ok(Self {
-            observations: both(&self.observations, &other.observations)?,
-            actions: both(&self.actions, &other.actions)?,
-            rewards: both(&self.rewards, &other.rewards)?,
-            next_observations: both(&self.next_observations, &other.next_observations)?,
-            terminated: both(&self.terminated, &other.terminated)?,
-            next_actions: optional(&self.next_actions, &other.next_actions)?,
-            reached: optional(&self.reached, &other.reached)?,
-        })
-    }
-
-    /// The same with numbers of this type.
-    ///
-    /// # Errors
-    /// If the device fails.
-    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
-        let cast = |tensor: &Tensor| tensor.to_dtype(dtype);
-        Ok(Self {
-            observations: cast(&self.observations)?,
-            actions: cast(&self.actions)?,
-            rewards: cast(&self.rewards)?,
-            next_observations: cast(&self.next_observations)?,
-            terminated: cast(&self.terminated)?,
-            next_actions: self.next_actions.as_ref().map(cast).transpose()?,
-            reached: self.reached.as_ref().map(cast).transpose()?,
-        })
-    }
 }
 
 impl Transitions {
@@ -552,8 +427,8 @@ pub fn best_fraction(data: &Dataset, fraction: f64) -> Result<Dataset> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::dataset::ActionKind;
-    use crate::data::replay::Experience;
+    use crate::replay::Experience;
+    use trajformer_core::dataset::ActionKind;
 
     /// One-dimensional data whose observation is the step, action -step/100, reward step + 1.
     fn data(ends: &[(usize, bool, bool, Option<f32>)]) -> Dataset {

@@ -16,9 +16,10 @@ use std::sync::Arc;
 
 use mujoco_rs::prelude::{MjData, MjModel};
 
-use super::{EnvSpec, Environment, Step, check_action};
-use crate::error::{Error, Result};
-use crate::rng::Rng;
+use trajformer_core::environment::check_action;
+use trajformer_core::environment::{EnvSpec, Environment, Step};
+use trajformer_core::error::{Error, Result};
+use trajformer_models::rng::Rng;
 
 /// Environment variable that names the folder of the model files.
 pub const MODELS_VARIABLE: &str = "TRAJFORMER_MUJOCO_MODELS";

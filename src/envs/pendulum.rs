@@ -4,9 +4,10 @@
 //! state is kept in f64; observations (cos, sin, angular velocity) are f32 as there. Actions are
 //! torques in ±2, so a policy has to know the environment's bounds. Never terminates.
 
-use super::{EnvSpec, Environment, Step, check_action};
-use crate::error::Result;
-use crate::rng::Rng;
+use trajformer_core::environment::check_action;
+use trajformer_core::environment::{EnvSpec, Environment, Step};
+use trajformer_core::error::Result;
+use trajformer_models::rng::Rng;
 
 const MAX_SPEED: f64 = 8.0;
 const MAX_TORQUE: f64 = 2.0;

@@ -10,10 +10,15 @@
 //! `column..column + 1` and `row..row + 1`. Observations: x, y, x velocity, y velocity (cells per
 //! second). Actions: forces in ±1 along x and y.
 
-use super::rooms::{self, Room};
-use super::{EnvSpec, Environment, ReferenceReturns, Step, check_action};
-use crate::error::Result;
-use crate::rng::Rng;
+use std::collections::VecDeque;
+
+use crate::envs::reference::ReferenceReturns;
+use crate::envs::rooms;
+use crate::envs::rooms::Room;
+use trajformer_core::environment::check_action;
+use trajformer_core::environment::{EnvSpec, Environment, Step};
+use trajformer_core::error::Result;
+use trajformer_models::rng::Rng;
 
 /// The ball's radius in cells.
 pub const BALL_RADIUS: f64 = 0.1;
@@ -252,7 +257,7 @@ impl PointMaze {
                 "a ball at ({}, {}) overlaps a wall",
                 position[0], position[1]
             );
-            return Err(crate::Error::Env {
+            return Err(trajformer_core::error::Error::Env {
                 name: self.spec.name.clone(),
                 problem,
             });
@@ -358,6 +363,36 @@ impl Environment for PointMaze {
     }
 }
 
+/// Steps through free cells from every cell to `goal`, row-major from the bottom; `None` in walls
+/// and where there is no way.
+pub fn distances(layout: &Layout, goal: (usize, usize)) -> Vec<Option<usize>> {
+    let (columns, rows) = layout.size();
+    let mut distances = vec![None; columns * rows];
+    distances[goal.1 * columns + goal.0] = Some(0);
+    let mut queue = VecDeque::from([(goal, 0)]);
+    while let Some((cell, steps)) = queue.pop_front() {
+        for (column, row) in neighbors(cell) {
+            if !layout.is_wall(column, row) && distances[row * columns + column].is_none() {
+                distances[row * columns + column] = Some(steps + 1);
+                queue.push_back(((column, row), steps + 1));
+            }
+        }
+    }
+    distances
+}
+
+/// The four cells beside one; walls all around keep the subtraction in range, and cells outside
+/// count as walls.
+/// (column, row) each.
+pub fn neighbors((column, row): (usize, usize)) -> [(usize, usize); 4] {
+    [
+        (column + 1, row),
+        (column, row + 1),
+        (column.wrapping_sub(1), row),
+        (column, row.wrapping_sub(1)),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,7 +416,7 @@ mod tests {
                 layout.free_cells().iter().all(|&(c, r)| !border(c, r)),
                 "{name}"
             );
-            let distances = super::super::waypoint::distances(&layout, layout.goal_cell());
+            let distances = distances(&layout, layout.goal_cell());
             let reached = |&(c, r): &(usize, usize)| distances[r * columns + c].is_some();
             assert!(layout.free_cells().iter().all(reached), "{name}");
         }

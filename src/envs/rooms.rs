@@ -4,7 +4,7 @@
 //! The environment knows the room by two words of the instruction ("upper" or "north", "left" or "west", ...),
 //! which is all it takes to pay reward and to judge. A policy never sees the room, only the instruction.
 
-use crate::error::{Error, Result};
+use trajformer_core::error::{Error, Result};
 
 /// Name of the maze that has them.
 pub const MAZE: &str = "pointmaze-rooms";

@@ -3,8 +3,9 @@
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::{EnvSpec, Environment, Step, make};
-use crate::error::{Error, Result};
+use crate::envs::registry::make;
+use trajformer_core::environment::{EnvSpec, Environment, Step};
+use trajformer_core::error::{Error, Result};
 
 /// Copies of one environment, one per row. Rows never influence each other, and results don't
 /// depend on the number of threads.

@@ -1,10 +1,12 @@
 //! A chart's frame: ranges, round ticks, labels, the title block and the legend.
 
-use super::canvas::{Anchor, Canvas, Font, GRID, MUTED, Point, Stroke, TEXT};
-use crate::error::Result;
+use crate::report::canvas::{Anchor, Canvas, Font, GRID, MUTED, Point, Stroke, TEXT};
+use trajformer_core::error::Result;
 
 /// Space around a picture, in logical pixels.
 pub(super) const MARGIN: f64 = 24.0;
+/// How strongly a band covers what is behind it.
+pub(super) const BAND_ALPHA: f64 = 0.2;
 /// Size of the words along an axis.
 const TICK_FONT: f64 = 13.0;
 
@@ -332,13 +334,13 @@ fn draw_mark(canvas: &mut Canvas<'_>, mark: Mark, (x, y): Point) -> Result<()> {
                 (right, y + 7.0),
                 (x, y + 7.0),
             ];
-            canvas.polygon(&corners, stroke.color, super::curves::BAND_ALPHA)?;
+            canvas.polygon(&corners, stroke.color, BAND_ALPHA)?;
             canvas.line(&[(x, y), (right, y)], stroke)
         }
-        Mark::Start => super::maze::draw_start(canvas, (middle, y)),
-        Mark::End => super::maze::draw_end(canvas, (middle, y)),
-        Mark::Goal => super::maze::draw_goal(canvas, (middle, y)),
-        Mark::Reward => super::maze::draw_reward(canvas, (middle, y)),
+        Mark::Start => super::marks::draw_start(canvas, (middle, y)),
+        Mark::End => super::marks::draw_end(canvas, (middle, y)),
+        Mark::Goal => super::marks::draw_goal(canvas, (middle, y)),
+        Mark::Reward => super::marks::draw_reward(canvas, (middle, y)),
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::axes::{Axis, Frame, Header, MARGIN, Scale};
-use super::canvas::{Anchor, BLACK, BLUE, Canvas, Font, MUTED, Stroke, TEXT, render};
-use super::curves::ReferenceLine;
-use crate::error::Result;
+use crate::report::axes::{Axis, Frame, Header, MARGIN, Scale};
+use crate::report::canvas::{Anchor, BLACK, BLUE, Canvas, Font, MUTED, Stroke, TEXT, render};
+use crate::report::curves::ReferenceLine;
 use plotters::prelude::RGBColor;
+use trajformer_core::error::Result;
 
 /// Bars that are there for comparison.
 const QUIET: RGBColor = RGBColor(0xa3, 0xac, 0xb8);

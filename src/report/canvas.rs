@@ -14,8 +14,8 @@ use plotters::prelude::{
 use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::pixels::{Pixels, average_down};
-use crate::error::{Error, Result};
+use crate::report::pixels::{Pixels, average_down, drawing_error};
+use trajformer_core::error::{Error, Result};
 
 /// Device pixels per logical pixel, in each direction.
 const SCALE: u32 = 4;
@@ -219,10 +219,6 @@ fn register_fonts() {
         let _ = register_font(FAMILY, FontStyle::Normal, notosans::REGULAR_TTF);
         let _ = register_font(FAMILY, FontStyle::Bold, notosans::BOLD_TTF);
     });
-}
-
-pub(super) fn drawing_error(error: impl std::error::Error) -> Error {
-    Error::Unsuitable(format!("drawing a picture failed: {error}"))
 }
 
 /// A place in device pixels.

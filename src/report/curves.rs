@@ -4,13 +4,10 @@ use std::path::Path;
 
 use plotters::prelude::RGBColor;
 
-pub use super::axes::Scale;
-use super::axes::{Axis, Frame, Header, MARGIN, Mark};
-use super::canvas::{Anchor, Canvas, Font, MUTED, SERIES, Stroke, render};
-use crate::error::Result;
-
-/// How strongly a band covers what is behind it.
-pub(super) const BAND_ALPHA: f64 = 0.2;
+pub use crate::report::axes::Scale;
+use crate::report::axes::{Axis, BAND_ALPHA, Frame, Header, MARGIN, Mark};
+use crate::report::canvas::{Anchor, Canvas, Font, MUTED, SERIES, Stroke, render};
+use trajformer_core::error::Result;
 
 /// One line of a chart.
 #[derive(Debug, Clone, Default, PartialEq)]

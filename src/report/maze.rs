@@ -2,25 +2,19 @@
 //!
 //! The maze is plain numbers: this file does not know the environment.
 
-use std::f64::consts::PI;
 use std::path::Path;
 
 use plotters::prelude::RGBColor;
 
-use super::axes::{Header, MARGIN, Mark};
-use super::canvas::{
+use crate::report::axes::{Header, MARGIN, Mark};
+use crate::report::canvas::{
     Anchor, BLACK, BLUE, Canvas, Font, GREEN, MUTED, ORANGE, Point, SKY, Stroke, TEXT, VERMILION,
-    WHITE, render,
+    render,
 };
-use crate::error::Result;
+use crate::report::marks::{END_RADIUS, REWARD, draw_goal, draw_start};
+use trajformer_core::error::Result;
 
 const WALL: RGBColor = RGBColor(0x3d, 0x47, 0x55);
-const GOAL: RGBColor = RGBColor(0xf0, 0xe4, 0x42);
-/// Where reward is paid: the goal's yellow, faint enough for every path.
-const REWARD: RGBColor = RGBColor(0xfb, 0xf7, 0xc8);
-
-/// Of the disc at the end of a path.
-const END_RADIUS: f64 = 4.5;
 
 /// Walls on a grid of square cells.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -381,36 +375,6 @@ fn draw_walls(canvas: &mut Canvas<'_>, projection: &Projection<'_>) -> Result<()
         }
     }
     Ok(())
-}
-
-/// A disc in the path's color; in the legend for all of them, in none.
-pub(super) fn draw_end(canvas: &mut Canvas<'_>, place: Point) -> Result<()> {
-    canvas.disc(place, END_RADIUS, MUTED)
-}
-
-/// A pale disc.
-pub(super) fn draw_reward(canvas: &mut Canvas<'_>, place: Point) -> Result<()> {
-    canvas.disc(place, 10.0, GOAL)?;
-    canvas.disc(place, 9.0, REWARD)
-}
-
-/// A ring.
-pub(super) fn draw_start(canvas: &mut Canvas<'_>, place: Point) -> Result<()> {
-    canvas.disc(place, 6.0, BLACK)?;
-    canvas.disc(place, 4.0, WHITE)
-}
-
-/// A star.
-pub(super) fn draw_goal(canvas: &mut Canvas<'_>, (x, y): Point) -> Result<()> {
-    let corner = |index: usize| {
-        let radius = if index.is_multiple_of(2) { 11.0 } else { 4.8 };
-        let angle = PI * index as f64 / 5.0;
-        (x + radius * angle.sin(), y - radius * angle.cos())
-    };
-    let mut corners: Vec<Point> = (0..10).map(corner).collect();
-    canvas.polygon(&corners, GOAL, 1.0)?;
-    corners.push(corners[0]);
-    canvas.line(&corners, Stroke::new(BLACK, 1.5))
 }
 
 #[cfg(test)]

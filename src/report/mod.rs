@@ -9,6 +9,7 @@
 
 pub mod bars;
 pub mod curves;
+mod marks;
 pub mod maze;
 pub mod plan;
 pub mod tokens;

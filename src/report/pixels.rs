@@ -2,9 +2,9 @@
 //! where a line crosses itself.
 
 use plotters::prelude::{BitMapBackend, Color, DrawingBackend, RGBAColor};
+use trajformer_core::error::Error;
 
-use super::canvas::drawing_error;
-use crate::error::Result;
+use trajformer_core::error::Result;
 
 /// A bitmap; places are pixels from its top left corner.
 pub(super) struct Pixels<'a> {
@@ -155,6 +155,10 @@ pub(super) fn average_down(
         }
     }
     small
+}
+
+pub(super) fn drawing_error(error: impl std::error::Error) -> Error {
+    Error::Unsuitable(format!("drawing a picture failed: {error}"))
 }
 
 #[cfg(test)]

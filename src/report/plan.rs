@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use super::axes::{Axis, Frame, Header, MARGIN, Mark, Scale};
-use super::canvas::{Anchor, BLUE, Canvas, Font, MUTED, ORANGE, Stroke, TEXT, VERMILION, render};
-use crate::error::Result;
+use crate::report::axes::{Axis, Frame, Header, MARGIN, Mark, Scale};
+use crate::report::canvas::{
+    Anchor, BLUE, Canvas, Font, MUTED, ORANGE, Stroke, TEXT, VERMILION, render,
+};
+use trajformer_core::error::Result;
 
 /// One quantity over the steps of an episode; places are (step, value).
 #[derive(Debug, Clone, Default, PartialEq)]

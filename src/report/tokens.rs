@@ -4,9 +4,9 @@ use std::path::Path;
 
 use plotters::prelude::RGBColor;
 
-use super::axes::{Axis, Frame, Header, MARGIN, Mark, Scale};
-use super::canvas::{Anchor, BLUE, Canvas, Font, Stroke, TEXT, VERMILION, render};
-use crate::error::Result;
+use crate::report::axes::{Axis, Frame, Header, MARGIN, Mark, Scale};
+use crate::report::canvas::{Anchor, BLUE, Canvas, Font, Stroke, TEXT, VERMILION, render};
+use trajformer_core::error::Result;
 
 /// The data behind the edges.
 const BAR: RGBColor = RGBColor(0xb9, 0xd4, 0xe6);

@@ -14,7 +14,7 @@ use trajformer::algorithms::{
     sac::SacConfig, sac_n::SacNConfig, sac_rnd::SacRndConfig, td3::Td3Config, td3_bc::Td3BcConfig,
 };
 use trajformer::data::{ActionBounds, Dataset, Normalizer};
-use trajformer::offpolicy::{Learner, Start, Surroundings};
+use trajformer::offpolicy::{Learner, PolicyParts, Start};
 use trajformer::policy::EpisodeStart;
 use trajformer_models::params::{Slot, StateVisitor};
 use trajformer_models::rng::Rng;
@@ -95,12 +95,12 @@ impl Recorded<'_> {
     }
 }
 
-fn surroundings(golden: &Golden) -> Surroundings {
+fn policy_parts(golden: &Golden) -> PolicyParts {
     let (o, a) = (
         golden.integer("observation_dim"),
         golden.integer("action_dim"),
     );
-    Surroundings {
+    PolicyParts {
         normalizer: Normalizer::identity(o, &Device::Cpu).unwrap(),
         bounds: ActionBounds::unit(a, &Device::Cpu).unwrap(),
         device: Device::Cpu,
@@ -131,6 +131,7 @@ fn check_policy(golden: &Golden, method: &str, config: &AlgorithmConfig, answer:
     let build = Build {
         data: &Dataset::blank(o, a),
         bounds: &ActionBounds::unit(a, &Device::Cpu).unwrap(),
+        fast: None,
         training_updates: 1_000,
         device: &Device::Cpu,
         rng: &mut Rng::from_seed(0),
@@ -278,7 +279,7 @@ fn bear_and_brac_take_the_candidate_with_the_largest_first_value() {
         ..BearConfig::default()
     };
     let bear = learner(&recorded, |start| Bear::new(&bear, start).unwrap());
-    let policy = bear.best_of_many(surroundings(golden)).unwrap();
+    let policy = bear.best_of_many(policy_parts(golden)).unwrap();
     let answer = |recorded: &Recorded<'_>, policy: &trajformer::offpolicy::CandidatePolicy| {
         let (observations, normals) = (recorded.tensor("observations"), recorded.tensor("normals"));
         policy.choose(&observations, &normals, None).unwrap()
@@ -296,7 +297,7 @@ fn bear_and_brac_take_the_candidate_with_the_largest_first_value() {
         ..BracConfig::default()
     };
     let brac = learner(&recorded, |start| Brac::new(&brac, start).unwrap());
-    let policy = brac.best_of_several(surroundings(golden)).unwrap();
+    let policy = brac.best_of_several(policy_parts(golden)).unwrap();
     assert_eq!(recorded.tensor("normals").dims()[0], 10);
     recorded.check(&answer(&recorded, &policy), &recorded.tensor("action"));
 }
@@ -312,7 +313,7 @@ fn crr_draws_a_candidate_by_the_mean_of_its_critics_values() {
             ..CrrConfig::default()
         };
         let crr = learner(&recorded, |start| Crr::new(&crr, start).unwrap());
-        let policy = crr.weighted_policy(surroundings(golden)).unwrap();
+        let policy = crr.weighted_policy(policy_parts(golden)).unwrap();
         let (observations, normals) = (recorded.tensor("observations"), recorded.tensor("normals"));
         let uniforms = recorded.tensor("uniforms");
         let found = policy

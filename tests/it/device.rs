@@ -3,8 +3,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use trajformer::algorithms::{ALGORITHMS, Algorithm, Build};
-use trajformer::config::{RunConfig, open_device};
+use trajformer::config::RunConfig;
 use trajformer::data::{ActionBounds, Dataset};
+use trajformer::device::open_device;
 use trajformer::policy::EpisodeStart;
 use trajformer::rng::{Rng, Streams};
 use trajformer_models::dropout::Dropout;
@@ -33,6 +34,7 @@ fn build(name: &str, keys: &str, data: &Dataset, device: &Device) -> Box<dyn Alg
     let build = Build {
         data,
         bounds: &ActionBounds::new(&[-2.0], &[2.0], device).unwrap(),
+        fast: None,
         training_updates: UPDATES as u64,
         device,
         rng: &mut Streams::from_seed(1).stream("init"),

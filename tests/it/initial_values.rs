@@ -79,6 +79,7 @@ fn draw(
         let build = Build {
             data: &data,
             bounds: &bounds,
+            fast: None,
             training_updates: 1_000,
             device,
             rng: &mut Rng::from_seed(seed),

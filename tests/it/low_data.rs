@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use trajformer::data::Dataset;
 use trajformer::data::dataset::Episode;
 use trajformer::rng::Rng;
-use trajformer::run;
+use trajformer::{prepare, run};
 
 use crate::runs::{pendulum_data, write_data};
 
@@ -95,7 +95,7 @@ fn a_run_on_a_share_of_the_episodes_goes_on_with_the_same_ones() {
         let share = "data.sample_ratio=0.5".to_owned();
         config.with_overrides(&[share]).unwrap()
     };
-    let data = run::load_data(&config(1)).unwrap();
+    let data = prepare::load_data(&config(1)).unwrap();
     assert_eq!((whole, data.episodes.len()), (4, 2));
     let bytes = |name: &str| std::fs::read(folder.path().join(name).join("model.safetensors"));
     run::start(&config(6), &folder.path().join("at-once")).unwrap();
@@ -111,7 +111,7 @@ fn a_run_on_a_share_of_the_episodes_goes_on_with_the_same_ones() {
         let config = crate::runs::config(folder.path(), "bc", 1);
         let problem = config
             .with_overrides(&[format!("data.sample_ratio={wrong}")])
-            .and_then(|config| run::load_data(&config));
+            .and_then(|config| prepare::load_data(&config));
         let problem = problem.expect_err(wrong).to_string();
         assert!(problem.contains(word), "{problem}");
     }

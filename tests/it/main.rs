@@ -30,6 +30,7 @@ mod hub_server;
 mod hub_without_network;
 mod initial_values;
 mod instructions;
+mod layers;
 mod learning;
 mod low_data;
 mod missed_breaks;

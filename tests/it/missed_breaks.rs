@@ -21,7 +21,7 @@ use trajformer::data::{
 use trajformer::envs::VectorEnv;
 use trajformer::evaluate::Evaluator;
 use trajformer::fqe::{Estimate, FqeConfig, estimate};
-use trajformer::offpolicy::{CandidatePolicy, Choice, OffPolicy, Start, Surroundings, repeated};
+use trajformer::offpolicy::{CandidatePolicy, Choice, OffPolicy, PolicyParts, Start, repeated};
 use trajformer::policy::return_conditioned::{
     ContextNetwork, ContextOptions, ReturnConditionedPolicy, State,
 };
@@ -86,8 +86,8 @@ fn start(seed: u64) -> EpisodeStart {
     }
 }
 
-fn surroundings() -> Surroundings {
-    Surroundings {
+fn policy_parts() -> PolicyParts {
+    PolicyParts {
         normalizer: Normalizer::from_moments(&[2.0], &[4.0], CPU).unwrap(),
         bounds: ActionBounds::new(&[-2.0], &[6.0], CPU).unwrap(),
         device: Device::Cpu,
@@ -131,7 +131,8 @@ fn the_datas_next_actions_have_the_units_of_its_actions() {
     };
     let build = Build {
         data: &data,
-        bounds: &surroundings().bounds,
+        bounds: &policy_parts().bounds,
+        fast: None,
         training_updates: 1,
         device: CPU,
         rng: &mut Rng::from_seed(0),
@@ -187,7 +188,7 @@ fn a_chunk_that_is_longer_than_its_episode_repeats_the_last_action() {
 
 #[test]
 fn actions_of_the_data_beyond_their_range_count_as_its_ends() {
-    let bounds = surroundings().bounds;
+    let bounds = policy_parts().bounds;
     let found = bounds.to_unit(&row(&[-3.0, -2.0, 2.0, 6.0, 7.0])).unwrap();
     check_close(&numbers(&found), &[-1.0, -1.0, 0.0, 1.0, 1.0]);
 }
@@ -212,11 +213,11 @@ fn an_experience_that_time_ended_is_not_remembered_as_terminated() {
 
 #[test]
 fn actors_and_candidates_see_normalised_observations() {
-    let Surroundings {
+    let PolicyParts {
         normalizer,
         bounds,
         device,
-    } = surroundings();
+    } = policy_parts();
     let observations = row(&[2.0, 4.0]);
     // (x - 2) / 4 is 0 and 0.5: actions of 2 and 4 in -2..6.
     let mut actor = ActorPolicy::new(normalizer, bounds, device, |x| Ok(x.clone()));
@@ -229,7 +230,7 @@ fn actors_and_candidates_see_normalised_observations() {
         Ok((actions, noise.squeeze(2)?))
     };
     let mut policy =
-        CandidatePolicy::new(surroundings(), Box::new(candidates), (3, 1), Choice::Best);
+        CandidatePolicy::new(policy_parts(), Box::new(candidates), (3, 1), Choice::Best);
     policy.begin(&[start(0), start(1)]).unwrap();
     let found = policy.act(&observations, &[true; 2]).unwrap();
     check_close(&numbers(&found), &[2.0, 4.0]);
@@ -242,7 +243,7 @@ fn candidates_of_an_episode_come_from_its_own_stream() {
             Ok((noise.tanh()?, noise.squeeze(2)?))
         };
         let mut policy =
-            CandidatePolicy::new(surroundings(), Box::new(candidates), (1, 1), Choice::Best);
+            CandidatePolicy::new(policy_parts(), Box::new(candidates), (1, 1), Choice::Best);
         policy.begin(starts).unwrap();
         let observations = row(&vec![0.0; starts.len()]);
         numbers(
@@ -274,7 +275,7 @@ fn crr_draws_its_candidates_and_then_one_of_them_from_the_episodes_stream() {
     let crr = Crr::new(&config, start_values).unwrap();
     let observation = row(&[1.0]);
     for seed in 0..8 {
-        let mut policy = crr.weighted_policy(surroundings()).unwrap();
+        let mut policy = crr.weighted_policy(policy_parts()).unwrap();
         policy.begin(&[start(seed)]).unwrap();
         let found = policy.act(&observation, &[true]).unwrap();
         let mut stream = Rng::from_seed(seed);
@@ -302,9 +303,9 @@ impl ContextNetwork for Returns {
 #[test]
 fn the_return_aimed_at_is_the_episodes_else_the_configurations_else_the_datas_best() {
     let first = |targets: Vec<f32>, asked: Option<f32>| {
-        let Surroundings {
+        let PolicyParts {
             normalizer, device, ..
-        } = surroundings();
+        } = policy_parts();
         let mut policy = ReturnConditionedPolicy {
             network: Box::new(Returns),
             normalizer,
@@ -559,6 +560,7 @@ fn the_entropy_that_a_temperature_steers_to_is_minus_the_number_of_actions() {
             let build = Build {
                 data: &data,
                 bounds: &ActionBounds::unit(1, CPU).unwrap(),
+                fast: None,
                 training_updates: 5,
                 device: CPU,
                 rng: &mut Rng::from_seed(1),

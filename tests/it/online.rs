@@ -85,6 +85,7 @@ fn cql(calibrate: bool) -> OffPolicy<Cql> {
     let build = Build {
         data: &data,
         bounds: &ActionBounds::new(&[-2.0], &[2.0], &Device::Cpu).unwrap(),
+        fast: None,
         training_updates: 0,
         device: &Device::Cpu,
         rng: &mut Streams::from_seed(1).stream("init"),
@@ -187,6 +188,7 @@ fn learns_online(config: &RunConfig) -> bool {
     let build = Build {
         data: &data,
         bounds: &ActionBounds::new(&[-2.0], &[2.0], &Device::Cpu).unwrap(),
+        fast: None,
         training_updates: 10,
         device: &Device::Cpu,
         rng: &mut Streams::from_seed(1).stream("init"),
@@ -245,6 +247,7 @@ fn rebracs_penalty_falls_online_to_its_share_and_takes_the_run_s_length() {
         let build = Build {
             data: &data,
             bounds: &ActionBounds::new(&[-2.0], &[2.0], &Device::Cpu).unwrap(),
+            fast: None,
             training_updates: 1,
             device: &Device::Cpu,
             rng: &mut Streams::from_seed(1).stream("init"),
@@ -284,6 +287,7 @@ fn methods_without_a_distribution_explore_with_their_own_noise_unless_another_is
         let build = Build {
             data: &data,
             bounds: &ActionBounds::new(&[-2.0], &[2.0], &Device::Cpu).unwrap(),
+            fast: None,
             training_updates: 1,
             device: &Device::Cpu,
             rng: &mut Streams::from_seed(1).stream("init"),

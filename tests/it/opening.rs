@@ -207,13 +207,13 @@ fn check_opening(config: &RunConfig, out: &Path, other: &Path) {
     }
     #[cfg(feature = "hub")]
     {
-        use trajformer::hub;
+        use trajformer::{hub, publish};
         let reference = hub::Reference::parse("somebody/run", None).unwrap();
-        let dry_run = hub::PushOptions {
+        let dry_run = publish::PushOptions {
             private: true,
             dry_run: true,
         };
-        let pushed = hub::push(out, &reference, &dry_run).unwrap();
+        let pushed = publish::push(out, &reference, &dry_run).unwrap();
         assert!(pushed.card.contains(name), "{name}");
     }
     let error = run::resume(out, &["train.updates=3".to_owned()]).unwrap_err();

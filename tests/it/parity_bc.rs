@@ -209,6 +209,7 @@ fn the_best_episodes_are_those_that_the_authors_keep() {
         let build = Build {
             data: &data,
             bounds: &ActionBounds::new(&actions.0, &actions.1, &Device::Cpu).unwrap(),
+            fast: None,
             training_updates: 1,
             device: &Device::Cpu,
             rng: &mut Rng::from_seed(0),

@@ -179,6 +179,7 @@ fn check<L: Learner>(
     let build = Build {
         data: &data,
         bounds: &ActionBounds::unit(data.action_dim, &Device::Cpu).unwrap(),
+        fast: None,
         training_updates: offline as u64,
         device: &Device::Cpu,
         rng: &mut Rng::from_seed(0),

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use trajformer::envs::pointmaze::{Layout, PointMaze, center};
-use trajformer::envs::waypoint::{Goals, WaypointPolicy};
 use trajformer::envs::{self, EnvSpec, Environment};
+use trajformer::policy::behavior::waypoint::{Goals, WaypointPolicy};
 use trajformer::policy::file::{FilePolicy, FilePolicyOptions, HiddenActivation, OutputActivation};
 use trajformer::policy::{EpisodeStart, Policy};
 use trajformer::rng::Rng;

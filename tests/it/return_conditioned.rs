@@ -212,6 +212,7 @@ fn build(golden: &Golden, name: &str) -> Box<dyn Algorithm> {
     let build = Build {
         data: &data,
         bounds: &bounds(golden),
+        fast: None,
         training_updates: 1,
         device: &Device::Cpu,
         rng: &mut Rng::from_seed(0),

@@ -78,6 +78,7 @@ fn policy(name: &str, keys: &str, data: &Dataset) -> Box<dyn Policy> {
         .build(Build {
             data,
             bounds: &ActionBounds::new(&low, &high, device).unwrap(),
+            fast: None,
             training_updates: 10,
             device,
             rng: &mut Streams::from_seed(1).stream("init"),

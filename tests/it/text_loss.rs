@@ -9,7 +9,7 @@ use tokenizers::decoders::byte_level::ByteLevel;
 use trajformer::config::RunConfig;
 use trajformer::rng::Rng;
 use trajformer::run;
-use trajformer::text::{Corpus, CorpusConfig};
+use trajformer::text::CorpusConfig;
 
 use crate::runs::write_data;
 
@@ -36,7 +36,7 @@ fn all_of_a_text_is_cut_into_sequences_but_what_is_left_at_its_end() {
     let path = folder.path().join("text.txt");
     fs::write(&path, TEXT).unwrap();
     let length = 5;
-    let corpus = Corpus::read(&corpus(path, length), &gpt2()).unwrap();
+    let corpus = trajformer::text::corpus::read(&corpus(path, length), &gpt2()).unwrap();
     let all: Vec<u32> = (0..corpus.sequences())
         .flat_map(|sequence| corpus.sequence(sequence).to_vec())
         .collect();

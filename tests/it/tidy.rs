@@ -91,20 +91,14 @@ fn the_models_crate_knows_no_reinforcement_learning() {
 }
 
 #[test]
-fn algorithms_use_no_trainer_environment_file_system_or_clock() {
-    let words = [
-        "crate::trainer",
-        "crate::evaluate",
-        "crate::envs",
-        "crate::cli",
-        "crate::checkpoint",
-        "crate::run",
-        "std::fs",
-        "std::time",
-        "std::net",
-        "println!",
-    ];
-    check_absent("src/algorithms", &words, &[]);
+fn the_contract_data_and_algorithms_use_no_clock_network_or_output() {
+    let words = ["std::time", "std::net", "println!"];
+    for folder in ["src/core", "src/data", "src/algorithms"] {
+        check_absent(folder, &words, &[]);
+    }
+    for folder in ["src/data", "src/algorithms"] {
+        check_absent(folder, &["std::fs"], &[]);
+    }
 }
 
 #[test]
@@ -122,59 +116,26 @@ fn no_update_of_a_value_based_method_reads_numbers_back() {
 }
 
 #[test]
-fn no_algorithm_uses_another() {
-    for (path, text) in sources("src/algorithms") {
-        if path.ends_with("mod.rs") {
-            continue;
-        }
-        for (number, line) in code(&text) {
-            let uses = line.contains("super::") || line.contains("crate::algorithms::");
-            let allowed = [
-                "super::{Algorithm",
-                "super::*",
-                "crate::algorithms::{Algorithm",
-            ];
-            let fine = !uses || allowed.iter().any(|a| line.contains(a));
-            assert!(fine, "{}:{number}: {line}", path.display());
-        }
-    }
-}
-
-#[test]
-fn trainer_and_evaluation_name_no_algorithm() {
-    for file in ["src/trainer.rs", "src/evaluate.rs"] {
-        let text = fs::read_to_string(root().join(file)).expect(file);
-        for (number, line) in code(&text) {
-            for algorithm in trajformer::algorithms::ALGORITHMS {
-                let name = algorithm.name;
-                let names = [format!("{name}::"), format!("algorithms::{name}")];
-                let named = names.iter().any(|name| line.contains(name));
-                assert!(!named, "{file}:{number} names {name}: {line}");
-            }
-            let variant = line.contains("AlgorithmConfig::");
-            assert!(!variant, "{file}:{number} names an algorithm: {line}");
-        }
-    }
-}
-
-#[test]
 fn only_the_formats_open_data_files() {
-    check_absent("src", &["hdf5_pure", "arrow_ipc"], &["src/data/formats"]);
+    check_absent("src", &["hdf5_pure", "arrow_ipc"], &["src/formats"]);
     // Weights of PyTorch are zip archives too.
-    let archives = ["src/data/formats", "src/pretrained/torch_file.rs"];
+    let archives = ["src/formats", "src/app/pretrained/torch_file.rs"];
     check_absent("src", &["zip::"], &archives);
     let reads = ["File::open", "fs::File", "fs::read(", "fs::read_to_string("];
     let others = [
-        "src/data/formats",
-        "src/checkpoint",
-        "src/metrics",
+        "src/core/atomic.rs",
+        "src/app/publish", // a model card
+        "src/formats",
+        "src/app/checkpoint",
+        "src/app/table.rs",
+        "src/app/logger",
         "src/report",
-        "src/config",         // configurations
-        "src/policy/file.rs", // the manifest beside a policy
-        "src/text",           // language models
-        "src/bench/mod.rs",   // the system's word on memory
-        "src/pretrained",     // models of other libraries
-        "src/hub",            // the Hub's cache
+        "src/app/config",            // configurations
+        "src/app/behaviors/file.rs", // the manifest beside a policy
+        "src/app/text",              // language models
+        "src/app/bench",             // the system's word on memory
+        "src/app/pretrained",        // models of other libraries
+        "src/app/hub",               // the Hub's cache
     ];
     check_absent_in(shipped, "src", &reads, &others);
     check_absent("models/src", &["std::fs"], &[]);
@@ -192,13 +153,15 @@ fn only_checkpoint_metrics_and_report_write_a_runs_files() {
         "fs::create_dir",
     ];
     let others = [
-        "src/checkpoint",
-        "src/metrics",
+        "src/core/atomic.rs",
+        "src/app/checkpoint",
+        "src/app/table.rs",
+        "src/app/logger",
         "src/report",
-        "src/data/formats",  // data files,
-        "src/data/files.rs", // which it puts in place
-        "src/demo/mod.rs",   // its folder
-        "src/hub",           // the Hub's cache
+        "src/formats",          // data files,
+        "src/formats/files.rs", // which it puts in place
+        "src/app/demo/mod.rs",  // its folder
+        "src/app/hub",          // the Hub's cache
     ];
     check_absent_in(shipped, "src", &writes, &others);
 }
@@ -211,10 +174,10 @@ fn only_the_hub_uses_the_network_and_its_cache() {
         shipped,
         "src",
         &words,
-        &["src/hub", "src/cli.rs", "src/pretrained"],
+        &["src/app/hub", "src/cli.rs", "src/app/pretrained"],
     );
     let calls = ["hf_hub::", "std::net", "HF_", "huggingface.co"];
-    check_absent_in(shipped, "src/pretrained", &calls, &[]);
+    check_absent_in(shipped, "src/app/pretrained", &calls, &[]);
     check_absent("models/src", &words, &[]);
 }
 

@@ -7,13 +7,13 @@ use candle_core::{Device, Tensor};
 use trajformer_models::decoder::Cache;
 use trajformer_models::decoder::conditional::ConditionalDecoder;
 
-use crate::data::Normalizer;
-use crate::data::tokenizers::TrajectoryTokenizer;
-use crate::data::tokenizers::fast_actions::FastActions;
-use crate::error::{Error, Result};
-use crate::policy::{EpisodeStart, Policy};
-use crate::rng::Rng;
-use crate::text::Instructions;
+use trajformer_core::error::{Error, Result};
+use trajformer_core::instructions::Instructions;
+use trajformer_core::normalizer::Normalizer;
+use trajformer_core::policy::{EpisodeStart, Policy};
+use trajformer_data::tokenizers::TrajectoryTokenizer;
+use trajformer_data::tokenizers::fast_actions::FastActions;
+use trajformer_models::rng::Rng;
 
 /// What tokens spell, and how many characters a chunk has.
 #[derive(Debug)]
@@ -185,7 +185,7 @@ impl Policy for ChunkPolicy {
     fn begin(&mut self, episodes: &[EpisodeStart]) -> Result<()> {
         let asked = |start: &EpisodeStart| -> Result<Vec<f32>> {
             match &self.instructions {
-                Some(known) => Ok(known.of_episode(start)?.to_vec()),
+                Some(known) => Ok(known.asked(start.instruction.as_deref())?.to_vec()),
                 None => Ok(Vec::new()),
             }
         };
@@ -205,7 +205,7 @@ impl Policy for ChunkPolicy {
     }
 
     fn act(&mut self, observations: &Tensor, active: &[bool]) -> Result<Tensor> {
-        crate::policy::check_rows(self.rows.len(), observations.dim(0)?)?;
+        trajformer_core::policy::check_rows(self.rows.len(), observations.dim(0)?)?;
         let idle = |(row, active): (&Row, &bool)| *active && row.planned.is_empty();
         let places = self.rows.iter().zip(active).enumerate();
         let places: Vec<u32> = places

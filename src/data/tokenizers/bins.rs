@@ -3,10 +3,10 @@
 
 use trajformer_models::params::StateVisitor;
 
-use super::{Chunks, Decoded, TrajectoryTokenizer, check_dims, check_rows};
-use crate::data::discretizer::{Discretizer, DiscretizerKind};
-use crate::error::Result;
-use crate::rng::Rng;
+use crate::discretizer::{Discretizer, DiscretizerKind};
+use crate::tokenizers::tokenizer::{Chunks, Decoded, TrajectoryTokenizer, check_dims, check_rows};
+use trajformer_core::error::Result;
+use trajformer_models::rng::Rng;
 
 /// D tokens per row; token i of a row is the bin of dimension i.
 #[derive(Debug)]

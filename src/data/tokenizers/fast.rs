@@ -17,6 +17,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use trajformer_core::fast_files::FastSettings;
 
 use rayon::prelude::*;
 use tokenizers::models::TrainerWrapper;
@@ -25,9 +26,9 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{ModelWrapper, Tokenizer};
 use trajformer_models::params::StateVisitor;
 
-use super::dct::Dct;
-use super::{Decoded, check_rows};
-use crate::error::{Error, Result};
+use crate::tokenizers::dct::Dct;
+use crate::tokenizers::tokenizer::{Decoded, check_rows};
+use trajformer_core::error::{Error, Result};
 
 /// A pair is merged if it occurs so often; the authors'.
 const MIN_FREQUENCY: u64 = 2;
@@ -52,21 +53,6 @@ impl Default for FastOptions {
             vocab_size: 1024,
         }
     }
-}
-
-/// The keys of `processor_config.json`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct FastSettings {
-    /// Factor of coefficients before they are rounded.
-    pub scale: f64,
-    /// Tokens that merging was allowed.
-    pub vocab_size: usize,
-    /// The coefficient that is character 0.
-    pub min_token: i64,
-    /// T, where it is fixed.
-    pub time_horizon: Option<usize>,
-    /// A, where it is fixed.
-    pub action_dim: Option<usize>,
 }
 
 /// The tokenizer: settings, and merges as the Hugging Face package `tokenizers` keeps them.

@@ -7,11 +7,11 @@
 use candle_core::{Device, Tensor, Var};
 use trajformer_models::params::{Slot, StateVisitor};
 
-use super::fast::{Fast, FastOptions};
-use super::{Chunks, Decoded, TrajectoryTokenizer, check_dims, check_rows};
-use crate::error::{Error, Result};
-use crate::rng::Rng;
-use crate::statistics::quantile;
+use crate::tokenizers::fast::{Fast, FastOptions};
+use crate::tokenizers::tokenizer::{Chunks, Decoded, TrajectoryTokenizer, check_dims, check_rows};
+use trajformer_core::error::{Error, Result};
+use trajformer_core::statistics::quantile;
+use trajformer_models::rng::Rng;
 
 /// The quantiles that become -1 and 1.
 const SHARES: [f64; 2] = [0.01, 0.99];

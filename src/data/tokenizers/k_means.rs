@@ -10,9 +10,9 @@ use candle_core::{DType, Device, Tensor, Var};
 use rayon::prelude::*;
 use trajformer_models::params::{Slot, StateVisitor};
 
-use super::{Chunks, Decoded, TrajectoryTokenizer, check_dims, check_rows};
-use crate::error::{Error, Result};
-use crate::rng::Rng;
+use crate::tokenizers::tokenizer::{Chunks, Decoded, TrajectoryTokenizer, check_dims, check_rows};
+use trajformer_core::error::{Error, Result};
+use trajformer_models::rng::Rng;
 
 /// Lloyd's iterations; the authors'.
 const ITERATIONS: usize = 50;

@@ -1,0 +1,26 @@
+#![doc = include_str!("README.md")]
+
+pub mod awac;
+pub mod bc;
+pub mod bear;
+pub mod brac;
+pub mod cql;
+pub mod crr;
+pub mod decision_transformer;
+pub mod edac;
+pub mod fast;
+pub mod iql;
+pub mod lamo;
+pub mod offpolicy;
+pub mod planning;
+pub mod policies;
+pub mod rebrac;
+pub mod registry;
+pub mod sac;
+pub mod sac_n;
+pub mod sac_rnd;
+pub mod td3;
+pub mod td3_bc;
+pub mod trajectory_transformer;
+
+pub use registry::{ALGORITHMS, AlgorithmConfig, Registered};

@@ -1,0 +1,401 @@
+//! What value-based methods share: networks with their optimisers and targets ([`Trained`], [`Target`]), the
+//! trait of a [`Learner`], and [`OffPolicy`], the algorithm around one: where batches come from, what is diagnosed, how
+//! it acts and what is saved.
+//!
+//! Equations are not here: each method has its own in its own file of [`algorithms`](crate).
+
+mod acting;
+mod candidates;
+mod ensemble_start;
+mod policy_parts;
+mod rnd_bonus;
+mod trained;
+
+pub use candidates::{CandidatePolicy, Choice, repeated};
+pub use ensemble_start::EnsembleStart;
+pub use policy_parts::PolicyParts;
+pub use rnd_bonus::RndBonus;
+pub use trained::{Start, Target, Trained, at_once};
+
+use candle_core::{D, DType, Tensor};
+use trajformer_models::critic::Critics;
+use trajformer_models::params::StateVisitor;
+use trajformer_models::uploads::CachedUploads;
+
+use crate::policies::actor::ActorPolicy;
+use trajformer_core::algorithm::{Algorithm, Build, Interactive, OnlinePhase, Step, Work};
+use trajformer_core::error::{Error, Result};
+use trajformer_core::metrics::Metrics;
+use trajformer_core::mixing::{Mixing, Rows};
+use trajformer_core::normalizer::ActionBounds;
+use trajformer_core::policy::Policy;
+use trajformer_data::batch::Batch;
+use trajformer_data::replay::{Experience, Replay};
+use trajformer_data::transitions::Transitions;
+use trajformer_data::transitions_config::TransitionsConfig;
+use trajformer_models::rng::Rng;
+
+/// Rows of the data that diagnostics are taken over.
+const DIAGNOSED_ROWS: usize = 256;
+
+/// From normalised observations (B, O) to actions (B, A) in ±1.
+pub type Act = Box<dyn Fn(&Tensor) -> Result<Tensor> + Send>;
+
+/// Networks and update of a value-based method, apart from where batches and random numbers come
+/// from: both can be recorded ones.
+pub trait Learner: Send {
+    /// The random numbers of one update.
+    type Draws;
+
+    /// Draws those of an update on `rows` transitions (B).
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn draw(&self, rows: usize, rng: &mut Rng) -> Result<Self::Draws>;
+
+    /// One update; nothing is read back from the device.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn update(&mut self, batch: &Batch, draws: &Self::Draws) -> Result<Metrics>;
+
+    /// The policy's action without exploration; later updates do not change it.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn act(&self) -> Result<Act>;
+
+    /// An action (1, A) in ±1 to explore with at an observation (1, O), made with standard normals (1, A): from the policy's
+    /// distribution, or with normal noise of deviation `noise`, by default the method's own. `None` for methods that don't
+    /// learn online.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn explore(
+        &self,
+        observation: &Tensor,
+        normals: &Tensor,
+        noise: Option<f64>,
+    ) -> Result<Option<Tensor>> {
+        let _ = (observation, normals, noise);
+        Ok(None)
+    }
+
+    /// How its authors mix batches online.
+    fn mixing(&self) -> Mixing {
+        Mixing::Uniform
+    }
+
+    /// Whether it collects whole episodes online, as [`Interactive::collects_episodes`] says.
+    fn collects_episodes(&self) -> bool {
+        false
+    }
+
+    /// Tells it, before the first update online of this process, about the part of the run that begins.
+    fn go_online(&mut self, phase: &OnlinePhase) {
+        let _ = phase;
+    }
+
+    /// The critics as they are now, without gradients to their parameters.
+    fn critics(&self) -> &Critics;
+
+    /// Shows networks, targets, optimisers and counters, as [`Algorithm::state`] says.
+    ///
+    /// # Errors
+    /// What the visitor says.
+    fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()>;
+
+    /// Operations on paper per transition of a batch, as [`Work`] counts them.
+    fn flops_per_row(&self) -> Option<f64> {
+        None
+    }
+
+    /// The policy that is evaluated; by default [`Self::act`].
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn policy(&self, parts: PolicyParts) -> Result<Box<dyn Policy>> {
+        let PolicyParts {
+            normalizer,
+            bounds,
+            device,
+        } = parts;
+        let policy = ActorPolicy::new(normalizer, bounds, device, self.act()?);
+        Ok(Box::new(policy))
+    }
+}
+
+/// A learner on a data set: the algorithm that the trainer sees.
+pub struct OffPolicy<L> {
+    data: Transitions,
+    bounds: ActionBounds,
+    batch_size: usize,
+    /// Type of the networks' numbers.
+    dtype: DType,
+    /// Of batches, once something has been collected.
+    mixing: Mixing,
+    learner: L,
+    /// Observation and action of a step whose outcome is not known yet, in f32.
+    tried: Option<(Tensor, Tensor)>,
+}
+
+impl<L: Learner> OffPolicy<L> {
+    /// Prepares the data and makes the learner; actions are mapped to ±1 before it sees them.
+    ///
+    /// # Errors
+    /// If the data holds no transition or its actions are discrete, or the learner can't be made.
+    pub fn new(
+        build: Build<'_>,
+        view: &TransitionsConfig,
+        batch_size: usize,
+        learner: impl FnOnce(&mut Start<'_>) -> Result<L>,
+    ) -> Result<Self> {
+        Self::knowing_data(build, view, batch_size, |start, _| learner(start))
+    }
+
+    /// The same for learners that look at the data first: as batches will have it, in f32.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn knowing_data(
+        build: Build<'_>,
+        view: &TransitionsConfig,
+        batch_size: usize,
+        learner: impl FnOnce(&mut Start<'_>, &Transitions) -> Result<L>,
+    ) -> Result<Self> {
+        Self::in_dtype(DType::F32, build, view, batch_size, learner)
+    }
+
+    /// The same with networks of this type; f64 is for comparisons with reference numbers. Data and what is collected are f32.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn in_dtype(
+        dtype: DType,
+        build: Build<'_>,
+        view: &TransitionsConfig,
+        batch_size: usize,
+        learner: impl FnOnce(&mut Start<'_>, &Transitions) -> Result<L>,
+    ) -> Result<Self> {
+        let mut data = Transitions::new(build.data, view, build.device)?;
+        data.actions = build.bounds.to_unit(&data.actions)?;
+        if let Some(next) = &mut data.next_actions {
+            *next = build.bounds.to_unit(next)?;
+        }
+        let start = &mut Start {
+            observation_dim: build.data.observation_dim,
+            action_dim: build.data.action_dim,
+            training_updates: build.training_updates,
+            dtype,
+            device: build.device,
+            rng: build.rng,
+        };
+        let learner = learner(start, &data)?;
+        Ok(Self {
+            data,
+            bounds: build.bounds.clone(),
+            batch_size,
+            dtype,
+            mixing: Mixing::Uniform,
+            learner,
+            tried: None,
+        })
+    }
+
+    /// One update on these transitions with these random numbers.
+    ///
+    /// # Errors
+    /// If there is no such transition or a tensor operation fails.
+    pub fn update_on(&mut self, rows: &Rows, draws: &L::Draws) -> Result<Metrics> {
+        let batch = self.batch(rows)?; // (B, O), (B, A), ...
+        let _cached = CachedUploads::hold(batch.rewards.device());
+        self.learner.update(&batch, draws)
+    }
+
+    /// These transitions as the learner gets them.
+    ///
+    /// # Errors
+    /// If there is no such transition or the device fails.
+    pub fn batch(&self, rows: &Rows) -> Result<Batch> {
+        let batch = self.data.pick(rows)?;
+        match self.dtype {
+            DType::F32 => Ok(batch),
+            dtype => batch.to_dtype(dtype),
+        }
+    }
+
+    /// Draws the transitions of an update.
+    pub fn draw_rows(&self, rng: &mut Rng) -> Rows {
+        self.data.draw(self.batch_size, self.mixing, rng)
+    }
+
+    /// An action as [`Interactive::explore`] says, made with standard normals (1, A).
+    ///
+    /// # Errors
+    /// If the method has no actor that explores, or a tensor operation fails.
+    pub fn explore_with(
+        &mut self,
+        observation: &[f32],
+        noise: Option<f64>,
+        normals: &Tensor,
+    ) -> Result<Vec<f32>> {
+        let observation = self.seen(observation)?;
+        let input = observation.to_dtype(self.dtype)?;
+        let action = self.learner.explore(&input, normals, noise)?;
+        let action = action.ok_or_else(|| {
+            Error::Unsuitable("this algorithm has no actor that explores".to_owned())
+        })?;
+        let action = action.to_dtype(DType::F32)?;
+        let raw = self.bounds.from_unit(&action)?;
+        self.tried = Some((observation, action));
+        Ok(raw.flatten_all()?.to_vec1::<f32>()?)
+    }
+
+    /// Standard normals (1, A).
+    fn normals(&self, rng: &mut Rng) -> Result<Tensor> {
+        let shape = (1, self.data.actions.dim(1)?);
+        Ok(rng.normal_tensor(shape, self.dtype, self.data.rewards.device())?)
+    }
+}
+
+impl<L: Learner> Algorithm for OffPolicy<L> {
+    /// Consumes `batch_size` transitions and the learner's draws.
+    fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
+        self.data.require_rows()?;
+        let rows = self.draw_rows(rng);
+        let draws = self.learner.draw(self.batch_size, rng)?;
+        self.update_on(&rows, &draws)
+    }
+
+    fn policy(&self) -> Result<Box<dyn Policy>> {
+        self.learner.policy(PolicyParts {
+            normalizer: self.data.normalizer().clone(),
+            bounds: self.bounds.clone(),
+            device: self.data.rewards.device().clone(),
+        })
+    }
+
+    fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        self.data
+            .normalizer()
+            .visit("policy.normalizer.", visitor)?;
+        self.bounds.visit("policy.action_bounds.", visitor)?;
+        self.learner.state(visitor)?;
+        match self.data.replay() {
+            Some(replay) => replay.visit(visitor),
+            None => Ok(()),
+        }
+    }
+
+    fn interactive(&mut self) -> Option<&mut dyn Interactive> {
+        Some(self)
+    }
+
+    fn work(&self) -> Option<Work> {
+        let per_row = self.learner.flops_per_row()?;
+        Some(Work {
+            product_flops: per_row * self.batch_size as f64,
+            tokens: 0,
+        })
+    }
+
+    /// `q_data_mean` and `q_policy_mean`: values of the data's and of the policy's actions, the mean of
+    /// the ensemble's minima; `return_to_go_mean`: discounted rewards that the data collected from
+    /// there on; values far above it are over-estimated. `q_spread`: deviation over the ensemble on
+    /// the policy's actions. `action_distance`: root of the mean square of π(s) - a, for a range of ±1.
+    fn diagnostics(&mut self, rng: &mut Rng) -> Result<Metrics> {
+        let mut metrics = Metrics::new();
+        let (batch, returns) = self.data.sample_judged(DIAGNOSED_ROWS, rng)?;
+        let _cached = CachedUploads::hold(batch.rewards.device());
+        let actions = self.learner.act()?(&batch.observations)?; // (B, A)
+        let distance = (&actions - &batch.actions)?.sqr()?.mean_all()?.sqrt()?;
+        metrics.push("action_distance", &distance);
+        metrics.push("return_to_go_mean", &returns.mean_all()?);
+        let critics = self.learner.critics();
+        let on_data = critics.forward(&batch.observations, &batch.actions)?; // (N, B)
+        let on_policy = critics.forward(&batch.observations, &actions)?;
+        metrics.push("q_data_mean", &on_data.min(0)?.mean_all()?);
+        metrics.push("q_policy_mean", &on_policy.min(0)?.mean_all()?);
+        let center = on_policy.mean_keepdim(0)?;
+        let variance = on_policy.broadcast_sub(&center)?.sqr()?.mean(0)?; // (B)
+        metrics.push("q_spread", &variance.sqrt()?.mean(D::Minus1)?);
+        Ok(metrics)
+    }
+}
+
+impl<L: Learner> OffPolicy<L> {
+    /// An observation as the networks see it (1, O).
+    fn seen(&self, observation: &[f32]) -> Result<Tensor> {
+        let device = self.data.rewards.device();
+        let observation = Tensor::from_slice(observation, (1, observation.len()), device)?;
+        self.data.normalizer().apply(&observation)
+    }
+}
+
+impl<L: Learner> Interactive for OffPolicy<L> {
+    fn check(&self) -> Result<()> {
+        let (o, a) = (self.data.observations.dim(1)?, self.data.actions.dim(1)?);
+        let zeros = |width| Tensor::zeros((1, width), self.dtype, self.data.rewards.device());
+        match self.learner.explore(&zeros(o)?, &zeros(a)?, None)? {
+            Some(_) => Ok(()),
+            None => Err(Error::Unsuitable(
+                "this algorithm does not learn online: set `online.steps = 0`".to_owned(),
+            )),
+        }
+    }
+
+    fn prepare(&mut self, phase: &OnlinePhase) -> Result<()> {
+        self.mixing = phase.data_share.or(self.learner.mixing());
+        self.learner.go_online(phase);
+        self.data.start_collecting()
+    }
+
+    fn collects_episodes(&self) -> bool {
+        self.learner.collects_episodes()
+    }
+
+    fn collected(&self) -> u64 {
+        self.data.collected().map_or(0, Replay::len) as u64
+    }
+
+    fn explore(
+        &mut self,
+        observation: &[f32],
+        noise: Option<f64>,
+        rng: &mut Rng,
+    ) -> Result<Vec<f32>> {
+        let normals = self.normals(rng)?;
+        self.explore_with(observation, noise, &normals)
+    }
+
+    fn learn(&mut self, step: &Step<'_>, last: bool) -> Result<()> {
+        let Some((observation, action)) = self.tried.take() else {
+            return Err(Error::Unsuitable(
+                "a step without an action before it".to_owned(),
+            ));
+        };
+        let experience = Experience {
+            observation,
+            action,
+            reward: self.data.reward(step.reward),
+            next_observation: self.seen(step.observation)?,
+            terminated: step.terminated,
+            last,
+        };
+        match self.data.replay() {
+            Some(replay) => replay.push(&experience),
+            None => Err(Error::Unsuitable("nothing is collected".to_owned())),
+        }
+    }
+
+    fn running(&self) -> Result<(u64, Vec<Vec<f32>>)> {
+        let Some(replay) = self.data.collected() else {
+            return Ok((0, Vec::new()));
+        };
+        let actions = match replay.running_actions()? {
+            Some(actions) => self.bounds.from_unit(&actions)?.to_vec2::<f32>()?,
+            None => Vec::new(),
+        };
+        Ok((replay.episodes(), actions))
+    }
+}

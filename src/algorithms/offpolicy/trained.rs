@@ -1,0 +1,171 @@
+//! [`Trained`]: a network with its parameters and optimiser; [`Target`]: one that follows it.
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor};
+use trajformer_models::kernels::parallel;
+use trajformer_models::network::{Network, Scalar};
+use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, polyak_update};
+use trajformer_models::params::{Params, StateVisitor};
+
+use trajformer_core::error::Result;
+use trajformer_models::rng::Rng;
+
+/// What networks are made from.
+pub struct Start<'a> {
+    /// O.
+    pub observation_dim: usize,
+    /// A.
+    pub action_dim: usize,
+    /// Updates that the run makes on its data alone (`train.updates`); those after them are online.
+    pub training_updates: u64,
+    /// Type of the parameters: f32, or f64 to compare with reference numbers.
+    pub dtype: DType,
+    /// Where they live.
+    pub device: &'a Device,
+    /// Stream of the initial values.
+    pub rng: &'a mut Rng,
+}
+
+/// Two parts of an update of which neither sees what the other changes: on two threads of the CPU while the trainer's
+/// others attend ([`parallel`]), which leaves each of them fewer jobs to hand out and wait for; else one after the other. The
+/// first should be the longer one.
+///
+/// # Errors
+/// Those of the parts.
+pub fn at_once<A: Send, B: Send>(
+    device: &Device,
+    first: impl FnOnce() -> Result<A> + Send,
+    second: impl FnOnce() -> Result<B> + Send,
+) -> Result<(A, B)> {
+    let (first, second) = match device.is_cpu() {
+        true => parallel::join(first, second),
+        false => (first(), second()),
+    };
+    Ok((first?, second?))
+}
+
+/// A network N that is trained, in two forms over the same parameters, with its optimiser.
+#[derive(Debug)]
+pub struct Trained<N: Network> {
+    name: &'static str,
+    /// Its sizes.
+    pub config: N::Config,
+    /// Its parameters.
+    pub params: Params,
+    /// With gradients to the parameters.
+    pub net: N,
+    /// Without: gradients pass it only towards its inputs. It sees every update.
+    pub frozen: N,
+    optimizer: Adam,
+}
+
+impl<N: Network> Trained<N> {
+    /// With initial values from `start`, and Adam without weight decay. State is saved as
+    /// `model.{name}` and `training.{name}_optimizer`.
+    ///
+    /// # Errors
+    /// If a size is zero.
+    pub fn new(name: &'static str, config: N::Config, start: &mut Start<'_>) -> Result<Self> {
+        let mut params = Params::new(start.dtype, start.device);
+        N::build(&config, &mut params.init(start.rng))?;
+        Ok(Self {
+            name,
+            net: N::build(&config, &mut params.tracked())?,
+            frozen: N::build(&config, &mut params.detached())?,
+            optimizer: Adam::new(&params, AdamConfig::default(), |_| ParamGroup::decay(0.0))?,
+            params,
+            config,
+        })
+    }
+
+    /// One step down the gradient of `loss`; other networks' gradients are dropped.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn minimize(&mut self, loss: &Tensor, learning_rate: f64) -> Result<()> {
+        self.step(&loss.backward()?, learning_rate)
+    }
+
+    /// One step with these gradients, for losses that several networks share.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn step(&mut self, gradients: &GradStore, learning_rate: f64) -> Result<()> {
+        self.optimizer.step(gradients, learning_rate)?;
+        Ok(())
+    }
+
+    /// An independent network with the same values, without gradients.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn snapshot(&self) -> Result<N> {
+        let params = self.params.deep_copy(false)?;
+        Ok(N::build(&self.config, &mut params.detached())?)
+    }
+
+    /// Shows parameters and optimiser.
+    ///
+    /// # Errors
+    /// What the visitor says.
+    pub fn visit(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        let name = self.name;
+        self.params.visit(&format!("model.{name}."), visitor)?;
+        let prefix = format!("training.{name}_optimizer.");
+        Ok(self.optimizer.visit(&prefix, visitor)?)
+    }
+}
+
+impl Trained<Scalar> {
+    /// Moves the number to the nearest one of `low..=high`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn limit(&self, (low, high): (f64, f64)) -> Result<()> {
+        for param in self.params.iter() {
+            param.slot.set(&param.slot.tensor()?.clamp(low, high)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// A slowly moving copy of a network.
+#[derive(Debug)]
+pub struct Target<N> {
+    name: &'static str,
+    params: Params,
+    /// The copy, without gradients.
+    pub net: N,
+}
+
+impl<N: Network> Target<N> {
+    /// Equal to `of` at first. State is saved as `training.target_{name}`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn new(of: &Trained<N>) -> Result<Self> {
+        let params = of.params.deep_copy(false)?;
+        Ok(Self {
+            name: of.name,
+            net: N::build(&of.config, &mut params.detached())?,
+            params,
+        })
+    }
+
+    /// target <- (1 - rate) target + rate online.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn follow(&self, online: &Trained<N>, rate: f64) -> Result<()> {
+        Ok(polyak_update(&self.params, &online.params, rate)?)
+    }
+
+    /// Shows the parameters.
+    ///
+    /// # Errors
+    /// What the visitor says.
+    pub fn visit(&self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        let prefix = format!("training.target_{}.", self.name);
+        Ok(self.params.visit(&prefix, visitor)?)
+    }
+}

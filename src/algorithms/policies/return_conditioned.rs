@@ -1,0 +1,235 @@
+//! [`ReturnConditionedPolicy`]: acts with the last K steps, aiming at a return, at what an instruction asks for,
+//! or at both. What Decision Transformers share when they act.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
+use trajformer_models::decision_transformer::{Contexts, DecisionTransformer};
+use trajformer_models::dropout::Dropout;
+
+use trajformer_core::error::Result;
+use trajformer_core::instructions::Instructions;
+use trajformer_core::normalizer::{ActionBounds, Normalizer};
+use trajformer_core::policy::{EpisodeStart, Policy, check_rows};
+
+/// A network that gives the actions of contexts.
+pub trait ContextNetwork: Send + Sync {
+    /// Actions (B, T, A) in ±1, without dropout; `instructions` are embeddings (B, E), for networks that read them.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn actions(&self, contexts: &Contexts, instructions: Option<&Tensor>) -> Result<Tensor>;
+}
+
+impl ContextNetwork for DecisionTransformer {
+    fn actions(&self, contexts: &Contexts, instructions: Option<&Tensor>) -> Result<Tensor> {
+        Ok(self.forward_instructed(contexts, instructions, Dropout::off())?)
+    }
+}
+
+/// How contexts are made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ContextOptions {
+    /// K, steps that are remembered.
+    pub context_steps: usize,
+    /// Returns are divided by this.
+    pub return_scale: f64,
+    /// Returns to aim at, in the environment's units; empty: `best_return`.
+    pub target_returns: Vec<f32>,
+    /// Aimed at where there are no others.
+    pub best_return: f32,
+    /// Rows of the time-step embedding; later steps count as the last.
+    pub max_episode_steps: usize,
+}
+
+/// Acts with the last K steps of every row.
+pub struct ReturnConditionedPolicy {
+    /// What acts.
+    pub network: Box<dyn ContextNetwork>,
+    /// Of observations.
+    pub normalizer: Normalizer,
+    /// Of actions.
+    pub bounds: ActionBounds,
+    /// Where the network lives.
+    pub device: Device,
+    /// How contexts are made.
+    pub options: ContextOptions,
+    /// What the network reads of instructions, if it does.
+    pub instructed: Option<Instructed>,
+    /// The running episodes.
+    pub state: State,
+}
+
+/// What a network that reads instructions knows of them.
+#[derive(Debug, Clone)]
+pub struct Instructed {
+    /// Their embeddings.
+    pub known: Arc<Instructions>,
+    /// Whether returns to go are read beside them.
+    pub returns: bool,
+}
+
+/// Episodes under way; [`Default`] before the first.
+#[derive(Debug, Default)]
+pub struct State {
+    rows: Vec<Row>,
+    /// Of the rows (B, E).
+    instructions: Option<Tensor>,
+    time: usize,
+}
+
+/// What one row remembers: K steps at most.
+#[derive(Debug)]
+struct Row {
+    returns: VecDeque<f32>,
+    observations: VecDeque<Vec<f32>>,
+    actions: VecDeque<Vec<f32>>,
+}
+
+impl Policy for ReturnConditionedPolicy {
+    fn begin(&mut self, episodes: &[EpisodeStart]) -> Result<()> {
+        let options = &self.options;
+        let default = options.target_returns.first().copied();
+        let default = default.unwrap_or(options.best_return);
+        let row = |start: &EpisodeStart| {
+            let target = start.target_return.unwrap_or(default);
+            Row {
+                returns: VecDeque::from([target / options.return_scale as f32]),
+                observations: VecDeque::new(),
+                actions: VecDeque::new(),
+            }
+        };
+        self.state = State {
+            rows: episodes.iter().map(row).collect(),
+            instructions: self.embeddings(episodes)?,
+            time: 0,
+        };
+        Ok(())
+    }
+
+    fn act(&mut self, observations: &Tensor, active: &[bool]) -> Result<Tensor> {
+        let observations = self
+            .normalizer
+            .apply(&observations.to_device(&self.device)?)?;
+        let dim = observations.dims2()?.1;
+        let observations = observations.to_vec2::<f32>()?;
+        check_rows(self.state.rows.len(), observations.len())?;
+        check_rows(self.state.rows.len(), active.len())?;
+        let action_dim = self.bounds.dim();
+        for (row, observation) in self.state.rows.iter_mut().zip(observations) {
+            row.observations.push_back(observation);
+            row.actions.push_back(vec![0.0; action_dim]);
+            if row.observations.len() > self.options.context_steps {
+                row.observations.pop_front();
+                row.actions.pop_front();
+                row.returns.pop_front();
+            }
+        }
+        let rows = self.state.rows.len();
+        let actions = match self.device.is_cpu() {
+            // Each row by itself: products of one shape, whatever runs beside it (see `groups`).
+            true => {
+                let act = |row: usize| match active[row] {
+                    true => self.actions(row..row + 1, dim, action_dim),
+                    false => Ok(Tensor::zeros((1, action_dim), DType::F32, &Device::Cpu)?),
+                };
+                let actions: Vec<Tensor> =
+                    (0..rows).into_par_iter().map(act).collect::<Result<_>>()?;
+                Tensor::cat(&actions, 0)?
+            }
+            false => self.actions(0..rows, dim, action_dim)?,
+        }; // (E, A)
+        self.state.time += 1;
+        let unit = actions.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
+        for (row, action) in self.state.rows.iter_mut().zip(unit) {
+            if let Some(last) = row.actions.back_mut() {
+                *last = action;
+            }
+        }
+        Ok(self.bounds.from_unit(&actions)?.to_device(&Device::Cpu)?)
+    }
+
+    fn observe(&mut self, rewards: &[f32]) -> Result<()> {
+        for (row, reward) in self.state.rows.iter_mut().zip(rewards) {
+            let left = row.returns.back().copied().unwrap_or(0.0);
+            row.returns
+                .push_back(left - reward / self.options.return_scale as f32);
+        }
+        Ok(())
+    }
+
+    fn target_returns(&self) -> Vec<f32> {
+        match &self.instructed {
+            Some(instructed) if !instructed.returns => Vec::new(),
+            _ => self.options.target_returns.clone(),
+        }
+    }
+
+    fn needs_instruction(&self) -> bool {
+        self.instructed.is_some()
+    }
+}
+
+impl ReturnConditionedPolicy {
+    /// Embeddings of the episodes' instructions (B, E).
+    fn embeddings(&self, episodes: &[EpisodeStart]) -> Result<Option<Tensor>> {
+        let Some(Instructed { known, .. }) = &self.instructed else {
+            return Ok(None);
+        };
+        let mut values = Vec::with_capacity(episodes.len() * known.dimension());
+        for start in episodes {
+            values.extend_from_slice(known.asked(start.instruction.as_deref())?);
+        }
+        let shape = (episodes.len(), known.dimension());
+        Ok(Some(Tensor::from_vec(values, shape, &self.device)?))
+    }
+
+    /// Actions (G, A) in ±1 of some rows after what they remember.
+    fn actions(
+        &self,
+        rows: Range<usize>,
+        observation_dim: usize,
+        action_dim: usize,
+    ) -> Result<Tensor> {
+        let instructions = match &self.state.instructions {
+            Some(all) => Some(all.narrow(0, rows.start, rows.len())?),
+            None => None,
+        };
+        let contexts = self.contexts(&self.state.rows[rows], observation_dim, action_dim)?;
+        let steps = contexts.mask.dims2()?.1;
+        let predicted = self.network.actions(&contexts, instructions.as_ref())?; // (G, T, A)
+        Ok(predicted.narrow(1, steps - 1, 1)?.squeeze(1)?)
+    }
+
+    /// The remembered steps of rows as one batch (G, T, ...), T <= K, nothing padded.
+    fn contexts(&self, of: &[Row], observation_dim: usize, action_dim: usize) -> Result<Contexts> {
+        let rows = of.len();
+        let steps = of.first().map_or(0, |row| row.observations.len());
+        let first = self.state.time + 1 - steps;
+        let last_row = self.options.max_episode_steps - 1;
+        let time = |step: usize| (first + step).min(last_row) as u32;
+        let timesteps: Vec<u32> = (0..rows).flat_map(|_| (0..steps).map(time)).collect();
+        let mut returns: Vec<f32> = of.iter().flat_map(|row| row.returns.clone()).collect();
+        if self.instructed.as_ref().is_some_and(|i| !i.returns) {
+            returns.fill(0.0);
+        }
+        let flat = |pick: fn(&Row) -> &VecDeque<Vec<f32>>| -> Vec<f32> {
+            of.iter()
+                .flat_map(|row| pick(row).iter().flatten().copied())
+                .collect()
+        };
+        let tensor = |values: Vec<f32>, width: usize| {
+            Tensor::from_vec(values, (rows, steps, width), &self.device)
+        };
+        Ok(Contexts {
+            returns: tensor(returns, 1)?,
+            observations: tensor(flat(|row| &row.observations), observation_dim)?,
+            actions: tensor(flat(|row| &row.actions), action_dim)?,
+            timesteps: Tensor::from_vec(timesteps, (rows, steps), &self.device)?,
+            mask: Tensor::ones((rows, steps), DType::F32, &self.device)?,
+        })
+    }
+}

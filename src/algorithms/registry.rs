@@ -1,0 +1,189 @@
+//! Learning rules, one file each, and the registry that the configuration chooses from.
+
+use crate::{
+    awac, bc, bear, brac, cql, crr, decision_transformer, edac, fast, iql, lamo, rebrac, sac,
+    sac_n, sac_rnd, td3, td3_bc, trajectory_transformer,
+};
+use serde::{Deserialize, Serialize};
+use trajformer_core::algorithm::Algorithm;
+use trajformer_core::algorithm::Build;
+
+use trajformer_core::error::Result;
+use trajformer_core::keys::Keys;
+use trajformer_core::schedules::DecayUpdates;
+
+/// One row of the registry.
+#[derive(Debug, Clone, Copy)]
+pub struct Registered {
+    /// Name in configurations and folders.
+    pub name: &'static str,
+    /// What it is.
+    pub title: &'static str,
+    /// Where it comes from.
+    pub paper: &'static str,
+}
+
+macro_rules! registry {
+    ($($variant:ident($config:path) = $name:literal, $title:literal, $paper:literal;)+) => {
+        /// The table `[algorithm.NAME]` of a configuration.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub enum AlgorithmConfig {
+            $(#[doc = $title] #[serde(rename = $name)] $variant($config),)+
+        }
+
+        /// Every algorithm.
+        pub const ALGORITHMS: &[Registered] =
+            &[$(Registered { name: $name, title: $title, paper: $paper }),+];
+
+        impl AlgorithmConfig {
+            /// Registered name, e.g. `td3_bc`.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $name),+ }
+            }
+
+            /// Its table in a configuration, e.g. `algorithm.td3_bc`.
+            pub fn keys(&self) -> &'static str {
+                match self { $(Self::$variant(_) => concat!("algorithm.", $name)),+ }
+            }
+
+            /// Fails if a value is out of range.
+            ///
+            /// # Errors
+            /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
+            pub fn check(&self) -> Result<()> {
+                match self { $(Self::$variant(config) => config.check()),+ }
+            }
+
+            /// Makes the algorithm.
+            ///
+            /// # Errors
+            /// If the data does not suit it.
+            pub fn build(&self, build: Build<'_>) -> Result<Box<dyn Algorithm>> {
+                match self { $(Self::$variant(config) => Ok(Box::new(config.build(build)?))),+ }
+            }
+        }
+    };
+}
+
+registry! {
+    Awac(awac::AwacConfig) = "awac", "AWAC", "https://arxiv.org/abs/2006.09359";
+    Bc(bc::BcConfig) = "bc", "Behaviour cloning", "https://arxiv.org/abs/1805.01954";
+    Bear(bear::BearConfig) = "bear", "BEAR", "https://arxiv.org/abs/1906.00949";
+    Brac(brac::BracConfig) = "brac", "BRAC", "https://arxiv.org/abs/1911.11361";
+    Cql(cql::CqlConfig) = "cql", "CQL", "https://arxiv.org/abs/2006.04779";
+    Crr(crr::CrrConfig) = "crr", "CRR", "https://arxiv.org/abs/2006.15134";
+    DecisionTransformer(decision_transformer::DecisionTransformerConfig) =
+        "decision_transformer", "Decision Transformer", "https://arxiv.org/abs/2106.01345";
+    Edac(edac::EdacConfig) = "edac", "EDAC", "https://arxiv.org/abs/2110.01548";
+    Fast(fast::FastConfig) = "fast", "FAST", "https://arxiv.org/abs/2501.09747";
+    Iql(iql::IqlConfig) = "iql", "IQL", "https://arxiv.org/abs/2110.06169";
+    Lamo(lamo::LamoConfig) = "lamo", "LaMo", "https://arxiv.org/abs/2310.20587";
+    Rebrac(rebrac::RebracConfig) = "rebrac", "ReBRAC", "https://arxiv.org/abs/2305.09836";
+    Sac(sac::SacConfig) = "sac", "SAC", "https://arxiv.org/abs/1812.05905";
+    SacN(sac_n::SacNConfig) = "sac_n", "SAC-N", "https://arxiv.org/abs/2110.01548";
+    SacRnd(sac_rnd::SacRndConfig) = "sac_rnd", "SAC-RND", "https://arxiv.org/abs/2301.13616";
+    Td3(td3::Td3Config) = "td3", "TD3", "https://arxiv.org/abs/1802.09477";
+    Td3Bc(td3_bc::Td3BcConfig) = "td3_bc", "TD3+BC", "https://arxiv.org/abs/2106.06860";
+    TrajectoryTransformer(trajectory_transformer::TrajectoryTransformerConfig) =
+        "trajectory_transformer", "Trajectory Transformer", "https://arxiv.org/abs/2106.02039";
+}
+
+impl AlgorithmConfig {
+    /// The folder, or `hf://ID`, of the FAST tokenizer that it names, whose files go into [`Build::fast`].
+    pub fn fast_tokenizer(&self) -> Option<&str> {
+        match self {
+            Self::Fast(config) => config.tokenizer.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Compares its schedules with the updates that a run makes on its data (`train.updates`): what a user should know,
+    /// one sentence each.
+    ///
+    /// # Errors
+    /// [`Error::Config`](trajformer_core::error::Error::Config), naming the key, where the policy would not be trained at all, or not from
+    /// some update on.
+    pub fn check_schedules(&self, updates: u64) -> Result<Vec<String>> {
+        let keys = Keys(self.keys());
+        // A phase before the policy learns what it is for.
+        let phase = |key: &str, value: u64, what: &str| match value < updates {
+            true => Vec::new(),
+            false => vec![format!(
+                "`{}.{key}` is {value} and `train.updates` {updates}: {what}",
+                self.keys()
+            )],
+        };
+        let needs_more = |key: &str, value: u64, then: &str| match value < updates {
+            true => Ok(()),
+            false => {
+                let expected = format!("less than `train.updates` ({updates}): {then}");
+                Err(keys.wrong(key, value, expected))
+            }
+        };
+        let delay = |updates_per_step: u64| match updates_per_step <= updates {
+            true => Ok(Vec::new()),
+            false => {
+                let expected =
+                    format!("at most `train.updates` ({updates}): the actor would take no step");
+                Err(keys.wrong("policy_delay", updates_per_step, expected))
+            }
+        };
+        const WARM_UP: &str = "the rate never reaches its full value";
+        match self {
+            Self::Iql(config) => match config.actor_decay_updates {
+                decay @ DecayUpdates::Updates(length) if decay.ends_before(updates) => {
+                    let expected = format!(
+                        "\"training\", or at least `train.updates` ({updates}): the actor would not \
+                         learn from update {length} on"
+                    );
+                    Err(keys.wrong("actor_decay_updates", length, expected))
+                }
+                _ => Ok(Vec::new()),
+            },
+            Self::DecisionTransformer(config) => {
+                Ok(phase("warmup_updates", config.warmup_updates, WARM_UP))
+            }
+            Self::Lamo(config) => Ok(phase("warmup_updates", config.warmup_updates, WARM_UP)),
+            Self::Bear(config) => Ok(phase(
+                "warmup_updates",
+                config.warmup_updates,
+                "in them the actor follows the constraint alone, never the critics",
+            )),
+            Self::Cql(config) => Ok(phase(
+                "cloning_updates",
+                config.cloning_updates,
+                "in them the actor clones, and never follows the critics",
+            )),
+            Self::Brac(config) => {
+                let policy_from = config.behavior_updates;
+                needs_more(
+                    "behavior_updates",
+                    policy_from,
+                    "the updates after them train the policy",
+                )?;
+                let first = policy_from.saturating_add(config.warm_start_updates);
+                Ok(match first < updates {
+                    true => Vec::new(),
+                    false => vec![format!(
+                        "`{}.behavior_updates` ({policy_from}) and `warm_start_updates` ({}) are all of `train.updates` \
+                         ({updates}): the actor never follows the critics in them",
+                        self.keys(),
+                        config.warm_start_updates
+                    )],
+                })
+            }
+            Self::SacRnd(config) => {
+                needs_more(
+                    "pretraining_updates",
+                    config.pretraining_updates,
+                    "the updates after them train the policy",
+                )?;
+                Ok(Vec::new())
+            }
+            Self::Td3(config) => delay(config.policy_delay),
+            Self::Td3Bc(config) => delay(config.policy_delay),
+            Self::Rebrac(config) => delay(config.policy_delay),
+            _ => Ok(Vec::new()),
+        }
+    }
+}

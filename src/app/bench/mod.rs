@@ -1,0 +1,13 @@
+//! What this build does on this machine: updates, plans and environment steps per second, held
+//! against the best rate of matrix products that it reaches in the same run.
+//!
+//! Everything runs on made-up data of the sizes asked for: no file is needed. Figures of one run say
+//! little on a busy machine; `benches/peers/run` takes medians over interleaved runs.
+
+mod critics;
+mod plan;
+mod updates;
+
+pub use critics::{CriticsOptions, critics};
+pub use plan::{PlanOptions, plan};
+pub use updates::{EnvOptions, Report, UpdateOptions, Updates, peak_memory, steps, update};

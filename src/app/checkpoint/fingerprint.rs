@@ -1,0 +1,168 @@
+//! What a run was started with, kept so that a resumed run can't go on with something else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::app::config::RunConfig;
+use trajformer_core::dataset::Dataset;
+use trajformer_core::error::{Error, Result};
+
+/// Where a run's data lies: a run may find it elsewhere when it goes on.
+const DATA_PATH: &str = "data.path";
+
+/// Keys that say how long a run trains, and how long its learning rates decay: a run may change them on its way.
+const LENGTHS: [&str; 5] = [
+    "train.updates",
+    "online.steps",
+    "algorithm.iql.actor_decay_updates",
+    "algorithm.trajectory_transformer.decay_updates",
+    "algorithm.fast.decay_updates",
+];
+
+/// A data set in a few numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataFingerprint {
+    /// Steps of all episodes.
+    pub steps: usize,
+    /// Episodes.
+    pub episodes: usize,
+    /// CRC-32 of observations, actions, rewards, ends and instructions.
+    pub checksum: String,
+}
+
+impl DataFingerprint {
+    /// The fingerprint of `data`.
+    pub fn of(data: &Dataset) -> Self {
+        let mut hasher = crc32fast::Hasher::new();
+        let mut bytes = Vec::new();
+        for numbers in [&data.observations, &data.actions, &data.rewards] {
+            for part in numbers.chunks(1 << 14) {
+                bytes.clear();
+                bytes.extend(part.iter().flat_map(|number| number.to_le_bytes()));
+                hasher.update(&bytes);
+            }
+        }
+        for episode in &data.episodes {
+            hasher.update(&(episode.steps as u64).to_le_bytes());
+            hasher.update(&[episode.terminated.into(), episode.truncated.into()]);
+            for number in episode
+                .final_observation
+                .iter()
+                .flat_map(|last| last.iter())
+            {
+                hasher.update(&number.to_le_bytes());
+            }
+            if episode.fragment {
+                hasher.update(b"fragment");
+            }
+            if let Some(text) = &episode.instruction {
+                hasher.update(text.as_bytes());
+                hasher.update(&[0]);
+            }
+        }
+        Self {
+            steps: data.steps(),
+            episodes: data.episodes.len(),
+            checksum: format!("{:08x}", hasher.finalize()),
+        }
+    }
+
+    /// Says how data that is `found` differs; `None` if it does not.
+    pub fn difference(&self, found: &Self) -> Option<String> {
+        if self == found {
+            return None;
+        }
+        let counts = |data: &Self| format!("{} steps in {} episodes", data.steps, data.episodes);
+        let text = match (counts(self), counts(found)) {
+            (before, now) if before == now => {
+                format!(
+                    "its data had checksum {}, the data at `data.path` has {} (both {now})",
+                    self.checksum, found.checksum
+                )
+            }
+            (before, now) => format!("its data had {before}, the data at `data.path` has {now}"),
+        };
+        Some(text + ": give the data that it was started on, or start a new run")
+    }
+}
+
+/// Every key of a configuration with its value as TOML, but for those that may change.
+///
+/// # Errors
+/// If a value has no TOML form.
+pub fn settings(config: &RunConfig) -> Result<BTreeMap<String, String>> {
+    let table = toml::Table::try_from(config).map_err(|e| Error::Config(e.to_string()))?;
+    let mut keys = BTreeMap::new();
+    flatten("", &toml::Value::Table(table), &mut keys);
+    let free = LENGTHS.iter().chain([&DATA_PATH]);
+    free.for_each(|key| drop(keys.remove(*key)));
+    Ok(keys)
+}
+
+/// The keys that a run may change to train longer, as `KEY=VALUE`.
+///
+/// # Errors
+/// If a value has no TOML form.
+pub fn free_overrides(config: &RunConfig) -> Result<Vec<String>> {
+    let table = toml::Table::try_from(config).map_err(|e| Error::Config(e.to_string()))?;
+    let mut keys = BTreeMap::new();
+    flatten("", &toml::Value::Table(table), &mut keys);
+    let given = LENGTHS.iter().filter_map(|key| keys.get_key_value(*key));
+    Ok(given.map(|(key, value)| format!("{key}={value}")).collect())
+}
+
+fn flatten(key: &str, value: &toml::Value, keys: &mut BTreeMap<String, String>) {
+    let toml::Value::Table(table) = value else {
+        keys.insert(key.to_owned(), value.to_string());
+        return;
+    };
+    for (name, value) in table {
+        let key = match key {
+            "" => name.clone(),
+            _ => format!("{key}.{name}"),
+        };
+        flatten(&key, value, keys);
+    }
+}
+
+/// A key that two configurations give different values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The key, e.g. `algorithm.bc.fraction`.
+    pub key: String,
+    /// Its value in the first.
+    pub before: String,
+    /// Its value in the second.
+    pub now: String,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { key, before, now } = self;
+        write!(f, "`{key}` was {before}, is {now}")
+    }
+}
+
+/// One text about all of them.
+pub fn listed(differences: &[Difference]) -> String {
+    let texts: Vec<String> = differences.iter().map(Difference::to_string).collect();
+    texts.join(", ")
+}
+
+/// The keys that differ; none if there are none.
+pub fn differences(
+    before: &BTreeMap<String, String>,
+    now: &BTreeMap<String, String>,
+) -> Vec<Difference> {
+    let keys: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    let text = |value: Option<&String>| value.map_or("not set", String::as_str).to_owned();
+    keys.into_iter()
+        .filter(|key| before.get(*key) != now.get(*key))
+        .map(|key| Difference {
+            key: key.clone(),
+            before: text(before.get(key)),
+            now: text(now.get(key)),
+        })
+        .collect()
+}

@@ -1,0 +1,82 @@
+//! `instructions.safetensors`: the instructions that a run knows, and their embeddings (I, E).
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+
+use crate::app::checkpoint::RunDir;
+use trajformer_core::atomic::write_atomically;
+use trajformer_core::error::{Error, Result};
+use trajformer_core::instructions::Instructions;
+
+const FILE: &str = "instructions.safetensors";
+const EMBEDDINGS: &str = "embeddings";
+/// Key of the file's metadata: the instructions, a JSON list.
+const TEXTS: &str = "instructions";
+
+impl RunDir {
+    /// Keeps the instructions that a run knows.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn save_instructions(&self, known: &Instructions) -> Result<()> {
+        let path = self.file(FILE);
+        let texts: Vec<&str> = known.texts().iter().map(|text| &**text).collect();
+        let failed = |error: String| Error::data(&path, format!("can't be written: {error}"));
+        let texts = serde_json::to_string(&texts).map_err(|e| failed(e.to_string()))?;
+        let metadata = HashMap::from([(TEXTS.to_owned(), texts)]);
+        let embeddings = known.tensor(&Device::Cpu)?;
+        let tensors = BTreeMap::from([(EMBEDDINGS, &embeddings)]);
+        let bytes = safetensors::serialize(tensors, Some(metadata));
+        write_atomically(&path, &bytes.map_err(|e| failed(e.to_string()))?)
+    }
+
+    /// The instructions that the run knows; `None` if it keeps none.
+    ///
+    /// # Errors
+    /// If the file can't be read, is damaged, or doesn't hold one embedding per instruction.
+    pub fn instructions(&self) -> Result<Option<Instructions>> {
+        let path = self.file(FILE);
+        match std::fs::read(&path) {
+            Ok(bytes) => parse(&path, &bytes).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(&path)(error)),
+        }
+    }
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Instructions> {
+    let damaged = |problem: String| Error::data(path, format!("{problem}; restore it from a copy"));
+    let (_, header) = safetensors::SafeTensors::read_metadata(bytes)
+        .map_err(|error| damaged(format!("is damaged or cut off ({error})")))?;
+    let texts = header.metadata().as_ref().and_then(|m| m.get(TEXTS));
+    let texts: Vec<String> = texts
+        .and_then(|texts| serde_json::from_str(texts).ok())
+        .ok_or_else(|| damaged("holds no list of instructions".to_owned()))?;
+    let mut tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)
+        .map_err(|error| damaged(format!("is damaged or cut off ({error})")))?;
+    let embeddings: Option<Tensor> = tensors.remove(EMBEDDINGS);
+    let embeddings = embeddings.ok_or_else(|| damaged(format!("holds no `{EMBEDDINGS}`")))?;
+    let wrong_shape = |shape: &[usize]| {
+        damaged(format!(
+            "`{EMBEDDINGS}` has shape {shape:?}, expected one row for each of {} instructions",
+            texts.len()
+        ))
+    };
+    let shape = embeddings.dims().to_vec();
+    if shape.len() != 2 || shape[0] != texts.len() || embeddings.dtype() != candle_core::DType::F32
+    {
+        return Err(wrong_shape(&shape));
+    }
+    let mut known = Instructions::new(shape[1]);
+    for (text, embedding) in texts.iter().zip(embeddings.to_vec2::<f32>()?) {
+        known
+            .insert(text, &embedding)
+            .map_err(|error| damaged(error.to_string()))?;
+    }
+    match known.texts().len() == texts.len() {
+        true => Ok(known),
+        false => Err(damaged("names an instruction twice".to_owned())),
+    }
+}

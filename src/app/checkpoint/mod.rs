@@ -1,0 +1,553 @@
+//! Run directories: what a run keeps on disk, written so that a kill at any moment loses nothing.
+//!
+//! | file | what |
+//! |---|---|
+//! | `config.toml` | the resolved configuration |
+//! | `config.json` | shapes and bounds; for models that other libraries know, their own keys |
+//! | `model.safetensors` | networks only |
+//! | `policy.safetensors` | what a policy needs beside them: normaliser, discretiser, bounds |
+//! | `training.safetensors` | targets and optimiser |
+//! | `state.toml` | written last: the update, the random stream, and the checksums of the three |
+//! | `instructions.safetensors` | of a run that follows instructions: those it knows, with their embeddings |
+//! | `metrics.csv`, `evaluations.csv` | rows past the checkpoint are cut on resume |
+//! | `train.lock` | empty; locked while a process trains the run |
+//!
+//! The three tensor files are first written beside their place (`*.new`), then `state.toml` is
+//! renamed into place, then they are. A reader takes, of each file and its `.new`, the one that
+//! `state.toml` names.
+
+mod beside;
+pub mod fingerprint;
+mod instructions;
+mod published;
+mod tensors;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use trajformer_core::atomic::{write_atomically, write_synced};
+use trajformer_core::instructions::Instructions;
+
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::app::config::RunConfig;
+pub use beside::{POLICY_FILE, load_policy, policy_action_dim, save_policy};
+use fingerprint::{DataFingerprint, differences, listed, settings};
+pub use tensors::check_finite;
+use tensors::{GROUPS, Loader, serialized};
+use trajformer_core::algorithm::Algorithm;
+use trajformer_core::error::{Error, Result, shell_quoted};
+use trajformer_core::stand_in;
+use trajformer_models::rng::{Rng, RngState};
+
+const FORMAT: u32 = 1;
+
+/// What a run keeps in its folder, event files aside: nothing of it may be there before.
+const FILES: [&str; 9] = [
+    "config.json",
+    "state.toml",
+    "model.safetensors",
+    "policy.safetensors",
+    "training.safetensors",
+    "instructions.safetensors",
+    "metrics.csv",
+    "evaluations.csv",
+    "config.toml",
+];
+const EVENTS: &str = "events.out.tfevents.";
+const LOCK: &str = "train.lock";
+
+/// What a run's networks see and do: enough to rebuild them without the data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// Numbers in an observation (O).
+    pub observation_dim: usize,
+    /// Numbers in an action (A).
+    pub action_dim: usize,
+    /// Lowest action that policies return (A).
+    pub action_low: Vec<f32>,
+    /// Highest action that policies return (A).
+    pub action_high: Vec<f32>,
+    /// The data's environment name, if it has one.
+    pub env_name: Option<String>,
+    /// The settings that the run was started with: see [`fingerprint::settings`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+    /// The data that it was started on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataFingerprint>,
+}
+
+impl RunSpec {
+    /// Of a model that was trained elsewhere.
+    pub fn of_import(observation_dim: usize, action_low: Vec<f32>, action_high: Vec<f32>) -> Self {
+        Self {
+            observation_dim,
+            action_dim: action_low.len(),
+            action_low,
+            action_high,
+            env_name: None,
+            settings: BTreeMap::new(),
+            data: None,
+        }
+    }
+
+    /// Fails if `config` is not the one that the run in `folder` was started with, but for what a run
+    /// may change on its way.
+    ///
+    /// # Errors
+    /// [`Error::Run`], naming the keys.
+    pub fn check_settings(&self, config: &RunConfig, folder: &Path) -> Result<()> {
+        let mut found = differences(&self.settings, &settings(config)?);
+        // A key that did not exist yet had what is its default now.
+        let defaults = format!("[algorithm.{}]", config.algorithm.name());
+        let defaults = settings(&RunConfig::parse(&defaults)?)?;
+        found.retain(|difference| {
+            self.settings.contains_key(&difference.key)
+                || defaults.get(&difference.key) != Some(&difference.now)
+        });
+        if self.settings.is_empty() || found.is_empty() {
+            return Ok(());
+        }
+        let problem = format!(
+            "its configuration is not the one that it was started with: {}; put it back in \
+             config.toml, or start a new run",
+            listed(&found)
+        );
+        Err(Error::Run {
+            path: folder.to_path_buf(),
+            problem,
+        })
+    }
+}
+
+/// `state.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunState {
+    /// Format of the run directory.
+    pub format: u32,
+    /// Updates done.
+    pub update: u64,
+    /// Seconds spent training and evaluating.
+    pub seconds: f64,
+    /// State of the training stream.
+    pub rng: String,
+    /// Update and score (return where there is no score) of the best evaluation so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
+    /// An evaluation is due at this update and has not been made: the run was saved before it, and
+    /// makes it when it is resumed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub evaluation_owed: bool,
+    /// CRC-32 of the tensor files that belong to this state.
+    pub checksums: BTreeMap<String, String>,
+}
+
+/// The best evaluation of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// After this many updates.
+    pub update: u64,
+    /// Mean normalised score, or mean return where there are no reference returns.
+    pub score: f64,
+}
+
+/// A run directory.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    path: PathBuf,
+    /// Locked for as long as this lives; `None` for readers.
+    _lock: Option<Arc<fs::File>>,
+}
+
+impl RunDir {
+    /// Makes the directory and writes the instructions that the run knows, if it follows any, `config.json`, and last
+    /// `config.toml`, with which it is a run. Nobody else can train there meanwhile.
+    ///
+    /// # Errors
+    /// If a run or a part of one is there already, or the disk fails.
+    pub fn create(
+        path: &Path,
+        config: &RunConfig,
+        spec: &RunSpec,
+        model: serde_json::Map<String, serde_json::Value>,
+        instructions: Option<&Instructions>,
+    ) -> Result<Self> {
+        fs::create_dir_all(path).map_err(Error::io(path))?;
+        let run = Self {
+            path: path.to_path_buf(),
+            _lock: None,
+        };
+        run.refuse_foreign_files()?;
+        let run = run.locked()?;
+        run.refuse_foreign_files()?;
+        let mut description = model;
+        description
+            .entry("model_type")
+            .or_insert_with(|| format!("trajformer_{}", config.algorithm.name()).into());
+        let spec = serde_json::to_value(spec).map_err(|e| Error::Config(e.to_string()))?;
+        description.insert("trajformer".to_owned(), spec);
+        let json =
+            serde_json::to_string_pretty(&description).map_err(|e| Error::Config(e.to_string()))?;
+        if let Some(known) = instructions {
+            run.save_instructions(known)?;
+        }
+        write_atomically(&path.join("config.json"), (json + "\n").as_bytes())?;
+        write_atomically(&path.join("config.toml"), config.to_toml()?.as_bytes())?;
+        Ok(run)
+    }
+
+    /// Opens an existing run.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.join("config.toml").is_file() {
+            return Err(Error::Run {
+                path: path.to_path_buf(),
+                problem: no_run(path),
+            });
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            _lock: None,
+        })
+    }
+
+    /// Opens an existing run to train it: nobody else can meanwhile.
+    ///
+    /// # Errors
+    /// If there is none, or another process trains it.
+    pub fn open_to_train(path: &Path) -> Result<Self> {
+        Self::open(path)?.locked()
+    }
+
+    fn locked(self) -> Result<Self> {
+        let path = self.file(LOCK);
+        let file = fs::File::create(&path).map_err(Error::io(&path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(self.fail(
+                    "another process trains it now; wait for its end, or choose another folder \
+                     with `--out`",
+                ));
+            }
+            Err(fs::TryLockError::Error(error)) => {
+                tracing::warn!(
+                    "{}: no lock ({error}): nothing stops a second process from training this run",
+                    path.display()
+                );
+            }
+        }
+        Ok(Self {
+            _lock: Some(Arc::new(file)),
+            ..self
+        })
+    }
+
+    fn fail(&self, problem: impl Into<String>) -> Error {
+        Error::Run {
+            path: self.path.clone(),
+            problem: problem.into(),
+        }
+    }
+
+    /// Fails if the folder holds a file that a new run would overwrite or mix with its own.
+    fn refuse_foreign_files(&self) -> Result<()> {
+        if self.file("config.toml").exists() {
+            return Err(self.fail(
+                "there is a run already; continue it with `train --resume`, or choose another \
+                 folder with `--out`",
+            ));
+        }
+        let entries = fs::read_dir(&self.path).map_err(Error::io(&self.path))?;
+        for entry in entries {
+            let name = entry.map_err(Error::io(&self.path))?.file_name();
+            let name = name.to_string_lossy();
+            let whole = name.strip_suffix(".new").unwrap_or(&name);
+            if FILES.contains(&whole) || name.starts_with(EVENTS) {
+                return Err(self.fail(format!(
+                    "`{name}` is there already, which a run would overwrite or mix with its own; \
+                     choose another folder with `--out`, or move it away"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The stored configuration.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn config(&self) -> Result<RunConfig> {
+        RunConfig::load(&self.file("config.toml"), &[])
+    }
+
+    /// Replaces the stored configuration.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn set_config(&self, config: &RunConfig) -> Result<()> {
+        write_atomically(&self.file("config.toml"), config.to_toml()?.as_bytes())
+    }
+
+    /// The stored shapes and bounds.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn spec(&self) -> Result<RunSpec> {
+        let path = self.file("config.json");
+        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let fail = |problem: String| Error::Run {
+            path: self.path.clone(),
+            problem,
+        };
+        let mut value: serde_json::Value =
+            serde_json::from_str(&text).map_err(|e| fail(format!("config.json: {e}")))?;
+        serde_json::from_value(value["trajformer"].take())
+            .map_err(|e| fail(format!("config.json, key `trajformer`: {e}")))
+    }
+
+    /// The stored state, or `None` before the first checkpoint.
+    ///
+    /// # Errors
+    /// If it can't be read or is of another format.
+    pub fn state(&self) -> Result<Option<RunState>> {
+        let path = self.file("state.toml");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let fail = |problem: String| Error::Run {
+            path: self.path.clone(),
+            problem,
+        };
+        let state: RunState =
+            toml::from_str(&text).map_err(|e| fail(format!("state.toml: {e}")))?;
+        if state.format != FORMAT {
+            return Err(fail(format!(
+                "state.toml has format {}, this build reads {FORMAT}",
+                state.format
+            )));
+        }
+        Ok(Some(state))
+    }
+
+    /// Writes a checkpoint; `state.checksums` and `state.rng` are filled in here.
+    ///
+    /// # Errors
+    /// If a number of the algorithm's state is not finite, or the disk fails: the previous checkpoint
+    /// stays whole.
+    pub fn save(
+        &self,
+        algorithm: &mut dyn Algorithm,
+        rng: &Rng,
+        mut state: RunState,
+    ) -> Result<()> {
+        state.rng = rng.state().0;
+        for (name, bytes) in serialized(algorithm, state.update, &self.path)? {
+            write_synced(&self.file(&format!("{name}.new")), &bytes)?;
+            state
+                .checksums
+                .insert(name, format!("{:08x}", crc32fast::hash(&bytes)));
+        }
+        self.write_state(&state)?;
+        for name in state.checksums.keys() {
+            let place = self.file(name);
+            fs::rename(self.file(&format!("{name}.new")), &place).map_err(Error::io(&place))?;
+        }
+        Ok(())
+    }
+
+    /// Says in the checkpoint of the same update what its evaluation found: `state` but for the
+    /// stream and the tensors, which stay.
+    ///
+    /// # Errors
+    /// If there is no such checkpoint, or the disk fails.
+    pub fn settle(&self, state: RunState) -> Result<()> {
+        match self.state()? {
+            Some(saved) if saved.update == state.update => self.write_state(&RunState {
+                rng: saved.rng,
+                checksums: saved.checksums,
+                ..state
+            }),
+            _ => Err(self.fail("state.toml was changed from outside while the run was training")),
+        }
+    }
+
+    fn write_state(&self, state: &RunState) -> Result<()> {
+        let text = toml::to_string(state).map_err(|e| Error::Config(e.to_string()))?;
+        write_atomically(&self.file("state.toml"), text.as_bytes())
+    }
+
+    /// Fails if there are tensors but no `state.toml`, which would say what they are.
+    ///
+    /// # Errors
+    /// If so: what to do.
+    pub fn refuse_tensors_without_state(&self) -> Result<()> {
+        let mut names = GROUPS.iter().map(|group| format!("{group}.safetensors"));
+        match names.find(|name| self.file(name).exists()) {
+            None => Ok(()),
+            Some(name) => Err(self.fail(format!(
+                "state.toml is missing, but {name} is there: restore it from a copy, or start \
+                 another run with `--out`"
+            ))),
+        }
+    }
+
+    /// Restores the whole state for training; returns the random stream and the state.
+    ///
+    /// # Errors
+    /// If there is no checkpoint, a file is damaged, or names or shapes don't fit.
+    pub fn restore(&self, algorithm: &mut dyn Algorithm) -> Result<(Rng, RunState)> {
+        let state = self.load_into(algorithm, &GROUPS)?;
+        self.finish_renames(&state)?;
+        let rng = Rng::from_state(&RngState(state.rng.clone())).ok_or_else(|| Error::Run {
+            path: self.path.clone(),
+            problem: "state.toml: `rng` is not a random stream's state".to_owned(),
+        })?;
+        Ok((rng, state))
+    }
+
+    /// Restores what a policy needs: networks and what stands beside them.
+    ///
+    /// # Errors
+    /// As [`Self::restore`].
+    pub fn restore_policy(&self, algorithm: &mut dyn Algorithm) -> Result<RunState> {
+        self.load_into(algorithm, &GROUPS[..2])
+    }
+
+    /// Completes a save that was killed after `state.toml` was in place: the next one would write
+    /// over the only good copies.
+    fn finish_renames(&self, state: &RunState) -> Result<()> {
+        for (name, checksum) in &state.checksums {
+            let (place, beside) = (self.file(name), self.file(&format!("{name}.new")));
+            let Ok(bytes) = fs::read(&beside) else {
+                continue;
+            };
+            if *checksum == format!("{:08x}", crc32fast::hash(&bytes)) {
+                fs::rename(&beside, &place).map_err(Error::io(&place))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn load_into(&self, algorithm: &mut dyn Algorithm, groups: &[&str]) -> Result<RunState> {
+        let state = self.state()?.ok_or_else(|| Error::Run {
+            path: self.path.clone(),
+            problem: "no state.toml: it has no checkpoint yet; `train --resume` starts it anew"
+                .to_owned(),
+        })?;
+        let mut loader = Loader {
+            groups: BTreeMap::new(),
+            folder: &self.path,
+        };
+        for group in groups {
+            let bytes = self.tensor_file(&format!("{group}.safetensors"), &state)?;
+            let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
+            loader.groups.insert((*group).to_owned(), tensors);
+        }
+        algorithm.state(&mut loader)?;
+        loader.finish()?;
+        Ok(state)
+    }
+
+    /// The content of a tensor file that `state` names: the file, or the one beside it.
+    fn tensor_file(&self, name: &str, state: &RunState) -> Result<Vec<u8>> {
+        let expected = state.checksums.get(name);
+        let mut stands_in = None;
+        for candidate in [self.file(name), self.file(&format!("{name}.new"))] {
+            let Ok(bytes) = fs::read(&candidate) else {
+                continue;
+            };
+            if expected == Some(&format!("{:08x}", crc32fast::hash(&bytes))) {
+                return Ok(bytes);
+            }
+            if let Some(problem) = stand_in::problem_of_binary(&bytes) {
+                stands_in.get_or_insert_with(|| Error::data(&candidate, problem));
+            }
+        }
+        if let Some(error) = stands_in {
+            return Err(error);
+        }
+        Err(Error::Run {
+            path: self.path.clone(),
+            problem: format!(
+                "{name} is missing or damaged (state.toml names checksum {}); restore it from a copy",
+                expected.map_or("none", String::as_str)
+            ),
+        })
+    }
+}
+
+/// Why `path` is no run directory, and what may be meant.
+fn no_run(path: &Path) -> String {
+    if path.is_file() {
+        return "a file, not a run directory: name the folder that holds it".to_owned();
+    }
+    if !path.exists() {
+        let names: Vec<_> = path.components().collect();
+        let hint = match path.to_str() {
+            Some(text) if names.len() == 2 && path.is_relative() => {
+                format!("; a model of the Hub is named hf://{text}")
+            }
+            _ => String::new(),
+        };
+        return format!("there is no such folder, so not a run directory{hint}");
+    }
+    if let Some(first) = runs_inside(path).first() {
+        return format!(
+            "no config.toml: not a run directory, but it holds some; name one, e.g. {}",
+            shell_quoted(first)
+        );
+    }
+    match path.join("config.json").is_file() {
+        true => "no config.toml: not a run directory, but a model of another library, which `evaluate`, `export` and \
+                 `data collect` open"
+            .to_owned(),
+        false => "no config.toml: not a run directory".to_owned(),
+    }
+}
+
+/// The run directories inside a folder, in the order of their names.
+pub fn runs_inside(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut runs: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.join("config.toml").is_file())
+        .collect();
+    runs.sort();
+    runs
+}
+
+impl RunState {
+    /// The state after `update` updates; stream and checksums are filled in when it is saved.
+    pub fn new(update: u64, seconds: f64, best: Option<Best>) -> Self {
+        let (rng, checksums) = (String::new(), BTreeMap::new());
+        Self {
+            format: FORMAT,
+            update,
+            seconds,
+            rng,
+            best,
+            evaluation_owed: false,
+            checksums,
+        }
+    }
+}

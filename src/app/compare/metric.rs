@@ -1,0 +1,124 @@
+//! One column of `metrics.csv` of several runs, e.g. what critics think of the policy.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::app::checkpoint::RunDir;
+use crate::app::compare::{folder_name, run_folders};
+use crate::app::evaluate::mean_std;
+use crate::app::table;
+use crate::report::curves;
+use crate::report::curves::{Curves, ReferenceLine, Scale, Series};
+use trajformer_core::error::{Error, Result};
+
+/// Values whose largest is so many times their smallest are drawn on a logarithmic scale.
+const WIDE: f64 = 300.0;
+
+/// A metric of one run, or of several seeds of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MetricLine {
+    /// The run directory, or the folder that holds one per seed.
+    pub run: PathBuf,
+    /// Its algorithm.
+    pub algorithm: String,
+    /// Update of the last row; of several seeds the first one's.
+    pub update: u64,
+    /// Last value; the mean of several seeds.
+    pub last: f64,
+    /// Largest value.
+    pub largest: f64,
+    /// Mean discounted return of the data in the units of the critics, where the run has measured it.
+    pub return_to_go: Option<f64>,
+    /// Update and value of every row, for each seed.
+    #[serde(skip)]
+    pub curves: Vec<Vec<(f64, f64)>>,
+}
+
+/// Reads column `name` of every one of `runs`: run directories, or folders with one per seed.
+///
+/// # Errors
+/// If one is neither, or has no such column or no number in it; those that it has are named.
+pub fn metric(runs: &[PathBuf], name: &str) -> Result<Vec<MetricLine>> {
+    runs.iter().map(|run| line(run, name)).collect()
+}
+
+fn line(run: &Path, name: &str) -> Result<MetricLine> {
+    let folders = run_folders(run)?;
+    let algorithm = RunDir::open(&folders[0])?.config()?.algorithm.name();
+    let (mut curves, mut returns) = (Vec::new(), Vec::new());
+    for folder in &folders {
+        let path = folder.join("metrics.csv");
+        let (columns, _) = table::read(&path)?;
+        if !columns.iter().any(|column| column == name) {
+            return Err(Error::Unsuitable(format!(
+                "{} has no column `{name}`; there are {}",
+                path.display(),
+                columns.join(", ")
+            )));
+        }
+        let rows = table::numbers(&path, ["update", name])?.into_iter();
+        let curve: Vec<(f64, f64)> = rows
+            .map(|[update, value]| (update, value))
+            .filter(|(_, value)| value.is_finite())
+            .collect();
+        if curve.is_empty() {
+            let problem = format!("{}: column `{name}` holds no number yet", path.display());
+            return Err(Error::Unsuitable(problem));
+        }
+        curves.push(curve);
+        if let Ok(found) = table::numbers(&path, ["return_to_go_mean"]) {
+            returns.extend(found.into_iter().map(|[v]| v).filter(|v| v.is_finite()));
+        }
+    }
+    let last = |curve: &Vec<(f64, f64)>| curve[curve.len() - 1];
+    Ok(MetricLine {
+        run: run.to_path_buf(),
+        algorithm: algorithm.to_owned(),
+        update: last(&curves[0]).0 as u64,
+        last: mean_std(&curves.iter().map(|curve| last(curve).1).collect::<Vec<_>>()).0,
+        largest: curves
+            .iter()
+            .flatten()
+            .fold(f64::NEG_INFINITY, |largest, point| largest.max(point.1)),
+        return_to_go: (!returns.is_empty()).then(|| mean_std(&returns).0),
+        curves,
+    })
+}
+
+/// Draws the metric over updates; for values of critics (`q_...`) with the data's return as a dashed line.
+///
+/// # Errors
+/// If `path` ends in neither `.svg` nor `.png`, or can't be written.
+pub fn draw(path: &Path, title: &str, name: &str, lines: &[MetricLine]) -> Result<()> {
+    let values = lines.iter().flat_map(|line| &line.curves).flatten();
+    let values: Vec<f64> = values.map(|point| point.1).filter(|v| *v > 0.0).collect();
+    let smallest = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let largest = values.iter().copied().fold(0.0, f64::max);
+    let returns: Vec<f64> = lines.iter().filter_map(|line| line.return_to_go).collect();
+    let judged = name.starts_with("q_") && !returns.is_empty();
+    let reference = judged.then(|| ReferenceLine {
+        label: "the data's return".to_owned(),
+        y: mean_std(&returns).0,
+    });
+    let series = lines.iter().map(|line| {
+        let label = folder_name(&line.run).unwrap_or_else(|| line.algorithm.clone());
+        match &line.curves[..] {
+            [curve] => Series::line(label, curve.clone()),
+            several => Series::of_runs(label, several.to_vec()),
+        }
+    });
+    let chart = Curves {
+        title: title.to_owned(),
+        subtitle: format!("`{name}` of metrics.csv"),
+        x_label: "updates".to_owned(),
+        y_label: name.to_owned(),
+        y_scale: match largest > WIDE * smallest {
+            true => Scale::Log,
+            false => Scale::Linear,
+        },
+        series: series.collect(),
+        reference_lines: reference.into_iter().collect(),
+    };
+    curves::draw(path, &chart)
+}

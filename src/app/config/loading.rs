@@ -1,0 +1,36 @@
+//! Configurations from files, text and overrides.
+
+use std::path::Path;
+
+use crate::app::config::layers::Layers;
+use crate::app::config::run_config::RunConfig;
+use crate::app::config::table::from_layers;
+use trajformer_core::error::{Error, Result};
+
+impl RunConfig {
+    /// Reads `path`, with the files that it extends, and applies `overrides` (`key.sub=value`, in order).
+    ///
+    /// # Errors
+    /// If a file can't be read, is not TOML, holds an unknown key or a value of a wrong type or range,
+    /// files extend each other in a circle or change the algorithm, or an override is malformed.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
+        from_layers(&mut Layers::read(path)?, overrides)
+    }
+
+    /// Reads a configuration from TOML text, which can't extend a file.
+    ///
+    /// # Errors
+    /// If it is not TOML, holds an unknown key, or a value of a wrong type or range.
+    pub fn parse(text: &str) -> Result<Self> {
+        from_layers(&mut Layers::parse(text)?, &[])
+    }
+
+    /// The configuration with `overrides` applied.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn with_overrides(&self, overrides: &[String]) -> Result<Self> {
+        let table = toml::Table::try_from(self).map_err(|e| Error::Config(e.to_string()))?;
+        from_layers(&mut Layers::from(table), overrides)
+    }
+}

@@ -1,0 +1,17 @@
+//! [`RunConfig`]: everything that decides a run, read from TOML, edited with `--set`, stored
+//! resolved in the run directory.
+//!
+//! Unknown keys are errors. Every struct has documented defaults, so a file holds differences only.
+
+mod departures;
+mod layers;
+mod loading;
+mod overrides;
+mod run_config;
+pub mod sections;
+mod table;
+
+pub use departures::{Departure, Departures};
+pub use overrides::apply_override;
+pub use run_config::{LARGEST_SEED, RunConfig};
+pub use sections::{DataConfig, EvaluateConfig, OnlineConfig, TrainConfig};

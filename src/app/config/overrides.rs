@@ -1,0 +1,58 @@
+//! `key.sub=value` as changes of a TOML table.
+
+use trajformer_core::error::{Error, Result};
+
+/// Sets one `key.sub=value` in a table. The value is TOML, or a bare word taken as a string.
+pub fn apply_override(table: &mut toml::Table, text: &str) -> Result<()> {
+    let (key, value) = key_and_value(text)?;
+    let value = match toml::from_str::<toml::Table>(&format!("value = {value}")) {
+        Ok(mut parsed) => parsed
+            .remove("value")
+            .unwrap_or(toml::Value::String(String::new())),
+        Err(_) if value.parse::<i128>().is_ok() => {
+            let most = i64::MAX;
+            return Err(Error::Config(format!(
+                "`--set {text}`: expected a whole number within ±{most}"
+            )));
+        }
+        Err(_) => toml::Value::String(value.to_owned()),
+    };
+    set(table, text, key, value)
+}
+
+/// The same with a value that is a text, whatever it looks like.
+pub fn set_words(table: &mut toml::Table, text: &str) -> Result<()> {
+    let (key, value) = key_and_value(text)?;
+    set(table, text, key, toml::Value::String(value.to_owned()))
+}
+
+fn key_and_value(text: &str) -> Result<(&str, &str)> {
+    let (key, value) = text.split_once('=').ok_or_else(|| {
+        Error::Config(format!(
+            "`--set {text}`: expected KEY=VALUE, e.g. train.updates=1000"
+        ))
+    })?;
+    Ok((key.trim(), value.trim()))
+}
+
+/// Sets `key` to `value`; `text` is what was asked for.
+fn set(table: &mut toml::Table, text: &str, key: &str, value: toml::Value) -> Result<()> {
+    let mut parts: Vec<&str> = key.split('.').collect();
+    let last = parts.pop().unwrap_or_default();
+    if last.is_empty() || parts.iter().any(|part| part.is_empty()) {
+        return Err(Error::Config(format!(
+            "`--set {text}`: the key has an empty part"
+        )));
+    }
+    let mut place = table;
+    for part in parts {
+        let entry = place
+            .entry(part.to_owned())
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        place = entry.as_table_mut().ok_or_else(|| {
+            Error::Config(format!("`--set {text}`: `{part}` is a value, not a table"))
+        })?;
+    }
+    place.insert(last.to_owned(), value);
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! [`RunConfig`]: everything that decides a run.
+
+use serde::{Deserialize, Serialize};
+
+use crate::app::config::sections::{DataConfig, EvaluateConfig, OnlineConfig, TrainConfig};
+use trajformer_algorithms::registry::AlgorithmConfig;
+use trajformer_core::error::{Error, Result};
+use trajformer_core::keys::Keys;
+
+/// The largest seed: what TOML can store.
+pub const LARGEST_SEED: u64 = i64::MAX as u64;
+
+/// A whole run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Seed of initial weights, batches, noise and dropout.
+    #[serde(default)]
+    pub seed: u64,
+    /// `cpu`, `cuda`, `cuda:N` or `metal`.
+    #[serde(default = "cpu")]
+    pub device: String,
+    /// What is learned from.
+    #[serde(default)]
+    pub data: DataConfig,
+    /// How long, and what is kept.
+    #[serde(default)]
+    pub train: TrainConfig,
+    /// Learning from own experience after `train.updates`.
+    #[serde(default)]
+    pub online: OnlineConfig,
+    /// Where and how often policies are scored.
+    #[serde(default)]
+    pub evaluate: EvaluateConfig,
+    /// The learning rule: one table, e.g. `[algorithm.td3_bc]`.
+    pub algorithm: AlgorithmConfig,
+}
+
+fn cpu() -> String {
+    "cpu".to_owned()
+}
+
+impl RunConfig {
+    /// The resolved configuration as TOML: every key, defaults included.
+    ///
+    /// # Errors
+    /// If a value has no TOML form (a NaN path, say).
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::Config(e.to_string()))
+    }
+
+    /// Fails if a value is out of range.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the key.
+    pub fn check(&self) -> Result<()> {
+        let positive = [
+            ("train.updates", self.train.updates),
+            (
+                "train.checkpoint_every_updates",
+                self.train.checkpoint_every_updates,
+            ),
+            ("train.log_every_updates", self.train.log_every_updates),
+        ];
+        for (key, value) in positive {
+            if value == 0 {
+                return Err(Error::Config(format!("`{key}` is 0, expected at least 1")));
+            }
+        }
+        if self
+            .data
+            .path
+            .iter()
+            .any(|path| path.as_os_str().is_empty())
+        {
+            return Err(Error::Config(
+                "`data.path` holds an empty name, expected files or folders".to_owned(),
+            ));
+        }
+        if self.data.max_episode_steps == Some(0) {
+            return Err(Error::Config(
+                "`data.max_episode_steps` is 0, expected at least 1".to_owned(),
+            ));
+        }
+        for (key, value) in [("seed", self.seed), ("evaluate.seed", self.evaluate.seed)] {
+            if value > LARGEST_SEED {
+                return Err(Error::Config(format!(
+                    "`{key}` is {value}, expected at most {LARGEST_SEED}"
+                )));
+            }
+        }
+        if let Some(range) = &self.data.action_range {
+            range.check()?;
+        }
+        if let Some(ratio) = self.data.sample_ratio
+            && !(ratio > 0.0 && ratio <= 1.0)
+        {
+            let expected = "above 0, at most 1: the share of episodes to learn from";
+            return Err(Keys("data").wrong("sample_ratio", ratio, expected));
+        }
+        self.evaluate.check()?;
+        self.online.check()?;
+        if self.online.steps > 0 && self.evaluate.env.is_none() {
+            return Err(Error::Config(
+                "`online.steps` is set, but no environment to act in: set `evaluate.env`"
+                    .to_owned(),
+            ));
+        }
+        self.algorithm.check()
+    }
+
+    /// Updates of the whole run: those on the data alone, and one per step of own experience.
+    pub fn total_updates(&self) -> u64 {
+        self.train.updates.saturating_add(self.online.steps)
+    }
+}

@@ -1,0 +1,257 @@
+//! The tables of a configuration below the algorithm's: `[data]`, `[train]`, `[online]`, `[evaluate]`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::formats::columns::ColumnChoice;
+use crate::formats::options::LoadOptions;
+use trajformer_core::algorithm::OnlinePhase;
+use trajformer_core::error::{Error, Result};
+use trajformer_core::keys::Keys;
+use trajformer_core::mixing::DataShare;
+
+/// `[data]`: what is learned from.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// A file or folder, or a list of them that is joined into one data set. Relative paths start
+    /// at the working directory.
+    #[serde(deserialize_with = "one_or_many")]
+    pub path: Vec<PathBuf>,
+    /// Lowest and highest action, of every dimension (`[-2.0, 2.0]`) or of each (`[[-2.0, 2.0], [0.0, 1.0]]`). Default:
+    /// those of `evaluate.env`; without it those that the data set carries (Minari's `action_space`); else, of each
+    /// dimension, ±1 if the data fills it, else what the data covers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action_range: Option<ActionRange>,
+    /// Steps after which an episode ends that did not terminate, for files that don't mark time-outs. Default: D4RL's
+    /// own limit where the environment or file has a name of D4RL's; else 1000 for D4RL's layout, none for npz.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_episode_steps: Option<usize>,
+    /// Where observations are dictionaries: the keys whose vectors are put side by side, in this order, e.g.
+    /// `["observation", "desired_goal"]`; those inside of others with a slash.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub observation_keys: Vec<String>,
+    /// Columns of observations that are kept, e.g. `"0..27"`: of Ant's 111 those without contact forces. Default: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observation_columns: Option<ColumnChoice>,
+    /// Share of the complete episodes that is learned from, in (0, 1]; drawn from `seed`, as many as fit. Default: all. For
+    /// results with little data: 0.1, 0.01 and 0.005 in LaMo's (its `--sample_ratio`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_ratio: Option<f64>,
+}
+
+impl DataConfig {
+    /// How the files are read.
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            max_episode_steps: self.max_episode_steps,
+            observation_keys: self.observation_keys.clone(),
+            observation_columns: self.observation_columns.clone(),
+        }
+    }
+}
+
+/// `[train]`: how long, and what is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Gradient steps on the data. Schedules that are `"training"` long are as long as this.
+    pub updates: u64,
+    /// A checkpoint is written every so many updates, and at the end.
+    pub checkpoint_every_updates: u64,
+    /// A row of `metrics.csv` is the mean over so many updates.
+    pub log_every_updates: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            updates: 100_000,
+            checkpoint_every_updates: 5_000,
+            log_every_updates: 500,
+        }
+    }
+}
+
+/// `[online]`: learning from own experience in `evaluate.env`, after `train.updates` on the data alone, with as many updates as
+/// steps, on the data and all steps so far. An update follows each step, in Cal-QL as many as it has steps each episode.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OnlineConfig {
+    /// Steps in the environment, and as many updates; 0: none.
+    pub steps: u64,
+    /// Deviation of the noise on the actions of policies that have no distribution, for a range of ±1. Default: the method's own:
+    /// 0.1 in TD3 and TD3+BC, 0.03 in IQL with a deterministic actor, none in ReBRAC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise: Option<f64>,
+    /// Share of each batch that comes from the data: `"method"` for the method's own, half in Cal-QL and ReBRAC and uniform in all
+    /// others; `"uniform"`, where each transition, of the data or collected, is as likely as any other; or a number in 0 to 1.
+    #[serde(skip_serializing_if = "DataShare::is_method")]
+    pub data_share: DataShare,
+}
+
+impl OnlineConfig {
+    /// Fails if a value is out of range.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the key.
+    pub fn check(&self) -> Result<()> {
+        let keys = Keys("online");
+        keys.not_negative(&[("noise", self.noise.unwrap_or(0.0))])?;
+        if let DataShare::Share(share) = self.data_share {
+            keys.shares(&[("data_share", share)])?;
+        }
+        match self.steps {
+            0..=MOST_STEPS => Ok(()),
+            steps => Err(keys.wrong("steps", steps, format_args!("at most {MOST_STEPS}"))),
+        }
+    }
+
+    /// What an algorithm is told of it.
+    pub fn phase(&self) -> OnlinePhase {
+        OnlinePhase {
+            data_share: self.data_share,
+            steps: self.steps,
+        }
+    }
+}
+
+/// Most steps in an environment: all of them are kept.
+const MOST_STEPS: u64 = 100_000_000;
+
+/// `[evaluate]`: where and how often policies are scored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluateConfig {
+    /// Registered environment, e.g. `hopper-v4`; none: no scores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+    /// Scores are taken every so many updates and at the end; 0: only at the end.
+    pub every_updates: u64,
+    /// Episodes of one evaluation; 0: never evaluate.
+    pub episodes: usize,
+    /// Seed of start states and of the policy's own randomness: the same at every evaluation.
+    pub seed: u64,
+    /// Observation to reach, for policies that were trained with goals: one number per dimension.
+    /// Default: the environment's own goal. Rewards and scores stay the environment's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goal: Option<Vec<f32>>,
+    /// What policies that follow instructions are told, one after the other over the episodes. Default: the
+    /// environment's own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub instructions: Vec<String>,
+}
+
+impl Default for EvaluateConfig {
+    fn default() -> Self {
+        Self {
+            env: None,
+            every_updates: 0,
+            episodes: 10,
+            seed: 42,
+            goal: None,
+            instructions: Vec::new(),
+        }
+    }
+}
+
+/// Most episodes of one evaluation: each has its own copy of the environment.
+const MOST_EPISODES: usize = 100_000;
+
+impl EvaluateConfig {
+    /// Fails if a value is out of range.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the key.
+    pub fn check(&self) -> Result<()> {
+        if self.episodes > MOST_EPISODES {
+            return Err(Error::Config(format!(
+                "`evaluate.episodes` is {}, expected at most {MOST_EPISODES}",
+                self.episodes
+            )));
+        }
+        if self.instructions.iter().any(|text| text.trim().is_empty()) {
+            return Err(Error::Config(
+                "`evaluate.instructions` holds an empty one: say in words what to do".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn one_or_many<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Vec<PathBuf>, D::Error> {
+    struct Visitor;
+    impl<'de> serde::de::Visitor<'de> for Visitor {
+        type Value = Vec<PathBuf>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a path or a list of paths")
+        }
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<Self::Value, E> {
+            Ok(vec![PathBuf::from(text)])
+        }
+        fn visit_seq<S: serde::de::SeqAccess<'de>>(
+            self,
+            mut sequence: S,
+        ) -> std::result::Result<Self::Value, S::Error> {
+            let mut paths = Vec::new();
+            while let Some(path) = sequence.next_element::<PathBuf>()? {
+                paths.push(path);
+            }
+            Ok(paths)
+        }
+    }
+    deserializer.deserialize_any(Visitor)
+}
+
+/// `data.action_range`: lowest and highest action.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected [low, high], or a list with one [low, high] per dimension of the actions"
+)]
+pub enum ActionRange {
+    /// Of every dimension, e.g. `[-2.0, 2.0]`.
+    Same((f32, f32)),
+    /// Of each, e.g. `[[-2.0, 2.0], [0.0, 1.0]]`.
+    Each(Vec<(f32, f32)>),
+}
+
+impl ActionRange {
+    /// Fails where the lower number is not below the higher one.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the dimension.
+    pub fn check(&self) -> Result<()> {
+        let fails = |(low, high): &(f32, f32)| !low.is_finite() || !high.is_finite() || low >= high;
+        let (place, wrong) = match self {
+            Self::Same(pair) if fails(pair) => ("`data.action_range`".to_owned(), pair),
+            Self::Each(pairs) => match pairs.iter().position(fails) {
+                Some(at) => (format!("`data.action_range` of action {at}"), &pairs[at]),
+                None => return Ok(()),
+            },
+            Self::Same(_) => return Ok(()),
+        };
+        Err(Error::Config(format!(
+            "{place} is [{}, {}], expected [low, high]",
+            wrong.0, wrong.1
+        )))
+    }
+
+    /// Lowest and highest actions (A each) of A = `dim` dimensions.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it has another number of dimensions.
+    pub fn of(&self, dim: usize) -> Result<(Vec<f32>, Vec<f32>)> {
+        match self {
+            Self::Same((low, high)) => Ok((vec![*low; dim], vec![*high; dim])),
+            Self::Each(pairs) if pairs.len() == dim => Ok(pairs.iter().copied().unzip()),
+            Self::Each(pairs) => Err(Error::Config(format!(
+                "`data.action_range` has {} pairs, but actions have {dim} dimensions",
+                pairs.len()
+            ))),
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! From TOML tables and `key=value` overrides to a configuration, with errors that name the key as it is
+//! written and where it came from.
+
+use crate::app::config::layers::Layers;
+use crate::app::config::overrides::set_words;
+use crate::app::config::run_config::RunConfig;
+use trajformer_algorithms::registry::ALGORITHMS;
+use trajformer_core::error::{Error, Result};
+
+/// What is wrong with a table, and the keys that it may be blamed on, the likeliest first.
+struct Problem {
+    keys: Vec<String>,
+    text: String,
+}
+
+/// A checked configuration from what files and overrides say together. Errors name what set the key that they are
+/// about; what an override breaks is blamed on it.
+pub(super) fn from_layers(layers: &mut Layers, overrides: &[String]) -> Result<RunConfig> {
+    let mut found = read_table(&layers.table);
+    for (i, text) in overrides.iter().enumerate() {
+        let before = found;
+        let table = layers.table.clone();
+        layers.set(text)?;
+        found = read_table(&layers.table);
+        if found.is_err() && !text.contains(['[', '{']) {
+            // A name may look like a number or a date: `data.path=2024`.
+            let mut in_words = table;
+            set_words(&mut in_words, text)?;
+            if let named @ Ok(_) = read_table(&in_words) {
+                (layers.table, found) = (in_words, named);
+            }
+        }
+        if let (Ok(_), Err(problem)) = (before, &found) {
+            // Only together may they be right, e.g. one algorithm in place of another.
+            if i + 1 == overrides.len() {
+                return Err(Error::Config(format!("`--set {text}`: {}", problem.text)));
+            }
+        }
+    }
+    let config = found.map_err(|problem| blamed(layers, &problem))?;
+    config.check().map_err(|error| match error {
+        Error::Config(text) => {
+            // Checks quote the key that they are about first.
+            let key = text.split('`').nth(1).unwrap_or_default();
+            blamed(
+                layers,
+                &Problem {
+                    keys: vec![key.to_owned()],
+                    text: text.clone(),
+                },
+            )
+        }
+        other => other,
+    })?;
+    Ok(config)
+}
+
+fn blamed(layers: &Layers, Problem { keys, text }: &Problem) -> Error {
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    Error::Config(match layers.place(&keys) {
+        Some(place) => format!("{place}: {text}"),
+        None => text.clone(),
+    })
+}
+
+/// A configuration with every value of the right type, or what is wrong.
+fn read_table(table: &toml::Table) -> std::result::Result<RunConfig, Problem> {
+    let names: Vec<&str> = ALGORITHMS.iter().map(|algorithm| algorithm.name).collect();
+    let expected = || {
+        format!(
+            "expected one table: [algorithm.NAME], NAME of {}",
+            names.join(", ")
+        )
+    };
+    let wrong = |text: String| {
+        Err(Problem {
+            keys: vec!["algorithm".to_owned()],
+            text,
+        })
+    };
+    let given = match table.get("algorithm") {
+        None => return wrong(format!("`algorithm` is missing, {}", expected())),
+        Some(toml::Value::Table(table)) => table,
+        Some(other) => return wrong(format!("`algorithm` is {other}, {}", expected())),
+    };
+    let given: Vec<&str> = given.keys().map(String::as_str).collect();
+    match given[..] {
+        [name] if names.contains(&name) => {}
+        _ => return wrong(format!("`algorithm` holds {given:?}, {}", expected())),
+    }
+    serde_path_to_error::deserialize(table.clone()).map_err(|error| {
+        let path = error.path().to_string();
+        let message = plain_words(error.inner().message());
+        let unknown = message.strip_prefix("unknown field `");
+        let unknown = unknown.and_then(|rest| rest.split('`').next());
+        let inside = unknown.map(|name| match path.as_str() {
+            "." => name.to_owned(),
+            _ => format!("{path}.{name}"),
+        });
+        Problem {
+            text: match message.contains(&path) && !path.contains('.') {
+                true => message,
+                false => format!("`{path}`: {message}"),
+            },
+            keys: inside.into_iter().chain([path]).collect(),
+        }
+    })
+}
+
+/// A message without the names of Rust's types.
+fn plain_words(message: &str) -> String {
+    let words = [
+        ("expected u64", "expected a whole number of 0 or more"),
+        ("expected usize", "expected a whole number of 0 or more"),
+        ("expected f64", "expected a number"),
+        ("expected f32", "expected a number"),
+        ("expected a boolean", "expected true or false"),
+    ];
+    let message = message.trim();
+    words
+        .iter()
+        .find_map(|(rust, plain)| Some(format!("{}{plain}", message.strip_suffix(rust)?)))
+        .unwrap_or_else(|| message.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::config::LARGEST_SEED;
+    use crate::app::config::overrides::apply_override;
+
+    fn table(text: &str) -> toml::Table {
+        toml::from_str(text).expect("a table")
+    }
+
+    #[test]
+    fn an_override_is_toml_or_a_bare_word() {
+        let mut found = table("[train]\nupdates = 1\n");
+        for text in [
+            "train.updates=20",
+            "evaluate.env=hopper-v4",
+            "data.path=[\"a\", \"b\"]",
+        ] {
+            apply_override(&mut found, text).expect(text);
+        }
+        let expected = table(
+            "[train]\nupdates = 20\n[evaluate]\nenv = \"hopper-v4\"\n[data]\npath = [\"a\", \"b\"]",
+        );
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_path_that_looks_like_a_number_or_a_date_is_a_path() {
+        let good = "[algorithm.bc]\nhidden = [4]\n";
+        for path in ["2024", "2024_01", "1.50", "2024-05-06", "true"] {
+            let set = format!("data.path={path}");
+            let mut layers = Layers::from(table(good));
+            let config = from_layers(&mut layers, std::slice::from_ref(&set));
+            let config = config.expect(&set);
+            assert_eq!(config.data.path, [std::path::PathBuf::from(path)]);
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_whole_key_and_where_it_came_from() {
+        let good = "[algorithm.bc]\nhidden = [4]\n";
+        let problem = |text: &str, overrides: &[&str]| {
+            let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
+            let mut layers = Layers::from(table(text));
+            layers.files = vec!["FILE".into()];
+            from_layers(&mut layers, &overrides)
+                .expect_err(text)
+                .to_string()
+        };
+        let file = |text: &str, words: &[&str]| {
+            let found = problem(text, &[]);
+            let missing = words.iter().find(|word| !found.contains(**word));
+            assert_eq!(missing, None, "{found}");
+        };
+        let two = "[algorithm.bc]\n[algorithm.td3_bc]\n";
+        file(
+            two,
+            &["FILE", "`algorithm` holds", "bc", "td3_bc", "expected one"],
+        );
+        file(
+            "algorithm = \"bc\"",
+            &["`algorithm` is \"bc\"", "[algorithm."],
+        );
+        file("seed = 1", &["`algorithm` is missing"]);
+        file(
+            "[algorithm.bc]\nfraction = \"a\"",
+            &["`algorithm.bc.fraction`", "expected a number"],
+        );
+        file(
+            "[algorithm.bc]\nfractoin = 1",
+            &["algorithm.bc", "fractoin"],
+        );
+        let penalty = "[algorithm.trajectory_transformer]\ntermination_penalty = \"foo\"";
+        file(
+            penalty,
+            &[
+                "trajectory_transformer.termination_penalty",
+                "a number or \"none\"",
+            ],
+        );
+        let large = "seed = 3\n[algorithm.bc]\nbatch_size = 9223372036854775807";
+        file(
+            large,
+            &["`algorithm.bc.batch_size` is 9223372036854775807", "1 to"],
+        );
+
+        let set = problem(good, &["train.updates=many"]);
+        assert!(
+            set.contains("`--set train.updates=many`") && !set.contains("FILE"),
+            "{set}"
+        );
+        assert!(set.contains("whole number of 0 or more"), "{set}");
+        let seed = problem(good, &["seed=9223372036854775808"]);
+        assert!(seed.contains("seed=9223372036854775808"), "{seed}");
+        let episodes = problem(good, &["evaluate.episodes=10000000"]);
+        assert!(
+            episodes.contains("`evaluate.episodes` is 10000000"),
+            "{episodes}"
+        );
+        let range = problem(good, &["data.action_range=[1, 1]"]);
+        assert!(range.contains("data.action_range"), "{range}");
+    }
+
+    #[test]
+    fn a_seed_is_at_most_what_toml_can_store() {
+        let config = RunConfig {
+            seed: LARGEST_SEED + 1,
+            ..RunConfig::parse("[algorithm.bc]").expect("defaults")
+        };
+        let error = config.check().expect_err("too large").to_string();
+        assert!(error.contains("`seed` is 9223372036854775808"), "{error}");
+    }
+
+    #[test]
+    fn sizes_that_no_machine_holds_are_refused_before_anything_is_made() {
+        const LARGE: &str = "9223372036854775807";
+        let check = |algorithm: &str, keys: &[&str], value: &str| {
+            for key in keys {
+                let text = format!("[algorithm.{algorithm}]\n{key} = {value}");
+                let error = RunConfig::parse(&text).expect_err(&text).to_string();
+                let name = key.rsplit('.').next().unwrap_or(key);
+                assert!(error.contains(name), "{text}: {error}");
+            }
+        };
+        check("bc", &["batch_size"], LARGE);
+        check("bc", &["hidden"], "[4611686018427387904]");
+        check("bc", &["hidden"], "[100000, 100000]");
+        check("td3_bc", &["batch_size"], LARGE);
+        let sizes = [
+            "context_steps",
+            "layers",
+            "embedding",
+            "batch_size",
+            "max_episode_steps",
+        ];
+        check("decision_transformer", &sizes, LARGE);
+        check(
+            "decision_transformer",
+            &["context_steps", "layers"],
+            "10000000",
+        );
+        let sizes = [
+            "layers",
+            "embedding_per_head",
+            "window_transitions",
+            "batch_size",
+            "max_path_steps",
+            "planner.beam_width",
+            "planner.n_expand",
+            "planner.horizon",
+            "planner.max_context_transitions",
+        ];
+        check("trajectory_transformer", &sizes, LARGE);
+        check(
+            "trajectory_transformer",
+            &["window_transitions", "planner.horizon"],
+            "10000000",
+        );
+        check("trajectory_transformer", &["termination_penalty"], "-1e308");
+        check("td3_bc", &["alpha", "policy_noise", "noise_clip"], "inf");
+        check("decision_transformer", &["weight_decay"], "inf");
+        check("iql", &["batch_size"], LARGE);
+        check("iql", &["expectile", "beta", "max_weight"], "inf");
+        check("awac", &["batch_size"], LARGE);
+        check("awac", &["lambda", "max_weight"], "inf");
+        check("crr", &["batch_size", "samples"], LARGE);
+        check("crr", &["temperature", "max_weight"], "inf");
+        let sizes = ["batch_size", "samples", "target_samples", "acting_samples"];
+        check("bear", &sizes, LARGE);
+        check("bear", &["bandwidth", "threshold", "vae_kl_weight"], "inf");
+        check("brac", &["batch_size", "samples", "acting_samples"], LARGE);
+        let numbers = ["penalty", "target_divergence", "behavior_temperature"];
+        check("brac", &numbers, "inf");
+        check("cql", &["batch_size", "actions"], LARGE);
+        let numbers = ["alpha", "penalty_temperature", "lagrange_gap", "gap_min"];
+        check("cql", &numbers, "inf");
+    }
+
+    #[test]
+    fn a_malformed_override_is_an_error_that_quotes_it() {
+        for text in ["train.updates", "=1", "train..updates=1", "seed.sub=1"] {
+            let mut found = table("seed = 1");
+            let error = apply_override(&mut found, text)
+                .expect_err(text)
+                .to_string();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Policies as ONNX files that other runtimes execute: normaliser, network, bounds in one graph.
+//!
+//! Every graph is compared with the policy it stands for before it is written: a policy that is something else
+//! than its network (a choice among samples, a plan) is refused, and so is any mistake made here.
+
+mod actor;
+pub mod graph;
+pub mod onnx;
+mod parts;
+mod sequence;
+
+use std::path::Path;
+
+use crate::app::run;
+use crate::app::run::TrainedRun;
+use graph::Graph;
+use parts::Parts;
+use trajformer_algorithms::registry::AlgorithmConfig;
+use trajformer_core::atomic::write_atomically;
+use trajformer_core::error::{Error, Result};
+
+/// Fails if no ONNX file can come to be at `path`.
+///
+/// # Errors
+/// If its name does not end in `.onnx`, it is there already, or its folder is not.
+pub fn check_new(path: &Path) -> Result<()> {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    if !ending.is_some_and(|ending| ending.eq_ignore_ascii_case("onnx")) {
+        let mut named = path.to_path_buf();
+        named.set_extension("onnx");
+        let problem = format!(
+            "policies are exported as ONNX: end the name in .onnx, e.g. {}",
+            named.display()
+        );
+        return Err(Error::data(path, problem));
+    }
+    if path.exists() {
+        let problem = "exists already; remove it, or choose another name";
+        return Err(Error::data(path, problem));
+    }
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => Err(Error::data(
+            path,
+            format!(
+                "the folder {} is not there: make it first",
+                folder.display()
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Opens a run, or a model of another library, for export. One that draws samples of its actor and chooses among them by
+/// their values (BRAC, CRR) is opened as its actor's mean, which is one network; a warning says so.
+///
+/// # Errors
+/// As [`run::open`].
+pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
+    let trained = run::open(path, overrides)?;
+    let (mean, samples) = match &trained.config.algorithm {
+        AlgorithmConfig::Brac(config) if config.acting_samples > 0 => {
+            ("algorithm.brac.acting_samples=0", config.acting_samples)
+        }
+        AlgorithmConfig::Crr(config) if config.weighted_acting => {
+            ("algorithm.crr.weighted_acting=false", config.samples)
+        }
+        _ => return Ok(trained),
+    };
+    tracing::warn!(
+        "{} acts by one of {samples} samples of its actor, by their values; exported is the actor's mean: `--set \
+         {mean}` lets `evaluate` act so too",
+        trained.config.algorithm.name()
+    );
+    run::open(path, &[overrides, &[mean.to_owned()]].concat())
+}
+
+/// Writes the policy of a run as an ONNX file.
+///
+/// # Errors
+/// If it is not a network that acts without chance, or no file can come to be there ([`check_new`]).
+pub fn write(run: &mut TrainedRun, path: &Path) -> Result<Graph> {
+    check_new(path)?;
+    let graph = graph_of(run)?;
+    let notes = [
+        ("algorithm", run.config.algorithm.name().to_owned()),
+        (
+            "environment",
+            run.config.evaluate.env.clone().unwrap_or_default(),
+        ),
+    ];
+    write_atomically(path, &onnx::encode(&graph, &notes)?)?;
+    Ok(graph)
+}
+
+/// The policy of a run as a graph: `observation` (batch, O) to `action` (batch, A) in the environment's units;
+/// for the Decision Transformer `observations`, `actions`, `returns_to_go`, `timesteps` and `attention_mask` of the
+/// last K steps (batch, K, ..), padded on the left where the mask is 0.
+///
+/// # Errors
+/// If it is not a network that acts without chance.
+pub fn graph_of(run: &mut TrainedRun) -> Result<Graph> {
+    let mut parts = Parts::default();
+    run.algorithm.state(&mut parts)?;
+    match &run.config.algorithm {
+        AlgorithmConfig::DecisionTransformer(config) if config.text.is_some() => {
+            Err(Error::Unsuitable(
+                "a policy that follows instructions in words is not exported: its encoder would have to be in \
+                 the graph"
+                    .to_owned(),
+            ))
+        }
+        AlgorithmConfig::DecisionTransformer(config) => {
+            let description = run.algorithm.description();
+            sequence::graph(&parts, config, &description, &mut *run.algorithm.policy()?)
+        }
+        _ => actor::graph(&parts, &mut *run.algorithm.policy()?),
+    }
+}

@@ -1,0 +1,126 @@
+//! The Hugging Face Hub: models in, runs out. Only this module uses the network, and the cache that Hub
+//! libraries share.
+//!
+//! Reading tries the cache first, without asking anybody; `hub pull` asks the Hub for what is new. Variables
+//! mean what they mean to Hub users: `HF_HOME`, `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE` and `XDG_CACHE_HOME`
+//! say where the cache is, `HF_HUB_OFFLINE` forbids the network, `HF_ENDPOINT` names another Hub, `HF_TOKEN`
+//! (or the token file of `hf auth login`) opens private and gated repositories.
+
+pub mod cache;
+#[cfg(feature = "hub")]
+mod client;
+#[cfg(feature = "hub")]
+mod explain;
+pub mod model;
+#[cfg(feature = "hub")]
+mod progress;
+mod reference;
+
+use std::path::{Path, PathBuf};
+
+use cache::Cache;
+pub use model::Pulled;
+pub use reference::Reference;
+use trajformer_core::error::{Error, Result};
+
+/// The folder of a model: `path` itself, or what `hf://ID[@REVISION]` names, from the cache or the Hub.
+///
+/// # Errors
+/// If it is neither in the cache nor to be had.
+pub fn local(path: &Path) -> Result<PathBuf> {
+    if let Some(problem) = path.to_str().and_then(reference::address) {
+        return Err(problem);
+    }
+    let Some(reference) = path.to_str().and_then(Reference::of_url).transpose()? else {
+        return Ok(path.to_path_buf());
+    };
+    match Cache::from_environment().model(&reference) {
+        Some(folder) => Ok(folder),
+        None => Ok(pull(&reference)?.folder),
+    }
+}
+
+/// Brings the cached copy of a model up to date, and says what it is.
+///
+/// # Errors
+/// If the Hub can't be reached, refuses, or has no such model; offline or without the feature `hub`, if it
+/// is not in the cache.
+pub fn pull(reference: &Reference) -> Result<Pulled> {
+    let cache = Cache::from_environment();
+    match (refusal(), cache.model(reference)) {
+        (None, _) => fetch(&cache, reference),
+        (Some(_), Some(folder)) => cache::describe(folder),
+        (Some(reason), None) => {
+            let lacking = cache.lacking(reference);
+            let problem = match lacking.is_empty() {
+                true => "not in the cache".to_owned(),
+                false => format!("without `{}` in the cache", lacking.join("`, `")),
+            };
+            Err(Error::Hub {
+                what: reference.to_string(),
+                problem: format!(
+                    "{problem} {}, and {reason}; or put its files into a folder, and name the folder",
+                    cache.root().display()
+                ),
+            })
+        }
+    }
+}
+
+/// Why the network is not used, if it is not.
+fn refusal() -> Option<&'static str> {
+    if cfg!(not(feature = "hub")) {
+        return Some(
+            "this build can't reach the Hub: build with the feature `hub` (a default one), or fetch it with \
+             another Hub library (`hf download ID`)",
+        );
+    }
+    cache::offline().then_some("HF_HUB_OFFLINE is set: unset it to fetch the model")
+}
+
+#[cfg(feature = "hub")]
+fn fetch(cache: &Cache, reference: &Reference) -> Result<Pulled> {
+    client::pull(cache, reference)
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetch(_: &Cache, reference: &Reference) -> Result<Pulled> {
+    Err(unreachable(reference))
+}
+
+#[cfg(feature = "hub")]
+/// Makes the repository if it is not there, and commits `files` and its README.md; the new commit's number.
+///
+/// # Errors
+/// If the Hub can't be reached or refuses, or this build or `HF_HUB_OFFLINE` keeps from the network.
+pub fn upload(
+    reference: &Reference,
+    files: &[PathBuf],
+    card: &str,
+    private: bool,
+) -> Result<Option<String>> {
+    if let Some(reason) = refusal() {
+        return Err(Error::Hub {
+            what: reference.to_string(),
+            problem: reason.to_owned(),
+        });
+    }
+    client::push(reference, files, card, private)
+}
+
+#[cfg(not(feature = "hub"))]
+/// Fails: this build can't reach the Hub.
+///
+/// # Errors
+/// Always.
+pub fn upload(reference: &Reference, _: &[PathBuf], _: &str, _: bool) -> Result<Option<String>> {
+    Err(unreachable(reference))
+}
+
+#[cfg(not(feature = "hub"))]
+fn unreachable(reference: &Reference) -> Error {
+    Error::Hub {
+        what: reference.to_string(),
+        problem: refusal().unwrap_or_default().to_owned(),
+    }
+}

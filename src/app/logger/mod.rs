@@ -1,0 +1,218 @@
+//! [`Logger`]: where metrics go: `metrics.csv`, `evaluations.csv`, TensorBoard events and the progress bar.
+
+pub mod tensorboard;
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use indicatif::ProgressBar;
+
+use crate::app::checkpoint::{RunDir, RunState};
+use crate::app::evaluate::Evaluation;
+use crate::app::progress::progress_style;
+use crate::app::table::CsvTable;
+use tensorboard::TensorBoard;
+use trajformer_core::error::{Error, Result};
+use trajformer_core::metrics::{Metrics, numbers};
+
+/// Updates whose metrics wait on the device before they are read: it bounds the memory.
+const MOST_UNREAD: usize = 1_000;
+
+/// Collects metrics between two rows of `metrics.csv`, and writes evaluations beside them.
+pub struct Logger {
+    metrics: CsvTable,
+    evaluations: CsvTable,
+    events: TensorBoard,
+    pending: BTreeMap<&'static str, Pending>,
+    bar: ProgressBar,
+}
+
+/// One metric since the last row.
+#[derive(Default)]
+struct Pending {
+    /// Place among the metrics of an update: what comes first was computed first.
+    place: usize,
+    sum: f64,
+    count: usize,
+    unread: Vec<(u64, Tensor)>,
+}
+
+impl Logger {
+    /// The logger of a run that has come to `state` of `updates`; later rows of its tables are cut,
+    /// and an evaluation that is owed.
+    ///
+    /// # Errors
+    /// If a table can't be read or written.
+    pub fn open(run: &RunDir, state: &RunState, updates: u64) -> Result<Self> {
+        let update = state.update;
+        let evaluated = update.saturating_sub(state.evaluation_owed.into());
+        let bar = ProgressBar::new(updates).with_position(update);
+        bar.set_style(progress_style());
+        bar.reset_eta();
+        Ok(Self {
+            metrics: CsvTable::open(&run.file("metrics.csv"), update)?,
+            evaluations: CsvTable::open(&run.file("evaluations.csv"), evaluated)?,
+            events: match update {
+                0 => TensorBoard::create(run.path())?,
+                _ => TensorBoard::resume(run.path(), update)?,
+            },
+            pending: BTreeMap::new(),
+            bar,
+        })
+    }
+
+    /// Takes the metrics of one update; seldom is anything read from the device.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), now and then.
+    pub fn collect(&mut self, update: u64, metrics: Metrics) -> Result<()> {
+        let mut full = false;
+        for (place, (name, value)) in metrics.into_entries().into_iter().enumerate() {
+            let pending = self.pending.entry(name).or_default();
+            pending.place = place;
+            pending.unread.push((update, value));
+            full |= pending.unread.len() >= MOST_UNREAD;
+        }
+        self.bar.set_position(update);
+        match full {
+            true => self.check(),
+            false => Ok(()),
+        }
+    }
+
+    /// Fails if a collected value is not finite: the first such one. Reads everything
+    /// that has not been read.
+    ///
+    /// # Errors
+    /// [`Error::Training`].
+    pub fn check(&mut self) -> Result<()> {
+        let mut bad: Option<((u64, usize), &str, f64)> = None;
+        for (name, pending) in &mut self.pending {
+            let unread = std::mem::take(&mut pending.unread);
+            if unread.is_empty() {
+                continue;
+            }
+            let tensors: Vec<&Tensor> = unread.iter().map(|(_, value)| value).collect();
+            for ((update, _), value) in unread.iter().zip(numbers(&tensors)?) {
+                let at = (*update, pending.place);
+                if !value.is_finite() && bad.is_none_or(|(first, ..)| at < first) {
+                    bad = Some((at, name, value));
+                }
+                pending.sum += value;
+                pending.count += 1;
+            }
+        }
+        match bad {
+            None => Ok(()),
+            Some(((update, _), name, value)) => Err(Error::Training {
+                update,
+                problem: format!(
+                    "`{name}` is {value}. Lower the learning rate, or check the data's scale"
+                ),
+            }),
+        }
+    }
+
+    /// Takes what can be said of the present state, for the row to come; it is read from the device, and need not be
+    /// finite: values of critics that diverge are worth a look.
+    ///
+    /// # Errors
+    /// If a value is not a scalar.
+    pub fn diagnose(&mut self, metrics: &Metrics) -> Result<()> {
+        for (name, value) in metrics.values()? {
+            self.note(name, value);
+        }
+        Ok(())
+    }
+
+    /// Takes one number for the row to come, which has the mean of all since the last one.
+    pub fn note(&mut self, name: &'static str, value: f64) {
+        let pending = self.pending.entry(name).or_default();
+        pending.sum += value;
+        pending.count += 1;
+    }
+
+    /// The means since the last row.
+    fn means(&mut self) -> Result<Vec<(&'static str, f64)>> {
+        self.check()?;
+        let pending = std::mem::take(&mut self.pending).into_iter();
+        Ok(pending
+            .map(|(name, pending)| (name, pending.sum / pending.count as f64))
+            .collect())
+    }
+
+    /// Writes a row with the means since the last one.
+    ///
+    /// # Errors
+    /// If a value is not finite, or the disk fails.
+    pub fn write(&mut self, update: u64, seconds: f64) -> Result<()> {
+        let means = self.means()?;
+        if means.is_empty() {
+            return Ok(());
+        }
+        let mut cells = vec![("seconds", format!("{seconds:.3}"))];
+        cells.extend(
+            means
+                .iter()
+                .map(|(name, value)| (*name, format!("{value}"))),
+        );
+        self.metrics.append(update, &cells)?;
+        for (name, value) in &means {
+            self.events
+                .scalar(&format!("train/{name}"), update, *value)?;
+        }
+        self.events.flush()?;
+        let shown: Vec<String> = means
+            .iter()
+            .take(3)
+            .map(|(name, value)| format!("{name} {value:.4}"))
+            .collect();
+        self.bar.set_message(shown.join("  "));
+        Ok(())
+    }
+
+    /// Writes a row of `evaluations.csv`.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn evaluation(&mut self, update: u64, seconds: f64, result: &Evaluation) -> Result<()> {
+        let mut cells = vec![
+            ("seconds".to_owned(), format!("{seconds:.3}")),
+            ("episodes".to_owned(), result.episodes.to_string()),
+        ];
+        let mut put = |name: &str, value: f64| cells.push((name.to_owned(), value.to_string()));
+        put("return_mean", result.return_mean);
+        put("return_std", result.return_std);
+        if let (Some(mean), Some(std)) = (result.score_mean, result.score_std) {
+            put("score_mean", mean);
+            put("score_std", std);
+            self.events.scalar("evaluate/score_mean", update, mean)?;
+        }
+        // The first target's numbers are those above.
+        for target in result.by_target.iter().skip(1) {
+            let aim = target.target_return;
+            put(&format!("return_mean_aiming_at_{aim}"), target.return_mean);
+            put(&format!("return_std_aiming_at_{aim}"), target.return_std);
+            if let (Some(mean), Some(std)) = (target.score_mean, target.score_std) {
+                put(&format!("score_mean_aiming_at_{aim}"), mean);
+                put(&format!("score_std_aiming_at_{aim}"), std);
+            }
+        }
+        self.events
+            .scalar("evaluate/return_mean", update, result.return_mean)?;
+        self.events.flush()?;
+        let cells: Vec<(&str, String)> = cells
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.clone()))
+            .collect();
+        self.evaluations.append(update, &cells)?;
+        self.bar
+            .suspend(|| tracing::info!("update {update}: {}", result.summary()));
+        Ok(())
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,223 @@
+//! [`prepare`]: the algorithm of a run with everything that it needs beside its checkpoint, in one way for starting,
+//! resuming and opening.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::Device;
+
+use crate::app::config::RunConfig;
+use crate::app::evaluate::Evaluator;
+use crate::app::online::{Interaction, interactive};
+use crate::app::pretrained::gpt2;
+use crate::app::{hub, text};
+use crate::envs;
+use crate::formats::{fast_folder, files};
+use trajformer_core::algorithm::{Algorithm, Build};
+use trajformer_core::dataset::Dataset;
+use trajformer_core::dataset_checks::OUTSIDE_UNIT;
+use trajformer_core::device::open_device;
+use trajformer_core::error::{Error, Result};
+use trajformer_core::fast_files::FastFiles;
+use trajformer_core::instructions::Instructions;
+use trajformer_core::normalizer::ActionBounds;
+use trajformer_models::rng::Streams;
+
+/// Reads the data of a configuration.
+///
+/// # Errors
+/// If there is no path, or a file can't be read.
+pub fn load_data(config: &RunConfig) -> Result<Dataset> {
+    if config.data.path.is_empty() {
+        return Err(Error::Config(
+            "`data.path` is not set: give a file or folder, e.g. `--set \
+             data.path=hopper-medium.hdf5`"
+                .to_owned(),
+        ));
+    }
+    let dataset = files::load_with(&config.data.path, &config.data.load_options())?;
+    let known_range = |warning: &&String| !warning.contains(OUTSIDE_UNIT);
+    for warning in dataset.warnings.iter().filter(known_range) {
+        tracing::warn!("{warning}");
+    }
+    if let Some(share) = config.data.sample_ratio {
+        let mut draws = Streams::from_seed(config.seed).stream("data");
+        return dataset.sample_episodes(share, &mut draws);
+    }
+    Ok(dataset)
+}
+
+/// What an algorithm is prepared for.
+pub enum Purpose<'a> {
+    /// Training on a data set.
+    Train {
+        /// What is learned from.
+        data: &'a Dataset,
+        /// Where policies are scored, whose instructions policies are given.
+        evaluator: Option<&'a Evaluator>,
+        /// Whether the state of a checkpoint will be loaded over the initial values.
+        resumed: bool,
+    },
+    /// Acting, or looking at what was trained: the state of a checkpoint will be loaded over it.
+    Act {
+        /// Numbers in an observation (O).
+        observation_dim: usize,
+        /// Numbers in an action (A).
+        action_dim: usize,
+    },
+}
+
+/// Makes the algorithm of a run, with everything that it needs beside its data and its checkpoint: instructions with their
+/// embeddings, a language model's trunk, text, merges of action tokens. Actions range from `low` to `high` (A each);
+/// `stored` are the instructions that the run keeps.
+///
+/// # Errors
+/// If the algorithm does not suit the data, or what it names can't be read.
+pub fn prepare(
+    config: &RunConfig,
+    (low, high): (&[f32], &[f32]),
+    stored: Option<Instructions>,
+    purpose: &Purpose<'_>,
+) -> Result<Box<dyn Algorithm>> {
+    let blank;
+    let (data, fast) = match *purpose {
+        Purpose::Train { data, .. } => (data, fast_files(config)?),
+        Purpose::Act {
+            observation_dim,
+            action_dim,
+        } => {
+            blank = Dataset::blank(observation_dim, action_dim);
+            (&blank, None)
+        }
+    };
+    let device = open_device(&config.device)?;
+    let mut algorithm = config.algorithm.build(Build {
+        data,
+        bounds: &ActionBounds::new(low, high, &device)?,
+        fast: fast.as_ref(),
+        training_updates: config.train.updates,
+        device: &device,
+        rng: &mut Streams::from_seed(config.seed).stream("init"),
+    })?;
+    match *purpose {
+        Purpose::Train {
+            data,
+            evaluator,
+            resumed,
+        } => {
+            set_instructions(&mut *algorithm, data, evaluator, stored)?;
+            if !resumed {
+                load_trunk(&mut *algorithm)?;
+            }
+            load_text(&mut *algorithm)?;
+        }
+        Purpose::Act { .. } => {
+            if let (Some(episodes), Some(stored)) = (algorithm.instructed(), stored) {
+                episodes.set(Arc::new(stored), None)?;
+            }
+        }
+    }
+    Ok(algorithm)
+}
+
+/// The files of the FAST tokenizer that the configuration names.
+fn fast_files(config: &RunConfig) -> Result<Option<FastFiles>> {
+    let name = config.algorithm.fast_tokenizer();
+    name.map(|name| fast_folder::read_files(&hub::local(Path::new(name))?))
+        .transpose()
+}
+
+/// Gives an algorithm that is about to train the instructions of its data, and those that it will be evaluated by.
+/// `stored` are those that the run knows already. Does nothing for algorithms without instructions.
+fn set_instructions(
+    algorithm: &mut dyn Algorithm,
+    data: &Dataset,
+    evaluator: Option<&Evaluator>,
+    stored: Option<Instructions>,
+) -> Result<()> {
+    let Some(told) = algorithm.instructed() else {
+        return Ok(());
+    };
+    let complete = || data.episodes.iter().filter(|episode| episode.is_complete());
+    let without = complete().filter(|episode| episode.instruction.is_none());
+    match (without.count(), complete().count()) {
+        (0, _) => {}
+        (count, all) => {
+            return Err(Error::Unsuitable(format!(
+                "{count} of the data's {all} episodes have no instruction (mission), which the table `text` of the \
+                 configuration needs: add an array `instructions`, one text per episode, or leave the table out"
+            )));
+        }
+    }
+    let config = told.text();
+    let mut known = stored.unwrap_or_else(|| Instructions::new(config.embedding_dim()));
+    let from_data = data.instructions();
+    let evaluated = evaluator.map_or_else(Vec::new, Evaluator::instructions);
+    let texts = from_data.iter().chain(&evaluated).map(|text| &**text);
+    text::encode(&mut known, texts, config, &Device::Cpu)?;
+    told.set(Arc::new(known), Some(data))
+}
+
+/// Fills a trunk that starts from a language model's.
+fn load_trunk(algorithm: &mut dyn Algorithm) -> Result<()> {
+    match algorithm.pretrainable() {
+        Some(algorithm) => {
+            let gpt2 = gpt2::load(&hub::local(Path::new(algorithm.source()))?)?;
+            algorithm.set_trunk(&gpt2)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Reads the text that is learned beside the data, if there is any, with the language model's tokenizer.
+fn load_text(algorithm: &mut dyn Algorithm) -> Result<()> {
+    let Some(algorithm) = algorithm.pretrainable() else {
+        return Ok(());
+    };
+    if let Some(config) = algorithm.text() {
+        let folder = hub::local(Path::new(algorithm.source()))?;
+        let text = text::corpus::read(config, &folder)?;
+        algorithm.set_text(text);
+    }
+    Ok(())
+}
+
+pub(super) fn evaluator_for(config: &RunConfig, dataset: &Dataset) -> Result<Option<Evaluator>> {
+    let evaluator = Evaluator::new(&config.evaluate)?;
+    if let Some(evaluator) = &evaluator {
+        evaluator.check_dimensions(dataset.observation_dim, dataset.action_dim)?;
+        warn_of_other_version(dataset.env_name.as_deref(), &evaluator.spec().name);
+    }
+    Ok(evaluator)
+}
+
+/// What the run's online steps are taken in, if there are any; fails where `algorithm` can't use them.
+pub(super) fn interaction_for(
+    config: &RunConfig,
+    algorithm: &mut dyn Algorithm,
+) -> Result<Option<Interaction>> {
+    let env = match (&config.evaluate.env, config.online.steps) {
+        (Some(name), 1..) => envs::make(name)?,
+        _ => return Ok(None),
+    };
+    interactive(algorithm)?.check()?;
+    let streams = Streams::from_seed(config.seed);
+    Ok(Some(Interaction::new(env, &config.online, streams)))
+}
+
+/// Finds out before training, not at the first evaluation after it.
+pub(super) fn check_goal(evaluator: Option<&Evaluator>, algorithm: &dyn Algorithm) -> Result<()> {
+    match evaluator {
+        Some(evaluator) => evaluator.check_goal(&*algorithm.policy()?),
+        None => Ok(()),
+    }
+}
+
+/// Says so when the data's environment and the one asked for have different names.
+pub fn warn_of_other_version(data: Option<&str>, asked: &str) {
+    if let Some(data) = data
+        && !data.eq_ignore_ascii_case(asked)
+    {
+        tracing::warn!("the data names the environment `{data}`, policies are scored in `{asked}`");
+    }
+}

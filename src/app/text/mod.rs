@@ -1,0 +1,67 @@
+//! Language models that read for policies: sentence encoders ([`encoder`]) and the tokens of plain text ([`corpus`]).
+
+pub mod corpus;
+pub mod encoder;
+mod weights;
+
+use candle_core::Device;
+
+pub use encoder::SentenceEncoder;
+use trajformer_core::error::{Error, Result};
+use trajformer_core::instructions::{Instructions, TextConfig};
+
+/// What the sentence has of the squared length of an embedding that holds the words too. With less than half a classifier of
+/// rooms is right in more wordings that it never saw.
+const SENTENCE_SHARE: f32 = 1.0 / 6.0;
+
+/// The embedding (E) of an instruction, of length 1: that of the sentence, then that of its words.
+fn embed(config: &TextConfig, encoder: &SentenceEncoder, text: &str) -> Result<Vec<f32>> {
+    let sentence = encoder.encode(text)?;
+    if !config.words {
+        return Ok(sentence);
+    }
+    let share = [SENTENCE_SHARE, 1.0 - SENTENCE_SHARE].map(f32::sqrt);
+    let parts = [sentence, encoder.encode_words(text)?];
+    let parts = parts.into_iter().zip(share);
+    Ok(parts
+        .flat_map(|(part, share)| part.into_iter().map(move |number| number * share))
+        .collect())
+}
+
+/// Adds the embeddings of those of `texts` that `known` lacks, made as `config` says; its encoder is opened only if there
+/// are any.
+///
+/// # Errors
+/// If the encoder can't be opened, has embeddings of another size, or a text is empty.
+pub fn encode<'a>(
+    known: &mut Instructions,
+    texts: impl IntoIterator<Item = &'a str>,
+    config: &TextConfig,
+    device: &Device,
+) -> Result<()> {
+    let encoder = &config.encoder;
+    let unknown: Vec<&str> = texts
+        .into_iter()
+        .filter(|text| known.row(text).is_none())
+        .collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let first = unknown[0];
+    let model = SentenceEncoder::open(encoder, device).map_err(|error| {
+        Error::Unsuitable(format!(
+            "the instruction `{first}` needs the encoder: {error}"
+        ))
+    })?;
+    if model.dimension() != config.dimension {
+        return Err(Error::Config(format!(
+            "`text.dimension` is {}, but embeddings of {encoder} have {} numbers: set it to that",
+            config.dimension,
+            model.dimension()
+        )));
+    }
+    for text in unknown {
+        known.insert(text, &embed(config, &model, text)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! The training loop: updates, logging, evaluation, checkpoints. It names no algorithm.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+use trajformer_core::interrupt::STOP;
+
+use trajformer_models::kernels::parallel;
+
+use crate::app::checkpoint::{Best, RunDir, RunState, check_finite};
+use crate::app::config::sections::{EvaluateConfig, TrainConfig};
+use crate::app::evaluate::{Evaluation, Evaluator};
+use crate::app::logger::Logger;
+use crate::app::online::Interaction;
+use crate::envs::score::reference_for;
+use trajformer_core::algorithm::Algorithm;
+use trajformer_core::error::{Error, Result, shell_quoted};
+use trajformer_models::rng::{Rng, Streams};
+
+/// How a training call ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Updates done in all.
+    pub update: u64,
+    /// Updates per second of this call, evaluation and checkpoints not counted.
+    pub updates_per_s: f64,
+    /// Seconds of the whole run, earlier calls included.
+    pub seconds: f64,
+    /// The last evaluation of this call; of a run that was finished before, its last one.
+    pub evaluation: Option<Evaluation>,
+    /// The best evaluation of the run.
+    pub best: Option<Best>,
+    /// Whether the best one's number is a normalised score; else it is a return.
+    pub normalized: bool,
+    /// Whether [`STOP`] ended it early.
+    pub interrupted: bool,
+}
+
+/// What a run trains with.
+pub struct Training<'a> {
+    /// The learning rule.
+    pub algorithm: &'a mut dyn Algorithm,
+    /// Where policies are scored, if anywhere.
+    pub evaluator: Option<&'a mut Evaluator>,
+    /// Where everything is kept.
+    pub run: &'a RunDir,
+    /// `[train]`.
+    pub train: &'a TrainConfig,
+    /// `[evaluate]`.
+    pub evaluate: &'a EvaluateConfig,
+    /// Updates of the whole run: those past `train.updates` learn from own experience too.
+    pub total_updates: u64,
+    /// Where that experience comes from, if there is to be any.
+    pub interaction: Option<&'a mut Interaction>,
+}
+
+/// How far a call has come.
+struct Progress {
+    begin: Instant,
+    /// Seconds of earlier calls.
+    seconds_before: f64,
+    update: u64,
+    best: Option<Best>,
+    evaluation: Option<Evaluation>,
+    /// An evaluation is due at `update` and has not been made.
+    owed: bool,
+    /// Update of the checkpoint on the disk.
+    saved: Option<u64>,
+}
+
+impl Progress {
+    fn from(state: &RunState) -> Self {
+        Self {
+            begin: Instant::now(),
+            seconds_before: state.seconds,
+            update: state.update,
+            best: state.best,
+            evaluation: None,
+            owed: state.evaluation_owed,
+            saved: (!state.checksums.is_empty()).then_some(state.update),
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds_before + self.begin.elapsed().as_secs_f64()
+    }
+
+    fn state(&self) -> RunState {
+        RunState {
+            evaluation_owed: self.owed,
+            ..RunState::new(self.update, self.seconds(), self.best)
+        }
+    }
+}
+
+impl Training<'_> {
+    /// Trains from `state` until `total_updates` are done, or [`STOP`] is set.
+    ///
+    /// # Errors
+    /// If an update fails or its metrics or weights are not finite (the last checkpoint stays), the
+    /// environment fails, or the disk fails.
+    pub fn run(&mut self, state: &RunState, rng: &mut Rng) -> Result<Outcome> {
+        let mut logger = Logger::open(self.run, state, self.total_updates)?;
+        let mut progress = Progress::from(state);
+        let _attendance = parallel::attend();
+        let result = self.train(&mut progress, rng, &mut logger);
+        logger.finish();
+        result.map_err(|error| self.stopped(error, &progress))
+    }
+
+    fn train(&mut self, at: &mut Progress, rng: &mut Rng, logger: &mut Logger) -> Result<Outcome> {
+        let first = at.update;
+        let (mut update_seconds, mut stopped) = (0.0, false);
+        if at.owed {
+            self.evaluate(at, logger)?;
+            stopped = at.owed;
+            self.run.settle(at.state())?;
+        }
+        while at.update < self.total_updates && !stopped {
+            let start = Instant::now();
+            if at.update >= self.train.updates {
+                self.interact(at.update - self.train.updates, rng, logger)?;
+            }
+            let metrics = self.algorithm.update(rng)?;
+            at.update += 1;
+            logger.collect(at.update, metrics)?;
+            stopped = STOP.load(Ordering::Relaxed);
+            at.owed = self.evaluation_is_due(at.update);
+            let save = self.checkpoint_is_due(at.update) || stopped;
+            if save || at.update.is_multiple_of(self.train.log_every_updates) {
+                // A stream of its own: looking more often never changes training.
+                let mut rng = Streams::from_seed(0).numbered("diagnostics", at.update);
+                logger.diagnose(&self.algorithm.diagnostics(&mut rng)?)?;
+                logger.write(at.update, at.seconds())?;
+            }
+            update_seconds += start.elapsed().as_secs_f64();
+            if save {
+                self.save(at, rng)?;
+            }
+            if at.owed && !stopped {
+                logger.check()?;
+                check_finite(self.algorithm, at.update)?;
+                self.evaluate(at, logger)?;
+                stopped = at.owed;
+                match save {
+                    true => self.run.settle(at.state())?,
+                    false if stopped => {
+                        logger.write(at.update, at.seconds())?;
+                        self.save(at, rng)?;
+                    }
+                    false => {}
+                }
+            }
+        }
+        let done = (at.update - first) as f64;
+        let env = self.evaluate.env.as_deref().unwrap_or_default();
+        Ok(Outcome {
+            update: at.update,
+            updates_per_s: if done > 0.0 {
+                done / update_seconds
+            } else {
+                0.0
+            },
+            seconds: at.seconds(),
+            evaluation: at.evaluation.take(),
+            best: at.best,
+            normalized: reference_for(env).is_some(),
+            interrupted: at.owed || at.update < self.total_updates,
+        })
+    }
+
+    /// Own experience for the next update, with so many of them done online.
+    fn interact(&mut self, updates: u64, rng: &mut Rng, logger: &mut Logger) -> Result<()> {
+        let Some(interaction) = self.interaction.as_deref_mut() else {
+            return Ok(());
+        };
+        if let Some(found) = interaction.collect(self.algorithm, updates, rng)? {
+            logger.note("online_return_mean", found);
+        }
+        Ok(())
+    }
+
+    fn evaluation_is_due(&self, update: u64) -> bool {
+        let every = self.evaluate.every_updates;
+        let due = (every > 0 && update.is_multiple_of(every)) || self.is_an_end(update);
+        due && self.evaluator.is_some()
+    }
+
+    /// Of the updates on the data alone, or of all.
+    fn is_an_end(&self, update: u64) -> bool {
+        update == self.train.updates || update == self.total_updates
+    }
+
+    fn checkpoint_is_due(&self, update: u64) -> bool {
+        self.is_an_end(update) || update.is_multiple_of(self.train.checkpoint_every_updates)
+    }
+
+    fn save(&mut self, at: &mut Progress, rng: &Rng) -> Result<()> {
+        self.run.save(self.algorithm, rng, at.state())?;
+        at.saved = Some(at.update);
+        Ok(())
+    }
+
+    /// Makes the evaluation that is due; it stays owed if [`STOP`] breaks it off.
+    fn evaluate(&mut self, at: &mut Progress, logger: &mut Logger) -> Result<()> {
+        let Some(evaluator) = self.evaluator.as_deref_mut() else {
+            at.owed = false;
+            return Ok(());
+        };
+        let found = match evaluator.run(&mut *self.algorithm.policy()?) {
+            Err(Error::Interrupted) => return Ok(()),
+            other => other?,
+        };
+        logger.evaluation(at.update, at.seconds(), &found)?;
+        let score = found.score_mean.unwrap_or(found.return_mean);
+        if at.best.is_none_or(|best| score > best.score) {
+            let update = at.update;
+            at.best = Some(Best { update, score });
+        }
+        at.evaluation = Some(found);
+        at.owed = false;
+        Ok(())
+    }
+
+    /// The error with what is left on the disk.
+    fn stopped(&self, error: Error, at: &Progress) -> Error {
+        let folder = shell_quoted(self.run.path());
+        let kept = match at.saved {
+            None => "no checkpoint was written before".to_owned(),
+            Some(update) => format!("the checkpoint of update {update} in {folder} is kept"),
+        };
+        let (update, problem, hint) = match error {
+            Error::Training { update, problem } => (update, problem, String::new()),
+            Error::Io { .. } if at.saved.is_some() => {
+                let hint = format!(", go on from it with `trajformer train --resume {folder}`");
+                (at.update, error.to_string(), hint)
+            }
+            other => (at.update, other.to_string(), String::new()),
+        };
+        Error::Training {
+            update,
+            problem: format!("{problem}; {kept}{hint}"),
+        }
+    }
+}

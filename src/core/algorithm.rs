@@ -1,0 +1,254 @@
+//! [`Algorithm`]: what a learning rule is to the trainer, and what it is built from.
+
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+use trajformer_models::params::StateVisitor;
+use trajformer_models::precision::Precision;
+use trajformer_models::pretrained::Gpt2;
+use trajformer_models::rng::Rng;
+
+use crate::corpus::{Corpus, CorpusConfig};
+use crate::dataset::Dataset;
+use crate::error::Result;
+use crate::fast_files::FastFiles;
+use crate::instructed_episodes::InstructedEpisodes;
+use crate::metrics::Metrics;
+use crate::mixing::DataShare;
+use crate::normalizer::ActionBounds;
+use crate::policy::Policy;
+
+/// A learning rule: one call of [`update`](Self::update) is one gradient step of its paper.
+pub trait Algorithm: Send {
+    /// One gradient step on a batch drawn with `rng` from the data given when it was built. Its
+    /// first line says what one step consumes.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn update(&mut self, rng: &mut Rng) -> Result<Metrics>;
+
+    /// A snapshot that acts on its own; later updates do not change it.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn policy(&self) -> Result<Box<dyn Policy>>;
+
+    /// Shows the whole state to `visitor`: networks under `model.`, what a policy needs beside them
+    /// (normaliser, discretiser, bounds) under `policy.`, targets and optimiser under `training.`.
+    ///
+    /// # Errors
+    /// What the visitor says.
+    fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()>;
+
+    /// What can be said of the present state beside an update's metrics, over data drawn with `rng`: asked
+    /// for once per row of `metrics.csv`.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn diagnostics(&mut self, _rng: &mut Rng) -> Result<Metrics> {
+        Ok(Metrics::new())
+    }
+
+    /// The same algorithm as one that can learn online, if it can.
+    fn interactive(&mut self) -> Option<&mut dyn Interactive> {
+        None
+    }
+
+    /// What it knows of instructions, if it is configured to follow them.
+    fn instructed(&mut self) -> Option<&mut InstructedEpisodes> {
+        None
+    }
+
+    /// The same algorithm as one whose trunk starts from a language model's, if it is configured to.
+    fn pretrainable(&mut self) -> Option<&mut dyn Pretrainable> {
+        None
+    }
+
+    /// What one update costs on paper, for benchmarks; `None` where nobody counted.
+    fn work(&self) -> Option<Work> {
+        None
+    }
+
+    /// Keys for `config.json`, where another library knows the model: its `model_type` and sizes.
+    fn description(&self) -> serde_json::Map<String, serde_json::Value> {
+        serde_json::Map::new()
+    }
+}
+
+/// An algorithm that can go on learning from its own experience.
+pub trait Interactive {
+    /// Fails if it can't, after all.
+    ///
+    /// # Errors
+    /// If the method has no actor that explores.
+    fn check(&self) -> Result<()>;
+
+    /// Gets ready to collect and to learn online, if it is not; what was collected is shown by [`Algorithm::state`] from
+    /// now on.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn prepare(&mut self, phase: &OnlinePhase) -> Result<()>;
+
+    /// Whether whole episodes are collected, each followed by as many updates as it has steps. Else an update follows each step.
+    fn collects_episodes(&self) -> bool;
+
+    /// Steps collected so far.
+    fn collected(&self) -> u64;
+
+    /// An action (A), in the environment's units, for an observation (O): from the policy's distribution, or with
+    /// normal noise where it has none, of deviation `noise` (for a range of ±1) or the method's own. [`Self::learn`] of the
+    /// step has to follow.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn explore(
+        &mut self,
+        observation: &[f32],
+        noise: Option<f64>,
+        rng: &mut Rng,
+    ) -> Result<Vec<f32>>;
+
+    /// Adds the step that followed the last action to what is learned from; `last` if the episode goes on no further.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn learn(&mut self, step: &Step<'_>, last: bool) -> Result<()>;
+
+    /// Number of the episode that runs, and its actions so far in the environment's units.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn running(&self) -> Result<(u64, Vec<Vec<f32>>)>;
+}
+
+/// What an algorithm is told of the part of a run that is online.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct OnlinePhase {
+    /// How batches are mixed.
+    pub data_share: DataShare,
+    /// Steps in the environment, and updates after those on the data alone: schedules may depend on it.
+    pub steps: u64,
+}
+
+/// An algorithm whose trunk starts from a language model's.
+pub trait Pretrainable {
+    /// Where that lies: a folder, or `hf://ID`.
+    fn source(&self) -> &str;
+
+    /// Sets the trunk's weights, before the first update.
+    ///
+    /// # Errors
+    /// If it has other sizes than the configuration, or weights are missing or don't fit.
+    fn set_trunk(&mut self, gpt2: &Gpt2) -> Result<()>;
+
+    /// Text that is learned beside the data, where the configuration has it.
+    fn text(&self) -> Option<&CorpusConfig>;
+
+    /// Sets that text: before the first update, and again when a run is resumed.
+    fn set_text(&mut self, text: Corpus);
+}
+
+/// What followed an action.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    /// Observation after it (O).
+    pub observation: &'a [f32],
+    /// Its reward, as the environment gives it.
+    pub reward: f32,
+    /// Whether the task ended.
+    pub terminated: bool,
+}
+
+/// `matmul`: the type that factors of a transformer's matrix products are rounded to. Parameters,
+/// optimiser and everything else are f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Matmul {
+    /// Nothing is rounded.
+    #[default]
+    F32,
+    /// To bf16: for GPUs that have units for it. On the CPU it only costs time.
+    Bf16,
+}
+
+impl From<Matmul> for Precision {
+    fn from(matmul: Matmul) -> Self {
+        match matmul {
+            Matmul::F32 => Self::Full,
+            Matmul::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+/// What one update costs on paper.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Work {
+    /// Floating-point operations of the matrix products that an update can't do without, forward and
+    /// backward; a multiplication with its addition counts as two.
+    pub product_flops: f64,
+    /// Tokens that a sequence model reads; 0 for others.
+    pub tokens: usize,
+}
+
+impl Work {
+    /// Sizes of a multilayer perceptron's layers, input and output included.
+    pub fn layers(inputs: usize, hidden: &[usize], outputs: usize) -> Vec<usize> {
+        let hidden = hidden.iter().copied();
+        std::iter::once(inputs)
+            .chain(hidden)
+            .chain([outputs])
+            .collect()
+    }
+
+    /// Operations per row of a multilayer perceptron's forward pass; `sizes` are those of its
+    /// layers, input and output included.
+    pub fn forward(sizes: &[usize]) -> f64 {
+        let weights: usize = sizes.windows(2).map(|pair| pair[0] * pair[1]).sum();
+        2.0 * weights as f64
+    }
+
+    /// Operations per row of its forward pass and of the gradients of all weights: all layers but
+    /// the first pass a gradient on.
+    pub fn forward_backward(sizes: &[usize]) -> f64 {
+        2.0 * Self::forward(sizes) + Self::forward(&sizes[1..])
+    }
+
+    /// Operations of a causal transformer's blocks, forward and backward, for `batch` sequences of
+    /// `length` tokens. Of attention only the half that is seen counts.
+    pub fn transformer(layers: usize, width: usize, batch: usize, length: usize) -> f64 {
+        let weights = (12 * width * width * length) as f64;
+        let attention = (width * length * (length + 1)) as f64; // scores and sums, half of each
+        3.0 * 2.0 * (batch * layers) as f64 * (weights + attention)
+    }
+}
+
+/// What an algorithm is built from.
+pub struct Build<'a> {
+    /// What it learns from. To rebuild a stored run without its data this is
+    /// [`Dataset::blank`]: a few zero steps of the right shape, before the state is loaded.
+    pub data: &'a Dataset,
+    /// Range of the actions.
+    pub bounds: &'a ActionBounds,
+    /// The files of the FAST tokenizer that the configuration names, where it names one and data is learned from.
+    pub fast: Option<&'a FastFiles>,
+    /// Updates that the run makes on its data alone (`train.updates`): schedules may depend on it.
+    pub training_updates: u64,
+    /// Where networks and data live.
+    pub device: &'a Device,
+    /// Stream of the initial values.
+    pub rng: &'a mut Rng,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_on_paper_equals_a_count_by_hand() {
+        // 2 -> 3 -> 1: 9 weights; backward: 9 for the weights, 3 for the gradient of the hidden layer.
+        assert_eq!(Work::forward(&[2, 3, 1]), 18.0);
+        assert_eq!(Work::forward_backward(&[2, 3, 1]), 42.0);
+        // Width 1, two tokens: 12 weights each; three pairs of tokens, a score and a sum each.
+        assert_eq!(Work::transformer(1, 1, 1, 2), 6.0 * (24.0 + 6.0));
+    }
+}

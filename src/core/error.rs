@@ -1,0 +1,115 @@
+//! The error type of this crate: what was expected, what was found, where, what to do.
+
+use std::path::{Path, PathBuf};
+
+/// Everything that can go wrong outside the networks.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A network, parameter or optimiser failed.
+    #[error(transparent)]
+    Models(#[from] trajformer_models::Error),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+    /// Reading or writing failed.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// A data file is not what it should be. `problem` names array and row where there is one.
+    #[error("{path}: {problem}", path = path.display())]
+    Data {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was expected, what was found, what to do.
+        problem: String,
+    },
+    /// The data can't be used in the way that was asked for.
+    #[error("{0}")]
+    Unsuitable(String),
+    /// A configuration key or value is wrong.
+    #[error("configuration: {0}")]
+    Config(String),
+    /// An environment is unknown, not built in, or failed.
+    #[error("environment `{name}`: {problem}")]
+    Env {
+        /// Its name.
+        name: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// A run directory can't be read, or does not fit.
+    #[error("run {path}: {problem}", path = path.display())]
+    Run {
+        /// The run directory.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// A model can't be fetched from the Hugging Face Hub, or published there.
+    #[error("{what}: {problem}")]
+    Hub {
+        /// The model, as `hf://ID`.
+        what: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// Training can't go on.
+    #[error("training stopped at update {update}: {problem}")]
+    Training {
+        /// The update that failed, counted from 1.
+        update: u64,
+        /// What happened and what to do.
+        problem: String,
+    },
+    /// [`STOP`](crate::interrupt::STOP) was set before the work was done.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An [`Error::Io`] about `path`.
+    pub fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        |source| Self::Io {
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+
+    /// An [`Error::Data`] about `path`.
+    pub fn data(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Data {
+            path: path.to_path_buf(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// A path as a shell takes it: in quotes where it needs them.
+pub fn shell_quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:=,@%".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_quoted_for_a_shell_where_they_need_it() {
+        let quoted = |text: &str| shell_quoted(Path::new(text));
+        assert_eq!(quoted("runs/bc-v2"), "runs/bc-v2");
+        assert_eq!(quoted("my runs/it's"), "'my runs/it'\\''s'");
+    }
+}

@@ -1,0 +1,25 @@
+#![doc = include_str!("README.md")]
+
+pub mod algorithm;
+pub mod atomic;
+pub mod corpus;
+pub mod dataset;
+pub mod dataset_checks;
+pub mod device;
+pub mod environment;
+pub mod epochs;
+pub mod error;
+pub mod fast_files;
+pub mod instructed_episodes;
+pub mod instructions;
+pub mod interrupt;
+pub mod keys;
+pub mod metrics;
+pub mod mixing;
+pub mod normalizer;
+pub mod policy;
+pub mod schedules;
+pub mod stand_in;
+pub mod statistics;
+
+pub use error::{Error, Result};

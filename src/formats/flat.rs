@@ -1,0 +1,338 @@
+//! Data sets stored as flat arrays, one row a step (D4RL HDF5 and npz): the arrays, and where the
+//! episodes end.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::formats::arrays::{ArrayFile, Kind, check_column, check_rows, read_f32, require};
+use crate::formats::ends;
+use crate::formats::ends::{Cutting, cut};
+use crate::formats::options::LoadOptions;
+use crate::formats::successors;
+use crate::formats::vectors::Vectors;
+use trajformer_core::dataset::{ActionKind, Dataset, Episode};
+use trajformer_core::error::{Error, Result};
+
+/// Names of the array of observations.
+const OBSERVATIONS: [&str; 2] = ["observations", "obs"];
+
+/// Name of the array with one text per episode.
+pub(super) const INSTRUCTIONS: &str = "instructions";
+
+/// More choices than this are not a discrete action but something else.
+pub(super) const MOST_CHOICES: usize = 1 << 20;
+
+/// The steps of a data set, not yet cut into episodes.
+pub(super) struct Steps {
+    pub observation_dim: usize,
+    pub action_dim: usize,
+    pub action_kind: ActionKind,
+    pub observations: Vec<f32>,
+    pub actions: Vec<f32>,
+    pub rewards: Vec<f32>,
+}
+
+impl Steps {
+    pub fn count(&self) -> usize {
+        self.rewards.len()
+    }
+}
+
+/// Reads observations, actions and rewards.
+pub(super) fn read_steps(file: &mut dyn ArrayFile, keys: &[String]) -> Result<Steps> {
+    let Some(vectors) = Vectors::find(file, &OBSERVATIONS, keys)? else {
+        return Err(missing(file, &OBSERVATIONS));
+    };
+    let actions = require(file, &["actions"])?;
+    let rewards = require(file, &["rewards"])?;
+    let steps = vectors.rows();
+    if steps == 0 {
+        let problem = format!("array `{}` has no rows: there are no steps", vectors.name());
+        return Err(Error::data(file.path(), problem));
+    }
+    check_rows(file.path(), &actions, steps, "one per step")?;
+    check_column(file.path(), &rewards, steps)?;
+    let discrete = actions.kind != Kind::Float;
+    if actions.shape.len() > 2 || (actions.shape.len() == 2 && actions.width() == 0) {
+        let shape = &actions.shape;
+        let problem = format!("array `actions` has shape {shape:?}, expected (steps, action_dim)");
+        return Err(Error::data(file.path(), problem));
+    }
+    if discrete && actions.width() != 1 {
+        let width = actions.width();
+        let problem = format!(
+            "array `actions` holds {width} integers per step: several discrete choices at once are \
+             not supported; save one choice per step, or floats if they are real numbers"
+        );
+        return Err(Error::data(file.path(), problem));
+    }
+    // The largest array first, while nothing else takes memory.
+    let (observation_dim, action_dim) = (vectors.width(), actions.width());
+    let mut observations = Vec::new();
+    vectors.read_into(file, &mut observations)?;
+    let action_values = read_f32(file, &actions)?;
+    let rewards = read_f32(file, &rewards)?;
+    let action_kind = match discrete {
+        true => ActionKind::Discrete {
+            count: count_choices(file, &action_values)?,
+        },
+        false => ActionKind::Continuous,
+    };
+    Ok(Steps {
+        observation_dim,
+        action_dim,
+        action_kind,
+        observations,
+        actions: action_values,
+        rewards,
+    })
+}
+
+/// How many choices: one more than the largest.
+pub(super) fn count_choices(file: &mut dyn ArrayFile, actions: &[f32]) -> Result<usize> {
+    let mut count = 0;
+    for (row, &action) in actions.iter().enumerate() {
+        if !(0.0..MOST_CHOICES as f32).contains(&action) {
+            let problem = format!(
+                "array `actions`, row {row}: {action}, expected a choice in 0..{MOST_CHOICES}; save \
+                 actions as floats if they are real numbers"
+            );
+            return Err(Error::data(file.path(), problem));
+        }
+        count = count.max(action as usize + 1);
+    }
+    Ok(count)
+}
+
+/// What is missing under all of `names`.
+fn missing(file: &mut dyn ArrayFile, names: &[&str]) -> Error {
+    match require(file, names) {
+        Err(error) => error,
+        Ok(info) => Error::data(file.path(), format!("array `{}` is missing", info.name)),
+    }
+}
+
+/// A data set from steps and what is known about episodes, with final observations from `next_observations`.
+///
+/// # Errors
+/// Names the array, and the row where there is one.
+pub(super) fn assemble(
+    file: &mut dyn ArrayFile,
+    steps: Steps,
+    cutting: &Cutting<'_>,
+) -> Result<Dataset> {
+    let (path, count) = (file.path().to_path_buf(), steps.count());
+    let next = next_vectors(file, &steps, cutting.options)?;
+    let parts = ends::parts(file, count)?;
+    let begins = |step: usize| parts.as_ref().is_some_and(|parts| parts[step] != 0);
+    let ended = |step: usize| -> Option<(bool, bool)> {
+        let by_lasts = cutting.lasts.as_ref().is_some_and(|(_, lasts)| lasts[step]);
+        // It ended, and nothing says why: the future is unknown, not absent.
+        cutting
+            .marks
+            .end(step)
+            .or(by_lasts.then_some((false, true)))
+    };
+    let successors = match &next {
+        Some(next) => successors::compare(file, next, &steps.observations, &|step| {
+            ended(step).is_some()
+        })?,
+        None => successors::Successors::as_they_lie(count),
+    };
+    let explained = |step: usize| step + 1 < count && begins(step + 1);
+    let mut warnings = Vec::new();
+    let mut limited = vec![false; count];
+    if let Some((limit, source)) = cutting.limit(&path) {
+        let stop =
+            |step: usize| ended(step).is_some() || successors.breaks[step] || explained(step);
+        limited = ends::at_limit(count, limit, |step| ended(step).is_some(), stop);
+        // What followed a step shows whether its episode went on, where nobody named a limit.
+        if next.is_some() && !successors.empty && source == ends::USUAL {
+            let shown = limited.iter_mut().zip(&successors.breaks).take(count - 1);
+            shown.for_each(|(limited, apart)| *limited &= apart);
+        }
+        if next.is_none() || source != ends::USUAL || limited.contains(&true) {
+            warnings.push(format!(
+                "{}: there are no `timeouts`: episodes that did not terminate are cut after {limit} steps ({source}); \
+                 `data.max_episode_steps` (`--max-episode-steps`) says otherwise",
+                path.display()
+            ));
+        }
+    } else if cutting.marks.truncated.is_none() && cutting.lasts.is_none() && next.is_none() {
+        warnings.push(format!(
+            "{}: there are no `timeouts`: only `terminals` end an episode; if a time limit did too, set \
+             `data.max_episode_steps` (`--max-episode-steps`)",
+            path.display()
+        ));
+    }
+    let episodes = cut(count, |step| {
+        let breaks = successors.breaks[step] || explained(step);
+        ended(step)
+            .or(limited[step].then_some((false, true)))
+            .or(breaks.then_some((false, false)))
+    });
+    let mut data = dataset(file.path(), steps, episodes);
+    data.warnings = warnings;
+    if let Some(next) = next {
+        attach_finals(file, &next, &mut data, &successors)?;
+    }
+    let cuts = successors::mark_fragments(&mut data, &successors, &explained);
+    if let Some(parts) = &parts {
+        for episode in &mut data.episodes {
+            episode.fragment = parts[episode.start] != 1;
+        }
+    }
+    data.warnings
+        .extend(successors::warning(&data, &path, cuts));
+    data.env_name.clone_from(&cutting.env_name);
+    data.action_bounds = bounds(file, &data)?;
+    Ok(data)
+}
+
+/// The arrays of the observation after each step, if there are any that fit the observations.
+fn next_vectors(
+    file: &mut dyn ArrayFile,
+    steps: &Steps,
+    options: &LoadOptions,
+) -> Result<Option<Vectors>> {
+    let names = ["next_observations", "next_obs"];
+    let Some(next) = Vectors::find(file, &names, &options.observation_keys)? else {
+        return Ok(None);
+    };
+    if (next.rows(), next.width()) != (steps.count(), steps.observation_dim) {
+        let (name, found) = (next.name(), (next.rows(), next.width()));
+        let expected = (steps.count(), steps.observation_dim);
+        let problem = format!(
+            "array `{name}` has shape {found:?}, expected {expected:?} like the observations: one row per step"
+        );
+        return Err(Error::data(file.path(), problem));
+    }
+    Ok(Some(next))
+}
+
+/// Gives each episode the observation after its last step.
+fn attach_finals(
+    file: &mut dyn ArrayFile,
+    next: &Vectors,
+    data: &mut Dataset,
+    successors: &successors::Successors,
+) -> Result<()> {
+    let path = file.path().display().to_string();
+    if successors.empty {
+        let warning = format!(
+            "{path}: `next_observations` hold nothing, or the same in every row: they are not used"
+        );
+        data.warnings.push(warning);
+        return Ok(());
+    }
+    let ends: Vec<usize> = data.episodes.iter().map(|e| e.range().end - 1).collect();
+    let finals = next.rows_at(file, &ends)?;
+    for (episode, last) in data.episodes.iter_mut().zip(finals) {
+        episode.final_observation = last;
+    }
+    Ok(())
+}
+
+/// Lowest and highest actions, where the file says them.
+fn bounds(file: &mut dyn ArrayFile, data: &Dataset) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
+    let mut read = |name: &str| -> Result<Option<Vec<f32>>> {
+        let Some(info) = file.describe(name)? else {
+            return Ok(None);
+        };
+        check_rows(file.path(), &info, data.action_dim, "one per action")?;
+        let mut values = vec![0.0; data.action_dim];
+        file.visit(&info, &mut |first, window| {
+            for (offset, &value) in window.iter().enumerate() {
+                if let Some(slot) = values.get_mut(first + offset) {
+                    *slot = value as f32;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(Some(values))
+    };
+    Ok(read(ends::BOUNDS[0])?.zip(read(ends::BOUNDS[1])?))
+}
+
+fn dataset(path: &Path, steps: Steps, episodes: Vec<Episode>) -> Dataset {
+    Dataset {
+        observation_dim: steps.observation_dim,
+        action_dim: steps.action_dim,
+        action_kind: steps.action_kind,
+        observations: steps.observations,
+        actions: steps.actions,
+        rewards: steps.rewards,
+        episodes,
+        env_name: None,
+        reference_returns: None,
+        action_bounds: None,
+        sources: vec![path.to_path_buf()],
+        warnings: Vec::new(),
+    }
+}
+
+/// Gives each episode its instruction, one text each; an empty one is none.
+pub(super) fn instruct(data: &mut Dataset, path: &Path, texts: Vec<String>) -> Result<()> {
+    let (found, expected) = (texts.len(), data.episodes.len());
+    if found != expected {
+        let problem = format!(
+            "array `{INSTRUCTIONS}` has {found} texts, expected {expected} (one per episode)"
+        );
+        return Err(Error::data(path, problem));
+    }
+    let mut known: HashSet<Arc<str>> = HashSet::new();
+    for (episode, text) in data.episodes.iter_mut().zip(texts) {
+        if text.trim().is_empty() {
+            continue;
+        }
+        let text = match known.get(text.as_str()) {
+            Some(text) => Arc::clone(text),
+            None => Arc::from(text),
+        };
+        known.insert(Arc::clone(&text));
+        episode.instruction = Some(text);
+    }
+    Ok(())
+}
+
+/// The instruction of each episode, empty where it has none; `None` if no episode has any.
+pub(super) fn instructions(data: &Dataset) -> Option<Vec<&str>> {
+    let texts = data
+        .episodes
+        .iter()
+        .map(|episode| episode.instruction.as_deref());
+    let any = data
+        .episodes
+        .iter()
+        .any(|episode| episode.instruction.is_some());
+    any.then(|| texts.map(Option::unwrap_or_default).collect())
+}
+
+/// `terminated` and `truncated` as flags, one per step.
+pub(super) fn flags(data: &Dataset) -> (Vec<bool>, Vec<bool>) {
+    let mut flags = (vec![false; data.steps()], vec![false; data.steps()]);
+    for episode in &data.episodes {
+        let last = episode.start + episode.steps - 1;
+        flags.0[last] = episode.terminated;
+        flags.1[last] = episode.truncated;
+    }
+    flags
+}
+
+/// The observation after each step, row by row, NaN where it is not known; `None` if it is for no episode.
+pub(super) fn next_observations(data: &Dataset) -> Option<impl Iterator<Item = Cow<'_, [f32]>>> {
+    data.episodes
+        .iter()
+        .find(|e| e.final_observation.is_some())?;
+    Some(data.episodes.iter().flat_map(move |episode| {
+        let following = (episode.start + 1..episode.start + episode.steps)
+            .map(move |step| Cow::Borrowed(data.observation(step)));
+        let last = match &episode.final_observation {
+            Some(last) => Cow::Borrowed(&**last),
+            None => Cow::Owned(vec![f32::NAN; data.observation_dim]),
+        };
+        following.chain(std::iter::once(last))
+    }))
+}

@@ -1,0 +1,503 @@
+//! What Minari's two storages share: `metadata.json` and episodes with one observation more than
+//! actions.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::formats::arrays::{
+    ArrayFile, Kind, check_column, check_rows, find, read_f32, read_f32_into, read_flags, require,
+    reserve,
+};
+use crate::formats::ends::cut;
+use crate::formats::flat;
+use crate::formats::vectors::{Vectors, choose_keys};
+use trajformer_core::dataset::{ActionKind, Dataset};
+use trajformer_core::error::{Error, Result};
+
+const OBSERVATIONS: &str = "observations";
+
+/// Name of the file beside the data.
+pub(super) const METADATA: &str = "metadata.json";
+
+/// What `metadata.json` says, as far as it is used.
+#[derive(Debug, Default)]
+pub(super) struct Metadata {
+    pub total_steps: Option<usize>,
+    pub total_episodes: Option<usize>,
+    pub env_name: Option<String>,
+    pub reference_returns: Option<(f64, f64)>,
+    /// Choices of a discrete action.
+    pub choices: Option<usize>,
+    /// Where observations are dictionaries: the keys whose vectors are put side by side.
+    pub observation_keys: Vec<String>,
+    /// Lowest and highest action of every dimension, infinite where there is no bound.
+    pub action_bounds: Option<(Vec<f32>, Vec<f32>)>,
+    /// The episodes have a text that says what to do, beside their observations.
+    pub has_missions: bool,
+}
+
+/// Key of the text in observations that are dictionaries, and of the attribute that says the same.
+pub(super) const MISSION: &str = "mission";
+
+/// The storage format that `metadata.json` of a folder names.
+///
+/// # Errors
+/// If it is not JSON.
+pub(super) fn data_format(folder: &Path) -> Result<Option<String>> {
+    let json = read_json(folder)?;
+    let format = json
+        .as_ref()
+        .and_then(|json| json.get("data_format")?.as_str());
+    Ok(format.map(str::to_owned))
+}
+
+/// The content of `metadata.json` of a folder, if there is one.
+fn read_json(folder: &Path) -> Result<Option<Value>> {
+    let path = folder.join(METADATA);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io(&path)(error)),
+    };
+    let json = parse_json(&text)
+        .map_err(|error| Error::data(&path, format!("is no valid JSON: {error}")))?;
+    Ok(Some(json))
+}
+
+impl Metadata {
+    /// Reads `metadata.json` of a folder; nothing is known if there is none.
+    ///
+    /// # Errors
+    /// If it is not JSON, or says that observations or actions are not plain vectors or choices.
+    pub fn read(folder: &Path, keys: &[String]) -> Result<Self> {
+        let Some(json) = read_json(folder)? else {
+            return Ok(Self {
+                observation_keys: keys.to_vec(),
+                ..Self::default()
+            });
+        };
+        let path = folder.join(METADATA);
+        Self::from_json(&json, keys).map_err(|problem| Error::data(&path, problem))
+    }
+
+    /// The same from a JSON object, wherever it came from. `keys` are those that the user chose.
+    ///
+    /// # Errors
+    /// What it says that can't be read.
+    pub fn from_json(json: &Value, keys: &[String]) -> std::result::Result<Self, String> {
+        let number = |key: &str| json.get(key).and_then(Value::as_f64);
+        let count = |key: &str| json.get(key).and_then(Value::as_u64).map(|n| n as usize);
+        let text = |key: &str| json.get(key).and_then(Value::as_str).map(str::to_owned);
+        let space = json.get("observation_space").and_then(nested);
+        Ok(Self {
+            observation_keys: check_observation_space(space.as_ref(), keys)?,
+            has_missions: space.as_ref().is_some_and(|space| {
+                let mission = space.get("subspaces").and_then(|keys| keys.get(MISSION));
+                mission
+                    .and_then(nested)
+                    .is_some_and(|space| kind(&space) == "Text")
+            }),
+            action_bounds: json
+                .get("action_space")
+                .and_then(nested)
+                .and_then(|space| box_bounds(&space)),
+            total_steps: count("total_steps"),
+            total_episodes: count("total_episodes"),
+            env_name: env_name(json.get("env_spec")).or(text("env_name")),
+            reference_returns: number("ref_min_score").zip(number("ref_max_score")),
+            choices: check_action_space(json)?,
+        })
+    }
+}
+
+/// The name inside Gymnasium's environment specification, which is JSON inside JSON.
+pub(super) fn env_name(spec: Option<&Value>) -> Option<String> {
+    let spec = nested(spec?)?;
+    spec.get("id").and_then(Value::as_str).map(str::to_owned)
+}
+
+fn nested(value: &Value) -> Option<Value> {
+    match value {
+        Value::String(text) => parse_json(text).ok(),
+        Value::Object(_) => Some(value.clone()),
+        _ => None,
+    }
+}
+
+/// JSON with Python's extra numbers, which become very large ones and null.
+fn parse_json(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_str(text).or_else(|error| {
+        let tame = text.replace("Infinity", "1e308").replace("NaN", "null");
+        serde_json::from_str(&tame).map_err(|_| error)
+    })
+}
+
+fn kind(space: &Value) -> &str {
+    space.get("type").and_then(Value::as_str).unwrap_or("Box")
+}
+
+/// The keys of vectors to put side by side, where observations are dictionaries: those chosen, or the only one beside
+/// a mission.
+fn check_observation_space(
+    space: Option<&Value>,
+    keys: &[String],
+) -> std::result::Result<Vec<String>, String> {
+    let Some(space) = space else {
+        return Ok(keys.to_vec());
+    };
+    let advice = "flatten them (minari: a dataset made with gymnasium's FlattenObservation) first";
+    match kind(space) {
+        "Box" if !keys.is_empty() => Err(format!(
+            "observations are plain vectors, but `data.observation_keys` asks for `{}`: leave it out",
+            keys.join("`, `")
+        )),
+        "Box" if rank(space) == 1 => Ok(Vec::new()),
+        "Box" => {
+            let shape = space.get("shape").map(Value::to_string).unwrap_or_default();
+            Err(format!(
+                "observations have the shape {shape}, expected one dimension; {advice}"
+            ))
+        }
+        "Dict" => {
+            let known = vector_keys(space, "");
+            if let Some(key) = keys.iter().find(|key| !known.contains(key)) {
+                return Err(format!(
+                    "observations have no vector `{key}`, which `data.observation_keys` asks for: they have `{}`",
+                    known.join("`, `")
+                ));
+            }
+            if !keys.is_empty() {
+                return Ok(keys.to_vec());
+            }
+            match vector_beside_mission(space) {
+                Some(key) => Ok(vec![key]),
+                None if known.is_empty() => Err(format!(
+                    "observations are dictionaries without a plain vector; {advice}"
+                )),
+                None => Err(choose_keys(OBSERVATIONS, &known)),
+            }
+        }
+        other => Err(format!(
+            "observations are of the kind {other}: only plain vectors (Box) and dictionaries of them are supported"
+        )),
+    }
+}
+
+/// The keys of all vectors in a dictionary, in its order, with slashes where one holds another.
+fn vector_keys(space: &Value, before: &str) -> Vec<String> {
+    let subspaces = space.get("subspaces").and_then(Value::as_object);
+    let mut keys = Vec::new();
+    for (key, subspace) in subspaces.into_iter().flatten() {
+        let Some(subspace) = nested(subspace) else {
+            continue;
+        };
+        let key = format!("{before}{key}");
+        match kind(&subspace) {
+            "Box" if rank(&subspace) == 1 => keys.push(key),
+            "Dict" => keys.extend(vector_keys(&subspace, &format!("{key}/"))),
+            _ => {}
+        }
+    }
+    keys
+}
+
+/// The key of the only other subspace, a vector, beside a text called mission.
+fn vector_beside_mission(space: &Value) -> Option<String> {
+    let subspaces = space.get("subspaces")?.as_object()?;
+    let mission = nested(subspaces.get(MISSION)?)?;
+    let mut others = subspaces.iter().filter(|(key, _)| *key != MISSION);
+    let (key, other) = others.next()?;
+    let other = nested(other)?;
+    let fits = kind(&mission) == "Text" && kind(&other) == "Box" && rank(&other) == 1;
+    (fits && others.next().is_none()).then(|| key.clone())
+}
+
+/// Numbers this large stand for no bound.
+const UNBOUNDED: f64 = 1e30;
+
+/// Lowest and highest numbers of a vector, infinite where it has no bound; `None` if it has none at all.
+fn box_bounds(space: &Value) -> Option<(Vec<f32>, Vec<f32>)> {
+    if kind(space) != "Box" {
+        return None;
+    }
+    let dim = match space.get("shape").and_then(Value::as_array)?.as_slice() {
+        [] => 1,
+        [dim] => usize::try_from(dim.as_u64()?).ok()?,
+        _ => return None,
+    };
+    let side = |name: &str, none: f32| -> Option<Vec<f32>> {
+        let number = |value: &Value| {
+            let value = value.as_f64().unwrap_or(f64::from(none));
+            if value.abs() < UNBOUNDED {
+                value as f32
+            } else {
+                none
+            }
+        };
+        match space.get(name)? {
+            Value::Array(values) => Some(values.iter().map(number).collect()),
+            value => Some(vec![number(value); dim]),
+        }
+    };
+    let (low, high) = (
+        side("low", f32::NEG_INFINITY)?,
+        side("high", f32::INFINITY)?,
+    );
+    let fits = low.len() == dim && high.len() == dim;
+    let any = low.iter().chain(&high).any(|bound| bound.is_finite());
+    (fits && any).then_some((low, high))
+}
+
+fn check_action_space(json: &Value) -> std::result::Result<Option<usize>, String> {
+    let Some(space) = json.get("action_space").and_then(nested) else {
+        return Ok(None);
+    };
+    let whole = |key: &str| space.get(key).and_then(Value::as_i64).unwrap_or(0);
+    match space.get("type").and_then(Value::as_str).unwrap_or("Box") {
+        "Box" if rank(&space) <= 1 => Ok(None),
+        "Discrete" => {
+            let count = usize::try_from(whole("n").saturating_add(whole("start"))).unwrap_or(0);
+            Ok(Some(count).filter(|&count| count <= flat::MOST_CHOICES))
+        }
+        other => Err(format!(
+            "actions are of the kind {other}: only vectors (Box of one dimension) and one choice \
+             (Discrete) are supported"
+        )),
+    }
+}
+
+fn rank(space: &Value) -> usize {
+    space
+        .get("shape")
+        .and_then(Value::as_array)
+        .map_or(1, Vec::len)
+}
+
+/// Collects episodes into a data set.
+pub(super) struct Builder {
+    data: Dataset,
+    metadata: Metadata,
+    source: PathBuf,
+    /// Steps that there is room for; the metadata is not believed beyond it.
+    room: usize,
+    /// Episodes with another number of steps than their attributes say.
+    other_lengths: usize,
+}
+
+/// What is known of an episode beside its arrays.
+#[derive(Debug, Clone, Default)]
+pub(super) struct EpisodeAttributes {
+    /// The observation after its last step is a copy of the one before.
+    pub last_is_copy: bool,
+    /// Its first step is not an episode's first.
+    pub fragment: bool,
+    /// What it was asked to do.
+    pub mission: Option<Arc<str>>,
+    /// How many steps it should have.
+    pub steps: Option<usize>,
+}
+
+impl Builder {
+    /// For the data set at `source`, whose files take `bytes` bytes.
+    pub fn new(source: &Path, metadata: Metadata, bytes: u64) -> Self {
+        let believable = usize::try_from(bytes / 2).unwrap_or(usize::MAX);
+        let room = metadata.total_steps.unwrap_or(0).min(believable);
+        let data = Dataset {
+            observation_dim: 0,
+            action_dim: 0,
+            action_kind: ActionKind::Continuous,
+            observations: Vec::new(),
+            actions: Vec::new(),
+            rewards: Vec::new(),
+            episodes: Vec::new(),
+            env_name: metadata.env_name.clone(),
+            reference_returns: metadata.reference_returns,
+            action_bounds: metadata.action_bounds.clone(),
+            sources: vec![source.to_path_buf()],
+            warnings: Vec::new(),
+        };
+        Self {
+            data,
+            metadata,
+            source: source.to_path_buf(),
+            room,
+            other_lengths: 0,
+        }
+    }
+
+    /// Appends one episode.
+    ///
+    /// # Errors
+    /// Names the file, the array and the row.
+    pub fn add(&mut self, file: &mut dyn ArrayFile, known: &EpisodeAttributes) -> Result<()> {
+        let rewards = require(file, &["rewards"])?;
+        let steps = rewards.rows();
+        check_column(file.path(), &rewards, steps)?;
+        if steps == 0 {
+            let warning = format!("{}: an episode has no steps", file.path().display());
+            self.data.warnings.push(warning);
+            return Ok(());
+        }
+        self.other_lengths += usize::from(known.steps.is_some_and(|said| said != steps));
+        let start = self.data.steps();
+        let last = self.add_observations(file, steps)?;
+        self.add_actions(file, steps)?;
+        read_f32_into(file, &rewards, &mut self.data.rewards)?;
+        let mut flags = |names: &[&str]| -> Result<Vec<bool>> {
+            let info = find(file, names)?;
+            info.map_or(Ok(vec![false; steps]), |info| {
+                read_flags(file, &info, steps)
+            })
+        };
+        let terminated = flags(&["terminations"])?;
+        let truncated = flags(&["truncations"])?;
+        let ends =
+            |i: usize| (terminated[i] || truncated[i]).then_some((terminated[i], truncated[i]));
+        // Usually one episode; marks inside it cut it, and what follows them is known.
+        for mut episode in cut(steps, ends) {
+            episode.start += start;
+            let next = episode.start + episode.steps;
+            episode.final_observation = match next < start + steps {
+                true => Some(self.data.observation(next).into()),
+                false => last.clone().filter(|_| !known.last_is_copy),
+            };
+            episode.fragment = known.fragment && episode.start == start;
+            episode.instruction = known.mission.clone();
+            self.data.episodes.push(episode);
+        }
+        Ok(())
+    }
+
+    fn add_observations(
+        &mut self,
+        file: &mut dyn ArrayFile,
+        steps: usize,
+    ) -> Result<Option<Box<[f32]>>> {
+        let keys = &self.metadata.observation_keys;
+        let Some(vectors) = Vectors::find(file, &[OBSERVATIONS], keys)? else {
+            let name = file.full_name(OBSERVATIONS);
+            return Err(Error::data(
+                file.path(),
+                format!("array `{name}` is missing"),
+            ));
+        };
+        let (name, rows, dim) = (vectors.name(), vectors.rows(), vectors.width());
+        if self.data.episodes.is_empty() {
+            self.data.observation_dim = dim;
+            let room = self.room.saturating_add(1).saturating_mul(dim);
+            reserve(file.path(), &name, &mut self.data.observations, room)?;
+        }
+        self.check_dim(file, &name, dim, self.data.observation_dim)?;
+        if rows != steps && rows != steps + 1 {
+            let problem = format!(
+                "array `{name}` has {rows} rows, expected {} (one per step and a last one)",
+                steps + 1
+            );
+            return Err(Error::data(file.path(), problem));
+        }
+        vectors.read_into(file, &mut self.data.observations)?;
+        let expected = self.data.observations.len() - (rows - steps) * dim;
+        let last = self.data.observations.split_off(expected);
+        Ok((!last.is_empty()).then(|| last.into_boxed_slice()))
+    }
+
+    fn add_actions(&mut self, file: &mut dyn ArrayFile, steps: usize) -> Result<()> {
+        let info = require(file, &["actions"])?;
+        check_rows(file.path(), &info, steps, "one per step")?;
+        let (name, dim) = (&info.name, info.width());
+        if info.shape.len() > 2 || dim == 0 {
+            let problem = format!(
+                "array `{name}` has shape {:?}, expected (steps, action_dim)",
+                info.shape
+            );
+            return Err(Error::data(file.path(), problem));
+        }
+        let discrete = info.kind != Kind::Float;
+        if self.data.episodes.is_empty() {
+            self.data.action_dim = dim;
+            if discrete {
+                let count = self.metadata.choices.unwrap_or(0);
+                self.data.action_kind = ActionKind::Discrete { count };
+            }
+            let room = self.room.saturating_mul(dim);
+            reserve(file.path(), name, &mut self.data.actions, room)?;
+            reserve(file.path(), name, &mut self.data.rewards, self.room)?;
+        }
+        self.check_dim(file, name, dim, self.data.action_dim)?;
+        match &mut self.data.action_kind {
+            ActionKind::Discrete { count } if discrete && dim == 1 => {
+                let actions = read_f32(file, &info)?;
+                *count = flat::count_choices(file, &actions)?.max(*count);
+                self.data.actions.extend_from_slice(&actions);
+                Ok(())
+            }
+            ActionKind::Continuous if !discrete => {
+                read_f32_into(file, &info, &mut self.data.actions)
+            }
+            _ => {
+                let problem = format!(
+                    "array `{name}` holds {dim} integers per step or changes its type: actions are \
+                     real numbers or one choice per step, in every episode"
+                );
+                Err(Error::data(file.path(), problem))
+            }
+        }
+    }
+
+    fn check_dim(
+        &self,
+        file: &mut dyn ArrayFile,
+        name: &str,
+        found: usize,
+        expected: usize,
+    ) -> Result<()> {
+        if found == expected {
+            return Ok(());
+        }
+        let problem =
+            format!("array `{name}` has {found} columns, expected {expected} as in other episodes");
+        Err(Error::data(file.path(), problem))
+    }
+
+    /// The data set.
+    ///
+    /// # Errors
+    /// If there are no steps, or fewer episodes than the metadata says.
+    pub fn finish(mut self, episodes: usize) -> Result<Dataset> {
+        if self.data.steps() == 0 {
+            return Err(Error::data(&self.source, "there are no steps"));
+        }
+        if let Some(expected) = self.metadata.total_episodes.filter(|&n| n != episodes) {
+            let problem = format!(
+                "{METADATA} promises {expected} episodes, but there are {episodes}; copy the data \
+                 set again"
+            );
+            return Err(Error::data(&self.source, problem));
+        }
+        let dim = self.data.action_dim;
+        let continuous = self.data.action_kind == ActionKind::Continuous;
+        self.data.action_bounds = self
+            .data
+            .action_bounds
+            .take()
+            .filter(|(low, _)| continuous && low.len() == dim);
+        if self.other_lengths > 0 {
+            let (source, count) = (self.source.display(), self.other_lengths);
+            self.data.warnings.push(format!(
+                "{source}: {count} episodes have another number of steps than their `total_steps` says"
+            ));
+        }
+        if let Some(expected) = self
+            .metadata
+            .total_steps
+            .filter(|&n| n != self.data.steps())
+        {
+            let (source, found) = (self.source.display(), self.data.steps());
+            let warning = format!("{source}: {METADATA} says {expected} steps, there are {found}");
+            self.data.warnings.push(warning);
+        }
+        Ok(self.data)
+    }
+}
