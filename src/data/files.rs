@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub struct LoadOptions {
     /// In files without `timeouts`, episodes that did not terminate end after this many steps, as in D4RL's
     /// `qlearning_dataset`. Default: D4RL's own limit for the environment or file, by its name; else 1000 in D4RL's
-    /// HDF5 layout, and none in npz.
+    /// HDF5 layout, and none in npz. Files that mark their own limits keep them, with a warning.
     pub max_episode_steps: Option<usize>,
     /// Where observations are dictionaries: the keys whose vectors are put side by side, in this order.
     pub observation_keys: Vec<String>,
@@ -85,6 +85,21 @@ fn read(path: &Path, options: &LoadOptions) -> Result<Dataset> {
         columns.keep_in(&mut data)?;
     }
     Ok(data)
+}
+
+/// The keys of the data's files that say the range of actions, for messages.
+pub(crate) fn range_keys(data: &Dataset) -> String {
+    let formats = data
+        .sources
+        .iter()
+        .filter_map(|path| formats::detect(path).ok());
+    let mut keys: Vec<&str> = formats.map(|format| format.range_keys()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    match keys.is_empty() {
+        true => "the data's own bounds".to_owned(),
+        false => keys.join(" or "),
+    }
 }
 
 /// Appends the steps of `more` to `data`.

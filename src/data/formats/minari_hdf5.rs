@@ -10,7 +10,8 @@ use hdf5_pure::{AttrValue, FileBuilder, GroupBuilder};
 use serde_json::json;
 
 use super::arrays::ArrayFile;
-use super::hdf5::{Hdf5Group, add_flags, write_failed};
+use super::hdf5::{add_flags, write_failed};
+use super::hdf5_group::Hdf5Group;
 use super::minari::{Builder, EpisodeAttributes, METADATA, MISSION, Metadata};
 use crate::data::dataset::{ActionKind, Dataset, Episode};
 use crate::data::files::LoadOptions;
@@ -68,7 +69,7 @@ pub fn read(file: &Path, options: &LoadOptions) -> Result<Dataset> {
         };
         builder.add(&mut episode, &known)?;
     }
-    builder.finish(count)
+    builder.finish(count, options)
 }
 
 /// The number of an episode's group.
@@ -96,8 +97,7 @@ fn metadata_of(file: &Path, root: &Hdf5Group, keys: &[String]) -> Result<Metadat
     metadata.env_name = metadata.env_name.or(found.env_name);
     metadata.total_episodes = metadata.total_episodes.or(found.total_episodes);
     metadata.total_steps = metadata.total_steps.or(found.total_steps);
-    metadata.action_bounds = metadata.action_bounds.or(found.action_bounds);
-    metadata.choices = metadata.choices.or(found.choices);
+    metadata.action_space = metadata.action_space.or(found.action_space);
     if metadata.observation_keys.is_empty() {
         metadata.observation_keys = found.observation_keys;
     }

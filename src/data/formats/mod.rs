@@ -3,17 +3,21 @@
 //! The format is told by content, never by the file's name.
 
 mod arrays;
+mod bounds;
 pub mod d4rl_hdf5;
 mod ends;
 pub mod fast_folder;
 mod flat;
 mod hdf5;
+mod hdf5_bytes;
 mod hdf5_errors;
+mod hdf5_group;
 mod hdf5_links;
 mod limits;
 mod minari;
 pub mod minari_arrow;
 pub mod minari_hdf5;
+mod minari_spaces;
 mod npy;
 pub mod npz;
 mod successors;
@@ -49,7 +53,7 @@ pub fn detect(path: &Path) -> Result<Format> {
     }
     let signature = signature(path)?;
     if signature.starts_with(b"\x89HDF\r\n\x1a\n") {
-        let root = hdf5::Hdf5Group::open(path)?;
+        let root = hdf5_group::Hdf5Group::open(path)?;
         // Names that can't be listed are named when they are read.
         let names = root.group_names().unwrap_or_default();
         let episodes = names
@@ -73,6 +77,16 @@ pub fn detect(path: &Path) -> Result<Format> {
         (None, other) => other.map_or(otherwise, |(_, problem)| problem).to_owned(),
     };
     Err(Error::data(path, problem))
+}
+
+impl Format {
+    /// The key, or keys, that say the range of actions in it.
+    pub(crate) fn range_keys(&self) -> &'static str {
+        match self {
+            Self::MinariHdf5(_) | Self::MinariArrow(_) => "`action_space`",
+            Self::D4rlHdf5(_) | Self::Npz(_) => "`action_low` and `action_high`",
+        }
+    }
 }
 
 /// First bytes of files that are easily taken for data sets, and what to do about them.
