@@ -1,0 +1,77 @@
+//! How a data set becomes transitions.
+
+use serde::{Deserialize, Serialize};
+
+#[cfg(doc)]
+use super::{Batch, Transitions};
+
+/// What is done to rewards before learning.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RewardTransform {
+    /// Nothing.
+    #[default]
+    None,
+    /// Divided by the range of returns, times 1000: `1000 r / (max - min)`, as in CORL
+    /// (`return_reward_range`) on locomotion data. Deviation: CORL cuts the q-learning view into
+    /// episodes of 1000 rows, which drifts by one step per time-out; here returns are those of the
+    /// true, complete episodes.
+    ReturnRange,
+    /// This is added: -1 on antmaze in CORL, so that every step but the last costs.
+    Shift(f32),
+    /// Multiplied by this.
+    Scale(f32),
+    /// `scale * r + shift`: 10 and -5 on antmaze in CORL's CQL.
+    Affine {
+        /// Factor.
+        scale: f32,
+        /// Added afterwards.
+        shift: f32,
+    },
+}
+
+/// How a data set becomes [`Transitions`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TransitionsConfig {
+    /// Whether observations are normalized, with statistics over the transitions that are kept.
+    pub normalize_observations: bool,
+    /// Added to the deviations; 1e-3 in TD3+BC's code and all that follow it.
+    pub normalization_epsilon: f64,
+    /// What is done to rewards.
+    pub rewards: RewardTransform,
+    /// Keep the last step of truncated episodes (and of the data) where the observation after it is
+    /// known. Off in D4RL's view. With `next_actions` they stay dropped: no action follows.
+    pub keep_truncations: bool,
+    /// Whether what follows a step is needed; cloning does without, and has all steps.
+    pub next_step: bool,
+    /// The table of the configuration that this is from, for messages.
+    #[serde(skip)]
+    pub table: &'static str,
+    /// Also hold the action of the next step, as ReBRAC needs it.
+    pub next_actions: bool,
+    /// Batches also hold [`Batch::reached`], as Cal-QL needs it.
+    pub reached: bool,
+    /// For [`Batch::reached`]: the environment's reward of every step of an episode that fails. An episode that was broken
+    /// off and holds no other is taken to go on like that without end.
+    pub failure_reward: Option<f32>,
+    /// Discount in [0, 1] of the returns that [`Transitions::sample_judged`] gives.
+    pub returns_discount: f64,
+}
+
+impl Default for TransitionsConfig {
+    fn default() -> Self {
+        Self {
+            normalize_observations: true,
+            normalization_epsilon: 1e-3,
+            rewards: RewardTransform::None,
+            keep_truncations: false,
+            next_step: true,
+            table: "algorithm.NAME",
+            next_actions: false,
+            reached: false,
+            failure_reward: None,
+            returns_discount: 0.99,
+        }
+    }
+}
