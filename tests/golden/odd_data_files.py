@@ -128,14 +128,17 @@ def clipped():
     one["next_observations"][:, 1] = np.minimum(one["next_observations"][:, 1], high[1])
     np.savez_compressed(WORK / "clipped-one.npz", **one)
     expect("clipped-one.npz", one, [[*p[:5], one["next_observations"][e]] for p, e in zip(parts, ends)])
-    # Tenths from 0.1 to 0.7, backwards: the highest of either array occurs often, and nothing is cut off.
-    at = np.tile(np.arange(6, 0, -1), 20)
+    # Tenths from 0.1 to 0.7 in any order: the highest of either array occurs often, and nothing is cut off.
+    at = rng.permutation(np.tile(np.arange(1, 7), 20))
     line = dict(observations=(at[:, None] / 10).astype("f4"), next_observations=((at[:, None] + 1) / 10).astype("f4"),
                 actions=np.zeros((120, 1), "f4"), rewards=np.ones(120, "f4"), terminals=np.zeros(120, bool),
                 timeouts=np.arange(120) == 119)
     np.savez_compressed(WORK / "tenths.npz", **line)
-    parts = [[i, 1, False, i == 119, True, line["next_observations"][i]] for i in range(120)]
-    expect("tenths.npz", line, parts, cuts=119)
+    last = np.flatnonzero(np.append(at[:-1] + 1 != at[1:], True))
+    first = np.append(0, last[:-1] + 1)
+    assert ((at[:-1] == 6) & (at[1:] == 6)).any()
+    parts = [[a, b + 1 - a, False, b == 119, True, line["next_observations"][b]] for a, b in zip(first, last)]
+    expect("tenths.npz", line, parts, cuts=len(last) - 1)
 
 
 def bounds():
@@ -377,8 +380,46 @@ def dictionaries():
         expect(name, rows, parts, options=dict(observation_keys=["a/b", "a/c"]), bounds=[[-1, -1], [1, 1]])
 
 
+def layouts():
+    """Names that are there twice, starts in HDF5, a block before the file, as MATLAB's have, and mixtures of types."""
+    rows, parts = episodes(4, 1, 3)
+    for ending, write in (("npz", lambda p, a: np.savez(p, **a)), ("hdf5", write_h5)):
+        write(WORK / f"twice.{ending}", rows | dict(obs=rows["observations"] + 1, next_obs=rows["observations"]))
+        expect(f"twice.{ending}", rows, parts, said=[
+            "`observations` and `obs`: only `observations` are used", "`next_observations` and `next_obs`: only `next_observations`"])
+    inside = [[*p[:4], i == 0, p[5]] for i, p in enumerate(parts)]
+    write_h5(WORK / "starts.hdf5", rows | dict(episode_starts=np.isin(np.arange(8), [4, 5])))
+    expect("starts.hdf5", rows, inside, said=["`episode_starts` does not mark row 0", "the first 4 rows"])
+    lengths = leave(rows, "terminals", "timeouts", "next_observations") | dict(episode_lengths=[4, 1, 3])
+    write_h5(WORK / "lengths.hdf5", lengths)
+    expect("lengths.hdf5", rows, [[s, n, False, True, False, None] for s, n, *_ in parts])
+    write_h5(fault("contradiction.hdf5", "row 3", "`episode_starts`"), rows | dict(episode_starts=np.isin(np.arange(8), [0, 5])))
+
+    def block(f):
+        f["kept"], f["rewards"] = rows["rewards"], h5py.SoftLink("/kept")
+
+    for size, libver in ((512, "earliest"), (2048, "latest")):
+        write_h5(WORK / f"block-{size}.hdf5", leave(rows, "rewards"), block, userblock_size=size, libver=libver)
+        expect(f"block-{size}.hdf5", rows, parts)
+    exact = {k: (np.round(v * 8) / 8).astype("f4") if v.dtype == "f4" and k != "rewards" else v for k, v in rows.items()}
+    mixed = exact | dict(observations=exact["observations"].astype(">f8"), next_observations=exact["next_observations"].astype("f2"),
+                         actions=np.asfortranarray(exact["actions"].astype(">f4")), terminals=exact["terminals"].astype("u1"),
+                         timeouts=exact["timeouts"].astype(">f2"))
+    finals = [[*p[:5], exact["next_observations"][p[0] + p[1] - 1]] for p in parts]
+    np.savez_compressed(WORK / "mixed.npz", **mixed)
+    expect("mixed.npz", exact, finals)
+    with h5py.File(WORK / "mixed.hdf5", "w") as f:
+        for key, values in mixed.items():
+            f.create_dataset(key, data=values, chunks=(len(values), 1)[: values.ndim], compression="lzf")
+    expect("mixed.hdf5", exact, finals)
+    one = {key: values[:1] for key, values in rows.items()}
+    for ending, write in (("npz", lambda p, a: np.savez(p, **a)), ("hdf5", write_h5)):
+        write(WORK / f"one-row.{ending}", one | dict(terminals=np.ones(1, "u1")))
+        expect(f"one-row.{ending}", one, [[0, 1, True, False, False, one["next_observations"][0]]])
+
+
 (WORK / "faults").mkdir()
-for make in (starts, clipped, bounds, limits, whole_numbers, links, dictionaries):
+for make in (starts, clipped, bounds, limits, whole_numbers, links, dictionaries, layouts):
     make()
 
 archive = pathlib.Path(__file__).parent / "odd_data.zip"

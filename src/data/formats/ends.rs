@@ -296,7 +296,7 @@ pub(super) fn npz_cutting<'a>(
     options: &'a LoadOptions,
 ) -> Result<Cutting<'a>> {
     let marks = Marks::read(file, steps)?;
-    let lasts = last_steps(file, steps)?;
+    let lasts = lasts(file, steps, &marks)?;
     let unmarked = marks.terminated.is_none() && marks.truncated.is_none();
     if unmarked && lasts.is_none() && file.describe(PARTS)?.is_none() {
         return Err(Error::data(
@@ -305,6 +305,25 @@ pub(super) fn npz_cutting<'a>(
              `terminals`, `timeouts`), `episode_starts` or `episode_lengths`",
         ));
     }
+    Ok(Cutting {
+        marks,
+        lasts,
+        options,
+        default_limit: None,
+        env_name: None,
+    })
+}
+
+/// Which steps are the last of their episode by other arrays than the marks, if the file has one.
+///
+/// # Errors
+/// If it contradicts them.
+pub(super) fn lasts(
+    file: &mut dyn ArrayFile,
+    steps: usize,
+    marks: &Marks,
+) -> Result<Option<Lasts>> {
+    let lasts = last_steps(file, steps)?;
     if let Some(lasts) = &lasts {
         let contradicts =
             |step: &usize| marks.end(*step).is_some() && !lasts.at(*step) && step + 1 < steps;
@@ -315,13 +334,7 @@ pub(super) fn npz_cutting<'a>(
             return Err(Error::data(file.path(), problem));
         }
     }
-    Ok(Cutting {
-        marks,
-        lasts,
-        options,
-        default_limit: None,
-        env_name: None,
-    })
+    Ok(lasts)
 }
 
 /// Which steps are the last of their episode by `episode_lengths` or `episode_starts`.

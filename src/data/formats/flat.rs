@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::arrays::{ArrayFile, Kind, check_column, check_rows, read_f32, require};
+use super::arrays::{ArrayFile, Kind, check_column, check_rows, find, read_f32, require};
 use super::bounds::{Bounds, check_bounds};
 use super::ends::{self, Cutting, cut};
 use super::successors;
@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 
 /// Names of the array of observations.
 const OBSERVATIONS: [&str; 2] = ["observations", "obs"];
+
+/// The same of the observations after each step.
+const NEXT_OBSERVATIONS: [&str; 2] = ["next_observations", "next_obs"];
 
 /// Name of the array with one text per episode.
 pub(super) const INSTRUCTIONS: &str = "instructions";
@@ -146,7 +149,7 @@ pub(super) fn assemble(
         None => successors::Successors::as_they_lie(count),
     };
     let explained = |step: usize| step + 1 < count && begins(step + 1);
-    let mut warnings = Vec::new();
+    let mut warnings = twice_there(file)?;
     let mut limited = vec![false; count];
     if let Some((limit, source)) = cutting.limit(&path) {
         let stop =
@@ -197,6 +200,24 @@ pub(super) fn assemble(
     Ok(data)
 }
 
+/// What to say where one thing is there under two names.
+fn twice_there(file: &mut dyn ArrayFile) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    for [used, other] in [OBSERVATIONS, NEXT_OBSERVATIONS] {
+        // A dictionary is there too.
+        let mut there = |name: &str| {
+            Ok::<_, Error>(file.keys(name)?.is_some() || find(file, &[name])?.is_some())
+        };
+        if there(used)? && there(other)? {
+            let path = file.path().display();
+            warnings.push(format!(
+                "{path}: there are `{used}` and `{other}`: only `{used}` are used"
+            ));
+        }
+    }
+    Ok(warnings)
+}
+
 /// Marks the first episode as a part of one, where the file says that its start is missing.
 fn mark_begun_before(data: &mut Dataset, cutting: &Cutting<'_>, path: &Path) {
     let rows = cutting.lasts.as_ref().map_or(0, |l| l.rows_without_start());
@@ -217,8 +238,8 @@ fn next_vectors(
     steps: &Steps,
     options: &LoadOptions,
 ) -> Result<Option<Vectors>> {
-    let names = ["next_observations", "next_obs"];
-    let Some(next) = Vectors::find(file, &names, &options.observation_keys)? else {
+    let keys = &options.observation_keys;
+    let Some(next) = Vectors::find(file, &NEXT_OBSERVATIONS, keys)? else {
         return Ok(None);
     };
     if (next.rows(), next.width()) != (steps.count(), steps.observation_dim) {

@@ -73,7 +73,9 @@ impl FileLinks {
 
     fn address(&self, prefix: &str) -> Option<u64> {
         let Some(inside) = prefix.strip_suffix('/') else {
-            return Some(self.superblock.root_group_address);
+            // The library counts from the file's first byte, the file itself from its base.
+            let base = self.superblock.base_address.get();
+            return self.superblock.root_group_address.checked_sub(base);
         };
         let (outer, name) = inside.split_at(inside.rfind('/').map_or(0, |slash| slash + 1));
         match self.of(outer).get(name)? {

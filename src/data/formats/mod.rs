@@ -52,7 +52,8 @@ pub fn detect(path: &Path) -> Result<Format> {
         return detect_folder(path);
     }
     let signature = signature(path)?;
-    if signature.starts_with(b"\x89HDF\r\n\x1a\n") {
+    let is_hdf5 = |place: &usize| signature[(*place).min(signature.len())..].starts_with(HDF5);
+    if HDF5_PLACES.iter().any(is_hdf5) {
         let root = hdf5_group::Hdf5Group::open(path)?;
         // Names that can't be listed are named when they are read.
         let names = root.group_names().unwrap_or_default();
@@ -143,8 +144,12 @@ fn detect_folder(folder: &Path) -> Result<Format> {
     Err(Error::data(folder, problem))
 }
 
+const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
+/// Where HDF5 may begin: behind a block that others use, as in MATLAB's files.
+const HDF5_PLACES: [usize; 4] = [0, 512, 1024, 2048];
+
 /// Enough of a file to know what it is.
-const SIGNATURE_BYTES: u64 = 512;
+const SIGNATURE_BYTES: u64 = 2056;
 
 fn signature(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
