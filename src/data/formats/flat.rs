@@ -193,11 +193,18 @@ pub(super) fn assemble(
     }
     data.warnings
         .extend(successors::warning(&data, &path, cuts));
-    mark_begun_before(&mut data, cutting, &path);
-    data.warnings.extend(cutting.unused_limit(&data, &path));
-    data.env_name.clone_from(&cutting.env_name);
-    data.action_bounds = bounds(file, &mut data)?;
+    complete(file, &mut data, cutting)?;
     Ok(data)
+}
+
+/// What is known beside rows and ends.
+fn complete(file: &mut dyn ArrayFile, data: &mut Dataset, cutting: &Cutting<'_>) -> Result<()> {
+    mark_begun_before(data, cutting, file.path());
+    data.warnings
+        .extend(cutting.unused_limit(data, file.path()));
+    data.env_name.clone_from(&cutting.env_name);
+    data.action_bounds = bounds(file, data)?;
+    Ok(())
 }
 
 /// What to say where one thing is there under two names.

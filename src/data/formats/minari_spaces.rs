@@ -168,6 +168,12 @@ impl ActionSpace {
                     Some(count).filter(|&count| count <= flat::MOST_CHOICES),
                 ))
             }
+            "Box" => {
+                let shape = space.get("shape").map(Value::to_string).unwrap_or_default();
+                Err(format!(
+                    "actions have the shape {shape}, expected one dimension: flatten them first"
+                ))
+            }
             other => Err(format!(
                 "actions are of the kind {other}: only vectors (Box of one dimension) and one choice \
                  (Discrete) are supported"
