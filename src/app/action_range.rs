@@ -1,11 +1,12 @@
 //! The range of actions that a run takes.
 //!
 //! The first of these that is known: `data.action_range`; that of `evaluate.env`; dimension by dimension that which the data
-//! set carries (Minari's `action_space`); and where nobody says it ±1 if the data fills it, else what the data covers. Networks act within the range, and learn from
+//! set carries (Minari's `action_space`, `action_low` and `action_high` elsewhere); and where nobody says it ±1 if the data fills it, else what the data covers. Networks act within the range, and learn from
 //! actions in its units: one that is far too wide makes all of them look the same.
 
 use crate::app::config::RunConfig;
 use crate::envs;
+use crate::formats::files;
 use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::error::Result;
 
@@ -35,7 +36,7 @@ pub fn of_run(config: &RunConfig, dataset: &Dataset) -> Result<Limits> {
     }
     if let Some(range) = &config.data.action_range {
         let range = range.of(dim)?;
-        warn_of_misfits(&range, dataset, "data.action_range");
+        warn_of_misfits(&range, dataset, "`data.action_range`");
         return Ok(range);
     }
     if let Some(name) = &config.evaluate.env
@@ -44,13 +45,13 @@ pub fn of_run(config: &RunConfig, dataset: &Dataset) -> Result<Limits> {
     {
         let spec = env.spec();
         let range = (spec.action_low.clone(), spec.action_high.clone());
-        warn_of_misfits(&range, dataset, "evaluate.env");
+        warn_of_misfits(&range, dataset, "`evaluate.env`");
         return Ok(range);
     }
     let (range, warnings) = of_data(dataset);
     warnings.iter().for_each(|text| tracing::warn!("{text}"));
     if dataset.action_bounds.is_some() {
-        warn_of_misfits(&range, dataset, "action_space");
+        warn_of_misfits(&range, dataset, &files::range_keys(dataset));
     }
     Ok(range)
 }
@@ -131,7 +132,7 @@ fn listed(columns: &[String]) -> String {
     }
 }
 
-/// Says so when the data's actions leave the range that the key `from` gives, or fill next to nothing of it.
+/// Says so when the data's actions leave the range that `from` (a key, quoted) gives, or fill next to nothing of it.
 fn warn_of_misfits(range: &Limits, dataset: &Dataset, from: &str) {
     misfits(range, dataset, from)
         .iter()
@@ -150,7 +151,7 @@ fn misfits((low, high): &Limits, dataset: &Dataset, from: &str) -> Vec<String> {
     if count > 0 {
         let percent = 100.0 * count as f64 / dataset.actions.len() as f64;
         found.push(format!(
-            "{percent:.2} % of the data's actions lie outside the range of `{from}`: policies can't \
+            "{percent:.2} % of the data's actions lie outside the range of {from}: policies can't \
              do what the data does there"
         ));
     }
@@ -169,7 +170,7 @@ fn misfits((low, high): &Limits, dataset: &Dataset, from: &str) -> Vec<String> {
         .collect();
     if !small.is_empty() {
         found.push(format!(
-            "the data's actions fill less than a hundredth of the range of `{from}` ({}), so that networks hardly tell \
+            "the data's actions fill less than a hundredth of the range of {from} ({}), so that networks hardly tell \
              them apart: give what they cover as `data.action_range`",
             listed(&small)
         ));
@@ -263,7 +264,7 @@ mod tests {
     #[test]
     fn data_that_leaves_a_known_range_or_fills_nothing_of_it_is_warned_of() {
         let rows = data(&[[-0.004, 0.0], [0.004, 2.0]]);
-        let said = misfits(&unit(2), &rows, "evaluate.env");
+        let said = misfits(&unit(2), &rows, "`evaluate.env`");
         assert!(
             said[0].contains("25.00 %") && said[0].contains("`evaluate.env`"),
             "{said:?}"
@@ -274,5 +275,41 @@ mod tests {
             "{said:?}"
         );
         assert!(misfits(&unit(2), &data(&[[-1.0, 5e-4], [1.0, 5e-4]]), "x").is_empty());
+    }
+
+    #[test]
+    fn what_is_said_of_a_range_names_the_key_of_the_files_own_format() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut rows = data(&[[-3.0, 0.0], [1.0, 2.0], [0.5, -1.0]]);
+        rows.observations = vec![0.0, 0.5, 1.0];
+        rows.episodes = vec![trajformer_core::dataset::Episode {
+            start: 0,
+            steps: 3,
+            terminated: true,
+            truncated: false,
+            final_observation: None,
+            instruction: None,
+            fragment: false,
+        }];
+        rows.action_bounds = Some(unit(2));
+        let mut paths = Vec::new();
+        for (name, key) in [
+            ("a.npz", "`action_low` and `action_high`"),
+            ("b.hdf5", "`action_low` and `action_high`"),
+            ("c-v0", "`action_space`"),
+        ] {
+            let path = folder.path().join(name);
+            crate::formats::files::save(&rows, &path).expect("saves");
+            let read = crate::formats::files::load_one(&path).expect("loads");
+            assert_eq!(files::range_keys(&read), key, "{name}");
+            let said = misfits(&unit(2), &read, &files::range_keys(&read));
+            assert!(said[0].contains(&format!("the range of {key}")), "{said:?}");
+            paths.push(path);
+        }
+        let joined = crate::formats::files::load(&paths).expect("joins");
+        assert_eq!(
+            files::range_keys(&joined),
+            "`action_low` and `action_high` or `action_space`"
+        );
     }
 }

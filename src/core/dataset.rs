@@ -80,8 +80,8 @@ pub struct Dataset {
     pub env_name: Option<String>,
     /// Reference returns (random, expert) that the file carries.
     pub reference_returns: Option<(f64, f64)>,
-    /// Lowest and highest action of every dimension (A each) that the file allows: Minari's `action_space`. Infinite
-    /// where it sets no bound.
+    /// Lowest and highest action of every dimension (A each) that the file allows: Minari's `action_space`,
+    /// `action_low` and `action_high` elsewhere. Infinite where it sets no bound.
     pub action_bounds: Option<(Vec<f32>, Vec<f32>)>,
     /// The files it came from.
     pub sources: Vec<PathBuf>,

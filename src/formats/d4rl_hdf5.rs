@@ -1,6 +1,6 @@
 //! D4RL's HDF5 layout: `observations`, `actions`, `rewards`, `terminals` and usually `timeouts`,
 //! one row a step, and possibly `next_observations`, `instructions` (one text per episode: not D4RL's, but ours) and
-//! `infos` (which is not read).
+//! `infos` (which is not read). `episode_starts` and `episode_lengths` count as in npz, where there are any.
 //!
 //! A file without `timeouts` is cut into episodes as D4RL's `qlearning_dataset` does it
 //! (d4rl/\_\_init\_\_.py): an episode that did not terminate ends after as many steps as its environment allows.
@@ -13,7 +13,8 @@ use crate::formats::arrays::ArrayFile;
 use crate::formats::ends;
 use crate::formats::ends::{Cutting, Marks};
 use crate::formats::flat;
-use crate::formats::hdf5::{Hdf5Group, add_flags, write_failed};
+use crate::formats::hdf5::{add_flags, write_failed};
+use crate::formats::hdf5_group::Hdf5Group;
 use crate::formats::options::LoadOptions;
 use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::error::{Error, Result};
@@ -29,7 +30,8 @@ pub fn read(path: &Path, options: &LoadOptions) -> Result<Dataset> {
     let mut file = Hdf5Group::open(path)?;
     let steps = flat::read_steps(&mut file, &options.observation_keys)?;
     let marks = Marks::read(&mut file, steps.count())?;
-    if marks.terminated.is_none() {
+    let lasts = ends::lasts(&mut file, steps.count(), &marks)?;
+    if marks.terminated.is_none() && lasts.is_none() {
         return Err(Error::data(file.path(), "array `terminals` is missing"));
     }
     let mut env_name = None;
@@ -38,7 +40,7 @@ pub fn read(path: &Path, options: &LoadOptions) -> Result<Dataset> {
     }
     let cutting = Cutting {
         marks,
-        lasts: None,
+        lasts,
         options,
         default_limit: Some(USUAL_LIMIT),
         env_name,

@@ -20,6 +20,8 @@ pub(super) const BOUNDS: [&str; 2] = ["action_low", "action_high"];
 pub(super) struct Marks {
     pub terminated: Option<Vec<bool>>,
     pub truncated: Option<Vec<bool>>,
+    /// The array that says which ends are those of a limit, where there is one.
+    limit_key: &'static str,
 }
 
 impl Marks {
@@ -30,9 +32,12 @@ impl Marks {
     /// If an array is of another length or holds other numbers than 0 and 1; if two names of one thing disagree; if
     /// there is `dones` and nothing says which of these ends are the task's own.
     pub fn read(file: &mut dyn ArrayFile, steps: usize) -> Result<Self> {
+        let terminated = agreeing(file, ["terminals", "terminations"], steps)?;
+        let truncated = agreeing(file, ["timeouts", "truncations"], steps)?;
         let mut marks = Self {
-            terminated: agreeing(file, ["terminals", "terminations"], steps)?,
-            truncated: agreeing(file, ["timeouts", "truncations"], steps)?,
+            terminated: terminated.map(|(_, flags)| flags),
+            limit_key: truncated.as_ref().map_or("dones", |(name, _)| name),
+            truncated: truncated.map(|(_, flags)| flags),
         };
         let Some(info) = find(file, &["dones"])? else {
             return Ok(marks);
@@ -105,15 +110,19 @@ impl Marks {
     }
 }
 
-/// The flags under either of two names, which must not disagree.
-fn agreeing(file: &mut dyn ArrayFile, names: [&str; 2], steps: usize) -> Result<Option<Vec<bool>>> {
-    let mut found: Option<Vec<bool>> = None;
+/// The flags under either of two names, which must not disagree, and the name.
+fn agreeing(
+    file: &mut dyn ArrayFile,
+    names: [&'static str; 2],
+    steps: usize,
+) -> Result<Option<(&'static str, Vec<bool>)>> {
+    let mut found: Option<(&str, Vec<bool>)> = None;
     for name in names {
         let Some(info) = file.describe(name)? else {
             continue;
         };
         let flags = read_flags(file, &info, steps)?;
-        if let Some(other) = &found
+        if let Some((_, other)) = &found
             && let Some(row) = (0..steps).find(|&row| other[row] != flags[row])
         {
             let problem = format!(
@@ -122,7 +131,7 @@ fn agreeing(file: &mut dyn ArrayFile, names: [&str; 2], steps: usize) -> Result<
             );
             return Err(Error::data(file.path(), problem));
         }
-        found = Some(flags);
+        found = Some((found.map_or(name, |(first, _)| first), flags));
     }
     Ok(found)
 }
@@ -133,8 +142,8 @@ pub(super) const USUAL: &str = "the limit of D4RL's locomotion tasks";
 /// How a data set is cut into episodes, from what a file marks.
 pub(super) struct Cutting<'a> {
     pub marks: Marks,
-    /// Which steps are the last of an episode by other arrays than the marks, and the array's name.
-    pub lasts: Option<(&'static str, Vec<bool>)>,
+    /// Which steps are the last of an episode by other arrays than the marks.
+    pub lasts: Option<Lasts>,
     pub options: &'a LoadOptions,
     /// Limit of episodes that the file marks no time-outs for, where neither options nor names say one.
     pub default_limit: Option<usize>,
@@ -142,10 +151,46 @@ pub(super) struct Cutting<'a> {
     pub env_name: Option<String>,
 }
 
+/// The last steps of episodes by an array that says where episodes begin, or how long they are.
+pub(super) struct Lasts {
+    /// The array's name.
+    source: &'static str,
+    /// Which steps (steps).
+    flags: Vec<bool>,
+    /// The first row is not the first step of its episode.
+    begins_inside: bool,
+}
+
+impl Lasts {
+    pub fn at(&self, step: usize) -> bool {
+        self.flags[step]
+    }
+
+    /// How many rows lie before the first start: parts of an episode that began before the file does.
+    pub fn rows_without_start(&self) -> usize {
+        let first_episode = self.flags.iter().position(|&last| last);
+        let steps = first_episode.map_or(self.flags.len(), |last| last + 1);
+        if self.begins_inside { steps } else { 0 }
+    }
+}
+
 impl Cutting<'_> {
+    /// The arrays that say where episodes end by a limit, if there are any.
+    fn own_limits(&self) -> Option<&'static str> {
+        match &self.lasts {
+            Some(lasts) => Some(lasts.source),
+            None => self.marks.truncated.as_ref().map(|_| self.marks.limit_key),
+        }
+    }
+
+    /// What to say about a limit that is asked for where the file has its own.
+    pub fn unused_limit(&self, data: &Dataset, path: &Path) -> Option<String> {
+        unused_limit(data, path, self.options, self.own_limits()?)
+    }
+
     /// The limit to cut at, and what it is taken from; `None` where the file marks its time-outs.
     pub fn limit(&self, path: &Path) -> Option<(usize, String)> {
-        if self.marks.truncated.is_some() || self.lasts.is_some() {
+        if self.own_limits().is_some() {
             return None;
         }
         let chosen = self.options.max_episode_steps;
@@ -165,6 +210,23 @@ impl Cutting<'_> {
             .or_else(named)
             .or_else(|| self.default_limit.map(usual))
     }
+}
+
+/// What to say about `data.max_episode_steps` of a file that marks its own ends, in the array `key`.
+pub(super) fn unused_limit(
+    data: &Dataset,
+    path: &Path,
+    options: &LoadOptions,
+    key: &str,
+) -> Option<String> {
+    let limit = options.max_episode_steps?;
+    let longer = data.episodes.iter().filter(|e| e.steps > limit).count();
+    Some(format!(
+        "{}: `data.max_episode_steps` (`--max-episode-steps`) is {limit}, but is not used: the file says itself where \
+         episodes end (`{key}`); {longer} of its {} episodes are longer",
+        path.display(),
+        data.episodes.len()
+    ))
 }
 
 /// Cuts `steps` steps where `end` says so; what is left at the end has no end.
@@ -234,7 +296,7 @@ pub(super) fn npz_cutting<'a>(
     options: &'a LoadOptions,
 ) -> Result<Cutting<'a>> {
     let marks = Marks::read(file, steps)?;
-    let lasts = last_steps(file, steps)?;
+    let lasts = lasts(file, steps, &marks)?;
     let unmarked = marks.terminated.is_none() && marks.truncated.is_none();
     if unmarked && lasts.is_none() && file.describe(PARTS)?.is_none() {
         return Err(Error::data(
@@ -242,15 +304,6 @@ pub(super) fn npz_cutting<'a>(
             "nothing says where episodes end: add `terminations` and `truncations` (or \
              `terminals`, `timeouts`), `episode_starts` or `episode_lengths`",
         ));
-    }
-    if let Some((source, lasts)) = &lasts {
-        let contradicts =
-            |step: &usize| marks.end(*step).is_some() && !lasts[*step] && step + 1 < steps;
-        if let Some(step) = (0..steps).find(contradicts) {
-            let problem =
-                format!("row {step} is marked as an episode's end, but `{source}` goes on there");
-            return Err(Error::data(file.path(), problem));
-        }
     }
     Ok(Cutting {
         marks,
@@ -261,8 +314,31 @@ pub(super) fn npz_cutting<'a>(
     })
 }
 
+/// Which steps are the last of their episode by other arrays than the marks, if the file has one.
+///
+/// # Errors
+/// If it contradicts them.
+pub(super) fn lasts(
+    file: &mut dyn ArrayFile,
+    steps: usize,
+    marks: &Marks,
+) -> Result<Option<Lasts>> {
+    let lasts = last_steps(file, steps)?;
+    if let Some(lasts) = &lasts {
+        let contradicts =
+            |step: &usize| marks.end(*step).is_some() && !lasts.at(*step) && step + 1 < steps;
+        if let Some(step) = (0..steps).find(contradicts) {
+            let source = lasts.source;
+            let problem =
+                format!("row {step} is marked as an episode's end, but `{source}` goes on there");
+            return Err(Error::data(file.path(), problem));
+        }
+    }
+    Ok(lasts)
+}
+
 /// Which steps are the last of their episode by `episode_lengths` or `episode_starts`.
-fn last_steps(file: &mut dyn ArrayFile, steps: usize) -> Result<Option<(&'static str, Vec<bool>)>> {
+fn last_steps(file: &mut dyn ArrayFile, steps: usize) -> Result<Option<Lasts>> {
     if let Some(info) = file.describe("episode_lengths")? {
         let (lengths, mut lasts, mut end) = (read_counts(file, &info)?, vec![false; steps], 0usize);
         for (row, &length) in lengths.iter().enumerate() {
@@ -293,7 +369,11 @@ fn last_steps(file: &mut dyn ArrayFile, steps: usize) -> Result<Option<(&'static
                 return Err(Error::data(file.path(), problem));
             }
         }
-        return Ok(Some(("episode_lengths", lasts)));
+        return Ok(Some(Lasts {
+            source: "episode_lengths",
+            flags: lasts,
+            begins_inside: false,
+        }));
     }
     let Some(info) = file.describe("episode_starts")? else {
         return Ok(None);
@@ -307,7 +387,11 @@ fn last_steps(file: &mut dyn ArrayFile, steps: usize) -> Result<Option<(&'static
     if let Some(returns) = file.describe("episode_returns")? {
         lasts[steps - 1] = returns.rows() == episodes;
     }
-    Ok(Some(("episode_starts", lasts)))
+    Ok(Some(Lasts {
+        source: "episode_starts",
+        flags: lasts,
+        begins_inside: !starts[0],
+    }))
 }
 
 /// [`PARTS`] of a data set; `None` where ends say it all.

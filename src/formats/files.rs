@@ -75,6 +75,21 @@ fn read(path: &Path, options: &LoadOptions) -> Result<Dataset> {
     Ok(data)
 }
 
+/// The keys of the data's files that say the range of actions, for messages.
+pub(crate) fn range_keys(data: &Dataset) -> String {
+    let formats = data
+        .sources
+        .iter()
+        .filter_map(|path| formats::detect(path).ok());
+    let mut keys: Vec<&str> = formats.map(|format| format.range_keys()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    match keys.is_empty() {
+        true => "the data's own bounds".to_owned(),
+        false => keys.join(" or "),
+    }
+}
+
 /// Appends the steps of `more` to `data`.
 fn join(data: &mut Dataset, more: Dataset) -> Result<()> {
     let source = more.sources.first().cloned().unwrap_or_default();

@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::formats::arrays::{ArrayFile, Kind, check_column, check_rows, read_f32, require};
+use crate::formats::arrays::{ArrayFile, Kind, check_column, check_rows, find, read_f32, require};
+use crate::formats::bounds::{Bounds, check_bounds};
 use crate::formats::ends;
 use crate::formats::ends::{Cutting, cut};
 use crate::formats::options::LoadOptions;
@@ -17,6 +18,9 @@ use trajformer_core::error::{Error, Result};
 
 /// Names of the array of observations.
 const OBSERVATIONS: [&str; 2] = ["observations", "obs"];
+
+/// The same of the observations after each step.
+const NEXT_OBSERVATIONS: [&str; 2] = ["next_observations", "next_obs"];
 
 /// Name of the array with one text per episode.
 pub(super) const INSTRUCTIONS: &str = "instructions";
@@ -76,7 +80,7 @@ pub(super) fn read_steps(file: &mut dyn ArrayFile, keys: &[String]) -> Result<St
     let rewards = read_f32(file, &rewards)?;
     let action_kind = match discrete {
         true => ActionKind::Discrete {
-            count: count_choices(file, &action_values)?,
+            count: count_choices(file, &actions.name, &action_values)?,
         },
         false => ActionKind::Continuous,
     };
@@ -91,12 +95,16 @@ pub(super) fn read_steps(file: &mut dyn ArrayFile, keys: &[String]) -> Result<St
 }
 
 /// How many choices: one more than the largest.
-pub(super) fn count_choices(file: &mut dyn ArrayFile, actions: &[f32]) -> Result<usize> {
+pub(super) fn count_choices(
+    file: &mut dyn ArrayFile,
+    name: &str,
+    actions: &[f32],
+) -> Result<usize> {
     let mut count = 0;
     for (row, &action) in actions.iter().enumerate() {
-        if !(0.0..MOST_CHOICES as f32).contains(&action) {
+        if !(0.0..MOST_CHOICES as f32).contains(&action) || action.fract() != 0.0 {
             let problem = format!(
-                "array `actions`, row {row}: {action}, expected a choice in 0..{MOST_CHOICES}; save \
+                "array `{name}`, row {row}: {action}, expected a choice in 0..{MOST_CHOICES}; save \
                  actions as floats if they are real numbers"
             );
             return Err(Error::data(file.path(), problem));
@@ -128,7 +136,7 @@ pub(super) fn assemble(
     let parts = ends::parts(file, count)?;
     let begins = |step: usize| parts.as_ref().is_some_and(|parts| parts[step] != 0);
     let ended = |step: usize| -> Option<(bool, bool)> {
-        let by_lasts = cutting.lasts.as_ref().is_some_and(|(_, lasts)| lasts[step]);
+        let by_lasts = cutting.lasts.as_ref().is_some_and(|lasts| lasts.at(step));
         // It ended, and nothing says why: the future is unknown, not absent.
         cutting
             .marks
@@ -142,7 +150,7 @@ pub(super) fn assemble(
         None => successors::Successors::as_they_lie(count),
     };
     let explained = |step: usize| step + 1 < count && begins(step + 1);
-    let mut warnings = Vec::new();
+    let mut warnings = twice_there(file)?;
     let mut limited = vec![false; count];
     if let Some((limit, source)) = cutting.limit(&path) {
         let stop =
@@ -186,9 +194,50 @@ pub(super) fn assemble(
     }
     data.warnings
         .extend(successors::warning(&data, &path, cuts));
-    data.env_name.clone_from(&cutting.env_name);
-    data.action_bounds = bounds(file, &data)?;
+    complete(file, &mut data, cutting)?;
     Ok(data)
+}
+
+/// What is known beside rows and ends.
+fn complete(file: &mut dyn ArrayFile, data: &mut Dataset, cutting: &Cutting<'_>) -> Result<()> {
+    mark_begun_before(data, cutting, file.path());
+    data.warnings
+        .extend(cutting.unused_limit(data, file.path()));
+    data.env_name.clone_from(&cutting.env_name);
+    data.action_bounds = bounds(file, data)?;
+    Ok(())
+}
+
+/// What to say where one thing is there under two names.
+fn twice_there(file: &mut dyn ArrayFile) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    for [used, other] in [OBSERVATIONS, NEXT_OBSERVATIONS] {
+        // A dictionary is there too.
+        let mut there = |name: &str| {
+            Ok::<_, Error>(file.keys(name)?.is_some() || find(file, &[name])?.is_some())
+        };
+        if there(used)? && there(other)? {
+            let path = file.path().display();
+            warnings.push(format!(
+                "{path}: there are `{used}` and `{other}`: only `{used}` are used"
+            ));
+        }
+    }
+    Ok(warnings)
+}
+
+/// Marks the first episode as a part of one, where the file says that its start is missing.
+fn mark_begun_before(data: &mut Dataset, cutting: &Cutting<'_>, path: &Path) {
+    let rows = cutting.lasts.as_ref().map_or(0, |l| l.rows_without_start());
+    let Some(first) = data.episodes.first_mut().filter(|_| rows > 0) else {
+        return;
+    };
+    first.fragment = true;
+    data.warnings.push(format!(
+        "{}: `episode_starts` does not mark row 0: the first {rows} rows belong to an episode that began before them, \
+         and count in steps, not in returns",
+        path.display()
+    ));
 }
 
 /// The arrays of the observation after each step, if there are any that fit the observations.
@@ -197,8 +246,8 @@ fn next_vectors(
     steps: &Steps,
     options: &LoadOptions,
 ) -> Result<Option<Vectors>> {
-    let names = ["next_observations", "next_obs"];
-    let Some(next) = Vectors::find(file, &names, &options.observation_keys)? else {
+    let keys = &options.observation_keys;
+    let Some(next) = Vectors::find(file, &NEXT_OBSERVATIONS, keys)? else {
         return Ok(None);
     };
     if (next.rows(), next.width()) != (steps.count(), steps.observation_dim) {
@@ -235,25 +284,34 @@ fn attach_finals(
     Ok(())
 }
 
-/// Lowest and highest actions, where the file says them.
-fn bounds(file: &mut dyn ArrayFile, data: &Dataset) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
-    let mut read = |name: &str| -> Result<Option<Vec<f32>>> {
+/// Lowest and highest actions, where the file says them; what can't be a range is warned of.
+fn bounds(file: &mut dyn ArrayFile, data: &mut Dataset) -> Result<Option<Bounds>> {
+    if data.action_kind != ActionKind::Continuous {
+        return Ok(None);
+    }
+    let mut read = |name: &str| -> Result<Option<Vec<f64>>> {
         let Some(info) = file.describe(name)? else {
             return Ok(None);
         };
         check_rows(file.path(), &info, data.action_dim, "one per action")?;
-        let mut values = vec![0.0; data.action_dim];
-        file.visit(&info, &mut |first, window| {
-            for (offset, &value) in window.iter().enumerate() {
-                if let Some(slot) = values.get_mut(first + offset) {
-                    *slot = value as f32;
-                }
-            }
+        if info.width() != 1 {
+            let (shape, dim) = (&info.shape, data.action_dim);
+            let problem = format!("array `{name}` has shape {shape:?}, expected ({dim},)");
+            return Err(Error::data(file.path(), problem));
+        }
+        let mut values = Vec::with_capacity(data.action_dim);
+        file.visit(&info, &mut |_, window| {
+            values.extend_from_slice(window);
             Ok(())
         })?;
         Ok(Some(values))
     };
-    Ok(read(ends::BOUNDS[0])?.zip(read(ends::BOUNDS[1])?))
+    let [low, high] = ends::BOUNDS;
+    let sides = (read(low)?, read(high)?);
+    let (bounds, warning) = check_bounds((low, high), sides, data.action_dim);
+    let warning = warning.map(|text| format!("{}: {text}", file.path().display()));
+    data.warnings.extend(warning);
+    Ok(bounds)
 }
 
 fn dataset(path: &Path, steps: Steps, episodes: Vec<Episode>) -> Dataset {

@@ -1,21 +1,16 @@
 //! HDF5 files as named arrays, through `hdf5-pure`: read in row windows from the open file.
 //! A panic inside the library becomes an error.
 
-use std::cell::OnceCell;
-use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Component, Path, PathBuf};
-use std::rc::Rc;
+use std::path::Path;
 
 use hdf5_pure::{
-    AttrValue, ChunkCacheConfig, DType, Dataset, DatasetAccessProperties, DatasetBuilder, Datatype,
-    DatatypeByteOrder, EnumTypeBuilder, File, Group, Superblock, make_i8_type,
+    DType, Dataset, DatasetBuilder, Datatype, DatatypeByteOrder, EnumTypeBuilder, make_i8_type,
 };
 
 use crate::formats::arrays::{ArrayFile, ArrayInfo, Kind, Sink, plausible_bytes};
-use crate::formats::hdf5_errors::{absent_as_none, guard, plain, type_name};
-use crate::formats::hdf5_links;
-use crate::formats::hdf5_links::Link;
+use crate::formats::hdf5_errors::{guard, plain, type_name};
+use crate::formats::hdf5_group::Hdf5Group;
 use crate::formats::npy::half_to_f32;
 use crate::formats::vectors::choose_keys;
 use trajformer_core::error::{Error, Result};
@@ -23,255 +18,21 @@ use trajformer_core::error::{Error, Result};
 /// Bytes of a row window, as f64.
 const WINDOW_BYTES: usize = 1 << 20;
 
-/// Dictionaries in dictionaries are listed down to here.
-const DICTIONARY_LEVELS: usize = 3;
-
 /// No unpacked chunks are kept.
 const NO_CACHE: (usize, usize) = (0, 0);
 
-/// A group of an HDF5 file and its arrays.
-pub(super) struct Hdf5Group {
-    path: PathBuf,
-    /// Name inside the file, with a slash at the end; empty for the root.
-    prefix: String,
-    bytes: u64,
-    group: Group,
-    /// Links of the root group to other places, once somebody asks; none of other groups.
-    links: Option<Rc<RootLinks>>,
-    /// How many links led here.
-    hops: usize,
-}
-
-/// The links of a file's root group.
-struct RootLinks {
-    superblock: Superblock,
-    found: OnceCell<BTreeMap<String, Link>>,
-}
-
-/// Links that lead to links: no more than this, one after the other.
-const MOST_HOPS: usize = 4;
-
 impl Hdf5Group {
-    /// Opens a file at its root group.
-    pub fn open(path: &Path) -> Result<Self> {
-        let bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
-        let (group, superblock) = guard(path, "", || {
-            let file = File::open_streaming(path)?;
-            Ok((file.root(), file.superblock().clone()))
-        })?;
-        let end = superblock.eof_address;
-        if bytes < end {
-            let problem =
-                format!("HDF5 file is cut off: it has {bytes} bytes of {end}; copy it again");
-            return Err(Error::data(path, problem));
-        }
-        Ok(Self {
-            path: path.to_path_buf(),
-            prefix: String::new(),
-            bytes,
-            group,
-            links: Some(Rc::new(RootLinks {
-                superblock,
-                found: OnceCell::new(),
-            })),
-            hops: 0,
-        })
-    }
-
-    fn inside(&self, name: &str, group: Group) -> Self {
-        Self {
-            path: self.path.clone(),
-            prefix: format!("{}{name}/", self.prefix),
-            bytes: self.bytes,
-            group,
-            links: None,
-            hops: self.hops,
-        }
-    }
-
-    /// The group called `name` inside this one; `None` if there is none.
-    pub fn group(&self, name: &str) -> Result<Option<Self>> {
-        let found = guard(&self.path, &format!("{}{name}", self.prefix), || {
-            absent_as_none(self.group.group(name))
-        })?;
-        match found {
-            Some(group) => Ok(Some(self.inside(name, group))),
-            None => match self.follow(name)? {
-                Some((place, object)) => place.group(&object),
-                None => Ok(None),
-            },
-        }
-    }
-
-    /// Names of the groups inside this one, and of the links that lead elsewhere, in no particular order.
-    pub fn group_names(&self) -> Result<Vec<String>> {
-        let groups = guard(&self.path, &self.prefix, || self.group.groups())?;
-        Ok(groups
-            .into_iter()
-            .chain(self.links().keys().cloned())
-            .collect())
-    }
-
-    /// The groups inside this one with their names, and those that its links lead to, in no particular order. All at
-    /// once: looking for one among many takes as long as listing all.
-    pub fn groups(&self) -> Result<Vec<(String, Self)>> {
-        let mut found = self.own_groups()?;
-        let mut others: BTreeMap<&str, BTreeMap<String, Self>> = BTreeMap::new();
-        for (name, link) in self.links() {
-            if let Link::External { file, object } = link
-                && let Ok(target) = self.linked_file(file)
-            {
-                if !others.contains_key(file.as_str()) {
-                    let groups = Self::open(&target)?.own_groups()?;
-                    others.insert(file, groups.into_iter().collect());
-                }
-                let there = others.get_mut(file.as_str());
-                if let Some(group) =
-                    there.and_then(|groups| groups.remove(object.trim_matches('/')))
-                {
-                    found.push((name.clone(), group));
-                    continue;
-                }
-            }
-            found.extend(self.group(name)?.map(|group| (name.clone(), group)));
-        }
-        Ok(found)
-    }
-
-    fn own_groups(&self) -> Result<Vec<(String, Self)>> {
-        let groups = guard(&self.path, &self.prefix, || {
-            Ok(self.group.iter_groups()?.collect::<Vec<_>>())
-        })?;
-        let named = |(name, group): (String, Group)| {
-            let inside = self.inside(&name, group);
-            (name, inside)
-        };
-        Ok(groups.into_iter().map(named).collect())
-    }
-
-    /// Links of this group that lead elsewhere.
-    fn links(&self) -> &BTreeMap<String, Link> {
-        static NONE: BTreeMap<String, Link> = BTreeMap::new();
-        let Some(links) = &self.links else {
-            return &NONE;
-        };
-        links
-            .found
-            .get_or_init(|| hdf5_links::links(&self.path, &links.superblock).unwrap_or_default())
-    }
-
-    /// Where `name` is, if its first part is a link that leads elsewhere: a root group, and the name there.
-    ///
-    /// # Errors
-    /// If the link leads out of the file's folder, to no file, or nowhere.
-    fn follow(&self, name: &str) -> Result<Option<(Self, String)>> {
-        let (first, rest) = name.split_once('/').unwrap_or((name, ""));
-        let Some(link) = self.links().get(first) else {
-            return Ok(None);
-        };
-        let refuse =
-            |problem: String| Error::data(&self.path, format!("`{first}` is a link {problem}"));
-        if self.hops >= MOST_HOPS {
-            return Err(refuse("that leads to links without end".to_owned()));
-        }
-        let (mut place, object) = match link {
-            Link::Soft(object) => (Self::open(&self.path)?, object),
-            Link::External { file, object } => {
-                let target = self.linked_file(file).map_err(refuse)?;
-                (Self::open(&target)?, object)
-            }
-        };
-        place.hops = self.hops + 1;
-        let object = object.trim_matches('/');
-        let there = guard(&place.path, object, || {
-            let there = absent_as_none(place.group.group(object))?.is_some();
-            Ok(there || absent_as_none(place.group.dataset(object))?.is_some())
-        })?;
-        let known = object.split('/').next().unwrap_or_default();
-        if !there && !place.links().contains_key(known) {
-            let file = place.path.display();
-            return Err(refuse(format!(
-                "to `{object}` in {file}, which is not there"
-            )));
-        }
-        let object = match rest {
-            "" => object.to_owned(),
-            rest => format!("{object}/{rest}"),
-        };
-        Ok(Some((place, object)))
-    }
-
-    /// The file that an external link names: inside the folder of this one.
-    fn linked_file(&self, name: &str) -> std::result::Result<PathBuf, String> {
-        let relative = Path::new(name);
-        let folder = self.path.parent().unwrap_or(Path::new(""));
-        let inside = |c: Component<'_>| matches!(c, Component::Normal(_) | Component::CurDir);
-        let outside = || {
-            format!(
-                "to another file, `{name}`, outside of the data set's folder, where links are not followed: put the \
-                 data itself there"
-            )
-        };
-        if name.contains('\\') || !relative.components().all(inside) {
-            return Err(outside());
-        }
-        let target = folder.join(relative);
-        let real = target.canonicalize().map_err(|error| {
-            let target = target.display();
-            format!("to another file, {target}, which can't be read ({error}): copy the whole data set, with this file")
-        })?;
-        // Caches keep files under other names somewhere else, and links to them in the folder.
-        let home = self.path.canonicalize().ok();
-        let home = home.as_deref().and_then(Path::parent);
-        let near = folder
-            .canonicalize()
-            .is_ok_and(|folder| real.starts_with(folder));
-        match near || home.is_some_and(|home| real.starts_with(home)) {
-            true => Ok(target),
-            false => Err(outside()),
-        }
-    }
-
-    /// Keys of the arrays inside this group, those of groups inside with a slash.
-    fn array_keys(&self, levels: usize) -> Result<Vec<String>> {
-        let mut keys = guard(&self.path, &self.prefix, || self.group.datasets())?;
-        let groups = guard(&self.path, &self.prefix, || self.group.groups())?;
-        for name in groups.iter().filter(|_| levels > 0) {
-            if let Some(group) = self.group(name)? {
-                let inner = group.array_keys(levels - 1)?;
-                keys.extend(inner.into_iter().map(|key| format!("{name}/{key}")));
-            }
-        }
-        keys.sort();
-        Ok(keys)
-    }
-
-    /// The attribute `name` as text, if it is there and is text.
-    pub fn text_attribute(&self, name: &str) -> Result<Option<String>> {
-        Ok(self
-            .attribute(name)?
-            .and_then(|value| value.as_str().map(str::to_owned)))
-    }
-
-    /// The attribute `name` as a number, if it is there and is one.
-    pub fn number_attribute(&self, name: &str) -> Result<Option<f64>> {
-        let number = |value: AttrValue| value.as_f64().or(value.as_i64().map(|v| v as f64));
-        Ok(self.attribute(name)?.and_then(number))
-    }
-
-    fn attribute(&self, name: &str) -> Result<Option<AttrValue>> {
-        let mut attributes = guard(&self.path, &self.prefix, || self.group.attrs())?;
-        Ok(attributes.remove(name))
-    }
-
     /// The strings of the array `name`, of fixed or variable length, if it is there.
     pub fn texts(&self, name: &str) -> Result<Option<Vec<String>>> {
         let full = format!("{}{name}", self.prefix);
-        let Some(dataset) = self.dataset(name, NO_CACHE)? else {
-            return match self.follow(name)? {
-                Some((place, object)) => place.texts(&object),
-                None => Ok(None),
-            };
+        let dataset = match self.dataset(name, NO_CACHE) {
+            Ok(Some(dataset)) => dataset,
+            missing => {
+                return match self.follow(name)? {
+                    Some((place, object)) => place.texts(&object),
+                    None => missing.map(|_| None),
+                };
+            }
         };
         let (shape, element) = guard(&self.path, &full, || {
             Ok((dataset.shape()?, dataset.element_size()?))
@@ -312,17 +73,6 @@ impl Hdf5Group {
         }
         Ok(())
     }
-
-    /// The array called `name`, with room for `cache` unpacked chunks and their bytes.
-    fn dataset(&self, name: &str, cache: (usize, usize)) -> Result<Option<Dataset>> {
-        let cache = ChunkCacheConfig::new()
-            .with_max_slots(cache.0)
-            .with_max_bytes(cache.1);
-        let properties = DatasetAccessProperties::new().with_chunk_cache(cache);
-        guard(&self.path, &format!("{}{name}", self.prefix), || {
-            absent_as_none(self.group.dataset_with_options(name, properties))
-        })
-    }
 }
 
 impl ArrayFile for Hdf5Group {
@@ -337,14 +87,17 @@ impl ArrayFile for Hdf5Group {
     fn describe(&mut self, name: &str) -> Result<Option<ArrayInfo>> {
         let full = self.full_name(name);
         if let Some(keys) = self.keys(name)? {
-            return Err(Error::data(&self.path, choose_keys(&full, &keys)));
+            return Err(Error::data(&self.path, choose_keys(&full, name, &keys)));
         }
-        let Some(dataset) = self.dataset(name, NO_CACHE)? else {
-            let Some((mut place, object)) = self.follow(name)? else {
-                return Ok(None);
-            };
-            let info = place.describe(&object)?;
-            return Ok(info.map(|info| ArrayInfo { name: full, ..info }));
+        let dataset = match self.dataset(name, NO_CACHE) {
+            Ok(Some(dataset)) => dataset,
+            missing => {
+                let Some((mut place, object)) = self.follow(name)? else {
+                    return missing.map(|_| None);
+                };
+                let info = place.describe(&object)?;
+                return Ok(info.map(|info| ArrayInfo { name: full, ..info }));
+            }
         };
         let (shape, dtype, element) = guard(&self.path, &full, || {
             Ok((dataset.shape()?, dataset.dtype()?, dataset.element_size()?))
@@ -378,7 +131,7 @@ impl ArrayFile for Hdf5Group {
 
     fn keys(&mut self, name: &str) -> Result<Option<Vec<String>>> {
         match self.group(name)? {
-            Some(group) => group.array_keys(DICTIONARY_LEVELS).map(Some),
+            Some(group) => group.keys_inside().map(Some),
             None => Ok(None),
         }
     }
@@ -387,13 +140,18 @@ impl ArrayFile for Hdf5Group {
         let full = &info.name;
         let name = full.strip_prefix(&self.prefix).unwrap_or(full);
         let missing = || Error::data(&self.path, format!("array `{full}` is missing"));
-        let Some(dataset) = self.dataset(name, NO_CACHE)? else {
-            let (mut place, object) = self.follow(name)?.ok_or_else(missing)?;
-            let info = ArrayInfo {
-                name: object,
-                ..info.clone()
-            };
-            return place.visit(&info, sink);
+        let dataset = match self.dataset(name, NO_CACHE) {
+            Ok(Some(dataset)) => dataset,
+            other => {
+                let Some((mut place, object)) = self.follow(name)? else {
+                    return Err(other.err().unwrap_or_else(missing));
+                };
+                let info = ArrayInfo {
+                    name: object,
+                    ..info.clone()
+                };
+                return place.visit(&info, sink);
+            }
         };
         let (rows, width) = (info.rows(), info.width());
         self.check_chunks(&dataset, full)?;

@@ -1,40 +1,74 @@
-//! Links of an HDF5 file's root group to other names and other files, which `hdf5-pure` passes over.
+//! Links of an HDF5 file's groups to other names and other files, which `hdf5-pure` passes over.
 //!
 //! Minari up to 0.3 kept episodes that were added later in files of their own, and linked to them. Layout: the HDF5
-//! file format specification, version 3.0: object headers (IV.A), link messages (IV.A.2.g), fractal heaps (III.G) and
-//! version 2 B-trees (III.A.2).
+//! file format specification, version 3.0: link messages (IV.A.2.g) and what `hdf5_bytes.rs` beside this file lists.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use hdf5_pure::Superblock;
 
-/// Where a link leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Link {
-    /// Another name in the same file.
-    Soft(String),
-    /// A name in another file.
-    External {
-        /// The other file, as the link gives it.
-        file: String,
-        /// The name there.
-        object: String,
-    },
+use crate::formats::hdf5_bytes::{Bytes, Fields, Heap, text};
+pub(super) use crate::formats::hdf5_bytes::{Entry, Link};
+
+/// The names in a group.
+pub(super) type Entries = BTreeMap<String, Entry>;
+
+/// The links of a file, group by group, found as somebody asks.
+#[derive(Debug)]
+pub(super) struct FileLinks {
+    path: PathBuf,
+    superblock: Superblock,
+    known: RefCell<BTreeMap<String, Rc<Entries>>>,
+}
+
+impl FileLinks {
+    pub fn new(path: &Path, superblock: Superblock) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            superblock,
+            known: RefCell::default(),
+        }
+    }
+
+    /// The names in the group `prefix`, which ends with a slash, or is empty for the root; none where they can't be found
+    /// out, or there is no such group.
+    pub fn of(&self, prefix: &str) -> Rc<Entries> {
+        if let Some(found) = self.known.borrow().get(prefix) {
+            return Rc::clone(found);
+        }
+        let entries = self
+            .address(prefix)
+            .and_then(|address| entries(&self.path, &self.superblock, address));
+        let entries = Rc::new(entries.unwrap_or_default());
+        let mut known = self.known.borrow_mut();
+        known.insert(prefix.to_owned(), Rc::clone(&entries));
+        entries
+    }
+
+    fn address(&self, prefix: &str) -> Option<u64> {
+        let Some(inside) = prefix.strip_suffix('/') else {
+            // The library counts from the file's first byte, the file itself from its base.
+            let base = self.superblock.base_address.get();
+            return self.superblock.root_group_address.checked_sub(base);
+        };
+        let (outer, name) = inside.split_at(inside.rfind('/').map_or(0, |slash| slash + 1));
+        match self.of(outer).get(name)? {
+            Entry::Object(address) => Some(*address),
+            Entry::Link(_) => None,
+        }
+    }
 }
 
 const LINK_INFO: u16 = 0x02;
 const LINK: u16 = 0x06;
-const CONTINUATION: u16 = 0x10;
+const SYMBOL_TABLE: u16 = 0x11;
 
-/// More blocks, nodes or levels than a whole file has.
-const MOST_BLOCKS: usize = 1 << 16;
-const MOST_LEVELS: usize = 32;
-
-/// The links of the root group that lead elsewhere, by name; `None` if they can't be found out.
-pub(super) fn links(path: &Path, superblock: &Superblock) -> Option<BTreeMap<String, Link>> {
+/// The names in the group whose header is at `address`; `None` if they can't be found out.
+fn entries(path: &Path, superblock: &Superblock, address: u64) -> Option<Entries> {
     let file = File::open(path).ok()?;
     let mut bytes = Bytes {
         length: file.metadata().ok()?.len(),
@@ -44,9 +78,14 @@ pub(super) fn links(path: &Path, superblock: &Superblock) -> Option<BTreeMap<Str
         size: usize::from(superblock.length_size),
     };
     let mut found = BTreeMap::new();
-    for (kind, message) in bytes.messages(superblock.root_group_address)? {
+    for (kind, message) in bytes.messages(address)? {
         match kind {
-            LINK => found.extend(parse_link(&message)?),
+            LINK => found.extend(parse_link(&message, bytes.offset)?),
+            SYMBOL_TABLE => {
+                let mut fields = Fields(&message);
+                let (tree, heap) = (fields.number(bytes.offset)?, fields.number(bytes.offset)?);
+                found.extend(bytes.symbols(tree, heap)?);
+            }
             LINK_INFO => {
                 let skip = if message.get(1)? & 1 == 0 { 2 } else { 10 };
                 let mut fields = Fields(message.get(skip..)?);
@@ -54,7 +93,8 @@ pub(super) fn links(path: &Path, superblock: &Superblock) -> Option<BTreeMap<Str
                 if bytes.is_address(heap) && bytes.is_address(index) {
                     let heap = Heap::read(&mut bytes, heap)?;
                     for id in bytes.heap_ids(index)? {
-                        found.extend(parse_link(&heap.object(&mut bytes, &id)?)?);
+                        let object = heap.object(&mut bytes, &id)?;
+                        found.extend(parse_link(&object, bytes.offset)?);
                     }
                 }
             }
@@ -64,8 +104,9 @@ pub(super) fn links(path: &Path, superblock: &Superblock) -> Option<BTreeMap<Str
     Some(found)
 }
 
-/// Name and target of a link message; nothing for a hard link. `None` if it is malformed.
-fn parse_link(message: &[u8]) -> Option<Option<(String, Link)>> {
+/// Name and target of a link message; nothing for a kind of link that programs define themselves. `None` if it is
+/// malformed.
+fn parse_link(message: &[u8], offset: usize) -> Option<Option<(String, Entry)>> {
     let mut fields = Fields(message);
     let (version, flags) = (fields.number(1)?, fields.number(1)?);
     if version != 1 {
@@ -83,314 +124,21 @@ fn parse_link(message: &[u8]) -> Option<Option<(String, Link)>> {
         fields.take(1)?;
     }
     let length = fields.number(1 << (flags & 3))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let name = text(fields.take(usize::try_from(length).ok()?)?);
-    let link = match kind {
+    let entry = match kind {
+        0 => Entry::Object(fields.number(offset)?),
         1 => {
             let length = fields.number(2)? as usize;
-            Link::Soft(text(fields.take(length)?))
+            Entry::Link(Link::Soft(text(fields.take(length)?)))
         }
         64 => {
             let length = fields.number(2)? as usize;
             let value = fields.take(length)?.get(1..)?;
             let mut parts = value.split(|&byte| byte == 0);
             let (file, object) = (text(parts.next()?), text(parts.next()?));
-            Link::External { file, object }
+            Entry::Link(Link::External { file, object })
         }
         _ => return Some(None),
     };
-    Some(Some((name, link)))
-}
-
-/// Little-endian fields, one after the other.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn number(&mut self, bytes: usize) -> Option<u64> {
-        let taken = self.take(bytes).filter(|_| bytes <= 8)?;
-        Some(
-            taken
-                .iter()
-                .rev()
-                .fold(0, |number, &byte| number << 8 | u64::from(byte)),
-        )
-    }
-}
-
-/// An open file and the widths of its addresses and lengths.
-struct Bytes {
-    file: File,
-    length: u64,
-    base: u64,
-    offset: usize,
-    size: usize,
-}
-
-impl Bytes {
-    fn is_address(&self, address: u64) -> bool {
-        address < self.length
-    }
-
-    /// `count` bytes at an address of the file.
-    fn read(&mut self, address: u64, count: u64) -> Option<Vec<u8>> {
-        let start = self.base.checked_add(address)?;
-        let end = start.checked_add(count)?;
-        if end > self.length {
-            return None;
-        }
-        self.file.seek(SeekFrom::Start(start)).ok()?;
-        let mut bytes = vec![0; usize::try_from(count).ok()?];
-        self.file.read_exact(&mut bytes).ok()?;
-        Some(bytes)
-    }
-
-    /// A block that begins with `signature`, without it.
-    fn block(&mut self, address: u64, count: u64, signature: &[u8; 4]) -> Option<Vec<u8>> {
-        let mut bytes = self.read(address, count)?;
-        (bytes.get(..4)? == signature).then(|| bytes.drain(..4));
-        (bytes.len() as u64 + 4 == count).then_some(bytes)
-    }
-
-    /// Kinds and contents of the messages of the object header at `address`.
-    fn messages(&mut self, address: u64) -> Option<Vec<(u16, Vec<u8>)>> {
-        let start = self.read(address, 16)?;
-        let is_new = start.starts_with(b"OHDR");
-        let flags = start[5];
-        let first = if is_new {
-            let times = if flags & 0x20 == 0 { 0 } else { 16 };
-            let counts = if flags & 0x10 == 0 { 0 } else { 4 };
-            let width = 1u64 << (flags & 3);
-            let place = address.checked_add(6 + times + counts)?;
-            let size = Fields(&self.read(place, width)?).number(width as usize)?;
-            self.read(place.checked_add(width)?, size)?
-        } else {
-            let size = Fields(&start[8..]).number(4)?;
-            self.read(address.checked_add(16)?, size)?
-        };
-        let (mut messages, mut blocks) = (Vec::new(), vec![first]);
-        let mut read = 0;
-        while let Some(block) = blocks.pop() {
-            read += 1;
-            if read > MOST_BLOCKS {
-                return None;
-            }
-            let mut fields = Fields(&block);
-            let head = match (is_new, flags & 0x04 != 0) {
-                (true, tracked) => 4 + 2 * usize::from(tracked),
-                (false, _) => 8,
-            };
-            while fields.0.len() >= head {
-                let mut prefix = Fields(fields.take(head)?);
-                let kind = prefix.number(if is_new { 1 } else { 2 })? as u16;
-                let size = prefix.number(2)? as usize;
-                let message = fields.take(size)?.to_vec();
-                if kind != CONTINUATION {
-                    messages.push((kind, message));
-                    continue;
-                }
-                let mut place = Fields(&message);
-                let (at, length) = (place.number(self.offset)?, place.number(self.size)?);
-                if is_new {
-                    let mut more = self.block(at, length, b"OCHK")?;
-                    more.truncate(more.len().checked_sub(4)?);
-                    blocks.push(more);
-                } else {
-                    blocks.push(self.read(at, length)?);
-                }
-            }
-        }
-        Some(messages)
-    }
-
-    /// Heap IDs that the version 2 B-tree of links by name at `address` holds.
-    fn heap_ids(&mut self, address: u64) -> Option<Vec<Vec<u8>>> {
-        let header = self.block(address, 4 + 12 + self.offset as u64 + 2, b"BTHD")?;
-        let mut fields = Fields(&header);
-        let (_version, kind) = (fields.number(1)?, fields.number(1)?);
-        let node_bytes = fields.number(4)?;
-        let (record, depth) = (fields.number(2)? as usize, fields.number(2)? as usize);
-        fields.take(2)?;
-        let (root, records) = (fields.number(self.offset)?, fields.number(2)? as usize);
-        if kind != 5 || !(5..=64).contains(&record) || depth > MOST_LEVELS {
-            return None;
-        }
-        if !self.is_address(root) {
-            return Some(Vec::new());
-        }
-        let tree = Tree::new(node_bytes, record, depth, self.offset)?;
-        let mut ids = Vec::new();
-        let mut nodes = vec![(root, records, depth)];
-        let mut read = 0;
-        while let Some((address, records, level)) = nodes.pop() {
-            read += 1;
-            if read > MOST_BLOCKS {
-                return None;
-            }
-            let signature = if level == 0 { b"BTLF" } else { b"BTIN" };
-            let node = self.block(address, node_bytes, signature)?;
-            let mut fields = Fields(node.get(2..)?);
-            for _ in 0..records {
-                // A hash of the name, then where the link is.
-                ids.push(fields.take(record)?[4..].to_vec());
-            }
-            if level == 0 {
-                continue;
-            }
-            for _ in 0..=records {
-                let child = fields.number(self.offset)?;
-                let count = fields.number(tree.count_bytes)? as usize;
-                fields.take(tree.total_bytes[level - 1])?;
-                nodes.push((child, count, level - 1));
-            }
-        }
-        Some(ids)
-    }
-}
-
-/// Widths in the inner nodes of a version 2 B-tree.
-struct Tree {
-    /// Bytes of the number of records of a child.
-    count_bytes: usize,
-    /// Bytes of the number of records below a child, by the child's level; none for leaves.
-    total_bytes: Vec<usize>,
-}
-
-impl Tree {
-    fn new(node_bytes: u64, record: usize, depth: usize, offset: usize) -> Option<Self> {
-        let record = record as u64;
-        // Signature, version, kind and checksum.
-        let room = node_bytes.checked_sub(10)?;
-        let mut below = room / record;
-        let count_bytes = bytes_of(below);
-        let mut total_bytes = vec![0];
-        for level in 1..depth {
-            let pointer = (offset + count_bytes + total_bytes[level - 1]) as u64;
-            let most = room.checked_sub(pointer)? / (record + pointer);
-            below = (most + 1).checked_mul(below)?.checked_add(most)?;
-            total_bytes.push(bytes_of(below));
-        }
-        Some(Self {
-            count_bytes,
-            total_bytes,
-        })
-    }
-}
-
-/// Bytes that numbers up to `most` take.
-fn bytes_of(most: u64) -> usize {
-    (most.max(1).ilog2() as usize + 8) / 8
-}
-
-/// A fractal heap: objects in blocks whose sizes double from row to row.
-struct Heap {
-    width: u64,
-    first_block: u64,
-    largest_block: u64,
-    root: u64,
-    rows: u64,
-    /// Bytes of an offset inside the heap, and of an object's length in a heap ID.
-    offset_bytes: usize,
-    length_bytes: usize,
-}
-
-impl Heap {
-    fn read(bytes: &mut Bytes, address: u64) -> Option<Self> {
-        let (o, l) = (bytes.offset as u64, bytes.size as u64);
-        let header = bytes.block(address, 4 + 10 + 12 * l + 3 * o + 8, b"FRHP")?;
-        let mut fields = Fields(&header);
-        fields.take(1)?;
-        let id_bytes = fields.number(2)? as usize;
-        let filters = fields.number(2)?;
-        fields.take(1)?;
-        let most_managed = fields.number(4)?;
-        // Huge objects, free space and counts.
-        fields.take(bytes.size + bytes.offset + bytes.size + bytes.offset + 8 * bytes.size)?;
-        let width = fields.number(2)?;
-        let (first_block, largest_block) = (fields.number(bytes.size)?, fields.number(bytes.size)?);
-        let offset_bytes = (fields.number(2)? as usize).div_ceil(8);
-        fields.take(2)?;
-        let (root, rows) = (fields.number(bytes.offset)?, fields.number(2)?);
-        let sound = filters == 0
-            && width > 0
-            && first_block.is_power_of_two()
-            && largest_block.is_power_of_two()
-            && largest_block >= first_block
-            && (1..=8).contains(&offset_bytes);
-        let length_bytes = bytes_of(largest_block.min(most_managed)).min(8);
-        (sound && 1 + offset_bytes + length_bytes <= id_bytes).then_some(Self {
-            width,
-            first_block,
-            largest_block,
-            root,
-            rows,
-            offset_bytes,
-            length_bytes,
-        })
-    }
-
-    /// The object with this ID.
-    fn object(&self, bytes: &mut Bytes, id: &[u8]) -> Option<Vec<u8>> {
-        let mut fields = Fields(id);
-        // Only managed objects: links are too small for other places.
-        if fields.number(1)? >> 4 != 0 {
-            return None;
-        }
-        let (place, length) = (
-            fields.number(self.offset_bytes)?,
-            fields.number(self.length_bytes)?,
-        );
-        let address = match self.rows {
-            0 => self.root.checked_add(place)?,
-            rows => self.locate(bytes, self.root, rows, place, MOST_LEVELS)?,
-        };
-        bytes.read(address, length)
-    }
-
-    /// Bytes of a block in a row of the table.
-    fn block_bytes(&self, row: u64) -> Option<u64> {
-        let doublings = u32::try_from(row.saturating_sub(1)).ok()?;
-        self.first_block.checked_mul(1u64.checked_shl(doublings)?)
-    }
-
-    /// The file's address of the place `place` inside the block of pointers at `address`.
-    fn locate(
-        &self,
-        bytes: &mut Bytes,
-        address: u64,
-        rows: u64,
-        mut place: u64,
-        levels: usize,
-    ) -> Option<u64> {
-        let direct_rows = u64::from(self.largest_block.ilog2() - self.first_block.ilog2()) + 2;
-        let o = bytes.offset as u64;
-        let pointers = 4 + 1 + o + self.offset_bytes as u64;
-        for row in 0..rows {
-            let block = self.block_bytes(row)?;
-            let in_row = block.checked_mul(self.width)?;
-            if place >= in_row {
-                place -= in_row;
-                continue;
-            }
-            let column = place / block;
-            let index = row.checked_mul(self.width)?.checked_add(column)?;
-            let pointer = address
-                .checked_add(pointers)?
-                .checked_add(index.checked_mul(o)?)?;
-            let child = Fields(&bytes.read(pointer, o)?).number(bytes.offset)?;
-            let inside = place - column * block;
-            if row < direct_rows {
-                return child.checked_add(inside);
-            }
-            let first_row = self.first_block.checked_mul(self.width)?;
-            let child_rows = u64::from((block / first_row).max(1).ilog2()) + 1;
-            return self.locate(bytes, child, child_rows, inside, levels.checked_sub(1)?);
-        }
-        None
-    }
+    Some(Some((name, entry)))
 }

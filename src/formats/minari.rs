@@ -10,13 +10,15 @@ use crate::formats::arrays::{
     ArrayFile, Kind, check_column, check_rows, find, read_f32, read_f32_into, read_flags, require,
     reserve,
 };
-use crate::formats::ends::cut;
+use crate::formats::ends::{cut, unused_limit};
 use crate::formats::flat;
-use crate::formats::vectors::{Vectors, choose_keys};
+use crate::formats::minari_spaces::{
+    ActionSpace, MISSION, OBSERVATIONS, check_observation_space, kind, nested, parse_json,
+};
+use crate::formats::options::LoadOptions;
+use crate::formats::vectors::Vectors;
 use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::error::{Error, Result};
-
-const OBSERVATIONS: &str = "observations";
 
 /// Name of the file beside the data.
 pub(super) const METADATA: &str = "metadata.json";
@@ -28,18 +30,13 @@ pub(super) struct Metadata {
     pub total_episodes: Option<usize>,
     pub env_name: Option<String>,
     pub reference_returns: Option<(f64, f64)>,
-    /// Choices of a discrete action.
-    pub choices: Option<usize>,
+    /// What actions are.
+    pub action_space: ActionSpace,
     /// Where observations are dictionaries: the keys whose vectors are put side by side.
     pub observation_keys: Vec<String>,
-    /// Lowest and highest action of every dimension, infinite where there is no bound.
-    pub action_bounds: Option<(Vec<f32>, Vec<f32>)>,
     /// The episodes have a text that says what to do, beside their observations.
     pub has_missions: bool,
 }
-
-/// Key of the text in observations that are dictionaries, and of the attribute that says the same.
-pub(super) const MISSION: &str = "mission";
 
 /// The storage format that `metadata.json` of a folder names.
 ///
@@ -99,15 +96,11 @@ impl Metadata {
                     .and_then(nested)
                     .is_some_and(|space| kind(&space) == "Text")
             }),
-            action_bounds: json
-                .get("action_space")
-                .and_then(nested)
-                .and_then(|space| box_bounds(&space)),
             total_steps: count("total_steps"),
             total_episodes: count("total_episodes"),
             env_name: env_name(json.get("env_spec")).or(text("env_name")),
             reference_returns: number("ref_min_score").zip(number("ref_max_score")),
-            choices: check_action_space(json)?,
+            action_space: ActionSpace::of(json)?,
         })
     }
 }
@@ -116,163 +109,6 @@ impl Metadata {
 pub(super) fn env_name(spec: Option<&Value>) -> Option<String> {
     let spec = nested(spec?)?;
     spec.get("id").and_then(Value::as_str).map(str::to_owned)
-}
-
-fn nested(value: &Value) -> Option<Value> {
-    match value {
-        Value::String(text) => parse_json(text).ok(),
-        Value::Object(_) => Some(value.clone()),
-        _ => None,
-    }
-}
-
-/// JSON with Python's extra numbers, which become very large ones and null.
-fn parse_json(text: &str) -> serde_json::Result<Value> {
-    serde_json::from_str(text).or_else(|error| {
-        let tame = text.replace("Infinity", "1e308").replace("NaN", "null");
-        serde_json::from_str(&tame).map_err(|_| error)
-    })
-}
-
-fn kind(space: &Value) -> &str {
-    space.get("type").and_then(Value::as_str).unwrap_or("Box")
-}
-
-/// The keys of vectors to put side by side, where observations are dictionaries: those chosen, or the only one beside
-/// a mission.
-fn check_observation_space(
-    space: Option<&Value>,
-    keys: &[String],
-) -> std::result::Result<Vec<String>, String> {
-    let Some(space) = space else {
-        return Ok(keys.to_vec());
-    };
-    let advice = "flatten them (minari: a dataset made with gymnasium's FlattenObservation) first";
-    match kind(space) {
-        "Box" if !keys.is_empty() => Err(format!(
-            "observations are plain vectors, but `data.observation_keys` asks for `{}`: leave it out",
-            keys.join("`, `")
-        )),
-        "Box" if rank(space) == 1 => Ok(Vec::new()),
-        "Box" => {
-            let shape = space.get("shape").map(Value::to_string).unwrap_or_default();
-            Err(format!(
-                "observations have the shape {shape}, expected one dimension; {advice}"
-            ))
-        }
-        "Dict" => {
-            let known = vector_keys(space, "");
-            if let Some(key) = keys.iter().find(|key| !known.contains(key)) {
-                return Err(format!(
-                    "observations have no vector `{key}`, which `data.observation_keys` asks for: they have `{}`",
-                    known.join("`, `")
-                ));
-            }
-            if !keys.is_empty() {
-                return Ok(keys.to_vec());
-            }
-            match vector_beside_mission(space) {
-                Some(key) => Ok(vec![key]),
-                None if known.is_empty() => Err(format!(
-                    "observations are dictionaries without a plain vector; {advice}"
-                )),
-                None => Err(choose_keys(OBSERVATIONS, &known)),
-            }
-        }
-        other => Err(format!(
-            "observations are of the kind {other}: only plain vectors (Box) and dictionaries of them are supported"
-        )),
-    }
-}
-
-/// The keys of all vectors in a dictionary, in its order, with slashes where one holds another.
-fn vector_keys(space: &Value, before: &str) -> Vec<String> {
-    let subspaces = space.get("subspaces").and_then(Value::as_object);
-    let mut keys = Vec::new();
-    for (key, subspace) in subspaces.into_iter().flatten() {
-        let Some(subspace) = nested(subspace) else {
-            continue;
-        };
-        let key = format!("{before}{key}");
-        match kind(&subspace) {
-            "Box" if rank(&subspace) == 1 => keys.push(key),
-            "Dict" => keys.extend(vector_keys(&subspace, &format!("{key}/"))),
-            _ => {}
-        }
-    }
-    keys
-}
-
-/// The key of the only other subspace, a vector, beside a text called mission.
-fn vector_beside_mission(space: &Value) -> Option<String> {
-    let subspaces = space.get("subspaces")?.as_object()?;
-    let mission = nested(subspaces.get(MISSION)?)?;
-    let mut others = subspaces.iter().filter(|(key, _)| *key != MISSION);
-    let (key, other) = others.next()?;
-    let other = nested(other)?;
-    let fits = kind(&mission) == "Text" && kind(&other) == "Box" && rank(&other) == 1;
-    (fits && others.next().is_none()).then(|| key.clone())
-}
-
-/// Numbers this large stand for no bound.
-const UNBOUNDED: f64 = 1e30;
-
-/// Lowest and highest numbers of a vector, infinite where it has no bound; `None` if it has none at all.
-fn box_bounds(space: &Value) -> Option<(Vec<f32>, Vec<f32>)> {
-    if kind(space) != "Box" {
-        return None;
-    }
-    let dim = match space.get("shape").and_then(Value::as_array)?.as_slice() {
-        [] => 1,
-        [dim] => usize::try_from(dim.as_u64()?).ok()?,
-        _ => return None,
-    };
-    let side = |name: &str, none: f32| -> Option<Vec<f32>> {
-        let number = |value: &Value| {
-            let value = value.as_f64().unwrap_or(f64::from(none));
-            if value.abs() < UNBOUNDED {
-                value as f32
-            } else {
-                none
-            }
-        };
-        match space.get(name)? {
-            Value::Array(values) => Some(values.iter().map(number).collect()),
-            value => Some(vec![number(value); dim]),
-        }
-    };
-    let (low, high) = (
-        side("low", f32::NEG_INFINITY)?,
-        side("high", f32::INFINITY)?,
-    );
-    let fits = low.len() == dim && high.len() == dim;
-    let any = low.iter().chain(&high).any(|bound| bound.is_finite());
-    (fits && any).then_some((low, high))
-}
-
-fn check_action_space(json: &Value) -> std::result::Result<Option<usize>, String> {
-    let Some(space) = json.get("action_space").and_then(nested) else {
-        return Ok(None);
-    };
-    let whole = |key: &str| space.get(key).and_then(Value::as_i64).unwrap_or(0);
-    match space.get("type").and_then(Value::as_str).unwrap_or("Box") {
-        "Box" if rank(&space) <= 1 => Ok(None),
-        "Discrete" => {
-            let count = usize::try_from(whole("n").saturating_add(whole("start"))).unwrap_or(0);
-            Ok(Some(count).filter(|&count| count <= flat::MOST_CHOICES))
-        }
-        other => Err(format!(
-            "actions are of the kind {other}: only vectors (Box of one dimension) and one choice \
-             (Discrete) are supported"
-        )),
-    }
-}
-
-fn rank(space: &Value) -> usize {
-    space
-        .get("shape")
-        .and_then(Value::as_array)
-        .map_or(1, Vec::len)
 }
 
 /// Collects episodes into a data set.
@@ -284,6 +120,8 @@ pub(super) struct Builder {
     room: usize,
     /// Episodes with another number of steps than their attributes say.
     other_lengths: usize,
+    /// Actions are whole numbers, and no choices.
+    whole_actions: bool,
 }
 
 /// What is known of an episode beside its arrays.
@@ -314,7 +152,7 @@ impl Builder {
             episodes: Vec::new(),
             env_name: metadata.env_name.clone(),
             reference_returns: metadata.reference_returns,
-            action_bounds: metadata.action_bounds.clone(),
+            action_bounds: None,
             sources: vec![source.to_path_buf()],
             warnings: Vec::new(),
         };
@@ -324,6 +162,7 @@ impl Builder {
             source: source.to_path_buf(),
             room,
             other_lengths: 0,
+            whole_actions: false,
         }
     }
 
@@ -414,11 +253,16 @@ impl Builder {
             );
             return Err(Error::data(file.path(), problem));
         }
-        let discrete = info.kind != Kind::Float;
+        let whole = info.kind != Kind::Float;
+        // Only a space of choices makes choices; whole numbers do where no space is described.
+        let discrete = self.metadata.action_space.is_discrete().unwrap_or(whole);
         if self.data.episodes.is_empty() {
             self.data.action_dim = dim;
             if discrete {
-                let count = self.metadata.choices.unwrap_or(0);
+                let count = match self.metadata.action_space {
+                    ActionSpace::Discrete(Some(count)) => count,
+                    _ => 0,
+                };
                 self.data.action_kind = ActionKind::Discrete { count };
             }
             let room = self.room.saturating_mul(dim);
@@ -429,11 +273,12 @@ impl Builder {
         match &mut self.data.action_kind {
             ActionKind::Discrete { count } if discrete && dim == 1 => {
                 let actions = read_f32(file, &info)?;
-                *count = flat::count_choices(file, &actions)?.max(*count);
+                *count = flat::count_choices(file, name, &actions)?.max(*count);
                 self.data.actions.extend_from_slice(&actions);
                 Ok(())
             }
             ActionKind::Continuous if !discrete => {
+                self.whole_actions |= whole;
                 read_f32_into(file, &info, &mut self.data.actions)
             }
             _ => {
@@ -465,7 +310,7 @@ impl Builder {
     ///
     /// # Errors
     /// If there are no steps, or fewer episodes than the metadata says.
-    pub fn finish(mut self, episodes: usize) -> Result<Dataset> {
+    pub fn finish(mut self, episodes: usize, options: &LoadOptions) -> Result<Dataset> {
         if self.data.steps() == 0 {
             return Err(Error::data(&self.source, "there are no steps"));
         }
@@ -476,13 +321,19 @@ impl Builder {
             );
             return Err(Error::data(&self.source, problem));
         }
-        let dim = self.data.action_dim;
-        let continuous = self.data.action_kind == ActionKind::Continuous;
-        self.data.action_bounds = self
-            .data
-            .action_bounds
-            .take()
-            .filter(|(low, _)| continuous && low.len() == dim);
+        let (bounds, warning) = self.metadata.action_space.bounds(self.data.action_dim);
+        self.data.action_bounds = bounds;
+        let source = self.source.display();
+        let warning = warning.map(|text| format!("{source}: {text}"));
+        let limit = unused_limit(&self.data, &self.source, options, "truncations");
+        self.data.warnings.extend(warning.into_iter().chain(limit));
+        if self.whole_actions {
+            let source = self.source.display();
+            self.data.warnings.push(format!(
+                "{source}: actions are whole numbers, but `action_space` is a Box, no Discrete: they are taken for real \
+                 numbers"
+            ));
+        }
         if self.other_lengths > 0 {
             let (source, count) = (self.source.display(), self.other_lengths);
             self.data.warnings.push(format!(

@@ -50,7 +50,7 @@ pub fn read(folder: &Path, options: &LoadOptions) -> Result<Dataset> {
             &EpisodeAttributes::default(),
         )?;
     }
-    builder.finish(episodes.len())
+    builder.finish(episodes.len(), options)
 }
 
 /// The Arrow files of each episode, episodes in order.
@@ -140,7 +140,7 @@ impl ArrayFile for ArrowEpisode {
             return Ok(None);
         };
         if let Some(keys) = self.keys(name)? {
-            return Err(Error::data(&self.path, choose_keys(name, &keys)));
+            return Err(Error::data(&self.path, choose_keys(name, name, &keys)));
         }
         let (width, numbers) = match column.data_type() {
             DataType::FixedSizeList(field, width) => (Some(*width as usize), field.data_type()),

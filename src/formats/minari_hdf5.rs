@@ -10,8 +10,10 @@ use hdf5_pure::{AttrValue, FileBuilder, GroupBuilder};
 use serde_json::json;
 
 use crate::formats::arrays::ArrayFile;
-use crate::formats::hdf5::{Hdf5Group, add_flags, write_failed};
-use crate::formats::minari::{Builder, EpisodeAttributes, METADATA, MISSION, Metadata};
+use crate::formats::hdf5::{add_flags, write_failed};
+use crate::formats::hdf5_group::Hdf5Group;
+use crate::formats::minari::{Builder, EpisodeAttributes, METADATA, Metadata};
+use crate::formats::minari_spaces::MISSION;
 use crate::formats::options::LoadOptions;
 use trajformer_core::dataset::{ActionKind, Dataset, Episode};
 use trajformer_core::error::{Error, Result};
@@ -68,7 +70,7 @@ pub fn read(file: &Path, options: &LoadOptions) -> Result<Dataset> {
         };
         builder.add(&mut episode, &known)?;
     }
-    builder.finish(count)
+    builder.finish(count, options)
 }
 
 /// The number of an episode's group.
@@ -96,8 +98,7 @@ fn metadata_of(file: &Path, root: &Hdf5Group, keys: &[String]) -> Result<Metadat
     metadata.env_name = metadata.env_name.or(found.env_name);
     metadata.total_episodes = metadata.total_episodes.or(found.total_episodes);
     metadata.total_steps = metadata.total_steps.or(found.total_steps);
-    metadata.action_bounds = metadata.action_bounds.or(found.action_bounds);
-    metadata.choices = metadata.choices.or(found.choices);
+    metadata.action_space = metadata.action_space.or(found.action_space);
     if metadata.observation_keys.is_empty() {
         metadata.observation_keys = found.observation_keys;
     }

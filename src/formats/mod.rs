@@ -3,6 +3,7 @@
 //! The format is told by content, never by the file's name.
 
 mod arrays;
+mod bounds;
 pub mod columns;
 pub mod d4rl_hdf5;
 mod ends;
@@ -10,12 +11,15 @@ pub mod fast_folder;
 pub mod files;
 mod flat;
 mod hdf5;
+mod hdf5_bytes;
 mod hdf5_errors;
+mod hdf5_group;
 mod hdf5_links;
 mod limits;
 mod minari;
 pub mod minari_arrow;
 pub mod minari_hdf5;
+mod minari_spaces;
 mod npy;
 pub mod npz;
 pub mod options;
@@ -51,8 +55,9 @@ pub fn detect(path: &Path) -> Result<Format> {
         return detect_folder(path);
     }
     let signature = signature(path)?;
-    if signature.starts_with(b"\x89HDF\r\n\x1a\n") {
-        let root = hdf5::Hdf5Group::open(path)?;
+    let is_hdf5 = |place: &usize| signature[(*place).min(signature.len())..].starts_with(HDF5);
+    if HDF5_PLACES.iter().any(is_hdf5) {
+        let root = hdf5_group::Hdf5Group::open(path)?;
         // Names that can't be listed are named when they are read.
         let names = root.group_names().unwrap_or_default();
         let episodes = names
@@ -76,6 +81,16 @@ pub fn detect(path: &Path) -> Result<Format> {
         (None, other) => other.map_or(otherwise, |(_, problem)| problem).to_owned(),
     };
     Err(Error::data(path, problem))
+}
+
+impl Format {
+    /// The key, or keys, that say the range of actions in it.
+    pub(crate) fn range_keys(&self) -> &'static str {
+        match self {
+            Self::MinariHdf5(_) | Self::MinariArrow(_) => "`action_space`",
+            Self::D4rlHdf5(_) | Self::Npz(_) => "`action_low` and `action_high`",
+        }
+    }
 }
 
 /// First bytes of files that are easily taken for data sets, and what to do about them.
@@ -132,8 +147,12 @@ fn detect_folder(folder: &Path) -> Result<Format> {
     Err(Error::data(folder, problem))
 }
 
+const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
+/// Where HDF5 may begin: behind a block that others use, as in MATLAB's files.
+const HDF5_PLACES: [usize; 4] = [0, 512, 1024, 2048];
+
 /// Enough of a file to know what it is.
-const SIGNATURE_BYTES: u64 = 512;
+const SIGNATURE_BYTES: u64 = 2056;
 
 fn signature(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();

@@ -9,10 +9,10 @@
 //! | `rewards` | (steps,) | required |
 //! | `terminations` or `terminals` | (steps,) | 1 where the task itself ended |
 //! | `truncations` or `timeouts` | (steps,) | 1 where a time limit ended the episode |
-//! | `episode_starts` | (steps,) | 1 at the first step of each episode |
+//! | `episode_starts` | (steps,) | 1 at the first step of each episode; rows before the first one belong to an episode whose start is missing |
 //! | `episode_lengths` | (episodes,) | steps of each episode; their sum is `steps` |
 //! | `next_observations` or `next_obs` | (steps, O) | the observation after each step; NaN where it is not known |
-//! | `action_low`, `action_high` | (A,) | the range of actions, where the file knows it |
+//! | `action_low`, `action_high` | (A,) | the range of actions, where the file knows it; infinite where there is no bound |
 //! | `episode_parts` | (steps,) | written by this program where ends don't say it all: 1 where an episode begins, 2 where a part of one begins whose first steps are missing, else 0 |
 //! | `episode_returns` | (episodes,) | beside `episode_starts`: says that the last one is whole |
 //! | `instructions` | (episodes,) text | what each episode was asked to do, e.g. `np.array(["go left", ...])`; empty: nothing |
@@ -318,7 +318,7 @@ impl ArrayFile for NpzFile {
             .is_none()
         {
             return match self.keys(name)? {
-                Some(keys) => Err(Error::data(&self.path, choose_keys(name, &keys))),
+                Some(keys) => Err(Error::data(&self.path, choose_keys(name, name, &keys))),
                 None => Ok(None),
             };
         }

@@ -35,7 +35,7 @@ impl Successors {
 }
 
 /// Compares the observation after each step with the next row, but for steps that `ends` marks and the last one. They are
-/// the same if they are to rounding, or if one array is cut off at a size that the other exceeds.
+/// the same if they are to rounding, or if one array is cut off, in that column, where the other goes beyond.
 ///
 /// # Errors
 /// If a number is infinite.
@@ -48,11 +48,13 @@ pub(super) fn compare(
     let width = next.width();
     let steps = observations.len() / width;
     let rows = Facts::of(observations, width);
+    let usual = usual_sizes(observations, width);
     let mut copies = Facts::new(width);
     let mut judged: Vec<bool> = (0..steps)
         .map(|step| step + 1 < steps && !ends(step))
         .collect();
     let any_judged = judged.contains(&true);
+    let mut breaks = vec![false; steps];
     let path = file.path().to_path_buf();
     next.visit(file, &mut |row, column, value, info, at| {
         let narrow = value as f32;
@@ -62,6 +64,10 @@ pub(super) fn compare(
             copies.take(column, narrow);
         } else {
             return Err(super::arrays::not_finite(&path, info, at, value));
+        }
+        if judged[row] {
+            let after = observations[(row + 1) * width + column];
+            breaks[row] |= (narrow - after).abs() > allowed(narrow, after, SINGLE, usual[column]);
         }
         Ok(())
     })?;
@@ -73,40 +79,94 @@ pub(super) fn compare(
             ..Successors::as_they_lie(steps)
         });
     }
-    let rounding = match copies.halves != rows.halves {
+    let rounding = match copies.are_halves() != rows.are_halves() {
         true => HALF,
         false => SINGLE,
     };
-    let tolerances: Vec<f32> = usual_sizes(observations, width)
-        .into_iter()
-        .map(|size| rounding * size)
-        .collect();
-    let limit = copies.limit(&rows).or(rows.limit(&copies));
-    let cut_off = |value: f32| limit.map_or(value, |limit| value.clamp(-limit, limit));
-    let mut breaks = vec![false; steps];
-    next.visit(file, &mut |row, column, value, _, _| {
-        if judged[row] {
-            let (value, after) = (value as f32, observations[(row + 1) * width + column]);
-            let tolerance = rounding * value.abs().max(after.abs()) + tolerances[column];
-            breaks[row] |= (cut_off(value) - cut_off(after)).abs() > tolerance;
-        }
-        Ok(())
-    })?;
+    let limits = limits(&copies, &rows);
+    let as_strict = rounding == SINGLE && limits.iter().all(|limit| *limit == UNLIMITED);
+    if !as_strict && breaks.contains(&true) {
+        let lenient = Lenient {
+            observations,
+            judged: &judged,
+            rounding,
+            usual: &usual,
+            limits: &limits,
+        };
+        breaks = lenient.compare(file, next)?;
+    }
+    breaks
+        .iter_mut()
+        .zip(&judged)
+        .for_each(|(apart, judged)| *apart &= judged);
     Ok(Successors {
         breaks,
         empty: false,
-        tolerances,
+        tolerances: usual.into_iter().map(|size| rounding * size).collect(),
     })
 }
 
-/// What is known of an array beside its numbers.
+/// How far a number and its copy may be apart, in a column of this usual size.
+fn allowed(value: f32, after: f32, rounding: f32, usual: f32) -> f32 {
+    rounding * value.abs().max(after.abs()) + rounding * usual
+}
+
+/// The second comparison, of arrays that differ: what is rounded or cut off in one of them counts as the same.
+struct Lenient<'a> {
+    observations: &'a [f32],
+    judged: &'a [bool],
+    rounding: f32,
+    usual: &'a [f32],
+    limits: &'a [(f32, f32)],
+}
+
+impl Lenient<'_> {
+    /// Which rows are apart. A column counts as cut off where that explains most rows in which a number goes beyond its
+    /// limit and the other is another one.
+    fn compare(&self, file: &mut dyn ArrayFile, next: &Vectors) -> Result<Vec<bool>> {
+        let width = self.limits.len();
+        let mut breaks = vec![false; self.judged.len()];
+        let mut explained = Vec::new();
+        let mut beyond = vec![0usize; width];
+        next.visit(file, &mut |row, column, value, _, _| {
+            if !self.judged[row] {
+                return Ok(());
+            }
+            let (value, after) = (value as f32, self.observations[(row + 1) * width + column]);
+            let allowed = allowed(value, after, self.rounding, self.usual[column]);
+            if (value - after).abs() <= allowed {
+                return Ok(());
+            }
+            let (low, high) = self.limits[column];
+            let cut_off = (value.clamp(low, high), after.clamp(low, high));
+            beyond[column] += usize::from(cut_off != (value, after));
+            match (cut_off.0 - cut_off.1).abs() <= allowed {
+                true => explained.push((row, column)),
+                false => breaks[row] = true,
+            }
+            Ok(())
+        })?;
+        let mut counts = vec![0; width];
+        explained
+            .iter()
+            .for_each(|&(_, column)| counts[column] += 1);
+        for (row, column) in explained {
+            breaks[row] |= 2 * counts[column] <= beyond[column];
+        }
+        Ok(breaks)
+    }
+}
+
+/// What is known of an array beside its numbers, column by column.
 struct Facts {
-    low: Vec<f32>,
-    high: Vec<f32>,
-    /// The largest size of a number, and how often it occurs.
-    largest: (f32, usize),
+    /// The lowest number, and how often it occurs.
+    low: Vec<(f32, usize)>,
+    /// The same of the highest.
+    high: Vec<(f32, usize)>,
     /// Whether every number is one of half precision, as whole numbers are.
-    halves: bool,
+    halves: Vec<bool>,
+    /// The largest size of a number in any column, and how often it occurs.
+    largest: (f32, usize),
     /// Numbers that are not NaN.
     known: usize,
 }
@@ -114,10 +174,10 @@ struct Facts {
 impl Facts {
     fn new(width: usize) -> Self {
         Self {
-            low: vec![f32::INFINITY; width],
-            high: vec![f32::NEG_INFINITY; width],
+            low: vec![(f32::INFINITY, 0); width],
+            high: vec![(f32::NEG_INFINITY, 0); width],
+            halves: vec![true; width],
             largest: (0.0, 0),
-            halves: true,
             known: 0,
         }
     }
@@ -131,30 +191,64 @@ impl Facts {
     }
 
     fn take(&mut self, column: usize, value: f32) {
-        self.low[column] = self.low[column].min(value);
-        self.high[column] = self.high[column].max(value);
         let size = value.abs();
-        if size > self.largest.0 {
-            self.largest = (size, 0);
-        }
-        self.largest.1 += usize::from(size == self.largest.0);
+        count_most(&mut self.low[column], value, |value, low| value < low);
+        count_most(&mut self.high[column], value, |value, high| value > high);
+        count_most(&mut self.largest, size, |value, largest| value > largest);
         // The last 13 bits of the fraction, which a half lacks.
-        self.halves &= value.to_bits() & 0x1fff == 0 && size <= 65504.0;
+        self.halves[column] &= value.to_bits() & 0x1fff == 0 && size <= 65504.0;
         self.known += 1;
     }
 
     fn is_constant(&self) -> bool {
         let mut columns = self.low.iter().zip(&self.high);
-        columns.all(|(low, high)| low >= high)
+        columns.all(|(low, high)| low.0 >= high.0)
     }
 
-    /// The size at which these numbers are cut off, where `other` exceeds it: a largest size of real numbers that occurs
-    /// more than once.
-    fn limit(&self, other: &Self) -> Option<f32> {
-        let (size, count) = self.largest;
-        let cut_off = !other.halves && count > 1 && size < other.largest.0;
-        cut_off.then_some(size)
+    fn are_halves(&self) -> bool {
+        self.halves.iter().all(|&halves| halves)
     }
+
+    /// Where the numbers of a column may be cut off, which `other` exceeds: at a lowest or highest one, or at a largest
+    /// size of all columns, of real numbers, that occurs more than once.
+    fn limits(&self, other: &Self, column: usize) -> (f32, f32) {
+        let (mut low, mut high) = UNLIMITED;
+        let (size, count) = self.largest;
+        if count > 1 && size < other.largest.0 && !other.are_halves() {
+            (low, high) = (-size, size);
+        }
+        if other.halves[column] {
+            return (low, high);
+        }
+        let ((least, count), (most, counted)) = (self.low[column], self.high[column]);
+        if count > 1 && least > other.low[column].0 {
+            low = low.max(least);
+        }
+        if counted > 1 && most < other.high[column].0 {
+            high = high.min(most);
+        }
+        (low, high)
+    }
+}
+
+/// Counts how often the number occurs that is further than all others.
+fn count_most(most: &mut (f32, usize), value: f32, further: fn(f32, f32) -> bool) {
+    if further(value, most.0) {
+        *most = (value, 0);
+    }
+    most.1 += usize::from(value == most.0);
+}
+
+const UNLIMITED: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
+
+/// Where the columns of one of the arrays may be cut off. A column that never changes is not cut off.
+fn limits(copies: &Facts, rows: &Facts) -> Vec<(f32, f32)> {
+    let of = |column: usize| {
+        let both = [copies.limits(rows, column), rows.limits(copies, column)];
+        let cut_off = |limit: &(f32, f32)| *limit != UNLIMITED && limit.0 < limit.1;
+        both.into_iter().find(cut_off).unwrap_or(UNLIMITED)
+    };
+    (0..rows.low.len()).map(of).collect()
 }
 
 /// Rows that usual sizes are taken over, at most.

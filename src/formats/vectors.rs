@@ -200,12 +200,27 @@ fn dictionary(
     Ok(Some(parts))
 }
 
-/// What to say about the dictionary `name` of `keys` where none of them was chosen.
-pub(super) fn choose_keys(name: &str, keys: &[String]) -> String {
+/// What to say about the dictionary `name`, which messages call `full`, of `keys` where one array is needed.
+pub(super) fn choose_keys(full: &str, name: &str, keys: &[String]) -> String {
     let listed = keys.join("`, `");
+    let (base, inner) = name.split_once('/').unwrap_or((name, ""));
+    if !base.ends_with("observations") && !base.ends_with("obs") {
+        return format!(
+            "`{full}` is a dictionary (of `{listed}`), expected an array of numbers: only observations are put together \
+             from several arrays"
+        );
+    }
+    // Keys are those of the outermost dictionary.
+    let keys: Vec<String> = match inner {
+        "" => keys.to_vec(),
+        inner => keys.iter().map(|key| format!("{inner}/{key}")).collect(),
+    };
     let usual: Vec<&String> = ["observation", "desired_goal"]
         .iter()
-        .filter_map(|usual| keys.iter().find(|key| key == usual))
+        .filter_map(|usual| {
+            let is_usual = |key: &&String| key.rsplit('/').next() == Some(usual);
+            keys.iter().find(is_usual)
+        })
         .collect();
     let example: Vec<&str> = match usual.len() {
         2 => usual.into_iter().map(String::as_str).collect(),
@@ -213,7 +228,7 @@ pub(super) fn choose_keys(name: &str, keys: &[String]) -> String {
     };
     let (quoted, flag) = (example.join("\", \""), example.join(","));
     format!(
-        "`{name}` is a dictionary (of `{listed}`): choose the keys whose vectors are put side by side with \
+        "`{full}` is a dictionary (of `{listed}`): choose the keys whose vectors are put side by side with \
          `data.observation_keys = [\"{quoted}\"]`, or `--observation-keys {flag}` for the `data` commands"
     )
 }

@@ -1,5 +1,5 @@
-//! Two hundred small data sets that h5py, NumPy and the minari package wrote (tests/golden/random_data_files.py), read
-//! and converted, beside what their script says is in them.
+//! Hundreds of small data sets that h5py, NumPy and the minari package wrote (tests/golden/random_data_files.py and
+//! odd_data_files.py), read and converted, beside what their scripts say is in them.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,14 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use trajformer::data::{self, ActionKind, Dataset, LoadOptions};
 
-/// Unpacks the archive; gives the names and expectations.
-fn unpack(folder: &Path) -> serde_json::Map<String, Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/random_data.zip");
+/// How many files of both kinds odd_data_files.py makes.
+const ODD_FILES: usize = 89;
+const ODD_FAULTS: usize = 34;
+
+/// Unpacks an archive; gives the names and expectations.
+fn unpack(archive: &str, folder: &Path) -> serde_json::Map<String, Value> {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let path = golden.join(archive);
     let file = std::fs::File::open(path).expect("the archive");
     let mut archive = zip::ZipArchive::new(file).expect("an archive");
     archive.extract(folder).expect("unpacks");
@@ -117,7 +122,7 @@ fn check_rows(name: &str, data: &Dataset, expected: &Value) {
 #[test]
 fn random_files_of_h5py_numpy_and_minari_hold_what_their_script_put_there() {
     let folder = tempfile::tempdir().expect("a folder");
-    let expected = unpack(folder.path());
+    let expected = unpack("random_data.zip", folder.path());
     assert_eq!(expected.len(), 220);
     let mut cut = 0;
     for (name, expected) in &expected {
@@ -144,32 +149,96 @@ fn random_files_of_h5py_numpy_and_minari_hold_what_their_script_put_there() {
 #[test]
 fn faults_are_named_with_what_can_be_done_and_no_function_of_a_library() {
     let folder = tempfile::tempdir().expect("a folder");
-    unpack(folder.path());
+    unpack("random_data.zip", folder.path());
     let text = std::fs::read_to_string(folder.path().join("faults.json")).expect("text");
     let faults: serde_json::Map<String, Value> = serde_json::from_str(&text).expect("JSON");
     assert_eq!(faults.len(), 35);
     for (name, words) in &faults {
+        check_fault(
+            name,
+            &folder.path().join(name),
+            &LoadOptions::default(),
+            words,
+        );
+    }
+}
+
+/// The file is refused, and the message names it and what `words` lists.
+fn check_fault(name: &str, path: &Path, options: &LoadOptions, words: &Value) {
+    let message = match data::load_with(&[path.to_path_buf()], options) {
+        Ok(_) => panic!("{name} was read"),
+        Err(error) => error.to_string(),
+    };
+    let place = path.display().to_string();
+    assert!(message.starts_with(&place), "{name}: {message}");
+    for word in texts(words) {
+        assert!(message.contains(word), "{name}: no {word} in {message}");
+    }
+    for foreign in ["::", "H5P", "libver", "hdf5_pure", "damaged"] {
+        assert!(!message.contains(foreign), "{name}: {message}");
+    }
+}
+
+fn texts(list: &Value) -> impl Iterator<Item = &str> {
+    let list = list.as_array().expect("a list").iter();
+    list.map(|text| text.as_str().expect("text"))
+}
+
+#[test]
+fn odd_files_hold_what_their_script_put_there_and_what_is_doubtful_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let expected = unpack("odd_data.zip", folder.path());
+    assert_eq!(expected.len(), ODD_FILES);
+    let mut wrong = Vec::new();
+    for (name, expected) in &expected {
         let path = folder.path().join(name);
-        let message = match data::load_one(&path) {
-            Ok(_) => panic!("{name} was read"),
-            Err(error) => error.to_string(),
-        };
-        let place = path.display().to_string();
-        assert!(message.starts_with(&place), "{name}: {message}");
-        for word in words.as_array().expect("a list") {
-            let word = word.as_str().expect("text");
-            assert!(message.contains(word), "{name}: no {word} in {message}");
-        }
-        for foreign in ["::", "H5P", "libver", "hdf5_pure", "damaged"] {
-            assert!(!message.contains(foreign), "{name}: {message}");
-        }
+        let found = data::load_with(&[path], &options(expected));
+        let data = found.unwrap_or_else(|error| panic!("{error}"));
+        check(name, &data, expected);
+        let all = data.warnings.join("\n");
+        let missing = texts(&expected["said"]).filter(|word| !all.contains(word));
+        wrong.extend(missing.map(|word| format!("{name}: no {word} in {all}")));
+        let needless = texts(&expected["unsaid"]).filter(|word| all.contains(word));
+        wrong.extend(needless.map(|word| format!("{name}: {word} in {all}")));
+        let cuts = expected["cuts"].as_u64().expect("a count");
+        let counted = format!("`next_observations` of {cuts} of {} rows", data.steps());
+        assert_eq!(all.contains(&counted), cuts > 0, "{name}: {all}");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn odd_faults_are_named_with_what_can_be_done() {
+    let folder = tempfile::tempdir().expect("a folder");
+    unpack("odd_data.zip", folder.path());
+    let text = std::fs::read_to_string(folder.path().join("faults.json")).expect("text");
+    let faults: serde_json::Map<String, Value> = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(faults.len(), ODD_FAULTS);
+    for (name, fault) in &faults {
+        let path = folder.path().join(name);
+        check_fault(name, &path, &options(fault), &fault["said"]);
+    }
+}
+
+#[test]
+fn odd_files_stay_what_they_are_in_every_other_format() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let expected = unpack("odd_data.zip", folder.path());
+    for (number, (name, expected)) in expected.iter().enumerate() {
+        let source: PathBuf = folder.path().join(name);
+        let ending = [".hdf5", ".npz", ""][number % 3];
+        let to = folder.path().join(format!("copy{number}{ending}"));
+        data::convert_with(&source, &to, &options(expected))
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        let copy = data::load_one(&to).unwrap_or_else(|e| panic!("{e}"));
+        check_rows(&format!("{name} as {}", to.display()), &copy, expected);
     }
 }
 
 #[test]
 fn random_files_stay_what_they_are_in_every_other_format() {
     let folder = tempfile::tempdir().expect("a folder");
-    let expected = unpack(folder.path());
+    let expected = unpack("random_data.zip", folder.path());
     for (number, (name, expected)) in expected.iter().enumerate() {
         let source: PathBuf = folder.path().join(name);
         // From each to the next, and on to the one after it.

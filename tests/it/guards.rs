@@ -310,8 +310,8 @@ fn hdf5(name: &str) -> PathBuf {
 }
 
 #[test]
-fn half_floats_in_hdf5_are_read_and_links_are_named() {
-    for name in ["half.hdf5", "half_big_endian.hdf5"] {
+fn half_floats_in_hdf5_are_read_and_links_are_followed() {
+    for name in ["half.hdf5", "half_big_endian.hdf5", "soft_link.hdf5"] {
         let data = data::load_one(&hdf5(name)).unwrap();
         let observations: Vec<f32> = (0..12u8).map(|i| f32::from(i) / 8.0 - 0.5).collect();
         let rewards: Vec<f32> = (0..6u8).map(|i| f32::from(i) / 2.0).collect();
@@ -321,12 +321,6 @@ fn half_floats_in_hdf5_are_read_and_links_are_named() {
             "{name}"
         );
     }
-    let error = words(data::load_one(&hdf5("soft_link.hdf5")));
-    assert!(
-        error.contains("`observations`") && error.contains("link"),
-        "{error}"
-    );
-    assert!(!error.contains("damaged"), "{error}");
 }
 
 #[test]
