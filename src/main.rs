@@ -15,7 +15,7 @@ use trajformer::cli::{
     BenchCommand, Cli, CollectArgs, Command, CompareArgs, ConfigCommand, DataCommand, DemoArgs,
     EvaluateArgs, ExportArgs, HubCommand, PlanArgs, TokensArgs,
 };
-use trajformer::config::{Departures, EvaluateConfig, RunConfig};
+use trajformer::config::{Departures, EvaluateConfig, Purpose, RunConfig};
 use trajformer::data::LoadOptions;
 use trajformer::data::formats::fast_folder;
 use trajformer::data::tokenizers::TokenizerKind;
@@ -184,6 +184,7 @@ fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         overrides: &args.overrides,
         data: dataset.as_ref(),
         env: args.env.as_deref(),
+        purpose: Purpose::Evaluate,
     };
     let mut trained = run::open_with(&hub::local(&args.run)?, &request)?;
     let mut settings = trained.config.evaluate.clone();
@@ -278,7 +279,12 @@ fn evaluate_off_policy(args: &EvaluateArgs, path: &Path) -> anyhow::Result<ExitC
 }
 
 fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
-    let trained = run::open(&hub::local(&args.run)?, &args.overrides)?;
+    let request = Request {
+        overrides: &args.overrides,
+        purpose: Purpose::Plan,
+        ..Request::default()
+    };
+    let trained = run::open_with(&hub::local(&args.run)?, &request)?;
     let mut policy = trained.algorithm.policy()?;
     let preview = preview::preview(&mut *policy, &trained.config, args.seed)?;
     let (beams, horizon, _) = preview.imagined.observations.dims3()?;

@@ -45,7 +45,7 @@ use crate::offpolicy::{
     Act, CandidatePolicy, Choice, Learner, OffPolicy, Start, Surroundings, Target, Trained,
     repeated,
 };
-use crate::policy::{ActorPolicy, Policy};
+use crate::policy::Policy;
 use crate::rng::Rng;
 
 /// ln σ lies between these, by a tanh.
@@ -537,13 +537,7 @@ impl Learner for Brac {
     fn policy(&self, surroundings: Surroundings) -> Result<Box<dyn Policy>> {
         let fitted = self.policy_updates().is_some_and(|updates| updates > 0);
         if self.config.acting_samples == 0 || !fitted {
-            let Surroundings {
-                normalizer,
-                bounds,
-                device,
-            } = surroundings;
-            let policy = ActorPolicy::new(normalizer, bounds, device, self.act()?);
-            return Ok(Box::new(policy));
+            return Ok(Box::new(surroundings.around(self.act()?)));
         }
         Ok(Box::new(self.best_of_several(surroundings)?))
     }

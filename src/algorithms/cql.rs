@@ -63,7 +63,7 @@ use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
 use crate::error::Result;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{Act, Explorer, Learner, OffPolicy, Start, Target, Trained};
 use crate::rng::Rng;
 
 /// Largest factor exp(l) of the Lagrange version.
@@ -568,13 +568,8 @@ impl Learner for Cql {
         self.actor.act()
     }
 
-    fn explore(
-        &self,
-        observation: &Tensor,
-        normals: &Tensor,
-        _: Option<f64>,
-    ) -> Result<Option<Tensor>> {
-        self.actor.explore(observation, normals).map(Some)
+    fn explorer(&self) -> Explorer<'_> {
+        Explorer::Drawn(&self.actor)
     }
 
     /// As the published scripts of Cal-QL.

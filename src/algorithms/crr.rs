@@ -39,7 +39,7 @@ use crate::offpolicy::{
     Act, CandidatePolicy, Choice, Learner, OffPolicy, Start, Surroundings, Target, Trained,
     repeated,
 };
-use crate::policy::{ActorPolicy, Policy};
+use crate::policy::Policy;
 use crate::rng::Rng;
 
 /// What an action's advantage becomes in the actor's loss.
@@ -383,13 +383,7 @@ impl Learner for Crr {
 
     fn policy(&self, surroundings: Surroundings) -> Result<Box<dyn Policy>> {
         if !self.config.weighted_acting {
-            let Surroundings {
-                normalizer,
-                bounds,
-                device,
-            } = surroundings;
-            let policy = ActorPolicy::new(normalizer, bounds, device, self.act()?);
-            return Ok(Box::new(policy));
+            return Ok(Box::new(surroundings.around(self.act()?)));
         }
         Ok(Box::new(self.weighted_policy(surroundings)?))
     }

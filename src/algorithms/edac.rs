@@ -40,7 +40,7 @@ use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
 use crate::error::Result;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::offpolicy::{Act, EnsembleStart, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{Act, EnsembleStart, Explorer, Learner, OffPolicy, Start, Target, Trained};
 use crate::rng::Rng;
 
 /// Logarithms of deviations are limited to this; -20..2 in SAC.
@@ -308,13 +308,8 @@ impl Learner for Edac {
         self.actor.act()
     }
 
-    fn explore(
-        &self,
-        observation: &Tensor,
-        normals: &Tensor,
-        _: Option<f64>,
-    ) -> Result<Option<Tensor>> {
-        self.actor.explore(observation, normals).map(Some)
+    fn explorer(&self) -> Explorer<'_> {
+        Explorer::Drawn(&self.actor)
     }
 
     fn critics(&self) -> &Critics {

@@ -39,7 +39,7 @@ use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{Act, Explorer, Learner, OffPolicy, Start, Target, Trained};
 use crate::rng::Rng;
 
 /// Added to the variance in layer norms: flax's default, a tenth of PyTorch's.
@@ -314,14 +314,8 @@ impl Learner for Rebrac {
         self.actor.act()
     }
 
-    fn explore(
-        &self,
-        observation: &Tensor,
-        normals: &Tensor,
-        noise: Option<f64>,
-    ) -> Result<Option<Tensor>> {
-        let noise = noise.unwrap_or(EXPLORATION_NOISE);
-        self.actor.explore(observation, normals, noise).map(Some)
+    fn explorer(&self) -> Explorer<'_> {
+        Explorer::Noisy(&self.actor, EXPLORATION_NOISE)
     }
 
     /// As CORL, which rounds the number of collected rows down.

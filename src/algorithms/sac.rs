@@ -36,7 +36,7 @@ use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
 use crate::error::Result;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{Act, Explorer, Learner, OffPolicy, Start, Target, Trained};
 use crate::rng::Rng;
 
 /// `[algorithm.sac]`.
@@ -292,13 +292,8 @@ impl Learner for Sac {
         self.actor.act()
     }
 
-    fn explore(
-        &self,
-        observation: &Tensor,
-        normals: &Tensor,
-        _: Option<f64>,
-    ) -> Result<Option<Tensor>> {
-        self.actor.explore(observation, normals).map(Some)
+    fn explorer(&self) -> Explorer<'_> {
+        Explorer::Drawn(&self.actor)
     }
 
     fn critics(&self) -> &Critics {

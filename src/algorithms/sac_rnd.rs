@@ -38,7 +38,7 @@ use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
 use crate::error::Result;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::offpolicy::{Act, Learner, OffPolicy, RndBonus, Start, Target, Trained};
+use crate::offpolicy::{Act, Explorer, Learner, OffPolicy, RndBonus, Start, Target, Trained};
 use crate::rng::Rng;
 
 /// Added to the variance in layer norms: flax's default, a tenth of PyTorch's.
@@ -352,14 +352,8 @@ impl Learner for SacRnd {
         self.actor.act()
     }
 
-    /// From the distribution; `noise` is not used.
-    fn explore(
-        &self,
-        observation: &Tensor,
-        normals: &Tensor,
-        _: Option<f64>,
-    ) -> Result<Option<Tensor>> {
-        self.actor.explore(observation, normals).map(Some)
+    fn explorer(&self) -> Explorer<'_> {
+        Explorer::Drawn(&self.actor)
     }
 
     fn critics(&self) -> &Critics {

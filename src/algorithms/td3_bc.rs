@@ -26,7 +26,7 @@ use crate::data::transitions::{Batch, RewardTransform, TransitionsConfig};
 use crate::error::Result;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{Act, Explorer, Learner, OffPolicy, Start, Target, Trained};
 use crate::rng::Rng;
 
 /// Deviation of the noise that it explores with, for a range of ±1: TD3's.
@@ -227,14 +227,8 @@ impl Learner for Td3Bc {
         self.actor.act()
     }
 
-    fn explore(
-        &self,
-        observation: &Tensor,
-        normals: &Tensor,
-        noise: Option<f64>,
-    ) -> Result<Option<Tensor>> {
-        let noise = noise.unwrap_or(EXPLORATION_NOISE);
-        self.actor.explore(observation, normals, noise).map(Some)
+    fn explorer(&self) -> Explorer<'_> {
+        Explorer::Noisy(&self.actor, EXPLORATION_NOISE)
     }
 
     fn critics(&self) -> &Critics {

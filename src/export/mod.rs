@@ -16,7 +16,9 @@ use trajformer_models::params::{Slot, StateVisitor};
 
 use crate::algorithms::AlgorithmConfig;
 use crate::checkpoint::write_atomically;
+use crate::config::Purpose;
 use crate::error::{Error, Result};
+use crate::pretrained::Request;
 use crate::run::{self, TrainedRun};
 use graph::Graph;
 
@@ -57,15 +59,26 @@ pub fn check_new(path: &Path) -> Result<()> {
 }
 
 /// Opens a run, or a model of another library, for export. One that draws samples of its actor and chooses among them by
-/// their values (BRAC, CRR) is opened as its actor's mean, which is one network; a warning says so.
+/// their values (BEAR, BRAC, CRR) is opened as its actor's mean, which is one network; a warning says so.
 ///
 /// # Errors
 /// As [`run::open`].
 pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
-    let trained = run::open(path, overrides)?;
+    let opened = |overrides: &[String]| {
+        let request = Request {
+            overrides,
+            purpose: Purpose::Export,
+            ..Request::default()
+        };
+        run::open_with(path, &request)
+    };
+    let trained = opened(overrides)?;
     let (mean, samples) = match &trained.config.algorithm {
         AlgorithmConfig::Brac(config) if config.acting_samples > 0 => {
             ("algorithm.brac.acting_samples=0", config.acting_samples)
+        }
+        AlgorithmConfig::Bear(config) if config.acting_samples > 0 => {
+            ("algorithm.bear.acting_samples=0", config.acting_samples)
         }
         AlgorithmConfig::Crr(config) if config.weighted_acting => {
             ("algorithm.crr.weighted_acting=false", config.samples)
@@ -77,7 +90,7 @@ pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
          {mean}` lets `evaluate` act so too",
         trained.config.algorithm.name()
     );
-    run::open(path, &[overrides, &[mean.to_owned()]].concat())
+    opened(&[overrides, &[mean.to_owned()]].concat())
 }
 
 /// Writes the policy of a run as an ONNX file.
@@ -194,14 +207,6 @@ impl StateVisitor for Parts {
     fn number(&mut self, name: &str, value: &mut f64) -> trajformer_models::Result<()> {
         let number = Tensor::new(*value, &Device::Cpu)?;
         self.0.insert(name.to_owned(), number);
-        Ok(())
-    }
-
-    fn counter(&mut self, _: &str, _: &mut u64) -> trajformer_models::Result<()> {
-        Ok(())
-    }
-
-    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
         Ok(())
     }
 }

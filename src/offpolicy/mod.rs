@@ -10,6 +10,7 @@ mod ensemble_start;
 mod rnd_bonus;
 mod trained;
 
+pub use acting::Explorer;
 pub use candidates::{CandidatePolicy, Choice, repeated};
 pub use ensemble_start::EnsembleStart;
 pub use rnd_bonus::RndBonus;
@@ -71,8 +72,12 @@ pub trait Learner: Send {
         normals: &Tensor,
         noise: Option<f64>,
     ) -> Result<Option<Tensor>> {
-        let _ = (observation, normals, noise);
-        Ok(None)
+        self.explorer().explore(observation, normals, noise)
+    }
+
+    /// The actor that [`Self::explore`] asks, where it is one of the usual kinds.
+    fn explorer(&self) -> Explorer<'_> {
+        Explorer::None
     }
 
     /// How its authors mix batches online.
@@ -109,13 +114,7 @@ pub trait Learner: Send {
     /// # Errors
     /// If a tensor operation fails.
     fn policy(&self, surroundings: Surroundings) -> Result<Box<dyn Policy>> {
-        let Surroundings {
-            normalizer,
-            bounds,
-            device,
-        } = surroundings;
-        let policy = ActorPolicy::new(normalizer, bounds, device, self.act()?);
-        Ok(Box::new(policy))
+        Ok(Box::new(surroundings.around(self.act()?)))
     }
 }
 
@@ -127,6 +126,13 @@ pub struct Surroundings {
     pub bounds: ActionBounds,
     /// Where networks live.
     pub device: candle_core::Device,
+}
+
+impl Surroundings {
+    /// The policy that acts by `actor` alone.
+    pub fn around(self, actor: Act) -> ActorPolicy<Act> {
+        ActorPolicy::new(self.normalizer, self.bounds, self.device, actor)
+    }
 }
 
 /// A learner on a data set: the algorithm that the trainer sees.

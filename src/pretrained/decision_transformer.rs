@@ -21,7 +21,7 @@ use crate::algorithms::decision_transformer::{
     DecisionTransformer, DecisionTransformerConfig, Pretrained,
 };
 use crate::checkpoint::{self, POLICY_FILE, RunSpec};
-use crate::config::{RunConfig, open_device};
+use crate::config::{Purpose, RunConfig, open_device};
 use crate::data::return_sequences::observation_normalizer;
 use crate::data::{ActionBounds, Dataset, Normalizer};
 use crate::error::{Error, Result};
@@ -88,7 +88,7 @@ pub fn open(folder: &Path, json: &JsonConfig, request: &Request<'_>) -> Result<I
         None => names(folder, json).find_map(find),
     };
     let known = known.filter(|model| model.mean.len() == sizes.observation_dim);
-    let config = configuration(&sizes, known, &overrides, json.path())?;
+    let config = configuration(&sizes, known, (&overrides, request.purpose), json.path())?;
     let AlgorithmConfig::DecisionTransformer(algorithm_config) = &config.algorithm else {
         return Err(Error::Config(
             "the algorithm of a Decision Transformer can't be changed".into(),
@@ -179,7 +179,7 @@ fn statistics_asked_for(overrides: &[String]) -> Result<(Option<&'static GymMode
 fn configuration(
     sizes: &Sizes,
     known: Option<&GymModel>,
-    overrides: &[String],
+    (overrides, purpose): (&[String], Purpose),
     path: &Path,
 ) -> Result<RunConfig> {
     let mut config = RunConfig::parse("[algorithm.decision_transformer]")?;
@@ -204,7 +204,7 @@ fn configuration(
         &changed,
         &["layers", "heads", "embedding", "max_episode_steps"],
     )?;
-    Ok(changed)
+    config.opened_with(overrides, purpose, &[])
 }
 
 /// Statistics of the user's data, and the best return in it.

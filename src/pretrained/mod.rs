@@ -28,7 +28,7 @@ use trajformer_models::pretrained::Tensors;
 use crate::algorithms::Algorithm;
 use crate::checkpoint::fingerprint::{DataFingerprint, settings};
 use crate::checkpoint::{self, RunSpec};
-use crate::config::RunConfig;
+use crate::config::{Purpose, RunConfig};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use keys::JsonConfig;
@@ -52,6 +52,8 @@ pub struct Request<'a> {
     pub data: Option<&'a Dataset>,
     /// Environment that it is to act in, which says the range of actions.
     pub env: Option<&'a str>,
+    /// What for: only keys that count for it can be changed.
+    pub purpose: Purpose,
 }
 
 /// Opens what is in `folder`, which is no run directory; `None` if it holds nothing that is known.

@@ -22,6 +22,8 @@ use crate::rng::Streams;
 
 /// The authors' width of a head: their files don't say how many heads there are.
 const AUTHORS_HEAD_WIDTH: usize = 32;
+/// Keys that say what is made of data where a discretizer is fitted to it.
+const FITTED: [&str; 3] = ["discretizer", "termination_penalty", "value"];
 
 /// What decides the shapes of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +130,7 @@ impl Shape {
     }
 
     /// The algorithm's configuration.
-    fn configuration(self, overrides: &[String], path: &Path) -> Result<RunConfig> {
+    fn configuration(self, request: &Request<'_>, path: &Path) -> Result<RunConfig> {
         let fail = |problem: String| Error::data(path, problem);
         let (transition, length) = (self.transition(), self.block_size + 1);
         if !length.is_multiple_of(transition) {
@@ -156,7 +158,7 @@ impl Shape {
             ..TrajectoryTransformerConfig::default()
         });
         config.check().map_err(|error| fail(error.to_string()))?;
-        let changed = config.with_overrides(overrides)?;
+        let changed = config.with_overrides(request.overrides)?;
         let sizes = [
             "bins",
             "layers",
@@ -166,7 +168,12 @@ impl Shape {
             "goal",
         ];
         same_sizes(&config, &changed, &sizes)?;
-        Ok(changed)
+        let mut further = vec!["data.action_range".to_owned()];
+        if request.data.is_some() {
+            let table = config.algorithm.keys();
+            further.extend(FITTED.map(|key| format!("{table}.{key}")));
+        }
+        config.opened_with(request.overrides, request.purpose, &further)
     }
 }
 
@@ -204,7 +211,7 @@ fn build(folder: &Path, shape: Shape, tensors: Tensors, request: &Request<'_>) -
     if request.data.is_none() && !beside {
         return Err(no_discretizer(folder));
     }
-    let config = shape.configuration(request.overrides, folder)?;
+    let config = shape.configuration(request, folder)?;
     let AlgorithmConfig::TrajectoryTransformer(algorithm_config) = &config.algorithm else {
         return Err(Error::Config(
             "the algorithm of a Trajectory Transformer can't be changed".into(),

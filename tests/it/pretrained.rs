@@ -452,6 +452,7 @@ fn open(
         overrides,
         data,
         env: Some("pendulum-v1"),
+        ..Request::default()
     };
     let opened: Result<run::TrainedRun> = run::open_with(folder, &request);
     opened.map_err(|error| error.to_string())
@@ -556,18 +557,6 @@ impl trajformer_models::params::StateVisitor for Means {
         if name == "policy.normalizer.mean" {
             self.0 = slot.tensor()?.to_vec1()?;
         }
-        Ok(())
-    }
-
-    fn number(&mut self, _: &str, _: &mut f64) -> trajformer_models::Result<()> {
-        Ok(())
-    }
-
-    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
-        Ok(())
-    }
-
-    fn counter(&mut self, _: &str, _: &mut u64) -> trajformer_models::Result<()> {
         Ok(())
     }
 }
