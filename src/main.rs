@@ -415,8 +415,16 @@ fn data_info(
 fn data_tokens(args: &TokensArgs) -> anyhow::Result<ExitCode> {
     let kind = TokenizerKind::from(args.tokenizer);
     let is_fast = kind == TokenizerKind::Fast;
-    if !is_fast && (args.load.is_some() || args.save.is_some()) {
-        anyhow::bail!("`--load` and `--save` are FAST's: add `--tokenizer fast`");
+    let for_fast = [
+        args.load.is_some(),
+        args.save.is_some(),
+        args.chunk.is_some(),
+        args.scale.is_some(),
+    ];
+    if !is_fast && for_fast.contains(&true) {
+        anyhow::bail!(
+            "`--load`, `--save`, `--chunk` and `--scale` are FAST's: add `--tokenizer fast`"
+        );
     }
     args.save.as_deref().map(data::check_new).transpose()?;
     let read = |folder| fast_folder::read(&hub::local(folder)?);
@@ -429,8 +437,8 @@ fn data_tokens(args: &TokensArgs) -> anyhow::Result<ExitCode> {
     let options = TokenReportOptions {
         kind,
         vocabulary: args.bins.unwrap_or(vocabulary),
-        chunk_steps: args.chunk,
-        scale: args.scale,
+        chunk_steps: args.chunk.unwrap_or(8),
+        scale: args.scale.unwrap_or(10.0),
     };
     let dataset = data::load_with(&args.path, &args.read.options())?;
     let mut rng = Rng::from_seed(args.seed);
@@ -464,6 +472,12 @@ fn collect(args: &CollectArgs) -> anyhow::Result<ExitCode> {
             _ => OutputActivation::Tanh,
         }),
     };
+    let describes_file = options.hidden_activation.is_some() || options.output.is_some();
+    if describes_file && !args.policy.ends_with(".npz") {
+        anyhow::bail!(
+            "`--activation` and `--output` are for policies in .npz files: leave them out"
+        );
+    }
     data::check_new(&args.out)?;
     let folder = hub::local(Path::new(&args.policy))?;
     let mut policy = match folder.is_dir() {

@@ -36,6 +36,7 @@ use trajformer_models::trajectory_transformer::{
 use trajformer_models::uploads::CachedUploads;
 
 use super::{Algorithm, Build, Matmul, Work};
+use crate::data::checks::long_sequences;
 use crate::data::discretizer::DiscretizerKind;
 use crate::data::sequences::{GoalPrefix, TokenBatch, TokenOptions, TokenSequences, ValueColumn};
 use crate::data::tokens::penalty_misfit;
@@ -308,6 +309,11 @@ impl TrajectoryTransformerConfig {
 
     fn warn_of_misfits(&self, data: &Dataset) {
         const TABLE: &str = "algorithm.trajectory_transformer";
+        let tokens = data.observation_dim + data.action_dim + 2;
+        let key = format!("{TABLE}.window_transitions");
+        if let Some(text) = long_sequences(data, &key, self.window_transitions, tokens) {
+            tracing::warn!("{text}");
+        }
         if let TerminationPenalty::Reward(penalty) = self.termination_penalty {
             let key = format!("{TABLE}.termination_penalty");
             if let Some(text) = penalty_misfit(data, penalty, &key) {

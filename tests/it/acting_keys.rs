@@ -243,3 +243,60 @@ fn every_command_refuses_settings_that_have_no_effect_on_it_and_lists_those_that
     let quick = ["--updates", "1", "--set", "device=cpu"];
     crate::cli::succeeds(folder, &[commands[1].0, &quick].concat());
 }
+
+#[test]
+fn the_help_of_train_names_every_key_that_resuming_can_change() {
+    let help = crate::cli::succeeds(Path::new("."), &["train", "--help"]);
+    let mut free = BTreeSet::new();
+    for algorithm in ALGORITHMS {
+        let text = format!("[data]\npath = \"a\"\n[algorithm.{}]", algorithm.name);
+        let table = toml::Table::try_from(RunConfig::parse(&text).unwrap()).unwrap();
+        let mut keys = Vec::new();
+        leaves("", &table, &mut keys);
+        let keys = keys.into_iter().map(|(key, _)| key);
+        free.extend(keys.filter(|key| trajformer::checkpoint::fingerprint::is_free(key)));
+    }
+    assert!(free.len() >= 7, "{free:?}");
+    for key in free {
+        let shown = match key.strip_prefix("algorithm.") {
+            Some(inside) => inside.rsplit('.').next().unwrap(),
+            None => &key,
+        };
+        assert!(help.contains(shown), "{key}: {help}");
+    }
+}
+
+#[test]
+fn options_that_have_no_effect_on_what_was_asked_for_are_refused() {
+    let folder = crate::cli::trained();
+    let folder = folder.path();
+    for option in ["--chunk", "--scale"] {
+        let said = crate::cli::fails(folder, &["data", "tokens", "data.npz", option, "4"]);
+        assert!(said.contains("--tokenizer fast"), "{said}");
+    }
+    let collect = [
+        "data",
+        "collect",
+        "--env",
+        "pendulum-v1",
+        "--steps",
+        "5",
+        "new.npz",
+    ];
+    for policy in ["random", "run"] {
+        for option in [["--activation", "relu"], ["--output", "tanh"]] {
+            let arguments = [&collect[..], &["--policy", policy], &option].concat();
+            let said = crate::cli::fails(folder, &arguments);
+            assert!(said.contains(".npz"), "{said}");
+        }
+    }
+    let resume = ["train", "--resume", "run", "--device", "tpu"];
+    let said = crate::cli::fails(
+        folder,
+        &[&resume[..], &["--set", "train.updates=9"]].concat(),
+    );
+    assert!(
+        said.contains("tpu") && said.contains("expected `cpu`"),
+        "{said}"
+    );
+}
