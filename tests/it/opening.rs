@@ -28,6 +28,14 @@ const NOT_EXPORTED: [&str; 6] = [
     "trajectory_transformer",
 ];
 
+/// Policies that remember or plan; all others are judged by data, those that choose among samples too.
+const SEQUENCE_MODELS: [&str; 4] = [
+    "decision_transformer",
+    "fast",
+    "lamo",
+    "trajectory_transformer",
+];
+
 /// Every configuration that the project ships.
 fn configurations() -> Vec<PathBuf> {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("configs")];
@@ -179,6 +187,7 @@ fn check_opening(config: &RunConfig, out: &Path, other: &Path) {
     let mut simulated = envs::make(&env).unwrap();
     let policy = trained.algorithm.policy().unwrap();
     let (goal, memoryless) = (policy.needs_goal(), policy.is_memoryless());
+    assert_eq!(memoryless, !SEQUENCE_MODELS.contains(&name), "{name}");
     if !told {
         match run::policy(out, simulated.spec(), false) {
             Ok(mut policy) => {

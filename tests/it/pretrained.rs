@@ -592,6 +592,39 @@ fn a_trajectory_transformer_needs_its_data_once() {
     }
 }
 
+/// What an import makes of data and environment can be set as long as something is made of them.
+#[test]
+fn settings_count_for_models_of_other_libraries_while_something_is_made_of_them() {
+    let quick = ["planner.horizon=2", "planner.beam_width=4"];
+    let opened = |folder: &Path, key: &str, data: Option<&Dataset>| {
+        let quick = quick.map(|key| format!("algorithm.trajectory_transformer.{key}"));
+        open(folder, &[&quick[..], &[key.to_owned()]].concat(), data)
+    };
+    let (folder, data) = (copy("trajectory_transformer"), pendulum_data());
+    let uniform = "algorithm.trajectory_transformer.discretizer=uniform";
+    let fitted = opened(folder.path(), uniform, Some(&data)).unwrap();
+    let quantiles = opened(folder.path(), "evaluate.seed=1", Some(&data)).unwrap();
+    assert_ne!(actions(&fitted), actions(&quantiles));
+    let late = opened(folder.path(), uniform, None).err().unwrap();
+    assert!(late.contains(&format!("`--set {uniform}`")), "{late}");
+    let range = "data.action_range=[-0.25, 0.25]";
+    let narrow = opened(folder.path(), range, None).unwrap();
+    assert_eq!(narrow.spec.action_low, [-0.25]);
+
+    let folder = copy("decision_transformer");
+    open(folder.path(), &[], Some(&data)).unwrap();
+    for set in [
+        range,
+        "train.updates=3",
+        "algorithm.decision_transformer.batch_size=3",
+    ] {
+        let error = open(folder.path(), &[set.to_owned()], None).err().unwrap();
+        for word in [&format!("`--set {set}`"), "target_returns"] {
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}
+
 #[test]
 fn other_folders_are_no_policies() {
     let error = open(&fixture("gpt2"), &[], None).err().unwrap();
