@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue};
 use crate::error::{Error, Result};
 
 /// The key that names the file below.
-const EXTENDS: &str = "extends";
+pub(super) const EXTENDS: &str = "extends";
 
 /// The command line's word for one key.
 const SET: &str = "--set";
@@ -518,6 +518,11 @@ mod tests {
                 &["a.toml", "[algorithm.iql]", "b.toml has [algorithm.bc]"],
             );
         }
+        let below = [("a.toml", "[algorithm.bc]\n[train]\nextends = \"b.toml\"\n")];
+        check(
+            &below,
+            &["a.toml", "at the top of a file", "`train.extends`"],
+        );
         let text = RunConfig::parse("extends = \"a.toml\"\n[algorithm.bc]");
         assert!(text.expect_err("no file").to_string().contains("no file"));
     }

@@ -7,6 +7,7 @@ mod departures;
 mod layers;
 mod opened;
 mod table;
+mod words;
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! [`Purpose`]: what a trained run is opened for, and with it which keys of its configuration still count. Everything else
 //! was decided by training, and setting it is an error.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::departures::{flatten, values};
 use super::{RunConfig, apply_override};
@@ -109,7 +109,7 @@ impl RunConfig {
 fn named_keys(text: &str) -> Result<Vec<String>> {
     let mut table = toml::Table::new();
     apply_override(&mut table, text)?;
-    let mut found = std::collections::BTreeMap::new();
+    let mut found = BTreeMap::new();
     flatten("", table, &mut found);
     Ok(found.into_keys().collect())
 }
@@ -128,4 +128,39 @@ fn decided(text: &str, key: &str, purpose: Purpose, settable: &[String]) -> Erro
         "`--set {text}`: `{key}` {why}. What can be set for a run that is {done}: {}",
         settable.join(", ")
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_is_replaced_as_a_whole_must_not_take_other_keys_with_it() {
+        let opened = |text: &str, set: &str| {
+            let stored = RunConfig::parse(text).expect("a configuration");
+            stored.opened_with(&[set.to_owned()], Purpose::Act, &[])
+        };
+        let bear = "[algorithm.bear]\nbatch_size = 16\n";
+        let error = opened(bear, "algorithm.bear={ acting_samples = 3 }");
+        let error = error.expect_err("the batch too").to_string();
+        assert!(
+            error.contains("`algorithm.bear.batch_size` was decided"),
+            "{error}"
+        );
+        let whole = "algorithm.bear={ acting_samples = 3, batch_size = 16 }";
+        let error = opened(bear, whole).expect_err("named").to_string();
+        assert!(
+            error.contains("`algorithm.bear.batch_size` was decided"),
+            "{error}"
+        );
+        let planner = "algorithm.trajectory_transformer.planner={ horizon = 3 }";
+        let planned = opened("[algorithm.trajectory_transformer]\n", planner);
+        assert!(
+            planned
+                .expect("a planner")
+                .to_toml()
+                .expect("text")
+                .contains("horizon = 3")
+        );
+    }
 }
