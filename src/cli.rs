@@ -114,17 +114,19 @@ pub struct TrainArgs {
     /// Run directory to continue, bit for bit.
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
-    /// Change a key: a TOML value, or a bare word as a string. With --resume: train.updates only.
+    /// Change a key: a TOML value, or a bare word as a string. With --resume only how long the run is (train.updates,
+    /// online.steps) and its rates fall (decay_updates, actor_decay_updates), and where it goes on (data.path, device).
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
     /// Train several seeds, A up to but not including B, and report the aggregate.
     #[arg(long, value_name = "A..B", conflicts_with = "resume")]
     pub seeds: Option<String>,
-    /// Run directory to make; with --seeds the folder that holds one per seed.
+    /// Run directory to make; with --seeds the folder that holds one per seed. Default: runs/ALGORITHM-NAME, by the
+    /// configuration file's folder and name.
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub out: Option<PathBuf>,
-    /// cpu, cuda, cuda:N or metal.
-    #[arg(long, conflicts_with = "resume")]
+    /// cpu, cuda, cuda:N or metal; default: the configuration's `device`.
+    #[arg(long)]
     pub device: Option<String>,
     /// Print one JSON object, last on standard output.
     #[arg(long)]
@@ -145,10 +147,11 @@ pub struct EvaluateArgs {
     /// Episodes; default: the run's `evaluate.episodes`.
     #[arg(long)]
     pub episodes: Option<usize>,
-    /// Seed of start states and of the policy; default: the run's `evaluate.seed`.
+    /// Seed of start states and of the policy; default: the run's `evaluate.seed`. With --off-policy that of critics, batches
+    /// and resamples; default: 0.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Keep the roll-outs as a data set.
+    /// Keep the roll-outs as a data set; of a policy that aims at several returns those of the first.
     #[arg(long, value_name = "FILE.hdf5")]
     pub record: Option<PathBuf>,
     /// Tell the policy what to do, in words, and count how many episodes succeed; several are scored one after
@@ -168,7 +171,8 @@ pub struct EvaluateArgs {
     /// Discount of fitted Q evaluation.
     #[arg(long, default_value_t = 0.99, requires = "off_policy")]
     pub discount: f64,
-    /// Change a key of the stored configuration for this evaluation, e.g. planner settings.
+    /// Change a key of the stored configuration for this evaluation: `evaluate.*`, `device`, and what decides how the
+    /// algorithm acts, e.g. planner settings. What training decided is refused, with a list of what can be set.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
     /// Print one JSON object, last on standard output.
@@ -189,7 +193,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "NAME")]
     pub metric: Option<String>,
     /// Title of the picture.
-    #[arg(long, default_value = "Learning curves")]
+    #[arg(long, default_value = "Learning curves", requires = "picture")]
     pub title: String,
     /// Print one JSON object, last on standard output.
     #[arg(long)]
@@ -199,7 +203,7 @@ pub struct CompareArgs {
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Run directory of an algorithm that plans, or hf://ID.
+    /// Run directory, folder of a model of another library, or hf://ID; of an algorithm that plans.
     pub run: PathBuf,
     /// Seed of the start state and of the sampled plans.
     #[arg(long, default_value_t = 0)]
@@ -207,7 +211,7 @@ pub struct PlanArgs {
     /// Draw what the model predicts beside what happens.
     #[arg(long, value_name = "FILE.svg|png")]
     pub picture: Option<PathBuf>,
-    /// Change a key of the stored configuration for this plan.
+    /// Change a key of the stored configuration for this plan: evaluate.env, evaluate.goal, device, planner settings.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
     /// Print one JSON object, last on standard output.
@@ -414,7 +418,7 @@ pub enum DataCommand {
 #[derive(Debug, Args)]
 pub struct ReadArgs {
     /// In files without time-outs, episodes that did not terminate end after so many steps; default: D4RL's limit, by the
-    /// environment's or file's name.
+    /// environment's or file's name, else 1000 in D4RL's layout.
     #[arg(long, value_name = "N", value_parser = count)]
     pub max_episode_steps: Option<usize>,
     /// Where observations are dictionaries: the keys whose vectors are put side by side, with commas between.
@@ -452,12 +456,12 @@ pub struct TokensArgs {
     /// Bins, centres, or FAST's vocabulary; default: 100, 64 or 1024.
     #[arg(long, value_name = "N", value_parser = count)]
     pub bins: Option<usize>,
-    /// FAST: actions in a chunk.
-    #[arg(long, value_name = "STEPS", default_value_t = 8, value_parser = count)]
-    pub chunk: usize,
-    /// FAST: factor of coefficients before they are rounded.
-    #[arg(long, default_value_t = 10.0, value_parser = positive)]
-    pub scale: f64,
+    /// FAST: actions in a chunk; default: 8.
+    #[arg(long, value_name = "STEPS", value_parser = count)]
+    pub chunk: Option<usize>,
+    /// FAST: factor of coefficients before they are rounded; default: 10.
+    #[arg(long, value_parser = positive)]
+    pub scale: Option<f64>,
     /// FAST: use the merges of this folder, or of hf://physical-intelligence/fast, instead of learning own ones.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["bins", "scale"])]
     pub load: Option<PathBuf>,
@@ -512,7 +516,8 @@ pub struct CollectArgs {
     /// episode takes the next.
     #[arg(long, value_delimiter = ',', value_name = "LEVEL,...")]
     pub noise: Vec<f64>,
-    /// Draw actions from the policy's distribution instead of taking its mean.
+    /// Draw the actions of an .npz policy from its distribution instead of taking its mean, or add noise to those of a
+    /// waypoint policy. Runs have none: give --noise.
     #[arg(long)]
     pub sample: bool,
     /// Activation of an .npz policy's hidden layers, where no manifest.json beside it says it.
@@ -539,7 +544,7 @@ pub struct ExportArgs {
     /// Format of the file.
     #[arg(long, default_value = "onnx", value_parser = ["onnx"])]
     pub format: String,
-    /// Change a key of the stored configuration, e.g. the context of a Decision Transformer.
+    /// Change a key of the stored configuration that counts in the file, e.g. a Decision Transformer's `context_steps`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
     /// File to write.

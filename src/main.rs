@@ -15,7 +15,7 @@ use trajformer::cli::{
     BenchCommand, Cli, CollectArgs, Command, CompareArgs, ConfigCommand, DataCommand, DemoArgs,
     EvaluateArgs, ExportArgs, HubCommand, PlanArgs, TokensArgs,
 };
-use trajformer::config::{Departures, EvaluateConfig, RunConfig};
+use trajformer::config::{Departures, EvaluateConfig, Purpose, RunConfig};
 use trajformer::data::LoadOptions;
 use trajformer::data::formats::fast_folder;
 use trajformer::data::tokenizers::TokenizerKind;
@@ -186,6 +186,7 @@ fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         overrides: &args.overrides,
         data: dataset.as_ref(),
         env: args.env.as_deref(),
+        purpose: Purpose::Evaluate,
     };
     let mut trained = run::open_with(&hub::local(&args.run)?, &request)?;
     let mut settings = trained.config.evaluate.clone();
@@ -280,7 +281,12 @@ fn evaluate_off_policy(args: &EvaluateArgs, path: &Path) -> anyhow::Result<ExitC
 }
 
 fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
-    let trained = run::open(&hub::local(&args.run)?, &args.overrides)?;
+    let request = Request {
+        overrides: &args.overrides,
+        purpose: Purpose::Plan,
+        ..Request::default()
+    };
+    let trained = run::open_with(&hub::local(&args.run)?, &request)?;
     let mut policy = trained.algorithm.policy()?;
     let preview = preview::preview(&mut *policy, &trained.config, args.seed)?;
     let (beams, horizon, _) = preview.imagined.observations.dims3()?;
@@ -411,8 +417,16 @@ fn data_info(
 fn data_tokens(args: &TokensArgs) -> anyhow::Result<ExitCode> {
     let kind = TokenizerKind::from(args.tokenizer);
     let is_fast = kind == TokenizerKind::Fast;
-    if !is_fast && (args.load.is_some() || args.save.is_some()) {
-        anyhow::bail!("`--load` and `--save` are FAST's: add `--tokenizer fast`");
+    let for_fast = [
+        args.load.is_some(),
+        args.save.is_some(),
+        args.chunk.is_some(),
+        args.scale.is_some(),
+    ];
+    if !is_fast && for_fast.contains(&true) {
+        anyhow::bail!(
+            "`--load`, `--save`, `--chunk` and `--scale` are FAST's: add `--tokenizer fast`"
+        );
     }
     args.save.as_deref().map(data::check_new).transpose()?;
     let read = |folder| fast_folder::read(&hub::local(folder)?);
@@ -425,8 +439,8 @@ fn data_tokens(args: &TokensArgs) -> anyhow::Result<ExitCode> {
     let options = TokenReportOptions {
         kind,
         vocabulary: args.bins.unwrap_or(vocabulary),
-        chunk_steps: args.chunk,
-        scale: args.scale,
+        chunk_steps: args.chunk.unwrap_or(8),
+        scale: args.scale.unwrap_or(10.0),
     };
     let dataset = data::load_with(&args.path, &args.read.options())?;
     let mut rng = Rng::from_seed(args.seed);
@@ -460,6 +474,12 @@ fn collect(args: &CollectArgs) -> anyhow::Result<ExitCode> {
             _ => OutputActivation::Tanh,
         }),
     };
+    let describes_file = options.hidden_activation.is_some() || options.output.is_some();
+    if describes_file && !args.policy.ends_with(".npz") {
+        anyhow::bail!(
+            "`--activation` and `--output` are for policies in .npz files: leave them out"
+        );
+    }
     data::check_new(&args.out)?;
     let folder = hub::local(Path::new(&args.policy))?;
     let mut policy = match folder.is_dir() {

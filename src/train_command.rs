@@ -21,12 +21,12 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     catch_interrupts();
     let mut wanted = 1;
     let mut series = Series::default();
+    let mut overrides = args.overrides.clone();
+    overrides.extend(args.device.iter().map(|device| format!("device={device}")));
     if let Some(path) = &args.resume {
-        let outcome = run::resume(path, &args.overrides)?;
+        let outcome = run::resume(path, &overrides)?;
         series.outcomes.push((path.clone(), outcome));
     } else if let Some(path) = &args.config {
-        let mut overrides = args.overrides.clone();
-        overrides.extend(args.device.iter().map(|device| format!("device={device}")));
         let config = RunConfig::load(path, &overrides)?;
         let out = args.out.clone().unwrap_or_else(|| run::default_out(path));
         match &args.seeds {

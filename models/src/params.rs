@@ -285,7 +285,8 @@ impl Params {
     }
 }
 
-/// Saves or restores state by name: one walk over the state does both, so they can't drift apart.
+/// Saves or restores state by name: one walk over the state does both, so they can't drift apart. One that looks at tensors
+/// alone leaves the rest as it is; one that saves or restores says what becomes of everything.
 pub trait StateVisitor {
     /// A tensor that is saved, or set in place when restoring.
     ///
@@ -297,19 +298,28 @@ pub trait StateVisitor {
     ///
     /// # Errors
     /// When restoring: missing.
-    fn number(&mut self, name: &str, value: &mut f64) -> Result<()>;
+    fn number(&mut self, name: &str, value: &mut f64) -> Result<()> {
+        let _ = (name, value);
+        Ok(())
+    }
 
     /// A counter that is saved, or replaced when restoring.
     ///
     /// # Errors
     /// When restoring: missing.
-    fn counter(&mut self, name: &str, value: &mut u64) -> Result<()>;
+    fn counter(&mut self, name: &str, value: &mut u64) -> Result<()> {
+        let _ = (name, value);
+        Ok(())
+    }
 
     /// Bytes that are saved, or replaced when restoring: the one kind of state whose size the data decides.
     ///
     /// # Errors
     /// When restoring: missing, or no bytes.
-    fn bytes(&mut self, name: &str, value: &mut Vec<u8>) -> Result<()>;
+    fn bytes(&mut self, name: &str, value: &mut Vec<u8>) -> Result<()> {
+        let _ = (name, value);
+        Ok(())
+    }
 
     /// Whether something of this name is there to be restored: not in checkpoints of versions that did not save it yet. Always
     /// where state is saved.

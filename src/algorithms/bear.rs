@@ -18,7 +18,7 @@
 //! target  <- (1 - rate) target + rate online, of the critics, after each update
 //! ```
 //!
-//! Acting draws actions and takes the one with the largest Q_1.
+//! Acting draws actions and takes the one with the largest Q_1; with `acting_samples = 0`, and exported, it is tanh of π's mean.
 //!
 //! d3rlpy's bugs: the gradient of L(α) cancels the MMD's in the actor's loss; the tanh of D stands in the MMD and not
 //! in L(VAE); α gets the actor's learning rate (tests/golden/bear.py shows them). The authors' code has a
@@ -36,7 +36,8 @@ use trajformer_models::params::StateVisitor;
 use trajformer_models::vae::{Vae, VaeConfig};
 
 use crate::offpolicy::{
-    Act, CandidatePolicy, Choice, Learner, OffPolicy, PolicyParts, Start, Target, Trained, repeated,
+    Act, CandidatePolicy, Choice, Explorer, Learner, OffPolicy, PolicyParts, Start, Target,
+    Trained, repeated,
 };
 use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
@@ -80,7 +81,7 @@ pub struct BearConfig {
     pub samples: usize,
     /// Actions m at s' that the target takes the best of.
     pub target_samples: usize,
-    /// Actions that acting takes the best of.
+    /// Actions that acting takes the best of; 0: tanh of the policy's mean instead.
     pub acting_samples: usize,
     /// λ in 0 to 1: weight of the smaller of both critics in the target.
     pub min_weight: f64,
@@ -166,9 +167,11 @@ impl BearConfig {
         keys.counts(&[
             ("samples", self.samples, 1 << 10),
             ("target_samples", self.target_samples, 1 << 10),
-            ("acting_samples", self.acting_samples, 1 << 10),
             ("batch_size", self.batch_size, 1 << 20),
         ])?;
+        if self.acting_samples > 1 << 10 {
+            return Err(keys.wrong("acting_samples", self.acting_samples, "at most 1024"));
+        }
         let rows = self.batch_size * self.target_samples.max(self.samples);
         keys.networks(rows.min(1 << 20), &self.hidden, 3)?;
         keys.hidden("vae_hidden", &self.vae_hidden)?;
@@ -414,13 +417,8 @@ impl Learner for Bear {
         self.actor.act()
     }
 
-    fn explore(
-        &self,
-        observation: &Tensor,
-        normals: &Tensor,
-        _: Option<f64>,
-    ) -> Result<Option<Tensor>> {
-        self.actor.explore(observation, normals).map(Some)
+    fn explorer(&self) -> Explorer<'_> {
+        Explorer::Drawn(&self.actor)
     }
 
     fn critics(&self) -> &Critics {
@@ -460,6 +458,9 @@ impl Learner for Bear {
     }
 
     fn policy(&self, parts: PolicyParts) -> Result<Box<dyn Policy>> {
+        if self.config.acting_samples == 0 {
+            return Ok(Box::new(parts.around(self.act()?)));
+        }
         Ok(Box::new(self.best_of_many(parts)?))
     }
 }

@@ -27,6 +27,15 @@
 
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
+use trajformer_core::algorithm::Algorithm;
+use trajformer_core::algorithm::Build;
+use trajformer_core::algorithm::Work;
+use trajformer_core::error::Result;
+use trajformer_core::keys::Keys;
+use trajformer_core::metrics::Metrics;
+use trajformer_data::batch::Batch;
+use trajformer_data::transitions_config::RewardTransform;
+use trajformer_data::transitions_config::TransitionsConfig;
 use trajformer_models::actor::ActorConfig;
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::gaussian::{
@@ -39,14 +48,7 @@ use trajformer_models::params::StateVisitor;
 use crate::offpolicy::{
     Act, CandidatePolicy, Choice, Learner, OffPolicy, PolicyParts, Start, Target, Trained, repeated,
 };
-use crate::policies::actor::ActorPolicy;
-use trajformer_core::algorithm::{Algorithm, Build, Work};
-use trajformer_core::error::Result;
-use trajformer_core::keys::Keys;
-use trajformer_core::metrics::Metrics;
 use trajformer_core::policy::Policy;
-use trajformer_data::batch::Batch;
-use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
 use trajformer_models::rng::Rng;
 
 /// ln σ lies between these, by a tanh.
@@ -538,13 +540,7 @@ impl Learner for Brac {
     fn policy(&self, parts: PolicyParts) -> Result<Box<dyn Policy>> {
         let fitted = self.policy_updates().is_some_and(|updates| updates > 0);
         if self.config.acting_samples == 0 || !fitted {
-            let PolicyParts {
-                normalizer,
-                bounds,
-                device,
-            } = parts;
-            let policy = ActorPolicy::new(normalizer, bounds, device, self.act()?);
-            return Ok(Box::new(policy));
+            return Ok(Box::new(parts.around(self.act()?)));
         }
         Ok(Box::new(self.best_of_several(parts)?))
     }

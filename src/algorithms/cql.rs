@@ -57,14 +57,13 @@ use trajformer_models::init::{Init, StackInit};
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 
-use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{Act, Explorer, Learner, OffPolicy, Start, Target, Trained};
 use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::mixing::Mixing;
-use trajformer_data::batch::Batch;
-use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+use trajformer_data::transitions::{Batch, RewardTransform, TransitionsConfig};
 use trajformer_models::rng::Rng;
 
 /// Largest factor exp(l) of the Lagrange version.
@@ -569,13 +568,8 @@ impl Learner for Cql {
         self.actor.act()
     }
 
-    fn explore(
-        &self,
-        observation: &Tensor,
-        normals: &Tensor,
-        _: Option<f64>,
-    ) -> Result<Option<Tensor>> {
-        self.actor.explore(observation, normals).map(Some)
+    fn explorer(&self) -> Explorer<'_> {
+        Explorer::Drawn(&self.actor)
     }
 
     /// As the published scripts of Cal-QL.

@@ -23,6 +23,15 @@
 
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
+use trajformer_core::algorithm::Algorithm;
+use trajformer_core::algorithm::Build;
+use trajformer_core::algorithm::Work;
+use trajformer_core::error::Result;
+use trajformer_core::keys::Keys;
+use trajformer_core::metrics::Metrics;
+use trajformer_data::batch::Batch;
+use trajformer_data::transitions_config::RewardTransform;
+use trajformer_data::transitions_config::TransitionsConfig;
 use trajformer_models::actor::ActorConfig;
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::gaussian::{
@@ -33,14 +42,7 @@ use trajformer_models::params::StateVisitor;
 use crate::offpolicy::{
     Act, CandidatePolicy, Choice, Learner, OffPolicy, PolicyParts, Start, Target, Trained, repeated,
 };
-use crate::policies::actor::ActorPolicy;
-use trajformer_core::algorithm::{Algorithm, Build, Work};
-use trajformer_core::error::Result;
-use trajformer_core::keys::Keys;
-use trajformer_core::metrics::Metrics;
 use trajformer_core::policy::Policy;
-use trajformer_data::batch::Batch;
-use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
 use trajformer_models::rng::Rng;
 
 /// What an action's advantage becomes in the actor's loss.
@@ -384,13 +386,7 @@ impl Learner for Crr {
 
     fn policy(&self, parts: PolicyParts) -> Result<Box<dyn Policy>> {
         if !self.config.weighted_acting {
-            let PolicyParts {
-                normalizer,
-                bounds,
-                device,
-            } = parts;
-            let policy = ActorPolicy::new(normalizer, bounds, device, self.act()?);
-            return Ok(Box::new(policy));
+            return Ok(Box::new(parts.around(self.act()?)));
         }
         Ok(Box::new(self.weighted_policy(parts)?))
     }

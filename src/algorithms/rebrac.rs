@@ -33,14 +33,13 @@ use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::init::StackInit;
 use trajformer_models::params::StateVisitor;
 
-use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{Act, Explorer, Learner, OffPolicy, Start, Target, Trained};
 use trajformer_core::algorithm::{Algorithm, Build, OnlinePhase, Work};
 use trajformer_core::error::{Error, Result};
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::mixing::Mixing;
-use trajformer_data::batch::Batch;
-use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+use trajformer_data::transitions::{Batch, RewardTransform, TransitionsConfig};
 use trajformer_models::rng::Rng;
 
 /// Added to the variance in layer norms: flax's default, a tenth of PyTorch's.
@@ -315,14 +314,8 @@ impl Learner for Rebrac {
         self.actor.act()
     }
 
-    fn explore(
-        &self,
-        observation: &Tensor,
-        normals: &Tensor,
-        noise: Option<f64>,
-    ) -> Result<Option<Tensor>> {
-        let noise = noise.unwrap_or(EXPLORATION_NOISE);
-        self.actor.explore(observation, normals, noise).map(Some)
+    fn explorer(&self) -> Explorer<'_> {
+        Explorer::Noisy(&self.actor, EXPLORATION_NOISE)
     }
 
     /// As CORL, which rounds the number of collected rows down.

@@ -97,6 +97,22 @@ impl AlgorithmConfig {
         }
     }
 
+    /// Keys of its table, and tables inside of it, that decide how a trained run acts and can be changed for it; all others
+    /// are training's.
+    pub fn acting_keys(&self) -> &'static [&'static str] {
+        match self {
+            Self::Bear(_) | Self::Brac(_) => &["acting_samples"],
+            Self::Crr(_) => &["weighted_acting", "samples"],
+            Self::DecisionTransformer(_) => {
+                &["target_returns", "context_steps", "return_scale", "matmul"]
+            }
+            Self::Fast(_) => &["execute_steps", "temperature", "constrained"],
+            Self::Lamo(_) => &["target_returns", "context_steps", "return_scale"],
+            Self::TrajectoryTransformer(_) => &["planner", "discount"],
+            _ => &[],
+        }
+    }
+
     /// Compares its schedules with the updates that a run makes on its data (`train.updates`): what a user should know,
     /// one sentence each.
     ///

@@ -31,13 +31,12 @@ use trajformer_models::gaussian::{
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 
-use crate::offpolicy::{Act, EnsembleStart, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{Act, EnsembleStart, Explorer, Learner, OffPolicy, Start, Target, Trained};
 use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
-use trajformer_data::batch::Batch;
-use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+use trajformer_data::transitions::{Batch, RewardTransform, TransitionsConfig};
 use trajformer_models::rng::Rng;
 
 /// Logarithms of deviations are limited to this; -20..2 in SAC.
@@ -285,13 +284,8 @@ impl Learner for SacN {
         self.actor.act()
     }
 
-    fn explore(
-        &self,
-        observation: &Tensor,
-        normals: &Tensor,
-        _: Option<f64>,
-    ) -> Result<Option<Tensor>> {
-        self.actor.explore(observation, normals).map(Some)
+    fn explorer(&self) -> Explorer<'_> {
+        Explorer::Drawn(&self.actor)
     }
 
     fn critics(&self) -> &Critics {

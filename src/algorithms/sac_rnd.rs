@@ -32,14 +32,13 @@ use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 use trajformer_models::rnd::RndConfig;
 
-use crate::offpolicy::{Act, Learner, OffPolicy, RndBonus, Start, Target, Trained};
+use crate::offpolicy::{Act, Explorer, Learner, OffPolicy, RndBonus, Start, Target, Trained};
 use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::normalizer::Normalizer;
-use trajformer_data::batch::Batch;
-use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+use trajformer_data::transitions::{Batch, RewardTransform, TransitionsConfig};
 use trajformer_models::rng::Rng;
 
 /// Added to the variance in layer norms: flax's default, a tenth of PyTorch's.
@@ -353,14 +352,8 @@ impl Learner for SacRnd {
         self.actor.act()
     }
 
-    /// From the distribution; `noise` is not used.
-    fn explore(
-        &self,
-        observation: &Tensor,
-        normals: &Tensor,
-        _: Option<f64>,
-    ) -> Result<Option<Tensor>> {
-        self.actor.explore(observation, normals).map(Some)
+    fn explorer(&self) -> Explorer<'_> {
+        Explorer::Drawn(&self.actor)
     }
 
     fn critics(&self) -> &Critics {

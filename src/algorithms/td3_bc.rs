@@ -21,13 +21,12 @@ use trajformer_models::actor::{ActorConfig, DeterministicActor};
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::params::StateVisitor;
 
-use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{Act, Explorer, Learner, OffPolicy, Start, Target, Trained};
 use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
-use trajformer_data::batch::Batch;
-use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+use trajformer_data::transitions::{Batch, RewardTransform, TransitionsConfig};
 use trajformer_models::rng::Rng;
 
 /// Deviation of the noise that it explores with, for a range of ±1: TD3's.
@@ -228,14 +227,8 @@ impl Learner for Td3Bc {
         self.actor.act()
     }
 
-    fn explore(
-        &self,
-        observation: &Tensor,
-        normals: &Tensor,
-        noise: Option<f64>,
-    ) -> Result<Option<Tensor>> {
-        let noise = noise.unwrap_or(EXPLORATION_NOISE);
-        self.actor.explore(observation, normals, noise).map(Some)
+    fn explorer(&self) -> Explorer<'_> {
+        Explorer::Noisy(&self.actor, EXPLORATION_NOISE)
     }
 
     fn critics(&self) -> &Critics {

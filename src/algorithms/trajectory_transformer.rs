@@ -38,6 +38,7 @@ use trajformer_models::uploads::CachedUploads;
 use crate::planning::{BeamPlanner, BeamSearch, PlanConfig, SearchModel, Window};
 use trajformer_core::algorithm::{Algorithm, Build, Matmul, Work};
 use trajformer_core::dataset::{Dataset, Episode};
+use trajformer_core::dataset_checks::long_sequences;
 use trajformer_core::epochs::{Span, WarmupAndDecay};
 use trajformer_core::error::Result;
 use trajformer_core::instructed_episodes::InstructedEpisodes;
@@ -312,6 +313,11 @@ impl TrajectoryTransformerConfig {
 
     fn warn_of_misfits(&self, data: &Dataset) {
         const TABLE: &str = "algorithm.trajectory_transformer";
+        let tokens = data.observation_dim + data.action_dim + 2;
+        let key = format!("{TABLE}.window_transitions");
+        if let Some(text) = long_sequences(data, &key, self.window_transitions, tokens) {
+            tracing::warn!("{text}");
+        }
         if let TerminationPenalty::Reward(penalty) = self.termination_penalty {
             let key = format!("{TABLE}.termination_penalty");
             if let Some(text) = penalty_misfit(data, penalty, &key) {

@@ -9,7 +9,9 @@
 //! V_i    = mean over resample i's start states of Q_i(s0, π(s0))
 //! ```
 //!
-//! The estimate is the mean of the V_i, its interval their 5 and 95 % quantiles; one episode has none. Deviation from the first paper:
+//! The estimate is the mean of the V_i, its interval their 5 and 95 % quantiles; one episode has none. A policy that draws its actions
+//! (BEAR, BRAC and CRR choose among samples of their actors) draws one at each s, s' and s0, once: over many transitions the
+//! critics learn its mean. Deviation from the first paper:
 //! one gradient step per target, which follows slowly (Polyak), instead of a full regression each.
 
 use std::sync::atomic::Ordering;
@@ -119,7 +121,7 @@ impl Estimate {
     }
 }
 
-/// Judges `policy`, a memoryless one, by `data`; `bounds` are those of its actions.
+/// Judges `policy`, a memoryless one, by `data`; one that draws its actions draws one at each observation, once; `bounds` are those of its actions.
 ///
 /// # Errors
 /// If the policy remembers earlier steps, shapes don't fit, a setting is out of range, or
@@ -177,8 +179,8 @@ pub fn estimate(
 fn check(policy: &dyn Policy, config: &FqeConfig) -> Result<()> {
     if !policy.is_memoryless() {
         return Err(Error::Unsuitable(
-            "fitted Q evaluation judges policies that act on the present observation alone; this one looks back or \
-             plans: score it in an environment"
+            "fitted Q evaluation judges policies that act on the present observation alone; this one remembers earlier \
+             steps or plans ahead: score it in an environment"
                 .to_owned(),
         ));
     }
@@ -228,11 +230,11 @@ impl Prepared {
             ..TransitionsConfig::default()
         };
         let mut transitions = Transitions::new(data, &view, &Device::Cpu)?;
-        let mut acts = |observations: &Tensor| -> Result<Tensor> {
-            bounds.to_unit(&actions_of(policy, observations, streams)?)
+        let mut acts = |observations: &Tensor, draws: &str| -> Result<Tensor> {
+            bounds.to_unit(&actions_of(policy, observations, streams, draws)?)
         };
-        let policy_now = acts(&transitions.observations)?;
-        let policy_next = acts(&transitions.next_observations)?;
+        let policy_now = acts(&transitions.observations, "act")?;
+        let policy_next = acts(&transitions.next_observations, "act next")?;
         let first: Vec<f32> = data
             .episodes
             .iter()
@@ -240,7 +242,7 @@ impl Prepared {
             .collect();
         let shape = (data.episodes.len(), data.observation_dim);
         let starts = Tensor::from_vec(first, shape, &Device::Cpu)?;
-        let start_actions = acts(&starts)?;
+        let start_actions = acts(&starts, "act first")?;
         transitions.actions = bounds.to_unit(&transitions.actions)?;
         let flat = transitions.observations.flatten_all()?.to_vec1::<f32>()?;
         let normalizer = Normalizer::fit(&flat, data.observation_dim, 1e-3, &Device::Cpu)?;
@@ -339,14 +341,20 @@ impl Prepared {
 }
 
 /// What a memoryless policy does at observations (M, O), in the environment's units (M, A).
-fn actions_of(policy: &mut dyn Policy, observations: &Tensor, streams: &Streams) -> Result<Tensor> {
+/// `draws` names the streams of its chance.
+fn actions_of(
+    policy: &mut dyn Policy,
+    observations: &Tensor,
+    streams: &Streams,
+    draws: &str,
+) -> Result<Tensor> {
     let (count, _) = observations.dims2()?;
     let mut actions = Vec::new();
     for first in (0..count).step_by(ROWS) {
         let rows = ROWS.min(count - first);
         let starts: Vec<EpisodeStart> = (0..rows)
             .map(|row| EpisodeStart {
-                rng: streams.numbered("act", (first + row) as u64),
+                rng: streams.numbered(draws, (first + row) as u64),
                 target_return: None,
                 goal: None,
                 instruction: None,
@@ -481,6 +489,50 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_that_draws_its_actions_is_worth_their_mean() {
+        /// A half, give or take as much as a quarter.
+        struct Drawn(Vec<Rng>);
+        impl Policy for Drawn {
+            fn begin(&mut self, episodes: &[EpisodeStart]) -> Result<()> {
+                self.0 = episodes.iter().map(|start| start.rng.clone()).collect();
+                Ok(())
+            }
+            fn act(&mut self, observations: &Tensor, _: &[bool]) -> Result<Tensor> {
+                let draws = self
+                    .0
+                    .iter_mut()
+                    .map(|rng| rng.uniform() as f32 / 2.0 + 0.25);
+                let actions: Vec<f32> = draws.collect();
+                Ok(Tensor::from_vec(
+                    actions,
+                    (observations.dim(0)?, 1),
+                    &Device::Cpu,
+                )?)
+            }
+            fn is_memoryless(&self) -> bool {
+                true
+            }
+            fn draws(&self) -> bool {
+                true
+            }
+        }
+        let bounds = ActionBounds::new(&[-1.0], &[1.0], &Device::Cpu).expect("bounds");
+        let (data, config) = (data(20, 30), quick());
+        let estimates = [0, 0].map(|_| {
+            let found = estimate(&mut Drawn(Vec::new()), &data, &bounds, &config);
+            found.expect("an estimate")
+        });
+        assert_eq!(estimates[0], estimates[1]);
+        // Of a small network after few updates, as for a constant action.
+        let expected = 0.5 / (1.0 - config.discount);
+        assert!(
+            (estimates[0].value - expected).abs() < 0.3,
+            "{:?}",
+            estimates[0]
+        );
+    }
+
+    #[test]
     fn one_episode_gives_no_interval_and_few_are_said() {
         let bounds = ActionBounds::new(&[-1.0], &[1.0], &Device::Cpu).expect("bounds");
         let config = FqeConfig {
@@ -517,7 +569,11 @@ mod tests {
         let data = data(2, 5);
         let mut policy = Looks(ConstantPolicy::new(vec![0.0]));
         let refused = estimate(&mut policy, &data, &bounds, &quick());
-        assert!(refused.expect_err("refused").to_string().contains("plans"));
+        let refused = refused.expect_err("refused").to_string();
+        assert!(
+            refused.contains("remembers earlier steps or plans ahead"),
+            "{refused}"
+        );
         let endless = FqeConfig {
             discount: 1.0,
             ..quick()

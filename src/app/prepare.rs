@@ -16,7 +16,6 @@ use crate::formats::{fast_folder, files};
 use trajformer_core::algorithm::{Algorithm, Build};
 use trajformer_core::dataset::Dataset;
 use trajformer_core::dataset_checks::OUTSIDE_UNIT;
-use trajformer_core::device::open_device;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::fast_files::FastFiles;
 use trajformer_core::instructions::Instructions;
@@ -47,8 +46,8 @@ pub fn load_data(config: &RunConfig) -> Result<Dataset> {
     Ok(dataset)
 }
 
-/// What an algorithm is prepared for.
-pub enum Purpose<'a> {
+/// What an algorithm is prepared from.
+pub enum Source<'a> {
     /// Training on a data set.
     Train {
         /// What is learned from.
@@ -76,13 +75,14 @@ pub enum Purpose<'a> {
 pub fn prepare(
     config: &RunConfig,
     (low, high): (&[f32], &[f32]),
+    device: &Device,
     stored: Option<Instructions>,
-    purpose: &Purpose<'_>,
+    source: &Source<'_>,
 ) -> Result<Box<dyn Algorithm>> {
     let blank;
-    let (data, fast) = match *purpose {
-        Purpose::Train { data, .. } => (data, fast_files(config)?),
-        Purpose::Act {
+    let (data, fast) = match *source {
+        Source::Train { data, .. } => (data, fast_files(config)?),
+        Source::Act {
             observation_dim,
             action_dim,
         } => {
@@ -90,17 +90,16 @@ pub fn prepare(
             (&blank, None)
         }
     };
-    let device = open_device(&config.device)?;
     let mut algorithm = config.algorithm.build(Build {
         data,
-        bounds: &ActionBounds::new(low, high, &device)?,
+        bounds: &ActionBounds::new(low, high, device)?,
         fast: fast.as_ref(),
         training_updates: config.train.updates,
-        device: &device,
+        device,
         rng: &mut Streams::from_seed(config.seed).stream("init"),
     })?;
-    match *purpose {
-        Purpose::Train {
+    match *source {
+        Source::Train {
             data,
             evaluator,
             resumed,
@@ -111,7 +110,7 @@ pub fn prepare(
             }
             load_text(&mut *algorithm)?;
         }
-        Purpose::Act { .. } => {
+        Source::Act { .. } => {
             if let (Some(episodes), Some(stored)) = (algorithm.instructed(), stored) {
                 episodes.set(Arc::new(stored), None)?;
             }

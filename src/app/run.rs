@@ -4,9 +4,7 @@
 //! file -> Dataset -> Algorithm::update ... -> Policy x Environment -> score
 //! ```
 
-use crate::app::prepare::{
-    Purpose, check_goal, evaluator_for, interaction_for, load_data, prepare,
-};
+use crate::app::prepare::{Source, check_goal, evaluator_for, interaction_for, load_data, prepare};
 use crate::formats::files;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +17,7 @@ use crate::app::checkpoint::fingerprint::{
     DataFingerprint, differences, free_overrides, listed, settings,
 };
 use crate::app::checkpoint::{RunDir, RunSpec, RunState};
-use crate::app::config::{LARGEST_SEED, RunConfig};
+use crate::app::config::{LARGEST_SEED, Purpose, RunConfig};
 use crate::app::evaluate::Evaluation;
 use crate::app::fqe;
 use crate::app::fqe::FqeConfig;
@@ -30,6 +28,7 @@ use crate::app::trainer::{Outcome, Training};
 use crate::envs;
 use trajformer_core::algorithm::Algorithm;
 use trajformer_core::dataset::Dataset;
+use trajformer_core::device::open_device;
 use trajformer_core::environment::EnvSpec;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::interrupt::STOP;
@@ -58,8 +57,9 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
     let mut algorithm = prepare(
         config,
         (&action_low, &action_high),
+        &open_device(&config.device)?,
         None,
-        &Purpose::Train {
+        &Source::Train {
             data: dataset,
             evaluator: evaluator.as_ref(),
             resumed: false,
@@ -95,8 +95,8 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
 }
 
 /// Continues a run, bit for bit; one that is finished already reports what it found and stays as it
-/// is. `overrides` may change `train.updates`, `online.steps`, `data.path` and the length of a learning rate's decay,
-/// nothing else. A decay over the training's own updates is as long as they are now.
+/// is. `overrides` may change `train.updates`, `online.steps`, `data.path`, `device` and the length of a learning rate's
+/// decay, nothing else. On another device the last bits are others from then on. A decay over the training's own updates is as long as they are now.
 ///
 /// # Errors
 /// If the run or its data can't be read, its configuration or data is not what it was started with,
@@ -110,7 +110,7 @@ pub fn resume(path: &Path, overrides: &[String]) -> Result<Outcome> {
     if !changed.is_empty() {
         return Err(Error::Config(format!(
             "`--resume` can change `train.updates`, `online.steps` and how long a learning rate decays \
-             only (and `data.path`, for data that has moved), but {}; start a new run for other \
+             only (and `data.path` and `device`, for data and runs that have moved), but {}; start a new run for other \
              settings",
             listed(&changed)
         )));
@@ -173,13 +173,23 @@ fn continue_run(
     let dataset = load_data(config).map_err(hint_at_working_directory)?;
     check_same_data(spec, &dataset, run.path())?;
     let mut evaluator = evaluator_for(config, &dataset)?;
+    let device = open_device(&config.device).map_err(hint_at_other_device)?;
+    if config.device != stored.device {
+        tracing::warn!(
+            "{}: goes on on `{}`, after `{}`: its numbers may differ in their last bits from those of a run on one device",
+            run.path().display(),
+            config.device,
+            stored.device
+        );
+    }
     let stored_instructions = run.instructions()?;
     let unsaved = stored_instructions.is_none();
     let mut algorithm = prepare(
         config,
         (&spec.action_low, &spec.action_high),
+        &device,
         stored_instructions,
-        &Purpose::Train {
+        &Source::Train {
             data: &dataset,
             evaluator: evaluator.as_ref(),
             resumed: done > 0,
@@ -222,6 +232,19 @@ fn check_schedules(config: &RunConfig) -> Result<()> {
         tracing::warn!("{warning}");
     }
     Ok(())
+}
+
+/// A run goes on where it was, bit for bit, or elsewhere if that is asked for.
+fn hint_at_other_device(error: Error) -> Error {
+    match error {
+        Error::NoDevice { name, problem } => Error::NoDevice {
+            problem: format!(
+                "{problem}: the run was trained there; `--set device=cpu` goes on on the CPU, with other last bits"
+            ),
+            name,
+        },
+        other => other,
+    }
 }
 
 /// Relative paths of data are the likeliest reason why a run that trained does not find it again; else it is gone.
@@ -338,11 +361,11 @@ pub struct TrainedRun {
     pub algorithm: Box<dyn Algorithm>,
 }
 
-/// Opens a trained run without its data. `overrides` may change how it acts (planner, targets), not
-/// its networks.
+/// Opens a trained run without its data. `overrides` may change where and how it acts (device, planner, targets), nothing
+/// that training decided.
 ///
 /// # Errors
-/// If it can't be read, or an override changes the networks' names or shapes.
+/// If it can't be read, or an override sets a key that has no effect any more: the error says which have.
 pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
     let request = Request {
         overrides,
@@ -356,9 +379,8 @@ pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
 /// # Errors
 /// As [`open`], and if a run directory is given data.
 pub fn open_with(path: &Path, request: &Request<'_>) -> Result<TrainedRun> {
-    let blamed = |error| blame_overrides(request.overrides, error);
     if !path.join("config.toml").is_file()
-        && let Some(imported) = pretrained::open(path, request).map_err(blamed)?
+        && let Some(imported) = pretrained::open(path, request)?
     {
         return Ok(TrainedRun {
             config: imported.config,
@@ -378,17 +400,19 @@ pub fn open_with(path: &Path, request: &Request<'_>) -> Result<TrainedRun> {
                     .to_owned(),
         });
     }
-    let config = run.config()?.with_overrides(overrides)?;
+    let stored = run.config()?;
+    let config = stored.opened_with(overrides, request.purpose, &[])?;
     let spec = run.spec()?;
+    let device = acting_device(&config, overrides)?;
     let instructions = run.instructions()?;
     let known = instructions.is_some();
-    let purpose = Purpose::Act {
+    let source = Source::Act {
         observation_dim: spec.observation_dim,
         action_dim: spec.action_dim,
     };
     let range = (&spec.action_low[..], &spec.action_high[..]);
-    let mut algorithm = prepare(&config, range, instructions, &purpose)?;
-    let state = run.restore_policy(&mut *algorithm).map_err(blamed)?;
+    let mut algorithm = prepare(&config, range, &device, instructions, &source)?;
+    let state = run.restore_policy(&mut *algorithm)?;
     if algorithm.instructed().is_some() && !known {
         return Err(Error::Run {
             path: path.to_path_buf(),
@@ -403,25 +427,22 @@ pub fn open_with(path: &Path, request: &Request<'_>) -> Result<TrainedRun> {
     })
 }
 
-/// Trained tensors that don't fit: where settings of the algorithm were changed, that is why.
-fn blame_overrides(overrides: &[String], error: Error) -> Error {
-    use trajformer_models::Error::{MissingTensor, TensorMismatch, TensorShape, UnexpectedTensors};
-    let sizes = overrides
-        .iter()
-        .filter(|text| text.trim_start().starts_with("algorithm."));
-    let sizes: Vec<String> = sizes.map(|text| format!("`--set {text}`")).collect();
-    match &error {
-        Error::Models(
-            MissingTensor { .. }
-            | TensorMismatch { .. }
-            | TensorShape { .. }
-            | UnexpectedTensors { .. },
-        ) if !sizes.is_empty() => Error::Config(format!(
-            "{}: networks that are trained keep their sizes; change what decides how they act (planner, targets), or \
-             train anew ({error})",
-            sizes.join(", ")
-        )),
-        _ => error,
+/// The device that a run acts on: that of its training, where it can be used; the CPU in its place, which a warning says.
+/// One that is asked for now is taken or refused.
+fn acting_device(config: &RunConfig, overrides: &[String]) -> Result<Device> {
+    let asked = |text: &String| {
+        text.split('=')
+            .next()
+            .is_some_and(|key| key.trim() == "device")
+    };
+    match open_device(&config.device) {
+        Err(error @ Error::NoDevice { .. }) if !overrides.iter().any(asked) => {
+            tracing::warn!(
+                "{error}; the run acts on the CPU in its place, which may change the last bits of what it does"
+            );
+            Ok(Device::Cpu)
+        }
+        other => other,
     }
 }
 
@@ -466,7 +487,12 @@ pub fn judge(
     data: &Path,
     config: &FqeConfig,
 ) -> Result<fqe::Estimate> {
-    let trained = open(path, overrides)?;
+    let request = Request {
+        overrides,
+        purpose: Purpose::Judge,
+        ..Request::default()
+    };
+    let trained = open_with(path, &request)?;
     let options = trained.config.data.load_options();
     let dataset = files::load_with(&[data.to_path_buf()], &options)?;
     let (o, a) = (trained.spec.observation_dim, trained.spec.action_dim);

@@ -11,6 +11,31 @@ pub fn opened_without_data() -> Error {
     )
 }
 
+/// Tokens of a sequence from which on an update takes seconds or more.
+const MANY_TOKENS: usize = 4096;
+
+/// What a user should know of a sequence model that reads `steps` steps of `tokens` tokens each, as `key` says; `None` where
+/// that is little, or nothing is learned.
+pub fn long_sequences(data: &Dataset, key: &str, steps: usize, tokens: usize) -> Option<String> {
+    let length = steps * tokens;
+    if length <= MANY_TOKENS || data.is_blank() {
+        return None;
+    }
+    let longest = data.episodes.iter().map(|episode| episode.steps).max();
+    let padding = match longest.unwrap_or(0) {
+        longest if longest < steps => format!(
+            "; the longest episode has {longest} steps, the rest is padding, which costs as much: `{key}={longest}` reads \
+             all there is"
+        ),
+        _ => String::new(),
+    };
+    let pairs = length as f64 * (length + 1) as f64 / 2.0;
+    Some(format!(
+        "`{key} = {steps}` makes sequences of {length} tokens: attention compares {pairs:.1e} pairs of them in every head, \
+         layer and sequence of a batch, and the time of an update grows with the square{padding}"
+    ))
+}
+
 impl Dataset {
     /// Fails if actions are discrete; `purpose` is what needs real numbers.
     ///

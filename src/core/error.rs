@@ -34,6 +34,14 @@ pub enum Error {
     /// A configuration key or value is wrong.
     #[error("configuration: {0}")]
     Config(String),
+    /// A device is known, but can't be used in this build or on this machine.
+    #[error("device `{name}`: {problem}")]
+    NoDevice {
+        /// Its name in configurations.
+        name: String,
+        /// Why, and what to do.
+        problem: String,
+    },
     /// An environment is unknown, not built in, or failed.
     #[error("environment `{name}`: {problem}")]
     Env {

@@ -79,9 +79,14 @@ pub trait Policy: Send {
         Vec::new()
     }
 
-    /// Whether an action depends on the present observation alone: not on earlier ones, rewards, a plan or
-    /// chance.
+    /// Whether an action depends on the present observation alone, and on chance where it [draws](Self::draws): not on
+    /// earlier observations, rewards or a plan.
     fn is_memoryless(&self) -> bool {
+        false
+    }
+
+    /// Whether an action depends on chance: on the row's random stream.
+    fn draws(&self) -> bool {
         false
     }
 

@@ -480,14 +480,8 @@ mod tests {
             assert!(name.ends_with("thresholds"), "{name}");
             slot.set(self.0.table.as_tensor())
         }
-        fn number(&mut self, _: &str, _: &mut f64) -> trajformer_models::Result<()> {
-            Ok(())
-        }
         fn counter(&mut self, _: &str, value: &mut u64) -> trajformer_models::Result<()> {
             *value = self.0.used_bins;
-            Ok(())
-        }
-        fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
             Ok(())
         }
     }

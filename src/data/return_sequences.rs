@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::resident;
 use crate::resident::ReturnTables;
 use trajformer_core::dataset::{Dataset, Episode};
-use trajformer_core::dataset_checks::opened_without_data;
+use trajformer_core::dataset_checks::{long_sequences, opened_without_data};
 use trajformer_core::error::{Error, Result};
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_models::rng::Rng;
@@ -68,6 +68,8 @@ pub struct ReturnOptions {
     pub padding: Padding,
 }
 
+/// Return, observation and action.
+const STEP_TOKENS: usize = 3;
 /// Scaled returns of this size are what networks see well: the authors' are 0.1 to 12.
 const SCALED_RETURNS: (f64, f64) = (0.1, 100.0);
 /// A target is far from the returns of the data if it is further away than this many times their range. The authors'
@@ -82,7 +84,9 @@ pub fn misfits(
     target_returns: &[f32],
     table: &str,
 ) -> Vec<String> {
-    let (returns, mut found) = (data.returns(), Vec::new());
+    let key = format!("{table}.context_steps");
+    let long = long_sequences(data, &key, options.context_steps, STEP_TOKENS);
+    let (returns, mut found) = (data.returns(), Vec::from_iter(long));
     if returns.is_empty() {
         return found; // There is no data, or it will be refused.
     }
@@ -533,6 +537,21 @@ mod tests {
             long[0].contains(words) && long[0].contains("has 2 steps"),
             "{long:?}"
         );
+        let options = ReturnOptions {
+            context_steps: 2000,
+            return_scale: 1.0,
+            max_episode_steps: 2,
+            padding: Padding::Left,
+        };
+        let wide = misfits(&data(&[0.0, 1.0]), &options, &[], "algorithm.lamo");
+        for words in [
+            "`algorithm.lamo.context_steps = 2000` makes sequences of 6000 tokens",
+            "1.8e7 pairs",
+            "the longest episode has 2 steps",
+            "`algorithm.lamo.context_steps=2`",
+        ] {
+            assert!(wide[0].contains(words), "{wide:?}");
+        }
         // halfcheetah-medium with the authors' targets, and a data set without rewards.
         assert!(said(&[-310.0, 5309.0], 1000.0, &[12000.0, 6000.0], 1000).is_empty());
         assert!(said(&[0.0, 0.0], 1000.0, &[], 1000).is_empty());

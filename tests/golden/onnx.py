@@ -1,9 +1,9 @@
-"""Exports two policies, runs the files in onnxruntime, and compares with NumPy and `transformers`.
+"""Exports three policies, runs the files in onnxruntime, and compares with NumPy and `transformers`.
 
 python tests/golden/onnx.py --trajformer target/debug/trajformer
 
 Writes onnx.safetensors: inputs, what onnxruntime answered, and the CRC-32 of the files, which a Rust test makes again.
-`onnx/bc` is a run directory (made once with this program); the Decision Transformer is that of hub/decision_transformer
+`onnx/bc` and `onnx/bear` are run directories (made once with this program; BEAR's is exported as its actor's mean); the Decision Transformer is that of hub/decision_transformer
 with onnx/policy.safetensors, which this script writes, beside it. Run with onnxruntime 1.32.0, transformers 5.24.0.
 """
 
@@ -38,19 +38,20 @@ def check(name, found, expected):
     assert worst < 1e-5
 
 
-def behaviour_cloning(binary, folder, generator):
-    session, crc = export(binary, HERE / "onnx" / "bc", folder / "bc.onnx")
-    model, policy = load_file(HERE / "onnx/bc/model.safetensors"), load_file(HERE / "onnx/bc/policy.safetensors")
+def actor(binary, folder, generator, name):
+    """A run's actor; of Gaussian ones the mean, which is the first half of what the last layer gives."""
+    session, crc = export(binary, HERE / "onnx" / name, folder / f"{name}.onnx")
+    model, policy = (load_file(HERE / "onnx" / name / f"{part}.safetensors") for part in ("model", "policy"))
     observation = generator.normal(size=(5, 3)).astype(np.float32)
     x = (observation - policy["normalizer.mean"]) / policy["normalizer.scale"]
-    layers = sorted({int(name.split(".")[2]) for name in model})
+    layers = sorted({int(key.split(".")[2]) for key in model if key.startswith("actor.net.")})
     for layer in layers:
         x = x @ model[f"actor.net.{layer}.weight"].T + model[f"actor.net.{layer}.bias"]
-        x = np.maximum(x, 0) if layer != layers[-1] else np.tanh(x)
+        x = np.maximum(x, 0) if layer != layers[-1] else np.tanh(x[:, : policy["action_bounds.half"].size])
     expected = x * policy["action_bounds.half"] + policy["action_bounds.center"]
     action = session.run(None, {"observation": observation})[0]
-    check("bc", action, expected)
-    return {"bc.observation": observation, "bc.action": action}, crc
+    check(name, action, expected)
+    return {f"{name}.observation": observation, f"{name}.action": action}, crc
 
 
 def described(session):
@@ -112,10 +113,12 @@ def main():
     binary = parser.parse_args().trajformer.resolve()
     generator = np.random.default_rng(8)
     with tempfile.TemporaryDirectory() as folder:
-        bc, bc_crc = behaviour_cloning(binary, Path(folder), generator)
+        bc, bc_crc = actor(binary, Path(folder), generator, "bc")
         dt, dt_crc = decision_transformer(binary, Path(folder), generator)
-    tensors = {name: value.astype(np.float64) if value.dtype.kind == "f" else value for name, value in (bc | dt).items()}
-    save("onnx", tensors, {"onnxruntime": onnxruntime.__version__, "bc.crc32": bc_crc, "decision_transformer.crc32": dt_crc})
+        bear, bear_crc = actor(binary, Path(folder), generator, "bear")
+    tensors = {name: value.astype(np.float64) if value.dtype.kind == "f" else value for name, value in (bc | dt | bear).items()}
+    checksums = {"bc.crc32": bc_crc, "decision_transformer.crc32": dt_crc, "bear.crc32": bear_crc}
+    save("onnx", tensors, {"onnxruntime": onnxruntime.__version__} | checksums)
 
 
 if __name__ == "__main__":

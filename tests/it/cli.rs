@@ -26,7 +26,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Standard output of a command that succeeds.
-fn succeeds(folder: &Path, arguments: &[&str]) -> String {
+pub fn succeeds(folder: &Path, arguments: &[&str]) -> String {
     let found = output(folder, arguments);
     assert!(
         found.status.success(),
@@ -38,7 +38,7 @@ fn succeeds(folder: &Path, arguments: &[&str]) -> String {
 }
 
 /// Standard error of a command that ends with status 1 and no panic.
-fn fails(folder: &Path, arguments: &[&str]) -> String {
+pub fn fails(folder: &Path, arguments: &[&str]) -> String {
     let found = output(folder, arguments);
     let errors = text(&found.stderr);
     assert_eq!(found.status.code(), Some(1), "{arguments:?}: {errors}");
@@ -86,7 +86,7 @@ fn write_config(folder: &Path, train: &str, evaluate: &str, algorithm: &str) {
 const SMALL: &str = "[algorithm.bc]\nbatch_size = 8\nhidden = [8]";
 
 /// A folder with data and a small run in `run`.
-fn trained() -> tempfile::TempDir {
+pub fn trained() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     collect(path, "random");

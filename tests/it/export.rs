@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor};
 use trajformer::algorithms::ALGORITHMS;
-use trajformer::pretrained::Request;
+use trajformer::policy::EpisodeStart;
+use trajformer::rng::Rng;
 use trajformer::{export, run};
 
 use crate::golden::{Golden, check_close};
@@ -47,8 +48,46 @@ fn every_policy_that_is_one_network_becomes_a_graph_that_acts_like_it() {
             }
         }
     }
-    let expected = ["bear", "fast", "lamo", "trajectory_transformer"];
+    let expected = ["fast", "lamo", "trajectory_transformer"];
     assert_eq!(refused, expected);
+}
+
+/// What `evaluate` does with the key that the warning of an export names.
+#[test]
+fn policies_that_choose_among_samples_are_exported_as_what_they_do_without_samples() {
+    for (name, key) in [
+        ("bear", "acting_samples=0"),
+        ("brac", "acting_samples=0"),
+        ("crr", "weighted_acting=false"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        write_data(folder.path());
+        let out = folder.path().join("run");
+        run::start(&config(folder.path(), name, 5), &out).unwrap();
+        let graph = export::graph_of(&mut export::open(&out, &[]).unwrap()).unwrap();
+        let observations = [[0.3f32, -0.2, 1.5], [1.0, 0.0, -4.0]];
+        let observations = Tensor::new(&observations, &candle_core::Device::Cpu).unwrap();
+        let exported = graph.run(std::slice::from_ref(&observations)).unwrap();
+        let acts = |overrides: &[String]| {
+            let trained = run::open(&out, overrides).unwrap();
+            let mut policy = trained.algorithm.policy().unwrap();
+            let start = EpisodeStart {
+                rng: Rng::from_seed(0),
+                target_return: None,
+                goal: None,
+                instruction: None,
+            };
+            policy.begin(&[start.clone(), start]).unwrap();
+            assert_eq!(policy.draws(), overrides.is_empty(), "{name}");
+            policy.act(&observations, &[true; 2]).unwrap()
+        };
+        let numbers = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let mean = acts(&[format!("algorithm.{name}.{key}")]);
+        for (found, expected) in numbers(&exported).into_iter().zip(numbers(&mean)) {
+            assert!(f64::from((found - expected).abs()) < TOLERANCE, "{name}");
+        }
+        assert_ne!(numbers(&acts(&[])), numbers(&mean), "{name}");
+    }
 }
 
 /// BRAC's behavior policy acts while it is fitted, its actor afterwards.
@@ -177,6 +216,7 @@ fn files_are_those_that_onnxruntime_has_confirmed() {
     let transformer = completed(folder.path());
     for (name, run, inputs) in [
         ("bc", fixture("onnx/bc"), &["observation"][..]),
+        ("bear", fixture("onnx/bear"), &["observation"][..]),
         (
             "decision_transformer",
             transformer,
@@ -189,7 +229,7 @@ fn files_are_those_that_onnxruntime_has_confirmed() {
             ],
         ),
     ] {
-        let mut trained = run::open_with(&run, &Request::default()).unwrap();
+        let mut trained = export::open(&run, &[]).unwrap();
         let file = folder.path().join(format!("{name}.onnx"));
         let graph = export::write(&mut trained, &file).unwrap();
         let checksum = crc32fast::hash(&fs::read(&file).unwrap());

@@ -53,18 +53,6 @@ impl StateVisitor for Models<'_> {
         }
         Ok(())
     }
-
-    fn number(&mut self, _: &str, _: &mut f64) -> trajformer_models::Result<()> {
-        Ok(())
-    }
-
-    fn counter(&mut self, _: &str, _: &mut u64) -> trajformer_models::Result<()> {
-        Ok(())
-    }
-
-    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
-        Ok(())
-    }
 }
 
 /// The networks of an algorithm as it is built, on data of this shape, under many seeds.

@@ -133,7 +133,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/export",
-        "core/* algorithms/registry algorithms/RULE app/run",
+        "core/* algorithms/registry algorithms/RULE app/config app/pretrained app/run",
     ),
     (
         "app/instruct",

@@ -57,18 +57,10 @@ impl StateVisitor for Networks {
         Ok(())
     }
 
-    fn number(&mut self, _: &str, _: &mut f64) -> trajformer_models::Result<()> {
-        Ok(())
-    }
-
     fn counter(&mut self, name: &str, value: &mut u64) -> trajformer_models::Result<()> {
         if name.ends_with(".updates") {
             *value = self.updates.unwrap_or(*value);
         }
-        Ok(())
-    }
-
-    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod parity;
 mod value_based;
 
 mod acting;
+mod acting_keys;
 mod cli;
 mod data;
 mod data_corpus;

@@ -28,6 +28,14 @@ const NOT_EXPORTED: [&str; 6] = [
     "trajectory_transformer",
 ];
 
+/// Policies that remember or plan; all others are judged by data, those that choose among samples too.
+const SEQUENCE_MODELS: [&str; 4] = [
+    "decision_transformer",
+    "fast",
+    "lamo",
+    "trajectory_transformer",
+];
+
 /// Every configuration that the project ships.
 fn configurations() -> Vec<PathBuf> {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("configs")];
@@ -179,6 +187,7 @@ fn check_opening(config: &RunConfig, out: &Path, other: &Path) {
     let mut simulated = envs::make(&env).unwrap();
     let policy = trained.algorithm.policy().unwrap();
     let (goal, memoryless) = (policy.needs_goal(), policy.is_memoryless());
+    assert_eq!(memoryless, !SEQUENCE_MODELS.contains(&name), "{name}");
     if !told {
         match run::policy(out, simulated.spec(), false) {
             Ok(mut policy) => {
@@ -344,10 +353,80 @@ fn sizes_of_a_trained_run_that_are_changed_are_named_by_their_key() {
             .err()
             .unwrap()
             .to_string();
+        let blamed = format!("`--set {set}`: `algorithm.{name}.");
         assert!(
-            error.contains(&format!("`--set {set}`: networks")),
+            error.contains(&blamed) && error.contains("keep their sizes"),
             "{error}"
         );
         assert!(run::open(&out, &[]).is_ok());
     }
+}
+
+/// A device that no build of this kind can use.
+const ELSEWHERE: &str = if cfg!(feature = "metal") {
+    "cuda"
+} else {
+    "metal"
+};
+
+#[test]
+fn a_run_of_a_device_that_is_not_here_acts_on_the_cpu_and_trains_on_where_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    crate::runs::write_data(folder);
+    let out = folder.join("run");
+    let config = RunConfig {
+        device: "cpu".to_owned(),
+        ..crate::runs::config(folder, "td3_bc", 5)
+    };
+    run::start(&config, &out).unwrap();
+    let acts = |overrides: &[&str]| -> trajformer::Result<Vec<f32>> {
+        let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
+        let mut policy = run::open(&out, &overrides)?.algorithm.policy()?;
+        policy.begin(&[])?;
+        let observation = Tensor::new(&[[0.5f32, -0.5, 1.0]], &Device::Cpu)?;
+        Ok(policy
+            .act(&observation, &[true])?
+            .flatten_all()?
+            .to_vec1()?)
+    };
+    let expected = acts(&[]).unwrap();
+    let file = out.join("config.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let moved = text.replace("device = \"cpu\"", &format!("device = \"{ELSEWHERE}\""));
+    assert_ne!(moved, text);
+    fs::write(&file, moved).unwrap();
+
+    assert_eq!(acts(&[]).unwrap(), expected);
+    assert_eq!(acts(&["device=cpu"]).unwrap(), expected);
+    let asked = acts(&[&format!("device={ELSEWHERE}")])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        asked.contains(ELSEWHERE) && asked.contains("--features"),
+        "{asked}"
+    );
+    let unknown = acts(&["device=tpu"]).unwrap_err().to_string();
+    assert!(unknown.contains("expected `cpu`, `cuda`"), "{unknown}");
+    let said = std::process::Command::new(env!("CARGO_BIN_EXE_trajformer"))
+        .args(["evaluate", "run"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let warning = String::from_utf8_lossy(&said.stderr);
+    assert!(said.status.success(), "{warning}");
+    for word in [ELSEWHERE, "acts on the CPU in its place", "last bits"] {
+        assert!(warning.contains(word), "{warning}");
+    }
+
+    let more = "train.updates=8".to_owned();
+    let refused = run::resume(&out, std::slice::from_ref(&more))
+        .unwrap_err()
+        .to_string();
+    for word in [ELSEWHERE, "`--set device=cpu`"] {
+        assert!(refused.contains(word), "{refused}");
+    }
+    run::resume(&out, &[more, "device=cpu".to_owned()]).unwrap();
+    let stored = fs::read_to_string(&file).unwrap();
+    assert!(stored.contains("device = \"cpu\""), "{stored}");
 }

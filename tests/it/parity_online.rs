@@ -146,18 +146,6 @@ impl StateVisitor for Networks {
         }
         Ok(())
     }
-
-    fn number(&mut self, _: &str, _: &mut f64) -> trajformer_models::Result<()> {
-        Ok(())
-    }
-
-    fn counter(&mut self, _: &str, _: &mut u64) -> trajformer_models::Result<()> {
-        Ok(())
-    }
-
-    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
-        Ok(())
-    }
 }
 
 fn networks(algorithm: &mut dyn Algorithm) -> BTreeMap<String, Slot> {

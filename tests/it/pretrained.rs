@@ -452,6 +452,7 @@ fn open(
         overrides,
         data,
         env: Some("pendulum-v1"),
+        ..Request::default()
     };
     let opened: Result<run::TrainedRun> = run::open_with(folder, &request);
     opened.map_err(|error| error.to_string())
@@ -558,18 +559,6 @@ impl trajformer_models::params::StateVisitor for Means {
         }
         Ok(())
     }
-
-    fn number(&mut self, _: &str, _: &mut f64) -> trajformer_models::Result<()> {
-        Ok(())
-    }
-
-    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
-        Ok(())
-    }
-
-    fn counter(&mut self, _: &str, _: &mut u64) -> trajformer_models::Result<()> {
-        Ok(())
-    }
 }
 
 #[test]
@@ -600,6 +589,39 @@ fn a_trajectory_transformer_needs_its_data_once() {
         fs::write(folder.path().join("policy.safetensors"), b"{}").unwrap();
         let error = open(folder.path(), &quick, None).err().unwrap();
         assert!(error.contains("policy.safetensors"), "{error}");
+    }
+}
+
+/// What an import makes of data and environment can be set as long as something is made of them.
+#[test]
+fn settings_count_for_models_of_other_libraries_while_something_is_made_of_them() {
+    let quick = ["planner.horizon=2", "planner.beam_width=4"];
+    let opened = |folder: &Path, key: &str, data: Option<&Dataset>| {
+        let quick = quick.map(|key| format!("algorithm.trajectory_transformer.{key}"));
+        open(folder, &[&quick[..], &[key.to_owned()]].concat(), data)
+    };
+    let (folder, data) = (copy("trajectory_transformer"), pendulum_data());
+    let uniform = "algorithm.trajectory_transformer.discretizer=uniform";
+    let fitted = opened(folder.path(), uniform, Some(&data)).unwrap();
+    let quantiles = opened(folder.path(), "evaluate.seed=1", Some(&data)).unwrap();
+    assert_ne!(actions(&fitted), actions(&quantiles));
+    let late = opened(folder.path(), uniform, None).err().unwrap();
+    assert!(late.contains(&format!("`--set {uniform}`")), "{late}");
+    let range = "data.action_range=[-0.25, 0.25]";
+    let narrow = opened(folder.path(), range, None).unwrap();
+    assert_eq!(narrow.spec.action_low, [-0.25]);
+
+    let folder = copy("decision_transformer");
+    open(folder.path(), &[], Some(&data)).unwrap();
+    for set in [
+        range,
+        "train.updates=3",
+        "algorithm.decision_transformer.batch_size=3",
+    ] {
+        let error = open(folder.path(), &[set.to_owned()], None).err().unwrap();
+        for word in [&format!("`--set {set}`"), "target_returns"] {
+            assert!(error.contains(word), "{error}");
+        }
     }
 }
 

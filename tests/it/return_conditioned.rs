@@ -166,18 +166,6 @@ impl StateVisitor for Parameters {
             None => Ok(()),
         }
     }
-
-    fn number(&mut self, _: &str, _: &mut f64) -> trajformer_models::Result<()> {
-        Ok(())
-    }
-
-    fn counter(&mut self, _: &str, _: &mut u64) -> trajformer_models::Result<()> {
-        Ok(())
-    }
-
-    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
-        Ok(())
-    }
 }
 
 /// Takes the tensors whose names begin so.
@@ -188,18 +176,6 @@ impl StateVisitor for Shown {
         if let Some(name) = name.strip_prefix(self.0) {
             self.1.insert(name.to_owned(), slot.tensor()?.copy()?);
         }
-        Ok(())
-    }
-
-    fn number(&mut self, _: &str, _: &mut f64) -> trajformer_models::Result<()> {
-        Ok(())
-    }
-
-    fn counter(&mut self, _: &str, _: &mut u64) -> trajformer_models::Result<()> {
-        Ok(())
-    }
-
-    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
         Ok(())
     }
 }

@@ -134,16 +134,8 @@ impl StateVisitor for Shown {
         Ok(())
     }
 
-    fn number(&mut self, _: &str, _: &mut f64) -> trajformer_models::Result<()> {
-        Ok(())
-    }
-
     fn counter(&mut self, name: &str, value: &mut u64) -> trajformer_models::Result<()> {
         self.counters.insert(name.to_owned(), *value);
-        Ok(())
-    }
-
-    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
         Ok(())
     }
 }

@@ -74,6 +74,18 @@ fn training_names_what_does_harm_with_numbers_and_the_key_that_mends_it() {
             "`data.action_range`",
         ],
     );
+    let wide = "trajectory_transformer]\nlayers = 1\nheads = 1\nembedding_per_head = 8\nbatch_size = 1\n\
+                window_transitions = 900\nwarmup_updates = 1\ndecay_updates = 5";
+    fs::remove_dir_all(folder.join("trajectory_transformer")).unwrap();
+    check(
+        &said(folder, wide),
+        &[
+            "`algorithm.trajectory_transformer.window_transitions = 900` makes sequences of 4500 tokens",
+            "1.0e7 pairs",
+            "the longest episode has 4 steps",
+            "`algorithm.trajectory_transformer.window_transitions=4` reads all there is",
+        ],
+    );
     let small =
         "layers = 1\nembedding = 8\nbatch_size = 4\nwarmup_updates = 1\nmax_episode_steps = 3";
     check(

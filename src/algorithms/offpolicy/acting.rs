@@ -4,8 +4,45 @@ use candle_core::Tensor;
 use trajformer_models::actor::DeterministicActor;
 use trajformer_models::gaussian::TanhGaussianActor;
 
-use crate::offpolicy::{Act, Trained};
+use crate::offpolicy::policy_parts::Act;
+use crate::offpolicy::trained::Trained;
 use trajformer_core::error::Result;
+
+/// The kind of actor that a method explores with.
+pub enum Explorer<'a> {
+    /// None: it does not learn online, or explores in a way of its own.
+    None,
+    /// One with a distribution, which is drawn from.
+    Drawn(&'a Trained<TanhGaussianActor>),
+    /// One with normal noise on its action, of this deviation where nobody asks for another.
+    Noisy(&'a Trained<DeterministicActor>, f64),
+}
+
+impl Explorer<'_> {
+    /// An action (1, A) in ±1 at an observation (1, O), made with standard normals (1, A).
+    ///
+    /// # Errors
+    /// If the shapes don't fit.
+    pub fn explore(
+        &self,
+        observation: &Tensor,
+        normals: &Tensor,
+        noise: Option<f64>,
+    ) -> Result<Option<Tensor>> {
+        match self {
+            Self::None => Ok(None),
+            Self::Drawn(actor) => {
+                let policy = actor.frozen.distribution(observation)?;
+                Ok(Some(policy.sample(normals)?.0))
+            }
+            Self::Noisy(actor, own) => {
+                let noise = (normals * noise.unwrap_or(*own))?;
+                let action = (actor.frozen.forward(observation)? + noise)?;
+                Ok(Some(action.clamp(-1.0, 1.0)?))
+            }
+        }
+    }
+}
 
 impl Trained<DeterministicActor> {
     /// Its action; later updates do not change it.
@@ -17,15 +54,6 @@ impl Trained<DeterministicActor> {
         Ok(Box::new(move |observations| {
             Ok(actor.forward(observations)?)
         }))
-    }
-
-    /// Its action (1, A) at an observation (1, O) with these standard normals (1, A) times `noise`, in ±1.
-    ///
-    /// # Errors
-    /// If the shapes don't fit.
-    pub fn explore(&self, observation: &Tensor, normals: &Tensor, noise: f64) -> Result<Tensor> {
-        let action = self.frozen.forward(observation)?; // (1, A)
-        Ok((action + (normals * noise)?)?.clamp(-1.0, 1.0)?)
     }
 }
 
@@ -39,14 +67,5 @@ impl Trained<TanhGaussianActor> {
         Ok(Box::new(move |observations| {
             Ok(actor.distribution(observations)?.mode()?)
         }))
-    }
-
-    /// An action (1, A) of its distribution at an observation (1, O), made with standard normals (1, A).
-    ///
-    /// # Errors
-    /// If the shapes don't fit.
-    pub fn explore(&self, observation: &Tensor, normals: &Tensor) -> Result<Tensor> {
-        let policy = self.frozen.distribution(observation)?;
-        Ok(policy.sample(normals)?.0)
     }
 }

@@ -90,6 +90,14 @@ impl Policy for CandidatePolicy {
         let (noise, uniforms) = self.draw(active)?;
         self.choose(observations, &noise, uniforms.as_ref())
     }
+
+    fn is_memoryless(&self) -> bool {
+        true
+    }
+
+    fn draws(&self) -> bool {
+        true
+    }
 }
 
 impl CandidatePolicy {

@@ -11,9 +11,10 @@ mod policy_parts;
 mod rnd_bonus;
 mod trained;
 
+pub use acting::Explorer;
 pub use candidates::{CandidatePolicy, Choice, repeated};
 pub use ensemble_start::EnsembleStart;
-pub use policy_parts::PolicyParts;
+pub use policy_parts::{Act, PolicyParts};
 pub use rnd_bonus::RndBonus;
 pub use trained::{Start, Target, Trained, at_once};
 
@@ -22,7 +23,6 @@ use trajformer_models::critic::Critics;
 use trajformer_models::params::StateVisitor;
 use trajformer_models::uploads::CachedUploads;
 
-use crate::policies::actor::ActorPolicy;
 use trajformer_core::algorithm::{Algorithm, Build, Interactive, OnlinePhase, Step, Work};
 use trajformer_core::error::{Error, Result};
 use trajformer_core::metrics::Metrics;
@@ -37,9 +37,6 @@ use trajformer_models::rng::Rng;
 
 /// Rows of the data that diagnostics are taken over.
 const DIAGNOSED_ROWS: usize = 256;
-
-/// From normalised observations (B, O) to actions (B, A) in ±1.
-pub type Act = Box<dyn Fn(&Tensor) -> Result<Tensor> + Send>;
 
 /// Networks and update of a value-based method, apart from where batches and random numbers come
 /// from: both can be recorded ones.
@@ -77,8 +74,12 @@ pub trait Learner: Send {
         normals: &Tensor,
         noise: Option<f64>,
     ) -> Result<Option<Tensor>> {
-        let _ = (observation, normals, noise);
-        Ok(None)
+        self.explorer().explore(observation, normals, noise)
+    }
+
+    /// The actor that [`Self::explore`] asks, where it is one of the usual kinds.
+    fn explorer(&self) -> Explorer<'_> {
+        Explorer::None
     }
 
     /// How its authors mix batches online.
@@ -115,13 +116,7 @@ pub trait Learner: Send {
     /// # Errors
     /// If a tensor operation fails.
     fn policy(&self, parts: PolicyParts) -> Result<Box<dyn Policy>> {
-        let PolicyParts {
-            normalizer,
-            bounds,
-            device,
-        } = parts;
-        let policy = ActorPolicy::new(normalizer, bounds, device, self.act()?);
-        Ok(Box::new(policy))
+        Ok(Box::new(parts.around(self.act()?)))
     }
 }
 

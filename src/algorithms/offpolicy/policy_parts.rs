@@ -1,6 +1,13 @@
 //! [`PolicyParts`]: what an actor needs around it to act in an environment.
 
+use candle_core::Tensor;
+use trajformer_core::error::Result;
+
+use crate::policies::actor::ActorPolicy;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
+
+/// From normalised observations (B, O) to actions (B, A) in ±1.
+pub type Act = Box<dyn Fn(&Tensor) -> Result<Tensor> + Send>;
 
 /// What an actor needs around it to act in an environment.
 pub struct PolicyParts {
@@ -10,4 +17,11 @@ pub struct PolicyParts {
     pub bounds: ActionBounds,
     /// Device of the networks.
     pub device: candle_core::Device,
+}
+
+impl PolicyParts {
+    /// The policy that acts by `actor` alone.
+    pub fn around(self, actor: Act) -> ActorPolicy<Act> {
+        ActorPolicy::new(self.normalizer, self.bounds, self.device, actor)
+    }
 }

@@ -10,10 +10,14 @@ use rayon::prelude::*;
 use trajformer_models::decision_transformer::{Contexts, DecisionTransformer};
 use trajformer_models::dropout::Dropout;
 
+use crate::policies::groups::groups;
 use trajformer_core::error::Result;
 use trajformer_core::instructions::Instructions;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::policy::{EpisodeStart, Policy, check_rows};
+
+/// Contexts that the network reads at once.
+const CONTEXTS: usize = 1;
 
 /// A network that gives the actions of contexts.
 pub trait ContextNetwork: Send + Sync {
@@ -128,20 +132,16 @@ impl Policy for ReturnConditionedPolicy {
                 row.returns.pop_front();
             }
         }
-        let rows = self.state.rows.len();
-        let actions = match self.device.is_cpu() {
-            // Each row by itself: products of one shape, whatever runs beside it (see `groups`).
-            true => {
-                let act = |row: usize| match active[row] {
-                    true => self.actions(row..row + 1, dim, action_dim),
-                    false => Ok(Tensor::zeros((1, action_dim), DType::F32, &Device::Cpu)?),
-                };
-                let actions: Vec<Tensor> =
-                    (0..rows).into_par_iter().map(act).collect::<Result<_>>()?;
-                Tensor::cat(&actions, 0)?
+        let act = |group: Range<usize>| match active[group.clone()].contains(&true) {
+            true => self.actions(group, dim, action_dim),
+            false => {
+                let shape = (group.len(), action_dim);
+                Ok(Tensor::zeros(shape, DType::F32, &self.device)?)
             }
-            false => self.actions(0..rows, dim, action_dim)?,
-        }; // (E, A)
+        };
+        let rows = groups(self.state.rows.len(), CONTEXTS, &self.device);
+        let actions: Vec<Tensor> = rows.into_par_iter().map(act).collect::<Result<_>>()?;
+        let actions = Tensor::cat(&actions, 0)?; // (E, A)
         self.state.time += 1;
         let unit = actions.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
         for (row, action) in self.state.rows.iter_mut().zip(unit) {

@@ -48,6 +48,14 @@ impl Policy for RandomPolicy {
             &Device::Cpu,
         )?)
     }
+
+    fn is_memoryless(&self) -> bool {
+        true
+    }
+
+    fn draws(&self) -> bool {
+        true
+    }
 }
 
 /// The same action always, e.g. no torque at all.

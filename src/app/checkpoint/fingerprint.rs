@@ -8,8 +8,9 @@ use crate::app::config::RunConfig;
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Error, Result};
 
-/// Where a run's data lies: a run may find it elsewhere when it goes on.
-const DATA_PATH: &str = "data.path";
+/// Where a run's data lies, and where it is trained: a run may be elsewhere when it goes on.
+const PLACES: [&str; 2] = ["data.path", DEVICE];
+const DEVICE: &str = "device";
 
 /// Keys that say how long a run trains, and how long its learning rates decay: a run may change them on its way.
 const LENGTHS: [&str; 5] = [
@@ -95,12 +96,16 @@ pub fn settings(config: &RunConfig) -> Result<BTreeMap<String, String>> {
     let table = toml::Table::try_from(config).map_err(|e| Error::Config(e.to_string()))?;
     let mut keys = BTreeMap::new();
     flatten("", &toml::Value::Table(table), &mut keys);
-    let free = LENGTHS.iter().chain([&DATA_PATH]);
-    free.for_each(|key| drop(keys.remove(*key)));
+    keys.retain(|key, _| !is_free(key));
     Ok(keys)
 }
 
-/// The keys that a run may change to train longer, as `KEY=VALUE`.
+/// Whether a run may change this key on its way.
+pub fn is_free(key: &str) -> bool {
+    LENGTHS.contains(&key) || PLACES.contains(&key)
+}
+
+/// The keys that a run may change to train longer, or elsewhere, as `KEY=VALUE`.
 ///
 /// # Errors
 /// If a value has no TOML form.
@@ -108,7 +113,8 @@ pub fn free_overrides(config: &RunConfig) -> Result<Vec<String>> {
     let table = toml::Table::try_from(config).map_err(|e| Error::Config(e.to_string()))?;
     let mut keys = BTreeMap::new();
     flatten("", &toml::Value::Table(table), &mut keys);
-    let given = LENGTHS.iter().filter_map(|key| keys.get_key_value(*key));
+    let free = LENGTHS.iter().chain([&DEVICE]);
+    let given = free.filter_map(|key| keys.get_key_value(*key));
     Ok(given.map(|(key, value)| format!("{key}={value}")).collect())
 }
 

@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::config::RunConfig;
 pub use beside::{POLICY_FILE, load_policy, policy_action_dim, save_policy};
-use fingerprint::{DataFingerprint, differences, listed, settings};
+use fingerprint::{DataFingerprint, differences, is_free, listed, settings};
 pub use tensors::check_finite;
 use tensors::{GROUPS, Loader, serialized};
 use trajformer_core::algorithm::Algorithm;
@@ -104,9 +104,11 @@ impl RunSpec {
         // A key that did not exist yet had what is its default now.
         let defaults = format!("[algorithm.{}]", config.algorithm.name());
         let defaults = settings(&RunConfig::parse(&defaults)?)?;
+        // Earlier builds kept some keys that a run may change.
         found.retain(|difference| {
-            self.settings.contains_key(&difference.key)
-                || defaults.get(&difference.key) != Some(&difference.now)
+            !is_free(&difference.key)
+                && (self.settings.contains_key(&difference.key)
+                    || defaults.get(&difference.key) != Some(&difference.now))
         });
         if self.settings.is_empty() || found.is_empty() {
             return Ok(());

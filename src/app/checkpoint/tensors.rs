@@ -67,14 +67,6 @@ impl StateVisitor for FiniteCheck {
         }
         Ok(())
     }
-
-    fn counter(&mut self, _: &str, _: &mut u64) -> trajformer_models::Result<()> {
-        Ok(())
-    }
-
-    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
-        Ok(())
-    }
 }
 
 /// The state of `algorithm` after `update`, by group, as the content of the tensor files.

@@ -78,14 +78,14 @@ fn departures(here: &RunConfig, there: &RunConfig, layers: &Layers) -> Result<Ve
 }
 
 /// Every key with its value.
-fn values(config: &RunConfig) -> Result<BTreeMap<String, toml::Value>> {
+pub(super) fn values(config: &RunConfig) -> Result<BTreeMap<String, toml::Value>> {
     let table = toml::Table::try_from(config).map_err(|e| Error::Config(e.to_string()))?;
     let mut found = BTreeMap::new();
     flatten("", table, &mut found);
     Ok(found)
 }
 
-fn flatten(prefix: &str, table: toml::Table, found: &mut BTreeMap<String, toml::Value>) {
+pub(super) fn flatten(prefix: &str, table: toml::Table, found: &mut BTreeMap<String, toml::Value>) {
     for (name, value) in table {
         let key = join(prefix, &name);
         match value {

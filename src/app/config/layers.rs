@@ -8,6 +8,7 @@
 //! * the algorithm stays: another `[algorithm.NAME]` than the extended file's is an error.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
@@ -15,7 +16,7 @@ use toml::de::{DeTable, DeValue};
 use trajformer_core::error::{Error, Result};
 
 /// The key that names the file below.
-const EXTENDS: &str = "extends";
+pub(super) const EXTENDS: &str = "extends";
 
 /// The command line's word for one key.
 const SET: &str = "--set";
@@ -61,8 +62,10 @@ impl Layers {
             if seen.contains(&place) || layers.len() == MOST_FILES {
                 let files = layers.iter().map(|layer| &layer.path).chain([&layer.path]);
                 let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
+                let origin = layers.last().map_or(&layer.path, |above| &above.path);
                 return Err(Error::Config(format!(
-                    "`extends` leads in a circle: {}",
+                    "{}: `extends` leads in a circle: {}",
+                    origin.display(),
                     files.join(" extends ")
                 )));
             }
@@ -212,7 +215,7 @@ impl Layer {
         inline_tables(spans.get_ref(), "", &text, &mut inline);
         let extends = match table.remove(EXTENDS) {
             None => None,
-            Some(toml::Value::String(name)) if !name.is_empty() => Some(name),
+            Some(toml::Value::String(name)) if !name.trim().is_empty() => Some(name),
             Some(other) => {
                 return Err(fail(format!(
                     "`extends` is {other}, expected the path of another configuration, e.g. \
@@ -257,18 +260,25 @@ pub(super) fn join(prefix: &str, name: &str) -> String {
     }
 }
 
-/// An extended file that is not there is the fault of the one that names it.
+/// An extended file that can't be read is the fault of the one that names it.
 fn not_found(error: Error, above: &Layer) -> Error {
-    match error {
-        Error::Io { path, source } => Error::Config(format!(
-            "{}: `extends = \"{}\"`: {}: {source}; the path starts at the folder of the file that it \
-             stands in",
-            above.path.display(),
-            above.extends.as_deref().unwrap_or_default(),
-            path.display()
-        )),
-        other => other,
-    }
+    let Error::Io { path, source } = error else {
+        return error;
+    };
+    let problem = match (path.is_dir(), source.kind()) {
+        (true, _) => "is a folder, expected a file, e.g. \"../hopper-medium.toml\"".to_owned(),
+        (false, ErrorKind::NotFound) => {
+            "is not there; the path starts at the folder of the file that it stands in".to_owned()
+        }
+        (false, ErrorKind::InvalidData) => "is no text, expected a configuration".to_owned(),
+        _ => format!("can't be read: {source}"),
+    };
+    Error::Config(format!(
+        "{}: `extends = \"{}\"`: {} {problem}",
+        above.path.display(),
+        above.extends.as_deref().unwrap_or_default(),
+        path.display()
+    ))
 }
 
 fn same_algorithm(below: &toml::Table, file: &Path, layer: &Layer) -> Result<()> {
@@ -304,7 +314,10 @@ fn without_parents(path: &Path) -> PathBuf {
             other => plain.push(other),
         }
     }
-    plain
+    match plain.as_os_str().is_empty() {
+        true => PathBuf::from("."),
+        false => plain,
+    }
 }
 
 #[cfg(test)]
@@ -459,13 +472,36 @@ mod tests {
             ("sub/b.toml", "extends = \"../a.toml\"\n"),
         ];
         check(&circle, &["circle", "a.toml extends", "b.toml extends"]);
-        check(&[("a.toml", "extends = \"a.toml\"\n")], &["circle"]);
+        check(
+            &[("a.toml", "extends = \"a.toml\"\n")],
+            &["a.toml: `extends` leads in a circle", "a.toml extends"],
+        );
+        for (name, shown) in [(".", ""), ("sub", "sub"), ("./sub/", "sub"), ("sub/..", "")] {
+            let text = format!("extends = \"{name}\"\n");
+            let files = [("a.toml", text.as_str()), ("sub/b.toml", "")];
+            let folder = format!("{shown} is a folder, expected a file");
+            check(&files, &["a.toml: `extends = ", name, &folder]);
+        }
+        for value in [
+            "true",
+            "[\"b.toml\"]",
+            "{ file = \"b.toml\" }",
+            "\" \"",
+            "0.5",
+        ] {
+            let text = format!("extends = {value}\n");
+            check(
+                &[("a.toml", &text)],
+                &["a.toml", "`extends` is ", "expected the path"],
+            );
+        }
         let missing = [("a.toml", "extends = \"no/such.toml\"\n")];
         check(
             &missing,
             &[
                 "a.toml",
                 "extends = \"no/such.toml\"",
+                "no/such.toml is not there",
                 "the folder of the file",
             ],
         );
@@ -482,6 +518,11 @@ mod tests {
                 &["a.toml", "[algorithm.iql]", "b.toml has [algorithm.bc]"],
             );
         }
+        let below = [("a.toml", "[algorithm.bc]\n[train]\nextends = \"b.toml\"\n")];
+        check(
+            &below,
+            &["a.toml", "at the top of a file", "`train.extends`"],
+        );
         let text = RunConfig::parse("extends = \"a.toml\"\n[algorithm.bc]");
         assert!(text.expect_err("no file").to_string().contains("no file"));
     }
@@ -495,5 +536,7 @@ mod tests {
         );
         assert_eq!(shown("../../a.toml"), "../../a.toml");
         assert_eq!(shown("/../a/./b.toml"), "/../a/b.toml");
+        assert_eq!(shown("a/.."), ".");
+        assert_eq!(shown("."), ".");
     }
 }

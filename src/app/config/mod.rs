@@ -6,12 +6,15 @@
 mod departures;
 mod layers;
 mod loading;
+mod opened;
 mod overrides;
 mod run_config;
 pub mod sections;
 mod table;
+mod words;
 
 pub use departures::{Departure, Departures};
+pub use opened::Purpose;
 pub use overrides::apply_override;
 pub use run_config::{LARGEST_SEED, RunConfig};
 pub use sections::{DataConfig, EvaluateConfig, OnlineConfig, TrainConfig};

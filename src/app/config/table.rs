@@ -1,17 +1,12 @@
 //! From TOML tables and `key=value` overrides to a configuration, with errors that name the key as it is
 //! written and where it came from.
 
-use crate::app::config::layers::Layers;
+use crate::app::config::layers::{EXTENDS, Layers};
 use crate::app::config::overrides::set_words;
 use crate::app::config::run_config::RunConfig;
+use crate::app::config::words::{NO_WORD, Problem, plain_words, require_tables, words_of};
 use trajformer_algorithms::registry::ALGORITHMS;
 use trajformer_core::error::{Error, Result};
-
-/// What is wrong with a table, and the keys that it may be blamed on, the likeliest first.
-struct Problem {
-    keys: Vec<String>,
-    text: String,
-}
 
 /// A checked configuration from what files and overrides say together. Errors name what set the key that they are
 /// about; what an override breaks is blamed on it.
@@ -85,18 +80,28 @@ fn read_table(table: &toml::Table) -> std::result::Result<RunConfig, Problem> {
     };
     let given: Vec<&str> = given.keys().map(String::as_str).collect();
     match given[..] {
-        [name] if names.contains(&name) => {}
+        [name] if names.contains(&name) => require_tables(table, name)?,
         _ => return wrong(format!("`algorithm` holds {given:?}, {}", expected())),
     }
     serde_path_to_error::deserialize(table.clone()).map_err(|error| {
         let path = error.path().to_string();
-        let message = plain_words(error.inner().message());
+        let message = plain_words(error.inner().message(), &path);
+        let message = match message.contains(NO_WORD) {
+            true => words_of(table, &path).unwrap_or(message),
+            false => message,
+        };
         let unknown = message.strip_prefix("unknown field `");
         let unknown = unknown.and_then(|rest| rest.split('`').next());
         let inside = unknown.map(|name| match path.as_str() {
             "." => name.to_owned(),
             _ => format!("{path}.{name}"),
         });
+        let message = match unknown {
+            Some(EXTENDS) => {
+                format!("`{EXTENDS}` stands at the top of a file, before its first [table]")
+            }
+            _ => message,
+        };
         Problem {
             text: match message.contains(&path) && !path.contains('.') {
                 true => message,
@@ -105,22 +110,6 @@ fn read_table(table: &toml::Table) -> std::result::Result<RunConfig, Problem> {
             keys: inside.into_iter().chain([path]).collect(),
         }
     })
-}
-
-/// A message without the names of Rust's types.
-fn plain_words(message: &str) -> String {
-    let words = [
-        ("expected u64", "expected a whole number of 0 or more"),
-        ("expected usize", "expected a whole number of 0 or more"),
-        ("expected f64", "expected a number"),
-        ("expected f32", "expected a number"),
-        ("expected a boolean", "expected true or false"),
-    ];
-    let message = message.trim();
-    words
-        .iter()
-        .find_map(|(rust, plain)| Some(format!("{}{plain}", message.strip_suffix(rust)?)))
-        .unwrap_or_else(|| message.to_owned())
 }
 
 #[cfg(test)]

@@ -24,10 +24,15 @@ enum Squash {
 
 pub(super) fn graph(parts: &Parts, policy: &mut dyn Policy) -> Result<Graph> {
     let refuse = |problem: &str| Err(Error::Unsuitable(format!("can't be exported: {problem}")));
+    if policy.draws() {
+        return refuse(
+            "its policy chooses among samples, which is more than one network: export its mean, as the command does",
+        );
+    }
     if !policy.is_memoryless() {
         return refuse(
-            "its policy plans, remembers or chooses among samples, which is more than one network (a Trajectory \
-             Transformer and FAST plan or decode token by token, BEAR takes the best of 100 samples)",
+            "its policy plans or remembers, which is more than one network (a Trajectory Transformer and FAST plan or \
+             decode token by token)",
         );
     }
     let observations = probes(parts)?;

@@ -11,6 +11,8 @@ mod sequence;
 
 use std::path::Path;
 
+use crate::app::config::Purpose;
+use crate::app::pretrained::Request;
 use crate::app::run;
 use crate::app::run::TrainedRun;
 use graph::Graph;
@@ -51,15 +53,26 @@ pub fn check_new(path: &Path) -> Result<()> {
 }
 
 /// Opens a run, or a model of another library, for export. One that draws samples of its actor and chooses among them by
-/// their values (BRAC, CRR) is opened as its actor's mean, which is one network; a warning says so.
+/// their values (BEAR, BRAC, CRR) is opened as its actor's mean, which is one network; a warning says so.
 ///
 /// # Errors
 /// As [`run::open`].
 pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
-    let trained = run::open(path, overrides)?;
+    let opened = |overrides: &[String]| {
+        let request = Request {
+            overrides,
+            purpose: Purpose::Export,
+            ..Request::default()
+        };
+        run::open_with(path, &request)
+    };
+    let trained = opened(overrides)?;
     let (mean, samples) = match &trained.config.algorithm {
         AlgorithmConfig::Brac(config) if config.acting_samples > 0 => {
             ("algorithm.brac.acting_samples=0", config.acting_samples)
+        }
+        AlgorithmConfig::Bear(config) if config.acting_samples > 0 => {
+            ("algorithm.bear.acting_samples=0", config.acting_samples)
         }
         AlgorithmConfig::Crr(config) if config.weighted_acting => {
             ("algorithm.crr.weighted_acting=false", config.samples)
@@ -71,7 +84,7 @@ pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
          {mean}` lets `evaluate` act so too",
         trained.config.algorithm.name()
     );
-    run::open(path, &[overrides, &[mean.to_owned()]].concat())
+    opened(&[overrides, &[mean.to_owned()]].concat())
 }
 
 /// Writes the policy of a run as an ONNX file.

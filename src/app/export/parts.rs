@@ -90,12 +90,4 @@ impl StateVisitor for Parts {
         self.0.insert(name.to_owned(), number);
         Ok(())
     }
-
-    fn counter(&mut self, _: &str, _: &mut u64) -> trajformer_models::Result<()> {
-        Ok(())
-    }
-
-    fn bytes(&mut self, _: &str, _: &mut Vec<u8>) -> trajformer_models::Result<()> {
-        Ok(())
-    }
 }

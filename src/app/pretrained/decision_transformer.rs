@@ -5,6 +5,7 @@
 //! beside the weights, or, for the nine gym models, from [`gym_models`](super::gym_models).
 
 use std::path::Path;
+use trajformer_algorithms::registry::AlgorithmConfig;
 
 use candle_core::{DType, Device};
 use trajformer_models::decision_transformer::{
@@ -15,15 +16,15 @@ use trajformer_models::pretrained;
 
 use crate::app::checkpoint;
 use crate::app::checkpoint::{POLICY_FILE, RunSpec};
-use crate::app::config::RunConfig;
+use crate::app::config::{Purpose, RunConfig};
 use crate::app::pretrained::gpt2;
 use crate::app::pretrained::gym_models::{CONTEXT_STEPS, GYM_MODELS, GymModel, RETURN_SCALE, find};
-use crate::app::pretrained::importing::{self, Imported, Request, same_sizes};
+use crate::app::pretrained::importing;
+use crate::app::pretrained::importing::{Imported, Request, same_sizes};
 use crate::app::pretrained::keys::JsonConfig;
 use trajformer_algorithms::decision_transformer::{
     DecisionTransformer, DecisionTransformerConfig, Pretrained,
 };
-use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_core::dataset::Dataset;
 use trajformer_core::device::open_device;
 use trajformer_core::error::{Error, Result};
@@ -92,7 +93,7 @@ pub fn open(folder: &Path, json: &JsonConfig, request: &Request<'_>) -> Result<I
         None => names(folder, json).find_map(find),
     };
     let known = known.filter(|model| model.mean.len() == sizes.observation_dim);
-    let config = configuration(&sizes, known, &overrides, json.path())?;
+    let config = configuration(&sizes, known, (&overrides, request.purpose), json.path())?;
     let AlgorithmConfig::DecisionTransformer(algorithm_config) = &config.algorithm else {
         return Err(Error::Config(
             "the algorithm of a Decision Transformer can't be changed".into(),
@@ -183,7 +184,7 @@ fn statistics_asked_for(overrides: &[String]) -> Result<(Option<&'static GymMode
 fn configuration(
     sizes: &Sizes,
     known: Option<&GymModel>,
-    overrides: &[String],
+    (overrides, purpose): (&[String], Purpose),
     path: &Path,
 ) -> Result<RunConfig> {
     let mut config = RunConfig::parse("[algorithm.decision_transformer]")?;
@@ -208,7 +209,7 @@ fn configuration(
         &changed,
         &["layers", "heads", "embedding", "max_episode_steps"],
     )?;
-    Ok(changed)
+    config.opened_with(overrides, purpose, &[])
 }
 
 /// Statistics of the user's data, and the best return in it.

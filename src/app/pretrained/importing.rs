@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::app::checkpoint;
 use crate::app::checkpoint::RunSpec;
 use crate::app::checkpoint::fingerprint::{DataFingerprint, settings};
-use crate::app::config::RunConfig;
+use crate::app::config::{Purpose, RunConfig};
 use crate::app::pretrained::keys::JsonConfig;
 use crate::app::pretrained::{other_files, weights};
 use trajformer_core::algorithm::Algorithm;
@@ -32,6 +32,8 @@ pub struct Request<'a> {
     pub data: Option<&'a Dataset>,
     /// Environment that it is to act in, which says the range of actions.
     pub env: Option<&'a str>,
+    /// What for: only keys that count for it can be changed.
+    pub purpose: Purpose,
 }
 
 /// The model's tensors in `folder`; says so where only an adapter's are there, or quantized ones.

@@ -13,7 +13,8 @@ use crate::app::action_range;
 use crate::app::checkpoint;
 use crate::app::checkpoint::{POLICY_FILE, RunSpec};
 use crate::app::config::RunConfig;
-use crate::app::pretrained::importing::{self, Imported, Request, same_sizes};
+use crate::app::pretrained::importing;
+use crate::app::pretrained::importing::{Imported, Request, same_sizes};
 use crate::app::pretrained::keys::JsonConfig;
 use crate::app::pretrained::weights;
 use trajformer_algorithms::registry::AlgorithmConfig;
@@ -27,6 +28,8 @@ use trajformer_models::rng::Streams;
 
 /// The authors' width of a head: their files don't say how many heads there are.
 const AUTHORS_HEAD_WIDTH: usize = 32;
+/// Keys that say what is made of data where a discretizer is fitted to it.
+const FITTED: [&str; 3] = ["discretizer", "termination_penalty", "value"];
 
 /// What decides the shapes of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +136,7 @@ impl Shape {
     }
 
     /// The algorithm's configuration.
-    fn configuration(self, overrides: &[String], path: &Path) -> Result<RunConfig> {
+    fn configuration(self, request: &Request<'_>, path: &Path) -> Result<RunConfig> {
         let fail = |problem: String| Error::data(path, problem);
         let (transition, length) = (self.transition(), self.block_size + 1);
         if !length.is_multiple_of(transition) {
@@ -161,7 +164,7 @@ impl Shape {
             ..TrajectoryTransformerConfig::default()
         });
         config.check().map_err(|error| fail(error.to_string()))?;
-        let changed = config.with_overrides(overrides)?;
+        let changed = config.with_overrides(request.overrides)?;
         let sizes = [
             "bins",
             "layers",
@@ -171,7 +174,12 @@ impl Shape {
             "goal",
         ];
         same_sizes(&config, &changed, &sizes)?;
-        Ok(changed)
+        let mut further = vec!["data.action_range".to_owned()];
+        if request.data.is_some() {
+            let table = config.algorithm.keys();
+            further.extend(FITTED.map(|key| format!("{table}.{key}")));
+        }
+        config.opened_with(request.overrides, request.purpose, &further)
     }
 }
 
@@ -209,7 +217,7 @@ fn build(folder: &Path, shape: Shape, tensors: Tensors, request: &Request<'_>) -
     if request.data.is_none() && !beside {
         return Err(no_discretizer(folder));
     }
-    let config = shape.configuration(request.overrides, folder)?;
+    let config = shape.configuration(request, folder)?;
     let AlgorithmConfig::TrajectoryTransformer(algorithm_config) = &config.algorithm else {
         return Err(Error::Config(
             "the algorithm of a Trajectory Transformer can't be changed".into(),
