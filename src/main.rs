@@ -221,10 +221,8 @@ fn evaluate(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     // Neither loses the other: what was found is printed first, and kept even if it can't be printed.
     let mut value = serde_json::to_value(&found)?;
     value["seed"] = settings.seed.into();
-    let printed = say!("{}", found.summary()).and_then(|()| match args.json {
-        true => say!("{value}"),
-        false => Ok(()),
-    });
+    let printed =
+        say!("{}", found.summary()).and_then(|()| if args.json { say!("{value}") } else { Ok(()) });
     if let (Some(path), Some(dataset)) = (&args.record, dataset) {
         data::save(&dataset, path)?;
     }
@@ -482,9 +480,10 @@ fn collect(args: &CollectArgs) -> anyhow::Result<ExitCode> {
     }
     data::check_new(&args.out)?;
     let folder = hub::local(Path::new(&args.policy))?;
-    let mut policy = match folder.is_dir() {
-        true => run::policy(&folder, env.spec(), args.sample)?,
-        false => behavior(&args.policy, env.spec(), &options)?,
+    let mut policy = if folder.is_dir() {
+        run::policy(&folder, env.spec(), args.sample)?
+    } else {
+        behavior(&args.policy, env.spec(), &options)?
     };
     if !args.noise.is_empty() {
         policy = Box::new(NoisyPolicy::new(policy, args.noise.clone(), env.spec())?);
@@ -549,9 +548,10 @@ fn hub_command(command: &HubCommand) -> anyhow::Result<ExitCode> {
             for (name, size) in &pushed.files {
                 say!("{size:>12}  {name}")?;
             }
-            match dry_run {
-                true => say!("dry run: nothing was published at {}", pushed.url)?,
-                false => say!("{}", pushed.url)?,
+            if dry_run {
+                say!("dry run: nothing was published at {}", pushed.url)?
+            } else {
+                say!("{}", pushed.url)?
             }
             if *json {
                 say!("{}", serde_json::to_string(&pushed)?)?;

@@ -140,9 +140,10 @@ impl Report<'_> {
     fn last(&self, normalized: bool) -> Option<(f64, f64)> {
         let number = |outcome: &Outcome| {
             let found = outcome.evaluation.as_ref()?;
-            match normalized {
-                true => found.score_mean.zip(found.score_std),
-                false => Some((found.return_mean, found.return_std)),
+            if normalized {
+                found.score_mean.zip(found.score_std)
+            } else {
+                Some((found.return_mean, found.return_std))
             }
         };
         let numbers = self.outcomes.iter().map(|(_, outcome)| number(outcome));
@@ -161,9 +162,12 @@ impl Report<'_> {
         let last = self.outcomes.last();
         let failed = self.failures.last().map(|failure| &failure.folder);
         let folder = last.map(|(path, _)| path).or(failed);
-        let folder = folder.map(|path| match self.wanted > 1 {
-            true => path.parent().unwrap_or(path),
-            false => path,
+        let folder = folder.map(|path| {
+            if self.wanted > 1 {
+                path.parent().unwrap_or(path)
+            } else {
+                path
+            }
         });
         let shown = |path: &Path| path.display().to_string();
         let (score, returns) = (self.last(true), self.last(false));

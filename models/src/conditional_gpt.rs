@@ -146,9 +146,10 @@ impl ConditionalGpt {
     /// If a shape doesn't fit.
     pub fn loss(&self, batch: &ConditionalBatch, dropout: Dropout) -> Result<Tensor> {
         let hidden = self.hidden(&batch.conditions, &batch.inputs, dropout)?; // (B, T, D)
-        match Kernel::HeadsLoss.takes(&hidden) && self.config.precision == Precision::Full {
-            true => self.fused_loss(&hidden, batch),
-            false => self.composed_loss(&hidden, batch),
+        if Kernel::HeadsLoss.takes(&hidden) && self.config.precision == Precision::Full {
+            self.fused_loss(&hidden, batch)
+        } else {
+            self.composed_loss(&hidden, batch)
         }
     }
 

@@ -222,9 +222,12 @@ impl AttentionMask {
         let (batch, time, _) = x.dims3()?;
         let places = Tensor::arange(0, time as u32, x.device())?;
         // A hidden column lies behind every row.
-        let columns = (0..time as u32).map(|column| match self.hides(column as usize) {
-            true => u32::MAX,
-            false => column,
+        let columns = (0..time as u32).map(|column| {
+            if self.hides(column as usize) {
+                u32::MAX
+            } else {
+                column
+            }
         });
         let columns = Tensor::from_iter(columns, x.device())?.reshape((1, time))?;
         let causal = columns.broadcast_le(&places.reshape((time, 1))?)?; // (T, T)
@@ -522,15 +525,16 @@ mod tests {
         let valid: Vec<u32> = (0..batch * time)
             .map(|i| u32::from(i / time != 2 || i % time >= 70))
             .collect();
-        let mask = match padded {
-            true => AttentionMask {
+        let mask = if padded {
+            AttentionMask {
                 hidden_period: None,
                 valid: Some(Tensor::from_vec(valid, (batch, time), &Device::Cpu)?),
-            },
-            false => AttentionMask {
+            }
+        } else {
+            AttentionMask {
                 hidden_period: Some(7),
                 valid: None,
-            },
+            }
         };
         Ok((candle_core::Var::from_tensor(&x)?, mask, weights))
     }
@@ -540,9 +544,10 @@ mod tests {
         let (params, gpt) = trunk(layout, dtype)?;
         let (x, mask, weights) = inputs(dtype, layout == Layout::Gpt2)?;
         let dropout = Dropout::draw(&mut Rng::from_seed(6));
-        let y = match composed {
-            true => gpt.forward_composed(&x, &mask, dropout, 1)?,
-            false => gpt.forward(&x, &mask, dropout, 1)?,
+        let y = if composed {
+            gpt.forward_composed(&x, &mask, dropout, 1)?
+        } else {
+            gpt.forward(&x, &mask, dropout, 1)?
         };
         let gradients = (&y * &weights)?.sum_all()?.backward()?;
         let vars = std::iter::once(&x).chain(params.iter().map(|p| p.slot.var()));

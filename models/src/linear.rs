@@ -119,9 +119,10 @@ fn affine(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, precision: Precision) -
 /// # Errors
 /// If a number is not below V (on the CPU), or the shapes don't fit.
 pub(crate) fn lookup(table: &Tensor, numbers: &Tensor) -> Result<Tensor> {
-    match table.device().is_cpu() {
-        true => Ok(table.index_select(numbers, 0)?),
-        false => lookup_by_product(table, numbers),
+    if table.device().is_cpu() {
+        Ok(table.index_select(numbers, 0)?)
+    } else {
+        lookup_by_product(table, numbers)
     }
 }
 

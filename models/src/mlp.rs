@@ -208,17 +208,14 @@ mod tests {
         disturb(&params, rng)?;
         let mut draw = |width: usize| rng.normal_tensor((300, width), dtype, &Device::Cpu);
         let (x, observations) = (Var::from_tensor(&draw(5)?)?, draw(3)?);
-        let (actions, values) = match composed {
-            true => {
-                let actions = mlp.forward_composed(&x)?;
-                let values = critics.forward_composed(&observations, &actions)?;
-                (actions, values)
-            }
-            false => {
-                let actions = mlp.forward(&x)?;
-                let values = critics.forward(&observations, &actions)?;
-                (actions, values)
-            }
+        let (actions, values) = if composed {
+            let actions = mlp.forward_composed(&x)?;
+            let values = critics.forward_composed(&observations, &actions)?;
+            (actions, values)
+        } else {
+            let actions = mlp.forward(&x)?;
+            let values = critics.forward(&observations, &actions)?;
+            (actions, values)
         };
         let gradients = (values.sqr()?.sum_all()? + actions.sum_all()?)?.backward()?;
         let mut results = vec![actions, values];
@@ -281,9 +278,10 @@ mod tests {
         let (observations, actions) = (draw(3)?, Var::from_tensor(&draw(2)?)?);
         let mut results = Vec::new();
         for critics in [all.clone(), all.member(0)?, all.member(5)?, all.member(8)?] {
-            let values = match composed {
-                true => critics.forward_composed(&observations, &actions)?,
-                false => critics.forward(&observations, &actions)?,
+            let values = if composed {
+                critics.forward_composed(&observations, &actions)?
+            } else {
+                critics.forward(&observations, &actions)?
             };
             let gradients = values.sqr()?.sum_all()?.backward()?;
             results.push(values);

@@ -40,12 +40,11 @@ impl LayerNorm {
     /// # Errors
     /// If the last dimension is not D.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        match Kernel::LayerNorm.takes(x) {
-            true => {
-                let packed = pack(&[&self.weight, &self.bias])?;
-                Ok(layer_norm(x, &packed, self.epsilon)?)
-            }
-            false => self.forward_composed(x),
+        if Kernel::LayerNorm.takes(x) {
+            let packed = pack(&[&self.weight, &self.bias])?;
+            Ok(layer_norm(x, &packed, self.epsilon)?)
+        } else {
+            self.forward_composed(x)
         }
     }
 
@@ -105,9 +104,10 @@ mod tests {
             bias: b,
             epsilon: 1e-5,
         };
-        let y = match composed {
-            true => norm.forward_composed(&x)?,
-            false => norm.forward(&x)?,
+        let y = if composed {
+            norm.forward_composed(&x)?
+        } else {
+            norm.forward(&x)?
         };
         let gradients = (&y * upstream)?.sum_all()?.backward()?;
         let vars = [&x, &weight, &bias].into_iter();

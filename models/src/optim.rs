@@ -112,9 +112,10 @@ impl Variable {
 
     /// A part of the parameter, the moments or the gradient.
     fn part(&self, of: &Tensor, range: &Range<usize>) -> candle_core::Result<Tensor> {
-        match range.len() == of.elem_count() {
-            true => Ok(of.clone()),
-            false => of.narrow(0, range.start, range.len()),
+        if range.len() == of.elem_count() {
+            Ok(of.clone())
+        } else {
+            of.narrow(0, range.start, range.len())
         }
     }
 }
@@ -178,9 +179,10 @@ impl Adam {
         let on_cpu = found
             .iter()
             .all(|(variable, _)| Kernel::Adam.takes(&variable.parameter));
-        match on_cpu {
-            true => self.step_on_cpu(&found, learning_rate),
-            false => self.step_composed(&found, learning_rate),
+        if on_cpu {
+            self.step_on_cpu(&found, learning_rate)
+        } else {
+            self.step_composed(&found, learning_rate)
         }
     }
 
@@ -462,12 +464,15 @@ mod tests {
                     clip_norm: Some(100.0),
                     ..AdamConfig::default()
                 };
-                let group = |name: &str| match name.ends_with("weight") {
-                    true => ParamGroup::decay(0.1),
-                    false => ParamGroup {
-                        decay: 0.0,
-                        rate_scale: 0.5,
-                    },
+                let group = |name: &str| {
+                    if name.ends_with("weight") {
+                        ParamGroup::decay(0.1)
+                    } else {
+                        ParamGroup {
+                            decay: 0.0,
+                            rate_scale: 0.5,
+                        }
+                    }
                 };
                 let (fast, slow) = (parameters(dtype)?, parameters(dtype)?);
                 let mut fast_adam = Adam::new(&fast, config, group)?;

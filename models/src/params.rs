@@ -418,9 +418,10 @@ impl Scope<'_> {
         })?;
         let first = params.shared(&seen.into_inner())?;
         let var = first.slot.var();
-        Ok(match detached || !first.trainable {
-            true => (built, var.as_detached_tensor()),
-            false => (built, var.as_tensor().clone()),
+        Ok(if detached || !first.trainable {
+            (built, var.as_detached_tensor())
+        } else {
+            (built, var.as_tensor().clone())
         })
     }
 
@@ -453,9 +454,10 @@ impl Scope<'_> {
                 if let Some(seen) = seen {
                     seen.borrow_mut().extend(params.index.get(&name));
                 }
-                match *detached || !param.trainable {
-                    true => param.slot.tensor(),
-                    false => param.slot.tracked(),
+                if *detached || !param.trainable {
+                    param.slot.tensor()
+                } else {
+                    param.slot.tracked()
                 }
             }
         }

@@ -201,9 +201,10 @@ pub fn decision_transformer(tensors: Tensors) -> Result<Tensors> {
 pub fn trajectory_transformer(tensors: Tensors) -> Result<Tensors> {
     let plain = plain_names(without_masks(tensors), "tok_emb.weight")?;
     let renamed = plain.into_iter().map(|(name, tensor)| {
-        let ours = match name.starts_with("blocks.") {
-            true => name.replace(".l1.", ".mlp.0.").replace(".l2.", ".mlp.2."),
-            false => name,
+        let ours = if name.starts_with("blocks.") {
+            name.replace(".l1.", ".mlp.0.").replace(".l2.", ".mlp.2.")
+        } else {
+            name
         };
         (ours, tensor)
     });

@@ -80,12 +80,11 @@ impl Slot {
     }
 
     fn of(&self, variable: &Tensor) -> Result<Tensor> {
-        match self.is_whole() {
-            true => Ok(variable.clone()),
-            false => {
-                let part = variable.narrow(D::Minus1, self.start, self.elem_count())?;
-                Ok(part.reshape(&self.shape)?)
-            }
+        if self.is_whole() {
+            Ok(variable.clone())
+        } else {
+            let part = variable.narrow(D::Minus1, self.start, self.elem_count())?;
+            Ok(part.reshape(&self.shape)?)
         }
     }
 

@@ -203,9 +203,10 @@ impl TrajectoryTransformer {
         dropout: Dropout,
     ) -> Result<Tensor> {
         let hidden = self.hidden(inputs, instructions, dropout)?; // (B, T, embedding)
-        match Kernel::HeadsLoss.takes(&hidden) && self.config.precision == Precision::Full {
-            true => self.fused_loss(&hidden, targets, mask),
-            false => self.composed_loss(&hidden, targets, mask),
+        if Kernel::HeadsLoss.takes(&hidden) && self.config.precision == Precision::Full {
+            self.fused_loss(&hidden, targets, mask)
+        } else {
+            self.composed_loss(&hidden, targets, mask)
         }
     }
 
@@ -287,13 +288,15 @@ impl TrajectoryTransformer {
         dropout: Dropout,
     ) -> Result<Tensor> {
         let (_, time) = tokens.dims2()?;
-        let embedded = match tokens.device().is_cpu() {
-            true => self.embedded_by_row(tokens)?,
-            false => self.embedded_by_place(tokens)?,
+        let embedded = if tokens.device().is_cpu() {
+            self.embedded_by_row(tokens)?
+        } else {
+            self.embedded_by_place(tokens)?
         };
-        let positions = match time == self.config.block_size() {
-            true => self.position_embedding.clone(),
-            false => self.position_embedding.narrow(1, 0, time)?,
+        let positions = if time == self.config.block_size() {
+            self.position_embedding.clone()
+        } else {
+            self.position_embedding.narrow(1, 0, time)?
         };
         let mut x = embedded.broadcast_add(&positions)?; // (B, T, embedding)
         if let Some(asked) = self.embed_instruction.forward(instructions)? {
@@ -424,18 +427,17 @@ mod tests {
         let mask: Vec<u32> = (0..batch * time).map(|i| u32::from(i % 17 != 0)).collect();
         let mask = Tensor::from_vec(mask, (batch, time), &Device::Cpu)?;
         let dropout = Dropout::draw(&mut Rng::from_seed(9));
-        let loss = match composed {
-            true => {
-                let x = network.embed(&inputs, None, dropout)?;
-                let hidden_period = Some(config.transition_dim());
-                let mask_of = AttentionMask {
-                    hidden_period,
-                    valid: None,
-                };
-                let hidden = network.trunk.forward_composed(&x, &mask_of, dropout, 1)?;
-                network.composed_loss(&hidden, &targets, &mask)?
-            }
-            false => network.loss(&inputs, &targets, &mask, dropout)?,
+        let loss = if composed {
+            let x = network.embed(&inputs, None, dropout)?;
+            let hidden_period = Some(config.transition_dim());
+            let mask_of = AttentionMask {
+                hidden_period,
+                valid: None,
+            };
+            let hidden = network.trunk.forward_composed(&x, &mask_of, dropout, 1)?;
+            network.composed_loss(&hidden, &targets, &mask)?
+        } else {
+            network.loss(&inputs, &targets, &mask, dropout)?
         };
         let gradients = (&loss * 3.0)?.backward()?;
         let gradients = params

@@ -27,7 +27,7 @@ use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::gaussian::{GaussianActor, GaussianActorConfig, Mean};
 use trajformer_models::params::StateVisitor;
 
-use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{ActionFn, InitContext, Learner, OffPolicy, Target, Trained};
 use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
@@ -141,7 +141,7 @@ impl Awac {
     ///
     /// # Errors
     /// If a size is zero.
-    pub fn new(config: &AwacConfig, start: &mut Start<'_>) -> Result<Self> {
+    pub fn new(config: &AwacConfig, start: &mut InitContext<'_>) -> Result<Self> {
         let net = ActorConfig {
             observation_dim: start.observation_dim,
             action_dim: start.action_dim,
@@ -171,7 +171,7 @@ impl Awac {
 
     /// Samples (B, A) of the policy in ±1, without gradients.
     fn sample(&self, observations: &Tensor, noise: &Tensor) -> Result<Tensor> {
-        let policy = self.actor.frozen.distribution(observations)?;
+        let policy = self.actor.detached.distribution(observations)?;
         Ok(policy.sample(noise)?.clamp(-1.0, 1.0)?)
     }
 
@@ -199,7 +199,7 @@ impl Awac {
         // One pass serves the sample, which is a constant, and the likelihood.
         let policy = self.actor.net.distribution(observations)?;
         let sampled = policy.sample(noise)?.clamp(-1.0, 1.0)?.detach(); // (B, A)
-        let critics = &self.critics.frozen;
+        let critics = &self.critics.detached;
         let q = |actions: &Tensor| critics.forward(observations, actions); // (2, B)
         let advantages = (q(&batch.actions)?.min(0)? - q(&sampled)?.min(0)?)?; // (B)
         let weights = (&advantages / self.config.lambda)?.exp()?;
@@ -240,7 +240,7 @@ impl Learner for Awac {
         Ok(metrics)
     }
 
-    fn act(&self) -> Result<Act> {
+    fn act(&self) -> Result<ActionFn> {
         let actor = self.actor.snapshot()?;
         Ok(Box::new(move |observations| {
             let policy = actor.distribution(observations)?;
@@ -258,7 +258,7 @@ impl Learner for Awac {
     }
 
     fn critics(&self) -> &Critics {
-        &self.critics.frozen
+        &self.critics.detached
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -96,12 +96,11 @@ impl BcConfig {
             table: "algorithm.bc",
             ..TransitionsConfig::default()
         };
-        let mut data = match self.fraction < 1.0 && !build.data.is_blank() {
-            true => {
-                let best = best_fraction(build.data, self.fraction)?;
-                Transitions::new(&best, &options, build.device)?
-            }
-            false => Transitions::new(build.data, &options, build.device)?,
+        let mut data = if self.fraction < 1.0 && !build.data.is_blank() {
+            let best = best_fraction(build.data, self.fraction)?;
+            Transitions::new(&best, &options, build.device)?
+        } else {
+            Transitions::new(build.data, &options, build.device)?
         };
         data.actions = build.bounds.to_unit(&data.actions)?;
         let mut params = Params::new(DType::F32, build.device);

@@ -36,8 +36,8 @@ use trajformer_models::params::StateVisitor;
 use trajformer_models::vae::{Vae, VaeConfig};
 
 use crate::offpolicy::{
-    Act, CandidatePolicy, Choice, Explorer, Learner, OffPolicy, PolicyParts, Start, Target,
-    Trained, repeated,
+    ActionFn, CandidatePolicy, Choice, Explorer, InitContext, Learner, OffPolicy, PolicyParts,
+    Target, Trained, repeated,
 };
 use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
@@ -239,7 +239,7 @@ impl Bear {
     ///
     /// # Errors
     /// If a size is zero.
-    pub fn new(config: &BearConfig, start: &mut Start<'_>) -> Result<Self> {
+    pub fn new(config: &BearConfig, start: &mut InitContext<'_>) -> Result<Self> {
         let (observation_dim, action_dim) = (start.observation_dim, start.action_dim);
         let actor = TanhGaussianActorConfig {
             net: ActorConfig {
@@ -299,7 +299,7 @@ impl Bear {
     /// Σ_i mean (Q_i(s, a) - y)².
     fn critic_loss(&self, batch: &Batch, noise: &Tensor, metrics: &mut Metrics) -> Result<Tensor> {
         let (m, b, a) = noise.dims3()?;
-        let policy = self.actor.frozen.distribution(&batch.next_observations)?;
+        let policy = self.actor.detached.distribution(&batch.next_observations)?;
         let next_actions = policy.gaussian.sample(noise)?.tanh()?; // (m, B, A)
         let next_q = self.target_critics.net.forward(
             &repeated(&batch.next_observations, m)?,
@@ -324,7 +324,7 @@ impl Bear {
     fn discrepancy(&self, batch: &Batch, draws: &BearDraws) -> Result<Tensor> {
         let (n, b, l) = draws.latents.dims3()?;
         let latents = draws.latents.clamp(-LATENT_BOUND, LATENT_BOUND)?;
-        let behavior = (self.vae.frozen)
+        let behavior = (self.vae.detached)
             .decode(
                 &repeated(&batch.observations, n)?,
                 &latents.reshape((n * b, l))?,
@@ -358,12 +358,12 @@ impl Bear {
     ) -> Result<(Tensor, Tensor)> {
         let discrepancy = self.discrepancy(batch, draws)?;
         let excess = (&discrepancy - self.config.threshold)?;
-        let multiplier = self.multiplier.frozen.value.exp()?.squeeze(0)?;
+        let multiplier = self.multiplier.detached.value.exp()?.squeeze(0)?;
         let mut loss = (&multiplier * &excess)?;
         if self.updates > self.config.warmup_updates {
             let policy = self.actor.net.distribution(&batch.observations)?;
             let actions = policy.gaussian.sample(&draws.actor)?.tanh()?; // (B, A)
-            let critics = &self.critics.frozen;
+            let critics = &self.critics.detached;
             let q = critics.forward(&batch.observations, &actions)?.min(0)?;
             loss = (loss - q.mean_all()?)?;
         }
@@ -413,7 +413,7 @@ impl Learner for Bear {
     }
 
     /// tanh of the policy's mean.
-    fn act(&self) -> Result<Act> {
+    fn act(&self) -> Result<ActionFn> {
         self.actor.act()
     }
 
@@ -422,7 +422,7 @@ impl Learner for Bear {
     }
 
     fn critics(&self) -> &Critics {
-        &self.critics.frozen
+        &self.critics.detached
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -46,7 +46,8 @@ use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 
 use crate::offpolicy::{
-    Act, CandidatePolicy, Choice, Learner, OffPolicy, PolicyParts, Start, Target, Trained, repeated,
+    ActionFn, CandidatePolicy, Choice, InitContext, Learner, OffPolicy, PolicyParts, Target,
+    Trained, repeated,
 };
 use trajformer_core::policy::Policy;
 use trajformer_models::rng::Rng;
@@ -230,7 +231,7 @@ impl Brac {
     ///
     /// # Errors
     /// If a size is zero.
-    pub fn new(config: &BracConfig, start: &mut Start<'_>) -> Result<Self> {
+    pub fn new(config: &BracConfig, start: &mut InitContext<'_>) -> Result<Self> {
         let (observation_dim, action_dim) = (start.observation_dim, start.action_dim);
         let actor = TanhGaussianActorConfig {
             net: ActorConfig {
@@ -254,13 +255,14 @@ impl Brac {
         };
         let scalar = |name, start| ScalarConfig { name, start };
         let temperature = scalar("temperature", config.behavior_temperature);
-        let penalty = match config.train_penalty {
-            true => Some(Trained::new(
+        let penalty = if config.train_penalty {
+            Some(Trained::new(
                 "lagrange",
                 scalar("penalty", config.penalty),
                 start,
-            )?),
-            false => None,
+            )?)
+        } else {
+            None
         };
         let critics = Trained::new("critics", critics, start)?;
         Ok(Self {
@@ -291,13 +293,13 @@ impl Brac {
         let behavior = distribution(&self.behavior.net, &batch.observations)?;
         let (_, log_probs) = behavior.sample(actions)?; // (B)
         let of_data = behavior.log_prob(&clamp(&batch.actions, -ACTION_BOUND, ACTION_BOUND)?)?;
-        let value = limited(&self.temperature.frozen, TEMPERATURE)?; // (1)
+        let value = limited(&self.temperature.detached, TEMPERATURE)?; // (1)
         let loss = (log_probs.broadcast_mul(&value)? - of_data)?.mean_all()?;
         self.behavior.minimize(&loss, rate)?;
         metrics.push("behavior_loss", &loss);
         metrics.push("behavior_temperature", &value.squeeze(0)?);
 
-        let behavior = distribution(&self.behavior.frozen, &batch.observations)?;
+        let behavior = distribution(&self.behavior.detached, &batch.observations)?;
         let (_, log_probs) = behavior.sample(temperature)?;
         let target_entropy = -(self.behavior.config.net.action_dim as f64);
         let slope = (log_probs.mean_all()?.neg()? - target_entropy)?;
@@ -308,7 +310,7 @@ impl Brac {
     /// α x
     fn penalized(&self, x: &Tensor) -> Result<Tensor> {
         match &self.penalty {
-            Some(penalty) => Ok(x.broadcast_mul(&limited(&penalty.frozen, PENALTY)?)?),
+            Some(penalty) => Ok(x.broadcast_mul(&limited(&penalty.detached, PENALTY)?)?),
             None => Ok((x * self.config.penalty.clamp(PENALTY.0, PENALTY.1))?),
         }
     }
@@ -322,7 +324,7 @@ impl Brac {
     ) -> Result<Tensor> {
         let (actions, log_probs) = distribution(policy, observations)?.sample(noise)?; // (n, B, A), (n, B)
         let actions = clamp(&actions, -ACTION_BOUND, ACTION_BOUND)?;
-        let behavior = distribution(&self.behavior.frozen, observations)?;
+        let behavior = distribution(&self.behavior.detached, observations)?;
         Ok((log_probs - behavior.log_prob(&actions)?)?.mean(0)?)
     }
 
@@ -335,12 +337,12 @@ impl Brac {
         metrics: &mut Metrics,
     ) -> Result<Tensor> {
         let observations = &batch.next_observations;
-        let policy = distribution(&self.actor.frozen, observations)?;
+        let policy = distribution(&self.actor.detached, observations)?;
         let (next_actions, _) = policy.sample(next_actions)?; // (B, A)
         let targets = &self.target_critics.net;
         let mut next_value = targets.forward(observations, &next_actions)?.min(0)?; // (B)
         if let Some(noise) = next_divergence {
-            let divergence = self.divergence(&self.actor.frozen, observations, noise)?;
+            let divergence = self.divergence(&self.actor.detached, observations, noise)?;
             next_value = (next_value - self.penalized(&divergence)?)?;
         }
         let not_terminated = (1.0 - &batch.terminated)?;
@@ -369,7 +371,7 @@ impl Brac {
             let (actions, _) = distribution(&self.actor.net, observations)?.sample(noise)?;
             let q = self
                 .critics
-                .frozen
+                .detached
                 .forward(observations, &actions)?
                 .min(0)?; // (B)
             loss = (loss - q.mean_all()?)?;
@@ -387,12 +389,12 @@ impl Brac {
         metrics: &mut Metrics,
     ) -> Result<()> {
         let Some(noise) = noise else { return Ok(()) };
-        let divergence = self.divergence(&self.actor.frozen, &batch.observations, noise)?;
+        let divergence = self.divergence(&self.actor.detached, &batch.observations, noise)?;
         let Some(penalty) = &mut self.penalty else {
             return Ok(());
         };
         let slope = (divergence.mean_all()?.neg()? + self.config.target_divergence)?;
-        metrics.push("penalty", &limited(&penalty.frozen, PENALTY)?.squeeze(0)?);
+        metrics.push("penalty", &limited(&penalty.detached, PENALTY)?.squeeze(0)?);
         let loss = bounded_loss(&penalty.net, &slope, PENALTY)?;
         penalty.minimize(&loss, self.config.penalty_learning_rate)
     }
@@ -484,7 +486,7 @@ impl Learner for Brac {
     }
 
     /// tanh of the policy's mean, or of the behaviour policy's while that is fitted.
-    fn act(&self) -> Result<Act> {
+    fn act(&self) -> Result<ActionFn> {
         match self.policy_updates() {
             None | Some(0) => self.behavior.act(),
             Some(_) => self.actor.act(),
@@ -497,12 +499,12 @@ impl Learner for Brac {
         normals: &Tensor,
         _: Option<f64>,
     ) -> Result<Option<Tensor>> {
-        let policy = distribution(&self.actor.frozen, observation)?;
+        let policy = distribution(&self.actor.detached, observation)?;
         Ok(Some(policy.sample(normals)?.0)) // (1, A)
     }
 
     fn critics(&self) -> &Critics {
-        &self.critics.frozen
+        &self.critics.detached
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -57,7 +57,7 @@ use trajformer_models::init::{Init, StackInit};
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 
-use crate::offpolicy::{Act, Explorer, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{ActionFn, Explorer, InitContext, Learner, OffPolicy, Target, Trained};
 use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
@@ -241,7 +241,7 @@ impl CqlConfig {
             rewards: self.rewards,
             keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
-            reached: self.calibrate,
+            monte_carlo_returns: self.calibrate,
             failure_reward: self.failure_reward,
             table: "algorithm.cql",
             ..TransitionsConfig::default()
@@ -260,14 +260,16 @@ impl CqlConfig {
 
     /// First values of a network whose last layer has these inputs and outputs.
     fn init(&self, inputs: usize, outputs: usize) -> StackInit {
-        let hidden = match self.orthogonal_init {
-            true => (Some(Init::Orthogonal(2f64.sqrt())), Some(Init::Zeros)),
-            false => (None, None),
+        let hidden = if self.orthogonal_init {
+            (Some(Init::Orthogonal(2f64.sqrt())), Some(Init::Zeros))
+        } else {
+            (None, None)
         };
-        let last = match self.orthogonal_init {
-            true => Init::Orthogonal(1e-2),
+        let last = if self.orthogonal_init {
+            Init::Orthogonal(1e-2)
+        } else {
             // xavier_uniform_ with a gain of 0.01
-            false => Init::Uniform(1e-2 * (6.0 / (inputs + outputs) as f64).sqrt()),
+            Init::Uniform(1e-2 * (6.0 / (inputs + outputs) as f64).sqrt())
         };
         StackInit {
             weight: hidden.0,
@@ -312,7 +314,7 @@ impl Cql {
     ///
     /// # Errors
     /// If a size is zero.
-    pub fn new(config: &CqlConfig, start: &mut Start<'_>) -> Result<Self> {
+    pub fn new(config: &CqlConfig, start: &mut InitContext<'_>) -> Result<Self> {
         let (o, a) = (start.observation_dim, start.action_dim);
         let last = |hidden: &[usize], input: usize| hidden.last().copied().unwrap_or(input);
         let net = ActorConfig {
@@ -337,9 +339,12 @@ impl Cql {
         };
         let actor = Trained::new("actor", actor, start)?;
         let critics = Trained::new("critics", critics, start)?;
-        let mut scalar = |wanted: bool, network, name, first| match wanted {
-            true => Trained::new(network, ScalarConfig { name, start: first }, start).map(Some),
-            false => Ok(None),
+        let mut scalar = |wanted: bool, network, name, first| {
+            if wanted {
+                Trained::new(network, ScalarConfig { name, start: first }, start).map(Some)
+            } else {
+                Ok(None)
+            }
         };
         let learned = config.automatic_temperature;
         let lagrange = config.lagrange_gap.is_some();
@@ -359,7 +364,7 @@ impl Cql {
     fn temperature(&self) -> Result<Tensor> {
         let scale = self.config.temperature_scale;
         Ok(match &self.temperature {
-            Some(log) => (log.frozen.value.exp()? * scale)?,
+            Some(log) => (log.detached.value.exp()? * scale)?,
             None => Tensor::full(scale, 1, self.actor.params.device())?
                 .to_dtype(self.actor.params.dtype())?,
         })
@@ -375,12 +380,11 @@ impl Cql {
     ) -> Result<(Tensor, Tensor)> {
         let policy = self.actor.net.distribution(&batch.observations)?;
         let (actions, log_probs) = policy.sample(noise)?; // (B, A), (B)
-        let good = match self.updates < self.config.cloning_updates {
-            true => policy.log_prob(&batch.actions)?,
-            false => {
-                let critics = &self.critics.frozen;
-                critics.forward(&batch.observations, &actions)?.min(0)?
-            }
+        let good = if self.updates < self.config.cloning_updates {
+            policy.log_prob(&batch.actions)?
+        } else {
+            let critics = &self.critics.detached;
+            critics.forward(&batch.observations, &actions)?.min(0)?
         }; // (B)
         let loss = (log_probs.broadcast_mul(temperature)? - good)?.mean_all()?;
         let log_prob = log_probs.mean_all()?.detach();
@@ -393,7 +397,7 @@ impl Cql {
     /// y (B), without gradients.
     fn target(&self, batch: &Batch, noise: &Tensor, temperature: &Tensor) -> Result<Tensor> {
         let observations = &batch.next_observations;
-        let policy = self.actor.frozen.distribution(observations)?;
+        let policy = self.actor.detached.distribution(observations)?;
         let (actions, log_probs) = policy.sample(noise)?; // (n, B, A), (n, B)
         let q = values(&self.target_critics.net, observations, &actions)?.min(0)?; // (n, B)
         let mut next_q = q.max(0)?; // (B)
@@ -410,7 +414,7 @@ impl Cql {
     /// Actions (M, B, A) that the penalty looks at beside the data's, and their log-densities (M, B), both without
     /// gradients.
     fn proposals(&self, batch: &Batch, draws: &CqlDraws) -> Result<(Tensor, Tensor)> {
-        let actor = &self.actor.frozen;
+        let actor = &self.actor.detached;
         let policy = actor.distribution(&batch.observations)?;
         let (current, current_log_probs) = policy.sample(&draws.current)?; // (n, B, A), (n, B)
         if self.config.penalty == Penalty::PolicyMean {
@@ -469,7 +473,7 @@ impl Cql {
         let errors = on_data.broadcast_sub(&target)?;
         let td_loss = errors.sqr()?.mean(D::Minus1)?.sum_all()?;
 
-        let q = match &batch.reached {
+        let q = match &batch.monte_carlo_returns {
             Some(reached) if config.calibrate => self.calibrated(&q, reached)?,
             _ => q,
         };
@@ -564,7 +568,7 @@ impl Learner for Cql {
         Ok(metrics)
     }
 
-    fn act(&self) -> Result<Act> {
+    fn act(&self) -> Result<ActionFn> {
         self.actor.act()
     }
 
@@ -574,9 +578,10 @@ impl Learner for Cql {
 
     /// As the published scripts of Cal-QL.
     fn mixing(&self) -> Mixing {
-        match self.config.calibrate {
-            true => Mixing::RoundedDown(0.5),
-            false => Mixing::Uniform,
+        if self.config.calibrate {
+            Mixing::RoundedDown(0.5)
+        } else {
+            Mixing::Uniform
         }
     }
 
@@ -585,7 +590,7 @@ impl Learner for Cql {
     }
 
     fn critics(&self) -> &Critics {
-        &self.critics.frozen
+        &self.critics.detached
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

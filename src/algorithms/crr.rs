@@ -40,7 +40,8 @@ use trajformer_models::gaussian::{
 use trajformer_models::params::StateVisitor;
 
 use crate::offpolicy::{
-    Act, CandidatePolicy, Choice, Learner, OffPolicy, PolicyParts, Start, Target, Trained, repeated,
+    ActionFn, CandidatePolicy, Choice, InitContext, Learner, OffPolicy, PolicyParts, Target,
+    Trained, repeated,
 };
 use trajformer_core::policy::Policy;
 use trajformer_models::rng::Rng;
@@ -205,7 +206,7 @@ impl Crr {
     ///
     /// # Errors
     /// If a size is zero.
-    pub fn new(config: &CrrConfig, start: &mut Start<'_>) -> Result<Self> {
+    pub fn new(config: &CrrConfig, start: &mut InitContext<'_>) -> Result<Self> {
         let actor = TanhGaussianActorConfig {
             net: ActorConfig {
                 observation_dim: start.observation_dim,
@@ -256,8 +257,8 @@ impl Crr {
 
     /// f(s, a) (B), without gradients.
     fn weights(&self, batch: &Batch, noise: &Tensor) -> Result<Tensor> {
-        let critics = &self.critics.frozen;
-        let actions = sample(&self.actor.frozen, &batch.observations, noise)?; // (S, B, A)
+        let critics = &self.critics.detached;
+        let actions = sample(&self.actor.detached, &batch.observations, noise)?; // (S, B, A)
         let values = values_of(critics, &batch.observations, &actions)?; // (N, S, B)
         let values = values.mean(0)?; // (S, B)
         let value = match self.config.advantage {
@@ -346,7 +347,7 @@ impl Learner for Crr {
     }
 
     /// The mean of the policy.
-    fn act(&self) -> Result<Act> {
+    fn act(&self) -> Result<ActionFn> {
         self.actor.act()
     }
 
@@ -356,11 +357,11 @@ impl Learner for Crr {
         normals: &Tensor,
         _: Option<f64>,
     ) -> Result<Option<Tensor>> {
-        sample(&self.actor.frozen, observation, normals).map(Some) // (1, A)
+        sample(&self.actor.detached, observation, normals).map(Some) // (1, A)
     }
 
     fn critics(&self) -> &Critics {
-        &self.critics.frozen
+        &self.critics.detached
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -292,9 +292,10 @@ impl Algorithm for DecisionTransformer {
             timesteps: batch.timesteps,
             mask: batch.mask,
         };
-        let dropout = match learner.config.dropout > 0.0 {
-            true => Dropout::draw(rng),
-            false => Dropout::off(),
+        let dropout = if learner.config.dropout > 0.0 {
+            Dropout::draw(rng)
+        } else {
+            Dropout::off()
         };
         learner.update_instructed(&contexts, instructions.as_ref(), dropout)
     }

@@ -35,7 +35,9 @@ use trajformer_models::gaussian::{
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 
-use crate::offpolicy::{Act, EnsembleStart, Explorer, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{
+    ActionFn, EnsembleStart, Explorer, InitContext, Learner, OffPolicy, Target, Trained,
+};
 use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
@@ -159,7 +161,7 @@ impl Edac {
     ///
     /// # Errors
     /// If a size is zero.
-    pub fn new(config: &EdacConfig, start: &mut Start<'_>) -> Result<Self> {
+    pub fn new(config: &EdacConfig, start: &mut InitContext<'_>) -> Result<Self> {
         let actor = TanhGaussianActorConfig {
             net: ActorConfig {
                 observation_dim: start.observation_dim,
@@ -217,7 +219,10 @@ impl Edac {
         metrics: &mut Metrics,
     ) -> Result<Tensor> {
         let (actions, log_probs) = policy.sample(noise)?; // (B, A), (B)
-        let q = self.critics.frozen.forward(&batch.observations, &actions)?; // (N, B)
+        let q = self
+            .critics
+            .detached
+            .forward(&batch.observations, &actions)?; // (N, B)
         let loss = (log_probs.broadcast_mul(temperature)? - q.min(0)?)?.mean_all()?;
         metrics.push("actor_loss", &loss);
         metrics.push("entropy", &log_probs.mean_all()?.neg()?);
@@ -231,7 +236,7 @@ impl Edac {
         (noise, temperature): (&Tensor, &Tensor),
         metrics: &mut Metrics,
     ) -> Result<Tensor> {
-        let next_policy = self.actor.frozen.distribution(&batch.next_observations)?;
+        let next_policy = self.actor.detached.distribution(&batch.next_observations)?;
         let (next_actions, log_probs) = next_policy.sample(noise)?; // (B, A), (B)
         let next_q = (self.target_critics.net)
             .forward(&batch.next_observations, &next_actions)?
@@ -291,7 +296,7 @@ impl Learner for Edac {
         let policy = self.actor.net.distribution(&batch.observations)?;
         let loss = self.temperature_loss(&policy, &draws.temperature, &mut metrics)?;
         (self.temperature).minimize(&loss, self.config.temperature_learning_rate)?;
-        let temperature = self.temperature.frozen.value.exp()?; // (1)
+        let temperature = self.temperature.detached.value.exp()?; // (1)
         metrics.push("temperature", &temperature);
 
         let on_policy = (&policy, &draws.actor, &temperature);
@@ -304,7 +309,7 @@ impl Learner for Edac {
         Ok(metrics)
     }
 
-    fn act(&self) -> Result<Act> {
+    fn act(&self) -> Result<ActionFn> {
         self.actor.act()
     }
 
@@ -313,7 +318,7 @@ impl Learner for Edac {
     }
 
     fn critics(&self) -> &Critics {
-        &self.critics.frozen
+        &self.critics.detached
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -323,9 +323,10 @@ impl Algorithm for FastPolicy {
         let drawn = self.chunks.draw(config.batch_size, rng);
         let mut batch = self.chunks.batch(&drawn, config.vocab_size as u32)?; // (B, T)
         batch.conditions = self.conditions(batch.conditions, &drawn, Some(rng))?;
-        let dropout = match config.dropout > 0.0 {
-            true => Dropout::draw(rng),
-            false => Dropout::off(),
+        let dropout = if config.dropout > 0.0 {
+            Dropout::draw(rng)
+        } else {
+            Dropout::off()
         };
         self.learner.update(&batch, dropout)
     }
@@ -437,9 +438,12 @@ impl Learner {
             clip_norm: Some(config.clip_norm),
             ..AdamConfig::default()
         };
-        let group = |name: &str| match Network::decays(name) {
-            true => ParamGroup::decay(config.weight_decay),
-            false => ParamGroup::decay(0.0),
+        let group = |name: &str| {
+            if Network::decays(name) {
+                ParamGroup::decay(config.weight_decay)
+            } else {
+                ParamGroup::decay(0.0)
+            }
         };
         let sizes = config.sizes(observation_dim, action_dim);
         Ok(Self {

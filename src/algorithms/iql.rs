@@ -39,7 +39,7 @@ use trajformer_models::init::StackInit;
 use trajformer_models::mlp::{Mlp, MlpConfig};
 use trajformer_models::params::StateVisitor;
 
-use crate::offpolicy::{Act, Learner, OffPolicy, Start, Target, Trained, at_once};
+use crate::offpolicy::{ActionFn, InitContext, Learner, OffPolicy, Target, Trained, join};
 use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
@@ -194,7 +194,7 @@ impl Iql {
     ///
     /// # Errors
     /// If a size is zero.
-    pub fn new(config: &IqlConfig, start: &mut Start<'_>) -> Result<Self> {
+    pub fn new(config: &IqlConfig, start: &mut InitContext<'_>) -> Result<Self> {
         let critics = CriticConfig {
             observation_dim: start.observation_dim,
             action_dim: start.action_dim,
@@ -278,7 +278,7 @@ impl Iql {
 
     /// V(s') (B), without gradients.
     fn next_values(&self, batch: &Batch) -> Result<Tensor> {
-        let value = &self.value.frozen;
+        let value = &self.value.detached;
         Ok(value.forward(&batch.next_observations)?.squeeze(1)?)
     }
 
@@ -312,7 +312,7 @@ impl Learner for Iql {
             Some(next_values) => (Some(value_loss), advantages, next_values),
             None => {
                 self.value.minimize(&value_loss, value_rate)?;
-                let values = self.value.frozen.forward(observations)?.squeeze(1)?;
+                let values = self.value.detached.forward(observations)?.squeeze(1)?;
                 (None, (target_q - values)?, self.next_values(batch)?)
             }
         };
@@ -328,7 +328,7 @@ impl Learner for Iql {
             training_updates: _,
         } = self;
         // From here on neither looks at what the other changes.
-        let ((), others) = at_once(
+        let ((), others) = join(
             observations.device(),
             || {
                 let loss =
@@ -351,7 +351,7 @@ impl Learner for Iql {
         Ok(metrics)
     }
 
-    fn act(&self) -> Result<Act> {
+    fn act(&self) -> Result<ActionFn> {
         self.actor.act()
     }
 
@@ -367,7 +367,7 @@ impl Learner for Iql {
     }
 
     fn critics(&self) -> &Critics {
-        &self.critics.frozen
+        &self.critics.detached
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
@@ -397,7 +397,7 @@ enum Actor {
 }
 
 impl Actor {
-    fn new(config: &IqlConfig, start: &mut Start<'_>) -> Result<Self> {
+    fn new(config: &IqlConfig, start: &mut InitContext<'_>) -> Result<Self> {
         let net = ActorConfig {
             observation_dim: start.observation_dim,
             action_dim: start.action_dim,
@@ -440,7 +440,7 @@ impl Actor {
     }
 
     /// The mean, or the only action.
-    fn act(&self) -> Result<Act> {
+    fn act(&self) -> Result<ActionFn> {
         Ok(match self {
             Self::Gaussian(actor) => {
                 let actor = actor.snapshot()?;
@@ -456,10 +456,10 @@ impl Actor {
     /// A sample (1, A) made with standard normals (1, A), or the only action with them as noise of this deviation, clipped.
     fn explore(&self, observation: &Tensor, normals: &Tensor, noise: f64) -> Result<Tensor> {
         Ok(match self {
-            Self::Gaussian(actor) => actor.frozen.distribution(observation)?.sample(normals)?,
+            Self::Gaussian(actor) => actor.detached.distribution(observation)?.sample(normals)?,
             Self::Deterministic(actor) => {
                 let noise = (normals * noise)?.clamp(-EXPLORATION_CLIP, EXPLORATION_CLIP)?;
-                (actor.frozen.forward(observation)? + noise)?
+                (actor.detached.forward(observation)? + noise)?
             }
         })
     }

@@ -271,9 +271,10 @@ impl Algorithm for Lamo {
             timesteps: batch.timesteps,
             mask: batch.mask,
         };
-        let dropout = match learner.config.dropout > 0.0 {
-            true => Dropout::draw(rng),
-            false => Dropout::off(),
+        let dropout = if learner.config.dropout > 0.0 {
+            Dropout::draw(rng)
+        } else {
+            Dropout::off()
         };
         let text = match (&learner.config.text, &self.text) {
             (None, _) => None,

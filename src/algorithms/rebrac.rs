@@ -33,7 +33,7 @@ use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::init::StackInit;
 use trajformer_models::params::StateVisitor;
 
-use crate::offpolicy::{Act, Explorer, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{ActionFn, Explorer, InitContext, Learner, OffPolicy, Target, Trained};
 use trajformer_core::algorithm::{Algorithm, Build, OnlinePhase, Work};
 use trajformer_core::error::{Error, Result};
 use trajformer_core::keys::Keys;
@@ -180,7 +180,7 @@ impl Rebrac {
     ///
     /// # Errors
     /// If a size is zero.
-    pub fn new(config: &RebracConfig, start: &mut Start<'_>) -> Result<Self> {
+    pub fn new(config: &RebracConfig, start: &mut InitContext<'_>) -> Result<Self> {
         let actor = ActorConfig {
             observation_dim: start.observation_dim,
             action_dim: start.action_dim,
@@ -264,7 +264,7 @@ impl Rebrac {
     /// mean (β₁ |π(s) - a|² - λ min_i Q_i(s, π(s))).
     fn actor_loss(&self, batch: &Batch, metrics: &mut Metrics) -> Result<Tensor> {
         let actions = self.actor.net.forward(&batch.observations)?; // (B, A)
-        let critics = &self.critics.frozen;
+        let critics = &self.critics.detached;
         let q = critics.forward(&batch.observations, &actions)?.min(0)?; // (B)
         let cloning_loss = squared_distance(&actions, &batch.actions)?.mean_all()?;
         let mut value_term = q.mean_all()?;
@@ -310,7 +310,7 @@ impl Learner for Rebrac {
         Ok(metrics)
     }
 
-    fn act(&self) -> Result<Act> {
+    fn act(&self) -> Result<ActionFn> {
         self.actor.act()
     }
 
@@ -328,7 +328,7 @@ impl Learner for Rebrac {
     }
 
     fn critics(&self) -> &Critics {
-        &self.critics.frozen
+        &self.critics.detached
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

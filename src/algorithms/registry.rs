@@ -122,23 +122,28 @@ impl AlgorithmConfig {
     pub fn check_schedules(&self, updates: u64) -> Result<Vec<String>> {
         let keys = Keys(self.keys());
         // A phase before the policy learns what it is for.
-        let phase = |key: &str, value: u64, what: &str| match value < updates {
-            true => Vec::new(),
-            false => vec![format!(
-                "`{}.{key}` is {value} and `train.updates` {updates}: {what}",
-                self.keys()
-            )],
+        let phase = |key: &str, value: u64, what: &str| {
+            if value < updates {
+                Vec::new()
+            } else {
+                vec![format!(
+                    "`{}.{key}` is {value} and `train.updates` {updates}: {what}",
+                    self.keys()
+                )]
+            }
         };
-        let needs_more = |key: &str, value: u64, then: &str| match value < updates {
-            true => Ok(()),
-            false => {
+        let needs_more = |key: &str, value: u64, then: &str| {
+            if value < updates {
+                Ok(())
+            } else {
                 let expected = format!("less than `train.updates` ({updates}): {then}");
                 Err(keys.wrong(key, value, expected))
             }
         };
-        let delay = |updates_per_step: u64| match updates_per_step <= updates {
-            true => Ok(Vec::new()),
-            false => {
+        let delay = |updates_per_step: u64| {
+            if updates_per_step <= updates {
+                Ok(Vec::new())
+            } else {
                 let expected =
                     format!("at most `train.updates` ({updates}): the actor would take no step");
                 Err(keys.wrong("policy_delay", updates_per_step, expected))
@@ -178,14 +183,15 @@ impl AlgorithmConfig {
                     "the updates after them train the policy",
                 )?;
                 let first = policy_from.saturating_add(config.warm_start_updates);
-                Ok(match first < updates {
-                    true => Vec::new(),
-                    false => vec![format!(
+                Ok(if first < updates {
+                    Vec::new()
+                } else {
+                    vec![format!(
                         "`{}.behavior_updates` ({policy_from}) and `warm_start_updates` ({}) are all of `train.updates` \
-                         ({updates}): the actor never follows the critics in them",
+                     ({updates}): the actor never follows the critics in them",
                         self.keys(),
                         config.warm_start_updates
-                    )],
+                    )]
                 })
             }
             Self::SacRnd(config) => {

@@ -31,7 +31,7 @@ use trajformer_models::init::{Init, StackInit, xavier_bound};
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 
-use crate::offpolicy::{Act, Explorer, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{ActionFn, Explorer, InitContext, Learner, OffPolicy, Target, Trained};
 use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
@@ -156,7 +156,7 @@ impl Sac {
     ///
     /// # Errors
     /// If a size is zero.
-    pub fn new(config: &SacConfig, start: &mut Start<'_>) -> Result<Self> {
+    pub fn new(config: &SacConfig, start: &mut InitContext<'_>) -> Result<Self> {
         let width = config.hidden.last().copied();
         let width = width.unwrap_or(start.observation_dim);
         let actor_init = StackInit {
@@ -207,7 +207,7 @@ impl Sac {
         (noise, temperature): (&Tensor, &Tensor),
         metrics: &mut Metrics,
     ) -> Result<Tensor> {
-        let next_policy = self.actor.frozen.distribution(&batch.next_observations)?;
+        let next_policy = self.actor.detached.distribution(&batch.next_observations)?;
         let (next_actions, log_probs) = next_policy.sample(noise)?; // (B, A), (B)
         let next_q = (self.target_critics.net)
             .forward(&batch.next_observations, &next_actions)?
@@ -233,7 +233,7 @@ impl Sac {
     ) -> Result<(Tensor, Tensor)> {
         let policy = self.actor.net.distribution(&batch.observations)?;
         let (actions, log_probs) = policy.sample(noise)?; // (B, A), (B)
-        let q = (self.critics.frozen)
+        let q = (self.critics.detached)
             .forward(&batch.observations, &actions)?
             .min(0)?; // (B)
         let loss = (log_probs.broadcast_mul(temperature)? - q)?.mean_all()?;
@@ -267,7 +267,7 @@ impl Learner for Sac {
     fn update(&mut self, batch: &Batch, draws: &SacDraws) -> Result<Metrics> {
         self.updates += 1;
         let mut metrics = Metrics::new();
-        let temperature = self.temperature.frozen.value.exp()?; // (1)
+        let temperature = self.temperature.detached.value.exp()?; // (1)
         let loss = self.critic_loss(batch, (&draws.next, &temperature), &mut metrics)?;
         (self.critics).minimize(&loss, self.config.critic_learning_rate)?;
 
@@ -280,7 +280,7 @@ impl Learner for Sac {
             let loss = (log_temperature * (log_prob + self.target_entropy)?)?.neg()?;
             metrics.push("temperature_loss", &loss);
             (self.temperature).minimize(&loss, self.config.temperature_learning_rate)?;
-            metrics.push("temperature", &self.temperature.frozen.value.exp()?);
+            metrics.push("temperature", &self.temperature.detached.value.exp()?);
         }
         if self.updates.is_multiple_of(self.config.target_every) {
             (self.target_critics).follow(&self.critics, self.config.target_rate)?;
@@ -288,7 +288,7 @@ impl Learner for Sac {
         Ok(metrics)
     }
 
-    fn act(&self) -> Result<Act> {
+    fn act(&self) -> Result<ActionFn> {
         self.actor.act()
     }
 
@@ -297,7 +297,7 @@ impl Learner for Sac {
     }
 
     fn critics(&self) -> &Critics {
-        &self.critics.frozen
+        &self.critics.detached
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

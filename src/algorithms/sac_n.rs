@@ -31,7 +31,9 @@ use trajformer_models::gaussian::{
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 
-use crate::offpolicy::{Act, EnsembleStart, Explorer, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{
+    ActionFn, EnsembleStart, Explorer, InitContext, Learner, OffPolicy, Target, Trained,
+};
 use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
@@ -149,7 +151,7 @@ impl SacN {
     ///
     /// # Errors
     /// If a size is zero.
-    pub fn new(config: &SacNConfig, start: &mut Start<'_>) -> Result<Self> {
+    pub fn new(config: &SacNConfig, start: &mut InitContext<'_>) -> Result<Self> {
         let actor = TanhGaussianActorConfig {
             net: ActorConfig {
                 observation_dim: start.observation_dim,
@@ -207,7 +209,10 @@ impl SacN {
         metrics: &mut Metrics,
     ) -> Result<Tensor> {
         let (actions, log_probs) = policy.sample(noise)?; // (B, A), (B)
-        let q = self.critics.frozen.forward(&batch.observations, &actions)?; // (N, B)
+        let q = self
+            .critics
+            .detached
+            .forward(&batch.observations, &actions)?; // (N, B)
         let loss = (log_probs.broadcast_mul(temperature)? - q.min(0)?)?.mean_all()?;
         metrics.push("actor_loss", &loss);
         metrics.push("entropy", &log_probs.mean_all()?.neg()?);
@@ -221,7 +226,7 @@ impl SacN {
         (noise, temperature): (&Tensor, &Tensor),
         metrics: &mut Metrics,
     ) -> Result<Tensor> {
-        let next_policy = self.actor.frozen.distribution(&batch.next_observations)?;
+        let next_policy = self.actor.detached.distribution(&batch.next_observations)?;
         let (next_actions, log_probs) = next_policy.sample(noise)?; // (B, A), (B)
         let next_q = (self.target_critics.net)
             .forward(&batch.next_observations, &next_actions)?
@@ -267,7 +272,7 @@ impl Learner for SacN {
         let policy = self.actor.net.distribution(&batch.observations)?;
         let loss = self.temperature_loss(&policy, &draws.temperature, &mut metrics)?;
         (self.temperature).minimize(&loss, self.config.temperature_learning_rate)?;
-        let temperature = self.temperature.frozen.value.exp()?; // (1)
+        let temperature = self.temperature.detached.value.exp()?; // (1)
         metrics.push("temperature", &temperature);
 
         let on_policy = (&policy, &draws.actor, &temperature);
@@ -280,7 +285,7 @@ impl Learner for SacN {
         Ok(metrics)
     }
 
-    fn act(&self) -> Result<Act> {
+    fn act(&self) -> Result<ActionFn> {
         self.actor.act()
     }
 
@@ -289,7 +294,7 @@ impl Learner for SacN {
     }
 
     fn critics(&self) -> &Critics {
-        &self.critics.frozen
+        &self.critics.detached
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -32,7 +32,9 @@ use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 use trajformer_models::rnd::RndConfig;
 
-use crate::offpolicy::{Act, Explorer, Learner, OffPolicy, RndBonus, Start, Target, Trained};
+use crate::offpolicy::{
+    ActionFn, Explorer, InitContext, Learner, OffPolicy, RndBonus, Target, Trained,
+};
 use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
@@ -163,7 +165,7 @@ impl SacRndConfig {
             table: "algorithm.sac_rnd",
             ..TransitionsConfig::default()
         };
-        OffPolicy::knowing_data(build, &view, self.batch_size, |start, data| {
+        OffPolicy::new_with_data(build, &view, self.batch_size, |start, data| {
             let scaled = |rows: &Tensor| {
                 let (width, device) = (rows.dim(1)?, rows.device());
                 let values = rows.flatten_all()?.to_vec1::<f32>()?;
@@ -206,7 +208,7 @@ impl SacRnd {
     /// If a size is zero.
     pub fn new(
         config: &SacRndConfig,
-        start: &mut Start<'_>,
+        start: &mut InitContext<'_>,
         observations: &Normalizer,
         actions: &Normalizer,
     ) -> Result<Self> {
@@ -265,7 +267,7 @@ impl SacRnd {
         let policy = self.actor.net.distribution(&batch.observations)?;
         let (actions, log_probs) = policy.sample(noise)?; // (B, A), (B)
         let bonus = self.bonus.of(&batch.observations, &actions)?.mean_all()?;
-        let critics = &self.critics.frozen;
+        let critics = &self.critics.detached;
         let q = critics.forward(&batch.observations, &actions)?.min(0)?; // (B)
         let entropy = log_probs.mean_all()?.neg()?;
         let penalty = (&bonus * self.config.actor_penalty)?;
@@ -293,7 +295,7 @@ impl SacRnd {
         alpha: &Tensor,
         metrics: &mut Metrics,
     ) -> Result<Tensor> {
-        let policy = self.actor.frozen.distribution(&batch.next_observations)?;
+        let policy = self.actor.detached.distribution(&batch.next_observations)?;
         let (next_actions, log_probs) = policy.sample(noise)?; // (B, A), (B)
         let bonus = self.bonus.of(&batch.next_observations, &next_actions)?; // (B)
         let next_q = (self.target_critics.net)
@@ -335,7 +337,7 @@ impl Learner for SacRnd {
             self.bonus.update(batch, rate, &mut metrics)?;
             return Ok(metrics);
         }
-        let alpha = self.temperature.frozen.value.exp()?.mean_all()?; // as it is before its step
+        let alpha = self.temperature.detached.value.exp()?.mean_all()?; // as it is before its step
         let (loss, entropy) = self.actor_loss(batch, &draws.actions, &alpha, &mut metrics)?;
         self.actor.minimize(&loss, config.actor_learning_rate)?;
         let loss = self.temperature_loss(&entropy, &mut metrics)?;
@@ -348,7 +350,7 @@ impl Learner for SacRnd {
         Ok(metrics)
     }
 
-    fn act(&self) -> Result<Act> {
+    fn act(&self) -> Result<ActionFn> {
         self.actor.act()
     }
 
@@ -357,7 +359,7 @@ impl Learner for SacRnd {
     }
 
     fn critics(&self) -> &Critics {
-        &self.critics.frozen
+        &self.critics.detached
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -20,7 +20,7 @@ use trajformer_models::actor::{ActorConfig, DeterministicActor};
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::params::StateVisitor;
 
-use crate::offpolicy::{Act, Explorer, Learner, OffPolicy, Start, Target, Trained};
+use crate::offpolicy::{ActionFn, Explorer, InitContext, Learner, OffPolicy, Target, Trained};
 use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
@@ -136,7 +136,7 @@ impl Td3 {
     ///
     /// # Errors
     /// If a size is zero.
-    pub fn new(config: &Td3Config, start: &mut Start<'_>) -> Result<Self> {
+    pub fn new(config: &Td3Config, start: &mut InitContext<'_>) -> Result<Self> {
         let actor = ActorConfig {
             observation_dim: start.observation_dim,
             action_dim: start.action_dim,
@@ -185,7 +185,7 @@ impl Td3 {
     /// -mean Q_1(s, π(s)).
     fn actor_loss(&self, batch: &Batch, metrics: &mut Metrics) -> Result<Tensor> {
         let actions = self.actor.net.forward(&batch.observations)?; // (B, A)
-        let critic = self.critics.frozen.member(0)?;
+        let critic = self.critics.detached.member(0)?;
         let q = critic.forward(&batch.observations, &actions)?; // (1, B)
         let loss = q.mean_all()?.neg()?;
         metrics.push("actor_loss", &loss);
@@ -218,7 +218,7 @@ impl Learner for Td3 {
         Ok(metrics)
     }
 
-    fn act(&self) -> Result<Act> {
+    fn act(&self) -> Result<ActionFn> {
         self.actor.act()
     }
 
@@ -227,7 +227,7 @@ impl Learner for Td3 {
     }
 
     fn critics(&self) -> &Critics {
-        &self.critics.frozen
+        &self.critics.detached
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

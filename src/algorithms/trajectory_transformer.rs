@@ -451,9 +451,10 @@ impl Algorithm for TrajectoryTransformer {
             }
             None => None,
         };
-        let dropout = match learner.config.dropout > 0.0 {
-            true => Dropout::draw(rng),
-            false => Dropout::off(),
+        let dropout = if learner.config.dropout > 0.0 {
+            Dropout::draw(rng)
+        } else {
+            Dropout::off()
         };
         learner.update_instructed(&batch, instructions.as_ref(), dropout)
     }
@@ -545,9 +546,12 @@ impl Learner {
             clip_norm: Some(config.clip_norm),
             ..AdamConfig::default()
         };
-        let group = |name: &str| match Network::decays(name) {
-            true => ParamGroup::decay(config.weight_decay),
-            false => ParamGroup::decay(0.0),
+        let group = |name: &str| {
+            if Network::decays(name) {
+                ParamGroup::decay(config.weight_decay)
+            } else {
+                ParamGroup::decay(0.0)
+            }
         };
         let sizes = config.sizes(observation_dim, action_dim);
         Ok(Self {

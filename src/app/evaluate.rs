@@ -140,15 +140,15 @@ impl Evaluator {
     /// What policies that follow instructions are told, one after the other over the episodes: of the environment's
     /// own as many as there are episodes.
     pub fn instructions(&self) -> Vec<Arc<str>> {
-        match self.instructions.is_empty() {
-            true => self
-                .envs
+        if self.instructions.is_empty() {
+            self.envs
                 .instructions()
                 .into_iter()
                 .take(self.episodes)
                 .map(Arc::from)
-                .collect(),
-            false => self.instructions.clone(),
+                .collect()
+        } else {
+            self.instructions.clone()
         }
     }
 
@@ -157,18 +157,20 @@ impl Evaluator {
         let wrong =
             |problem: &str| Err(Error::Config(format!("`evaluate.instructions`: {problem}")));
         if !policy.needs_instruction() {
-            return match self.instructions.is_empty() {
-                true => Ok(Vec::new()),
-                false => wrong("this policy was trained without instructions; leave the key out"),
+            return if self.instructions.is_empty() {
+                Ok(Vec::new())
+            } else {
+                wrong("this policy was trained without instructions; leave the key out")
             };
         }
         let instructions = self.instructions();
-        match instructions.is_empty() {
-            true => wrong(
+        if instructions.is_empty() {
+            wrong(
                 "the environment has none of its own and this policy was trained with instructions: name some, or \
-                 set `evaluate.episodes=0` to train without scores",
-            ),
-            false => Ok(instructions),
+             set `evaluate.episodes=0` to train without scores",
+            )
+        } else {
+            Ok(instructions)
         }
     }
 

@@ -22,7 +22,7 @@ use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::kernels::parallel;
 
 use crate::app::progress::Progress;
-use trajformer_algorithms::offpolicy::{Start, Target, Trained};
+use trajformer_algorithms::offpolicy::{InitContext, Target, Trained};
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::interrupt::STOP;
@@ -151,7 +151,7 @@ pub fn estimate(
         members: config.members,
         ..CriticConfig::default()
     };
-    let mut start = Start {
+    let mut start = InitContext {
         observation_dim: data.observation_dim,
         action_dim: data.action_dim,
         training_updates: config.updates,
@@ -162,7 +162,7 @@ pub fn estimate(
     let mut critics = Trained::<Critics>::new("critics", sizes, &mut start)?;
     let target = Target::new(&critics)?;
     let (mut rng, progress) = (streams.stream("train"), Progress::new(config.updates));
-    let _attendance = parallel::attend();
+    let _workers = parallel::spin_workers();
     for update in 0..config.updates {
         if STOP.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
@@ -173,7 +173,7 @@ pub fn estimate(
         progress.set(update + 1);
     }
     progress.finish();
-    prepared.judge(&critics.frozen, config)
+    prepared.judge(&critics.detached, config)
 }
 
 fn check(policy: &dyn Policy, config: &FqeConfig) -> Result<()> {
@@ -206,7 +206,7 @@ struct Prepared {
     policy_next: Tensor,
     /// Weight of every transition's episode in every resample (M, N).
     weights: Tensor,
-    /// Start states of the episodes (E, O) and what the policy does there (E, A).
+    /// InitContext states of the episodes (E, O) and what the policy does there (E, A).
     starts: (Tensor, Tensor),
     /// (N, E)
     start_weights: Tensor,
@@ -253,9 +253,10 @@ impl Prepared {
             *observations = normalizer.apply(observations)?;
         }
         let size = f64::from(transitions.rewards.abs()?.mean_all()?.to_scalar::<f32>()?);
-        let scale = match size > 0.0 {
-            true => size / (1.0 - config.discount),
-            false => 1.0,
+        let scale = if size > 0.0 {
+            size / (1.0 - config.discount)
+        } else {
+            1.0
         };
         transitions.rewards = (&transitions.rewards / scale)?;
         let counts = resamples(
@@ -398,9 +399,10 @@ fn start_weights(data: &Dataset, counts: &[Vec<f32>]) -> Result<Vec<f32>> {
             .map(|(count, start)| count * start)
             .collect();
         // A member that drew none of them takes all.
-        match drawn.iter().any(|&weight| weight > 0.0) {
-            true => weights.extend(drawn),
-            false => weights.extend(&starts),
+        if drawn.iter().any(|&weight| weight > 0.0) {
+            weights.extend(drawn)
+        } else {
+            weights.extend(&starts)
         }
     }
     Ok(weights)

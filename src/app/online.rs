@@ -50,9 +50,10 @@ impl Interaction {
         if !learner.collects_episodes() {
             return self.step(learner, rng);
         }
-        match learner.collected() <= updates {
-            true => self.episode(learner, rng).map(Some),
-            false => Ok(None),
+        if learner.collected() <= updates {
+            self.episode(learner, rng).map(Some)
+        } else {
+            Ok(None)
         }
     }
 
@@ -78,13 +79,12 @@ impl Interaction {
         learner.learn(&outcome, last)?;
         self.episode_return += f64::from(step.reward);
         self.observation = step.observation;
-        match last {
-            false => Ok(None),
-            true => {
-                let episode_return = self.episode_return;
-                self.begin(learner.running()?.0)?;
-                Ok(Some(episode_return))
-            }
+        if !last {
+            Ok(None)
+        } else {
+            let episode_return = self.episode_return;
+            self.begin(learner.running()?.0)?;
+            Ok(Some(episode_return))
         }
     }
 

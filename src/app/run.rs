@@ -134,7 +134,7 @@ pub fn resume(path: &Path, overrides: &[String]) -> Result<Outcome> {
         )));
     }
     match &state {
-        Some(state) if done == total && !state.evaluation_owed => {
+        Some(state) if done == total && !state.evaluation_pending => {
             return finished(&run, &config, state);
         }
         Some(_) => {}
@@ -203,13 +203,14 @@ fn continue_run(
     if done > config.train.updates {
         interactive(&mut *algorithm)?.prepare(&config.online.phase())?;
     }
-    let (mut rng, state) = match done > 0 {
-        true => run.restore(&mut *algorithm)?,
+    let (mut rng, state) = if done > 0 {
+        run.restore(&mut *algorithm)?
+    } else {
         // Killed before the first checkpoint: the run starts at its beginning.
-        false => (
+        (
             Streams::from_seed(config.seed).stream("train"),
             RunState::new(0, 0.0, None),
-        ),
+        )
     };
     if config != stored {
         run.set_config(config)?;
@@ -252,12 +253,13 @@ fn hint_at_working_directory(error: Error) -> Error {
     match error {
         Error::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
             let way = "give the data's new place with `--set data.path=...`";
-            let problem = match path.is_relative() {
-                true => format!(
+            let problem = if path.is_relative() {
+                format!(
                     "{source}; `data.path` starts at the working directory: resume from the folder that \
-                     the run was started in, or {way}"
-                ),
-                false => format!("{source}; training goes on with the run's data only: {way}"),
+                 the run was started in, or {way}"
+                )
+            } else {
+                format!("{source}; training goes on with the run's data only: {way}")
             };
             Error::data(&path, problem)
         }

@@ -62,7 +62,7 @@ struct Progress {
     best: Option<Best>,
     evaluation: Option<Evaluation>,
     /// An evaluation is due at `update` and has not been made.
-    owed: bool,
+    evaluation_pending: bool,
     /// Update of the checkpoint on the disk.
     saved: Option<u64>,
 }
@@ -75,7 +75,7 @@ impl Progress {
             update: state.update,
             best: state.best,
             evaluation: None,
-            owed: state.evaluation_owed,
+            evaluation_pending: state.evaluation_pending,
             saved: (!state.checksums.is_empty()).then_some(state.update),
         }
     }
@@ -86,7 +86,7 @@ impl Progress {
 
     fn state(&self) -> RunState {
         RunState {
-            evaluation_owed: self.owed,
+            evaluation_pending: self.evaluation_pending,
             ..RunState::new(self.update, self.seconds(), self.best)
         }
     }
@@ -101,7 +101,7 @@ impl Training<'_> {
     pub fn run(&mut self, state: &RunState, rng: &mut Rng) -> Result<Outcome> {
         let mut logger = Logger::open(self.run, state, self.total_updates)?;
         let mut progress = Progress::from(state);
-        let _attendance = parallel::attend();
+        let _workers = parallel::spin_workers();
         let result = self.train(&mut progress, rng, &mut logger);
         logger.finish();
         result.map_err(|error| self.stopped(error, &progress))
@@ -110,10 +110,10 @@ impl Training<'_> {
     fn train(&mut self, at: &mut Progress, rng: &mut Rng, logger: &mut Logger) -> Result<Outcome> {
         let first = at.update;
         let (mut update_seconds, mut stopped) = (0.0, false);
-        if at.owed {
+        if at.evaluation_pending {
             self.evaluate(at, logger)?;
-            stopped = at.owed;
-            self.run.settle(at.state())?;
+            stopped = at.evaluation_pending;
+            self.run.record_evaluation(at.state())?;
         }
         while at.update < self.total_updates && !stopped {
             let start = Instant::now();
@@ -124,7 +124,7 @@ impl Training<'_> {
             at.update += 1;
             logger.collect(at.update, metrics)?;
             stopped = STOP.load(Ordering::Relaxed);
-            at.owed = self.evaluation_is_due(at.update);
+            at.evaluation_pending = self.evaluation_is_due(at.update);
             let save = self.checkpoint_is_due(at.update) || stopped;
             if save || at.update.is_multiple_of(self.train.log_every_updates) {
                 // A stream of its own: looking more often never changes training.
@@ -136,18 +136,16 @@ impl Training<'_> {
             if save {
                 self.save(at, rng)?;
             }
-            if at.owed && !stopped {
+            if at.evaluation_pending && !stopped {
                 logger.check()?;
                 check_finite(self.algorithm, at.update)?;
                 self.evaluate(at, logger)?;
-                stopped = at.owed;
-                match save {
-                    true => self.run.settle(at.state())?,
-                    false if stopped => {
-                        logger.write(at.update, at.seconds())?;
-                        self.save(at, rng)?;
-                    }
-                    false => {}
+                stopped = at.evaluation_pending;
+                if save {
+                    self.run.record_evaluation(at.state())?;
+                } else if stopped {
+                    logger.write(at.update, at.seconds())?;
+                    self.save(at, rng)?;
                 }
             }
         }
@@ -164,7 +162,7 @@ impl Training<'_> {
             evaluation: at.evaluation.take(),
             best: at.best,
             normalized: reference_for(env).is_some(),
-            interrupted: at.owed || at.update < self.total_updates,
+            interrupted: at.evaluation_pending || at.update < self.total_updates,
         })
     }
 
@@ -200,10 +198,10 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// Makes the evaluation that is due; it stays owed if [`STOP`] breaks it off.
+    /// Makes the evaluation that is due; it stays pending if [`STOP`] breaks it off.
     fn evaluate(&mut self, at: &mut Progress, logger: &mut Logger) -> Result<()> {
         let Some(evaluator) = self.evaluator.as_deref_mut() else {
-            at.owed = false;
+            at.evaluation_pending = false;
             return Ok(());
         };
         let found = match evaluator.run(&mut *self.algorithm.policy()?) {
@@ -217,7 +215,7 @@ impl Training<'_> {
             at.best = Some(Best { update, score });
         }
         at.evaluation = Some(found);
-        at.owed = false;
+        at.evaluation_pending = false;
         Ok(())
     }
 

@@ -99,12 +99,13 @@ impl Dataset {
     /// # Errors
     /// [`Error::Unsuitable`].
     pub fn require_steps(&self) -> Result<()> {
-        match self.is_blank() {
-            true => Err(Error::Unsuitable(format!(
+        if self.is_blank() {
+            Err(Error::Unsuitable(format!(
                 "{}: there is no step to learn from",
                 self.source_names()
-            ))),
-            false => Ok(()),
+            )))
+        } else {
+            Ok(())
         }
     }
 

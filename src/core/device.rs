@@ -25,10 +25,11 @@ pub fn open_device(name: &str) -> Result<candle_core::Device> {
         ("metal", _) => (cfg!(feature = "metal"), Device::new_metal),
         _ => return Err(unknown()),
     };
-    match is_built {
-        true => open(index).map_err(|error| unusable(error.to_string())),
-        false => Err(unusable(format!(
+    if is_built {
+        open(index).map_err(|error| unusable(error.to_string()))
+    } else {
+        Err(unusable(format!(
             "this build can't use it; build with `--features {kind}`"
-        ))),
+        )))
     }
 }

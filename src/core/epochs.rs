@@ -40,12 +40,11 @@ impl WarmupAndDecay {
             (Span::Epochs(warmup), Span::Epochs(decay)) => decay <= warmup,
             _ => false,
         };
-        match ends_first {
-            false => Ok(()),
-            true => {
-                let expected = format!("more than `warmup_updates` ({})", self.warmup);
-                Err(keys.wrong("decay_updates", self.decay, expected))
-            }
+        if !ends_first {
+            Ok(())
+        } else {
+            let expected = format!("more than `warmup_updates` ({})", self.warmup);
+            Err(keys.wrong("decay_updates", self.decay, expected))
         }
     }
 

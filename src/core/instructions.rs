@@ -68,12 +68,11 @@ impl TextConfig {
     /// The same for models that read no returns to go.
     pub fn check_without_returns(&self, table: &'static str) -> Result<()> {
         self.check(table)?;
-        match self.returns {
-            true => {
-                let expected = "false: only Decision Transformers read returns to go";
-                Err(Keys(table).wrong("returns", self.returns, expected))
-            }
-            false => Ok(()),
+        if self.returns {
+            let expected = "false: only Decision Transformers read returns to go";
+            Err(Keys(table).wrong("returns", self.returns, expected))
+        } else {
+            Ok(())
         }
     }
 }

@@ -72,12 +72,11 @@ impl Keys {
 
     /// Fails unless these are finite limits, the lower one first.
     pub fn range(&self, key: &str, (low, high): (f64, f64)) -> Result<()> {
-        match low < high && low.is_finite() && high.is_finite() {
-            true => Ok(()),
-            false => {
-                let found = format!("[{low}, {high}]");
-                Err(self.wrong(key, found, "two finite limits, the lower one first"))
-            }
+        if low < high && low.is_finite() && high.is_finite() {
+            Ok(())
+        } else {
+            let found = format!("[{low}, {high}]");
+            Err(self.wrong(key, found, "two finite limits, the lower one first"))
         }
     }
 
@@ -93,31 +92,30 @@ impl Keys {
 
     /// Fails unless a transformer's `embedding` can be split over its `heads`.
     pub fn heads(&self, embedding: usize, heads: usize) -> Result<()> {
-        match embedding.is_multiple_of(heads) {
-            true => Ok(()),
-            false => {
-                let expected = format!("a multiple of `heads` ({heads})");
-                Err(self.wrong("embedding", embedding, expected))
-            }
+        if embedding.is_multiple_of(heads) {
+            Ok(())
+        } else {
+            let expected = format!("a multiple of `heads` ({heads})");
+            Err(self.wrong("embedding", embedding, expected))
         }
     }
 
     /// Fails unless `dropout` lies in [0, 1).
     pub fn dropout(&self, value: f64) -> Result<()> {
-        match (0.0..1.0).contains(&value) {
-            true => Ok(()),
-            false => Err(self.wrong("dropout", value, "0 or more, below 1")),
+        if (0.0..1.0).contains(&value) {
+            Ok(())
+        } else {
+            Err(self.wrong("dropout", value, "0 or more, below 1"))
         }
     }
 
     /// Fails unless Adam's `betas` lie in [0, 1).
     pub fn betas(&self, betas: [f64; 2]) -> Result<()> {
-        match betas.iter().all(|beta| (0.0..1.0).contains(beta)) {
-            true => Ok(()),
-            false => {
-                let expected = "two numbers of 0 or more, below 1";
-                Err(self.wrong("betas", format!("{betas:?}"), expected))
-            }
+        if betas.iter().all(|beta| (0.0..1.0).contains(beta)) {
+            Ok(())
+        } else {
+            let expected = "two numbers of 0 or more, below 1";
+            Err(self.wrong("betas", format!("{betas:?}"), expected))
         }
     }
 
@@ -126,20 +124,20 @@ impl Keys {
         if let Some(target) = targets.iter().find(|target| !target.is_finite()) {
             return Err(self.wrong("target_returns", target, "finite numbers"));
         }
-        match targets.len() <= 1_000 {
-            true => Ok(()),
-            false => {
-                let found = format!("{} numbers", targets.len());
-                Err(self.wrong("target_returns", found, "at most 1000"))
-            }
+        if targets.len() <= 1_000 {
+            Ok(())
+        } else {
+            let found = format!("{} numbers", targets.len());
+            Err(self.wrong("target_returns", found, "at most 1000"))
         }
     }
 
     /// Fails if a Polyak rate is not above 0 and at most 1.
     pub fn target_rate(&self, value: f64) -> Result<()> {
-        match value > 0.0 && value <= 1.0 {
-            true => Ok(()),
-            false => Err(self.wrong("target_rate", value, "above 0, at most 1")),
+        if value > 0.0 && value <= 1.0 {
+            Ok(())
+        } else {
+            Err(self.wrong("target_rate", value, "above 0, at most 1"))
         }
     }
 

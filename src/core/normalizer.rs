@@ -78,9 +78,10 @@ impl Normalizer {
     /// # Errors
     /// As for [`Self::fit`].
     pub fn of_data(data: &Dataset, epsilon: f64, device: &Device) -> Result<Self> {
-        match data.is_blank() {
-            true => Self::identity(data.observation_dim, device),
-            false => Self::fit(&data.observations, data.observation_dim, epsilon, device),
+        if data.is_blank() {
+            Self::identity(data.observation_dim, device)
+        } else {
+            Self::fit(&data.observations, data.observation_dim, epsilon, device)
         }
     }
 

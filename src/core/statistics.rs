@@ -12,8 +12,9 @@ pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = share * (sorted.len() - 1) as f64;
     let (below, part) = (place.floor() as usize, place.fract());
     let (a, b) = (sorted[below], sorted[(below + 1).min(sorted.len() - 1)]);
-    match part < 0.5 {
-        true => a + (b - a) * part,
-        false => b - (b - a) * (1.0 - part),
+    if part < 0.5 {
+        a + (b - a) * part
+    } else {
+        b - (b - a) * (1.0 - part)
     }
 }

@@ -97,9 +97,10 @@ impl ActionChunks {
     /// # Errors
     /// Saying so.
     pub fn require_chunks(&self) -> Result<()> {
-        match self.is_empty() {
-            true => Err(opened_without_data()),
-            false => Ok(()),
+        if self.is_empty() {
+            Err(opened_without_data())
+        } else {
+            Ok(())
         }
     }
 

@@ -20,7 +20,7 @@ pub struct Batch {
     pub next_actions: Option<Tensor>,
     /// (B): the discounted return that was reached from there, in the data's episode or in one that the policy collected itself;
     /// `f32::MIN` where it is not known: of steps near the end of a truncated episode, and of one that still runs.
-    pub reached: Option<Tensor>,
+    pub monte_carlo_returns: Option<Tensor>,
 }
 
 impl Batch {
@@ -38,7 +38,7 @@ impl Batch {
             next_observations: both(&self.next_observations, &other.next_observations)?,
             terminated: both(&self.terminated, &other.terminated)?,
             next_actions: optional(&self.next_actions, &other.next_actions)?,
-            reached: optional(&self.reached, &other.reached)?,
+            monte_carlo_returns: optional(&self.monte_carlo_returns, &other.monte_carlo_returns)?,
         })
     }
 
@@ -55,7 +55,7 @@ impl Batch {
             next_observations: cast(&self.next_observations)?,
             terminated: cast(&self.terminated)?,
             next_actions: self.next_actions.as_ref().map(cast).transpose()?,
-            reached: self.reached.as_ref().map(cast).transpose()?,
+            monte_carlo_returns: self.monte_carlo_returns.as_ref().map(cast).transpose()?,
         })
     }
 }

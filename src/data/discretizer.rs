@@ -290,12 +290,13 @@ fn middles(edges: &[f64]) -> impl Iterator<Item = f64> {
 
 /// What bins stand for, as far as thresholds tell.
 fn guessed_values(edges: &[f64]) -> impl Iterator<Item = f64> {
-    middles(edges).enumerate().map(
-        |(bin, middle)| match bin > 0 && edges[bin] == edges[bin - 1] {
-            true => edges[bin],
-            false => middle,
-        },
-    )
+    middles(edges).enumerate().map(|(bin, middle)| {
+        if bin > 0 && edges[bin] == edges[bin - 1] {
+            edges[bin]
+        } else {
+            middle
+        }
+    })
 }
 
 /// What the bins of a sorted column stand for: the number nearest to the middle of those between the least and the

@@ -61,15 +61,19 @@ fn after_last<'a>(
     let known = episode.final_observation.as_deref();
     let next_row = (last + 1 < data.steps()).then(|| data.observation(last + 1));
     let arbitrary = || known.or(next_row).unwrap_or(data.observation(last));
-    match episode.terminated {
-        true if config.keep_truncations => Some(arbitrary()),
-        true if d4rls => next_row.filter(|_| !episode.truncated),
-        true => Some(arbitrary()),
-        false if config.keep_truncations && !config.next_actions => known,
+    if episode.terminated {
+        if d4rls && !config.keep_truncations {
+            next_row.filter(|_| !episode.truncated)
+        } else {
+            Some(arbitrary())
+        }
+    } else if config.keep_truncations && !config.next_actions {
+        known
+    } else if !episode.has_end() && !config.next_actions {
         // Cut where the next row is another observation than the one that followed: that one is taken.
-        false if !episode.has_end() && !config.next_actions => next_row.and(known),
-        false if !config.next_step && !d4rls => Some(arbitrary()),
-        false => None,
+        next_row.and(known)
+    } else {
+        (!config.next_step && !d4rls).then(arbitrary)
     }
 }
 

@@ -189,7 +189,7 @@ impl Replay {
             return Ok(());
         };
         let rewards = self.numbers(REWARDS, start, steps)?;
-        let reached = returns.reached(&rewards, terminated);
+        let reached = returns.monte_carlo(&rewards, terminated);
         let column = &self.columns[REACHED].rows;
         let reached = Tensor::from_vec(reached, (steps, 1), column.device())?;
         Ok(column.slice_set(&reached, 0, start)?)
@@ -218,7 +218,7 @@ impl Replay {
             next_observations: pick(NEXT_OBSERVATIONS)?, // (B, O)
             terminated: number(TERMINATED)?,             // (B)
             next_actions: None,
-            reached: reached.transpose()?, // (B)
+            monte_carlo_returns: reached.transpose()?, // (B)
         })
     }
 
@@ -348,9 +348,10 @@ mod tests {
         }
 
         fn counter(&mut self, name: &str, value: &mut u64) -> trajformer_models::Result<()> {
-            match self.restores {
-                true => *value = self.counters[name],
-                false => drop(self.counters.insert(name.to_owned(), *value)),
+            if self.restores {
+                *value = self.counters[name];
+            } else {
+                self.counters.insert(name.to_owned(), *value);
             }
             Ok(())
         }

@@ -96,9 +96,10 @@ pub fn misfits(
     let source = data.source_names();
     let (least, most) = SCALED_RETURNS;
     if size > 0.0 && !(least..=most).contains(&(size / scale)) {
-        let effect = match size / scale < least {
-            true => "too small to tell targets apart",
-            false => "large beside everything else that the network reads",
+        let effect = if size / scale < least {
+            "too small to tell targets apart"
+        } else {
+            "large beside everything else that the network reads"
         };
         found.push(format!(
             "{source}: returns are {low:.4} to {high:.4}; `{table}.return_scale = {scale}` makes {:.2e} of the largest, \

@@ -32,7 +32,7 @@ impl Returns {
     }
 
     /// Of every step of an episode: the return that was reached from there, [`UNKNOWN`] where too much of it is missing.
-    pub fn reached(&self, rewards: &[f32], terminated: bool) -> Vec<f32> {
+    pub fn monte_carlo(&self, rewards: &[f32], terminated: bool) -> Vec<f32> {
         if let Some(failure) = self.failure_reward
             && !terminated
             && rewards.iter().all(|reward| *reward == failure)
@@ -59,10 +59,10 @@ mod tests {
     #[test]
     fn returns_are_known_to_the_end_of_a_task_and_nearly_to_where_an_episode_was_broken_off() {
         let rewards = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0];
-        let whole = HALVES.reached(&rewards, true);
+        let whole = HALVES.monte_carlo(&rewards, true);
         assert_eq!(whole, [6.0, 10.0, 16.0, 24.0, 32.0, 32.0]);
         // A half to the fifth is 1/32, to the fourth 1/16.
-        let broken_off = HALVES.reached(&rewards, false);
+        let broken_off = HALVES.monte_carlo(&rewards, false);
         assert_eq!(broken_off[..2], [6.0, 10.0]);
         assert!(broken_off[2..].iter().all(|found| *found == UNKNOWN));
     }
@@ -74,8 +74,8 @@ mod tests {
             failure_reward: Some(-5.0),
             ..HALVES
         };
-        assert_eq!(returns.reached(&[-5.0; 3], false), [-10.0; 3]);
-        assert_eq!(returns.reached(&[-5.0; 2], true), [-7.5, -5.0]);
-        assert_eq!(returns.reached(&[-5.0, 5.0], false), [UNKNOWN; 2]);
+        assert_eq!(returns.monte_carlo(&[-5.0; 3], false), [-10.0; 3]);
+        assert_eq!(returns.monte_carlo(&[-5.0; 2], true), [-7.5, -5.0]);
+        assert_eq!(returns.monte_carlo(&[-5.0, 5.0], false), [UNKNOWN; 2]);
     }
 }

@@ -152,9 +152,10 @@ impl TokenSequences {
     /// # Errors
     /// Saying so.
     pub fn require_windows(&self) -> Result<()> {
-        match self.is_empty() {
-            true => Err(opened_without_data()),
-            false => Ok(()),
+        if self.is_empty() {
+            Err(opened_without_data())
+        } else {
+            Ok(())
         }
     }
 
@@ -346,10 +347,11 @@ impl TokenSequences {
         let first_counted = self.first_counted();
         let (real, _) = self.transitions(window);
         let step_in_episode = (window.start - window.episode_start) as usize;
-        let end = match window.complete {
-            true => (self.max_path_steps - step_in_episode) * dims,
-            // The position of the last token is asked for what comes after it: nobody knows.
-            false => real * dims - 1,
+        let end = if window.complete {
+            (self.max_path_steps - step_in_episode) * dims
+        } else {
+            // The last token has no target: what follows is unknown.
+            real * dims - 1
         };
         first_counted..first_counted + end
     }

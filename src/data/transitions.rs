@@ -39,7 +39,7 @@ pub struct Transitions {
     /// (N, A), if asked for; arbitrary where terminated.
     pub next_actions: Option<Tensor>,
     returns: Tensor, // (N): discounted, transformed rewards from here to the episode's end
-    reached: Option<Tensor>, // (N): what was reached from there, else f32::MIN
+    monte_carlo_returns: Option<Tensor>, // (N): what was reached from there, else f32::MIN
     taken: Returns,  // how returns are taken
     scale_shift: (f32, f32), // of rewards
     replay: Option<Replay>,
@@ -65,9 +65,10 @@ impl Transitions {
     /// # Errors
     /// Saying so.
     pub fn require_rows(&self) -> Result<()> {
-        match self.is_empty() {
-            true => Err(opened_without_data()),
-            false => Ok(()),
+        if self.is_empty() {
+            Err(opened_without_data())
+        } else {
+            Ok(())
         }
     }
 
@@ -130,9 +131,10 @@ impl Transitions {
             return self.gather(&rows.data);
         };
         let collected = replay.gather(&rows.collected)?;
-        match rows.data.is_empty() {
-            true => Ok(collected),
-            false => self.gather(&rows.data)?.followed_by(&collected),
+        if rows.data.is_empty() {
+            Ok(collected)
+        } else {
+            self.gather(&rows.data)?.followed_by(&collected)
         }
     }
 
@@ -143,7 +145,7 @@ impl Transitions {
     pub fn start_collecting(&mut self) -> Result<()> {
         if self.replay.is_none() {
             let (o, a) = (self.observations.dim(1)?, self.actions.dim(1)?);
-            let taken = self.reached.is_some().then_some(self.taken);
+            let taken = self.monte_carlo_returns.is_some().then_some(self.taken);
             self.replay = Some(Replay::new(o, a, taken, self.rewards.device())?);
         }
         Ok(())
@@ -174,9 +176,12 @@ impl Transitions {
         if self.is_empty() {
             return Err(opened_without_data());
         }
-        let mut draw = || match self.judged.is_empty() {
-            true => rng.below(self.count) as u32,
-            false => self.judged[rng.below(self.judged.len())],
+        let mut draw = || {
+            if self.judged.is_empty() {
+                rng.below(self.count) as u32
+            } else {
+                self.judged[rng.below(self.judged.len())]
+            }
         };
         let indices: Vec<u32> = (0..batch).map(|_| draw()).collect();
         let rows = Tensor::from_slice(&indices, batch, self.rewards.device())?;
@@ -197,7 +202,7 @@ impl Transitions {
             next_observations: pick(&self.next_observations)?, // (B, O)
             terminated: pick(&self.terminated)?,               // (B)
             next_actions: self.next_actions.as_ref().map(pick).transpose()?, // (B, A)
-            reached: self.reached.as_ref().map(pick).transpose()?, // (B)
+            monte_carlo_returns: self.monte_carlo_returns.as_ref().map(pick).transpose()?, // (B)
         })
     }
 }
@@ -305,14 +310,14 @@ mod tests {
         let data = data(&[(2, true, false, None), (6, false, true, None)]);
         let config = TransitionsConfig {
             returns_discount: 0.5,
-            reached: true,
+            monte_carlo_returns: true,
             ..raw()
         };
         let mut transitions = Transitions::new(&data, &config, &Device::Cpu).expect("transitions");
         let flat = |tensor: &Tensor| tensor.to_vec1::<f32>().expect("numbers");
         let returns = flat(&transitions.returns);
         let batch = transitions.gather(&[0, 3, 4]).expect("a batch");
-        let found = flat(&batch.reached.expect("it was asked for"));
+        let found = flat(&batch.monte_carlo_returns.expect("it was asked for"));
         assert_eq!(found, [returns[0], returns[3], f32::MIN]);
 
         let row = |value: f32, width| Tensor::full(value, (1, width), &Device::Cpu).expect("a row");
@@ -341,7 +346,7 @@ mod tests {
         for rows in [1, 4096] {
             let batch = transitions.sample(rows, &mut Rng::from_seed(2));
             let batch = batch.expect("a batch");
-            let reached = flat(&batch.reached.expect("it was asked for"));
+            let reached = flat(&batch.monte_carlo_returns.expect("it was asked for"));
             let observations = flat(&batch.observations.squeeze(1).expect("one column"));
             assert_eq!(reached.len(), rows);
             for (reached, observation) in reached.iter().zip(observations) {

@@ -48,7 +48,7 @@ pub struct TransitionsConfig {
     /// Also hold the action of the next step, as ReBRAC needs it.
     pub next_actions: bool,
     /// Batches also hold [`Batch::reached`], as Cal-QL needs it.
-    pub reached: bool,
+    pub monte_carlo_returns: bool,
     /// For [`Batch::reached`]: the environment's reward of every step of an episode that fails. An episode that was broken
     /// off and holds no other is taken to go on like that without end.
     pub failure_reward: Option<f32>,
@@ -66,7 +66,7 @@ impl Default for TransitionsConfig {
             next_step: true,
             table: "algorithm.NAME",
             next_actions: false,
-            reached: false,
+            monte_carlo_returns: false,
             failure_reward: None,
             returns_discount: 0.99,
         }

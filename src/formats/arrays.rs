@@ -108,9 +108,10 @@ pub(super) fn require(file: &mut dyn ArrayFile, names: &[&str]) -> Result<ArrayI
 pub(super) fn check_rows(path: &Path, info: &ArrayInfo, expected: usize, what: &str) -> Result<()> {
     let (name, found) = (&info.name, info.rows());
     if info.shape.is_empty() || found != expected {
-        let problem = match info.shape.is_empty() {
-            true => format!("array `{name}` is a scalar, expected {expected} rows ({what})"),
-            false => format!("array `{name}` has {found} rows, expected {expected} ({what})"),
+        let problem = if info.shape.is_empty() {
+            format!("array `{name}` is a scalar, expected {expected} rows ({what})")
+        } else {
+            format!("array `{name}` has {found} rows, expected {expected} ({what})")
         };
         return Err(Error::data(path, problem));
     }
@@ -146,9 +147,10 @@ pub(super) fn read_f32_into(
             if !narrow.is_finite() {
                 return Err(not_finite(&path, info, (row, column), value));
             }
-            match info.fortran_order {
-                true => values[start + row * width + column] = narrow,
-                false => values.push(narrow),
+            if info.fortran_order {
+                values[start + row * width + column] = narrow
+            } else {
+                values.push(narrow)
             }
         }
         Ok(())
@@ -229,9 +231,10 @@ pub(super) fn reserve<T>(path: &Path, name: &str, values: &mut Vec<T>, count: us
 
 /// Row and column of number `index` in the order of storage.
 pub(super) fn position(info: &ArrayInfo, index: usize) -> (usize, usize) {
-    match info.fortran_order {
-        true => (index % info.rows().max(1), index / info.rows().max(1)),
-        false => (index / info.width().max(1), index % info.width().max(1)),
+    if info.fortran_order {
+        (index % info.rows().max(1), index / info.rows().max(1))
+    } else {
+        (index / info.width().max(1), index % info.width().max(1))
     }
 }
 
@@ -242,9 +245,10 @@ pub(super) fn not_finite(path: &Path, info: &ArrayInfo, at: (usize, usize), valu
         1 => format!("array `{name}`, row {row}"),
         _ => format!("array `{name}`, row {row}, column {column}"),
     };
-    let problem = match value.is_finite() {
-        true => format!("{place}: {value} does not fit a 32-bit float"),
-        false => format!("{place}: {value}, expected a finite number"),
+    let problem = if value.is_finite() {
+        format!("{place}: {value} does not fit a 32-bit float")
+    } else {
+        format!("{place}: {value}, expected a finite number")
     };
     Error::data(path, problem)
 }

@@ -71,18 +71,22 @@ pub(super) fn check_bounds(
 
 /// A bound as messages show it.
 fn shown(bound: f64) -> f64 {
-    match bound.abs() < UNBOUNDED || bound.is_nan() {
-        true => bound,
-        false => f64::INFINITY.copysign(bound),
+    if bound.abs() < UNBOUNDED || bound.is_nan() {
+        bound
+    } else {
+        f64::INFINITY.copysign(bound)
     }
 }
 
 /// Both bounds of a column, infinite where it has none; `None` if they are no range.
 fn checked((low, high): (f64, f64)) -> Option<(f32, f32)> {
     let is_range = low < high && low < UNBOUNDED && high > -UNBOUNDED;
-    let single = |value: f64, none: f32| match value.abs() < UNBOUNDED {
-        true => value as f32,
-        false => none,
+    let single = |value: f64, none: f32| {
+        if value.abs() < UNBOUNDED {
+            value as f32
+        } else {
+            none
+        }
     };
     let (low, high) = (single(low, f32::NEG_INFINITY), single(high, f32::INFINITY));
     (is_range && low < high).then_some((low, high))

@@ -84,9 +84,10 @@ pub(crate) fn range_keys(data: &Dataset) -> String {
     let mut keys: Vec<&str> = formats.map(|format| format.range_keys()).collect();
     keys.sort_unstable();
     keys.dedup();
-    match keys.is_empty() {
-        true => "the data's own bounds".to_owned(),
-        false => keys.join(" or "),
+    if keys.is_empty() {
+        "the data's own bounds".to_owned()
+    } else {
+        keys.join(" or ")
     }
 }
 

@@ -78,11 +78,12 @@ pub(super) fn read_steps(file: &mut dyn ArrayFile, keys: &[String]) -> Result<St
     vectors.read_into(file, &mut observations)?;
     let action_values = read_f32(file, &actions)?;
     let rewards = read_f32(file, &rewards)?;
-    let action_kind = match discrete {
-        true => ActionKind::Discrete {
+    let action_kind = if discrete {
+        ActionKind::Discrete {
             count: count_choices(file, &actions.name, &action_values)?,
-        },
-        false => ActionKind::Continuous,
+        }
+    } else {
+        ActionKind::Continuous
     };
     Ok(Steps {
         observation_dim,

@@ -127,13 +127,14 @@ fn explain(path: &Path, place: &str, error: &hdf5_pure::Error) -> String {
         );
     }
     let unknown = ["unsupported", "version", "not supported"];
-    match unknown.iter().any(|word| text.contains(word)) {
-        true => format!(
+    if unknown.iter().any(|word| text.contains(word)) {
+        format!(
             "HDF5 file{place}: this reader does not know its layout ({}); write the file again \
-             with h5py and without `libver=\"latest\"`",
+         with h5py and without `libver=\"latest\"`",
             plain(error)
-        ),
-        false => format!("HDF5 file is damaged or cut off{place}: {}", plain(error)),
+        )
+    } else {
+        format!("HDF5 file is damaged or cut off{place}: {}", plain(error))
     }
 }
 
@@ -141,9 +142,10 @@ fn explain(path: &Path, place: &str, error: &hdf5_pure::Error) -> String {
 pub(super) fn plain(error: &hdf5_pure::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("HDF5 format error: ").unwrap_or(&text);
-    match text.contains("::") || text.contains("H5P") {
-        true => "it needs something that this reader can't do".to_owned(),
-        false => text.to_owned(),
+    if text.contains("::") || text.contains("H5P") {
+        "it needs something that this reader can't do".to_owned()
+    } else {
+        text.to_owned()
     }
 }
 

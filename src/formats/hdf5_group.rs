@@ -275,9 +275,10 @@ impl Hdf5Group {
         let near = folder
             .canonicalize()
             .is_ok_and(|folder| real.starts_with(folder));
-        match near || home.is_some_and(|home| real.starts_with(home)) {
-            true => Ok(target),
-            false => Err(outside()),
+        if near || home.is_some_and(|home| real.starts_with(home)) {
+            Ok(target)
+        } else {
+            Err(outside())
         }
     }
 

@@ -15,19 +15,20 @@ pub(super) fn d4rl_limit(name: &str) -> Option<usize> {
     if has("maze2d") {
         // The first version has shorter ones; version 1 is meant where none is named.
         let first = has("-v0") && !has("bullet");
-        return match first {
-            true => of(&[
+        return if first {
+            of(&[
                 ("open", 150),
                 ("umaze", 150),
                 ("medium", 250),
                 ("large", 600),
-            ]),
-            false => of(&[
+            ])
+        } else {
+            of(&[
                 ("open", 150),
                 ("umaze", 300),
                 ("medium", 600),
                 ("large", 800),
-            ]),
+            ])
         };
     }
     if has("antmaze") || has("ant-maze") {

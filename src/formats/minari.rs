@@ -198,9 +198,10 @@ impl Builder {
         for mut episode in cut(steps, ends) {
             episode.start += start;
             let next = episode.start + episode.steps;
-            episode.final_observation = match next < start + steps {
-                true => Some(self.data.observation(next).into()),
-                false => last.clone().filter(|_| !known.last_is_copy),
+            episode.final_observation = if next < start + steps {
+                Some(self.data.observation(next).into())
+            } else {
+                last.clone().filter(|_| !known.last_is_copy)
             };
             episode.fragment = known.fragment && episode.start == start;
             episode.instruction = known.mission.clone();

@@ -47,11 +47,10 @@ pub fn read(file: &Path, options: &LoadOptions) -> Result<Dataset> {
     episodes.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
     let wrong = episodes.iter().enumerate().find(|(i, (n, ..))| i != n);
     if let Some((missing, (number, name, _))) = wrong {
-        let problem = match *number < missing {
-            true => format!(
-                "there are two groups of episode {number}, one of them `{name}`: remove one"
-            ),
-            false => format!("group `episode_{missing}` is missing; copy the data set again"),
+        let problem = if *number < missing {
+            format!("there are two groups of episode {number}, one of them `{name}`: remove one")
+        } else {
+            format!("group `episode_{missing}` is missing; copy the data set again")
         };
         return Err(Error::data(file, problem));
     }
@@ -248,10 +247,14 @@ fn box_space(low: &[f32], high: &[f32]) -> String {
     let all = |bounds: &[f32]| {
         let texts: Vec<String> = bounds
             .iter()
-            .map(|bound| match bound.is_finite() {
-                true => format!("{bound:?}"),
-                false if *bound > 0.0 => "Infinity".to_owned(),
-                false => "-Infinity".to_owned(),
+            .map(|bound| {
+                if bound.is_finite() {
+                    format!("{bound:?}")
+                } else if *bound > 0.0 {
+                    "Infinity".to_owned()
+                } else {
+                    "-Infinity".to_owned()
+                }
             })
             .collect();
         texts.join(", ")

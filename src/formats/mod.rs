@@ -63,9 +63,10 @@ pub fn detect(path: &Path) -> Result<Format> {
         let episodes = names
             .iter()
             .any(|name| minari_hdf5::episode_number(name).is_some());
-        return Ok(match episodes {
-            true => Format::MinariHdf5(path.to_path_buf()),
-            false => Format::D4rlHdf5(path.to_path_buf()),
+        return Ok(if episodes {
+            Format::MinariHdf5(path.to_path_buf())
+        } else {
+            Format::D4rlHdf5(path.to_path_buf())
         });
     }
     if signature.starts_with(b"PK\x03\x04") || signature.starts_with(b"PK\x05\x06") {

@@ -114,9 +114,10 @@ impl Header {
     /// The bits of one number, in the machine's order.
     pub fn bits(&self, bytes: &[u8]) -> u64 {
         let add = |bits: u64, byte: &u8| bits << 8 | u64::from(*byte);
-        match self.big_endian {
-            true => bytes.iter().fold(0, add),
-            false => bytes.iter().rev().fold(0, add),
+        if self.big_endian {
+            bytes.iter().fold(0, add)
+        } else {
+            bytes.iter().rev().fold(0, add)
         }
     }
 

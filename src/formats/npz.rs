@@ -103,10 +103,14 @@ impl NpyArray {
             _ => (header.count(), 1),
         };
         let shape = header.shape.clone();
-        let index = |k: usize| match header.fortran_order {
-            true if shape.len() > 2 => fortran_index(&shape, k),
-            true => k % columns * rows + k / columns,
-            false => k,
+        let index = |k: usize| {
+            if !header.fortran_order {
+                k
+            } else if shape.len() > 2 {
+                fortran_index(&shape, k)
+            } else {
+                k % columns * rows + k / columns
+            }
         };
         let number = |k: usize| &bytes[index(k) * header.size..(index(k) + 1) * header.size];
         let count = 0..header.count();

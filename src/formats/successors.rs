@@ -79,9 +79,10 @@ pub(super) fn compare(
             ..Successors::as_they_lie(steps)
         });
     }
-    let rounding = match copies.are_halves() != rows.are_halves() {
-        true => HALF,
-        false => SINGLE,
+    let rounding = if copies.are_halves() != rows.are_halves() {
+        HALF
+    } else {
+        SINGLE
     };
     let limits = limits(&copies, &rows);
     let as_strict = rounding == SINGLE && limits.iter().all(|limit| *limit == UNLIMITED);
@@ -140,9 +141,10 @@ impl Lenient<'_> {
             let (low, high) = self.limits[column];
             let cut_off = (value.clamp(low, high), after.clamp(low, high));
             beyond[column] += usize::from(cut_off != (value, after));
-            match (cut_off.0 - cut_off.1).abs() <= allowed {
-                true => explained.push((row, column)),
-                false => breaks[row] = true,
+            if (cut_off.0 - cut_off.1).abs() <= allowed {
+                explained.push((row, column))
+            } else {
+                breaks[row] = true
             }
             Ok(())
         })?;
@@ -264,9 +266,10 @@ fn usual_sizes(values: &[f32], width: usize) -> Vec<f32> {
             .map(|row| values[row * width + column].abs())
             .collect();
         let middle = sizes.len() / 2;
-        match sizes.is_empty() {
-            true => 0.0,
-            false => *sizes.select_nth_unstable_by(middle, f32::total_cmp).1,
+        if sizes.is_empty() {
+            0.0
+        } else {
+            *sizes.select_nth_unstable_by(middle, f32::total_cmp).1
         }
     };
     (0..width).map(of).collect()

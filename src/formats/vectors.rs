@@ -18,9 +18,10 @@ impl Vectors {
     /// shapes than (rows, columns) or (rows) with as many rows.
     pub fn find(file: &mut dyn ArrayFile, names: &[&str], keys: &[String]) -> Result<Option<Self>> {
         for name in names {
-            let found = match keys.is_empty() {
-                true => file.describe(name)?.map(|info| vec![info]),
-                false => dictionary(file, name, keys)?,
+            let found = if keys.is_empty() {
+                file.describe(name)?.map(|info| vec![info])
+            } else {
+                dictionary(file, name, keys)?
             };
             let Some(parts) = found else {
                 continue;

@@ -57,18 +57,19 @@ pub fn draw(path: &Path, picture: &TokenPicture) -> Result<()> {
         .panels
         .iter()
         .any(|panel| matches!(panel, TokenPanel::Bins { .. }));
-    let legend = match bins {
-        true => vec![
+    let legend = if bins {
+        vec![
             (
                 Mark::Line(Stroke::new(BAR, 9.0)),
                 "share of the steps".to_owned(),
             ),
             (Mark::Line(edge_stroke()), "edges of the bins".to_owned()),
-        ],
-        false => vec![
+        ]
+    } else {
+        vec![
             (Mark::Line(original_stroke()), "the data".to_owned()),
             (Mark::Line(restored_stroke()), "from its tokens".to_owned()),
-        ],
+        ]
     };
     let header = Header {
         title: &picture.title,

@@ -14,7 +14,7 @@ use trajformer::algorithms::{
     sac::SacConfig, sac_n::SacNConfig, sac_rnd::SacRndConfig, td3::Td3Config, td3_bc::Td3BcConfig,
 };
 use trajformer::data::{ActionBounds, Dataset, Normalizer};
-use trajformer::offpolicy::{Learner, PolicyParts, Start};
+use trajformer::offpolicy::{InitContext, Learner, PolicyParts};
 use trajformer::policy::EpisodeStart;
 use trajformer_models::params::{Slot, StateVisitor};
 use trajformer_models::rng::Rng;
@@ -95,9 +95,9 @@ fn policy_parts(golden: &Golden) -> PolicyParts {
     }
 }
 
-fn learner<L: Learner>(recorded: &Recorded<'_>, new: impl Fn(&mut Start<'_>) -> L) -> L {
+fn learner<L: Learner>(recorded: &Recorded<'_>, new: impl Fn(&mut InitContext<'_>) -> L) -> L {
     let golden = recorded.golden;
-    let mut learner = new(&mut Start {
+    let mut learner = new(&mut InitContext {
         observation_dim: golden.integer("observation_dim"),
         action_dim: golden.integer("action_dim"),
         training_updates: 1_000,

@@ -217,16 +217,15 @@ fn every_command_refuses_settings_that_have_no_effect_on_it_and_lists_those_that
             "evaluate.every_updates=3",
         ] {
             let key = set.split('=').next().unwrap();
-            match set.contains('{') {
-                true => {
-                    let arguments = [arguments, &["--set", set]].concat();
-                    let said = crate::cli::fails(folder, &arguments);
-                    assert!(
-                        said.contains(&format!("`{key}.")) && said.contains(listed),
-                        "{said}"
-                    );
-                }
-                false => check(arguments, set, listed),
+            if set.contains('{') {
+                let arguments = [arguments, &["--set", set]].concat();
+                let said = crate::cli::fails(folder, &arguments);
+                assert!(
+                    said.contains(&format!("`{key}.")) && said.contains(listed),
+                    "{said}"
+                );
+            } else {
+                check(arguments, set, listed)
             }
         }
         crate::cli::fails(

@@ -511,7 +511,7 @@ mod interruption {
                 (&true.into(), &update.into())
             );
             let state = fs::read_to_string(folder.join(out).join("state.toml")).unwrap();
-            assert!(state.contains("evaluation_owed = true"), "{state}");
+            assert!(state.contains("evaluation_pending = true"), "{state}");
             succeeds(folder, &["train", "--resume", out]);
             let (whole, parts) = (folder.join("whole"), folder.join(out));
             assert_eq!(evaluations(&whole), evaluations(&parts));
@@ -544,7 +544,7 @@ mod interruption {
     }
 
     #[test]
-    fn a_second_interruption_ends_at_once() {
+    fn a_second_interruption_ends_join() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         // Actions that never change: a warning says when the data is there.

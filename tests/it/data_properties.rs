@@ -201,10 +201,7 @@ proptest! {
         let lying: Vec<Row> = shuffled.concat();
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("rows");
-        match hdf5 {
-            true => write_hdf5(&path, &lying, chunk, flag),
-            false => write_npz(&path, &lying, flag),
-        }
+        if hdf5 { write_hdf5(&path, &lying, chunk, flag) } else { write_npz(&path, &lying, flag) }
         let data = data::load_one(&path).expect("loads");
         prop_assert_eq!(data.steps(), truth.len());
         let found = learned(&data, true);
@@ -258,17 +255,11 @@ proptest! {
             });
             start += steps;
         }
-        let actions = truth.iter().enumerate().flat_map(|(i, row)| match discrete {
-            true => vec![(i % 4) as f32],
-            false => row.action.clone(),
-        });
+        let actions = truth.iter().enumerate().flat_map(|(i, row)| if discrete { vec![(i % 4) as f32] } else { row.action.clone() });
         let data = Dataset {
             observation_dim: dim,
             action_dim,
-            action_kind: match discrete {
-                true => ActionKind::Discrete { count: truth.len().min(4) },
-                false => ActionKind::Continuous,
-            },
+            action_kind: if discrete { ActionKind::Discrete { count: truth.len().min(4) } } else { ActionKind::Continuous },
             observations: truth.iter().flat_map(|row| row.observation.clone()).collect(),
             actions: actions.collect(),
             rewards: truth.iter().map(|row| row.reward).collect(),

@@ -220,13 +220,17 @@ fn returns_reached_are_corls_where_they_are_known() {
     let golden = Golden::load("data_views");
     for view in views(&golden) {
         let config = TransitionsConfig {
-            reached: true,
+            monte_carlo_returns: true,
             returns_discount: golden.number("discount"),
             ..raw()
         };
         let transitions = view.transitions(&config);
         let rows: Vec<u32> = (0..transitions.len() as u32).collect();
-        let found = transitions.gather(&rows).unwrap().reached.unwrap();
+        let found = transitions
+            .gather(&rows)
+            .unwrap()
+            .monte_carlo_returns
+            .unwrap();
         let found = found.to_vec1::<f32>().unwrap();
         let theirs = golden.numbers(&format!("{}.reached", view.name));
         let episodes = transitions.episodes(&view.data);

@@ -362,9 +362,10 @@ fn text_instead_of_numbers_in_a_policy_is_an_error() {
             ("log_std", "(1,)", 1),
         ];
         for (name, shape, count) in arrays {
-            let array = match texts.contains(&name) {
-                true => npy("<U1", shape, &u32::from('a').to_le_bytes().repeat(count)),
-                false => npy("<f4", shape, &0.5f32.to_le_bytes().repeat(count)),
+            let array = if texts.contains(&name) {
+                npy("<U1", shape, &u32::from('a').to_le_bytes().repeat(count))
+            } else {
+                npy("<f4", shape, &0.5f32.to_le_bytes().repeat(count))
             };
             archive.start_file(format!("{name}.npy"), stored).unwrap();
             archive.write_all(&array).unwrap();

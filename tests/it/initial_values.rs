@@ -94,9 +94,12 @@ fn from_orthogonal(drawn: &Drawn, gain: f64) -> f64 {
         return f64::INFINITY;
     };
     let (count, length) = (rows.min(columns), rows.max(columns));
-    let entry = |matrix: &[f64], vector: usize, i: usize| match rows <= columns {
-        true => matrix[vector * columns + i],
-        false => matrix[i * columns + vector],
+    let entry = |matrix: &[f64], vector: usize, i: usize| {
+        if rows <= columns {
+            matrix[vector * columns + i]
+        } else {
+            matrix[i * columns + vector]
+        }
     };
     let mut worst = 0f64;
     for matrix in drawn.values.chunks(rows * columns).take(8) {

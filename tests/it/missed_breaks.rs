@@ -21,7 +21,9 @@ use trajformer::data::{
 use trajformer::envs::VectorEnv;
 use trajformer::evaluate::Evaluator;
 use trajformer::fqe::{Estimate, FqeConfig, estimate};
-use trajformer::offpolicy::{CandidatePolicy, Choice, OffPolicy, PolicyParts, Start, repeated};
+use trajformer::offpolicy::{
+    CandidatePolicy, Choice, InitContext, OffPolicy, PolicyParts, repeated,
+};
 use trajformer::policy::return_conditioned::{
     ContextNetwork, ContextOptions, ReturnConditionedPolicy, State,
 };
@@ -259,7 +261,7 @@ fn candidates_of_an_episode_come_from_its_own_stream() {
 
 #[test]
 fn crr_draws_its_candidates_and_then_one_of_them_from_the_episodes_stream() {
-    let start_values = &mut Start {
+    let start_values = &mut InitContext {
         observation_dim: 1,
         action_dim: 1,
         training_updates: 1,

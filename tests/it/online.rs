@@ -9,7 +9,7 @@ use trajformer::algorithms::{ALGORITHMS, Algorithm, Build, OnlinePhase};
 use trajformer::config::{OnlineConfig, RunConfig};
 use trajformer::data::{ActionBounds, DataShare, Rows, TransitionsConfig};
 use trajformer::envs::{EnvSpec, Environment, Step};
-use trajformer::offpolicy::{OffPolicy, Start};
+use trajformer::offpolicy::{InitContext, OffPolicy};
 use trajformer::online::Interaction;
 use trajformer::rng::{Rng, Streams};
 use trajformer::run;
@@ -77,7 +77,7 @@ fn cql(calibrate: bool) -> OffPolicy<Cql> {
         ..CqlConfig::default()
     };
     let view = TransitionsConfig {
-        reached: calibrate,
+        monte_carlo_returns: calibrate,
         returns_discount: config.discount,
         ..TransitionsConfig::default()
     };
@@ -90,7 +90,7 @@ fn cql(calibrate: bool) -> OffPolicy<Cql> {
         device: &Device::Cpu,
         rng: &mut Streams::from_seed(1).stream("init"),
     };
-    let new = |start: &mut Start<'_>, _: &_| Cql::new(&config, start);
+    let new = |start: &mut InitContext<'_>, _: &_| Cql::new(&config, start);
     OffPolicy::in_dtype(DType::F32, build, &view, 16, new).unwrap()
 }
 
@@ -121,7 +121,11 @@ fn cal_ql_collects_an_episode_and_learns_as_often_others_after_every_step() {
             data: vec![],
             collected: (0..6).collect(),
         };
-        let reached = algorithm.batch(&batch).unwrap().reached.unwrap();
+        let reached = algorithm
+            .batch(&batch)
+            .unwrap()
+            .monte_carlo_returns
+            .unwrap();
         let reached = reached.to_vec1::<f32>().unwrap();
         assert_eq!(reached[..3], [2.75, 3.5, 3.0]);
         assert_eq!(reached[3..], [f32::MIN; 3]);

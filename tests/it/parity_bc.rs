@@ -80,7 +80,7 @@ fn batch(golden: &Golden, step: usize, dtype: DType) -> Batch {
         rewards: unknown.clone(),
         terminated: unknown,
         next_actions: None,
-        reached: None,
+        monte_carlo_returns: None,
     }
 }
 

@@ -59,9 +59,10 @@ fn draws(golden: &Golden, config: &CqlConfig, step: usize, dtype: DType) -> CqlD
     let uniforms: Tensor = many("random");
     CqlDraws {
         policy: get("policy"),
-        next: match config.max_backup {
-            true => many("backup"),
-            false => get("next").unsqueeze(0).unwrap(),
+        next: if config.max_backup {
+            many("backup")
+        } else {
+            get("next").unsqueeze(0).unwrap()
         },
         random: ((uniforms * 2.0).unwrap() - 1.0).unwrap(),
         current: many("current"),

@@ -14,17 +14,19 @@ fn config(reference: &Reference<'_>) -> IqlConfig {
         expectile: reference.number("expectile"),
         beta: reference.number("beta"),
         max_weight: reference.number("max_weight"),
-        actor: match deterministic {
-            true => ActorKind::Deterministic,
-            false => ActorKind::Gaussian,
+        actor: if deterministic {
+            ActorKind::Deterministic
+        } else {
+            ActorKind::Gaussian
         },
         log_std_range: (
             reference.number("log_std_min"),
             reference.number("log_std_max"),
         ),
-        value_timing: match official {
-            true => ValueTiming::AfterStep,
-            false => ValueTiming::BeforeStep,
+        value_timing: if official {
+            ValueTiming::AfterStep
+        } else {
+            ValueTiming::BeforeStep
         },
         discount: reference.number("discount"),
         target_rate: reference.number("tau"),

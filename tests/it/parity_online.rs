@@ -13,7 +13,7 @@ use trajformer::algorithms::{Algorithm, Build, Interactive, OnlinePhase, Step};
 use trajformer::data::{
     ActionBounds, ActionKind, DataShare, Dataset, Episode, RewardTransform, Rows, TransitionsConfig,
 };
-use trajformer::offpolicy::{Learner, OffPolicy, Start};
+use trajformer::offpolicy::{InitContext, Learner, OffPolicy};
 use trajformer::rng::Rng;
 use trajformer::schedules::DecayUpdates;
 use trajformer_models::params::{Slot, StateVisitor};
@@ -159,7 +159,7 @@ fn networks(algorithm: &mut dyn Algorithm) -> BTreeMap<String, Slot> {
 fn check<L: Learner>(
     recorded: &Recorded<'_>,
     view: &TransitionsConfig,
-    new: impl FnOnce(&mut Start<'_>) -> L,
+    new: impl FnOnce(&mut InitContext<'_>) -> L,
     draws: impl Fn(usize) -> L::Draws,
 ) {
     let data = data(recorded.golden);
@@ -173,7 +173,7 @@ fn check<L: Learner>(
         rng: &mut Rng::from_seed(0),
     };
     let batch = recorded.count("batch");
-    let new = |start: &mut Start<'_>, _: &_| Ok(new(start));
+    let new = |start: &mut InitContext<'_>, _: &_| Ok(new(start));
     let mut algorithm = OffPolicy::in_dtype(DType::F64, build, view, batch, new).unwrap();
     for (name, slot) in networks(&mut algorithm) {
         slot.set(recorded.tensor(&format!("start.{name}"))).unwrap();
@@ -262,7 +262,7 @@ fn check_batch<L: Learner>(
     let next = masked(&found.next_observations);
     let error = relative_maximum(&next, &masked(&of("next_observations")));
     assert_eq!(error, 0.0, "{place}");
-    if let Some(reached) = &found.reached {
+    if let Some(reached) = &found.monte_carlo_returns {
         equal("reached", reached);
     }
     if update >= recorded.count("offline")
@@ -331,7 +331,7 @@ fn awac_learns_online_as_corls_program() {
         next: run.noise("next", update),
         policy: run.noise("policy", update),
     };
-    let new = |start: &mut Start<'_>| Awac::new(&config, start).unwrap();
+    let new = |start: &mut InitContext<'_>| Awac::new(&config, start).unwrap();
     check(run, &run.view(), new, draws);
 }
 
@@ -344,9 +344,10 @@ fn iql_learns_online_as_corls_program_without_its_cosine_with_either_actor() {
             expectile: run.number("expectile"),
             beta: run.number("beta"),
             max_weight: run.number("max_weight"),
-            actor: match run.constant("deterministic").as_bool().unwrap() {
-                true => ActorKind::Deterministic,
-                false => ActorKind::Gaussian,
+            actor: if run.constant("deterministic").as_bool().unwrap() {
+                ActorKind::Deterministic
+            } else {
+                ActorKind::Gaussian
             },
             log_std_range: (run.number("log_std_min"), run.number("log_std_max")),
             discount: run.number("discount"),
@@ -358,7 +359,7 @@ fn iql_learns_online_as_corls_program_without_its_cosine_with_either_actor() {
             hidden: vec![golden.integer("hidden"); 2],
             ..IqlConfig::default()
         };
-        let new = |start: &mut Start<'_>| Iql::new(&config, start).unwrap();
+        let new = |start: &mut InitContext<'_>| Iql::new(&config, start).unwrap();
         check(run, &run.view(), new, |_| ());
     }
 }
@@ -385,7 +386,7 @@ fn check_cql(name: &str) {
         ..CqlConfig::default()
     };
     let view = TransitionsConfig {
-        reached: calibrate,
+        monte_carlo_returns: calibrate,
         failure_reward,
         ..run.view()
     };
@@ -396,15 +397,16 @@ fn check_cql(name: &str) {
     };
     let draws = |update| CqlDraws {
         policy: run.noise("policy", update),
-        next: match config.max_backup {
-            true => many("next", update),
-            false => run.noise("next", update).unsqueeze(0).unwrap(),
+        next: if config.max_backup {
+            many("next", update)
+        } else {
+            run.noise("next", update).unsqueeze(0).unwrap()
         },
         random: ((many("random", update) * 2.0).unwrap() - 1.0).unwrap(),
         current: many("current", update),
         following: many("following", update),
     };
-    let new = |start: &mut Start<'_>| Cql::new(&config, start).unwrap();
+    let new = |start: &mut InitContext<'_>| Cql::new(&config, start).unwrap();
     check(run, &view, new, draws);
 }
 
@@ -442,7 +444,7 @@ fn rebrac_learns_online_as_corls_program_in_shares_and_with_its_penalties() {
             next_actions: true,
             ..run.view()
         };
-        let new = |start: &mut Start<'_>| Rebrac::new(&config, start).unwrap();
+        let new = |start: &mut InitContext<'_>| Rebrac::new(&config, start).unwrap();
         check(run, &view, new, |update| run.noise("next_actions", update));
     }
 }

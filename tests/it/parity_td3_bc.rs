@@ -25,9 +25,12 @@ fn lookup(golden: &Golden, run: &str, kind: Kind, network: &str, param: &str) ->
         return theirs("actor");
     }
     // Both critics as one ensemble: (N, in, out) and (N, 1, out).
-    let both = ["critic_1", "critic_2"].map(|name| match param.ends_with("weight") {
-        true => theirs(name).t().unwrap(),
-        false => theirs(name).unsqueeze(0).unwrap(),
+    let both = ["critic_1", "critic_2"].map(|name| {
+        if param.ends_with("weight") {
+            theirs(name).t().unwrap()
+        } else {
+            theirs(name).unsqueeze(0).unwrap()
+        }
     });
     Tensor::stack(&both, 0).unwrap()
 }

@@ -183,17 +183,18 @@ fn schedules_give_the_authors_rates() {
             golden.integer("warmup_tokens") as u64,
             golden.integer("final_tokens") as u64,
         );
-        let schedule = match clamped {
-            true => Schedule::WarmupCosine {
+        let schedule = if clamped {
+            Schedule::WarmupCosine {
                 warmup,
                 end,
                 floor: 0.1,
-            },
-            false => Schedule::WarmupCosineUnclamped {
+            }
+        } else {
+            Schedule::WarmupCosineUnclamped {
                 warmup,
                 end,
                 floor: 0.1,
-            },
+            }
         };
         let (rates, tokens) = (golden.numbers("steps.lr"), golden.numbers("steps.tokens"));
         for (step, rate) in rates.iter().enumerate().skip(1) {

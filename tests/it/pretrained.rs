@@ -384,7 +384,7 @@ fn gpt2_is_read_with_and_without_its_prefix_and_from_pickles_of_old() {
 }
 
 #[test]
-fn everything_that_does_not_fit_is_listed_at_once() {
+fn everything_that_does_not_fit_is_listed_join() {
     let folder = copy("decision_transformer");
     let file = folder.path().join("model.safetensors");
     let mut tensors = weights::read(&file).unwrap();

@@ -351,9 +351,12 @@ fn episodes_of_different_lengths_side_by_side_are_acted_out_the_same() {
                 row.to_dtype(DType::F32).unwrap()
             };
             let observations: Vec<Tensor> = (0..episodes)
-                .map(|episode| match active[episode] {
-                    true => row(episode, "observations"),
-                    false => Tensor::zeros(dim, DType::F32, &Device::Cpu).unwrap(),
+                .map(|episode| {
+                    if active[episode] {
+                        row(episode, "observations")
+                    } else {
+                        Tensor::zeros(dim, DType::F32, &Device::Cpu).unwrap()
+                    }
                 })
                 .collect();
             let observations = Tensor::stack(&observations, 0).unwrap();

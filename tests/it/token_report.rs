@@ -150,36 +150,38 @@ fn every_tokenizer_comes_back_from_its_state() {
 
     impl StateVisitor for Store {
         fn tensor(&mut self, name: &str, slot: &Slot) -> trajformer_models::Result<()> {
-            match self.restoring {
-                true => slot.set(&self.tensors[name]),
-                false => {
-                    let copy = slot.tensor()?.copy()?;
-                    self.tensors.insert(name.to_owned(), copy);
-                    Ok(())
-                }
+            if self.restoring {
+                slot.set(&self.tensors[name])
+            } else {
+                let copy = slot.tensor()?.copy()?;
+                self.tensors.insert(name.to_owned(), copy);
+                Ok(())
             }
         }
 
         fn number(&mut self, name: &str, value: &mut f64) -> trajformer_models::Result<()> {
-            match self.restoring {
-                true => *value = self.numbers[name],
-                false => drop(self.numbers.insert(name.to_owned(), *value)),
+            if self.restoring {
+                *value = self.numbers[name]
+            } else {
+                self.numbers.insert(name.to_owned(), *value);
             }
             Ok(())
         }
 
         fn counter(&mut self, name: &str, value: &mut u64) -> trajformer_models::Result<()> {
-            match self.restoring {
-                true => *value = self.counters[name],
-                false => drop(self.counters.insert(name.to_owned(), *value)),
+            if self.restoring {
+                *value = self.counters[name]
+            } else {
+                self.counters.insert(name.to_owned(), *value);
             }
             Ok(())
         }
 
         fn bytes(&mut self, name: &str, value: &mut Vec<u8>) -> trajformer_models::Result<()> {
-            match self.restoring {
-                true => *value = self.bytes[name].clone(),
-                false => drop(self.bytes.insert(name.to_owned(), value.clone())),
+            if self.restoring {
+                *value = self.bytes[name].clone()
+            } else {
+                drop(self.bytes.insert(name.to_owned(), value.clone()))
             }
             Ok(())
         }

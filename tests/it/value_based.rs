@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 use trajformer::data::Batch;
-use trajformer::offpolicy::{Learner, Start};
+use trajformer::offpolicy::{InitContext, Learner};
 use trajformer_models::params::{Slot, StateVisitor};
 use trajformer_models::rng::Rng;
 
@@ -116,7 +116,7 @@ pub fn batch(golden: &Golden, step: usize, dtype: DType) -> Batch {
         next_observations: get("next_observations"),
         terminated: column("terminated"),
         next_actions: optional("next_actions"),
-        reached: optional("reached"),
+        monte_carlo_returns: optional("reached"),
     }
 }
 
@@ -161,7 +161,7 @@ fn network(name: &str) -> Option<(&str, &str)> {
 /// of each network's first step, every parameter's change at the end, in f64 and f32.
 pub fn check_updates<L: Learner>(
     reference: &Reference<'_>,
-    new: impl Fn(&mut Start<'_>) -> L,
+    new: impl Fn(&mut InitContext<'_>) -> L,
     draws: impl Fn(usize, DType) -> L::Draws,
 ) {
     for (dtype, loss_tolerance, change_tolerance) in [
@@ -169,7 +169,7 @@ pub fn check_updates<L: Learner>(
         (DType::F32, LOSS_TOLERANCE_F32, CHANGE_TOLERANCE_F32),
     ] {
         let golden = reference.golden;
-        let mut learner = new(&mut Start {
+        let mut learner = new(&mut InitContext {
             observation_dim: golden.integer("observation_dim"),
             action_dim: golden.integer("action_dim"),
             training_updates: golden.integer("steps") as u64,

@@ -214,7 +214,7 @@ impl AttentionBlock {
             for (i, scores) in scores.chunks_mut(to).enumerate() {
                 let (visible, later) = scores.split_at_mut(from + i + 1);
                 later.fill(T::ZERO);
-                let (top, sum) = rows::soften(visible, &hidden[..from + i + 1], self.scale());
+                let (top, sum) = rows::softmax(visible, &hidden[..from + i + 1], self.scale());
                 let exists = sum > T::ZERO;
                 // An infinite sum makes every weight zero in the backward pass.
                 log_sums[from + i] = if exists {
@@ -375,7 +375,7 @@ impl AttentionBlock {
                 later.fill(T::ZERO);
                 let log_sum = sequence.log_sums[head * time + row];
                 let hidden = &sequence.hidden[..row + 1];
-                rows::soften_again(visible, hidden, self.scale(), log_sum);
+                rows::softmax_again(visible, hidden, self.scale(), log_sum);
             }
             let start = from * width + head * head_width;
             let dmixed = &sequence.dmixed[start..];
@@ -403,8 +403,8 @@ impl AttentionBlock {
             for (i, dweights) in dweights.chunks_mut(to).enumerate() {
                 let start = (from + i) * width + head * head_width;
                 let mixed = &sequence.mixed[start..start + head_width];
-                let along = rows::along(&sequence.dmixed[start..start + head_width], mixed);
-                rows::soften_backward(
+                let along = rows::row_dot(&sequence.dmixed[start..start + head_width], mixed);
+                rows::softmax_backward(
                     &weights[i * to..(i + 1) * to],
                     dweights,
                     along,

@@ -37,15 +37,16 @@ pub trait Block: Send + Sync + 'static {
 /// If they are not CPU tensors of fitting size, the parameters contiguous, both f32 or both f64.
 pub fn apply<B: Block>(block: B, x: &Tensor, packed: &Tensor) -> Result<Tensor> {
     let x = x.contiguous()?;
-    match x.track_op() || packed.track_op() {
-        true => x.apply_op2(
+    if x.track_op() || packed.track_op() {
+        x.apply_op2(
             packed,
             Operation {
                 block,
                 saved: Some(Saved::empty()),
             },
-        ),
-        false => x.apply_op2_no_bwd(packed, &Operation { block, saved: None }),
+        )
+    } else {
+        x.apply_op2_no_bwd(packed, &Operation { block, saved: None })
     }
 }
 

@@ -61,26 +61,25 @@ impl HeadsLoss {
             classes,
         };
         let hidden = hidden.contiguous()?;
-        match hidden.track_op() || heads.track_op() {
-            true => {
-                let saved = Some(Saved::empty());
-                hidden.apply_op2(
-                    heads,
-                    Operation {
-                        what: self,
-                        sizes,
-                        saved,
-                    },
-                )
-            }
-            false => hidden.apply_op2_no_bwd(
+        if hidden.track_op() || heads.track_op() {
+            let saved = Some(Saved::empty());
+            hidden.apply_op2(
+                heads,
+                Operation {
+                    what: self,
+                    sizes,
+                    saved,
+                },
+            )
+        } else {
+            hidden.apply_op2_no_bwd(
                 heads,
                 &Operation {
                     what: self,
                     sizes,
                     saved: None,
                 },
-            ),
+            )
         }
     }
 }
@@ -161,7 +160,7 @@ impl Operation {
             let target = self.what.targets[place] as usize;
             let factor = self.what.weights[place];
             let chosen = logits[target];
-            let (top, sum) = rows::soften_plainly(logits);
+            let (top, sum) = rows::softmax_plainly(logits);
             if factor != 0.0 {
                 loss += factor * (top.to_f64() + sum.to_f64().ln() - chosen.to_f64());
             }

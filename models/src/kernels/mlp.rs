@@ -59,21 +59,22 @@ impl Mlps {
             );
         }
         let x = x.contiguous()?;
-        match x.track_op() || packed.track_op() {
-            true => x.apply_op2(
+        if x.track_op() || packed.track_op() {
+            x.apply_op2(
                 packed,
                 Operation {
                     settings: self,
                     saved: Some(Saved::empty()),
                 },
-            ),
-            false => x.apply_op2_no_bwd(
+            )
+        } else {
+            x.apply_op2_no_bwd(
                 packed,
                 &Operation {
                     settings: self,
                     saved: None,
                 },
-            ),
+            )
         }
     }
 
@@ -96,9 +97,10 @@ impl Mlps {
 
     /// Parameters of a member's norm after a layer.
     fn norm_numbers(&self, layer: usize) -> usize {
-        match self.norm_epsilon.is_some() && layer + 1 < self.layers() {
-            true => 2 * self.sizes[layer + 1],
-            false => 0,
+        if self.norm_epsilon.is_some() && layer + 1 < self.layers() {
+            2 * self.sizes[layer + 1]
+        } else {
+            0
         }
     }
 
@@ -113,9 +115,10 @@ impl Mlps {
 
     /// Rows of a part.
     fn part(&self) -> usize {
-        match self.members.len() >= MANY {
-            true => 2 * PART,
-            false => PART,
+        if self.members.len() >= MANY {
+            2 * PART
+        } else {
+            PART
         }
     }
 
@@ -334,13 +337,13 @@ impl Mlps {
         let (inputs, outputs) = (self.sizes[0], self.sizes[self.layers()]);
         let count = dout.len() / outputs / self.members.len();
         let pieces = self.cut(dhidden, count);
-        let mut activations: Vec<_> = match activated.is_empty() {
-            true => pieces.iter().map(|_| Vec::new()).collect(),
-            false => self
-                .cut(activated, count)
+        let mut activations: Vec<_> = if activated.is_empty() {
+            pieces.iter().map(|_| Vec::new()).collect()
+        } else {
+            self.cut(activated, count)
                 .into_iter()
                 .map(|p| p.layers)
-                .collect(),
+                .collect()
         };
         let (mut rest, mut dnorms) = (dxs, dnorms);
         let mut tasks = Vec::with_capacity(pieces.len());
@@ -438,9 +441,10 @@ impl Mlps {
         for layer in 0..self.layers() {
             let (inputs, outputs) = (self.sizes[layer], self.sizes[layer + 1]);
             // Stored rows of the weight: its inputs or its outputs.
-            let (stored, width) = match self.inputs_first {
-                true => (inputs, outputs),
-                false => (outputs, inputs),
+            let (stored, width) = if self.inputs_first {
+                (inputs, outputs)
+            } else {
+                (outputs, inputs)
             };
             let skipped = |numbers: usize, rest: &mut &mut [T]| {
                 let (_, after) = std::mem::take(rest).split_at_mut(numbers);
@@ -469,9 +473,10 @@ impl Mlps {
         }
         parallel::each(tasks, |(layer, member, panel, to)| {
             let (inputs, outputs) = (self.sizes[layer], self.sizes[layer + 1]);
-            let upstream = match layer + 1 == self.layers() {
-                true => &dout[member * count * outputs..(member + 1) * count * outputs],
-                false => self.layer(dhidden, count, member, layer),
+            let upstream = if layer + 1 == self.layers() {
+                &dout[member * count * outputs..(member + 1) * count * outputs]
+            } else {
+                self.layer(dhidden, count, member, layer)
             };
             let Some(first) = panel else {
                 rows::add_rows(upstream, to);
@@ -481,9 +486,10 @@ impl Mlps {
                 0 => x,
                 _ => self.layer(hidden, count, member, layer - 1),
             };
-            let (left, right) = match self.inputs_first {
-                true => ((below, inputs), (upstream, outputs)),
-                false => ((upstream, outputs), (below, inputs)),
+            let (left, right) = if self.inputs_first {
+                ((below, inputs), (upstream, outputs))
+            } else {
+                ((upstream, outputs), (below, inputs))
             };
             let numbers = to.len() / right.1;
             let left = Matrix::strided(&left.0[first..], (count, numbers), (left.1, 1));

@@ -121,9 +121,10 @@ pub fn tensors_of<T: Real>(
     (dpacked, packed): (Vec<T>, &Tensor),
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let tensor = |gradient: Vec<T>, of: &Tensor| -> Result<Option<Tensor>> {
-        match of.track_op() {
-            true => Ok(Some(Tensor::from_vec(gradient, of.shape(), of.device())?)),
-            false => Ok(None),
+        if of.track_op() {
+            Ok(Some(Tensor::from_vec(gradient, of.shape(), of.device())?))
+        } else {
+            Ok(None)
         }
     };
     Ok((tensor(dx, x)?, tensor(dpacked, packed)?))

@@ -28,14 +28,14 @@ pub fn each<T: Send>(tasks: Vec<T>, work: impl Fn(T) + Send + Sync) {
     let attended = tasks.len() > 1
         && BOARD.attendants.load(Relaxed) > 0
         && rayon::current_thread_index().is_some();
-    let publisher = match attended.then(|| BOARD.publisher.try_lock()) {
+    let submitting = match attended.then(|| BOARD.submitting.try_lock()) {
         Some(Ok(guard)) => Some(guard),
         // An earlier job panicked, and is over.
         Some(Err(TryLockError::Poisoned(guard))) => Some(guard.into_inner()),
         Some(Err(TryLockError::WouldBlock)) | None => None,
     };
-    match publisher {
-        Some(_publisher) => BOARD.each(tasks, &work),
+    match submitting {
+        Some(_submitting) => BOARD.each(tasks, &work),
         None => tasks.into_par_iter().with_max_len(1).for_each(work),
     }
 }
@@ -46,21 +46,22 @@ pub fn join<A: Send, B: Send>(
     first: impl FnOnce() -> A + Send,
     second: impl FnOnce() -> B + Send,
 ) -> (A, B) {
-    match BOARD.attendants.load(Relaxed) > 0 && rayon::current_thread_index().is_some() {
-        true => rayon::join(first, second),
-        false => (first(), second()),
+    if BOARD.attendants.load(Relaxed) > 0 && rayon::current_thread_index().is_some() {
+        rayon::join(first, second)
+    } else {
+        (first(), second())
     }
 }
 
 /// As long as this lives, other threads of rayon's pool attend to the jobs of the one that made it.
 #[derive(Debug)]
-pub struct Attendance {
+pub struct SpinWorkers {
     over: Arc<AtomicBool>,
 }
 
 /// Asks the other threads of the pool to attend. Outside of the pool, where it has one thread, or where others attend
 /// already, nothing happens.
-pub fn attend() -> Attendance {
+pub fn spin_workers() -> SpinWorkers {
     let over = Arc::new(AtomicBool::new(false));
     if let Some(here) = rayon::current_thread_index()
         && rayon::current_num_threads() > 1
@@ -69,22 +70,22 @@ pub fn attend() -> Attendance {
             .compare_exchange(false, true, SeqCst, SeqCst)
             .is_ok()
     {
-        let attendance = over.clone();
+        let workers = over.clone();
         // Dropped by the last attendant.
         let place = Arc::new(Place);
         rayon::spawn_broadcast(move |context| {
             let _place = &place;
             if context.index() != here {
-                BOARD.wait_on(&attendance);
+                BOARD.wait_on(&workers);
             }
         });
         // This thread's own share of the broadcast, which does nothing.
         rayon::yield_local();
     }
-    Attendance { over }
+    SpinWorkers { over }
 }
 
-impl Drop for Attendance {
+impl Drop for SpinWorkers {
     fn drop(&mut self) {
         self.over.store(true, SeqCst);
     }
@@ -106,10 +107,10 @@ struct Board {
     /// Threads that wait for jobs here.
     attendants: AtomicUsize,
     /// Held by the thread whose job is up.
-    publisher: Mutex<()>,
+    submitting: Mutex<()>,
     /// Changes with every job.
     number: AtomicUsize,
-    /// The job, a [`Job`] on its publisher's stack, or null.
+    /// The job, a [`Job`] on its submitting's stack, or null.
     job: AtomicPtr<()>,
     /// Attendants that may be reading the job.
     inside: AtomicUsize,
@@ -118,7 +119,7 @@ struct Board {
 static BOARD: Board = Board {
     attended: AtomicBool::new(false),
     attendants: AtomicUsize::new(0),
-    publisher: Mutex::new(()),
+    submitting: Mutex::new(()),
     number: AtomicUsize::new(0),
     job: AtomicPtr::new(std::ptr::null_mut()),
     inside: AtomicUsize::new(0),
@@ -173,7 +174,7 @@ fn pause(looks: &mut usize, may_nap: bool) {
 }
 
 impl Board {
-    /// The publisher's side. Its lock is held.
+    /// The submitting's side. Its lock is held.
     fn each<T: Send>(&self, tasks: Vec<T>, work: &(impl Fn(T) + Sync)) {
         let tasks: Vec<_> = tasks
             .into_iter()
@@ -226,9 +227,9 @@ impl Board {
     fn help(&self) {
         let _inside = Count::in_(&self.inside);
         let job = self.job.load(SeqCst).cast::<Job<'_>>();
-        // Reason for `unsafe`: the job lives on another thread's stack. Its publisher takes it down and then waits until
+        // Reason for `unsafe`: the job lives on another thread's stack. Its submitting takes it down and then waits until
         // `inside` is 0 (`Up`). All of this is sequentially consistent: whoever reads an address here has counted
-        // itself before it was taken down, so the publisher waits for it.
+        // itself before it was taken down, so the submitting waits for it.
         #[allow(unsafe_code)]
         let Some(job) = (unsafe { job.as_ref() }) else {
             return;
@@ -265,7 +266,7 @@ mod tests {
         let expected = |count: usize| (1..=count).map(|i| i * i).collect::<Vec<_>>();
         assert_eq!(squares(100), expected(100));
         in_pool(3, || {
-            let attendance = attend();
+            let workers = spin_workers();
             for count in (0..2000).map(|i| i % 7) {
                 assert_eq!(squares(count), expected(count));
             }
@@ -276,7 +277,7 @@ mod tests {
                 .map(|i| squares(i + 2)[i])
                 .collect();
             assert_eq!(sums, expected(100));
-            drop(attendance);
+            drop(workers);
             assert_eq!(squares(100), expected(100));
         });
     }
@@ -285,7 +286,7 @@ mod tests {
     fn attendants_share_the_work_and_leave() {
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         in_pool(2, || {
-            let attendance = attend();
+            let workers = spin_workers();
             while BOARD.attendants.load(SeqCst) == 0 {
                 thread::yield_now();
             }
@@ -300,7 +301,7 @@ mod tests {
                 });
             }
             assert!(elsewhere.load(SeqCst) > 0);
-            drop(attendance);
+            drop(workers);
         });
     }
 
@@ -318,7 +319,7 @@ mod tests {
         let (first, second) = both();
         assert_eq!((first.1, second.1), (expected(50), expected(40)));
         in_pool(2, || {
-            let _attendance = attend();
+            let _workers = spin_workers();
             while BOARD.attendants.load(SeqCst) == 0 {
                 thread::yield_now();
             }
@@ -333,10 +334,10 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_reaches_the_publisher_and_the_board_stays_usable() {
+    fn a_panic_reaches_the_submitting_and_the_board_stays_usable() {
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         in_pool(2, || {
-            let _attendance = attend();
+            let _workers = spin_workers();
             for bad in 0..8 {
                 let panicked = catch_unwind(AssertUnwindSafe(|| {
                     each((0..8).collect(), |i| {

@@ -38,11 +38,10 @@ impl Shape {
 
     /// Elements up to the last one of the matrix.
     fn extent(&self) -> usize {
-        match self.rows == 0 || self.columns == 0 {
-            true => 0,
-            false => {
-                (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride + 1
-            }
+        if self.rows == 0 || self.columns == 0 {
+            0
+        } else {
+            (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride + 1
         }
     }
 }

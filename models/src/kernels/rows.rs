@@ -293,7 +293,7 @@ vectorized! {
 
     /// One row of attention weights, not normalised: scores <- e^(scale * scores + hidden - top),
     /// where top is the largest exponent. Returns top and the sum. With nothing visible all are 0.
-    pub fn soften<T: Real>(scores: &mut [T], hidden: &[T], scale: T) -> (T, T) {
+    pub fn softmax<T: Real>(scores: &mut [T], hidden: &[T], scale: T) -> (T, T) {
         let mut tops = [T::NEGATIVE_INFINITY; LANES];
         for (group, hidden) in scores.chunks_mut(LANES).zip(hidden.chunks(LANES)) {
             for ((score, hidden), top) in group.iter_mut().zip(hidden).zip(tops.iter_mut()) {
@@ -317,7 +317,7 @@ vectorized! {
 
     /// One row of a softmax, not normalised: x <- e^(x - top), where top is the largest. Returns top
     /// and the sum.
-    pub fn soften_plainly<T: Real>(x: &mut [T]) -> (T, T) {
+    pub fn softmax_plainly<T: Real>(x: &mut [T]) -> (T, T) {
         let mut top = T::NEGATIVE_INFINITY;
         for x in x.iter() {
             top = top.maximum_of(*x);
@@ -329,21 +329,21 @@ vectorized! {
     }
 
     /// One row of attention weights again: scores <- e^(scale * scores + hidden - log_sum).
-    pub fn soften_again<T: Real>(scores: &mut [T], hidden: &[T], scale: T, log_sum: T) {
+    pub fn softmax_again<T: Real>(scores: &mut [T], hidden: &[T], scale: T, log_sum: T) {
         for (score, hidden) in scores.iter_mut().zip(hidden) {
             *score = (score.mul_add(scale, *hidden) - log_sum).exp_nonpositive();
         }
     }
 
     /// Backward of one row of softmax: dweights <- weights * (dweights - along) * scale.
-    pub fn soften_backward<T: Real>(weights: &[T], dweights: &mut [T], along: T, scale: T) {
+    pub fn softmax_backward<T: Real>(weights: &[T], dweights: &mut [T], along: T, scale: T) {
         for (d, w) in dweights.iter_mut().zip(weights) {
             *d = *w * (*d - along) * scale;
         }
     }
 
     /// Sum of products of one row.
-    pub fn along<T: Real>(a: &[T], b: &[T]) -> T {
+    pub fn row_dot<T: Real>(a: &[T], b: &[T]) -> T {
         dot(a, b)
     }
 

@@ -123,9 +123,10 @@ impl Generator {
         let Some(grammar) = &self.grammar else { return };
         let end = logits.len() - 1;
         for (token, logit) in logits.iter_mut().enumerate() {
-            let allowed = match token == end {
-                true => grammar.is_whole(at),
-                false => grammar.follow(at, token).is_some(),
+            let allowed = if token == end {
+                grammar.is_whole(at)
+            } else {
+                grammar.follow(at, token).is_some()
             };
             if !allowed {
                 *logit = f32::NEG_INFINITY;

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use trajformer_models::actor::DeterministicActor;
 use trajformer_models::gaussian::TanhGaussianActor;
 
-use crate::offpolicy::policy_parts::Act;
+use crate::offpolicy::policy_parts::ActionFn;
 use crate::offpolicy::trained::Trained;
 use trajformer_core::error::Result;
 
@@ -32,12 +32,12 @@ impl Explorer<'_> {
         match self {
             Self::None => Ok(None),
             Self::Drawn(actor) => {
-                let policy = actor.frozen.distribution(observation)?;
+                let policy = actor.detached.distribution(observation)?;
                 Ok(Some(policy.sample(normals)?.0))
             }
             Self::Noisy(actor, own) => {
                 let noise = (normals * noise.unwrap_or(*own))?;
-                let action = (actor.frozen.forward(observation)? + noise)?;
+                let action = (actor.detached.forward(observation)? + noise)?;
                 Ok(Some(action.clamp(-1.0, 1.0)?))
             }
         }
@@ -49,7 +49,7 @@ impl Trained<DeterministicActor> {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn act(&self) -> Result<Act> {
+    pub fn act(&self) -> Result<ActionFn> {
         let actor = self.snapshot()?;
         Ok(Box::new(move |observations| {
             Ok(actor.forward(observations)?)
@@ -62,7 +62,7 @@ impl Trained<TanhGaussianActor> {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn act(&self) -> Result<Act> {
+    pub fn act(&self) -> Result<ActionFn> {
         let actor = self.snapshot()?;
         Ok(Box::new(move |observations| {
             Ok(actor.distribution(observations)?.mode()?)

@@ -14,9 +14,9 @@ mod trained;
 pub use acting::Explorer;
 pub use candidates::{CandidatePolicy, Choice, repeated};
 pub use ensemble_start::EnsembleStart;
-pub use policy_parts::{Act, PolicyParts};
+pub use policy_parts::{ActionFn, PolicyParts};
 pub use rnd_bonus::RndBonus;
-pub use trained::{Start, Target, Trained, at_once};
+pub use trained::{InitContext, Target, Trained, join};
 
 use candle_core::{D, DType, Tensor};
 use trajformer_models::critic::Critics;
@@ -60,7 +60,7 @@ pub trait Learner: Send {
     ///
     /// # Errors
     /// If a tensor operation fails.
-    fn act(&self) -> Result<Act>;
+    fn act(&self) -> Result<ActionFn>;
 
     /// An action (1, A) in ±1 to explore with at an observation (1, O), made with standard normals (1, A): from the policy's
     /// distribution, or with normal noise of deviation `noise`, by default the method's own. `None` for methods that don't
@@ -131,7 +131,7 @@ pub struct OffPolicy<L> {
     mixing: Mixing,
     learner: L,
     /// Observation and action of a step whose outcome is not known yet, in f32.
-    tried: Option<(Tensor, Tensor)>,
+    pending: Option<(Tensor, Tensor)>,
 }
 
 impl<L: Learner> OffPolicy<L> {
@@ -143,20 +143,20 @@ impl<L: Learner> OffPolicy<L> {
         build: Build<'_>,
         view: &TransitionsConfig,
         batch_size: usize,
-        learner: impl FnOnce(&mut Start<'_>) -> Result<L>,
+        learner: impl FnOnce(&mut InitContext<'_>) -> Result<L>,
     ) -> Result<Self> {
-        Self::knowing_data(build, view, batch_size, |start, _| learner(start))
+        Self::new_with_data(build, view, batch_size, |start, _| learner(start))
     }
 
     /// The same for learners that look at the data first: as batches will have it, in f32.
     ///
     /// # Errors
     /// As for [`Self::new`].
-    pub fn knowing_data(
+    pub fn new_with_data(
         build: Build<'_>,
         view: &TransitionsConfig,
         batch_size: usize,
-        learner: impl FnOnce(&mut Start<'_>, &Transitions) -> Result<L>,
+        learner: impl FnOnce(&mut InitContext<'_>, &Transitions) -> Result<L>,
     ) -> Result<Self> {
         Self::in_dtype(DType::F32, build, view, batch_size, learner)
     }
@@ -170,14 +170,14 @@ impl<L: Learner> OffPolicy<L> {
         build: Build<'_>,
         view: &TransitionsConfig,
         batch_size: usize,
-        learner: impl FnOnce(&mut Start<'_>, &Transitions) -> Result<L>,
+        learner: impl FnOnce(&mut InitContext<'_>, &Transitions) -> Result<L>,
     ) -> Result<Self> {
         let mut data = Transitions::new(build.data, view, build.device)?;
         data.actions = build.bounds.to_unit(&data.actions)?;
         if let Some(next) = &mut data.next_actions {
             *next = build.bounds.to_unit(next)?;
         }
-        let start = &mut Start {
+        let start = &mut InitContext {
             observation_dim: build.data.observation_dim,
             action_dim: build.data.action_dim,
             training_updates: build.training_updates,
@@ -193,7 +193,7 @@ impl<L: Learner> OffPolicy<L> {
             dtype,
             mixing: Mixing::Uniform,
             learner,
-            tried: None,
+            pending: None,
         })
     }
 
@@ -242,7 +242,7 @@ impl<L: Learner> OffPolicy<L> {
         })?;
         let action = action.to_dtype(DType::F32)?;
         let raw = self.bounds.from_unit(&action)?;
-        self.tried = Some((observation, action));
+        self.pending = Some((observation, action));
         Ok(raw.flatten_all()?.to_vec1::<f32>()?)
     }
 
@@ -364,7 +364,7 @@ impl<L: Learner> Interactive for OffPolicy<L> {
     }
 
     fn learn(&mut self, step: &Step<'_>, last: bool) -> Result<()> {
-        let Some((observation, action)) = self.tried.take() else {
+        let Some((observation, action)) = self.pending.take() else {
             return Err(Error::Unsuitable(
                 "a step without an action before it".to_owned(),
             ));

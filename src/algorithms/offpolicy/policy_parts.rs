@@ -7,7 +7,7 @@ use crate::policies::actor::ActorPolicy;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 
 /// From normalised observations (B, O) to actions (B, A) in ±1.
-pub type Act = Box<dyn Fn(&Tensor) -> Result<Tensor> + Send>;
+pub type ActionFn = Box<dyn Fn(&Tensor) -> Result<Tensor> + Send>;
 
 /// What an actor needs around it to act in an environment.
 pub struct PolicyParts {
@@ -21,7 +21,7 @@ pub struct PolicyParts {
 
 impl PolicyParts {
     /// The policy that acts by `actor` alone.
-    pub fn around(self, actor: Act) -> ActorPolicy<Act> {
+    pub fn around(self, actor: ActionFn) -> ActorPolicy<ActionFn> {
         ActorPolicy::new(self.normalizer, self.bounds, self.device, actor)
     }
 }

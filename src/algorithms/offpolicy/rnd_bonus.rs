@@ -6,7 +6,7 @@ use trajformer_models::network::Network;
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::rnd::{RndConfig, RndPredictor, RndTarget};
 
-use crate::offpolicy::trained::{Start, Trained};
+use crate::offpolicy::trained::{InitContext, Trained};
 use trajformer_core::error::{Error, Result};
 use trajformer_core::metrics::Metrics;
 use trajformer_core::normalizer::Normalizer;
@@ -31,7 +31,7 @@ impl RndBonus {
     /// If a size is zero.
     pub fn new(
         sizes: &RndConfig,
-        start: &mut Start<'_>,
+        start: &mut InitContext<'_>,
         observations: &Normalizer,
         actions: &Normalizer,
     ) -> Result<Self> {
@@ -84,7 +84,7 @@ impl RndBonus {
     /// # Errors
     /// If the shapes don't fit.
     pub fn of(&self, observations: &Tensor, actions: &Tensor) -> Result<Tensor> {
-        let errors = self.errors(&self.predictor.frozen, observations, actions)?;
+        let errors = self.errors(&self.predictor.detached, observations, actions)?;
         Ok(errors.broadcast_div(&self.moment("variance")?.sqrt()?)?)
     }
 

@@ -11,7 +11,7 @@ use trajformer_core::error::Result;
 use trajformer_models::rng::Rng;
 
 /// What networks are made from.
-pub struct Start<'a> {
+pub struct InitContext<'a> {
     /// O.
     pub observation_dim: usize,
     /// A.
@@ -32,14 +32,15 @@ pub struct Start<'a> {
 ///
 /// # Errors
 /// Those of the parts.
-pub fn at_once<A: Send, B: Send>(
+pub fn join<A: Send, B: Send>(
     device: &Device,
     first: impl FnOnce() -> Result<A> + Send,
     second: impl FnOnce() -> Result<B> + Send,
 ) -> Result<(A, B)> {
-    let (first, second) = match device.is_cpu() {
-        true => parallel::join(first, second),
-        false => (first(), second()),
+    let (first, second) = if device.is_cpu() {
+        parallel::join(first, second)
+    } else {
+        (first(), second())
     };
     Ok((first?, second?))
 }
@@ -55,7 +56,7 @@ pub struct Trained<N: Network> {
     /// With gradients to the parameters.
     pub net: N,
     /// Without: gradients pass it only towards its inputs. It sees every update.
-    pub frozen: N,
+    pub detached: N,
     optimizer: Adam,
 }
 
@@ -65,13 +66,13 @@ impl<N: Network> Trained<N> {
     ///
     /// # Errors
     /// If a size is zero.
-    pub fn new(name: &'static str, config: N::Config, start: &mut Start<'_>) -> Result<Self> {
+    pub fn new(name: &'static str, config: N::Config, start: &mut InitContext<'_>) -> Result<Self> {
         let mut params = Params::new(start.dtype, start.device);
         N::build(&config, &mut params.init(start.rng))?;
         Ok(Self {
             name,
             net: N::build(&config, &mut params.tracked())?,
-            frozen: N::build(&config, &mut params.detached())?,
+            detached: N::build(&config, &mut params.detached())?,
             optimizer: Adam::new(&params, AdamConfig::default(), |_| ParamGroup::decay(0.0))?,
             params,
             config,

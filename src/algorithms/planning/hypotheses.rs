@@ -130,13 +130,14 @@ impl<T: Float> Hypotheses<T> {
     /// If the network fails or predicts what is not finite.
     pub fn advance(&mut self) -> Result<()> {
         self.compute()?;
-        match self.logits.iter().all(|logit| logit.to_f64().is_finite()) {
-            true => Ok(()),
-            false => Err(Error::Unsuitable(
+        if self.logits.iter().all(|logit| logit.to_f64().is_finite()) {
+            Ok(())
+        } else {
+            Err(Error::Unsuitable(
                 "the network's predictions are not finite: its weights are damaged, or training \
-                 broke them; take an earlier run, or train with a lower learning rate"
+             broke them; take an earlier run, or train with a lower learning rate"
                     .to_owned(),
-            )),
+            ))
         }
     }
 

@@ -17,10 +17,7 @@ pub const GROUP_ROWS: usize = 8;
 /// The rows of each group: `size` at a time, fewer in the last; all at once on devices other than the CPU, where the last bits
 /// of a result may depend on how many there are.
 pub fn groups(rows: usize, size: usize, device: &Device) -> Vec<Range<usize>> {
-    let size = match device.is_cpu() {
-        true => size,
-        false => rows.max(1),
-    };
+    let size = if device.is_cpu() { size } else { rows.max(1) };
     let starts = (0..rows).step_by(size);
     starts
         .map(|first| first..(first + size).min(rows))
@@ -40,9 +37,10 @@ pub fn in_groups(
     let mut results = Vec::with_capacity(rows.div_ceil(GROUP_ROWS));
     for group in groups(rows, GROUP_ROWS, device) {
         let (first, last) = (group.start, group.end - 1);
-        let filled = match device.is_cpu() {
-            true => GROUP_ROWS,
-            false => group.len(),
+        let filled = if device.is_cpu() {
+            GROUP_ROWS
+        } else {
+            group.len()
         };
         let numbers = (first..first + filled).map(|row| row.min(last) as u32);
         results.push(network(&Tensor::from_iter(numbers, device)?)?);

@@ -132,9 +132,10 @@ impl Policy for ReturnConditionedPolicy {
                 row.returns.pop_front();
             }
         }
-        let act = |group: Range<usize>| match active[group.clone()].contains(&true) {
-            true => self.actions(group, dim, action_dim),
-            false => {
+        let act = |group: Range<usize>| {
+            if active[group.clone()].contains(&true) {
+                self.actions(group, dim, action_dim)
+            } else {
                 let shape = (group.len(), action_dim);
                 Ok(Tensor::zeros(shape, DType::F32, &self.device)?)
             }

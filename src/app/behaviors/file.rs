@@ -170,9 +170,10 @@ impl FilePolicy {
                 spec.action_dim
             )));
         }
-        let deviation = match options.sample {
-            true => arrays.deviation(&mean)?,
-            false => Deviation::None,
+        let deviation = if options.sample {
+            arrays.deviation(&mean)?
+        } else {
+            Deviation::None
         };
         Ok(Self {
             normalization: arrays.normalization(inputs)?,

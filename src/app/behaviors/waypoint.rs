@@ -163,9 +163,10 @@ impl Policy for WaypointPolicy {
                     problem,
                 });
             };
-            let force = match active {
-                true => self.force(row, [x.into(), y.into()], [vx.into(), vy.into()]),
-                false => [0.0; 2],
+            let force = if active {
+                self.force(row, [x.into(), y.into()], [vx.into(), vy.into()])
+            } else {
+                [0.0; 2]
             };
             actions.extend(force);
         }

@@ -262,7 +262,7 @@ pub(super) fn seconds_per_call(
     device: &Device,
     mut work: impl FnMut() -> Result<()>,
 ) -> Result<f64> {
-    let _attendance = parallel::attend();
+    let _workers = parallel::spin_workers();
     let mut pairs = |seconds: f64| {
         device.synchronize()?;
         let (mut calls, start) = (0_u32, Instant::now());

@@ -75,8 +75,9 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Instructions> {
             .insert(text, &embedding)
             .map_err(|error| damaged(error.to_string()))?;
     }
-    match known.texts().len() == texts.len() {
-        true => Ok(known),
-        false => Err(damaged("names an instruction twice".to_owned())),
+    if known.texts().len() == texts.len() {
+        Ok(known)
+    } else {
+        Err(damaged("names an instruction twice".to_owned()))
     }
 }

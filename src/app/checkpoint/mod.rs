@@ -142,8 +142,12 @@ pub struct RunState {
     pub best: Option<Best>,
     /// An evaluation is due at this update and has not been made: the run was saved before it, and
     /// makes it when it is resumed.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub evaluation_owed: bool,
+    #[serde(
+        default,
+        alias = "evaluation_owed",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub evaluation_pending: bool,
     /// CRC-32 of the tensor files that belong to this state.
     pub checksums: BTreeMap<String, String>,
 }
@@ -380,7 +384,7 @@ impl RunDir {
     ///
     /// # Errors
     /// If there is no such checkpoint, or the disk fails.
-    pub fn settle(&self, state: RunState) -> Result<()> {
+    pub fn record_evaluation(&self, state: RunState) -> Result<()> {
         match self.state()? {
             Some(saved) if saved.update == state.update => self.write_state(&RunState {
                 rng: saved.rng,
@@ -517,11 +521,12 @@ fn no_run(path: &Path) -> String {
             shell_quoted(first)
         );
     }
-    match path.join("config.json").is_file() {
-        true => "no config.toml: not a run directory, but a model of another library, which `evaluate`, `export` and \
-                 `data collect` open"
-            .to_owned(),
-        false => "no config.toml: not a run directory".to_owned(),
+    if path.join("config.json").is_file() {
+        "no config.toml: not a run directory, but a model of another library, which `evaluate`, `export` and \
+         `data collect` open"
+    .to_owned()
+    } else {
+        "no config.toml: not a run directory".to_owned()
     }
 }
 
@@ -548,7 +553,7 @@ impl RunState {
             seconds,
             rng,
             best,
-            evaluation_owed: false,
+            evaluation_pending: false,
             checksums,
         }
     }

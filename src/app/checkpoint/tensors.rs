@@ -196,9 +196,10 @@ impl Loader<'_> {
             .iter()
             .flat_map(|(group, tensors)| tensors.keys().map(move |name| format!("{group}.{name}")))
             .collect();
-        match left.is_empty() {
-            true => Ok(()),
-            false => Err(trajformer_models::Error::UnexpectedTensors { names: left }.into()),
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(trajformer_models::Error::UnexpectedTensors { names: left }.into())
         }
     }
 

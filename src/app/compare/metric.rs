@@ -113,9 +113,10 @@ pub fn draw(path: &Path, title: &str, name: &str, lines: &[MetricLine]) -> Resul
         subtitle: format!("`{name}` of metrics.csv"),
         x_label: "updates".to_owned(),
         y_label: name.to_owned(),
-        y_scale: match largest > WIDE * smallest {
-            true => Scale::Log,
-            false => Scale::Linear,
+        y_scale: if largest > WIDE * smallest {
+            Scale::Log
+        } else {
+            Scale::Linear
         },
         series: series.collect(),
         reference_lines: reference.into_iter().collect(),

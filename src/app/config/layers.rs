@@ -90,12 +90,13 @@ impl Layers {
     pub fn parse(text: &str) -> Result<Self> {
         let table: toml::Table =
             toml::from_str(text).map_err(|error| Error::Config(error.to_string()))?;
-        match table.contains_key(EXTENDS) {
-            true => Err(Error::Config(
+        if table.contains_key(EXTENDS) {
+            Err(Error::Config(
                 "`extends` starts at the folder of the file that it stands in, and this is no file"
                     .to_owned(),
-            )),
-            false => Ok(Self::from(table)),
+            ))
+        } else {
+            Ok(Self::from(table))
         }
     }
 
@@ -314,9 +315,10 @@ fn without_parents(path: &Path) -> PathBuf {
             other => plain.push(other),
         }
     }
-    match plain.as_os_str().is_empty() {
-        true => PathBuf::from("."),
-        false => plain,
+    if plain.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        plain
     }
 }
 

@@ -117,13 +117,12 @@ fn named_keys(text: &str) -> Result<Vec<String>> {
 
 fn decided(text: &str, key: &str, purpose: Purpose, settable: &[String]) -> Error {
     let done = purpose.done();
-    let why = match key.starts_with("algorithm.") {
-        true => {
-            "was decided by training: networks that are trained keep their sizes and what they learned with; for another \
-             value train anew"
-                .to_owned()
-        }
-        false => format!("has no effect where a trained run is {done}"),
+    let why = if key.starts_with("algorithm.") {
+        "was decided by training: networks that are trained keep their sizes and what they learned with; for another \
+         value train anew"
+            .to_owned()
+    } else {
+        format!("has no effect where a trained run is {done}")
     };
     Error::Config(format!(
         "`--set {text}`: `{key}` {why}. What can be set for a run that is {done}: {}",

@@ -86,9 +86,10 @@ fn read_table(table: &toml::Table) -> std::result::Result<RunConfig, Problem> {
     serde_path_to_error::deserialize(table.clone()).map_err(|error| {
         let path = error.path().to_string();
         let message = plain_words(error.inner().message(), &path);
-        let message = match message.contains(NO_WORD) {
-            true => words_of(table, &path).unwrap_or(message),
-            false => message,
+        let message = if message.contains(NO_WORD) {
+            words_of(table, &path).unwrap_or(message)
+        } else {
+            message
         };
         let unknown = message.strip_prefix("unknown field `");
         let unknown = unknown.and_then(|rest| rest.split('`').next());
@@ -103,9 +104,10 @@ fn read_table(table: &toml::Table) -> std::result::Result<RunConfig, Problem> {
             _ => message,
         };
         Problem {
-            text: match message.contains(&path) && !path.contains('.') {
-                true => message,
-                false => format!("`{path}`: {message}"),
+            text: if message.contains(&path) && !path.contains('.') {
+                message
+            } else {
+                format!("`{path}`: {message}")
             },
             keys: inside.into_iter().chain([path]).collect(),
         }

@@ -115,9 +115,10 @@ fn demo_at(scale: &Scale<'_>, out: &Path) -> Result<DemoResult> {
     tracing::info!("collecting {steps} steps towards random places in {ENV}");
     let dataset = collect(steps)?;
     let data_path = out.join(DATA);
-    match data_path.exists() {
-        true => refuse_other(out, &dataset)?,
-        false => files::save(&dataset, &data_path)?,
+    if data_path.exists() {
+        refuse_other(out, &dataset)?
+    } else {
+        files::save(&dataset, &data_path)?
     }
 
     let random = scale.score_behavior("random")?;

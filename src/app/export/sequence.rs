@@ -48,11 +48,12 @@ pub(super) fn graph(
     let mut graph = builder.graph;
     graph.meaning = meaning(parts, config, &policy.target_returns())?;
     let worst = compare(parts, config, &graph, policy)?;
-    match worst < TOLERANCE {
-        true => Ok(graph),
-        false => Err(Error::Unsuitable(format!(
+    if worst < TOLERANCE {
+        Ok(graph)
+    } else {
+        Err(Error::Unsuitable(format!(
             "can't be exported: the graph's actions differ from the policy's by {worst:e}"
-        ))),
+        )))
     }
 }
 
@@ -60,12 +61,11 @@ pub(super) fn graph(
 fn meaning(parts: &Parts, config: &DecisionTransformerConfig, targets: &[f32]) -> Result<String> {
     let k = config.context_steps;
     let targets: Vec<String> = targets.iter().map(f32::to_string).collect();
-    let targets = match targets.is_empty() {
-        true => {
-            let best: f64 = parts.get("policy.best_return")?.to_scalar()?;
-            format!("{best}, the best return of its data")
-        }
-        false => targets.join(" or "),
+    let targets = if targets.is_empty() {
+        let best: f64 = parts.get("policy.best_return")?.to_scalar()?;
+        format!("{best}, the best return of its data")
+    } else {
+        targets.join(" or ")
     };
     Ok(format!(
         "A Decision Transformer: the action that follows the last observation. Keep the last {k} steps of each episode, \
@@ -172,9 +172,12 @@ impl Builder<'_> {
     /// What is added to scores (B, 1, 3 K, 3 K): nothing where a token may look, much less than nothing elsewhere.
     fn hidden_keys(&mut self, mask: &Value) -> Result<Value> {
         let length = 3 * self.steps;
-        let causal = (0..length * length).map(|i| match i % length <= i / length {
-            true => 0.0,
-            false => HIDDEN as f32,
+        let causal = (0..length * length).map(|i| {
+            if i % length <= i / length {
+                0.0
+            } else {
+                HIDDEN as f32
+            }
         });
         let causal = Tensor::from_iter(causal, &Device::Cpu)?.reshape((length, length))?;
         let causal = self.graph.constant("causal", &causal)?;

@@ -80,12 +80,11 @@ impl Cache {
     /// The folder of the commit that a reference had when it was last asked for, whatever it holds.
     pub fn snapshot(&self, reference: &Reference) -> Option<PathBuf> {
         let repository = self.repository(reference);
-        let commit = match reference.is_pinned() {
-            true => reference.revision().to_owned(),
-            false => {
-                let path = repository.join("refs").join(reference.revision());
-                std::fs::read_to_string(path).ok()?.trim().to_owned()
-            }
+        let commit = if reference.is_pinned() {
+            reference.revision().to_owned()
+        } else {
+            let path = repository.join("refs").join(reference.revision());
+            std::fs::read_to_string(path).ok()?.trim().to_owned()
         };
         self.commit(reference, &commit)
     }

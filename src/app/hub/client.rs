@@ -93,9 +93,10 @@ impl Download<'_> {
             .commit(self.reference, &self.commit)
             .filter(|_| any || weights)
         else {
-            return Err(self.fail(match self.names.is_empty() {
-                true => not_found(self.reference),
-                false => weights::missing(&self.names),
+            return Err(self.fail(if self.names.is_empty() {
+                not_found(self.reference)
+            } else {
+                weights::missing(&self.names)
             }));
         };
         let has = |name: &str| folder.join(name).is_file();

@@ -97,9 +97,10 @@ pub(super) fn explain(reference: &Reference, task: Task, error: &HFError) -> Err
 }
 
 fn unauthorized(endpoint: &str, id: &str, task: Task) -> String {
-    let token = match env::var("HF_TOKEN").is_ok_and(|token| !token.is_empty()) {
-        true => "the token in HF_TOKEN is not valid there: make a new one",
-        false => "set HF_TOKEN to a token of yours",
+    let token = if env::var("HF_TOKEN").is_ok_and(|token| !token.is_empty()) {
+        "the token in HF_TOKEN is not valid there: make a new one"
+    } else {
+        "set HF_TOKEN to a token of yours"
     };
     match task {
         Task::Fetch => format!(

@@ -52,9 +52,10 @@ pub fn pull(reference: &Reference) -> Result<Pulled> {
         (Some(_), Some(folder)) => cache::describe(folder),
         (Some(reason), None) => {
             let lacking = cache.lacking(reference);
-            let problem = match lacking.is_empty() {
-                true => "not in the cache".to_owned(),
-                false => format!("without `{}` in the cache", lacking.join("`, `")),
+            let problem = if lacking.is_empty() {
+                "not in the cache".to_owned()
+            } else {
+                format!("without `{}` in the cache", lacking.join("`, `"))
             };
             Err(Error::Hub {
                 what: reference.to_string(),

@@ -39,13 +39,13 @@ struct Pending {
 
 impl Logger {
     /// The logger of a run that has come to `state` of `updates`; later rows of its tables are cut,
-    /// and an evaluation that is owed.
+    /// and an evaluation that is pending.
     ///
     /// # Errors
     /// If a table can't be read or written.
     pub fn open(run: &RunDir, state: &RunState, updates: u64) -> Result<Self> {
         let update = state.update;
-        let evaluated = update.saturating_sub(state.evaluation_owed.into());
+        let evaluated = update.saturating_sub(state.evaluation_pending.into());
         let bar = ProgressBar::new(updates).with_position(update);
         bar.set_style(progress_style());
         bar.reset_eta();
@@ -74,10 +74,7 @@ impl Logger {
             full |= pending.unread.len() >= MOST_UNREAD;
         }
         self.bar.set_position(update);
-        match full {
-            true => self.check(),
-            false => Ok(()),
-        }
+        if full { self.check() } else { Ok(()) }
     }
 
     /// Fails if a collected value is not finite: the first such one. Reads everything

@@ -18,13 +18,14 @@ pub fn names_in(folder: &Path) -> Vec<String> {
     };
     let mut names = Vec::new();
     for (path, name) in list(folder).take(MOST_FILES) {
-        match path.is_dir() {
-            true => names.extend(
+        if path.is_dir() {
+            names.extend(
                 list(&path)
                     .take(MOST_FILES)
                     .map(|(_, inner)| format!("{name}/{inner}")),
-            ),
-            false => names.push(name),
+            )
+        } else {
+            names.push(name)
         }
     }
     names.sort();

@@ -70,9 +70,10 @@ pub fn begins(start: &[u8]) -> bool {
 /// # Errors
 /// If the file is cut off or damaged, holds no tensors, or tensors of a kind that is not read: names them.
 pub fn read(bytes: &[u8]) -> Result<Tensors> {
-    match bytes.starts_with(ZIP) {
-        true => read_archive(bytes),
-        false => read_old(bytes),
+    if bytes.starts_with(ZIP) {
+        read_archive(bytes)
+    } else {
+        read_old(bytes)
     }
 }
 
@@ -287,15 +288,13 @@ impl Entry {
         if end.is_none_or(|end| end > storage.len()) || length > storage.len().max(MOST_REPEATED) {
             return Err(larger().into());
         }
-        let made = match self.is_contiguous() {
-            true => {
-                let start = self.start * size;
-                self.element
-                    .tensor(&storage[start..start + length], &self.shape)
-            }
-            false => self
-                .element
-                .tensor(&self.gathered(storage, length), &self.shape),
+        let made = if self.is_contiguous() {
+            let start = self.start * size;
+            self.element
+                .tensor(&storage[start..start + length], &self.shape)
+        } else {
+            self.element
+                .tensor(&self.gathered(storage, length), &self.shape)
         };
         made.map_err(|error| format!("`{name}`: {error}").into())
     }
@@ -399,13 +398,14 @@ fn no_tensors(pickle: &Pickle) -> Problem {
         .filter_map(|&(key, _)| pickle.text(key))
         .take(8)
         .collect();
-    Problem::NotRead(match names.is_empty() {
-        true => "it holds no tensors, expected a model's state_dict".to_owned(),
-        false => format!(
+    Problem::NotRead(if names.is_empty() {
+        "it holds no tensors, expected a model's state_dict".to_owned()
+    } else {
+        format!(
             "it holds no tensors but `{}`, expected a model's state_dict, or one under `{}`",
             names.join("`, `"),
             WRAPPERS.join("`, `")
-        ),
+        )
     })
 }
 

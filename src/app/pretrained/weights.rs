@@ -206,16 +206,18 @@ pub fn read(file: &Path) -> Result<Tensors> {
     }
     let named = file.extension().is_some_and(|e| e == "safetensors");
     let safetensors = begins_as_safetensors(&bytes) || (named && !torch_file::begins(&bytes));
-    let tensors = match safetensors {
-        true => read_safetensors(file, &bytes)?,
-        false => read_pickle(file, &bytes)?,
+    let tensors = if safetensors {
+        read_safetensors(file, &bytes)?
+    } else {
+        read_pickle(file, &bytes)?
     };
-    match tensors.is_empty() {
-        true => Err(Error::data(
+    if tensors.is_empty() {
+        Err(Error::data(
             file,
             "it holds no tensors, expected a model's state_dict",
-        )),
-        false => Ok(tensors),
+        ))
+    } else {
+        Ok(tensors)
     }
 }
 

@@ -79,9 +79,10 @@ fn header(facts: &Facts<'_>) -> String {
     ];
     let env = facts.config.evaluate.env.as_deref();
     tags.extend(env);
-    let library = match is_transformers(facts) {
-        true => "transformers",
-        false => "trajformer",
+    let library = if is_transformers(facts) {
+        "transformers"
+    } else {
+        "trajformer"
     };
     let mut text = format!(
         "---\nlibrary_name: {library}\npipeline_tag: reinforcement-learning\ntags:\n- trajformer\n"
@@ -135,9 +136,10 @@ fn body(facts: &Facts<'_>) -> String {
         spec.observation_dim, spec.action_dim, facts.state.update, facts.config.seed
     );
     let names = data_names(facts);
-    let names = match names.is_empty() {
-        true => "Not named".to_owned(),
-        false => format!("`{}`", names.join("`, `")),
+    let names = if names.is_empty() {
+        "Not named".to_owned()
+    } else {
+        format!("`{}`", names.join("`, `"))
     };
     let _ = write!(text, "{names}");
     if let Some(data) = &spec.data {

@@ -48,9 +48,10 @@ pub fn push(run: &Path, reference: &Reference, options: &PushOptions) -> Result<
         files.push((name, size, path));
     }
     let own = directory.file("README.md");
-    let card = match own.exists() {
-        true => std::fs::read_to_string(&own).map_err(Error::io(&own))?,
-        false => card::card(&directory, reference)?,
+    let card = if own.exists() {
+        std::fs::read_to_string(&own).map_err(Error::io(&own))?
+    } else {
+        card::card(&directory, reference)?
     };
     let mut listed: Vec<(String, u64)> = files
         .iter()

@@ -183,9 +183,10 @@ impl SentenceEncoder {
             )
         };
         let tokens = self.tokenizer.encode(sentence, special).map_err(broken)?;
-        match tokens.is_empty() {
-            true => Err(broken("it has no token for any of it".into())),
-            false => Ok(tokens),
+        if tokens.is_empty() {
+            Err(broken("it has no token for any of it".into()))
+        } else {
+            Ok(tokens)
         }
     }
 }
@@ -239,11 +240,12 @@ pub(super) fn read_tokenizer(
     let bytes = read_bytes(&path)?;
     let mut tokenizer: Tokenizer = stand_in::text(&path, &bytes)?.parse().map_err(wrong)?;
     let beside = folder.join("sentence_bert_config.json");
-    let longest = match beside.is_file() {
-        true => stand_in::json(&beside, &read_bytes(&beside)?)?["max_seq_length"]
+    let longest = if beside.is_file() {
+        stand_in::json(&beside, &read_bytes(&beside)?)?["max_seq_length"]
             .as_u64()
-            .map(|length| length as usize),
-        false => None,
+            .map(|length| length as usize)
+    } else {
+        None
     };
     let longest = longest.unwrap_or(otherwise).min(most);
     let truncation = TruncationParams {

@@ -60,19 +60,18 @@ impl TrajectoryTokenizer for Bins {
     fn decode(&self, tokens: &[u32], steps: usize) -> Decoded {
         let dims = self.dims();
         let fits = tokens.len() == steps * dims;
-        match fits && tokens.iter().all(|&t| (t as usize) < self.vocabulary()) {
-            true => {
-                let places = tokens.iter().enumerate();
-                let rows = places.map(|(at, &token)| self.discretizer.decode(token, at % dims));
-                Decoded {
-                    rows: rows.collect(),
-                    valid: true,
-                }
+        if fits && tokens.iter().all(|&t| (t as usize) < self.vocabulary()) {
+            let places = tokens.iter().enumerate();
+            let rows = places.map(|(at, &token)| self.discretizer.decode(token, at % dims));
+            Decoded {
+                rows: rows.collect(),
+                valid: true,
             }
-            false => Decoded {
+        } else {
+            Decoded {
                 rows: vec![0.0; steps * dims],
                 valid: false,
-            },
+            }
         }
     }
 

@@ -284,11 +284,12 @@ fn coefficients(chunk: &[f64], dims: usize, scale: f64) -> Result<Vec<i64>> {
     let frequencies = Dct::new(chunk.len() / dims).forward(chunk);
     let rounded = frequencies.into_iter().map(|coefficient| {
         let rounded = (coefficient * scale).round_ties_even();
-        match rounded.abs() <= MOST_CHARACTERS {
-            true => Ok(rounded as i64),
-            false => Err(unsuitable(format!(
+        if rounded.abs() <= MOST_CHARACTERS {
+            Ok(rounded as i64)
+        } else {
+            Err(unsuitable(format!(
                 "a coefficient of {rounded} is too large: normalise actions to ±1"
-            ))),
+            )))
         }
     });
     rounded.collect()

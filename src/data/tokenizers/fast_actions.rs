@@ -64,9 +64,10 @@ impl Range {
             column.sort_unstable_by(f64::total_cmp);
             let ends = SHARES.map(|share| quantile(&column, share));
             // A number that rarely changes: what differs from it would be out of all range.
-            let ends = match ends[0] == ends[1] {
-                true => [column[0], column[column.len() - 1]],
-                false => ends,
+            let ends = if ends[0] == ends[1] {
+                [column[0], column[column.len() - 1]]
+            } else {
+                ends
             };
             low.push(ends[0]);
             high.push(ends[1]);

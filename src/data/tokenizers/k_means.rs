@@ -105,19 +105,20 @@ impl TrajectoryTokenizer for KMeans {
 
     fn decode(&self, tokens: &[u32], steps: usize) -> Decoded {
         let in_range = |&token: &u32| (token as usize) < self.vocabulary();
-        match tokens.len() == steps && tokens.iter().all(in_range) {
-            true => Decoded {
+        if tokens.len() == steps && tokens.iter().all(in_range) {
+            Decoded {
                 rows: tokens
                     .iter()
                     .flat_map(|&t| self.center(t))
                     .copied()
                     .collect(),
                 valid: true,
-            },
-            false => Decoded {
+            }
+        } else {
+            Decoded {
                 rows: vec![0.0; steps * self.dims],
                 valid: false,
-            },
+            }
         }
     }
 
@@ -125,11 +126,12 @@ impl TrajectoryTokenizer for KMeans {
         visitor.tensor(&format!("{prefix}centers"), &Slot::from(&self.table))?;
         let numbers = self.table.as_detached_tensor().to_dtype(DType::F64)?;
         self.centers = Tensor::flatten_all(&numbers)?.to_vec1()?;
-        match self.centers.iter().all(|number| number.is_finite()) {
-            true => Ok(()),
-            false => Err(Error::Unsuitable(format!(
+        if self.centers.iter().all(|number| number.is_finite()) {
+            Ok(())
+        } else {
+            Err(Error::Unsuitable(format!(
                 "`{prefix}centers` holds numbers that are not finite: the file is damaged"
-            ))),
+            )))
         }
     }
 }

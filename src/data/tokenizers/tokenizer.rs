@@ -116,11 +116,12 @@ pub(super) fn check_rows(rows: &[f64], dims: usize) -> Result<()> {
 
 /// Fails unless the data has so many dimensions.
 pub(super) fn check_dims(chunks: &Chunks<'_>, dims: usize) -> Result<()> {
-    match chunks.dims == dims {
-        true => Ok(()),
-        false => Err(Error::Unsuitable(format!(
+    if chunks.dims == dims {
+        Ok(())
+    } else {
+        Err(Error::Unsuitable(format!(
             "a tokenizer of {dims} dimensions can't be fitted to rows of {}",
             chunks.dims
-        ))),
+        )))
     }
 }

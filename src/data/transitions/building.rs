@@ -42,12 +42,11 @@ impl Transitions {
         let mut observations = Vec::with_capacity(count * observation_dim);
         kept.iter()
             .for_each(|k| observations.extend_from_slice(data.observation(k.step)));
-        let normalizer = match config.normalize_observations {
-            true => {
-                let epsilon = config.normalization_epsilon;
-                Normalizer::fit(&observations, observation_dim, epsilon, device)?
-            }
-            false => Normalizer::identity(observation_dim, device)?,
+        let normalizer = if config.normalize_observations {
+            let epsilon = config.normalization_epsilon;
+            Normalizer::fit(&observations, observation_dim, epsilon, device)?
+        } else {
+            Normalizer::identity(observation_dim, device)?
         };
         let observations = Tensor::from_vec(observations, (count, observation_dim), device)?;
         let next_observations = rows(&kept, observation_dim, |k| k.next_observation, device)?;
@@ -62,23 +61,23 @@ impl Transitions {
         let judged: Vec<u32> = (0..count as u32)
             .filter(|&row| whole[kept[row as usize].step])
             .collect();
-        let reached = match config.reached {
-            true => {
-                let reached = reached_returns(data, reward, &taken);
-                let reached = kept.iter().map(|k| reached[k.step]);
-                Some(Tensor::from_iter(reached, device)?)
-            }
-            false => None,
+        let reached = if config.monte_carlo_returns {
+            let reached = reached_returns(data, reward, &taken);
+            let reached = kept.iter().map(|k| reached[k.step]);
+            Some(Tensor::from_iter(reached, device)?)
+        } else {
+            None
         };
         let terminated = kept.iter().map(|k| f32::from(u8::from(k.terminated)));
-        let next_actions = match config.next_actions {
-            true => Some(rows(
+        let next_actions = if config.next_actions {
+            Some(rows(
                 &kept,
                 action_dim,
                 |k| data.action((k.step + 1).min(data.steps() - 1)),
                 device,
-            )?),
-            false => None,
+            )?)
+        } else {
+            None
         };
         Ok(Self {
             observations: normalizer.apply(&observations)?,
@@ -88,7 +87,7 @@ impl Transitions {
             terminated: Tensor::from_iter(terminated, device)?,
             next_actions,
             returns: Tensor::from_iter(kept.iter().map(|k| returns[k.step]), device)?,
-            reached,
+            monte_carlo_returns: reached,
             taken,
             scale_shift: (scale, shift),
             replay: None,
@@ -112,7 +111,7 @@ impl Transitions {
             terminated: column()?,
             next_actions: config.next_actions.then(|| zeros(a)).transpose()?,
             returns: column()?,
-            reached: config.reached.then(column).transpose()?,
+            monte_carlo_returns: config.monte_carlo_returns.then(column).transpose()?,
             taken: Returns {
                 discount: config.returns_discount,
                 failure_reward: config.failure_reward,
@@ -184,7 +183,7 @@ fn reached_returns(data: &Dataset, reward: impl Fn(usize) -> f32, taken: &Return
     let mut reached = vec![0.0; data.steps()];
     for episode in &data.episodes {
         let rewards: Vec<f32> = episode.range().map(&reward).collect();
-        let found = taken.reached(&rewards, episode.terminated);
+        let found = taken.monte_carlo(&rewards, episode.terminated);
         reached[episode.range()].copy_from_slice(&found);
     }
     reached

@@ -52,21 +52,22 @@ impl MlpSlopes {
         }
         let x = x.detach().contiguous()?;
         let saved = packed.track_op().then(Saved::empty);
-        match saved.is_some() {
-            true => x.apply_op2(
+        if saved.is_some() {
+            x.apply_op2(
                 packed,
                 Operation {
                     settings: self,
                     saved,
                 },
-            ),
-            false => x.apply_op2_no_bwd(
+            )
+        } else {
+            x.apply_op2_no_bwd(
                 packed,
                 &Operation {
                     settings: self,
                     saved,
                 },
-            ),
+            )
         }
     }
 
@@ -174,9 +175,10 @@ impl MlpSlopes {
                 let (inputs, outputs) = (mlps.sizes[layer], mlps.sizes[layer + 1]);
                 let dvalues = &dvalues[member * count..(member + 1) * count];
                 // The last layer's u is 1.
-                let upstream = match layer + 1 == mlps.layers() {
-                    true => &ones[..],
-                    false => mlps.layer(slopes, count, member, layer),
+                let upstream = if layer + 1 == mlps.layers() {
+                    &ones[..]
+                } else {
+                    mlps.layer(slopes, count, member, layer)
                 };
                 let upstream = Matrix::rows(upstream, count, outputs);
                 let Some(first) = first else {
