@@ -310,3 +310,42 @@ fn crr_draws_a_candidate_by_the_mean_of_its_critics_values() {
         recorded.check(&found, &recorded.tensor("action"));
     }
 }
+
+#[test]
+fn brac_acts_by_its_policy_and_its_critics_once_both_had_an_update() {
+    let data = crate::runs::pendulum_data();
+    let config = BracConfig {
+        hidden: vec![8],
+        actor_hidden: vec![8],
+        batch_size: 4,
+        behavior_updates: 3,
+        ..BracConfig::default()
+    };
+    let build = Build {
+        data: &data,
+        bounds: &ActionBounds::unit(1, &Device::Cpu).unwrap(),
+        training_updates: 5,
+        device: &Device::Cpu,
+        rng: &mut Rng::from_seed(0),
+    };
+    let mut brac = AlgorithmConfig::Brac(config).build(build).unwrap();
+    let rng = &mut Rng::from_seed(1);
+    for update in 0..5 {
+        let mut policy = brac.policy().unwrap();
+        let mut act = |seed: u64| {
+            let start = EpisodeStart {
+                rng: Rng::from_seed(seed),
+                target_return: None,
+                goal: None,
+                instruction: None,
+            };
+            policy.begin(&[start]).unwrap();
+            let observation = Tensor::zeros((1, 3), DType::F32, &Device::Cpu).unwrap();
+            let action = policy.act(&observation, &[true]).unwrap();
+            action.to_vec2::<f32>().unwrap()
+        };
+        // Candidates are drawn; the behavior policy answers with its mean.
+        assert_eq!(act(2) != act(3), update > 3, "after {update} updates");
+        brac.update(rng).unwrap();
+    }
+}

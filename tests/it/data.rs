@@ -412,8 +412,8 @@ fn a_copied_last_observation_is_not_taken_for_a_real_one() {
     );
 }
 
-/// The file of a fixture that is damaged, inside a copy of its folder.
-fn copy_of(name: &str, folder: &Path) -> (PathBuf, PathBuf) {
+/// A copy of a fixture, and the file in it that is damaged or taken apart.
+pub fn copy_of(name: &str, folder: &Path) -> (PathBuf, PathBuf) {
     let file = match name {
         "minari/boxes-v0" => "data/main_data.hdf5",
         "minari/arrow-v0" => "data/1/part-0.arrow",

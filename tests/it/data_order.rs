@@ -1,7 +1,11 @@
 //! Data whose rows, ends, keys or bounds need more than the usual arrays: what becomes of them in runs.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use arrow_array::RecordBatch;
+use arrow_ipc::reader::FileReader;
+use arrow_ipc::writer::FileWriter;
 use trajformer::config::RunConfig;
 use trajformer::data::{self, Dataset, LoadOptions};
 use trajformer::run;
@@ -368,4 +372,30 @@ fn copies_that_are_cut_off_or_rounded_are_copies_all_the_same() {
     assert!(cuts(&unmarked(folder.path(), &halves)).is_empty());
     let normalized = change(|x| (x - 5.1) / 2.7 * 2.7 + 5.1);
     assert!(cuts(&unmarked(folder.path(), &normalized)).is_empty());
+}
+
+#[test]
+fn the_parts_of_an_episode_follow_each_other_by_number() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (copy, part) = crate::data::copy_of("minari/arrow-v0", folder.path());
+    let file = fs::File::open(&part).expect("a part");
+    let reader = FileReader::try_new(file, None).expect("an Arrow file");
+    let batches: Vec<RecordBatch> = reader.map(|batch| batch.expect("rows")).collect();
+    let [batch] = &batches[..] else {
+        panic!("{} batches", batches.len());
+    };
+    assert!(batch.num_rows() > 4);
+    // Sorted as text, parts 10 and 11 would come before part 2.
+    for (row, number) in (0..batch.num_rows()).zip([0, 1, 2, 10, 11, 12, 13]) {
+        let path = part.with_file_name(format!("part-{number}.arrow"));
+        let file = fs::File::create(path).expect("a part");
+        let mut writer = FileWriter::try_new(file, &batch.schema()).expect("a part");
+        writer.write(&batch.slice(row, 1)).expect("a row");
+        writer.finish().expect("a part");
+    }
+    let load = |path: &Path| data::load_one(path).expect("loads");
+    let (found, expected) = (load(&copy), load(&fixture("minari/arrow-v0")));
+    assert_eq!(found.observations, expected.observations);
+    assert_eq!(found.actions, expected.actions);
+    assert_eq!(found.rewards, expected.rewards);
 }

@@ -20,6 +20,7 @@ mod device;
 mod discretizer;
 mod envs;
 mod export;
+mod fast_chunks;
 mod fast_tokenizer;
 mod goals;
 mod guards;

@@ -16,7 +16,8 @@ use trajformer::run;
 
 use crate::runs::{check_same_checkpoint, config, pendulum_data, write_data};
 
-/// Episodes of three steps with rewards 1, 2, 3: the even ones end, the odd ones are broken off. Counts its steps.
+/// Episodes of three steps with rewards 1, 2, 3: the even ones end, the odd ones are broken off. Counts its steps, and panics
+/// at one after an end.
 struct Counting {
     spec: EnvSpec,
     episode: usize,
@@ -36,6 +37,7 @@ impl Environment for Counting {
     }
 
     fn step(&mut self, _: &[f32]) -> trajformer::Result<Step> {
+        assert!(self.step < 3, "a step after the end of an episode");
         self.step += 1;
         *self.steps.lock().unwrap() += 1;
         let (last, even) = (self.step == 3, self.episode % 2 == 1);
@@ -237,6 +239,20 @@ fn every_method_that_learns_online_goes_on_exactly_where_it_was() {
     for name in ["awac", "cql", "iql", "rebrac", "sac", "td3", "td3_bc"] {
         assert!(checked.contains(&name), "{name}: {checked:?}");
     }
+}
+
+#[test]
+fn a_step_is_taken_before_every_update_online_the_first_included() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let keys = ["online.steps=3", "evaluate.episodes=0"].map(str::to_owned);
+    let config = config(folder, "td3_bc", 5).with_overrides(&keys).unwrap();
+    let out = folder.join("run");
+    run::start(&config, &out).unwrap();
+    let saved = candle_core::safetensors::load(out.join("training.safetensors"), &Device::Cpu);
+    let rewards = &saved.unwrap()["replay.rewards"];
+    assert_eq!(rewards.elem_count(), 3);
 }
 
 #[test]

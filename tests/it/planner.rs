@@ -430,7 +430,8 @@ fn a_past_value_token_changes_nothing() {
 fn a_plan_has_the_same_bits_alone_and_beside_others_and_for_any_number_of_threads() {
     let tiny = tiny(11, 4, 8);
     let mut rng = Rng::from_seed(6);
-    let prefixes: Vec<Prefix> = (0..4).map(|_| random_prefix(&mut rng, 2)).collect();
+    // 128 candidates are searched together: four episodes, then two.
+    let prefixes: Vec<Prefix> = (0..6).map(|_| random_prefix(&mut rng, 2)).collect();
     for window in [Window::Crop, Window::Grow] {
         let config = PlanConfig {
             beam_width: 16,
@@ -438,7 +439,7 @@ fn a_plan_has_the_same_bits_alone_and_beside_others_and_for_any_number_of_thread
         };
         let mut search = tiny.search::<f32>(false, config);
         let together = search
-            .plan(&prefixes, &mut streams(&[0, 1, 2, 3]))
+            .plan(&prefixes, &mut streams(&[0, 1, 2, 3, 4, 5]))
             .expect("plans");
         for (seed, prefix) in prefixes.iter().enumerate() {
             let threads = rayon::ThreadPoolBuilder::new()
@@ -496,6 +497,29 @@ fn a_likelihood_beam_of_full_width_finds_the_most_likely_actions() {
     }
     assert!((plan[0].scores[0] - best.0).abs() < ROUNDING);
     assert_eq!(plan[0].tokens[..7], best.1[7..]);
+}
+
+#[test]
+fn every_kind_of_token_has_its_own_filter_in_a_search_by_likelihood() {
+    let tiny = tiny(13, 2, 8);
+    let prefix = random_prefix(&mut Rng::from_seed(8), 1);
+    let config = PlanConfig {
+        horizon: 2,
+        beam_width: 1000,
+        k_obs: 3,
+        k_act: 1,
+        k_rew: 2,
+        cdf_act: 0.0,
+        objective: Objective::Likelihood,
+        ..small(Window::Crop)
+    };
+    let plans = tiny
+        .search::<f64>(false, config)
+        .plan(&[prefix], &mut streams(&[0]))
+        .expect("a plan");
+    // Two action tokens, reward and value; three of an observation; the same again.
+    let kept: Vec<usize> = plans[0].history.iter().map(Vec::len).collect();
+    assert_eq!(kept, [1, 1, 2, 4, 12, 36, 108, 108, 108, 216, 432]);
 }
 
 #[test]

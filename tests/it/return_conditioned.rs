@@ -325,6 +325,27 @@ fn episodes_are_acted_out_as_by_the_authors() {
 }
 
 #[test]
+fn lamo_remembers_its_actions_within_their_range() {
+    let name = "return_conditioned_lamo";
+    let golden = Golden::load(name);
+    // The first number of every action lies so far beyond the range, where it makes no difference how far.
+    let acted = |beyond: f32| {
+        let mut algorithm = restored(&golden, name);
+        let bias = Tensor::new(&[1.0 + beyond, 0.0], &Device::Cpu).unwrap();
+        let bias = BTreeMap::from([("model.predict_action.fc2.bias".to_owned(), bias)]);
+        let mut parameters = Parameters(bias);
+        algorithm.state(&mut parameters).unwrap();
+        assert!(parameters.0.is_empty(), "{:?}", parameters.0.keys());
+        let found = act_out(&mut *algorithm.policy().unwrap(), &golden, 0, None);
+        found.to_vec2::<f32>().unwrap()
+    };
+    let (near, far) = (acted(5.0), acted(50.0));
+    assert!(near.iter().all(|action| action[0] == 1.0), "{near:?}");
+    assert!(near.iter().any(|action| action[1].abs() < 1.0), "{near:?}");
+    assert_eq!(near, far);
+}
+
+#[test]
 fn episodes_of_different_lengths_side_by_side_are_acted_out_the_same() {
     for name in FILES {
         let golden = Golden::load(name);

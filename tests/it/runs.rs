@@ -451,6 +451,26 @@ fn discrete_actions_are_refused_by_every_algorithm() {
 }
 
 #[test]
+fn every_run_of_a_series_has_its_own_seed_and_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let mut config = config(folder, "bc", 1);
+    config.evaluate.episodes = 0;
+    let series = run::series(&config, &folder.join("bc"), &[4, 2]);
+    assert!(series.failures.is_empty());
+    let [four, two] = &series.outcomes[..] else {
+        panic!("{} runs", series.outcomes.len());
+    };
+    for ((folder, _), seed) in [(four, 4), (two, 2)] {
+        assert!(folder.ends_with(format!("seed-{seed}")));
+        assert_eq!(RunDir::open(folder).unwrap().config().unwrap().seed, seed);
+    }
+    let weights = [four, two].map(|(run, _)| fs::read(run.join("model.safetensors")).unwrap());
+    assert!(weights[0] != weights[1]);
+}
+
+#[test]
 fn runs_are_compared_alone_and_over_seeds_by_their_evaluations() {
     let dir = tempfile::tempdir().unwrap();
     write_data(dir.path());
