@@ -6,7 +6,7 @@ use crate::error::Result;
 
 /// √(2/π), in [`Activation::GeluTanh`].
 pub(crate) const TANH_SCALE: f64 = 0.797_884_560_802_865_4;
-/// Of the cube, in [`Activation::GeluTanh`].
+/// Coefficient of the cubic term in [`Activation::GeluTanh`].
 pub(crate) const TANH_CUBIC: f64 = 0.044_715;
 
 /// An elementwise nonlinearity.

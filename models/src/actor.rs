@@ -63,7 +63,7 @@ pub struct DeterministicActor {
 }
 
 impl DeterministicActor {
-    /// With the configuration's initial values.
+    /// Makes the actor with the configuration's initial values.
     ///
     /// # Errors
     /// If a size is zero or the scope's parameters don't fit.

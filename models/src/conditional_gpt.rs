@@ -38,7 +38,7 @@ pub struct ConditionalGptConfig {
     pub embedding: usize,
     /// Dropout of embeddings, of what blocks add, and of attention weights.
     pub dropout: f64,
-    /// Of the matrix products of blocks and head.
+    /// Precision of the matrix products of blocks and head.
     pub precision: Precision,
 }
 
@@ -47,7 +47,7 @@ pub struct ConditionalGptConfig {
 pub struct ConditionalBatch {
     /// What each begins with, (B, O), or (B, O + E) with instructions.
     pub conditions: Tensor,
-    /// Tokens but for the last position, (B, T - 1) u32; 0 where there is none.
+    /// Tokens without the last position, (B, T - 1) u32; 0 where there is none.
     pub inputs: Tensor,
     /// What follows each position, (B, T) u32: the tokens, then the end; anything behind it.
     pub targets: Tensor,

@@ -56,7 +56,7 @@ impl Default for CriticConfig {
 #[derive(Debug, Clone)]
 pub struct Critics {
     layers: Vec<EnsembleLinear>,
-    /// Of each hidden layer, or none.
+    /// Layer norm of each hidden layer; empty if there is none.
     norms: Vec<EnsembleNorm>,
     /// All parameters, as `layers` has them.
     shared: Tensor,
@@ -67,7 +67,7 @@ pub struct Critics {
 }
 
 impl Critics {
-    /// With the configuration's initial values in every member.
+    /// Makes the ensemble with the configuration's initial values in every member.
     ///
     /// # Errors
     /// If a size is zero or the scope's parameters don't fit.

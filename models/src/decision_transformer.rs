@@ -44,7 +44,7 @@ pub struct DecisionTransformerConfig {
     pub residual_dropout: f64,
     /// Dropout of attention weights; 0.1 in the authors' code.
     pub attention_dropout: f64,
-    /// Of the blocks' matrix products.
+    /// Precision of the blocks' matrix products.
     pub precision: Precision,
     /// E, numbers in the embedding of an instruction (of length 1), which is added to every state token through two
     /// linear layers; 0: the network reads none.
@@ -117,7 +117,7 @@ pub struct DecisionTransformer {
 }
 
 impl DecisionTransformer {
-    /// With the authors' initial values: PyTorch's defaults outside the trunk (N(0, 1) for the
+    /// Makes the network with the authors' initial values: PyTorch's defaults outside the trunk (N(0, 1) for the
     /// time-step table), deviation 0.02 inside.
     ///
     /// `encoder.wte` (unused) and `encoder.wpe` (zero: the authors took positions out) are frozen

@@ -63,7 +63,7 @@ pub enum TanhCorrection {
 pub struct TanhGaussian {
     /// Before the tanh.
     pub gaussian: Gaussian,
-    /// Of its density.
+    /// Correction term of the tanh in the log-density.
     pub correction: TanhCorrection,
 }
 
@@ -176,7 +176,7 @@ pub struct GaussianActor {
 }
 
 impl GaussianActor {
-    /// With the configuration's initial values.
+    /// Makes the actor with the configuration's initial values.
     ///
     /// # Errors
     /// If a size is zero or the scope's parameters don't fit.
@@ -216,7 +216,7 @@ pub struct TanhGaussianActorConfig {
     /// First values of a learned scale and shift of the logarithms before they are limited, if there are any:
     /// (1, -1) in CQL.
     pub log_std_affine: Option<(f64, f64)>,
-    /// Of the density.
+    /// Correction term of the tanh in the log-density.
     pub correction: TanhCorrection,
 }
 
@@ -232,7 +232,7 @@ pub struct TanhGaussianActor {
 }
 
 impl TanhGaussianActor {
-    /// With the configuration's initial values.
+    /// Makes the actor with the configuration's initial values.
     ///
     /// # Errors
     /// If a size is zero or the scope's parameters don't fit.

@@ -46,7 +46,7 @@ pub struct GptConfig {
     pub residual_dropout: f64,
     /// Parameter names and layouts.
     pub layout: Layout,
-    /// Of the products of the blocks.
+    /// Precision of the blocks' matrix products.
     pub precision: Precision,
 }
 
@@ -115,7 +115,7 @@ impl Gpt {
         Self::with_output_deviation(config, DEVIATION, scope)
     }
 
-    /// The same, but for the weights of the layers that add to the residual stream, two in a block, which start with
+    /// Makes a GPT like [`Self::new`], except that the weights of the layers that add to the residual stream, two in a block, start with
     /// deviation 0.02 / √(2 L) for L blocks: GPT-2's own rule (`_init_weights` in `transformers`), which minGPT and the
     /// Decision Transformer's authors do not follow.
     ///

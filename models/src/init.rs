@@ -67,7 +67,7 @@ impl Init {
         }
     }
 
-    /// The same as a closure for [`Scope::param`](crate::params::Scope::param).
+    /// These initial values as a closure for [`Scope::param`](crate::params::Scope::param).
     pub fn fill(self) -> impl FnOnce(&mut Rng, &Shape, DType, &Device) -> Result<Tensor> {
         move |rng, shape, dtype, device| self.tensor(rng, shape, dtype, device)
     }

@@ -17,7 +17,7 @@ pub(crate) const HIDDEN: usize = 256;
 /// Two linear layers with a ReLU between them, for embeddings of length 1; none in networks that read no instructions.
 #[derive(Debug, Clone)]
 pub(crate) struct InstructionNetwork {
-    /// Of which network, for errors.
+    /// Name of the network, for errors.
     network: &'static str,
     layers: Option<[Linear; 2]>,
     /// E, numbers in an embedding.

@@ -118,7 +118,7 @@ pub struct Lamo {
 }
 
 impl Lamo {
-    /// With a random trunk (GPT-2's own values: [`Gpt::with_small_outputs`]) and PyTorch's defaults elsewhere; N(0, 1) for
+    /// Makes the network with a random trunk (GPT-2's own values: [`Gpt::with_small_outputs`]) and PyTorch's defaults elsewhere; N(0, 1) for
     /// the time-step table.
     ///
     /// # Errors
@@ -190,7 +190,7 @@ impl Lamo {
         })
     }
 
-    /// Freezes the trunk, but for the biases of queries, keys and values and what is added to their weights: the
+    /// Freezes the trunk, except the biases of queries, keys and values and what is added to their weights: the
     /// authors' `mark_only_lora_as_trainable(bias="lora_only")`.
     pub fn freeze_trunk(params: &mut Params) {
         let trains = |name: &str| {

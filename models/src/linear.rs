@@ -16,7 +16,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// With PyTorch's default initial values, U(±1/√in) for both.
+    /// Makes a layer with PyTorch's default initial values, U(±1/√in) for weight and bias.
     ///
     /// # Errors
     /// If the scope's parameters don't fit.
@@ -30,7 +30,7 @@ impl Linear {
         )
     }
 
-    /// With other initial values.
+    /// Makes a layer with these initial values.
     ///
     /// # Errors
     /// If the scope's parameters don't fit.
@@ -54,7 +54,7 @@ impl Linear {
         self.forward_in(x, Precision::Full)
     }
 
-    /// The same with the product in this precision.
+    /// Like [`Self::forward`], with the matrix product in this precision.
     ///
     /// # Errors
     /// If the last dimension is not `in`.
@@ -71,7 +71,7 @@ pub struct Conv1D {
 }
 
 impl Conv1D {
-    /// With normal weights of this standard deviation and zero biases.
+    /// Makes a layer with normal weights of this standard deviation and zero biases.
     ///
     /// # Errors
     /// If the scope's parameters don't fit.
@@ -140,7 +140,7 @@ pub struct EnsembleLinear {
 }
 
 impl EnsembleLinear {
-    /// With PyTorch's default initial values in every member, U(±1/√in) for both.
+    /// Makes an ensemble with PyTorch's default initial values in every member, U(±1/√in) for weight and bias.
     ///
     /// # Errors
     /// If the scope's parameters don't fit.
@@ -154,7 +154,7 @@ impl EnsembleLinear {
         Self::with_init((members, inputs, outputs), init, init, scope)
     }
 
-    /// With other initial values; `(members, inputs, outputs)`.
+    /// Makes an ensemble of size `(members, inputs, outputs)` with these initial values.
     ///
     /// # Errors
     /// If the scope's parameters don't fit.

@@ -28,7 +28,7 @@ pub struct MlpConfig {
 #[derive(Debug, Clone)]
 pub struct Mlp {
     layers: Vec<Linear>,
-    /// Of each hidden layer, or none.
+    /// Layer norm of each hidden layer; empty if there is none.
     norms: Vec<LayerNorm>,
     /// All parameters, as `layers` has them.
     shared: Tensor,
@@ -46,7 +46,7 @@ impl Mlp {
         Self::with_init(sizes, activation, StackInit::default(), scope)
     }
 
-    /// With other initial values.
+    /// Makes the network with these initial values.
     ///
     /// # Errors
     /// As for [`Self::new`].

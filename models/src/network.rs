@@ -18,7 +18,7 @@ pub trait Network: Sized {
     /// Its sizes.
     type Config: Clone;
 
-    /// With parameters of `scope`, made with initial values or found.
+    /// Makes the network from the parameters of `scope`, which creates or finds them.
     ///
     /// # Errors
     /// If a size is zero or the scope's parameters don't fit.

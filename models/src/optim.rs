@@ -371,7 +371,7 @@ pub enum Schedule {
         /// Smallest factor of the cosine; 0.1 in the Trajectory Transformer.
         floor: f64,
     },
-    /// The same without an end: the cosine climbs again after `end`, as in the code of the
+    /// Warm-up and cosine without an end: the cosine climbs again after `end`, as in the code of the
     /// Trajectory Transformer's authors (trajectory/utils/training.py).
     WarmupCosineUnclamped {
         /// End of the warm-up.

@@ -214,7 +214,7 @@ pub fn trajectory_transformer(tensors: Tensors) -> Result<Tensors> {
 /// A GPT-2's weights.
 #[derive(Debug, Clone)]
 pub struct Gpt2Weights {
-    /// Those of a [`Gpt`](crate::gpt::Gpt) of layout [`Gpt2`](crate::gpt::Layout::Gpt2), under its names:
+    /// Tensors of a [`Gpt`](crate::gpt::Gpt) of layout [`Gpt2`](crate::gpt::Layout::Gpt2), under its names:
     /// `h.I....`, `ln_f...`; matrices (in, out) as stored.
     pub trunk: Tensors,
     /// `wte` (vocabulary, D).

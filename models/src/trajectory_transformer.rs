@@ -49,7 +49,7 @@ pub struct TrajectoryTransformerConfig {
     pub reward_weight: f64,
     /// Weight of value tokens in the loss; 1 in the authors' code.
     pub value_weight: f64,
-    /// Of the matrix products of blocks and heads.
+    /// Precision of the matrix products of blocks and heads.
     pub precision: Precision,
     /// E, numbers in the embedding of an instruction (of length 1), which is added to every token through two
     /// linear layers; 0: the network reads none, as the paper's.
@@ -80,7 +80,7 @@ pub struct TrajectoryTransformer {
 }
 
 impl TrajectoryTransformer {
-    /// With the authors' initial values: normal with deviation 0.02 for tokens and linear weights,
+    /// Makes the network with the authors' initial values: normal with standard deviation 0.02 for tokens and linear weights,
     /// zero positions and biases, U(±1/√embedding) for the heads.
     ///
     /// # Errors
@@ -313,7 +313,7 @@ impl TrajectoryTransformer {
         Ok(embedded.reshape((batch, time, self.config.embedding))?)
     }
 
-    /// The same as one product per place with one-hot tokens: on a GPU the gradient of
+    /// The embedding as one product per position with one-hot tokens: on a GPU the gradient of
     /// `index_select` is a loop over all tokens, one after the other.
     fn embedded_by_place(&self, tokens: &Tensor) -> Result<Tensor> {
         let (batch, time) = tokens.dims2()?;

@@ -38,7 +38,7 @@ pub struct Vae {
 }
 
 impl Vae {
-    /// With the configuration's initial values.
+    /// Makes the VAE with the configuration's initial values.
     ///
     /// # Errors
     /// If a size is zero or the scope's parameters don't fit.

@@ -137,7 +137,7 @@ pub struct AwacDraws {
 }
 
 impl Awac {
-    /// With PyTorch's initial values; the target starts equal to the critics.
+    /// Makes the networks with PyTorch's initial values; the target starts equal to the critics.
     ///
     /// # Errors
     /// If a size is zero.

@@ -210,15 +210,15 @@ impl BearConfig {
 
 /// The random numbers of one update: standard normals.
 pub struct BearDraws {
-    /// Of the latents of the data's actions (B, L).
+    /// Noise of the latents of the data's actions (B, L).
     pub vae: Tensor,
-    /// Of the policy's actions at s' (m, B, A).
+    /// Noise of the policy's actions at s' (m, B, A).
     pub next_actions: Tensor,
-    /// Of the policy's action whose value counts (B, A).
+    /// Noise of the policy's action in the actor's value term (B, A).
     pub actor: Tensor,
-    /// Of the behaviour model's latents (n, B, L).
+    /// Noise of the behaviour model's latents (n, B, L).
     pub latents: Tensor,
-    /// Of the policy's actions in the discrepancy (n, B, A).
+    /// Noise of the policy's actions in the discrepancy (n, B, A).
     pub actions: Tensor,
 }
 
@@ -235,7 +235,7 @@ pub struct Bear {
 }
 
 impl Bear {
-    /// With PyTorch's initial values; targets start equal to the critics.
+    /// Makes the networks with PyTorch's initial values; targets start equal to the critics.
     ///
     /// # Errors
     /// If a size is zero.
@@ -466,7 +466,7 @@ impl Learner for Bear {
 }
 
 impl Bear {
-    /// Of `acting_samples` actions the one with the largest Q_1.
+    /// The policy that samples `acting_samples` actions and takes the one with the largest Q_1.
     ///
     /// # Errors
     /// If the device fails.

@@ -192,22 +192,22 @@ impl BracConfig {
 pub enum BracDraws {
     /// While β is fitted.
     Behavior {
-        /// Of β's actions in its loss (B, A).
+        /// Noise of β's actions in its loss (B, A).
         actions: Tensor,
-        /// Of β's actions in τ's loss (B, A).
+        /// Noise of β's actions in τ's loss (B, A).
         temperature: Tensor,
     },
     /// Afterwards.
     Policy {
-        /// Of π's actions at s' (B, A).
+        /// Noise of π's actions at s' (B, A).
         next_actions: Tensor,
-        /// Of π's actions in D(s') (n, B, A), with a value penalty.
+        /// Noise of π's actions in D(s') (n, B, A), with a value penalty.
         next_divergence: Option<Tensor>,
-        /// Of π's actions at s (B, A).
+        /// Noise of π's actions at s (B, A).
         actor: Tensor,
-        /// Of π's actions in D(s) (n, B, A).
+        /// Noise of π's actions in D(s) (n, B, A).
         divergence: Tensor,
-        /// Of π's actions in α's D(s) (n, B, A), if it is learned.
+        /// Noise of π's actions in α's D(s) (n, B, A), if α is learned.
         penalty: Option<Tensor>,
     },
 }
@@ -227,7 +227,7 @@ pub struct Brac {
 }
 
 impl Brac {
-    /// With Keras' initial values; targets start equal to the critics.
+    /// Makes the networks with Keras' initial values; targets start equal to the critics.
     ///
     /// # Errors
     /// If a size is zero.
@@ -419,7 +419,7 @@ fn limited(scalar: &Scalar, (low, high): (f64, f64)) -> Result<Tensor> {
     Ok(scalar.value.clamp(low, high)?)
 }
 
-/// A loss whose gradient is `slope`, a number, or 0 where a step down would lead a number out of its bounds.
+/// Surrogate loss with gradient `slope`, zero where the step would leave the bounds.
 fn bounded_loss(scalar: &Scalar, slope: &Tensor, (low, high): (f64, f64)) -> Result<Tensor> {
     let (value, slope) = (scalar.value.detach().squeeze(0)?, slope.detach());
     let falls = slope.gt(0.0)?.to_dtype(slope.dtype())?;
@@ -549,7 +549,7 @@ impl Learner for Brac {
 }
 
 impl Brac {
-    /// Of `acting_samples` actions of the policy the one with the largest Q_1.
+    /// The policy that samples `acting_samples` actions and takes the one with the largest Q_1.
     ///
     /// # Errors
     /// If the device fails.

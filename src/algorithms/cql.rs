@@ -3,7 +3,7 @@
 //! Kumar, Zhou, Tucker & Levine 2020, <https://arxiv.org/abs/2006.04779>; code corl-team/CORL @ eeeeef2
 //! (`algorithms/offline/cql.py`), after young-geng/CQL @ 934b0e8.
 //!
-//! Soft actor-critic whose critics are pressed down where the data has no actions:
+//! SAC with a regulariser that lowers Q-values of out-of-distribution actions:
 //!
 //! ```text
 //! y        = r + γ (1 - terminated) min_i Q'_i(s', a'),  a' ~ π(s')
@@ -26,7 +26,7 @@
 //! ```
 //!
 //! `calibrate` makes it Cal-QL (Nakamoto et al. 2023, <https://arxiv.org/abs/2303.05479>; CORL's `algorithms/finetune/cal_ql.py`), for learning
-//! that goes on online: in P the values of the policy's actions are not pressed below what was reached from there,
+//! that goes on online: in P the values of the policy's actions are not lowered below the Monte Carlo return from there,
 //!
 //! ```text
 //! Q_i(s, a_k) -> max(Q_i(s, a_k), R(s)),  R(s) = Σ_t γ^t r_t  of the episode from s on   (equation 5.1)
@@ -91,7 +91,7 @@ pub struct CqlConfig {
     pub max_backup: bool,
     /// Whether the target holds the entropy term -η ln π(a' | s').
     pub backup_entropy: bool,
-    /// Cal-QL: whether values of the policy's actions are pressed no lower than the return that was reached from there.
+    /// Cal-QL: whether Q-values of the policy's actions are clipped from below at the Monte Carlo return.
     pub calibrate: bool,
     /// Cal-QL, on tasks with a sparse reward: the environment's reward of every step of an episode that fails, 0 on antmaze and -1 on
     /// Adroit's binary tasks. An episode without another that was broken off is taken to go on failing without end. None:
@@ -123,7 +123,7 @@ pub struct CqlConfig {
     pub log_std_scale: f64,
     /// Widths of the hidden layers of actor and critics.
     pub hidden: Vec<usize>,
-    /// Of critics, if theirs are others: five layers on antmaze in CORL.
+    /// Hidden widths of the critics, where they differ from the actor's: five layers on antmaze in CORL.
     pub critic_hidden: Option<Vec<usize>>,
     /// First values of all networks: orthogonal, or PyTorch's with a small last layer.
     pub orthogonal_init: bool,
@@ -141,7 +141,7 @@ pub struct CqlConfig {
 pub enum Penalty {
     /// The logarithm of the sum over sampled actions, each divided by its density.
     ImportanceSampled,
-    /// The same without densities, and with the data's action among them.
+    /// Log-sum-exp without importance weights, with the data's action among the actions.
     Logsumexp,
     /// The mean over the policy's actions.
     PolicyMean,
@@ -299,18 +299,18 @@ pub struct Cql {
 pub struct CqlDraws {
     /// Standard normals (B, A) of the actor's actions.
     pub policy: Tensor,
-    /// Of the target's: (1, B, A), or (n, B, A) with `max_backup`.
+    /// Noise of the actions in the target: (1, B, A), or (n, B, A) with `max_backup`.
     pub next: Tensor,
     /// Uniform actions (n, B, A) in ±1.
     pub random: Tensor,
     /// Standard normals (n, B, A) of actions of π(s).
     pub current: Tensor,
-    /// Of actions of π(s').
+    /// Noise of the actions of π(s').
     pub following: Tensor,
 }
 
 impl Cql {
-    /// With the configuration's initial values; the target starts equal to the critics.
+    /// Makes the networks with the configuration's initial values; the target starts equal to the critics.
     ///
     /// # Errors
     /// If a size is zero.
@@ -429,8 +429,8 @@ impl Cql {
         Ok((actions, log_probs))
     }
 
-    /// Values (2, 1 + M, B) of the data's actions, uniform ones and the policy's: of the latter none stays below what
-    /// the data reached (B).
+    /// Values (2, 1 + M, B) of the data's actions, uniform ones and the policy's: policy-action values are clipped from
+    /// below at the Monte Carlo return (B) (Cal-QL).
     fn calibrated(&self, q: &Tensor, reached: &Tensor) -> Result<Tensor> {
         let uniform = match self.config.penalty {
             Penalty::PolicyMean => 0,
@@ -445,7 +445,7 @@ impl Cql {
     }
 
     /// P_i(s) (2, B) of values (2, 1 + M, B), the data's action first, and log-densities (M, B) of the others.
-    fn pressed(&self, q: &Tensor, log_probs: &Tensor) -> Result<Tensor> {
+    fn penalised(&self, q: &Tensor, log_probs: &Tensor) -> Result<Tensor> {
         let proposed = q.narrow(1, 1, log_probs.dim(0)?)?; // (2, M, B)
         let t = self.config.penalty_temperature;
         let soft_max = |q: &Tensor| Ok((logsumexp(&(q / t)?)? * t)?);
@@ -477,7 +477,7 @@ impl Cql {
             Some(reached) if config.calibrate => self.calibrated(&q, reached)?,
             _ => q,
         };
-        let gaps = (self.pressed(&q, &log_probs)? - &on_data)?; // (2, B)
+        let gaps = (self.penalised(&q, &log_probs)? - &on_data)?; // (2, B)
         let (low, high) = config.gap_range();
         let gaps = clamp(&gaps, low, high)?.mean(D::Minus1)?; // (2)
         metrics.push("gap", &gaps.mean_all()?);

@@ -185,9 +185,9 @@ impl CrrConfig {
 
 /// The random numbers of one update: standard normals.
 pub struct CrrDraws {
-    /// Of the target policy's actions at s' (B, A).
+    /// Noise of the target policy's actions at s' (B, A).
     pub next_actions: Tensor,
-    /// Of the policy's actions at s (S, B, A).
+    /// Noise of the policy's actions at s (S, B, A).
     pub actions: Tensor,
 }
 
@@ -202,7 +202,7 @@ pub struct Crr {
 }
 
 impl Crr {
-    /// With PyTorch's initial values; targets start equal to the networks.
+    /// Makes the networks with PyTorch's initial values; targets start equal to the networks.
     ///
     /// # Errors
     /// If a size is zero.

@@ -50,7 +50,7 @@ use trajformer_data::return_sequences::{
 };
 use trajformer_models::rng::Rng;
 
-/// `[algorithm.decision_transformer]`. Defaults: the authors' gym settings (paper, table 8), but for `target_returns`, which they
+/// `[algorithm.decision_transformer]`. Defaults: the authors' gym settings (paper, table 8), except `target_returns`, which they
 /// have for each environment (`configs/decision_transformer`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -231,7 +231,7 @@ pub struct Pretrained {
     pub sizes: Sizes,
     /// Its parameters.
     pub params: Params,
-    /// Of observations.
+    /// Normalises observations.
     pub normalizer: Normalizer,
     /// Range of the actions.
     pub bounds: ActionBounds,
@@ -241,7 +241,7 @@ pub struct Pretrained {
 
 impl DecisionTransformer {
     /// Acts with a network that was trained elsewhere; it has no data, so it can't train on. The sizes in
-    /// `config` don't count, but for `max_episode_steps`, which must be that of the network.
+    /// `config` don't count, except `max_episode_steps`, which must be that of the network.
     ///
     /// # Errors
     /// If parameters or statistics don't fit the sizes.

@@ -1,4 +1,4 @@
-//! EDAC: ensemble-diversified actor-critic, SAC-N whose critics are kept apart, so that fewer do.
+//! EDAC: ensemble-diversified actor-critic, SAC-N with a gradient-diversity loss, so that a smaller ensemble suffices.
 //!
 //! An, Moon, Kim & Song 2021, <https://arxiv.org/abs/2110.01548>; code corl-team/CORL @ eeeeef2
 //! (`algorithms/offline/edac.py`).
@@ -84,7 +84,7 @@ pub struct EdacConfig {
 }
 
 impl Default for EdacConfig {
-    /// CORL's `TrainConfig`, but for the first values, which are the authors'.
+    /// CORL's `TrainConfig`, except the initial values, which are the authors'.
     fn default() -> Self {
         Self {
             members: 10,
@@ -157,7 +157,7 @@ pub struct Edac {
 }
 
 impl Edac {
-    /// With the configuration's initial values; the temperature starts at 1.
+    /// Makes the networks with the configuration's initial values; the temperature starts at 1.
     ///
     /// # Errors
     /// If a size is zero.

@@ -110,9 +110,9 @@ pub enum ActorKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ValueTiming {
-    /// That before this update's step, as in CORL.
+    /// The value network before this update's step, as in CORL.
     BeforeStep,
-    /// That after it, as in the authors' code.
+    /// The value network after this update's step, as in the authors' code.
     AfterStep,
 }
 
@@ -185,12 +185,12 @@ pub struct Iql {
     value: Trained<Mlp>,
     target_critics: Target<Critics>,
     updates: u64,
-    /// Those on the data alone: the rest is online.
+    /// Updates on the data alone; later ones are online.
     training_updates: u64,
 }
 
 impl Iql {
-    /// With PyTorch's initial values; the target starts equal to the critics.
+    /// Makes the networks with PyTorch's initial values; the target starts equal to the critics.
     ///
     /// # Errors
     /// If a size is zero.

@@ -59,7 +59,7 @@ const TOKEN_TABLE: &str = "wte.weight";
 /// Adam's epsilon in the authors' code.
 const ADAM_EPSILON: f64 = 1e-6;
 
-/// `[algorithm.lamo]`. Defaults: the authors' (`run.sh`), but for `target_returns`, which they have for each environment
+/// `[algorithm.lamo]`. Defaults: the authors' (`run.sh`), except `target_returns`, which they have for each environment
 /// (`configs/lamo`), and GPT-2's sizes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -457,7 +457,7 @@ impl Learner {
         self.update_with_text(contexts, None, dropout)
     }
 
-    /// The same with sequences of text (B, T), u32, beside it.
+    /// One update that also learns sequences of text (B, T), u32.
     ///
     /// # Errors
     /// If a tensor operation fails, or the configuration has no `text`.

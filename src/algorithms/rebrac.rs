@@ -169,14 +169,14 @@ pub struct Rebrac {
     target_actor: Target<DeterministicActor>,
     target_critics: Target<Critics>,
     updates: u64,
-    /// Those on the data alone: the rest is online.
+    /// Updates on the data alone; later ones are online.
     training_updates: u64,
     /// Steps online, from when on it learns there.
     online_steps: Option<u64>,
 }
 
 impl Rebrac {
-    /// With EDAC's initial values; targets start equal to the networks.
+    /// Makes the networks with EDAC's initial values; targets start equal to the networks.
     ///
     /// # Errors
     /// If a size is zero.

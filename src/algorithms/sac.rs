@@ -152,7 +152,7 @@ pub struct Sac {
 }
 
 impl Sac {
-    /// With that code's initial values, Xavier's.
+    /// Makes the networks with the reference code's initial values, Xavier's.
     ///
     /// # Errors
     /// If a size is zero.

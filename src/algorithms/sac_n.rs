@@ -78,7 +78,7 @@ pub struct SacNConfig {
 }
 
 impl Default for SacNConfig {
-    /// CORL's `TrainConfig`, but for the first values, which are the authors'.
+    /// CORL's `TrainConfig`, except the initial values, which are the authors'.
     fn default() -> Self {
         Self {
             members: 10,
@@ -147,7 +147,7 @@ pub struct SacN {
 }
 
 impl SacN {
-    /// With the configuration's initial values; the temperature starts at 1.
+    /// Makes the networks with the configuration's initial values; the temperature starts at 1.
     ///
     /// # Errors
     /// If a size is zero.

@@ -202,7 +202,7 @@ pub struct SacRndDraws {
 }
 
 impl SacRnd {
-    /// With EDAC's initial values; `observations` and `actions` are what the bonus sees them through.
+    /// Makes the networks with EDAC's initial values; `observations` and `actions` normalise the bonus's inputs.
     ///
     /// # Errors
     /// If a size is zero.

@@ -132,7 +132,7 @@ pub struct Td3 {
 }
 
 impl Td3 {
-    /// With PyTorch's initial values; targets start equal to the networks.
+    /// Makes the networks with PyTorch's initial values; targets start equal to the networks.
     ///
     /// # Errors
     /// If a size is zero.

@@ -133,7 +133,7 @@ pub struct Td3Bc {
 }
 
 impl Td3Bc {
-    /// With PyTorch's initial values; targets start equal to the networks.
+    /// Makes the networks with PyTorch's initial values; targets start equal to the networks.
     ///
     /// # Errors
     /// If a size is zero.

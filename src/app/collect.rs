@@ -78,7 +78,7 @@ pub(crate) fn empty(spec: &EnvSpec) -> Dataset {
     }
 }
 
-/// One episode, of at most `limit` steps, appended to `data` but for its [`Episode`].
+/// One episode, of at most `limit` steps, appended to `data` without its [`Episode`].
 fn run_episode(
     env: &mut dyn Environment,
     policy: &mut dyn Policy,

@@ -18,7 +18,7 @@ pub struct Interaction {
 }
 
 impl Interaction {
-    /// With an environment of its own; `streams` are the run's.
+    /// Interaction in an environment of its own; `streams` are the run's.
     pub fn new(env: Box<dyn Environment>, config: &OnlineConfig, streams: Streams) -> Self {
         Self {
             env,

@@ -49,7 +49,7 @@ pub struct TokenReport {
     pub tokens_per_step: f64,
     /// Numbers of a step over its tokens: 1 for one token per dimension.
     pub compression: f64,
-    /// Chunks whose tokens stand for nothing (0 but for a tokenizer of other data).
+    /// Chunks whose tokens stand for nothing (0 except for a tokenizer of other data).
     pub invalid: usize,
     /// Every dimension.
     pub dimensions: Vec<DimensionReport>,

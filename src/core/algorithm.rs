@@ -48,7 +48,7 @@ pub trait Algorithm: Send {
         Ok(Metrics::new())
     }
 
-    /// The same algorithm as one that can learn online, if it can.
+    /// `Some` if this algorithm can learn online.
     fn interactive(&mut self) -> Option<&mut dyn Interactive> {
         None
     }
@@ -58,7 +58,7 @@ pub trait Algorithm: Send {
         None
     }
 
-    /// The same algorithm as one whose trunk starts from a language model's, if it is configured to.
+    /// `Some` if this algorithm initialises its transformer from a pretrained language model.
     fn pretrainable(&mut self) -> Option<&mut dyn Pretrainable> {
         None
     }
@@ -108,7 +108,7 @@ pub trait Interactive {
         rng: &mut Rng,
     ) -> Result<Vec<f32>>;
 
-    /// Adds the step that followed the last action to what is learned from; `last` if the episode goes on no further.
+    /// Appends the outcome of the last action to the replay buffer; `last` marks the end of the episode.
     ///
     /// # Errors
     /// If a tensor operation fails.

@@ -198,7 +198,7 @@ pub fn warnings(data: &Dataset) -> Vec<String> {
     let fragments = data.episodes.iter().filter(|e| e.fragment).count();
     if fragments > 0 {
         found.push(format!(
-            "{fragments} of {} episodes are parts whose first steps are missing: their steps count, their returns do \
+            "{fragments} of {} episodes are parts whose first steps are missing: their steps are used, their returns are \
              not",
             data.episodes.len()
         ));
@@ -211,7 +211,7 @@ pub fn warnings(data: &Dataset) -> Vec<String> {
         );
     } else if open > 0 {
         found.push(format!(
-            "{open} of {} episodes stop without an end: their steps count, their returns do not",
+            "{open} of {} episodes neither terminate nor reach a time limit: their steps are used, their returns are not",
             data.episodes.len()
         ));
     }

@@ -48,7 +48,7 @@ impl WarmupAndDecay {
         }
     }
 
-    /// Both in updates, on `samples` samples in batches of `batch_size`.
+    /// Warm-up and decay in updates, on `samples` samples in batches of `batch_size`.
     pub fn updates(self, keys: &Keys, samples: usize, batch_size: usize) -> Result<(u64, u64)> {
         let [warmup, decay] =
             [self.warmup, self.decay].map(|span| span.updates(samples, batch_size));

@@ -25,18 +25,16 @@ pub struct TextConfig {
     /// Numbers in its embeddings; 384 in MiniLM.
     #[serde(default = "minilm_dimension")]
     pub dimension: usize,
-    /// Whether the mean of its embeddings of single words is read too, beside that of the sentence. Sentence embeddings of
-    /// "the upper left room" and "the upper right room" are close to each other, and which is which depends on everything
-    /// around; the words say it plainly.
+    /// Whether the mean of the embeddings of the single words is appended to that of the sentence. Sentence embeddings
+    /// separate "the upper left room" and "the upper right room" poorly; word embeddings separate them well.
     #[serde(default = "yes")]
     pub words: bool,
-    /// Whether returns to go are read too. Without them the instruction alone says what is good: an episode that
-    /// did as it was told is no better for having started close by.
+    /// Whether the model also reads returns to go. If false, the return is left out, so that success from a near start is
+    /// not preferred to success from a far one.
     #[serde(default)]
     pub returns: bool,
-    /// Normal noise on embeddings while training, by its expected length; embeddings have length 1. A few dozen
-    /// wordings are points in hundreds of dimensions: with noise the policy learns what is around them too, where
-    /// other wordings of the same lie.
+    /// Expected length of the normal noise that is added to embeddings in training; embeddings have length 1. With
+    /// noise the policy also learns the neighbourhood of each embedding, where paraphrases of the instruction lie.
     #[serde(default)]
     pub noise: f64,
 }
@@ -65,7 +63,7 @@ impl TextConfig {
         self.dimension * (1 + usize::from(self.words))
     }
 
-    /// The same for models that read no returns to go.
+    /// Like [`Self::check`], for models that read no returns to go.
     pub fn check_without_returns(&self, table: &'static str) -> Result<()> {
         self.check(table)?;
         if self.returns {

@@ -85,7 +85,7 @@ impl Normalizer {
         }
     }
 
-    /// With this mean and this scale (deviation and epsilon together), both (O).
+    /// A normaliser with this mean (O) and this scale (standard deviation and epsilon together) (O).
     ///
     /// # Errors
     /// If the lengths differ, or a number is not finite or a scale not positive.

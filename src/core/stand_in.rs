@@ -49,7 +49,7 @@ pub fn problem(bytes: &[u8]) -> Option<String> {
     answer.then(|| quoted_answer(text))
 }
 
-/// The same for a file of numbers, which no short plain text can be.
+/// Like [`problem`], for a file of numbers, which no short plain text can be.
 pub fn problem_of_binary(bytes: &[u8]) -> Option<String> {
     problem(bytes).or_else(|| {
         let text = std::str::from_utf8(bytes).ok()?.trim();

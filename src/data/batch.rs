@@ -24,7 +24,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Both, one after the other; next actions and returns where both have them.
+    /// This batch followed by `other`; next actions and returns where both have them.
     pub(crate) fn followed_by(&self, other: &Self) -> Result<Self> {
         let both = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 0);
         let optional = |a: &Option<Tensor>, b: &Option<Tensor>| {
@@ -42,7 +42,7 @@ impl Batch {
         })
     }
 
-    /// The same with numbers of this type.
+    /// The batch with numbers of this type.
     ///
     /// # Errors
     /// If the device fails.

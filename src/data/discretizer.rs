@@ -136,7 +136,7 @@ impl Discretizer {
         Self::with_tables(thresholds, values, dims, bins as u64)
     }
 
-    /// The same with every bin standing for its middle, whatever it holds: the authors' reconstruction, to compare
+    /// A discretizer whose bins stand for their middles, whatever they hold: the authors' reconstruction, to compare
     /// with theirs.
     ///
     /// # Errors

@@ -39,7 +39,7 @@ const REACHED: usize = 6;
 /// Collected transitions, in the order of their collection; it grows, nothing is thrown away.
 #[derive(Debug)]
 pub struct Replay {
-    /// That of returns only if they are asked for.
+    /// Columns of the buffer; that of returns only if they are asked for.
     columns: Vec<Column>,
     /// How returns are taken, if they are asked for.
     returns: Option<Returns>,

@@ -18,7 +18,7 @@ pub struct Returns {
 }
 
 impl Returns {
-    /// Of every step of an episode: the discounted sum of rewards to its end, and whether that is nearly all there is to come.
+    /// Discounted return to go of every step of an episode, and whether it is nearly all there is to come.
     pub fn to_go(&self, rewards: &[f32], terminated: bool) -> (Vec<f32>, Vec<bool>) {
         let (mut returns, mut whole) = (vec![0.0; rewards.len()], vec![false; rewards.len()]);
         let (mut sum, mut unseen) = (0.0, f64::from(u8::from(!terminated)));
@@ -31,7 +31,7 @@ impl Returns {
         (returns, whole)
     }
 
-    /// Of every step of an episode: the return that was reached from there, [`UNKNOWN`] where too much of it is missing.
+    /// Monte Carlo return of every step of an episode, [`UNKNOWN`] where too much of it is missing.
     pub fn monte_carlo(&self, rewards: &[f32], terminated: bool) -> Vec<f32> {
         if let Some(failure) = self.failure_reward
             && !terminated

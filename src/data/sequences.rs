@@ -303,7 +303,7 @@ impl TokenSequences {
         goal_transition(&goal, &self.discretizer)
     }
 
-    /// The same as rows of the tables that [`Self::move_to`] makes of so many steps.
+    /// The window as rows of the tables that [`Self::move_to`] makes of `steps` steps.
     fn rows(&self, window: Window, steps: usize) -> WindowRows {
         let mut rows = Vec::with_capacity(self.window_transitions);
         if self.goal == GoalPrefix::FinalObservation {

@@ -72,7 +72,7 @@ impl Transitions {
         }
     }
 
-    /// Of every transition, its episode's number in `data`, which it was made from.
+    /// Number of each transition's episode in `data`, which it was made from.
     pub fn episodes(&self, data: &Dataset) -> Vec<usize> {
         let mut episode = 0;
         let number = |&step: &usize| {

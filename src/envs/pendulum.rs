@@ -80,7 +80,7 @@ impl Pendulum {
     }
 }
 
-/// The same angle in [-pi, pi).
+/// The angle in [-pi, pi).
 fn wrap_angle(angle: f64) -> f64 {
     use std::f64::consts::{PI, TAU};
     (angle + PI).rem_euclid(TAU) - PI

@@ -78,7 +78,7 @@ fn shown(bound: f64) -> f64 {
     }
 }
 
-/// Both bounds of a column, infinite where it has none; `None` if they are no range.
+/// Lower and upper bound of a column, infinite where it has none; `None` if they are no range.
 fn checked((low, high): (f64, f64)) -> Option<(f32, f32)> {
     let is_range = low < high && low < UNBOUNDED && high > -UNBOUNDED;
     let single = |value: f64, none: f32| {

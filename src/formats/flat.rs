@@ -19,7 +19,7 @@ use trajformer_core::error::{Error, Result};
 /// Names of the array of observations.
 const OBSERVATIONS: [&str; 2] = ["observations", "obs"];
 
-/// The same of the observations after each step.
+/// Names of the array of observations after each step.
 const NEXT_OBSERVATIONS: [&str; 2] = ["next_observations", "next_obs"];
 
 /// Name of the array with one text per episode.

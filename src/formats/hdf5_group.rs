@@ -15,7 +15,7 @@ pub(super) struct Hdf5Group {
     pub(super) path: PathBuf,
     /// Name inside the file, with a slash at the end; empty for the root.
     pub(super) prefix: String,
-    /// Of the whole file.
+    /// Size of the whole file in bytes.
     pub(super) bytes: u64,
     group: Group,
     links: Rc<FileLinks>,
@@ -30,7 +30,7 @@ struct Trail {
     file: PathBuf,
     /// What messages say of them, e.g. "`a` is a link to `b` in c.hdf5, a link to `d`".
     said: String,
-    /// The same of the first link alone.
+    /// Target of the first link alone.
     first: String,
     hops: usize,
 }

@@ -79,7 +79,7 @@ impl Metadata {
         Self::from_json(&json, keys).map_err(|problem| Error::data(&path, problem))
     }
 
-    /// The same from a JSON object, wherever it came from. `keys` are those that the user chose.
+    /// Metadata from a JSON object, wherever it came from. `keys` are those that the user chose.
     ///
     /// # Errors
     /// What it says that can't be read.

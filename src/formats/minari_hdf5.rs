@@ -266,7 +266,7 @@ fn box_space(low: &[f32], high: &[f32]) -> String {
     )
 }
 
-/// The same without bounds.
+/// A vector of `dim` real numbers without bounds, in Minari's notation.
 fn unbounded(dim: usize) -> String {
     box_space(&vec![f32::NEG_INFINITY; dim], &vec![f32::INFINITY; dim])
 }

@@ -127,9 +127,9 @@ pub(super) enum ActionSpace {
 /// One side of a box.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Side {
-    /// Of all dimensions.
+    /// One bound for all dimensions.
     Same(f64),
-    /// Of each.
+    /// A bound for each dimension.
     Each(Vec<f64>),
 }
 

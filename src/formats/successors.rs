@@ -10,7 +10,7 @@ use trajformer_core::error::Result;
 /// How far apart a number and its copy in single precision may be, as a share of the larger one and of the column's usual
 /// size: copies may have been normalized and back.
 const SINGLE: f32 = 2e-6;
-/// The same where one of the two was rounded to half precision.
+/// Relative tolerance where one of the two was rounded to half precision.
 const HALF: f32 = 1.0 / 1024.0;
 
 /// What `next_observations` say about the order of the rows.
@@ -25,7 +25,7 @@ pub(super) struct Successors {
 }
 
 impl Successors {
-    /// Of a file without next observations: every row is followed by the next one.
+    /// Successors of a file without next observations: every row is followed by the next one.
     pub fn as_they_lie(steps: usize) -> Self {
         Self {
             breaks: vec![false; steps],
@@ -34,7 +34,7 @@ impl Successors {
     }
 }
 
-/// Compares the observation after each step with the next row, but for steps that `ends` marks and the last one. They are
+/// Compares the observation after each step with the next row, except at steps that `ends` marks and the last one. They are
 /// the same if they are to rounding, or if one array is cut off, in that column, where the other goes beyond.
 ///
 /// # Errors
@@ -163,7 +163,7 @@ impl Lenient<'_> {
 struct Facts {
     /// The lowest number, and how often it occurs.
     low: Vec<(f32, usize)>,
-    /// The same of the highest.
+    /// Highest number of each column, and how often it occurs.
     high: Vec<(f32, usize)>,
     /// Whether every number is one of half precision, as whole numbers are.
     halves: Vec<bool>,
@@ -278,7 +278,7 @@ fn usual_sizes(values: &[f32], width: usize) -> Vec<f32> {
 /// Marks the episodes whose first step is not known to be an episode's first: after a cut, or where it is what followed
 /// the last step of another part (a ring buffer that was written over, stretches in random order). All are marked where
 /// there are more cuts than ends, so that an end's neighbor in the file needn't be another episode's start. Returns how
-/// many cuts there are, but for those that `explained` knows.
+/// many cuts there are, except those that `explained` knows.
 pub(super) fn mark_fragments(
     data: &mut Dataset,
     found: &Successors,

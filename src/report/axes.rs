@@ -72,7 +72,7 @@ impl Axis {
         .with_ticks(6)
     }
 
-    /// The same range with about `wanted` ticks at round numbers.
+    /// This axis with about `wanted` ticks at round numbers.
     pub fn with_ticks(mut self, wanted: usize) -> Self {
         self.ticks = match self.scale {
             Scale::Linear => linear_ticks(self.low, self.high, wanted),
@@ -81,7 +81,7 @@ impl Axis {
         self
     }
 
-    /// The same axis with ticks at whole numbers only: for things that are counted.
+    /// This axis with ticks at whole numbers only: for counts.
     pub fn counting(mut self) -> Self {
         self.ticks.retain(|(value, _)| value.fract() == 0.0);
         for (value, label) in &mut self.ticks {

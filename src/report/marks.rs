@@ -11,7 +11,7 @@ pub(super) const GOAL: RGBColor = RGBColor(0xf0, 0xe4, 0x42);
 /// Where reward is paid: the goal's yellow, faint enough for every path.
 pub(super) const REWARD: RGBColor = RGBColor(0xfb, 0xf7, 0xc8);
 
-/// Of the disc at the end of a path.
+/// Radius of the disc at the end of a path.
 pub(super) const END_RADIUS: f64 = 4.5;
 
 /// A disc in the path's color; in the legend for all of them, in none.

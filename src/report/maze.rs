@@ -47,7 +47,7 @@ pub enum Role {
     Named(usize),
 }
 
-/// Of paths with names, in turn.
+/// Colors of named paths, in turn.
 const NAMED: [RGBColor; 6] = [BLUE, VERMILION, GREEN, ORANGE, SKY, BLACK];
 
 impl Role {

@@ -315,7 +315,7 @@ fn the_summary_counts_an_open_episode_in_steps_only() {
     assert!(
         info.warnings
             .iter()
-            .any(|warning| warning.contains("without an end"))
+            .any(|warning| warning.contains("neither terminate nor"))
     );
     let json = serde_json::to_value(&info).expect("JSON");
     for key in [

@@ -269,26 +269,62 @@ fn every_configuration_parses() {
 
 #[test]
 fn links_between_documents_lead_somewhere() {
-    for name in [
-        "README.md",
-        "ARCHITECTURE.md",
-        "CONTRIBUTING.md",
-        "CHANGELOG.md",
-    ] {
-        let text = fs::read_to_string(root().join(name)).expect(name);
-        for target in text
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-        {
-            if target.contains("://") || target.starts_with('#') {
+    let documents = |folder: &Path| -> Vec<PathBuf> {
+        let files = fs::read_dir(folder).expect("a folder");
+        let paths = files.map(|file| file.expect("a file").path());
+        paths
+            .filter(|path| path.extension().is_some_and(|ending| ending == "md"))
+            .collect()
+    };
+    let mut links = 0;
+    for document in [root(), root().join("docs")]
+        .iter()
+        .flat_map(|folder| documents(folder))
+    {
+        let text = fs::read_to_string(&document).expect("text");
+        let targets = text.split("](").skip(1);
+        for target in targets.filter_map(|rest| rest.split(')').next()) {
+            if target.contains("://") {
                 continue;
             }
-            let file: &Path = Path::new(target.split('#').next().unwrap_or(target));
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let path = match file {
+                "" => document.clone(),
+                _ => document.parent().expect("a folder").join(file),
+            };
+            let shown = document.display();
             assert!(
-                root().join(file).exists(),
-                "{name} links to {target}, which is not there"
+                path.exists(),
+                "{shown} links to {target}, which is not there"
             );
+            if !heading.is_empty() {
+                let there = fs::read_to_string(&path).expect("text");
+                let found = there
+                    .lines()
+                    .any(|line| line.starts_with('#') && anchor(line) == heading);
+                assert!(found, "{shown} links to {target}: no such heading");
+            }
+            links += 1;
         }
     }
+    assert!(links > 60, "{links} links");
+}
+
+/// The anchor of a heading, as it is made of its text where Markdown is shown.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.collect::<String>().replace(' ', "-")
+}
+
+#[test]
+fn the_readme_can_be_read_in_one_go() {
+    let text = fs::read_to_string(root().join("README.md")).expect("README.md");
+    assert!(
+        text.lines().count() <= 120,
+        "{} lines",
+        text.lines().count()
+    );
 }

@@ -1,9 +1,9 @@
 //! Pieces of work on all threads of the pool, and threads that stay awake between them.
 //!
 //! An update is some dozens of short jobs, a few hundred microseconds each, with other work between them. rayon's threads
-//! fall asleep within some tens of microseconds, and waking one takes as long again. So while updates go on, [`attend`]
-//! keeps the pool's other threads at hand: they wait for the next job of [`each`], or of rayon, without falling asleep,
-//! and lie down by and by when none comes.
+//! fall asleep within some tens of microseconds, and waking one takes as long again. So while updates go on, [`spin_workers`]
+//! keeps the pool's other threads awake: they spin until the next job of [`each`], or of rayon, and back off to sleeping
+//! after about 1 ms without work.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -23,7 +23,7 @@ const NAP: Duration = Duration::from_micros(50);
 /// From look to look at [`BOARD`], how often rayon's jobs are looked for too.
 const RAYON_TURN: usize = 8;
 
-/// Calls `work` with each of these tasks, on the threads that [`attend`], else on rayon's.
+/// Calls `work` with each of these tasks, on the threads that [`spin_workers`], else on rayon's.
 pub fn each<T: Send>(tasks: Vec<T>, work: impl Fn(T) + Send + Sync) {
     let attended = tasks.len() > 1
         && BOARD.attendants.load(Relaxed) > 0
@@ -40,7 +40,7 @@ pub fn each<T: Send>(tasks: Vec<T>, work: impl Fn(T) + Send + Sync) {
     }
 }
 
-/// Does both, at the same time where threads [`attend`], else one after the other. While the second is on its way, the jobs
+/// Does both, at the same time where threads [`spin_workers`], else one after the other. While the second is on its way, the jobs
 /// of the first get no help from its thread, so the first should be the longer one.
 pub fn join<A: Send, B: Send>(
     first: impl FnOnce() -> A + Send,
@@ -91,7 +91,7 @@ impl Drop for SpinWorkers {
     }
 }
 
-/// That there are attendants, or will be.
+/// Held while there are spinning workers, or will be.
 struct Place;
 
 impl Drop for Place {

@@ -52,7 +52,7 @@ impl<'a, T> Matrix<'a, T> {
         Self::strided(data, (rows, columns), (columns, 1))
     }
 
-    /// With these (row, column) strides.
+    /// A matrix in `data` with these (row, column) strides.
     ///
     /// # Panics
     /// If the matrix reaches past the slice.
@@ -83,7 +83,7 @@ impl<'a, T> MatrixMut<'a, T> {
         Self::strided(data, (rows, columns), (columns, 1))
     }
 
-    /// With these (row, column) strides, all elements apart.
+    /// A matrix in `data` with these (row, column) strides; no two elements share a place.
     ///
     /// # Panics
     /// If the matrix reaches past the slice.

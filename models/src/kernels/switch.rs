@@ -1,7 +1,7 @@
 //! Which fused operations are used: all of them, unless `TRAJFORMER_KERNELS_OFF` names some.
 //!
-//! With one off, its slow twin in plain tensor operations runs instead. That shows what it brings,
-//! and that results don't hang on it.
+//! With one off, its slow twin in plain tensor operations runs instead. Use it to measure a kernel's gain and to check
+//! that results don't depend on it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ pub const VARIABLE: &str = "TRAJFORMER_KERNELS_OFF";
 pub enum Kernel {
     /// Adam's step and sums of squares, tensor by tensor.
     Adam,
-    /// Both halves of a transformer block.
+    /// The attention and the MLP half of a transformer block.
     Blocks,
     /// Per-position heads with cross-entropy.
     HeadsLoss,

@@ -32,7 +32,7 @@ struct Progress {
 }
 
 impl Grammar {
-    /// Of tokens with these bytes of UTF-8, for chunks of so many characters.
+    /// The grammar of tokens with these bytes of UTF-8, for chunks of `characters` characters.
     pub fn new(bytes: Vec<Vec<u8>>, characters: usize) -> Self {
         Self { bytes, characters }
     }

@@ -34,7 +34,7 @@ pub struct CandidatePolicy {
 }
 
 impl CandidatePolicy {
-    /// With `samples` (S) candidates of `action_dim` (A) numbers.
+    /// Makes a policy that chooses among `samples` (S) candidates of `action_dim` (A) numbers.
     pub fn new(
         parts: PolicyParts,
         candidates: Candidates,

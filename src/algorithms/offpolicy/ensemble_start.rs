@@ -16,15 +16,15 @@ use trajformer_models::init::{Fan, StackInit};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EnsembleStart {
-    /// Those of snu-mllab/EDAC @ 198d570 (`lifelong_rl/torch/pytorch_util.py`, `fanin_init`).
+    /// Initial values of snu-mllab/EDAC @ 198d570 (`lifelong_rl/torch/pytorch_util.py`, `fanin_init`).
     #[default]
     Authors,
-    /// Those of corl-team/CORL @ eeeeef2 (`algorithms/offline/edac.py`, `VectorizedLinear`).
+    /// Initial values of corl-team/CORL @ eeeeef2 (`algorithms/offline/edac.py`, `VectorizedLinear`).
     Corl,
 }
 
 impl EnsembleStart {
-    /// Of the actor.
+    /// Initial values of the actor.
     pub fn actor(self) -> StackInit {
         let fan = match self {
             Self::Authors => Fan::Out,
@@ -36,7 +36,7 @@ impl EnsembleStart {
         }
     }
 
-    /// Of each critic.
+    /// Initial values of each critic.
     pub fn critics(self) -> StackInit {
         let fan = match self {
             Self::Authors => Fan::In,

@@ -127,7 +127,7 @@ pub struct OffPolicy<L> {
     batch_size: usize,
     /// Type of the networks' numbers.
     dtype: DType,
-    /// Of batches, once something has been collected.
+    /// How batches are mixed once something has been collected.
     mixing: Mixing,
     learner: L,
     /// Observation and action of a step whose outcome is not known yet, in f32.
@@ -148,7 +148,7 @@ impl<L: Learner> OffPolicy<L> {
         Self::new_with_data(build, view, batch_size, |start, _| learner(start))
     }
 
-    /// The same for learners that look at the data first: as batches will have it, in f32.
+    /// Like [`Self::new`], but the closure also receives the prepared transitions, in f32.
     ///
     /// # Errors
     /// As for [`Self::new`].
@@ -161,7 +161,7 @@ impl<L: Learner> OffPolicy<L> {
         Self::in_dtype(DType::F32, build, view, batch_size, learner)
     }
 
-    /// The same with networks of this type; f64 is for comparisons with reference numbers. Data and what is collected are f32.
+    /// Like [`Self::new`], with networks of this type; f64 is for comparisons with reference numbers. Data and what is collected are f32.
     ///
     /// # Errors
     /// As for [`Self::new`].

@@ -25,7 +25,7 @@ pub struct RndBonus {
 }
 
 impl RndBonus {
-    /// With PyTorch's initial values; f and g see observations and actions through these normalizers.
+    /// Makes the networks with PyTorch's initial values; f and g see observations and actions through these normalizers.
     ///
     /// # Errors
     /// If a size is zero.

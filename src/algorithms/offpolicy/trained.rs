@@ -26,9 +26,9 @@ pub struct InitContext<'a> {
     pub rng: &'a mut Rng,
 }
 
-/// Two parts of an update of which neither sees what the other changes: on two threads of the CPU while the trainer's
-/// others attend ([`parallel`]), which leaves each of them fewer jobs to hand out and wait for; else one after the other. The
-/// first should be the longer one.
+/// Runs two independent parts of an update concurrently on the CPU, else one after the other. Pass the longer one
+/// first. Neither may see what the other changes. Concurrent parts leave each thread fewer jobs to hand out and wait for, while the
+/// pool's other threads stay awake ([`parallel`]).
 ///
 /// # Errors
 /// Those of the parts.
@@ -53,7 +53,7 @@ pub struct Trained<N: Network> {
     pub config: N::Config,
     /// Its parameters.
     pub params: Params,
-    /// With gradients to the parameters.
+    /// The network with gradients to its parameters.
     pub net: N,
     /// Without: gradients pass it only towards its inputs. It sees every update.
     pub detached: N,
@@ -61,7 +61,7 @@ pub struct Trained<N: Network> {
 }
 
 impl<N: Network> Trained<N> {
-    /// With initial values from `start`, and Adam without weight decay. State is saved as
+    /// Makes the network with initial values from `start`, and Adam without weight decay. State is saved as
     /// `model.{name}` and `training.{name}_optimizer`.
     ///
     /// # Errors

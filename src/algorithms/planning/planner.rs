@@ -96,7 +96,7 @@ impl<T: Float> BeamPlanner<T> {
         })
     }
 
-    /// The same for a network that was trained with instructions, by what it knows of them.
+    /// A planner for a network that was trained with instructions, `known` to it.
     #[must_use]
     pub fn with_instructions(mut self, known: Arc<Instructions>) -> Self {
         self.instructions = Some(known);

@@ -53,9 +53,9 @@ pub struct ContextOptions {
 pub struct ReturnConditionedPolicy {
     /// What acts.
     pub network: Box<dyn ContextNetwork>,
-    /// Of observations.
+    /// Normalises observations.
     pub normalizer: Normalizer,
-    /// Of actions.
+    /// Range of the actions.
     pub bounds: ActionBounds,
     /// Where the network lives.
     pub device: Device,
@@ -80,7 +80,7 @@ pub struct Instructed {
 #[derive(Debug, Default)]
 pub struct State {
     rows: Vec<Row>,
-    /// Of the rows (B, E).
+    /// Embeddings of the rows' instructions (B, E).
     instructions: Option<Tensor>,
     time: usize,
 }

@@ -91,7 +91,7 @@ struct Normalization {
 enum Deviation {
     /// The mode is taken.
     None,
-    /// The same for every observation (A).
+    /// Standard deviation (A) of the noise, the same for every observation.
     Fixed(Vec<f32>),
     /// Log deviation from the last hidden layer.
     FromHidden(Layer),

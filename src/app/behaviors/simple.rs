@@ -58,7 +58,7 @@ impl Policy for RandomPolicy {
     }
 }
 
-/// The same action always, e.g. no torque at all.
+/// A policy that always takes one action, e.g. no torque at all.
 #[derive(Debug, Clone)]
 pub struct ConstantPolicy {
     action: Vec<f32>,

@@ -27,7 +27,7 @@ pub enum Goals {
     Fixed,
     /// From one random free cell to the next, resting for a few steps at each.
     Random,
-    /// To one random free cell, where it stays: what an episode ends at is what it was about.
+    /// To one random free cell, where it stays: so the last position of an episode is its goal.
     RandomOnce,
 }
 

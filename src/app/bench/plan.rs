@@ -40,7 +40,7 @@ pub struct PlanOptions {
     pub seconds: f64,
 }
 
-/// The same stream for every episode; there is only one.
+/// The random stream of the only episode.
 struct Stream(Rng);
 
 impl Uniforms for Stream {

@@ -132,7 +132,7 @@ pub struct Updates {
 }
 
 impl Updates {
-    /// A registered algorithm with its default configuration, but for what `options` change.
+    /// A registered algorithm with its default configuration, changed as `options` say.
     ///
     /// # Errors
     /// If there is no such algorithm or device, a size is 0, or an override does not fit.

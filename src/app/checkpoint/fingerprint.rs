@@ -88,7 +88,7 @@ impl DataFingerprint {
     }
 }
 
-/// Every key of a configuration with its value as TOML, but for those that may change.
+/// Every key of a configuration with its value as TOML, except those that may change.
 ///
 /// # Errors
 /// If a value has no TOML form.

@@ -81,7 +81,7 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
-    /// Of a model that was trained elsewhere.
+    /// Shapes and bounds of a model that another library trained.
     pub fn of_import(observation_dim: usize, action_low: Vec<f32>, action_high: Vec<f32>) -> Self {
         Self {
             observation_dim,
@@ -94,7 +94,7 @@ impl RunSpec {
         }
     }
 
-    /// Fails if `config` is not the one that the run in `folder` was started with, but for what a run
+    /// Fails if `config` is not the one that the run in `folder` was started with, except for what a run
     /// may change on its way.
     ///
     /// # Errors
@@ -379,8 +379,8 @@ impl RunDir {
         Ok(())
     }
 
-    /// Says in the checkpoint of the same update what its evaluation found: `state` but for the
-    /// stream and the tensors, which stay.
+    /// Rewrites `state.toml` of the checkpoint of the same update with the evaluation's result; RNG state and checksums are
+    /// kept.
     ///
     /// # Errors
     /// If there is no such checkpoint, or the disk fails.

@@ -218,7 +218,7 @@ impl Loader<'_> {
         Ok(Some(tensor))
     }
 
-    /// The same whatever its shape; `shape` is for the message.
+    /// Takes a tensor whatever its shape; `shape` is for the message.
     fn take_any(
         &mut self,
         name: &str,

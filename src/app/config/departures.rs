@@ -41,7 +41,7 @@ pub struct Departures {
 }
 
 impl Departures {
-    /// Those of the configuration in `path` with `overrides`.
+    /// Differences of the configuration in `path` with `overrides` from what it extends and from the defaults.
     ///
     /// # Errors
     /// As [`RunConfig::load`].

@@ -20,7 +20,7 @@ pub fn apply_override(table: &mut toml::Table, text: &str) -> Result<()> {
     set(table, text, key, value)
 }
 
-/// The same with a value that is a text, whatever it looks like.
+/// Sets one `key.sub=value` whose value is text, whatever it looks like.
 pub fn set_words(table: &mut toml::Table, text: &str) -> Result<()> {
     let (key, value) = key_and_value(text)?;
     set(table, text, key, toml::Value::String(value.to_owned()))

@@ -213,9 +213,9 @@ fn one_or_many<'de, D: Deserializer<'de>>(
     expecting = "expected [low, high], or a list with one [low, high] per dimension of the actions"
 )]
 pub enum ActionRange {
-    /// Of every dimension, e.g. `[-2.0, 2.0]`.
+    /// One range for every dimension, e.g. `[-2.0, 2.0]`.
     Same((f32, f32)),
-    /// Of each, e.g. `[[-2.0, 2.0], [0.0, 1.0]]`.
+    /// A range for each dimension, e.g. `[[-2.0, 2.0], [0.0, 1.0]]`.
     Each(Vec<(f32, f32)>),
 }
 

@@ -26,7 +26,7 @@ use trajformer_core::error::{Error, Result};
 /// The folder of a model: `path` itself, or what `hf://ID[@REVISION]` names, from the cache or the Hub.
 ///
 /// # Errors
-/// If it is neither in the cache nor to be had.
+/// If it is neither cached nor downloadable.
 pub fn local(path: &Path) -> Result<PathBuf> {
     if let Some(problem) = path.to_str().and_then(reference::address) {
         return Err(problem);

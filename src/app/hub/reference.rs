@@ -67,7 +67,7 @@ impl Reference {
         })
     }
 
-    /// With or without `hf://` in front; `revision` where the text names none.
+    /// Reads a reference with or without `hf://` in front; `revision` counts where the text names none.
     ///
     /// # Errors
     /// As [`Self::new`], and if both name a revision.

@@ -54,7 +54,7 @@ pub enum Value {
 pub struct Call {
     /// What would be called.
     pub callable: Id,
-    /// With which arguments: a tuple.
+    /// Its arguments: a tuple.
     pub arguments: Id,
     /// What the result's attributes would be set from.
     pub state: Option<Id>,

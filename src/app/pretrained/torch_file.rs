@@ -222,7 +222,7 @@ struct Storage {
 }
 
 impl Storage {
-    /// Of `('storage', class, key, device, count)`, which older files end with the part that is meant.
+    /// The storage that `('storage', class, key, device, count)` names; older files end with the part that is meant.
     fn of(pickle: &Pickle, id: Id) -> Option<Self> {
         let parts = pickle.tuple(id)?;
         let (_, class) = pickle.global(*parts.get(1)?)?;

@@ -17,7 +17,7 @@ use crate::app::pretrained::torch_file::Problem;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::stand_in;
 
-/// Of the files that hold a model's tensors, the one that is read.
+/// Name of the file of a model's tensors that is read first.
 pub const SAFETENSORS: &str = "model.safetensors";
 /// The other.
 pub const PICKLE: &str = "pytorch_model.bin";
@@ -138,7 +138,7 @@ impl Index {
         self.files.keys().map(String::as_str)
     }
 
-    /// Those of the files that are not in `folder`.
+    /// Files of the index that are not in `folder`.
     pub fn lacking(&self, folder: &Path) -> Vec<&str> {
         self.files()
             .filter(|file| !folder.join(file).is_file())

@@ -7,8 +7,8 @@
 //! (its `modules.json`: Transformer, Pooling, Normalize). GPT-2 is our own trunk; nobody trained it for sentences, and
 //! its embedding is the same mean over its last hidden states.
 //!
-//! Sentence embeddings say what a sentence is about, and little of which of two opposite words stands in it; the mean of the
-//! embeddings of its words ([`SentenceEncoder::encode_words`]) says that.
+//! Sentence embeddings separate antonyms ("left", "right") poorly; the mean of the input word embeddings
+//! ([`SentenceEncoder::encode_words`]) is appended to tell them apart.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ use trajformer_models::rng::Rng;
 /// Longest sentence in tokens where the folder does not say: that of all-MiniLM-L6-v2.
 const LONGEST: usize = 256;
 
-/// What names of weights may have in front, by whom they were saved.
+/// Key prefixes of known checkpoint classes.
 const PREFIXES: [&str; 3] = ["", "bert.", "0.auto_model."];
 /// A weight that every BERT has.
 const FIRST: &str = "embeddings.word_embeddings.weight";

@@ -162,7 +162,7 @@ fn affine(data: &Dataset, config: &TransitionsConfig) -> Result<(f32, f32)> {
     }
 }
 
-/// Of every step of the data what [`Returns::to_go`] says.
+/// [`Returns::to_go`] of every step of the data.
 fn returns_to_go(
     data: &Dataset,
     reward: impl Fn(usize) -> f32,
@@ -178,7 +178,7 @@ fn returns_to_go(
     (returns, whole)
 }
 
-/// Of every step of the data what [`Returns::reached`] says.
+/// [`Returns::monte_carlo`] of every step of the data.
 fn reached_returns(data: &Dataset, reward: impl Fn(usize) -> f32, taken: &Returns) -> Vec<f32> {
     let mut reached = vec![0.0; data.steps()];
     for episode in &data.episodes {

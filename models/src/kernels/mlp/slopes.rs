@@ -28,7 +28,7 @@ use crate::kernels::storage::{slice, with_slice};
 pub struct MlpSlopes {
     /// The perceptrons: ReLU without norms, one output, at least one hidden layer, weights (in, out).
     pub mlps: Mlps,
-    /// With respect to how many inputs, the last ones.
+    /// Number of inputs, the last ones, with respect to which gradients are taken.
     pub inputs: usize,
 }
 
