@@ -6,18 +6,17 @@
 //! [`policy`] acts in [`envs`], and [`evaluate`] scores it, or [`fqe`] without an environment; [`run`] puts these together, in the order of a run. [`pretrained`] opens models of other libraries, and
 //! [`hub`] fetches and publishes; [`export`] writes policies for other runtimes. [`text`] makes numbers of instructions, and
 //! [`instruct`] tells them to policies.
-//! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`cli`], [`demo`],
+//! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`scoring`], [`demo`],
 //! [`preview`], [`token_report`], [`compare`] and [`mod@bench`] are the commands.
 
 mod app;
-pub mod cli;
 pub mod envs;
 pub mod formats;
 pub mod report;
 
 pub use app::{
     bench, checkpoint, compare, config, demo, evaluate, export, fqe, hub, instruct, online,
-    prepare, pretrained, preview, publish, run, token_report, trainer,
+    prepare, pretrained, preview, publish, run, scoring, token_report, trainer,
 };
 pub use trajformer_algorithms::{offpolicy, planning};
 pub use trajformer_core::{

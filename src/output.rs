@@ -35,3 +35,9 @@ pub fn whole(text: impl Display) -> anyhow::Result<()> {
 pub fn complain(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
+
+/// Writes a line of results to standard output: see [`line`].
+macro_rules! say {
+    ($($text:tt)*) => { $crate::output::line(format_args!($($text)*)) };
+}
+pub(crate) use say;

@@ -21,6 +21,7 @@ pub mod preview;
 pub mod progress;
 pub mod publish;
 pub mod run;
+pub mod scoring;
 pub mod table;
 pub mod text;
 pub mod token_report;

@@ -34,6 +34,23 @@ pub struct TokenReportOptions {
     pub scale: f64,
 }
 
+impl TokenReportOptions {
+    /// The usual sizes of a kind of tokenizer: 100 bins as the Trajectory Transformer's, 64 centres as the Behavior
+    /// Transformer's, and for FAST 1024 tokens of chunks of 8 actions, with a scale of 10.
+    pub fn of(kind: TokenizerKind) -> Self {
+        Self {
+            kind,
+            vocabulary: match kind {
+                TokenizerKind::Quantile | TokenizerKind::Uniform => 100,
+                TokenizerKind::KMeans => 64,
+                TokenizerKind::Fast => 1024,
+            },
+            chunk_steps: 8,
+            scale: 10.0,
+        }
+    }
+}
+
 /// What a tokenizer makes of a data set; the names of the fields are stable.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TokenReport {

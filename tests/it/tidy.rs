@@ -174,7 +174,7 @@ fn only_the_hub_uses_the_network_and_its_cache() {
         shipped,
         "src",
         &words,
-        &["src/app/hub", "src/cli.rs", "src/app/pretrained"],
+        &["src/app/hub", "src/commands/hub.rs", "src/app/pretrained"],
     );
     let calls = ["hf_hub::", "std::net", "HF_", "huggingface.co"];
     check_absent_in(shipped, "src/app/pretrained", &calls, &[]);
@@ -182,12 +182,20 @@ fn only_the_hub_uses_the_network_and_its_cache() {
 }
 
 #[test]
-fn only_the_command_line_uses_clap_and_only_main_prints_or_exits() {
-    check_absent("src", &["clap::"], &["src/cli.rs", "src/main.rs"]);
+fn only_the_command_uses_its_crates_prints_or_exits() {
+    let command = ["src/main.rs", "src/cli.rs", "src/commands"];
+    let of_command =
+        ["clap", "anyhow", "ctrlc", "tracing_subscriber"].map(|name| format!("{name}::"));
+    let of_command = of_command.each_ref().map(String::as_str);
+    check_absent(
+        "src",
+        &of_command,
+        &[&command[..], &["src/output.rs", "src/process.rs"]].concat(),
+    );
     check_absent(
         "src",
         &["println!", "print!", "process::exit"],
-        &["src/main.rs"],
+        &["src/process.rs"],
     );
     check_absent("models/src", &["println!", "print!", "process::exit"], &[]);
 }
@@ -209,7 +217,7 @@ fn randomness_comes_from_our_streams_only() {
 fn unsafe_code_is_in_the_kernels_only() {
     let words = ["allow(unsafe_code)"];
     check_absent("models/src", &words, &["models/src/kernels"]);
-    check_absent("src", &words, &["src/envs/mujoco", "src/main.rs"]);
+    check_absent("src", &words, &["src/envs/mujoco", "src/process.rs"]);
 }
 
 #[test]

@@ -1,24 +1,54 @@
-//! The `train` command: one run or a series of seeds, Ctrl-C, and the report at the end.
+//! `trajformer train`: one run or a series of seeds, Ctrl-C, and the report at the end.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::Args;
 use serde_json::json;
-use trajformer::cli::TrainArgs;
 use trajformer::config::RunConfig;
 use trajformer::error::shell_quoted;
 use trajformer::evaluate;
 use trajformer::run::{self, Failure, Series};
 use trajformer::trainer::Outcome;
 
-use crate::{INTERRUPTED, catch_interrupts, output, say};
+use crate::output::{self, say};
+use crate::process;
+
+/// Arguments of `train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Configuration file, e.g. configs/td3_bc/hopper-medium.toml, which is what the authors ran, or the one of minutes in
+    /// configs/td3_bc/short.
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    pub config: Option<PathBuf>,
+    /// Run directory to continue, bit for bit.
+    #[arg(long, value_name = "DIR")]
+    pub resume: Option<PathBuf>,
+    /// Change a key: a TOML value, or a bare word as a string. With --resume only how long the run is (train.updates,
+    /// online.steps) and its rates fall (decay_updates, actor_decay_updates), and where it goes on (data.path, device).
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Train several seeds, A up to but not including B, and report the aggregate.
+    #[arg(long, value_name = "A..B", conflicts_with = "resume")]
+    pub seeds: Option<String>,
+    /// Run directory to make; with --seeds the folder that holds one per seed. Default: runs/ALGORITHM-NAME, by the
+    /// configuration file's folder and name.
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    pub out: Option<PathBuf>,
+    /// cpu, cuda, cuda:N or metal; default: the configuration's `device`.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Print one JSON object, last on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Trains, reports, and says with which status to exit.
 ///
 /// # Errors
 /// If training fails or the report can't be written.
-pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
-    catch_interrupts();
+pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
+    process::catch_interrupts();
     let mut wanted = 1;
     let mut series = Series::default();
     let mut overrides = args.overrides.clone();
@@ -61,7 +91,7 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
             failed
                 .iter()
                 .for_each(|text| output::complain(format_args!("error: {text}")));
-            Ok(ExitCode::from(INTERRUPTED))
+            Ok(ExitCode::from(process::INTERRUPTED))
         }
         (false, Some(failed)) => anyhow::bail!(failed),
         (false, None) => Ok(ExitCode::SUCCESS),

@@ -1,0 +1,116 @@
+//! `trajformer data collect`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use trajformer::policy::behavior::behavior;
+use trajformer::policy::file::{FilePolicyOptions, HiddenActivation, OutputActivation};
+use trajformer::policy::noise::NoisyPolicy;
+use trajformer::{data, envs, hub, run};
+
+use crate::output::{self, say};
+
+/// Arguments of `data collect`.
+#[derive(Debug, Args)]
+pub struct CollectArgs {
+    /// Environment.
+    #[arg(long)]
+    pub env: String,
+    /// `random`, `zero`, in point mazes `waypoint` (to random places), `waypoint-once` (to one per episode) or `waypoint-goal` (to the maze's goal), an .npz file with a network's weights, a run directory, or hf://ID.
+    #[arg(long)]
+    pub policy: String,
+    /// Standard deviation of noise on the actions, as a share of half their range; of several levels each
+    /// episode takes the next.
+    #[arg(long, value_delimiter = ',', value_name = "LEVEL,...")]
+    pub noise: Vec<f64>,
+    /// Draw the actions of an .npz policy from its distribution instead of taking its mean, or add noise to those of a
+    /// waypoint policy. Runs have none: give --noise.
+    #[arg(long)]
+    pub sample: bool,
+    /// Activation of an .npz policy's hidden layers, where no manifest.json beside it says it.
+    #[arg(long, value_enum)]
+    pub activation: Option<ActivationArg>,
+    /// Output of an .npz policy, where no manifest.json beside it says it.
+    #[arg(long, value_enum)]
+    pub output: Option<OutputArg>,
+    /// Steps to collect.
+    #[arg(long)]
+    pub steps: usize,
+    /// Seed of start states and of the policy.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// File or folder to write.
+    pub out: PathBuf,
+}
+
+/// `--activation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ActivationArg {
+    /// max(x, 0).
+    Relu,
+    /// Hyperbolic tangent.
+    Tanh,
+}
+
+impl From<ActivationArg> for HiddenActivation {
+    fn from(activation: ActivationArg) -> Self {
+        match activation {
+            ActivationArg::Relu => Self::Relu,
+            ActivationArg::Tanh => Self::Tanh,
+        }
+    }
+}
+
+/// `--output`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputArg {
+    /// Squashed to ±1, then scaled to the environment's bounds.
+    Tanh,
+    /// In the environment's units, clamped to its bounds.
+    Identity,
+}
+
+impl From<OutputArg> for OutputActivation {
+    fn from(output: OutputArg) -> Self {
+        match output {
+            OutputArg::Tanh => Self::Tanh,
+            OutputArg::Identity => Self::Identity,
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What failed, and where.
+pub fn run(args: &CollectArgs) -> anyhow::Result<ExitCode> {
+    let mut env = envs::make(&args.env)?;
+    let options = FilePolicyOptions {
+        sample: args.sample,
+        hidden_activation: args.activation.map(HiddenActivation::from),
+        output: args.output.map(OutputActivation::from),
+    };
+    let describes_file = options.hidden_activation.is_some() || options.output.is_some();
+    if describes_file && !args.policy.ends_with(".npz") {
+        anyhow::bail!(
+            "`--activation` and `--output` are for policies in .npz files: leave them out"
+        );
+    }
+    data::check_new(&args.out)?;
+    let folder = hub::local(Path::new(&args.policy))?;
+    let mut policy = if folder.is_dir() {
+        run::policy(&folder, env.spec(), args.sample)?
+    } else {
+        behavior(&args.policy, env.spec(), &options)?
+    };
+    if !args.noise.is_empty() {
+        policy = Box::new(NoisyPolicy::new(policy, args.noise.clone(), env.spec())?);
+    }
+    let dataset = data::collect::collect(&mut *env, &mut *policy, args.steps, args.seed)?;
+    let printed = output::whole(data::info(&dataset));
+    data::save(&dataset, &args.out)?;
+    printed?;
+    say!("wrote {}", args.out.display())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,37 @@
+//! The commands: each file has a command's arguments and what it does with them, which is to ask the library and to
+//! print what it found.
+
+pub mod bench;
+pub mod collect;
+pub mod compare;
+pub mod config;
+pub mod data;
+pub mod demo;
+pub mod evaluate;
+pub mod export;
+pub mod hub;
+pub mod plan;
+pub mod train;
+
+use std::process::ExitCode;
+
+use crate::cli::Command;
+
+/// Runs a command; the status to exit with.
+///
+/// # Errors
+/// What failed, and where.
+pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Demo(args) => demo::run(args),
+        Command::Train(args) => train::run(args),
+        Command::Evaluate(args) => evaluate::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Bench(command) => bench::run(command),
+        Command::Plan(args) => plan::run(args),
+        Command::Data(command) => data::run(command),
+        Command::Export(args) => export::run(args),
+        Command::Hub(command) => hub::run(command),
+        Command::Config(command) => config::run(command),
+    }
+}

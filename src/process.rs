@@ -1,0 +1,55 @@
+//! What belongs to the process: its threads, and how it ends.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::Ordering;
+
+use trajformer::interrupt::STOP;
+
+use crate::output;
+
+/// Exit status after Ctrl-C, as shells use it.
+pub const INTERRUPTED: u8 = 130;
+
+/// Stack of each thread in the pool.
+const STACK_BYTES: usize = 8 << 20;
+
+/// One pool of threads for everything: rayon's, of this many threads or as RAYON_NUM_THREADS says.
+///
+/// candle has a pool of its own beside it, whose threads spin while they wait and take the processor
+/// from ours: it gets one thread (CANDLE_NUM_THREADS wins where it is set).
+pub fn settle_threads(threads: Option<NonZeroUsize>) {
+    let mut settings = Vec::new();
+    if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
+        settings.push(("CANDLE_NUM_THREADS", "1".to_owned()));
+    }
+    settings.extend(threads.map(|threads| ("RAYON_NUM_THREADS", threads.to_string())));
+    for (name, value) in settings {
+        // Reason for `unsafe`: the environment may change only while there is one thread. This runs
+        // first in `main`; pools read it when they start.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::env::set_var(name, value);
+        }
+    }
+    // As deep as the main thread's: gradients of deep graphs recurse.
+    let pool = rayon::ThreadPoolBuilder::new().stack_size(STACK_BYTES);
+    if let Err(error) = pool.build_global() {
+        output::complain(format_args!(
+            "warning: the pool of threads keeps its defaults: {error}"
+        ));
+    }
+}
+
+/// The first Ctrl-C (or SIGTERM) asks for an end with a checkpoint, the second ends at once.
+pub fn catch_interrupts() {
+    let caught = ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+        tracing::info!("interrupted: saving a checkpoint; once more ends at once without");
+    });
+    // Without a handler Ctrl-C would lose the updates since the last checkpoint, no more.
+    if let Err(error) = caught {
+        tracing::warn!("Ctrl-C can't be caught: {error}");
+    }
+}
