@@ -102,7 +102,8 @@ pub fn check_same_checkpoint(left: &Path, right: &Path, what: &str) {
     assert_eq!(states[0].best, states[1].best, "{what}");
 }
 
-fn check_same_run(left: &Path, right: &Path, what: &str) {
+/// The same checkpoint, and the same rows of metrics and evaluations.
+pub fn check_same_run(left: &Path, right: &Path, what: &str) {
     check_same_checkpoint(left, right, what);
     for file in ["metrics.csv", "evaluations.csv"] {
         let tables = [left, right].map(|dir| table_without_seconds(&dir.join(file)));
