@@ -7,7 +7,6 @@ use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 
 use clap::Parser;
 use serde_json::json;
@@ -22,7 +21,7 @@ use trajformer::data::tokenizers::TokenizerKind;
 use trajformer::error::shell_quoted;
 use trajformer::evaluate::Evaluator;
 use trajformer::fqe::FqeConfig;
-use trajformer::interrupt::STOP;
+use trajformer::interrupt::Interrupt;
 use trajformer::policy::behavior::behavior;
 use trajformer::policy::file::{FilePolicyOptions, HiddenActivation, OutputActivation};
 use trajformer::policy::noise::NoisyPolicy;
@@ -109,10 +108,12 @@ fn settle_threads(threads: Option<NonZeroUsize>) {
     }
 }
 
-/// The first Ctrl-C (or SIGTERM) asks for an end with a checkpoint, the second ends at once.
-fn catch_interrupts() {
-    let caught = ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
+/// The token that the first Ctrl-C (or SIGTERM) sets, which asks for an end with a checkpoint; the second ends at once.
+fn catch_interrupts() -> Interrupt {
+    let interrupt = Interrupt::new();
+    let token = interrupt.clone();
+    let caught = ctrlc::set_handler(move || {
+        if token.set() {
             std::process::exit(INTERRUPTED.into());
         }
         tracing::info!("interrupted: saving a checkpoint; once more ends at once without");
@@ -121,6 +122,7 @@ fn catch_interrupts() {
     if let Err(error) = caught {
         tracing::warn!("Ctrl-C can't be caught: {error}");
     }
+    interrupt
 }
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
@@ -370,8 +372,7 @@ fn compare_metric(args: &CompareArgs, name: &str) -> anyhow::Result<ExitCode> {
 }
 
 fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    catch_interrupts();
-    let result = match demo::demo(&args.out) {
+    let result = match demo::demo(&args.out, &catch_interrupts()) {
         Err(trajformer::Error::Interrupted) => {
             let out = shell_quoted(&args.out);
             say!(

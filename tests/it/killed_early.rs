@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use trajformer::algorithms::ALGORITHMS;
 use trajformer::config::RunConfig;
+use trajformer::run::RunOptions;
 use trajformer::{data, run};
 
 use crate::instructions;
@@ -89,9 +90,13 @@ fn a_series_goes_on_with_a_seed_that_was_killed_before_its_first_checkpoint() {
     let keys = with_files("lamo", folder);
     let config = config(folder, "lamo", 5).with_overrides(&keys).unwrap();
     let (whole, killed) = (folder.join("whole"), folder.join("killed"));
-    assert_eq!(run::series(&config, &whole, &[7]).outcomes.len(), 1);
+    let options = RunOptions::default();
+    assert_eq!(
+        run::series(&config, &whole, &[7], &options).outcomes.len(),
+        1
+    );
     leave_configuration(&whole.join("seed-7"), &killed.join("seed-7"));
-    let series = run::series(&config, &killed, &[7]);
+    let series = run::series(&config, &killed, &[7], &options);
     assert!(series.failures.is_empty(), "{:?}", series.failures);
     check_same_run(&whole.join("seed-7"), &killed.join("seed-7"), "seed 7");
 }

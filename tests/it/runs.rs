@@ -458,7 +458,7 @@ fn every_run_of_a_series_has_its_own_seed_and_weights() {
     write_data(folder);
     let mut config = config(folder, "bc", 1);
     config.evaluate.episodes = 0;
-    let series = run::series(&config, &folder.join("bc"), &[4, 2]);
+    let series = run::series(&config, &folder.join("bc"), &[4, 2], &Default::default());
     assert!(series.failures.is_empty());
     let [four, two] = &series.outcomes[..] else {
         panic!("{} runs", series.outcomes.len());
