@@ -1,9 +1,8 @@
 //! What belongs to the process: its threads, and how it ends.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::Ordering;
 
-use trajformer::interrupt::STOP;
+use trajformer::interrupt::Interrupt;
 
 use crate::output;
 
@@ -40,10 +39,12 @@ pub fn settle_threads(threads: Option<NonZeroUsize>) {
     }
 }
 
-/// The first Ctrl-C (or SIGTERM) asks for an end with a checkpoint, the second ends at once.
-pub fn catch_interrupts() {
-    let caught = ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
+/// The token that the first Ctrl-C (or SIGTERM) sets, which asks for an end with a checkpoint; the second ends at once.
+pub fn catch_interrupts() -> Interrupt {
+    let interrupt = Interrupt::new();
+    let token = interrupt.clone();
+    let caught = ctrlc::set_handler(move || {
+        if token.set() {
             std::process::exit(INTERRUPTED.into());
         }
         tracing::info!("interrupted: saving a checkpoint; once more ends at once without");
@@ -52,4 +53,5 @@ pub fn catch_interrupts() {
     if let Err(error) = caught {
         tracing::warn!("Ctrl-C can't be caught: {error}");
     }
+    interrupt
 }

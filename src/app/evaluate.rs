@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
@@ -12,7 +11,7 @@ use crate::app::table;
 use crate::envs;
 use trajformer_core::dataset::{Dataset, Episode};
 use trajformer_core::error::{Error, Result};
-use trajformer_core::interrupt::STOP;
+use trajformer_core::interrupt::Interrupt;
 use trajformer_core::policy::{EpisodeStart, Policy};
 pub use trajformer_core::statistics::mean_std;
 use trajformer_models::rng::Streams;
@@ -97,6 +96,7 @@ pub struct Evaluator {
     goal: Option<Vec<f32>>,
     /// Instead of the environment's own, where there are any.
     instructions: Vec<Arc<str>>,
+    interrupt: Interrupt,
 }
 
 impl Evaluator {
@@ -119,6 +119,7 @@ impl Evaluator {
                         .iter()
                         .map(|text| text.as_str().into())
                         .collect(),
+                    interrupt: Interrupt::new(),
                 }))
             }
             _ => Ok(None),
@@ -134,6 +135,16 @@ impl Evaluator {
             seed,
             goal: None,
             instructions: Vec::new(),
+            interrupt: Interrupt::new(),
+        }
+    }
+
+    /// The same evaluator with a token that stops it: what it was about to find is lost then, and [`Error::Interrupted`]
+    /// is returned.
+    pub fn with_interrupt(self, interrupt: &Interrupt) -> Self {
+        Self {
+            interrupt: interrupt.clone(),
+            ..self
         }
     }
 
@@ -296,7 +307,7 @@ impl Evaluator {
         let mut active = vec![true; rows];
         let (mut returns, mut lengths) = (vec![0.0; rows], vec![0; rows]);
         while active.contains(&true) {
-            if STOP.load(Ordering::Relaxed) {
+            if self.interrupt.is_set() {
                 return Err(Error::Interrupted);
             }
             let observations = self.envs.observations()?; // (E, O)

@@ -14,8 +14,6 @@
 //! critics learn its mean. Deviation from the first paper:
 //! one gradient step per target, which follows slowly (Polyak), instead of a full regression each.
 
-use std::sync::atomic::Ordering;
-
 use candle_core::{D, DType, Device, Tensor};
 use serde::Serialize;
 use trajformer_models::critic::{CriticConfig, Critics};
@@ -25,7 +23,7 @@ use crate::app::progress::Progress;
 use trajformer_algorithms::offpolicy::{InitContext, Target, Trained};
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Error, Result};
-use trajformer_core::interrupt::STOP;
+use trajformer_core::interrupt::Interrupt;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::policy::{EpisodeStart, Policy};
 use trajformer_core::statistics::quantile;
@@ -61,6 +59,8 @@ pub struct FqeConfig {
     pub target_rate: f64,
     /// Of initial values, batches and resamples.
     pub seed: u64,
+    /// Stops it early, without an estimate.
+    pub interrupt: Interrupt,
 }
 
 impl Default for FqeConfig {
@@ -76,6 +76,7 @@ impl Default for FqeConfig {
             learning_rate: 3e-4,
             target_rate: 0.05,
             seed: 0,
+            interrupt: Interrupt::new(),
         }
     }
 }
@@ -125,7 +126,7 @@ impl Estimate {
 ///
 /// # Errors
 /// If the policy remembers earlier steps, shapes don't fit, a setting is out of range, or
-/// [`STOP`] is set.
+/// it is interrupted.
 pub fn estimate(
     policy: &mut dyn Policy,
     data: &Dataset,
@@ -164,7 +165,7 @@ pub fn estimate(
     let (mut rng, progress) = (streams.stream("train"), Progress::new(config.updates));
     let _workers = parallel::spin_workers();
     for update in 0..config.updates {
-        if STOP.load(Ordering::Relaxed) {
+        if config.interrupt.is_set() {
             return Err(Error::Interrupted);
         }
         let loss = prepared.loss(&critics.net, &target.net, config, &mut rng)?;
@@ -470,6 +471,7 @@ mod tests {
             learning_rate: 3e-3,
             target_rate: 0.05,
             seed: 0,
+            interrupt: Interrupt::new(),
         }
     }
 

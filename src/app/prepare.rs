@@ -19,6 +19,7 @@ use trajformer_core::dataset_checks::OUTSIDE_UNIT;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::fast_files::FastFiles;
 use trajformer_core::instructions::Instructions;
+use trajformer_core::interrupt::Interrupt;
 use trajformer_core::normalizer::ActionBounds;
 use trajformer_models::rng::Streams;
 
@@ -181,8 +182,12 @@ fn load_text(algorithm: &mut dyn Algorithm) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn evaluator_for(config: &RunConfig, dataset: &Dataset) -> Result<Option<Evaluator>> {
-    let evaluator = Evaluator::new(&config.evaluate)?;
+pub(super) fn evaluator_for(
+    config: &RunConfig,
+    dataset: &Dataset,
+    interrupt: &Interrupt,
+) -> Result<Option<Evaluator>> {
+    let evaluator = Evaluator::new(&config.evaluate)?.map(|found| found.with_interrupt(interrupt));
     if let Some(evaluator) = &evaluator {
         evaluator.check_dimensions(dataset.observation_dim, dataset.action_dim)?;
         warn_of_other_version(dataset.env_name.as_deref(), &evaluator.spec().name);

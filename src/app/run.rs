@@ -8,7 +8,6 @@ use crate::app::prepare::{Source, check_goal, evaluator_for, interaction_for, lo
 use crate::formats::files;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use candle_core::Device;
 
@@ -31,18 +30,33 @@ use trajformer_core::dataset::Dataset;
 use trajformer_core::device::open_device;
 use trajformer_core::environment::EnvSpec;
 use trajformer_core::error::{Error, Result};
-use trajformer_core::interrupt::STOP;
+use trajformer_core::interrupt::Interrupt;
 use trajformer_core::normalizer::ActionBounds;
 use trajformer_core::policy::Policy;
 use trajformer_models::rng::Streams;
+
+/// What a caller gives a run beside its configuration; by default nothing.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// Stops it early, with a checkpoint.
+    pub interrupt: Interrupt,
+}
 
 /// Trains a new run in the folder `out`.
 ///
 /// # Errors
 /// If configuration, data, environment or folder don't fit, or training fails.
 pub fn start(config: &RunConfig, out: &Path) -> Result<Outcome> {
+    start_with(config, out, &RunOptions::default())
+}
+
+/// Trains a new run in the folder `out`, with `options`.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(config: &RunConfig, out: &Path, options: &RunOptions) -> Result<Outcome> {
     let dataset = load_data(config)?;
-    start_on(config, &dataset, out)
+    start_on_with(config, &dataset, out, options)
 }
 
 /// Trains a new run on a data set that is in memory already.
@@ -50,9 +64,18 @@ pub fn start(config: &RunConfig, out: &Path) -> Result<Outcome> {
 /// # Errors
 /// As [`start`].
 pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Outcome> {
+    start_on_with(config, dataset, out, &RunOptions::default())
+}
+
+fn start_on_with(
+    config: &RunConfig,
+    dataset: &Dataset,
+    out: &Path,
+    options: &RunOptions,
+) -> Result<Outcome> {
     check_schedules(config)?;
     dataset.require_steps()?;
-    let mut evaluator = evaluator_for(config, dataset)?;
+    let mut evaluator = evaluator_for(config, dataset, &options.interrupt)?;
     let (action_low, action_high) = action_range::of_run(config, dataset)?;
     let mut algorithm = prepare(
         config,
@@ -87,6 +110,7 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
         evaluate: &config.evaluate,
         total_updates: config.total_updates(),
         interaction: interaction.as_mut(),
+        interrupt: &options.interrupt,
     }
     .run(
         &RunState::new(0, 0.0, None),
@@ -102,6 +126,14 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
 /// If the run or its data can't be read, its configuration or data is not what it was started with,
 /// another process trains it, or training fails.
 pub fn resume(path: &Path, overrides: &[String]) -> Result<Outcome> {
+    resume_with(path, overrides, &RunOptions::default())
+}
+
+/// Continues a run as [`resume`] does, with `options`.
+///
+/// # Errors
+/// As [`resume`].
+pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions) -> Result<Outcome> {
     let run = RunDir::open_to_train(path)?;
     let (stored, spec) = (run.config()?, run.spec()?);
     spec.check_settings(&stored, path)?;
@@ -141,7 +173,11 @@ pub fn resume(path: &Path, overrides: &[String]) -> Result<Outcome> {
         None => run.refuse_tensors_without_state()?,
     }
     check_schedules(&config)?;
-    continue_run(&run, &stored, &config, &spec, done)
+    let changed = Changed {
+        stored: &stored,
+        config: &config,
+    };
+    continue_run(&run, &changed, &spec, done, options)
 }
 
 /// What a finished run found: its last evaluation.
@@ -163,16 +199,22 @@ fn finished(run: &RunDir, config: &RunConfig, state: &RunState) -> Result<Outcom
     })
 }
 
+/// The configuration of a run that goes on: as it is kept, and as it is from now on.
+struct Changed<'a> {
+    stored: &'a RunConfig,
+    config: &'a RunConfig,
+}
+
 fn continue_run(
     run: &RunDir,
-    stored: &RunConfig,
-    config: &RunConfig,
+    &Changed { stored, config }: &Changed<'_>,
     spec: &RunSpec,
     done: u64,
+    options: &RunOptions,
 ) -> Result<Outcome> {
     let dataset = load_data(config).map_err(hint_at_working_directory)?;
     check_same_data(spec, &dataset, run.path())?;
-    let mut evaluator = evaluator_for(config, &dataset)?;
+    let mut evaluator = evaluator_for(config, &dataset, &options.interrupt)?;
     let device = open_device(&config.device).map_err(hint_at_other_device)?;
     if config.device != stored.device {
         tracing::warn!(
@@ -223,6 +265,7 @@ fn continue_run(
         evaluate: &config.evaluate,
         total_updates: config.total_updates(),
         interaction: interaction.as_mut(),
+        interrupt: &options.interrupt,
     }
     .run(&state, &mut rng)
 }
@@ -290,12 +333,12 @@ pub struct Failure {
 /// Trains a run for every seed, each in its own folder inside `out`. Called again it goes on: a
 /// finished seed is reported as it is, an unfinished one of the same configuration is resumed, one that failed is tried
 /// again. A seed that fails (as [`start`] and [`resume`] do, or because its folder holds a run of another configuration)
-/// does not keep the others from being trained. [`STOP`] ends the series early: fewer runs than seeds are there, or the
+/// does not keep the others from being trained. An interrupt ends the series early: fewer runs than seeds are there, or the
 /// last is interrupted.
-pub fn series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Series {
+pub fn series(config: &RunConfig, out: &Path, seeds: &[u64], options: &RunOptions) -> Series {
     let mut series = Series::default();
     for &seed in seeds {
-        if STOP.load(Ordering::Relaxed) {
+        if options.interrupt.is_set() {
             break;
         }
         let (config, folder) = (
@@ -305,7 +348,7 @@ pub fn series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Series {
             },
             out.join(format!("seed-{seed}")),
         );
-        match start_or_resume(&config, &folder) {
+        match start_or_resume(&config, &folder, options) {
             Ok(outcome) => series.outcomes.push((folder, outcome)),
             Err(Error::Interrupted) => break,
             Err(error) => {
@@ -326,9 +369,9 @@ pub fn series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Series {
 ///
 /// # Errors
 /// As [`start`] and [`resume`], and if there is a run of another configuration.
-pub fn start_or_resume(config: &RunConfig, folder: &Path) -> Result<Outcome> {
+pub fn start_or_resume(config: &RunConfig, folder: &Path, options: &RunOptions) -> Result<Outcome> {
     if !folder.join("config.toml").is_file() {
-        return start(config, folder);
+        return start_with(config, folder, options);
     }
     let stored = RunDir::open(folder)?.config()?;
     let changed = differences(&settings(&stored)?, &settings(config)?);
@@ -348,7 +391,7 @@ pub fn start_or_resume(config: &RunConfig, folder: &Path) -> Result<Outcome> {
     if !paths.is_empty() {
         overrides.push(format!("data.path={}", toml::Value::from(paths)));
     }
-    resume(folder, &overrides)
+    resume_with(folder, &overrides, options)
 }
 
 /// A trained run, ready to act; made without its data.

@@ -1,8 +1,7 @@
 //! The training loop: updates, logging, evaluation, checkpoints. It names no algorithm.
 
-use std::sync::atomic::Ordering;
 use std::time::Instant;
-use trajformer_core::interrupt::STOP;
+use trajformer_core::interrupt::Interrupt;
 
 use trajformer_models::kernels::parallel;
 
@@ -31,7 +30,7 @@ pub struct Outcome {
     pub best: Option<Best>,
     /// Whether the best one's number is a normalised score; else it is a return.
     pub normalized: bool,
-    /// Whether [`STOP`] ended it early.
+    /// Whether its [`Interrupt`] ended it early.
     pub interrupted: bool,
 }
 
@@ -51,6 +50,8 @@ pub struct Training<'a> {
     pub total_updates: u64,
     /// Where that experience comes from, if there is to be any.
     pub interaction: Option<&'a mut Interaction>,
+    /// Stops it early, with a checkpoint. The evaluator has its own.
+    pub interrupt: &'a Interrupt,
 }
 
 /// How far a call has come.
@@ -93,7 +94,7 @@ impl Progress {
 }
 
 impl Training<'_> {
-    /// Trains from `state` until `total_updates` are done, or [`STOP`] is set.
+    /// Trains from `state` until `total_updates` are done, or it is interrupted.
     ///
     /// # Errors
     /// If an update fails or its metrics or weights are not finite (the last checkpoint stays), the
@@ -123,7 +124,7 @@ impl Training<'_> {
             let metrics = self.algorithm.update(rng)?;
             at.update += 1;
             logger.collect(at.update, metrics)?;
-            stopped = STOP.load(Ordering::Relaxed);
+            stopped = self.interrupt.is_set();
             at.evaluation_pending = self.evaluation_is_due(at.update);
             let save = self.checkpoint_is_due(at.update) || stopped;
             if save || at.update.is_multiple_of(self.train.log_every_updates) {
@@ -198,7 +199,7 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// Makes the evaluation that is due; it stays pending if [`STOP`] breaks it off.
+    /// Makes the evaluation that is due; it stays pending if it is interrupted.
     fn evaluate(&mut self, at: &mut Progress, logger: &mut Logger) -> Result<()> {
         let Some(evaluator) = self.evaluator.as_deref_mut() else {
             at.evaluation_pending = false;

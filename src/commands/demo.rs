@@ -26,8 +26,7 @@ pub struct DemoArgs {
 /// # Errors
 /// What failed, and where.
 pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    process::catch_interrupts();
-    let result = match demo::demo(&args.out) {
+    let result = match demo::demo(&args.out, &process::catch_interrupts()) {
         Err(trajformer::Error::Interrupted) => {
             let out = shell_quoted(&args.out);
             say!(

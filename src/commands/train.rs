@@ -8,7 +8,7 @@ use serde_json::json;
 use trajformer::config::RunConfig;
 use trajformer::error::shell_quoted;
 use trajformer::evaluate;
-use trajformer::run::{self, Failure, Series};
+use trajformer::run::{self, Failure, RunOptions, Series};
 use trajformer::trainer::Outcome;
 
 use crate::output::{self, say};
@@ -48,26 +48,28 @@ pub struct TrainArgs {
 /// # Errors
 /// If training fails or the report can't be written.
 pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
-    process::catch_interrupts();
+    let options = RunOptions {
+        interrupt: process::catch_interrupts(),
+    };
     let mut wanted = 1;
     let mut series = Series::default();
     let mut overrides = args.overrides.clone();
     overrides.extend(args.device.iter().map(|device| format!("device={device}")));
     if let Some(path) = &args.resume {
-        let outcome = run::resume(path, &overrides)?;
+        let outcome = run::resume_with(path, &overrides, &options)?;
         series.outcomes.push((path.clone(), outcome));
     } else if let Some(path) = &args.config {
         let config = RunConfig::load(path, &overrides)?;
         let out = args.out.clone().unwrap_or_else(|| run::default_out(path));
         match &args.seeds {
             None => {
-                let outcome = run::start(&config, &out)?;
+                let outcome = run::start_with(&config, &out, &options)?;
                 series.outcomes.push((out, outcome));
             }
             Some(seeds) => {
                 let seeds = run::parse_seeds(seeds)?;
                 wanted = seeds.len();
-                series = run::series(&config, &out, &seeds);
+                series = run::series(&config, &out, &seeds, &options);
             }
         }
     }

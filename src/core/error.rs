@@ -74,7 +74,7 @@ pub enum Error {
         /// What happened and what to do.
         problem: String,
     },
-    /// [`STOP`](crate::interrupt::STOP) was set before the work was done.
+    /// The work's [`Interrupt`](crate::interrupt::Interrupt) was set before it was done.
     #[error("interrupted")]
     Interrupted,
 }

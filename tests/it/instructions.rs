@@ -267,7 +267,7 @@ fn as_many_texts_as_episodes_are_asked_for() {
 }
 
 /// Data of the controller in the maze of rooms, told where to go.
-fn rooms(steps: usize) -> Dataset {
+pub fn rooms(steps: usize) -> Dataset {
     let mut env = envs::make("pointmaze-rooms").unwrap();
     let mut policy = behavior("waypoint-goal", env.spec(), &Default::default()).unwrap();
     data::collect::collect(&mut *env, &mut *policy, steps, 1).unwrap()
@@ -296,7 +296,7 @@ fn the_controller_does_what_each_episode_asks_for() {
     assert!(data.instructions().len() > 35);
 }
 
-fn config(folder: &Path, updates: u64, further: &str) -> RunConfig {
+pub fn config(folder: &Path, updates: u64, further: &str) -> RunConfig {
     let text = format!(
         "[data]\npath = \"{}\"\n[train]\nupdates = {updates}\ncheckpoint_every_updates = 2\nlog_every_updates = 2\n\
          [evaluate]\nenv = \"pointmaze-rooms\"\nepisodes = 2\n[algorithm.decision_transformer]\nbatch_size = 4\n\
@@ -306,7 +306,7 @@ fn config(folder: &Path, updates: u64, further: &str) -> RunConfig {
     RunConfig::parse(&text).unwrap()
 }
 
-fn with_text(encoder: &Path) -> String {
+pub fn with_text(encoder: &Path) -> String {
     let encoder = encoder.display();
     format!(
         "[algorithm.decision_transformer.text]\nencoder = \"{encoder}\"\ndimension = 16\nnoise = 0.25\n"
@@ -451,7 +451,7 @@ fn an_instructed_run_resumes_bit_for_bit() {
 }
 
 /// Small models of tokens that are told what to do by the tiny BERT.
-fn token_models(folder: &Path, updates: u64) -> [RunConfig; 2] {
+pub fn token_models(folder: &Path, updates: u64) -> [RunConfig; 2] {
     let encoder = golden("bert");
     let tables = [
         "[algorithm.trajectory_transformer]\nlayers = 1\nheads = 1\nbins = 8\nwindow_transitions = 3\n\

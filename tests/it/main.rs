@@ -32,6 +32,8 @@ mod hub_server;
 mod hub_without_network;
 mod initial_values;
 mod instructions;
+mod interrupts;
+mod killed_early;
 mod layers;
 mod learning;
 mod low_data;

@@ -469,6 +469,7 @@ fn judged(rule: fn(f32) -> f32, data: &Dataset, bound: f32) -> Estimate {
         learning_rate: 3e-3,
         target_rate: 0.05,
         seed: 0,
+        interrupt: Default::default(),
     };
     let bounds = ActionBounds::new(&[-bound], &[bound], CPU).unwrap();
     estimate(&mut Rule(rule), data, &bounds, &config).unwrap()

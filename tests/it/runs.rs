@@ -102,7 +102,8 @@ pub fn check_same_checkpoint(left: &Path, right: &Path, what: &str) {
     assert_eq!(states[0].best, states[1].best, "{what}");
 }
 
-fn check_same_run(left: &Path, right: &Path, what: &str) {
+/// The same checkpoint, and the same rows of metrics and evaluations.
+pub fn check_same_run(left: &Path, right: &Path, what: &str) {
     check_same_checkpoint(left, right, what);
     for file in ["metrics.csv", "evaluations.csv"] {
         let tables = [left, right].map(|dir| table_without_seconds(&dir.join(file)));
@@ -457,7 +458,7 @@ fn every_run_of_a_series_has_its_own_seed_and_weights() {
     write_data(folder);
     let mut config = config(folder, "bc", 1);
     config.evaluate.episodes = 0;
-    let series = run::series(&config, &folder.join("bc"), &[4, 2]);
+    let series = run::series(&config, &folder.join("bc"), &[4, 2], &Default::default());
     assert!(series.failures.is_empty());
     let [four, two] = &series.outcomes[..] else {
         panic!("{} runs", series.outcomes.len());

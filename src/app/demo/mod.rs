@@ -23,7 +23,7 @@ use crate::app::checkpoint::fingerprint::DataFingerprint;
 use crate::app::config::RunConfig;
 use crate::app::config::sections::EvaluateConfig;
 use crate::app::evaluate::{Evaluator, RecordedStep, Recorder, mean_std};
-use crate::app::run;
+use crate::app::run::{self, RunOptions};
 use crate::envs;
 use crate::envs::pointmaze::Layout;
 use crate::envs::score::normalized_score;
@@ -31,6 +31,7 @@ use crate::report::bars::Emphasis;
 use pictures::{LossPicture, Shown, draw_scores};
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Error, Result};
+use trajformer_core::interrupt::Interrupt;
 use trajformer_core::policy::Imagined;
 use trajformer_core::policy::{EpisodeStart, Policy};
 
@@ -65,14 +66,9 @@ struct Scale<'a> {
     planner: &'a str,
     /// Configuration of behavior cloning.
     cloning: &'a str,
+    /// Stops it early.
+    interrupt: &'a Interrupt,
 }
-
-const FULL: Scale<'static> = Scale {
-    steps: 50_000,
-    episodes: 20,
-    planner: PLANNER_CONFIG,
-    cloning: BC_CONFIG,
-};
 
 /// Mean normalised scores (0 random, 100 controller) and how long everything took.
 #[derive(Debug, Clone, Serialize)]
@@ -97,9 +93,16 @@ pub struct DemoResult {
 ///
 /// # Errors
 /// If the folder is in use or can't be written, or something fails on the way; [`Error::Interrupted`] once
-/// [`STOP`](trajformer_core::interrupt::STOP) is set, with all that is done kept.
-pub fn demo(out: &Path) -> Result<DemoResult> {
-    demo_at(&FULL, out)
+/// `interrupt` is set, with all that is done kept.
+pub fn demo(out: &Path, interrupt: &Interrupt) -> Result<DemoResult> {
+    let full = Scale {
+        steps: 50_000,
+        episodes: 20,
+        planner: PLANNER_CONFIG,
+        cloning: BC_CONFIG,
+        interrupt,
+    };
+    demo_at(&full, out)
 }
 
 fn demo_at(scale: &Scale<'_>, out: &Path) -> Result<DemoResult> {
@@ -248,7 +251,7 @@ impl Scale<'_> {
             steps: 0,
             plans: Vec::new(),
         };
-        let mut evaluator = evaluator(self.episodes)?;
+        let mut evaluator = evaluator(self.episodes)?.with_interrupt(self.interrupt);
         let evaluation = evaluator.run_with(&mut watched, |_| {}, Some(&mut paths))?;
         Ok(Scored {
             evaluation,
@@ -263,7 +266,10 @@ impl Scale<'_> {
         let mut config = RunConfig::parse(text)?;
         config.data.path = vec![data_path.to_path_buf()];
         config.evaluate.episodes = 0;
-        if run::start_or_resume(&config, out)?.interrupted {
+        let options = RunOptions {
+            interrupt: self.interrupt.clone(),
+        };
+        if run::start_or_resume(&config, out, &options)?.interrupted {
             return Err(Error::Interrupted);
         }
         let trained = run::open(out, &[])?;
@@ -352,14 +358,18 @@ impl Policy for Watched<'_> {
 mod tests {
     use super::*;
 
-    const SMALL: Scale<'static> = Scale {
-        steps: 400,
-        episodes: 1,
-        planner: "[train]\nupdates = 2\n[algorithm.trajectory_transformer]\nbins = 5\nbatch_size = 2\nlayers = 1\n\
+    /// A demonstration that takes a moment.
+    fn small(interrupt: &Interrupt) -> Scale<'_> {
+        Scale {
+            steps: 400,
+            episodes: 1,
+            planner: "[train]\nupdates = 2\n[algorithm.trajectory_transformer]\nbins = 5\nbatch_size = 2\nlayers = 1\n\
                   heads = 1\nembedding_per_head = 4\nwindow_transitions = 2\nplanner.horizon = 10\n\
                   planner.beam_width = 2\nplanner.plan_every_steps = 10",
-        cloning: "[train]\nupdates = 4\n[algorithm.bc]\nbatch_size = 8\nhidden = [8]",
-    };
+            cloning: "[train]\nupdates = 4\n[algorithm.bc]\nbatch_size = 8\nhidden = [8]",
+            interrupt,
+        }
+    }
 
     #[test]
     fn a_folder_with_other_data_is_refused_before_anything_is_overwritten() {
@@ -367,7 +377,7 @@ mod tests {
             let folder = tempfile::tempdir().expect("a folder");
             let file = folder.path().join(name);
             std::fs::write(&file, "older").expect("a file");
-            let message = demo_at(&SMALL, folder.path())
+            let message = demo_at(&small(&Interrupt::new()), folder.path())
                 .expect_err("refused")
                 .to_string();
             assert!(
@@ -384,8 +394,10 @@ mod tests {
     fn a_demonstration_that_was_broken_off_goes_on_and_a_whole_one_stays() {
         let folder = tempfile::tempdir().expect("a folder");
         let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
-        let expected = demo_at(&SMALL, &whole).expect("a demonstration");
-        let message = demo_at(&SMALL, &whole).expect_err("refused").to_string();
+        let expected = demo_at(&small(&Interrupt::new()), &whole).expect("a demonstration");
+        let message = demo_at(&small(&Interrupt::new()), &whole)
+            .expect_err("refused")
+            .to_string();
         assert!(
             message.contains("a demonstration is there already"),
             "{message}"
@@ -411,7 +423,7 @@ mod tests {
             std::fs::read(folder.join(BC_RUN).join("metrics.csv")).expect("metrics")
         };
         let before = rows(&broken);
-        let found = demo_at(&SMALL, &broken).expect("the rest");
+        let found = demo_at(&small(&Interrupt::new()), &broken).expect("the rest");
         assert_eq!(
             before,
             rows(&broken),
