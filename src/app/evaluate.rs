@@ -1,6 +1,5 @@
 //! Scoring: a policy acts in many copies of an environment at once.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,7 +7,6 @@ use serde::Serialize;
 
 use crate::app::collect::empty;
 use crate::app::config::sections::EvaluateConfig;
-use crate::app::table;
 use crate::envs;
 use trajformer_core::dataset::{Dataset, Episode};
 use trajformer_core::error::{Error, Result};
@@ -496,32 +494,6 @@ impl Evaluation {
 }
 
 impl Evaluation {
-    /// The last row of a run's `evaluations.csv`; `None` if there is none.
-    ///
-    /// # Errors
-    /// If the table can't be read.
-    pub fn last_of(path: &Path, env: &str) -> Result<Option<Self>> {
-        if !path.exists() {
-            return Ok(None);
-        }
-        let rows = table::numbers(path, ["episodes", "return_mean", "return_std"])?;
-        let scores = table::numbers(path, ["score_mean", "score_std"]).unwrap_or_default();
-        let score = |at: usize| scores.last().map(|row| row[at]).filter(|s| s.is_finite());
-        Ok(rows
-            .last()
-            .map(|&[episodes, return_mean, return_std]| Self {
-                env: env.to_owned(),
-                episodes: episodes as usize,
-                returns: Vec::new(),
-                lengths: Vec::new(),
-                return_mean,
-                return_std,
-                score_mean: score(0),
-                score_std: score(1),
-                by_target: Vec::new(),
-            }))
-    }
-
     /// One line for people: score and return with their deviation over the episodes; one line more for
     /// each further target return.
     pub fn summary(&self) -> String {

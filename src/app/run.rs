@@ -18,7 +18,7 @@ use crate::app::checkpoint::fingerprint::{
 };
 use crate::app::checkpoint::{RunDir, RunSpec, RunState};
 use crate::app::config::{LARGEST_SEED, Purpose, RunConfig};
-use crate::app::evaluate::Evaluation;
+use crate::app::evaluations::Evaluations;
 use crate::app::fqe;
 use crate::app::fqe::FqeConfig;
 use crate::app::online::interactive;
@@ -156,7 +156,7 @@ fn finished(run: &RunDir, config: &RunConfig, state: &RunState) -> Result<Outcom
         update: state.update,
         updates_per_s: 0.0,
         seconds: state.seconds,
-        evaluation: Evaluation::last_of(&run.file("evaluations.csv"), env)?,
+        evaluation: Evaluations::last(run.path(), env)?,
         best: state.best,
         normalized: envs::score::reference_for(env).is_some(),
         interrupted: false,

@@ -324,6 +324,7 @@ fn brac_acts_by_its_policy_and_its_critics_once_both_had_an_update() {
     let build = Build {
         data: &data,
         bounds: &ActionBounds::unit(1, &Device::Cpu).unwrap(),
+        fast: None,
         training_updates: 5,
         device: &Device::Cpu,
         rng: &mut Rng::from_seed(0),

@@ -34,6 +34,7 @@ fn policy(data: &Dataset, config: &FastConfig) -> FastPolicy {
     let build = Build {
         data,
         bounds: &ActionBounds::new(&[-2.0], &[2.0], CPU).unwrap(),
+        fast: None,
         training_updates: 1,
         device: CPU,
         rng: &mut Rng::from_seed(0),
