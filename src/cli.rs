@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::data::tokenizers::TokenizerKind;
-use crate::data::{ColumnChoice, LoadOptions};
+use crate::data::{ColumnChoice, LoadOptions, formats};
 use crate::planning::Window;
 
 /// Offline reinforcement learning: logged experience in, policies, plans and scores out.
@@ -393,8 +393,8 @@ pub enum DataCommand {
         trajformer data tokens hopper-medium.hdf5 --tokenizer fast --chunk 8 --save my-fast\n  \
         trajformer data tokens hopper-medium.hdf5 --tokenizer fast --load my-fast")]
     Tokens(TokensArgs),
-    /// Write a data set in another format: .npz, .hdf5 (D4RL), or a folder (Minari).
-    #[command(after_help = "Example:\n  trajformer data convert mine.npz mine-v0")]
+    /// Write a data set in another format.
+    #[command(about = format!("Write a data set in another format: {}", formats::written()), after_help = "Example:\n  trajformer data convert mine.npz mine-v0")]
     Convert {
         /// File or folder to read.
         input: PathBuf,

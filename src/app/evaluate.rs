@@ -124,7 +124,8 @@ impl Evaluator {
     }
 
     /// An evaluator of these copies, one episode each: for environments of one's own. Of several
-    /// target returns the first is taken.
+    /// target returns the first is taken, unless more copies can be made
+    /// ([`VectorEnv::from_factory`](envs::VectorEnv::from_factory)).
     pub fn of(envs: envs::VectorEnv, seed: u64) -> Self {
         Self {
             episodes: envs.len(),
@@ -211,14 +212,15 @@ impl Evaluator {
         starting_goal(policy, self.spec(), self.goal.as_deref(), offered)
     }
 
-    /// Runs the episodes, once for every target return of the policy, all in one batch.
+    /// Runs the episodes, once for every target return of the policy, all in one batch; for the first alone where no
+    /// further copies of the environment can be made.
     ///
     /// # Errors
     /// If the policy or the environment fails.
     pub fn run(&mut self, policy: &mut dyn Policy) -> Result<Evaluation> {
         let mut targets = policy.target_returns();
-        if !envs::names().contains(&self.spec().name.as_str()) {
-            targets.truncate(1); // there are no more copies of a foreign environment
+        if !self.envs.can_grow() {
+            targets.truncate(1);
         }
         let (returns, lengths) = self.run_rows(policy, &targets, |_| {}, None)?;
         let env = self.spec().name.clone();
@@ -287,9 +289,7 @@ impl Evaluator {
                 targets.len()
             )));
         }
-        if self.envs.len() != rows {
-            self.envs = envs::VectorEnv::make(&self.spec().name.clone(), rows)?;
-        }
+        self.envs.resize(rows)?;
         self.begin(policy, targets, prepare)?;
         let mut active = vec![true; rows];
         let (mut returns, mut lengths) = (vec![0.0; rows], vec![0; rows]);

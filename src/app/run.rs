@@ -18,6 +18,7 @@ use crate::app::checkpoint::fingerprint::{
 };
 use crate::app::checkpoint::{RunDir, RunSpec, RunState};
 use crate::app::config::{LARGEST_SEED, Purpose, RunConfig};
+use crate::app::evaluate::Evaluator;
 use crate::app::evaluations::Evaluations;
 use crate::app::fqe;
 use crate::app::fqe::FqeConfig;
@@ -53,7 +54,8 @@ pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Out
     check_schedules(config)?;
     dataset.require_steps()?;
     let mut evaluator = evaluator_for(config, dataset)?;
-    let (action_low, action_high) = action_range::of_run(config, dataset)?;
+    let spec = evaluator.as_ref().map(Evaluator::spec);
+    let (action_low, action_high) = action_range::of_run(config, dataset, spec)?;
     let mut algorithm = prepare(
         config,
         (&action_low, &action_high),

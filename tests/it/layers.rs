@@ -125,7 +125,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/run",
-        "core/* app/action_range app/checkpoint app/config app/evaluations app/fqe app/online app/prepare app/pretrained \
+        "core/* app/action_range app/checkpoint app/config app/evaluate app/evaluations app/fqe app/online app/prepare app/pretrained \
          app/trainer envs formats",
     ),
     (
