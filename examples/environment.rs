@@ -76,10 +76,8 @@ fn main() -> Result<()> {
     run::start_on(&config, &dataset, &out)?;
 
     let trained = run::open(&out, &[])?;
-    let envs = (0..10)
-        .map(|_| Box::new(Cart::new()) as Box<dyn Environment>)
-        .collect();
-    let mut evaluator = Evaluator::of(VectorEnv::new(envs)?, 0);
+    let make = || Ok(Box::new(Cart::new()) as Box<dyn Environment>);
+    let mut evaluator = Evaluator::of(VectorEnv::from_factory(Box::new(make), 10)?, 0);
     println!(
         "TD3+BC: {}",
         evaluator.run(&mut *trained.algorithm.policy()?)?.summary()

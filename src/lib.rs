@@ -15,8 +15,8 @@ pub mod formats;
 pub mod report;
 
 pub use app::{
-    bench, checkpoint, compare, config, demo, evaluate, export, fqe, hub, instruct, online,
-    prepare, pretrained, preview, publish, run, scoring, token_report, trainer,
+    bench, checkpoint, compare, config, demo, evaluate, evaluations, export, fqe, hub, instruct,
+    online, prepare, pretrained, preview, publish, run, scoring, token_report, trainer,
 };
 pub use trajformer_algorithms::{offpolicy, planning};
 pub use trajformer_core::{

@@ -8,6 +8,7 @@ use crate::app::config::RunConfig;
 use crate::envs;
 use crate::formats::files;
 use trajformer_core::dataset::{ActionKind, Dataset};
+use trajformer_core::environment::EnvSpec;
 use trajformer_core::error::Result;
 
 /// Lowest and highest actions (A each).
@@ -25,11 +26,12 @@ const SMALL_SHARE: f32 = 0.01;
 /// Dimensions that one warning names.
 const NAMED: usize = 6;
 
-/// Lowest and highest actions (A each) of a run on this data.
+/// Lowest and highest actions (A each) of a run on this data. `spec` is that of `evaluate.env` where a copy of it is at
+/// hand; else one is made, if it is needed.
 ///
 /// # Errors
 /// If `data.action_range` is for another number of dimensions.
-pub fn of_run(config: &RunConfig, dataset: &Dataset) -> Result<Limits> {
+pub fn of_run(config: &RunConfig, dataset: &Dataset, spec: Option<&EnvSpec>) -> Result<Limits> {
     let dim = dataset.action_dim;
     if dataset.action_kind != ActionKind::Continuous {
         return Ok(unit(dim)); // The algorithm says what is to be said.
@@ -39,11 +41,12 @@ pub fn of_run(config: &RunConfig, dataset: &Dataset) -> Result<Limits> {
         warn_of_misfits(&range, dataset, "`data.action_range`");
         return Ok(range);
     }
-    if let Some(name) = &config.evaluate.env
-        && let Ok(env) = envs::make(name)
-        && env.spec().action_dim == dim
-    {
-        let spec = env.spec();
+    let made = match (&config.evaluate.env, spec) {
+        (Some(name), None) => envs::make(name).ok(),
+        _ => None,
+    };
+    let spec = spec.or(made.as_ref().map(|env| env.spec()));
+    if let Some(spec) = spec.filter(|spec| spec.action_dim == dim) {
         let range = (spec.action_low.clone(), spec.action_high.clone());
         warn_of_misfits(&range, dataset, "`evaluate.env`");
         return Ok(range);
@@ -236,13 +239,13 @@ mod tests {
     fn a_configured_range_is_one_for_all_or_one_for_each() {
         let rows = data(&[[-0.9, 0.0], [0.95, 0.5]]);
         let same = config("[data]\naction_range = [-2, 2.5]");
-        let range = of_run(&same, &rows).expect("a range");
+        let range = of_run(&same, &rows, None).expect("a range");
         assert_eq!(range, (vec![-2.0, -2.0], vec![2.5, 2.5]));
         let each = config("[data]\naction_range = [[-1, 1], [0.0, 0.5]]");
-        let range = of_run(&each, &rows).expect("a range");
+        let range = of_run(&each, &rows, None).expect("a range");
         assert_eq!(range, (vec![-1.0, 0.0], vec![1.0, 0.5]));
         let one = config("[data]\naction_range = [[-1, 1]]");
-        let error = of_run(&one, &rows).expect_err("too few").to_string();
+        let error = of_run(&one, &rows, None).expect_err("too few").to_string();
         assert!(
             error.contains("has 1 pairs") && error.contains("2 dimensions"),
             "{error}"
@@ -259,6 +262,23 @@ mod tests {
             let error = RunConfig::parse(&text).expect_err("wrong").to_string();
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn an_environment_that_is_at_hand_is_not_made_again() {
+        let rows = data(&[[-0.9, 0.0], [0.95, 0.5]]);
+        // Nothing makes an environment of this name.
+        let config = config("[evaluate]\nenv = \"my-arm\"");
+        let spec = EnvSpec {
+            name: "my-arm".to_owned(),
+            observation_dim: 1,
+            action_dim: 2,
+            action_low: vec![-3.0, -4.0],
+            action_high: vec![3.0, 4.0],
+            max_episode_steps: 1,
+        };
+        let range = of_run(&config, &rows, Some(&spec)).expect("a range");
+        assert_eq!(range, (spec.action_low, spec.action_high));
     }
 
     #[test]

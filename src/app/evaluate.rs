@@ -1,13 +1,11 @@
 //! Scoring: a policy acts in many copies of an environment at once.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::app::collect::empty;
 use crate::app::config::sections::EvaluateConfig;
-use crate::app::table;
 use crate::envs;
 use trajformer_core::dataset::{Dataset, Episode};
 use trajformer_core::error::{Error, Result};
@@ -127,7 +125,8 @@ impl Evaluator {
     }
 
     /// An evaluator of these copies, one episode each: for environments of one's own. Of several
-    /// target returns the first is taken.
+    /// target returns the first is taken, unless more copies can be made
+    /// ([`VectorEnv::from_factory`](envs::VectorEnv::from_factory)).
     pub fn of(envs: envs::VectorEnv, seed: u64) -> Self {
         Self {
             episodes: envs.len(),
@@ -224,14 +223,15 @@ impl Evaluator {
         starting_goal(policy, self.spec(), self.goal.as_deref(), offered)
     }
 
-    /// Runs the episodes, once for every target return of the policy, all in one batch.
+    /// Runs the episodes, once for every target return of the policy, all in one batch; for the first alone where no
+    /// further copies of the environment can be made.
     ///
     /// # Errors
     /// If the policy or the environment fails.
     pub fn run(&mut self, policy: &mut dyn Policy) -> Result<Evaluation> {
         let mut targets = policy.target_returns();
-        if !envs::names().contains(&self.spec().name.as_str()) {
-            targets.truncate(1); // there are no more copies of a foreign environment
+        if !self.envs.can_grow() {
+            targets.truncate(1);
         }
         let (returns, lengths) = self.run_rows(policy, &targets, |_| {}, None)?;
         let env = self.spec().name.clone();
@@ -300,9 +300,7 @@ impl Evaluator {
                 targets.len()
             )));
         }
-        if self.envs.len() != rows {
-            self.envs = envs::VectorEnv::make(&self.spec().name.clone(), rows)?;
-        }
+        self.envs.resize(rows)?;
         self.begin(policy, targets, prepare)?;
         let mut active = vec![true; rows];
         let (mut returns, mut lengths) = (vec![0.0; rows], vec![0; rows]);
@@ -507,32 +505,6 @@ impl Evaluation {
 }
 
 impl Evaluation {
-    /// The last row of a run's `evaluations.csv`; `None` if there is none.
-    ///
-    /// # Errors
-    /// If the table can't be read.
-    pub fn last_of(path: &Path, env: &str) -> Result<Option<Self>> {
-        if !path.exists() {
-            return Ok(None);
-        }
-        let rows = table::numbers(path, ["episodes", "return_mean", "return_std"])?;
-        let scores = table::numbers(path, ["score_mean", "score_std"]).unwrap_or_default();
-        let score = |at: usize| scores.last().map(|row| row[at]).filter(|s| s.is_finite());
-        Ok(rows
-            .last()
-            .map(|&[episodes, return_mean, return_std]| Self {
-                env: env.to_owned(),
-                episodes: episodes as usize,
-                returns: Vec::new(),
-                lengths: Vec::new(),
-                return_mean,
-                return_std,
-                score_mean: score(0),
-                score_std: score(1),
-                by_target: Vec::new(),
-            }))
-    }
-
     /// One line for people: score and return with their deviation over the episodes; one line more for
     /// each further target return.
     pub fn summary(&self) -> String {

@@ -9,6 +9,7 @@ pub mod compare;
 pub mod config;
 pub mod demo;
 pub mod evaluate;
+pub mod evaluations;
 pub mod export;
 pub mod fqe;
 pub mod hub;

@@ -17,7 +17,8 @@ use crate::app::checkpoint::fingerprint::{
 };
 use crate::app::checkpoint::{RunDir, RunSpec, RunState};
 use crate::app::config::{LARGEST_SEED, Purpose, RunConfig};
-use crate::app::evaluate::Evaluation;
+use crate::app::evaluate::Evaluator;
+use crate::app::evaluations::Evaluations;
 use crate::app::fqe;
 use crate::app::fqe::FqeConfig;
 use crate::app::online::interactive;
@@ -76,7 +77,8 @@ fn start_on_with(
     check_schedules(config)?;
     dataset.require_steps()?;
     let mut evaluator = evaluator_for(config, dataset, &options.interrupt)?;
-    let (action_low, action_high) = action_range::of_run(config, dataset)?;
+    let spec = evaluator.as_ref().map(Evaluator::spec);
+    let (action_low, action_high) = action_range::of_run(config, dataset, spec)?;
     let mut algorithm = prepare(
         config,
         (&action_low, &action_high),
@@ -192,7 +194,7 @@ fn finished(run: &RunDir, config: &RunConfig, state: &RunState) -> Result<Outcom
         update: state.update,
         updates_per_s: 0.0,
         seconds: state.seconds,
-        evaluation: Evaluation::last_of(&run.file("evaluations.csv"), env)?,
+        evaluation: Evaluations::last(run.path(), env)?,
         best: state.best,
         normalized: envs::score::reference_for(env).is_some(),
         interrupted: false,

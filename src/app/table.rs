@@ -1,7 +1,7 @@
 //! [`CsvTable`]: a growing table of numbers in a file, one row per update that was logged.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use trajformer_core::atomic::write_atomically;
@@ -25,14 +25,15 @@ impl CsvTable {
             path: path.to_path_buf(),
             columns: vec!["update".to_owned()],
         };
-        if !path.exists() {
+        let Some((columns, rows)) = read_if_present(path)? else {
             return Ok(table);
-        }
-        let (columns, rows) = read(path)?;
+        };
         let kept: Vec<Vec<String>> = rows
             .into_iter()
-            .filter(|row| row_update(row) <= update)
-            .collect();
+            .enumerate()
+            .map(|(at, row)| Ok((row_update(path, at, &row)? <= update).then_some(row)))
+            .filter_map(Result::transpose)
+            .collect::<Result<_>>()?;
         table.columns = columns;
         table.rewrite(&kept)?;
         Ok(table)
@@ -51,11 +52,7 @@ impl CsvTable {
             .map(str::to_owned)
             .collect();
         if !new.is_empty() || !self.path.exists() {
-            let mut rows = if self.path.exists() {
-                read(&self.path)?.1
-            } else {
-                Vec::new()
-            };
+            let mut rows = read_if_present(&self.path)?.map_or_else(Vec::new, |cells| cells.1);
             self.columns.extend(new);
             rows.iter_mut()
                 .for_each(|row| row.resize(self.columns.len(), String::new()));
@@ -84,17 +81,40 @@ impl CsvTable {
     }
 }
 
-fn row_update(row: &[String]) -> u64 {
-    row.first()
-        .and_then(|cell| cell.parse().ok())
-        .unwrap_or(u64::MAX)
+fn row_update(path: &Path, at: usize, row: &[String]) -> Result<u64> {
+    let cell = row.first().map_or("", String::as_str);
+    cell.parse()
+        .map_err(|_| bad_cell(path, at, "update", cell, "a whole number"))
+}
+
+/// The error about a cell of the row number `at`, counted from 0.
+fn bad_cell(path: &Path, at: usize, column: &str, cell: &str, expected: &str) -> Error {
+    let line = at + 2; // the first line has the names
+    let problem = format!(
+        "line {line}: `{column}` is `{cell}`, expected {expected}; correct the line or remove it"
+    );
+    Error::data(path, problem)
+}
+
+/// Names of columns, and rows of cells.
+pub type Cells = (Vec<String>, Vec<Vec<String>>);
+
+/// [`read`], or `None` where there is no such file.
+///
+/// # Errors
+/// If there is one that can't be read.
+pub fn read_if_present(path: &Path) -> Result<Option<Cells>> {
+    match read(path) {
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 /// Columns and rows of a table that [`CsvTable`] wrote.
 ///
 /// # Errors
 /// If it can't be read or is empty.
-pub fn read(path: &Path) -> Result<(Vec<String>, Vec<Vec<String>>)> {
+pub fn read(path: &Path) -> Result<Cells> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let mut lines = text
         .lines()
@@ -111,7 +131,7 @@ pub fn read(path: &Path) -> Result<(Vec<String>, Vec<Vec<String>>)> {
 /// The named columns of a table, row by row; NaN where a cell is empty.
 ///
 /// # Errors
-/// If it can't be read or has no such column.
+/// If it can't be read or has no such column, or a cell holds something that is no number.
 pub fn numbers<const N: usize>(path: &Path, names: [&str; N]) -> Result<Vec<[f64; N]>> {
     let (columns, rows) = read(path)?;
     let mut places = [0; N];
@@ -121,11 +141,19 @@ pub fn numbers<const N: usize>(path: &Path, names: [&str; N]) -> Result<Vec<[f64
             Error::Unsuitable(format!("{} has no column `{name}`", path.display()))
         })?;
     }
-    let number = |row: &[String], at: usize| row[at].parse().unwrap_or(f64::NAN);
-    Ok(rows
-        .iter()
-        .map(|row| places.map(|at| number(row, at)))
-        .collect())
+    let row = |(at, row): (usize, &Vec<String>)| {
+        let mut numbers = [f64::NAN; N];
+        for (number, (place, name)) in numbers.iter_mut().zip(places.iter().zip(names)) {
+            let cell = row[*place].trim();
+            if !cell.is_empty() {
+                *number = cell
+                    .parse()
+                    .map_err(|_| bad_cell(path, at, name, cell, "a number"))?;
+            }
+        }
+        Ok(numbers)
+    };
+    rows.iter().enumerate().map(row).collect()
 }
 
 #[cfg(test)]
@@ -147,5 +175,19 @@ mod tests {
             .expect("row");
         let text = std::fs::read_to_string(&path).expect("text");
         assert_eq!(text, "update,loss,q_mean\n10,1,\n30,,6\n");
+    }
+
+    #[test]
+    fn a_row_without_an_update_number_is_an_error_and_stays_in_the_file() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("metrics.csv");
+        let text = "update,loss\n10,1\nten,2\n";
+        std::fs::write(&path, text).expect("written");
+        let problem = CsvTable::open(&path, 20)
+            .expect_err("no number")
+            .to_string();
+        let expected = "metrics.csv: line 3: `update` is `ten`, expected a whole number";
+        assert!(problem.contains(expected), "{problem}");
+        assert_eq!(std::fs::read_to_string(&path).expect("text"), text);
     }
 }

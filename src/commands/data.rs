@@ -9,7 +9,7 @@ use trajformer::data::tokenizers::TokenizerKind;
 use trajformer::data::{ColumnChoice, LoadOptions};
 use trajformer::rng::Rng;
 use trajformer::token_report::{self, TokenReportOptions};
-use trajformer::{data, hub, report};
+use trajformer::{data, formats, hub, report};
 
 use crate::cli::count;
 use crate::commands::collect::{self, CollectArgs};
@@ -37,8 +37,8 @@ pub enum DataCommand {
         trajformer data tokens hopper-medium.hdf5 --tokenizer fast --chunk 8 --save my-fast\n  \
         trajformer data tokens hopper-medium.hdf5 --tokenizer fast --load my-fast")]
     Tokens(TokensArgs),
-    /// Write a data set in another format: .npz, .hdf5 (D4RL), or a folder (Minari).
-    #[command(after_help = "Example:\n  trajformer data convert mine.npz mine-v0")]
+    /// Write a data set in another format.
+    #[command(about = format!("Write a data set in another format: {}", formats::written()), after_help = "Example:\n  trajformer data convert mine.npz mine-v0")]
     Convert {
         /// File or folder to read.
         input: PathBuf,

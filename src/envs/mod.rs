@@ -13,8 +13,8 @@ pub mod rooms;
 pub mod score;
 mod vector;
 
-pub use registry::{make, names};
+pub use registry::{ENVIRONMENTS, Entry, make, names};
 pub use score::{ReferenceReturns, normalized_score, reference_for};
-pub use vector::{VectorEnv, VectorStep};
+pub use vector::{Factory, VectorEnv, VectorStep};
 
 pub use trajformer_core::environment::{EnvSpec, Environment, Step};

@@ -17,7 +17,7 @@ use crate::envs::rooms;
 use crate::envs::rooms::Room;
 use trajformer_core::environment::check_action;
 use trajformer_core::environment::{EnvSpec, Environment, Step};
-use trajformer_core::error::Result;
+use trajformer_core::error::{Error, Result};
 use trajformer_models::rng::Rng;
 
 /// The ball's radius in cells.
@@ -120,6 +120,17 @@ pub(super) fn reference_for(name: &str) -> Option<ReferenceReturns> {
         .iter()
         .find(|maze| maze.0 == name)
         .map(|maze| maze.2.into())
+}
+
+/// The maze called `name` as an environment.
+pub(super) fn make(name: &str) -> Result<Box<dyn Environment>> {
+    match Layout::named(name) {
+        Some(layout) => Ok(Box::new(PointMaze::new(layout))),
+        None => Err(Error::Env {
+            name: name.to_owned(),
+            problem: "no point maze has this name".to_owned(),
+        }),
+    }
 }
 
 impl Layout {

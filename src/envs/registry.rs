@@ -1,43 +1,149 @@
-//! Environments by name.
+//! [`ENVIRONMENTS`]: the environments by name, as a table.
 
 #[cfg(feature = "mujoco")]
 use crate::envs::mujoco;
+use crate::envs::reference::{ReferenceReturns, d4rl};
 use crate::envs::{pendulum, pointmaze};
 use trajformer_core::environment::Environment;
 use trajformer_core::error::{Error, Result};
 
-/// Environments that are always there.
-const BUILT_IN: [&str; 5] = [
-    "pointmaze-umaze",
-    "pointmaze-medium",
-    "pointmaze-large",
-    "pointmaze-rooms",
-    "pendulum-v1",
+/// The environments: one line each. What a line names is in the environment's own file.
+pub const ENVIRONMENTS: &[Entry] = &[
+    maze("pointmaze-umaze"),
+    maze("pointmaze-medium"),
+    maze("pointmaze-large"),
+    maze("pointmaze-rooms"),
+    Entry::new("pendulum-v1", pendulum::make, not_measured),
+    robot("hopper-v4"),
+    robot("hopper-v5"),
+    robot("halfcheetah-v4"),
+    robot("halfcheetah-v5"),
+    robot("walker2d-v4"),
+    robot("walker2d-v5"),
+    robot("ant-v4"),
+    robot("ant-v5"),
 ];
 
-/// Environments of the feature `mujoco`.
-const MUJOCO: [&str; 8] = [
-    "hopper-v4",
-    "hopper-v5",
-    "halfcheetah-v4",
-    "halfcheetah-v5",
-    "walker2d-v4",
-    "walker2d-v5",
-    "ant-v4",
-    "ant-v5",
-];
+const fn maze(name: &'static str) -> Entry {
+    Entry::new(name, pointmaze::make, pointmaze::reference_for)
+}
+
+const fn robot(name: &'static str) -> Entry {
+    Entry::new(name, mujoco::make, d4rl).with(MUJOCO)
+}
+
+const MUJOCO: Feature = Feature {
+    name: "mujoco",
+    is_built: cfg!(feature = "mujoco"),
+    setup: "run tests/setup-mujoco once",
+};
+
+/// Stands in the place of the robots in builds without them; [`Entry::make`] refuses before.
+#[cfg(not(feature = "mujoco"))]
+mod mujoco {
+    use trajformer_core::environment::Environment;
+    use trajformer_core::error::{Error, Result};
+
+    pub(super) fn make(name: &str) -> Result<Box<dyn Environment>> {
+        Err(Error::Env {
+            name: name.to_owned(),
+            problem: "not in this build".to_owned(),
+        })
+    }
+}
+
+/// A registered environment.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    name: &'static str,
+    make: fn(&str) -> Result<Box<dyn Environment>>,
+    reference: fn(&str) -> Option<ReferenceReturns>,
+    feature: Option<Feature>,
+}
+
+/// What a build needs for some environments.
+#[derive(Debug, Clone, Copy)]
+struct Feature {
+    name: &'static str,
+    is_built: bool,
+    /// What is to be done once before such a build.
+    setup: &'static str,
+}
+
+impl Entry {
+    const fn new(
+        name: &'static str,
+        make: fn(&str) -> Result<Box<dyn Environment>>,
+        reference: fn(&str) -> Option<ReferenceReturns>,
+    ) -> Self {
+        Self {
+            name,
+            make,
+            reference,
+            feature: None,
+        }
+    }
+
+    const fn with(self, feature: Feature) -> Self {
+        Self {
+            feature: Some(feature),
+            ..self
+        }
+    }
+
+    /// Its name, in lower case.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether this build has it.
+    pub fn is_built(&self) -> bool {
+        self.feature.is_none_or(|feature| feature.is_built)
+    }
+
+    /// What its normalized score is measured against; `None` where nobody has measured any.
+    pub fn reference(&self) -> Option<ReferenceReturns> {
+        (self.reference)(self.name)
+    }
+
+    /// One copy of it.
+    ///
+    /// # Errors
+    /// If this build lacks it, or its model can't be loaded.
+    pub fn make(&self) -> Result<Box<dyn Environment>> {
+        match self.feature {
+            Some(feature) if !feature.is_built => Err(Error::Env {
+                name: self.name.to_owned(),
+                problem: format!(
+                    "not in this build: {}, then build with `--features {}`; this build has {}",
+                    feature.setup,
+                    feature.name,
+                    names().join(", ")
+                ),
+            }),
+            _ => (self.make)(self.name),
+        }
+    }
+}
+
+/// The reference of environments whose returns nobody has measured.
+fn not_measured(_: &str) -> Option<ReferenceReturns> {
+    None
+}
 
 /// Names that [`make`] takes in this build.
 pub fn names() -> Vec<&'static str> {
-    let mujoco: &[&str] = if cfg!(feature = "mujoco") {
-        &MUJOCO
-    } else {
-        &[]
-    };
-    BUILT_IN.iter().chain(mujoco).copied().collect()
+    let built = ENVIRONMENTS.iter().filter(|entry| entry.is_built());
+    built.map(Entry::name).collect()
 }
 
-/// The environment called `name`; case does not matter (`Hopper-v4` is `hopper-v4`), the version
+/// The environment called `name`; case does not matter.
+pub fn entry(name: &str) -> Option<&'static Entry> {
+    let mut entries = ENVIRONMENTS.iter();
+    entries.find(|entry| entry.name.eq_ignore_ascii_case(name))
+}
+
+/// Makes the environment called `name`; case does not matter (`Hopper-v4` is `hopper-v4`), the version
 /// does.
 ///
 /// ```
@@ -52,41 +158,31 @@ pub fn names() -> Vec<&'static str> {
 /// # Errors
 /// If the name is unknown, or needs a feature that this build lacks, or its model can't be loaded.
 pub fn make(name: &str) -> Result<Box<dyn Environment>> {
-    let lower = name.to_ascii_lowercase();
-    if let Some(layout) = pointmaze::Layout::named(&lower) {
-        return Ok(Box::new(pointmaze::PointMaze::new(layout)));
-    }
-    if lower == "pendulum-v1" {
-        return Ok(Box::new(pendulum::Pendulum::new()));
-    }
-    if MUJOCO.contains(&lower.as_str()) {
-        return make_mujoco(&lower);
+    if let Some(entry) = entry(name) {
+        return entry.make();
     }
     let mut problem = format!("unknown; this build has {}", names().join(", "));
-    if !cfg!(feature = "mujoco") {
+    let mut missing: Vec<&Entry> = Vec::new();
+    missing.extend(ENVIRONMENTS.iter().filter(|entry| !entry.is_built()));
+    while let Some(feature) = missing.first().and_then(|entry| entry.feature) {
+        let needs = |entry: &&&Entry| {
+            entry
+                .feature
+                .is_some_and(|other| other.name == feature.name)
+        };
+        let names: Vec<&str> = missing
+            .iter()
+            .filter(needs)
+            .map(|entry| entry.name)
+            .collect();
         problem.push_str(&format!(
-            "; built with `--features mujoco` also {} (run tests/setup-mujoco once before)",
-            MUJOCO.join(", ")
+            "; built with `--features {}` also {} ({} before)",
+            feature.name,
+            names.join(", "),
+            feature.setup
         ));
+        missing.retain(|entry| !needs(&entry));
     }
-    Err(Error::Env {
-        name: name.to_owned(),
-        problem,
-    })
-}
-
-#[cfg(feature = "mujoco")]
-fn make_mujoco(name: &str) -> Result<Box<dyn Environment>> {
-    Ok(Box::new(mujoco::Mujoco::new(name)?))
-}
-
-#[cfg(not(feature = "mujoco"))]
-fn make_mujoco(name: &str) -> Result<Box<dyn Environment>> {
-    let problem = format!(
-        "not in this build: run tests/setup-mujoco once, then build with `--features mujoco`; this \
-         build has {}",
-        names().join(", ")
-    );
     Err(Error::Env {
         name: name.to_owned(),
         problem,
@@ -99,7 +195,7 @@ mod tests {
 
     #[test]
     fn every_name_makes_an_environment_of_that_name() {
-        for name in BUILT_IN {
+        for name in names() {
             let mut env = make(name).expect(name);
             assert_eq!(env.spec().name, name);
             let observation = env.reset(1).expect("reset");
@@ -111,6 +207,17 @@ mod tests {
                 observation.len()
             );
         }
+    }
+
+    #[test]
+    fn every_maze_is_in_the_table_and_every_reference_is_its_environments_own() {
+        for name in pointmaze::names() {
+            assert!(entry(name).is_some(), "{name}");
+        }
+        let score = |name: &str| entry(name).expect(name).reference().map(|r| r.expert);
+        assert_eq!(score("pointmaze-large"), Some(752.38));
+        assert_eq!(score("Walker2d-v5"), Some(4592.3));
+        assert_eq!(score("pendulum-v1"), None);
     }
 
     #[test]

@@ -12,7 +12,12 @@ use trajformer_core::error::{Error, Result};
 pub struct VectorEnv {
     rows: Vec<Row>,
     spec: EnvSpec,
+    /// Makes further copies, where that is possible.
+    factory: Option<Factory>,
 }
+
+/// Makes one copy of an environment, each like the others.
+pub type Factory = Box<dyn Fn() -> Result<Box<dyn Environment>> + Send + Sync>;
 
 struct Row {
     env: Box<dyn Environment>,
@@ -36,35 +41,84 @@ impl VectorEnv {
     /// # Errors
     /// If [`make`] fails, or there are no rows.
     pub fn make(name: &str, rows: usize) -> Result<Self> {
-        Self::new((0..rows).map(|_| make(name)).collect::<Result<_>>()?)
+        let name = name.to_owned();
+        Self::from_factory(Box::new(move || make(&name)), rows)
     }
 
-    /// These copies, which must look alike.
+    /// `rows` copies that `factory` makes, and more when they are needed: for environments of one's own.
+    ///
+    /// # Errors
+    /// If the factory fails, its copies differ, or there are no rows.
+    pub fn from_factory(factory: Factory, rows: usize) -> Result<Self> {
+        let envs = (0..rows).map(|_| factory()).collect::<Result<_>>()?;
+        Ok(Self {
+            factory: Some(factory),
+            ..Self::new(envs)?
+        })
+    }
+
+    /// These copies, which must look alike. There will be no more of them: see [`from_factory`](Self::from_factory).
     ///
     /// # Errors
     /// If there is none, or their specs differ.
     pub fn new(envs: Vec<Box<dyn Environment>>) -> Result<Self> {
-        let failed = |name: &str, problem: &str| Error::Env {
-            name: name.to_owned(),
-            problem: problem.to_owned(),
-        };
         let spec = envs.first().map(|env| env.spec().clone());
-        let spec = spec.ok_or_else(|| failed("vector", "needs at least one copy"))?;
-        if envs.iter().any(|env| *env.spec() != spec) {
-            return Err(failed(
-                &spec.name,
-                "the copies differ in name, sizes, bounds or length",
-            ));
+        let spec = spec.ok_or_else(|| Error::Env {
+            name: "vector".to_owned(),
+            problem: "needs at least one copy".to_owned(),
+        })?;
+        let mut vector = Self {
+            rows: Vec::with_capacity(envs.len()),
+            spec,
+            factory: None,
+        };
+        envs.into_iter().try_for_each(|env| vector.push(env))?;
+        Ok(vector)
+    }
+
+    fn push(&mut self, env: Box<dyn Environment>) -> Result<()> {
+        if *env.spec() != self.spec {
+            return Err(Error::Env {
+                name: self.spec.name.clone(),
+                problem: "the copies differ in name, sizes, bounds or length".to_owned(),
+            });
         }
-        let start = vec![0.0; spec.observation_dim];
-        let rows = envs
-            .into_iter()
-            .map(|env| Row {
-                env,
-                observation: start.clone(),
-            })
-            .collect();
-        Ok(Self { rows, spec })
+        let observation = vec![0.0; self.spec.observation_dim];
+        self.rows.push(Row { env, observation });
+        Ok(())
+    }
+
+    /// Whether there can be more copies than there are.
+    pub fn can_grow(&self) -> bool {
+        self.factory.is_some()
+    }
+
+    /// Makes it `rows` copies: the last ones go, or further ones are made.
+    ///
+    /// # Errors
+    /// If there are to be more and nothing makes them, or none at all.
+    pub fn resize(&mut self, rows: usize) -> Result<()> {
+        let failed = |problem: String| Error::Env {
+            name: self.spec.name.clone(),
+            problem,
+        };
+        if rows == 0 {
+            return Err(failed("needs at least one copy".to_owned()));
+        }
+        self.rows.truncate(rows);
+        let missing = rows - self.rows.len();
+        let Some(factory) = self.factory.as_ref().filter(|_| missing > 0) else {
+            return if missing == 0 {
+                Ok(())
+            } else {
+                Err(failed(format!(
+                    "{rows} copies are needed and there are {}, of which no more can be made: give a factory of them",
+                    self.rows.len()
+                )))
+            };
+        };
+        let made: Vec<_> = (0..missing).map(|_| factory()).collect::<Result<_>>()?;
+        made.into_iter().try_for_each(|env| self.push(env))
     }
 
     /// What each copy looks like.
@@ -255,5 +309,30 @@ mod tests {
         let actions = Tensor::zeros((3, 1), candle_core::DType::F32, &Device::Cpu).expect("tensor");
         assert!(env.step(&actions, &[true, true]).is_err());
         assert!(VectorEnv::make("pendulum-v1", 0).is_err());
+    }
+
+    #[test]
+    fn copies_grow_in_number_only_where_something_makes_them() {
+        let mut many = VectorEnv::make("pendulum-v1", 2).expect("make");
+        assert!(many.can_grow());
+        for rows in [5, 1, 3] {
+            many.resize(rows).expect("resized");
+            assert_eq!(many.len(), rows);
+        }
+        many.reset(&[7, 7, 8]).expect("reset");
+        assert_eq!(many.observation(0), many.observation(1));
+        assert!(many.resize(0).is_err());
+        let given = vec![
+            make("pendulum-v1").expect("make"),
+            make("pendulum-v1").expect("make"),
+        ];
+        let mut given = VectorEnv::new(given).expect("alike");
+        assert!(!given.can_grow());
+        let problem = given.resize(3).expect_err("nothing makes them").to_string();
+        assert!(
+            problem.contains("3 copies are needed and there are 2"),
+            "{problem}"
+        );
+        given.resize(1).expect("fewer");
     }
 }

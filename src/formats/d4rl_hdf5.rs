@@ -5,7 +5,7 @@
 //! A file without `timeouts` is cut into episodes as D4RL's `qlearning_dataset` does it
 //! (d4rl/\_\_init\_\_.py): an episode that did not terminate ends after as many steps as its environment allows.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hdf5_pure::{AttrValue, FileBuilder};
 
@@ -13,14 +13,34 @@ use crate::formats::arrays::ArrayFile;
 use crate::formats::ends;
 use crate::formats::ends::{Cutting, Marks};
 use crate::formats::flat;
+use crate::formats::format::{Format, Place, Writer};
 use crate::formats::hdf5::{add_flags, write_failed};
-use crate::formats::hdf5_group::Hdf5Group;
+use crate::formats::hdf5_group::{Hdf5Group, is_hdf5};
 use crate::formats::options::LoadOptions;
 use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::error::{Error, Result};
 
 /// Steps of an episode where nothing says how many: those of D4RL's locomotion tasks.
 const USUAL_LIMIT: usize = 1000;
+
+/// The format.
+pub const FORMAT: Format = Format {
+    name: "D4RL",
+    file: Some("HDF5"),
+    folder: None,
+    range_keys: "`action_low` and `action_high`",
+    detect,
+    read,
+    writer: Some(Writer {
+        endings: &["hdf5", "h5"],
+        write: |data, path, _| write(data, path),
+    }),
+};
+
+/// HDF5 files that no format above it in the table has taken.
+fn detect(place: &Place<'_>) -> Result<Option<PathBuf>> {
+    Ok(is_hdf5(place).then(|| place.path.to_path_buf()))
+}
 
 /// Reads a data set.
 ///

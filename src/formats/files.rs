@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::formats;
 pub use crate::formats::options::LoadOptions;
-use crate::formats::{Format, d4rl_hdf5, minari_arrow, minari_hdf5, npz};
+use crate::formats::{FORMATS, Writer};
 use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::dataset_checks;
 use trajformer_core::error::{Error, Result};
@@ -61,12 +61,8 @@ pub fn load_one(path: &Path) -> Result<Dataset> {
 }
 
 fn read(path: &Path, options: &LoadOptions) -> Result<Dataset> {
-    let mut data = match formats::detect(path)? {
-        Format::D4rlHdf5(file) => d4rl_hdf5::read(&file, options)?,
-        Format::MinariHdf5(file) => minari_hdf5::read(&file, options)?,
-        Format::MinariArrow(folder) => minari_arrow::read(&folder, options)?,
-        Format::Npz(file) => npz::read(&file, options)?,
-    };
+    let (format, place) = formats::detect(path)?;
+    let mut data = (format.read)(&place, options)?;
     dataset_checks::drop_false_finals(&mut data);
     data.sources = vec![path.to_path_buf()];
     if let Some(columns) = &options.observation_columns {
@@ -81,7 +77,7 @@ pub(crate) fn range_keys(data: &Dataset) -> String {
         .sources
         .iter()
         .filter_map(|path| formats::detect(path).ok());
-    let mut keys: Vec<&str> = formats.map(|format| format.range_keys()).collect();
+    let mut keys: Vec<&str> = formats.map(|(format, _)| format.range_keys).collect();
     keys.sort_unstable();
     keys.dedup();
     if keys.is_empty() {
@@ -198,16 +194,8 @@ pub fn check_new(path: &Path) -> Result<()> {
     }
 }
 
-/// What a data set is saved as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Target {
-    D4rlHdf5,
-    Npz,
-    Minari,
-}
-
 /// What the name of a data set asks for, and the name.
-fn target(path: &Path) -> Result<(Target, &str)> {
+fn target(path: &Path) -> Result<(&'static Writer, &str)> {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
         return Err(Error::data(path, "is no name for a data set"));
     };
@@ -215,40 +203,41 @@ fn target(path: &Path) -> Result<(Target, &str)> {
         .extension()
         .and_then(|e| e.to_str())
         .map(str::to_ascii_lowercase);
-    match ending.as_deref() {
-        Some("hdf5" | "h5") => Ok((Target::D4rlHdf5, name)),
-        Some("npz") => Ok((Target::Npz, name)),
-        None => Ok((Target::Minari, name)),
-        Some(_) => {
-            let problem = "can't tell the format from the name: end it in .hdf5 (D4RL) or .npz, or \
-                           give a folder's name without ending (Minari)";
+    let asked = |writer: &&Writer| match &ending {
+        Some(ending) => writer.endings.contains(&ending.as_str()),
+        None => writer.endings.is_empty(),
+    };
+    let mut writers = FORMATS.iter().filter_map(|format| format.writer.as_ref());
+    match writers.find(asked) {
+        Some(writer) => Ok((writer, name)),
+        None => {
+            let problem = format!(
+                "can't tell the format from the name: end it in {}",
+                formats::written()
+            );
             Err(Error::data(path, problem))
         }
     }
 }
 
 /// Saves a data set: a name that ends in `.hdf5` or `.h5` gets D4RL's layout, `.npz` the schema of
-/// [`npz`], and one without an ending becomes a Minari folder (HDF5 storage), which must not exist.
+/// [`npz`](crate::formats::npz), and one without an ending becomes a Minari folder (HDF5 storage), which must not exist.
 ///
 /// It is written beside its place and renamed, so that a failure leaves nothing half written.
 ///
 /// # Errors
 /// If the name has another ending, or writing fails (disk full, no permission).
 pub fn save(data: &Dataset, path: &Path) -> Result<()> {
-    let (target, name) = target(path)?;
+    let (writer, name) = target(path)?;
     let beside = path.with_file_name(format!("{name}.partial"));
-    let written = match target {
-        Target::D4rlHdf5 => d4rl_hdf5::write(data, &beside),
-        Target::Npz => npz::write(data, &beside),
-        Target::Minari if path.exists() => {
+    if writer.endings.is_empty() {
+        if path.exists() {
             let problem = "exists already; remove it, or choose another name for the data set";
             return Err(Error::data(path, problem));
         }
-        Target::Minari => {
-            remove(&beside);
-            minari_hdf5::write(data, &beside, &minari_id(name))
-        }
-    };
+        remove(&beside);
+    }
+    let written = (writer.write)(data, &beside, name);
     let renamed = written
         .map_err(|error| about(error, &beside, path))
         .and_then(|()| std::fs::rename(&beside, path).map_err(Error::io(path)));
@@ -285,22 +274,6 @@ fn remove(path: &Path) {
     } else {
         std::fs::remove_file(path)
     };
-}
-
-/// A name that Minari accepts: letters, digits, `-` and `_`, and a version at the end.
-fn minari_id(name: &str) -> String {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    let id: String = name
-        .chars()
-        .map(|c| if allowed(c) { c } else { '-' })
-        .collect();
-    let version = id.rsplit_once("-v").map(|(_, version)| version);
-    let numbered = |v: &str| !v.is_empty() && v.chars().all(|c| c.is_ascii_digit());
-    if version.is_some_and(numbered) {
-        id
-    } else {
-        format!("{id}-v0")
-    }
 }
 
 /// Reads `from`, writes `to`; the formats are told as in [`load_one`] and [`save`].

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use hdf5_pure::{AttrValue, ChunkCacheConfig, Dataset, DatasetAccessProperties, File, Group};
 
+use crate::formats::format::Place;
 use crate::formats::hdf5_errors::{absent_as_none, guard};
 use crate::formats::hdf5_links::{Entry, FileLinks, Link};
 use trajformer_core::error::{Error, Result};
@@ -43,6 +44,15 @@ const REPLACE: &str = "put the array or group itself there, e.g. with h5py's `co
 
 /// Dictionaries in dictionaries are listed down to here.
 const DICTIONARY_LEVELS: usize = 3;
+
+const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
+/// Where HDF5 may begin: behind a block that others use, as in MATLAB's files.
+const HDF5_PLACES: [usize; 4] = [0, 512, 1024, 2048];
+
+/// Whether a place is an HDF5 file.
+pub(super) fn is_hdf5(place: &Place<'_>) -> bool {
+    place.has(HDF5, &HDF5_PLACES)
+}
 
 impl Hdf5Group {
     /// Opens a file at its root group.

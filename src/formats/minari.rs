@@ -23,6 +23,49 @@ use trajformer_core::error::{Error, Result};
 /// Name of the file beside the data.
 pub(super) const METADATA: &str = "metadata.json";
 
+/// Name of the HDF5 file.
+pub(super) const MAIN_DATA: &str = "main_data.hdf5";
+
+/// What [`storage`] looks for in a folder, to say that it is missing.
+pub(super) const FOLDER: &str =
+    "neither it nor its folder `data` holds main_data.hdf5 or metadata.json";
+
+/// How a folder stores its data set.
+pub(super) enum Storage {
+    /// In this HDF5 file.
+    Hdf5(PathBuf),
+    /// As Arrow files, in this folder, which has the metadata.
+    Arrow(PathBuf),
+}
+
+/// The storage of a folder: the data set's, or the `data` folder inside it; `None` if it holds no Minari data set.
+///
+/// # Errors
+/// If it holds one that is incomplete, or of another storage.
+pub(super) fn storage(folder: &Path) -> Result<Option<Storage>> {
+    for inner in [folder.to_path_buf(), folder.join("data")] {
+        let file = inner.join(MAIN_DATA);
+        if file.is_file() {
+            return Ok(Some(Storage::Hdf5(file)));
+        }
+        if !inner.join(METADATA).is_file() {
+            continue;
+        }
+        return match data_format(&inner)?.as_deref() {
+            Some("arrow") => Ok(Some(Storage::Arrow(inner))),
+            Some("hdf5") | None => Err(Error::data(&inner, format!("`{MAIN_DATA}` is missing"))),
+            Some(other) => {
+                let problem = format!(
+                    "Minari's {other} storage is not read, only hdf5 and arrow: make a copy of the data set in one \
+                     of them with the minari package (`data_format=\"hdf5\"`)"
+                );
+                Err(Error::data(&inner, problem))
+            }
+        };
+    }
+    Ok(None)
+}
+
 /// What `metadata.json` says, as far as it is used.
 #[derive(Debug, Default)]
 pub(super) struct Metadata {
@@ -42,7 +85,7 @@ pub(super) struct Metadata {
 ///
 /// # Errors
 /// If it is not JSON.
-pub(super) fn data_format(folder: &Path) -> Result<Option<String>> {
+fn data_format(folder: &Path) -> Result<Option<String>> {
     let json = read_json(folder)?;
     let format = json
         .as_ref()

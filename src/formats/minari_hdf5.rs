@@ -3,23 +3,37 @@
 //!
 //! An episode has one observation more than steps: the last one follows its last action.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hdf5_pure::{AttrValue, FileBuilder, GroupBuilder};
 use serde_json::json;
 
 use crate::formats::arrays::ArrayFile;
+use crate::formats::format::{Format, Place, Writer};
 use crate::formats::hdf5::{add_flags, write_failed};
-use crate::formats::hdf5_group::Hdf5Group;
-use crate::formats::minari::{Builder, EpisodeAttributes, METADATA, Metadata};
+use crate::formats::hdf5_group::{Hdf5Group, is_hdf5};
+use crate::formats::minari::{
+    Builder, EpisodeAttributes, FOLDER, MAIN_DATA, METADATA, Metadata, Storage, storage,
+};
 use crate::formats::minari_spaces::MISSION;
 use crate::formats::options::LoadOptions;
 use trajformer_core::dataset::{ActionKind, Dataset, Episode};
 use trajformer_core::error::{Error, Result};
 
-/// Name of the HDF5 file.
-pub(super) const MAIN_DATA: &str = "main_data.hdf5";
+/// The format.
+pub const FORMAT: Format = Format {
+    name: "Minari",
+    file: Some("HDF5"),
+    folder: Some(FOLDER),
+    range_keys: "`action_space`",
+    detect,
+    read,
+    writer: Some(Writer {
+        endings: &[],
+        write: |data, folder, name| write(data, folder, &minari_id(name)),
+    }),
+};
 
 /// Attribute of an episode whose last observation is a copy because the real one is unknown.
 const LAST_OBSERVATION: &str = "last_observation";
@@ -30,6 +44,24 @@ const FRAGMENT: &str = "fragment";
 
 /// The version of Minari whose layout is written.
 const VERSION: &str = "0.5.4";
+
+/// The HDF5 file of a folder, or one that has episodes as groups.
+fn detect(place: &Place<'_>) -> Result<Option<PathBuf>> {
+    if place.signature.is_none() {
+        return Ok(match storage(place.path)? {
+            Some(Storage::Hdf5(file)) => Some(file),
+            _ => None,
+        });
+    }
+    if !is_hdf5(place) {
+        return Ok(None);
+    }
+    // Names that can't be listed are named when they are read.
+    let names = Hdf5Group::open(place.path)?.group_names();
+    let mut names = names.iter().flatten();
+    let has_episodes = names.any(|name| episode_number(name).is_some());
+    Ok(has_episodes.then(|| place.path.to_path_buf()))
+}
 
 /// Reads the data set whose HDF5 file is `file`; `metadata.json` is looked for beside it. Episodes that the file links
 /// to, in files of the same folder, are read from there.
@@ -73,8 +105,24 @@ pub fn read(file: &Path, options: &LoadOptions) -> Result<Dataset> {
 }
 
 /// The number of an episode's group.
-pub(super) fn episode_number(name: &str) -> Option<usize> {
+fn episode_number(name: &str) -> Option<usize> {
     name.strip_prefix("episode_")?.parse().ok()
+}
+
+/// A name that Minari accepts: letters, digits, `-` and `_`, and a version at the end.
+fn minari_id(name: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let id: String = name
+        .chars()
+        .map(|c| if allowed(c) { c } else { '-' })
+        .collect();
+    let version = id.rsplit_once("-v").map(|(_, version)| version);
+    let numbered = |v: &str| !v.is_empty() && v.chars().all(|c| c.is_ascii_digit());
+    if version.is_some_and(numbered) {
+        id
+    } else {
+        format!("{id}-v0")
+    }
 }
 
 /// What `metadata.json` says, and attributes of the file where it doesn't: Minari before 0.5 kept everything there.

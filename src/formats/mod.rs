@@ -1,6 +1,6 @@
 //! Data-set files: one reader (and writer) per format; nothing else opens data-set files.
 //!
-//! The format is told by content, never by the file's name.
+//! [`FORMATS`] lists them. The format is told by content, never by the file's name.
 
 mod arrays;
 mod bounds;
@@ -10,6 +10,7 @@ mod ends;
 pub mod fast_folder;
 pub mod files;
 mod flat;
+pub mod format;
 mod hdf5;
 mod hdf5_bytes;
 mod hdf5_errors;
@@ -26,72 +27,103 @@ pub mod options;
 mod successors;
 mod vectors;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
+pub use format::{Format, Place, Writer};
 use trajformer_core::error::{Error, Result};
 use trajformer_core::stand_in;
 
-/// A kind of data set, and what its reader opens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Format {
-    /// D4RL's HDF5 layout, one row a step.
-    D4rlHdf5(PathBuf),
-    /// Minari's HDF5 storage: the HDF5 file.
-    MinariHdf5(PathBuf),
-    /// Minari's Arrow storage: the folder with the metadata.
-    MinariArrow(PathBuf),
-    /// NumPy's npz.
-    Npz(PathBuf),
-}
+/// The formats: one line each. What a line names is in the format's own file. The first that finds what it reads is
+/// taken.
+pub const FORMATS: &[&Format] = &[
+    &minari_hdf5::FORMAT,
+    &minari_arrow::FORMAT,
+    &d4rl_hdf5::FORMAT,
+    &npz::FORMAT,
+];
 
-/// Tells the format of a file or folder by its content.
+/// Tells the format of a file or folder by its content, and what its reader opens.
 ///
 /// # Errors
 /// If it can't be read, or is of no known format: says what is known.
-pub fn detect(path: &Path) -> Result<Format> {
-    if path.is_dir() {
-        return detect_folder(path);
+pub fn detect(path: &Path) -> Result<(&'static Format, PathBuf)> {
+    let place = Place::at(path)?;
+    for &format in FORMATS {
+        if let Some(found) = (format.detect)(&place)? {
+            return Ok((format, found));
+        }
     }
-    let signature = signature(path)?;
-    let is_hdf5 = |place: &usize| signature[(*place).min(signature.len())..].starts_with(HDF5);
-    if HDF5_PLACES.iter().any(is_hdf5) {
-        let root = hdf5_group::Hdf5Group::open(path)?;
-        // Names that can't be listed are named when they are read.
-        let names = root.group_names().unwrap_or_default();
-        let episodes = names
-            .iter()
-            .any(|name| minari_hdf5::episode_number(name).is_some());
-        return Ok(if episodes {
-            Format::MinariHdf5(path.to_path_buf())
-        } else {
-            Format::D4rlHdf5(path.to_path_buf())
-        });
-    }
-    if signature.starts_with(b"PK\x03\x04") || signature.starts_with(b"PK\x05\x06") {
-        return Ok(Format::Npz(path.to_path_buf()));
-    }
-    let otherwise = "is neither HDF5 (D4RL or Minari) nor npz by its first bytes; a Minari data set is \
-                     given by its folder";
-    let other = OTHERS
-        .iter()
-        .find(|(first, _)| signature.starts_with(first));
-    let problem = match (stand_in::problem(&signature), other) {
-        (Some(problem), _) => problem,
-        (None, other) => other.map_or(otherwise, |(_, problem)| problem).to_owned(),
+    let problem = match &place.signature {
+        None => unknown_folder(),
+        Some(signature) => {
+            let mut others = OTHERS.iter();
+            let other = others.find(|(first, _)| signature.starts_with(first));
+            let known = stand_in::problem(signature);
+            known.unwrap_or_else(|| other.map_or_else(unknown_file, |(_, say)| (*say).to_owned()))
+        }
     };
     Err(Error::data(path, problem))
 }
 
-impl Format {
-    /// The key, or keys, that say the range of actions in it.
-    pub(crate) fn range_keys(&self) -> &'static str {
-        match self {
-            Self::MinariHdf5(_) | Self::MinariArrow(_) => "`action_space`",
-            Self::D4rlHdf5(_) | Self::Npz(_) => "`action_low` and `action_high`",
+/// What is said of a file of another format.
+fn unknown_file() -> String {
+    let mut kinds: Vec<(&str, Vec<&str>)> = Vec::new();
+    for format in FORMATS {
+        let Some(file) = format.file else { continue };
+        match kinds.iter_mut().find(|(kind, _)| *kind == file) {
+            Some((_, names)) => names.push(format.name),
+            None => kinds.push((file, vec![format.name])),
         }
     }
+    let kinds: Vec<String> = kinds
+        .into_iter()
+        .map(|(kind, names)| match &names[..] {
+            [name] if *name == kind => kind.to_owned(),
+            _ => format!("{kind} ({})", names.join(" or ")),
+        })
+        .collect();
+    let (last, first) = kinds
+        .split_last()
+        .map_or(("", &[][..]), |(l, f)| (&l[..], f));
+    format!(
+        "is neither {} nor {last} by its first bytes; a {} data set is given by its folder",
+        first.join(", "),
+        folders().0
+    )
+}
+
+/// What is said of a folder of another kind.
+fn unknown_folder() -> String {
+    let (names, content) = folders();
+    format!("is no {names} data set: {content}; name data files one by one")
+}
+
+/// The formats that are folders, and what was looked for in them.
+fn folders() -> (String, String) {
+    let (mut names, mut contents) = (Vec::new(), Vec::new());
+    for format in FORMATS {
+        if let Some(content) = format.folder.filter(|_| !names.contains(&format.name)) {
+            names.push(format.name);
+            contents.push(content);
+        }
+    }
+    (names.join(" or "), contents.join("; "))
+}
+
+/// How names tell in which format a data set is saved, e.g. `.hdf5 (D4RL), .npz, or a folder (Minari)`.
+pub fn written() -> String {
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    for format in FORMATS {
+        let Some(writer) = &format.writer else {
+            continue;
+        };
+        match writer.endings.first() {
+            Some(ending) if *ending == format.name => files.push(format!(".{ending}")),
+            Some(ending) => files.push(format!(".{ending} ({})", format.name)),
+            None => folders.push(format!("a folder without ending ({})", format.name)),
+        }
+    }
+    format!("{}, or {}", files.join(", "), folders.join(" or "))
 }
 
 /// First bytes of files that are easily taken for data sets, and what to do about them.
@@ -118,48 +150,29 @@ const OTHERS: [(&[u8], &str); 5] = [
     ),
 ];
 
-/// Minari's folders: the data set's, or the `data` folder inside it.
-fn detect_folder(folder: &Path) -> Result<Format> {
-    for inner in [folder.to_path_buf(), folder.join("data")] {
-        let file = inner.join(minari_hdf5::MAIN_DATA);
-        if file.is_file() {
-            return Ok(Format::MinariHdf5(file));
-        }
-        if !inner.join(minari::METADATA).is_file() {
-            continue;
-        }
-        return match minari::data_format(&inner)?.as_deref() {
-            Some("arrow") => Ok(Format::MinariArrow(inner)),
-            Some("hdf5") | None => Err(Error::data(
-                &inner,
-                format!("`{}` is missing", minari_hdf5::MAIN_DATA),
-            )),
-            Some(other) => {
-                let problem = format!(
-                    "Minari's {other} storage is not read, only hdf5 and arrow: make a copy of the data set in one \
-                     of them with the minari package (`data_format=\"hdf5\"`)"
-                );
-                Err(Error::data(&inner, problem))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_no_format_is_answered_with_all_that_there_are() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("notes.hdf5");
+        std::fs::write(&file, "nothing of this kind").expect("written");
+        let problem = detect(&file).expect_err("text").to_string();
+        let known = "is neither HDF5 (Minari or D4RL) nor npz by its first bytes; a Minari data set is given by its folder";
+        assert!(problem.contains(known), "{problem}");
+        let problem = detect(folder.path()).expect_err("empty").to_string();
+        let known = "is no Minari data set: neither it nor its folder `data` holds main_data.hdf5";
+        assert!(problem.contains(known), "{problem}");
+        for format in FORMATS {
+            let endings = format
+                .writer
+                .iter()
+                .flat_map(|writer| writer.endings.first());
+            for ending in endings {
+                assert!(written().contains(&format!(".{ending}")), "{}", written());
             }
-        };
+        }
     }
-    let problem = "is no Minari data set: neither it nor its folder `data` holds main_data.hdf5 or \
-                   metadata.json; name data files one by one";
-    Err(Error::data(folder, problem))
-}
-
-const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
-/// Where HDF5 may begin: behind a block that others use, as in MATLAB's files.
-const HDF5_PLACES: [usize; 4] = [0, 512, 1024, 2048];
-
-/// Enough of a file to know what it is.
-const SIGNATURE_BYTES: u64 = 2056;
-
-fn signature(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(Error::io(path))?;
-    file.take(SIGNATURE_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(Error::io(path))?;
-    Ok(bytes)
 }

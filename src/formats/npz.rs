@@ -33,6 +33,7 @@ use zip::ZipArchive;
 use crate::formats::arrays::{ArrayFile, ArrayInfo, Kind, Sink, plausible_bytes};
 use crate::formats::ends;
 use crate::formats::flat;
+use crate::formats::format::{Format, Place, Writer};
 use crate::formats::npy::{Code, Header};
 use crate::formats::options::LoadOptions;
 use crate::formats::vectors::choose_keys;
@@ -382,6 +383,26 @@ impl ArrayFile for NpzFile {
         })?;
         outcome
     }
+}
+
+/// The format.
+pub const FORMAT: Format = Format {
+    name: "npz",
+    file: Some("npz"),
+    folder: None,
+    range_keys: "`action_low` and `action_high`",
+    detect,
+    read,
+    writer: Some(Writer {
+        endings: &["npz"],
+        write: |data, path, _| write(data, path),
+    }),
+};
+
+/// Zip archives, empty ones too.
+fn detect(place: &Place<'_>) -> Result<Option<PathBuf>> {
+    let is_zip = [b"PK\x03\x04", b"PK\x05\x06"].map(|first| place.has(first, &[0]));
+    Ok(is_zip.contains(&true).then(|| place.path.to_path_buf()))
 }
 
 /// Reads a data set; the module says how the arrays are called.

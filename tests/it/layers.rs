@@ -90,18 +90,19 @@ const TABLE: &[(&str, &str)] = &[
         "core/* data/* algorithms/planning algorithms/registry algorithms/RULE app/config envs",
     ),
     ("app/checkpoint", "core/* app/config"),
+    ("app/evaluate", "core/* app/collect app/config envs"),
     (
-        "app/evaluate",
-        "core/* app/collect app/config app/table envs",
+        "app/evaluations",
+        "core/* app/checkpoint app/evaluate app/table",
     ),
     ("app/online", "core/* app/config"),
     (
         "app/compare",
-        "core/* app/checkpoint app/evaluate app/table report",
+        "core/* app/checkpoint app/evaluate app/evaluations app/table report",
     ),
     (
         "app/logger",
-        "core/* app/checkpoint app/evaluate app/progress app/table",
+        "core/* app/checkpoint app/evaluate app/evaluations app/progress app/table",
     ),
     (
         "app/pretrained",
@@ -115,7 +116,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/publish",
-        "core/* algorithms/registry app/checkpoint app/config app/evaluate app/hub",
+        "core/* algorithms/registry app/checkpoint app/config app/evaluate app/evaluations app/hub",
     ),
     ("app/text", "core/* app/hub app/pretrained"),
     (
@@ -124,7 +125,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/run",
-        "core/* app/action_range app/checkpoint app/config app/evaluate app/fqe app/online app/prepare app/pretrained \
+        "core/* app/action_range app/checkpoint app/config app/evaluate app/evaluations app/fqe app/online app/prepare app/pretrained \
          app/trainer envs formats",
     ),
     (

@@ -1,6 +1,7 @@
 //! Behaviour that single slips of the pen would change: units and scales on the way to an algorithm, what a policy sees, from where
 //! targets are compared, values judged by data alone.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device, Tensor};
@@ -18,7 +19,7 @@ use trajformer::data::{
     ActionBounds, Dataset, Episode, Normalizer, RewardTransform, Rows, Transitions,
     TransitionsConfig,
 };
-use trajformer::envs::VectorEnv;
+use trajformer::envs::{self, VectorEnv};
 use trajformer::evaluate::Evaluator;
 use trajformer::fqe::{Estimate, FqeConfig, estimate};
 use trajformer::offpolicy::{
@@ -385,6 +386,31 @@ fn every_target_is_tried_from_the_same_starts_which_differ_from_each_other() {
     let (first, second) = begun.observations.split_at(3);
     assert_eq!(first, second);
     assert!(first[0] != first[1] && first[1] != first[2], "{first:?}");
+}
+
+#[test]
+fn all_targets_are_tried_in_copies_that_a_factory_makes_and_the_first_alone_in_given_ones() {
+    let targets = |envs: VectorEnv| {
+        let begun = Arc::default();
+        let mut evaluator = Evaluator::of(envs, 5);
+        let found = evaluator.run(&mut Watching(Arc::clone(&begun))).unwrap();
+        let begun = begun.lock().unwrap().targets.clone();
+        (begun, found.by_target.len())
+    };
+    let (one, two) = (Some(1.0), Some(2.0));
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&made);
+    let factory = move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        envs::make("pendulum-v1")
+    };
+    let envs = VectorEnv::from_factory(Box::new(factory), 2).unwrap();
+    assert_eq!(targets(envs), (vec![one, one, two, two], 2));
+    // The first copies are used again.
+    assert_eq!(made.load(Ordering::Relaxed), 4);
+    // Copies of one's own, though there is a registered environment of this name.
+    let given = (0..2).map(|_| envs::make("pendulum-v1").unwrap()).collect();
+    assert_eq!(targets(VectorEnv::new(given).unwrap()), (vec![one, one], 1));
 }
 
 #[test]

@@ -11,7 +11,8 @@ use trajformer::algorithms::ALGORITHMS;
 use trajformer::config::RunConfig;
 use trajformer::data::Dataset;
 use trajformer::error::Error;
-use trajformer::evaluate::{Evaluation, Evaluator};
+use trajformer::evaluate::Evaluator;
+use trajformer::evaluations::Evaluations;
 use trajformer::fqe::FqeConfig;
 use trajformer::policy::EpisodeStart;
 use trajformer::policy::behavior::behavior;
@@ -167,7 +168,7 @@ fn check_opening(config: &RunConfig, out: &Path, other: &Path) {
 
     let mut trained = open();
     let mut evaluator = Evaluator::new(&config.evaluate).unwrap().unwrap();
-    let last = Evaluation::last_of(&out.join("evaluations.csv"), &env);
+    let last = Evaluations::last(out, &env);
     let told = trained.algorithm.instructed().is_some();
     if told {
         instruct::teach(&mut trained, &evaluator.instructions()).unwrap();

@@ -67,7 +67,9 @@ fn line(run: &Path, name: &str) -> Result<MetricLine> {
             return Err(Error::Unsuitable(problem));
         }
         curves.push(curve);
-        if let Ok(found) = table::numbers(&path, ["return_to_go_mean"]) {
+        let judged = "return_to_go_mean";
+        if columns.iter().any(|column| column == judged) {
+            let found = table::numbers(&path, [judged])?;
             returns.extend(found.into_iter().map(|[v]| v).filter(|v| v.is_finite()));
         }
     }

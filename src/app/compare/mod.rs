@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::app::checkpoint::fingerprint::{Difference, differences, settings};
 use crate::app::checkpoint::{RunDir, runs_inside};
 use crate::app::evaluate::mean_std;
-use crate::app::table;
+use crate::app::evaluations::{EvaluationRow, Evaluations};
 use crate::report::curves;
 use crate::report::curves::{Curves, Series};
 use trajformer_core::error::{Error, Result};
@@ -55,27 +55,25 @@ fn line(run: &Path) -> Result<Line> {
     let algorithm = RunDir::open(&folders[0])?.config()?.algorithm.name();
     let tables = folders
         .iter()
-        .map(|folder| evaluations(folder))
+        .map(|folder| Evaluations::rows(folder))
         .collect::<Result<Vec<_>>>()?;
-    let normalized = tables.iter().all(|table| table.1);
+    let normalized = tables.iter().flatten().all(|row| row.scores.is_some());
     let mut curve = Vec::new();
-    for &first in &tables[0].0 {
-        let update = first.update;
-        let find = |table: &Vec<Row>| table.iter().find(|row| row.update == update).copied();
-        let Some(rows) = tables
-            .iter()
-            .map(|table| find(&table.0))
-            .collect::<Option<Vec<_>>>()
-        else {
+    for first in &tables[0] {
+        let find = |table: &Vec<EvaluationRow>| {
+            let mut rows = table.iter();
+            rows.find(|row| row.update == first.update).copied()
+        };
+        let Some(rows) = tables.iter().map(find).collect::<Option<Vec<_>>>() else {
             continue; // a seed that is not there yet
         };
-        let values: Vec<f64> = rows.iter().map(|row| row.value(normalized).0).collect();
+        let values: Vec<f64> = rows.iter().map(|row| value(row, normalized).0).collect();
         let (mean, mut std) = mean_std(&values);
         if rows.len() == 1 {
-            std = first.value(normalized).1;
+            std = value(first, normalized).1;
         }
         let seconds = rows.iter().map(|row| row.seconds).sum::<f64>() / rows.len() as f64;
-        curve.push([update, seconds, mean, std]);
+        curve.push([first.update as f64, seconds, mean, std]);
     }
     let &[update, seconds, last, last_std] = curve.last().ok_or_else(|| {
         Error::Unsuitable(format!(
@@ -100,48 +98,12 @@ fn line(run: &Path) -> Result<Line> {
     })
 }
 
-/// A row of `evaluations.csv`.
-#[derive(Debug, Clone, Copy)]
-struct Row {
-    update: f64,
-    seconds: f64,
-    returns: (f64, f64),
-    scores: (f64, f64),
-}
-
-impl Row {
-    fn value(self, normalized: bool) -> (f64, f64) {
-        if normalized {
-            self.scores
-        } else {
-            self.returns
-        }
+/// Mean and deviation of the normalized scores, or of the returns.
+fn value(row: &EvaluationRow, normalized: bool) -> (f64, f64) {
+    match row.scores {
+        Some(scores) if normalized => scores,
+        _ => row.returns,
     }
-}
-
-/// The evaluations of one run, and whether they have normalised scores.
-fn evaluations(folder: &Path) -> Result<(Vec<Row>, bool)> {
-    let path = folder.join("evaluations.csv");
-    if !path.exists() {
-        return Ok((Vec::new(), true));
-    }
-    let returns = table::numbers(&path, ["update", "seconds", "return_mean", "return_std"])?;
-    let scores = table::numbers(&path, ["score_mean", "score_std"]).ok();
-    let rows = returns
-        .iter()
-        .enumerate()
-        .map(|(at, &[update, seconds, mean, std])| {
-            let score = scores.as_ref().map_or([f64::NAN; 2], |scores| scores[at]);
-            Row {
-                update,
-                seconds,
-                returns: (mean, std),
-                scores: (score[0], score[1]),
-            }
-        });
-    let rows: Vec<Row> = rows.collect();
-    let normalized = rows.iter().all(|row| row.scores.0.is_finite());
-    Ok((rows, normalized))
 }
 
 /// The run itself, or its seeds in the order of their names.

@@ -1,4 +1,4 @@
-//! [`Logger`]: where metrics go: `metrics.csv`, `evaluations.csv`, TensorBoard events and the progress bar.
+//! [`Logger`]: where metrics and evaluations go: tables, TensorBoard events and the progress bar.
 
 pub mod tensorboard;
 
@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 
 use crate::app::checkpoint::{RunDir, RunState};
 use crate::app::evaluate::Evaluation;
+use crate::app::evaluations::Evaluations;
 use crate::app::progress::progress_style;
 use crate::app::table::CsvTable;
 use tensorboard::TensorBoard;
@@ -21,7 +22,7 @@ const MOST_UNREAD: usize = 1_000;
 /// Collects metrics between two rows of `metrics.csv`, and writes evaluations beside them.
 pub struct Logger {
     metrics: CsvTable,
-    evaluations: CsvTable,
+    evaluations: Evaluations,
     events: TensorBoard,
     pending: BTreeMap<&'static str, Pending>,
     bar: ProgressBar,
@@ -51,7 +52,7 @@ impl Logger {
         bar.reset_eta();
         Ok(Self {
             metrics: CsvTable::open(&run.file("metrics.csv"), update)?,
-            evaluations: CsvTable::open(&run.file("evaluations.csv"), evaluated)?,
+            evaluations: Evaluations::open(run, evaluated)?,
             events: match update {
                 0 => TensorBoard::create(run.path())?,
                 _ => TensorBoard::resume(run.path(), update)?,
@@ -168,41 +169,18 @@ impl Logger {
         Ok(())
     }
 
-    /// Writes a row of `evaluations.csv`.
+    /// Writes what an evaluation found.
     ///
     /// # Errors
     /// If the disk fails.
     pub fn evaluation(&mut self, update: u64, seconds: f64, result: &Evaluation) -> Result<()> {
-        let mut cells = vec![
-            ("seconds".to_owned(), format!("{seconds:.3}")),
-            ("episodes".to_owned(), result.episodes.to_string()),
-        ];
-        let mut put = |name: &str, value: f64| cells.push((name.to_owned(), value.to_string()));
-        put("return_mean", result.return_mean);
-        put("return_std", result.return_std);
-        if let (Some(mean), Some(std)) = (result.score_mean, result.score_std) {
-            put("score_mean", mean);
-            put("score_std", std);
+        if let Some(mean) = result.score_mean {
             self.events.scalar("evaluate/score_mean", update, mean)?;
-        }
-        // The first target's numbers are those above.
-        for target in result.by_target.iter().skip(1) {
-            let aim = target.target_return;
-            put(&format!("return_mean_aiming_at_{aim}"), target.return_mean);
-            put(&format!("return_std_aiming_at_{aim}"), target.return_std);
-            if let (Some(mean), Some(std)) = (target.score_mean, target.score_std) {
-                put(&format!("score_mean_aiming_at_{aim}"), mean);
-                put(&format!("score_std_aiming_at_{aim}"), std);
-            }
         }
         self.events
             .scalar("evaluate/return_mean", update, result.return_mean)?;
         self.events.flush()?;
-        let cells: Vec<(&str, String)> = cells
-            .iter()
-            .map(|(name, text)| (name.as_str(), text.clone()))
-            .collect();
-        self.evaluations.append(update, &cells)?;
+        self.evaluations.append(update, seconds, result)?;
         self.bar
             .suspend(|| tracing::info!("update {update}: {}", result.summary()));
         Ok(())

@@ -237,7 +237,7 @@ fn build(folder: &Path, shape: Shape, tensors: Tensors, request: &Request<'_>) -
     };
     let mut known = config.clone();
     known.evaluate.env = request.env.map(str::to_owned).or(known.evaluate.env);
-    let (low, high) = action_range::of_run(&known, data)?;
+    let (low, high) = action_range::of_run(&known, data, None)?;
     let device = open_device(&config.device)?;
     let mut algorithm = algorithm_config.build(Build {
         data,

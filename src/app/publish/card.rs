@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use crate::app::checkpoint::{RunDir, RunSpec, RunState};
 use crate::app::config::RunConfig;
 use crate::app::evaluate::Evaluation;
+use crate::app::evaluations::Evaluations;
 use crate::app::hub::Reference;
 use trajformer_algorithms::registry::{ALGORITHMS, Registered};
 use trajformer_core::error::{Error, Result};
@@ -42,7 +43,7 @@ pub fn card(directory: &RunDir, reference: &Reference) -> Result<String> {
         state: directory
             .state()?
             .ok_or_else(|| fail("it has no checkpoint to publish"))?,
-        evaluation: Evaluation::last_of(&directory.file("evaluations.csv"), &env)?,
+        evaluation: Evaluations::last(directory.path(), &env)?,
         config,
     };
     let mut text = header(&facts);

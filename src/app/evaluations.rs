@@ -1,0 +1,207 @@
+//! [`Evaluations`]: the table `evaluations.csv` of a run directory, one row per evaluation. Nothing else reads or writes it.
+
+use std::path::Path;
+
+use crate::app::checkpoint::RunDir;
+use crate::app::evaluate::Evaluation;
+use crate::app::table::{self, CsvTable};
+use trajformer_core::error::Result;
+
+/// The table's file in a run directory.
+const FILE: &str = "evaluations.csv";
+
+/// The evaluations of a run that is trained: rows are appended.
+#[derive(Debug)]
+pub struct Evaluations {
+    table: CsvTable,
+}
+
+/// One evaluation as the table keeps it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EvaluationRow {
+    /// Updates that were done.
+    pub update: u64,
+    /// Seconds of training until then, evaluations included.
+    pub seconds: f64,
+    /// How many episodes.
+    pub episodes: usize,
+    /// Mean undiscounted return, and its standard deviation over the episodes.
+    pub returns: (f64, f64),
+    /// Mean normalized score, and its standard deviation; `None` where the environment has no reference returns.
+    pub scores: Option<(f64, f64)>,
+}
+
+impl Evaluations {
+    /// The table of `run`, with the rows up to and including `update`; later ones are cut.
+    ///
+    /// # Errors
+    /// If it can't be read or written, or a row has no update number.
+    pub fn open(run: &RunDir, update: u64) -> Result<Self> {
+        let table = CsvTable::open(&run.file(FILE), update)?;
+        Ok(Self { table })
+    }
+
+    /// Appends what was found after `update` updates and `seconds` of training.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn append(&mut self, update: u64, seconds: f64, found: &Evaluation) -> Result<()> {
+        let mut cells = vec![
+            ("seconds".to_owned(), format!("{seconds:.3}")),
+            ("episodes".to_owned(), found.episodes.to_string()),
+        ];
+        let mut put = |name: &str, value: f64| cells.push((name.to_owned(), value.to_string()));
+        put("return_mean", found.return_mean);
+        put("return_std", found.return_std);
+        if let (Some(mean), Some(std)) = (found.score_mean, found.score_std) {
+            put("score_mean", mean);
+            put("score_std", std);
+        }
+        // The first target's numbers are those above.
+        for target in found.by_target.iter().skip(1) {
+            let aim = target.target_return;
+            put(&format!("return_mean_aiming_at_{aim}"), target.return_mean);
+            put(&format!("return_std_aiming_at_{aim}"), target.return_std);
+            if let (Some(mean), Some(std)) = (target.score_mean, target.score_std) {
+                put(&format!("score_mean_aiming_at_{aim}"), mean);
+                put(&format!("score_std_aiming_at_{aim}"), std);
+            }
+        }
+        let cells: Vec<(&str, String)> = cells
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.clone()))
+            .collect();
+        self.table.append(update, &cells)
+    }
+
+    /// All rows of the run directory `folder`; none if nothing was evaluated there yet.
+    ///
+    /// # Errors
+    /// If the table is there and can't be read, lacks a column, or holds something that is no number.
+    pub fn rows(folder: &Path) -> Result<Vec<EvaluationRow>> {
+        let path = folder.join(FILE);
+        let Some((columns, _)) = table::read_if_present(&path)? else {
+            return Ok(Vec::new());
+        };
+        let names = ["update", "seconds", "episodes", "return_mean", "return_std"];
+        let returns = table::numbers(&path, names)?;
+        let scores = if columns.iter().any(|column| column == "score_mean") {
+            table::numbers(&path, ["score_mean", "score_std"])?
+        } else {
+            vec![[f64::NAN; 2]; returns.len()]
+        };
+        let row = |(numbers, [mean, std]): ([f64; 5], [f64; 2])| {
+            let [update, seconds, episodes, return_mean, return_std] = numbers;
+            EvaluationRow {
+                update: update as u64,
+                seconds,
+                episodes: episodes as usize,
+                returns: (return_mean, return_std),
+                scores: (mean.is_finite() && std.is_finite()).then_some((mean, std)),
+            }
+        };
+        Ok(returns.into_iter().zip(scores).map(row).collect())
+    }
+
+    /// The last evaluation of the run directory `folder`, made in the environment `env`, without the numbers of single
+    /// episodes; `None` if nothing was evaluated yet.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    pub fn last(folder: &Path, env: &str) -> Result<Option<Evaluation>> {
+        Ok(Self::rows(folder)?.last().map(|row| Evaluation {
+            env: env.to_owned(),
+            episodes: row.episodes,
+            returns: Vec::new(),
+            lengths: Vec::new(),
+            return_mean: row.returns.0,
+            return_std: row.returns.1,
+            score_mean: row.scores.map(|scores| scores.0),
+            score_std: row.scores.map(|scores| scores.1),
+            by_target: Vec::new(),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "update,seconds,episodes,return_mean,return_std";
+
+    fn folder(text: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join(FILE), text).expect("written");
+        folder
+    }
+
+    fn error(text: &str) -> String {
+        let folder = folder(text);
+        let error = Evaluations::rows(folder.path()).expect_err(text);
+        let last = Evaluations::last(folder.path(), "hopper-v4").expect_err(text);
+        assert_eq!(error.to_string(), last.to_string());
+        error.to_string()
+    }
+
+    #[test]
+    fn what_is_appended_is_read_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(FILE);
+        let mut table = Evaluations {
+            table: CsvTable::open(&path, 0).expect("new"),
+        };
+        for (update, env) in [(10, "pendulum-v1"), (20, "hopper-v4")] {
+            let found = Evaluation::new(env, vec![100.0, 300.0], vec![5, 6]);
+            table.append(update, 1.5, &found).expect("a row");
+        }
+        let rows = Evaluations::rows(folder.path()).expect("rows");
+        assert_eq!(rows.len(), 2);
+        assert_eq!(
+            (rows[0].update, rows[0].seconds, rows[0].episodes),
+            (10, 1.5, 2)
+        );
+        assert_eq!((rows[0].returns, rows[0].scores), ((200.0, 100.0), None));
+        let found = Evaluation::new("hopper-v4", vec![100.0, 300.0], vec![5, 6]);
+        let last = Evaluations::last(folder.path(), "hopper-v4").expect("a table");
+        let expected = Evaluation {
+            returns: Vec::new(),
+            lengths: Vec::new(),
+            ..found
+        };
+        assert_eq!(last, Some(expected));
+    }
+
+    #[test]
+    fn a_run_without_evaluations_has_no_rows() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(Evaluations::rows(folder.path()).expect("rows"), []);
+        assert_eq!(Evaluations::last(folder.path(), "a").expect("none"), None);
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_read_is_an_error_that_names_it_and_the_place() {
+        // A folder in the table's place can't be read as a file.
+        let place = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(place.path().join(FILE)).expect("made");
+        let problem = Evaluations::rows(place.path()).expect_err("a folder");
+        assert!(problem.to_string().contains(FILE), "{problem}");
+
+        let problem = error("update,seconds,episodes\n1,2,3\n");
+        assert!(problem.contains("no column `return_mean`"), "{problem}");
+        let problem = error(&format!("{HEAD},score_mean\n1,2,3,4,5,6\n"));
+        assert!(problem.contains("no column `score_std`"), "{problem}");
+        let scores = format!("{HEAD},score_mean,score_std\n1,2,3,4,5,6,7\n2,2,3,4,5,6,x7\n");
+        for (text, row, column, found) in [
+            (format!("{HEAD}\n1,2,3,4o,5\n"), 2, "return_mean", "4o"),
+            (format!("{HEAD}\none,2,3,4,5\n"), 2, "update", "one"),
+            (scores, 3, "score_std", "x7"),
+        ] {
+            let problem = error(&text);
+            let expected = format!("line {row}: `{column}` is `{found}`, expected a number");
+            assert!(
+                problem.contains(FILE) && problem.contains(&expected),
+                "{problem}"
+            );
+        }
+    }
+}
