@@ -46,7 +46,7 @@ pub mod data {
     pub use trajformer_data::batch::Batch;
     pub use trajformer_data::info::{Info, info};
     pub use trajformer_data::transitions::{Transitions, best_fraction};
-    pub use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+    pub use trajformer_data::transitions_config::{DataView, RewardTransform, TransitionsConfig};
     pub use trajformer_data::{
         action_chunks, batch, discretizer, replay, return_sequences, returns, sequences,
         token_options, tokenizers, tokens, transitions,

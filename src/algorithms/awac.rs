@@ -33,7 +33,7 @@ use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_data::batch::Batch;
-use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+use trajformer_data::transitions_config::{DataView, TransitionsConfig};
 use trajformer_models::rng::Rng;
 
 /// `[algorithm.awac]`.
@@ -56,12 +56,10 @@ pub struct AwacConfig {
     pub learning_rate: f64,
     /// Widths of the hidden layers of actor and critics.
     pub hidden: Vec<usize>,
-    /// Whether observations are normalised to mean 0 and deviation 1 (plus 1e-3) over the data.
-    pub normalize_observations: bool,
-    /// What is done to rewards; CORL shifts those of antmaze by -1.
-    pub rewards: RewardTransform,
-    /// Whether the last steps of truncated episodes are kept, where the observation after them is known.
-    pub keep_truncations: bool,
+    /// How it sees the data; by default observations are normalized.
+    /// CORL shifts rewards of antmaze by -1.
+    #[serde(deserialize_with = "DataView::read_normalized")]
+    pub data: DataView,
 }
 
 impl Default for AwacConfig {
@@ -76,9 +74,7 @@ impl Default for AwacConfig {
             batch_size: 256,
             learning_rate: 3e-4,
             hidden: vec![256, 256, 256],
-            normalize_observations: true,
-            rewards: RewardTransform::None,
-            keep_truncations: false,
+            data: DataView::NORMALIZED,
         }
     }
 }
@@ -107,12 +103,9 @@ impl AwacConfig {
     /// If the data holds no transition or its actions are discrete.
     pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
         let view = TransitionsConfig {
-            normalize_observations: self.normalize_observations,
-            rewards: self.rewards,
-            keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
             table: "algorithm.awac",
-            ..TransitionsConfig::default()
+            ..self.data.into()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| {
             Awac::new(self, start)

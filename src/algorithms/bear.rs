@@ -45,7 +45,7 @@ use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::policy::Policy;
 use trajformer_data::batch::Batch;
-use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+use trajformer_data::transitions_config::{DataView, TransitionsConfig};
 use trajformer_models::rng::Rng;
 
 /// Bounds of the latents that actions are decoded from.
@@ -111,12 +111,9 @@ pub struct BearConfig {
     pub hidden: Vec<usize>,
     /// Widths of the hidden layers of the VAE's encoder and decoder.
     pub vae_hidden: Vec<usize>,
-    /// Whether observations are normalised to mean 0 and deviation 1 (plus 1e-3) over the data.
-    pub normalize_observations: bool,
-    /// What is done to rewards.
-    pub rewards: RewardTransform,
-    /// Whether the last steps of truncated episodes are kept, where the observation after them is known.
-    pub keep_truncations: bool,
+    /// How it sees the data; by default observations are as they are.
+    #[serde(deserialize_with = "DataView::read_plain")]
+    pub data: DataView,
 }
 
 impl Default for BearConfig {
@@ -143,9 +140,7 @@ impl Default for BearConfig {
             multiplier_learning_rate: 1e-3,
             hidden: vec![256, 256],
             vae_hidden: vec![750, 750],
-            normalize_observations: false,
-            rewards: RewardTransform::None,
-            keep_truncations: false,
+            data: DataView::PLAIN,
         }
     }
 }
@@ -195,12 +190,9 @@ impl BearConfig {
     /// If the data holds no transition or its actions are discrete.
     pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
         let view = TransitionsConfig {
-            normalize_observations: self.normalize_observations,
-            rewards: self.rewards,
-            keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
             table: "algorithm.bear",
-            ..TransitionsConfig::default()
+            ..self.data.into()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| {
             Bear::new(self, start)

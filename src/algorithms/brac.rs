@@ -34,8 +34,7 @@ use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_data::batch::Batch;
-use trajformer_data::transitions_config::RewardTransform;
-use trajformer_data::transitions_config::TransitionsConfig;
+use trajformer_data::transitions_config::{DataView, TransitionsConfig};
 use trajformer_models::actor::ActorConfig;
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::gaussian::{
@@ -102,12 +101,9 @@ pub struct BracConfig {
     pub hidden: Vec<usize>,
     /// Widths of the hidden layers of policy and behaviour policy.
     pub actor_hidden: Vec<usize>,
-    /// Whether observations are normalised to mean 0 and deviation 1 (plus 1e-3) over the data.
-    pub normalize_observations: bool,
-    /// What is done to rewards.
-    pub rewards: RewardTransform,
-    /// Whether the last steps of truncated episodes are kept, where the observation after them is known.
-    pub keep_truncations: bool,
+    /// How it sees the data; by default observations are as they are.
+    #[serde(deserialize_with = "DataView::read_plain")]
+    pub data: DataView,
 }
 
 impl Default for BracConfig {
@@ -132,9 +128,7 @@ impl Default for BracConfig {
             penalty_learning_rate: 1e-5,
             hidden: vec![300, 300],
             actor_hidden: vec![200, 200],
-            normalize_observations: false,
-            rewards: RewardTransform::None,
-            keep_truncations: false,
+            data: DataView::PLAIN,
         }
     }
 }
@@ -175,12 +169,9 @@ impl BracConfig {
     /// If the data holds no transition or its actions are discrete.
     pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
         let view = TransitionsConfig {
-            normalize_observations: self.normalize_observations,
-            rewards: self.rewards,
-            keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
             table: "algorithm.brac",
-            ..TransitionsConfig::default()
+            ..self.data.into()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| {
             Brac::new(self, start)

@@ -63,7 +63,8 @@ use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::mixing::Mixing;
-use trajformer_data::transitions::{Batch, RewardTransform, TransitionsConfig};
+use trajformer_data::transitions::{Batch, TransitionsConfig};
+use trajformer_data::transitions_config::DataView;
 use trajformer_models::rng::Rng;
 
 /// Largest factor exp(l) of the Lagrange version.
@@ -127,12 +128,9 @@ pub struct CqlConfig {
     pub critic_hidden: Option<Vec<usize>>,
     /// First values of all networks: orthogonal, or PyTorch's with a small last layer.
     pub orthogonal_init: bool,
-    /// Whether observations are normalised to mean 0 and deviation 1 (plus 1e-3) over the data.
-    pub normalize_observations: bool,
-    /// What is done to rewards.
-    pub rewards: RewardTransform,
-    /// Whether the last steps of truncated episodes are kept, where the observation after them is known.
-    pub keep_truncations: bool,
+    /// How it sees the data; by default observations are normalized.
+    #[serde(deserialize_with = "DataView::read_normalized")]
+    pub data: DataView,
 }
 
 /// What the penalty presses down.
@@ -177,9 +175,7 @@ impl Default for CqlConfig {
             hidden: vec![256, 256, 256],
             critic_hidden: None,
             orthogonal_init: true,
-            normalize_observations: true,
-            rewards: RewardTransform::None,
-            keep_truncations: false,
+            data: DataView::NORMALIZED,
         }
     }
 }
@@ -237,14 +233,11 @@ impl CqlConfig {
     /// If the data holds no transition or its actions are discrete.
     pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
         let view = TransitionsConfig {
-            normalize_observations: self.normalize_observations,
-            rewards: self.rewards,
-            keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
             monte_carlo_returns: self.calibrate,
             failure_reward: self.failure_reward,
             table: "algorithm.cql",
-            ..TransitionsConfig::default()
+            ..self.data.into()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| Cql::new(self, start))
     }

@@ -42,7 +42,8 @@ use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
-use trajformer_data::transitions::{Batch, RewardTransform, TransitionsConfig};
+use trajformer_data::transitions::{Batch, TransitionsConfig};
+use trajformer_data::transitions_config::DataView;
 use trajformer_models::rng::Rng;
 
 /// Logarithms of deviations are limited to this; -20..2 in SAC.
@@ -75,12 +76,9 @@ pub struct EdacConfig {
     pub hidden: Vec<usize>,
     /// Whose first values the networks have: `"authors"` or `"corl"`, whose published scores started from theirs.
     pub initialization: EnsembleStart,
-    /// Whether observations are normalised to mean 0 and deviation 1 (plus 1e-3) over the data.
-    pub normalize_observations: bool,
-    /// What is done to rewards.
-    pub rewards: RewardTransform,
-    /// Whether the last steps of truncated episodes are kept, where the observation after them is known.
-    pub keep_truncations: bool,
+    /// How it sees the data; by default observations are as they are.
+    #[serde(deserialize_with = "DataView::read_plain")]
+    pub data: DataView,
 }
 
 impl Default for EdacConfig {
@@ -98,9 +96,7 @@ impl Default for EdacConfig {
             temperature_learning_rate: 3e-4,
             hidden: vec![256, 256, 256],
             initialization: EnsembleStart::Authors,
-            normalize_observations: false,
-            rewards: RewardTransform::None,
-            keep_truncations: false,
+            data: DataView::PLAIN,
         }
     }
 }
@@ -133,12 +129,9 @@ impl EdacConfig {
     /// If the data holds no transition or its actions are discrete.
     pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
         let view = TransitionsConfig {
-            normalize_observations: self.normalize_observations,
-            rewards: self.rewards,
-            keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
             table: "algorithm.edac",
-            ..TransitionsConfig::default()
+            ..self.data.into()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| {
             Edac::new(self, start)

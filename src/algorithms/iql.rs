@@ -46,7 +46,7 @@ use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::schedules::DecayUpdates;
 use trajformer_data::batch::Batch;
-use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+use trajformer_data::transitions_config::{DataView, TransitionsConfig};
 use trajformer_models::rng::Rng;
 
 /// Deviation of the noise that a deterministic actor explores with, for a range of ±1, and what it is clipped to: CORL's.
@@ -86,14 +86,11 @@ pub struct IqlConfig {
     pub value_learning_rate: f64,
     /// Widths of the hidden layers of actor, critics and V.
     pub hidden: Vec<usize>,
-    /// Whether observations are normalised to mean 0 and deviation 1 (plus 1e-3) over the data; not in
-    /// the authors' code.
-    pub normalize_observations: bool,
-    /// What is done to rewards: the authors scale them by the range of returns on locomotion, and shift those of
-    /// antmaze by -1.
-    pub rewards: RewardTransform,
-    /// Whether the last steps of truncated episodes are kept, where the observation after them is known.
-    pub keep_truncations: bool,
+    /// How it sees the data; by default observations are normalized.
+    /// The authors do not normalize observations; they scale rewards by the range of returns on locomotion, and shift
+    /// those of antmaze by -1.
+    #[serde(deserialize_with = "DataView::read_normalized")]
+    pub data: DataView,
 }
 
 /// What the actor is.
@@ -133,9 +130,7 @@ impl Default for IqlConfig {
             critic_learning_rate: 3e-4,
             value_learning_rate: 3e-4,
             hidden: vec![256, 256],
-            normalize_observations: true,
-            rewards: RewardTransform::None,
-            keep_truncations: false,
+            data: DataView::NORMALIZED,
         }
     }
 }
@@ -166,12 +161,9 @@ impl IqlConfig {
     /// If the data holds no transition or its actions are discrete.
     pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
         let view = TransitionsConfig {
-            normalize_observations: self.normalize_observations,
-            rewards: self.rewards,
-            keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
             table: "algorithm.iql",
-            ..TransitionsConfig::default()
+            ..self.data.into()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| Iql::new(self, start))
     }

@@ -39,7 +39,8 @@ use trajformer_core::error::{Error, Result};
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::mixing::Mixing;
-use trajformer_data::transitions::{Batch, RewardTransform, TransitionsConfig};
+use trajformer_data::transitions::{Batch, TransitionsConfig};
+use trajformer_data::transitions_config::DataView;
 use trajformer_models::rng::Rng;
 
 /// Added to the variance in layer norms: flax's default, a tenth of PyTorch's.
@@ -84,10 +85,11 @@ pub struct RebracConfig {
     pub critic_layer_norm: bool,
     /// Whether each ReLU of the actor is.
     pub actor_layer_norm: bool,
-    /// Whether observations are normalised to mean 0 and deviation 1 (plus 1e-3) over the data.
-    pub normalize_observations: bool,
-    /// What is done to rewards; the authors multiply those of antmaze by 100.
-    pub rewards: RewardTransform,
+    /// How it sees the data; by default observations are as they are.
+    /// The authors multiply rewards of antmaze by 100. `keep_truncations` has no use here: the action after a step is
+    /// needed.
+    #[serde(deserialize_with = "DataView::read_plain")]
+    pub data: DataView,
 }
 
 impl Default for RebracConfig {
@@ -108,8 +110,7 @@ impl Default for RebracConfig {
             hidden: vec![256, 256, 256],
             critic_layer_norm: true,
             actor_layer_norm: false,
-            normalize_observations: false,
-            rewards: RewardTransform::None,
+            data: DataView::PLAIN,
         }
     }
 }
@@ -129,6 +130,7 @@ impl RebracConfig {
         if self.policy_delay == 0 {
             return Err(keys.wrong("policy_delay", 0, "at least 1"));
         }
+        self.data.refuse_truncations(&keys)?;
         keys.networks(self.batch_size, &self.hidden, 3)?;
         keys.positive(&[
             ("actor_learning_rate", self.actor_learning_rate),
@@ -148,12 +150,10 @@ impl RebracConfig {
     /// If the data holds no transition or its actions are discrete.
     pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
         let view = TransitionsConfig {
-            normalize_observations: self.normalize_observations,
-            rewards: self.rewards,
             next_actions: true,
             returns_discount: self.discount,
             table: "algorithm.rebrac",
-            ..TransitionsConfig::default()
+            ..self.data.into()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| {
             Rebrac::new(self, start)

@@ -36,7 +36,8 @@ use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
-use trajformer_data::transitions::{Batch, RewardTransform, TransitionsConfig};
+use trajformer_data::transitions::{Batch, TransitionsConfig};
+use trajformer_data::transitions_config::DataView;
 use trajformer_models::rng::Rng;
 
 /// `[algorithm.sac]`.
@@ -69,12 +70,9 @@ pub struct SacConfig {
     pub log_std_range: (f64, f64),
     /// Widths of the hidden layers of actor and critics.
     pub hidden: Vec<usize>,
-    /// Whether observations are normalised to mean 0 and deviation 1 (plus 1e-3) over the data.
-    pub normalize_observations: bool,
-    /// What is done to rewards.
-    pub rewards: RewardTransform,
-    /// Whether the last steps of truncated episodes are kept, where the observation after them is known.
-    pub keep_truncations: bool,
+    /// How it sees the data; by default observations are as they are.
+    #[serde(deserialize_with = "DataView::read_plain")]
+    pub data: DataView,
 }
 
 impl Default for SacConfig {
@@ -93,9 +91,7 @@ impl Default for SacConfig {
             temperature_learning_rate: 3e-4,
             log_std_range: (-20.0, 2.0),
             hidden: vec![256, 256],
-            normalize_observations: false,
-            rewards: RewardTransform::None,
-            keep_truncations: false,
+            data: DataView::PLAIN,
         }
     }
 }
@@ -129,12 +125,9 @@ impl SacConfig {
     /// If the data holds no transition or its actions are discrete.
     pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
         let view = TransitionsConfig {
-            normalize_observations: self.normalize_observations,
-            rewards: self.rewards,
-            keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
             table: "algorithm.sac",
-            ..TransitionsConfig::default()
+            ..self.data.into()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| Sac::new(self, start))
     }

@@ -40,7 +40,8 @@ use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::normalizer::Normalizer;
-use trajformer_data::transitions::{Batch, RewardTransform, TransitionsConfig};
+use trajformer_data::transitions::{Batch, TransitionsConfig};
+use trajformer_data::transitions_config::DataView;
 use trajformer_models::rng::Rng;
 
 /// Added to the variance in layer norms: flax's default, a tenth of PyTorch's.
@@ -86,10 +87,11 @@ pub struct SacRndConfig {
     pub members: usize,
     /// Whether each ReLU of the critics is followed by a layer norm.
     pub critic_layer_norm: bool,
-    /// What is done to rewards; the authors multiply those of antmaze by 100.
-    pub rewards: RewardTransform,
-    /// Whether the last steps of truncated episodes are kept, where the observation after them is known.
-    pub keep_truncations: bool,
+    /// How it sees the data; by default observations are as they are.
+    /// The authors multiply rewards of antmaze by 100. `normalize_observations` has no use here: observations stay as
+    /// they are.
+    #[serde(deserialize_with = "DataView::read_plain")]
+    pub data: DataView,
 }
 
 impl Default for SacRndConfig {
@@ -112,8 +114,7 @@ impl Default for SacRndConfig {
             hidden: vec![256, 256, 256],
             members: 2,
             critic_layer_norm: true,
-            rewards: RewardTransform::None,
-            keep_truncations: false,
+            data: DataView::PLAIN,
         }
     }
 }
@@ -135,6 +136,7 @@ impl SacRndConfig {
             ("rnd_hidden", self.rnd_hidden, 1 << 14),
             ("rnd_embedding", self.rnd_embedding, 1 << 14),
         ])?;
+        self.data.refuse_normalization(&keys)?;
         keys.networks(self.batch_size, &self.hidden, 1 + self.members)?;
         if let Some(entropy) = self.target_entropy.filter(|entropy| !entropy.is_finite()) {
             return Err(keys.wrong("target_entropy", entropy, "a number"));
@@ -158,12 +160,9 @@ impl SacRndConfig {
     /// If the data holds no transition or its actions are discrete.
     pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
         let view = TransitionsConfig {
-            normalize_observations: false,
-            rewards: self.rewards,
-            keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
             table: "algorithm.sac_rnd",
-            ..TransitionsConfig::default()
+            ..self.data.into()
         };
         OffPolicy::new_with_data(build, &view, self.batch_size, |start, data| {
             let scaled = |rows: &Tensor| {

@@ -25,7 +25,8 @@ use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
-use trajformer_data::transitions::{Batch, RewardTransform, TransitionsConfig};
+use trajformer_data::transitions::{Batch, TransitionsConfig};
+use trajformer_data::transitions_config::DataView;
 use trajformer_models::rng::Rng;
 
 /// Deviation of the noise that it explores with, for a range of ±1: table 3 of the paper.
@@ -54,12 +55,9 @@ pub struct Td3Config {
     pub critic_learning_rate: f64,
     /// Widths of the hidden layers of actor and critics.
     pub hidden: Vec<usize>,
-    /// Whether observations are normalised to mean 0 and deviation 1 (plus 1e-3) over the data.
-    pub normalize_observations: bool,
-    /// What is done to rewards.
-    pub rewards: RewardTransform,
-    /// Whether the last steps of truncated episodes are kept, where the observation after them is known.
-    pub keep_truncations: bool,
+    /// How it sees the data; by default observations are as they are.
+    #[serde(deserialize_with = "DataView::read_plain")]
+    pub data: DataView,
 }
 
 impl Default for Td3Config {
@@ -74,9 +72,7 @@ impl Default for Td3Config {
             actor_learning_rate: 3e-4,
             critic_learning_rate: 3e-4,
             hidden: vec![256, 256],
-            normalize_observations: false,
-            rewards: RewardTransform::None,
-            keep_truncations: false,
+            data: DataView::PLAIN,
         }
     }
 }
@@ -110,12 +106,9 @@ impl Td3Config {
     /// If the data holds no transition or its actions are discrete.
     pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
         let view = TransitionsConfig {
-            normalize_observations: self.normalize_observations,
-            rewards: self.rewards,
-            keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
             table: "algorithm.td3",
-            ..TransitionsConfig::default()
+            ..self.data.into()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| Td3::new(self, start))
     }

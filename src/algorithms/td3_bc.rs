@@ -26,7 +26,8 @@ use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
-use trajformer_data::transitions::{Batch, RewardTransform, TransitionsConfig};
+use trajformer_data::transitions::{Batch, TransitionsConfig};
+use trajformer_data::transitions_config::DataView;
 use trajformer_models::rng::Rng;
 
 /// Deviation of the noise that it explores with, for a range of ±1: TD3's.
@@ -55,12 +56,9 @@ pub struct Td3BcConfig {
     pub learning_rate: f64,
     /// Widths of the hidden layers of actor and critics.
     pub hidden: Vec<usize>,
-    /// Whether observations are normalised to mean 0 and deviation 1 (plus 1e-3) over the data.
-    pub normalize_observations: bool,
-    /// What is done to rewards; the authors of IQL, and CORL, shift those of antmaze by -1.
-    pub rewards: RewardTransform,
-    /// Whether the last steps of truncated episodes are kept, where the observation after them is known.
-    pub keep_truncations: bool,
+    /// How it sees the data; by default observations are normalized.
+    #[serde(deserialize_with = "DataView::read_normalized")]
+    pub data: DataView,
 }
 
 impl Default for Td3BcConfig {
@@ -75,9 +73,7 @@ impl Default for Td3BcConfig {
             batch_size: 256,
             learning_rate: 3e-4,
             hidden: vec![256, 256],
-            normalize_observations: true,
-            rewards: RewardTransform::None,
-            keep_truncations: false,
+            data: DataView::NORMALIZED,
         }
     }
 }
@@ -109,12 +105,9 @@ impl Td3BcConfig {
     /// If the data holds no transition or its actions are discrete.
     pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
         let view = TransitionsConfig {
-            normalize_observations: self.normalize_observations,
-            rewards: self.rewards,
-            keep_truncations: self.keep_truncations,
             returns_discount: self.discount,
             table: "algorithm.td3_bc",
-            ..TransitionsConfig::default()
+            ..self.data.into()
         };
         OffPolicy::new(build, &view, self.batch_size, |start| {
             Td3Bc::new(self, start)

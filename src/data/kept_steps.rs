@@ -124,7 +124,7 @@ pub(super) fn warning(
               terminated if the task ended there"
             .to_owned(),
         _ => format!(
-            "`{}.keep_truncations = true` keeps {more} of them",
+            "`{}.data.keep_truncations = true` keeps {more} of them",
             config.table
         ),
     };
@@ -274,7 +274,7 @@ mod tests {
             assert!(unknown.contains(words), "{unknown}");
         }
         let known = said(&data(&[(false, true, true); 4], "mine.npz")).expect("a warning");
-        let words = "`algorithm.iql.keep_truncations = true` keeps 4 of them";
+        let words = "`algorithm.iql.data.keep_truncations = true` keeps 4 of them";
         assert!(known.contains(words), "{known}");
         assert_eq!(said(&data(&[(true, true, false); 4], "mine.npz")), None);
         // The last step costs as any other: only its share of the steps is gone.

@@ -1,6 +1,8 @@
-//! [`TransitionsConfig`]: how value-based methods see a data set.
+//! [`DataView`] and [`TransitionsConfig`]: how value-based methods see a data set.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use trajformer_core::error::Result;
+use trajformer_core::keys::Keys;
 
 /// What is done to rewards before learning.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -25,6 +27,105 @@ pub enum RewardTransform {
         /// Added afterwards.
         shift: f32,
     },
+}
+
+/// `[algorithm.NAME.data]`: how a value-based method sees its data.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct DataView {
+    /// Whether observations are normalized to mean 0 and deviation 1 (plus 1e-3) over the transitions that are kept.
+    pub normalize_observations: bool,
+    /// What is done to rewards before learning.
+    pub rewards: RewardTransform,
+    /// Whether the last steps of truncated episodes are kept, where the observation after them is known.
+    pub keep_truncations: bool,
+}
+
+/// What a table says of a [`DataView`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    normalize_observations: Option<bool>,
+    rewards: Option<RewardTransform>,
+    keep_truncations: Option<bool>,
+}
+
+impl DataView {
+    /// The data as it is.
+    pub const PLAIN: Self = Self {
+        normalize_observations: false,
+        rewards: RewardTransform::None,
+        keep_truncations: false,
+    };
+
+    /// The data with normalized observations.
+    pub const NORMALIZED: Self = Self {
+        normalize_observations: true,
+        ..Self::PLAIN
+    };
+
+    /// Reads a table whose missing keys are those of [`PLAIN`](Self::PLAIN): for serde's `deserialize_with`.
+    ///
+    /// # Errors
+    /// If a key is unknown or has a value of a wrong type.
+    pub fn read_plain<'de, D: Deserializer<'de>>(table: D) -> std::result::Result<Self, D::Error> {
+        Self::PLAIN.with(table)
+    }
+
+    /// Reads a table whose missing keys are those of [`NORMALIZED`](Self::NORMALIZED): for serde's `deserialize_with`.
+    ///
+    /// # Errors
+    /// If a key is unknown or has a value of a wrong type.
+    pub fn read_normalized<'de, D: Deserializer<'de>>(
+        table: D,
+    ) -> std::result::Result<Self, D::Error> {
+        Self::NORMALIZED.with(table)
+    }
+
+    fn with<'de, D: Deserializer<'de>>(self, table: D) -> std::result::Result<Self, D::Error> {
+        let given = Given::deserialize(table)?;
+        Ok(Self {
+            normalize_observations: given
+                .normalize_observations
+                .unwrap_or(self.normalize_observations),
+            rewards: given.rewards.unwrap_or(self.rewards),
+            keep_truncations: given.keep_truncations.unwrap_or(self.keep_truncations),
+        })
+    }
+
+    /// Fails if observations are to be normalized, in the configuration of an algorithm that has no use for it.
+    ///
+    /// # Errors
+    /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
+    pub fn refuse_normalization(&self, keys: &Keys) -> Result<()> {
+        if self.normalize_observations {
+            let expected = "false: this algorithm sees observations as they are";
+            return Err(keys.wrong("data.normalize_observations", true, expected));
+        }
+        Ok(())
+    }
+
+    /// Fails if last steps are to be kept, in the configuration of an algorithm that needs the action after every step.
+    ///
+    /// # Errors
+    /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
+    pub fn refuse_truncations(&self, keys: &Keys) -> Result<()> {
+        if self.keep_truncations {
+            let expected = "false: this algorithm learns from the action after a step, and none follows a last one";
+            return Err(keys.wrong("data.keep_truncations", true, expected));
+        }
+        Ok(())
+    }
+}
+
+impl From<DataView> for TransitionsConfig {
+    fn from(view: DataView) -> Self {
+        Self {
+            normalize_observations: view.normalize_observations,
+            rewards: view.rewards,
+            keep_truncations: view.keep_truncations,
+            ..Self::default()
+        }
+    }
 }
 
 /// How a data set becomes [`Transitions`].

@@ -270,7 +270,7 @@ def corl_rewards(settings, file, **options):
     env = settings.given.get("env") or settings.given["env_name"]
     found = rewards(file, "modify_reward", env, **options) if settings.given.get("normalize_reward") else "none"
     settings.aside("normalize_reward")
-    settings.set("rewards", found, "normalize_reward, modify_reward")
+    settings.set("data.rewards", found, "normalize_reward, modify_reward")
 
 
 def td3_bc(root, data):
@@ -278,7 +278,7 @@ def td3_bc(root, data):
     schedule_of_td3_bc(settings)
     for ours, theirs in [("alpha", "alpha"), ("batch_size", "batch_size"), ("discount", "discount"), ("target_rate", "tau"),
                          ("policy_noise", "policy_noise"), ("noise_clip", "noise_clip"), ("policy_delay", "policy_freq"),
-                         ("normalize_observations", "normalize")]:  # fmt: skip
+                         ("data.normalize_observations", "normalize")]:  # fmt: skip
         settings.take(ours, theirs)
     settings.aside("expl_noise")  # of an environment's steps, which offline training has none of
     corl_rewards(settings, file)
@@ -319,7 +319,7 @@ def awac(root, data):
     settings.set("log_std_range", [given["min_log_std"], given["max_log_std"]], "min_log_std, max_log_std")
     settings.set("max_weight", defaults(file, "AdvantageWeightedActorCritic.__init__")["exp_adv_max"], "exp_adv_max")
     assert "normalize_states(" in file.read_text()
-    settings.set("normalize_observations", True, "normalize_states")
+    settings.set("data.normalize_observations", True, "normalize_states")
     return settings.done()
 
 
@@ -327,7 +327,7 @@ def iql(root, data):
     settings, file = corl(root, "iql", data)
     schedule_of_td3_bc(settings)
     for ours, theirs in [("expectile", "iql_tau"), ("beta", "beta"), ("batch_size", "batch_size"), ("discount", "discount"),
-                         ("target_rate", "tau"), ("normalize_observations", "normalize"), ("actor_learning_rate", "actor_lr"),
+                         ("target_rate", "tau"), ("data.normalize_observations", "normalize"), ("actor_learning_rate", "actor_lr"),
                          ("critic_learning_rate", "qf_lr"), ("value_learning_rate", "vf_lr")]:  # fmt: skip
         settings.take(ours, theirs)
     settings.take("actor", "iql_deterministic", lambda so: "deterministic" if so else "gaussian")
@@ -370,7 +370,7 @@ def cql(root, data, d4rl=None):
                          ("temperature_scale", "alpha_multiplier"), ("discount", "discount"),
                          ("target_rate", "soft_target_update_rate"), ("target_every", "target_update_period"),
                          ("batch_size", "batch_size"), ("actor_learning_rate", "policy_lr"), ("critic_learning_rate", "qf_lr"),
-                         ("orthogonal_init", "orthogonal_init"), ("normalize_observations", "normalize")]:  # fmt: skip
+                         ("orthogonal_init", "orthogonal_init"), ("data.normalize_observations", "normalize")]:  # fmt: skip
         settings.take(ours, theirs)
     settings.take("penalty", "cql_importance_sample", lambda so: "importance_sampled" if so else "other")
     for ours, theirs, change in [("gap_min", "cql_clip_diff_min", finite), ("gap_max", "cql_clip_diff_max", finite),
@@ -411,7 +411,7 @@ def ensemble(root, algorithm, data):
     settings.set("hidden", actor, "hidden_dim, Actor, VectorizedCritic")
     corl_rewards(settings, file)
     assert "normalize_states(" not in file.read_text()
-    settings.set("normalize_observations", False, "no normalisation")
+    settings.set("data.normalize_observations", False, "no normalisation")
     return settings.done()
 
 
@@ -431,14 +431,14 @@ def rebrac(corl_root, own_root, data):
                          ("discount", "gamma"), ("target_rate", "tau"), ("policy_noise", "policy_noise"), ("noise_clip", "noise_clip"),
                          ("policy_delay", "policy_freq"), ("batch_size", "batch_size"), ("actor_learning_rate", "actor_learning_rate"),
                          ("critic_learning_rate", "critic_learning_rate"), ("critic_layer_norm", "critic_ln"),
-                         ("actor_layer_norm", "actor_ln"), ("normalize_observations", "normalize_states")]:  # fmt: skip
+                         ("actor_layer_norm", "actor_ln"), ("data.normalize_observations", "normalize_states")]:  # fmt: skip
         settings.take(ours, theirs)
     given = settings.given
     assert given["actor_n_hiddens"] == given["critic_n_hiddens"]
     settings.aside("hidden_dim", "actor_n_hiddens", "critic_n_hiddens", "normalize_reward")
     settings.set("hidden", [given["hidden_dim"]] * given["actor_n_hiddens"], "hidden_dim, actor_n_hiddens")
     found = rewards(file, "normalize_reward", data) if given["normalize_reward"] else "none"
-    settings.set("rewards", found, "normalize_reward")
+    settings.set("data.rewards", found, "normalize_reward")
     return settings.done()
 
 
@@ -474,7 +474,7 @@ def sac_rnd(root, data):
     assert depth == critic.count("nn.Dense(") - 1 == 3, (actor, critic)
     settings.set("hidden", [given["hidden_dim"]] * depth, "hidden_dim, Actor, Critic")
     found = rewards(root / "offline_sac/utils/buffer.py", "normalize_reward", data) if given["normalize_reward"] else "none"
-    settings.set("rewards", found, "normalize_reward")
+    settings.set("data.rewards", found, "normalize_reward")
     # The weights of the bonus are not in these files ("take the best value from the paper appendix"), only what they were chosen from.
     settings.aside("beta", "actor_beta", "critic_beta")
     sweeps = root / "configs/sweeps"

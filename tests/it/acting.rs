@@ -13,7 +13,7 @@ use trajformer::algorithms::{
     AlgorithmConfig, Build, awac::AwacConfig, bc::BcConfig, edac::EdacConfig, rebrac::RebracConfig,
     sac::SacConfig, sac_n::SacNConfig, sac_rnd::SacRndConfig, td3::Td3Config, td3_bc::Td3BcConfig,
 };
-use trajformer::data::{ActionBounds, Dataset, Normalizer};
+use trajformer::data::{ActionBounds, DataView, Dataset, Normalizer};
 use trajformer::offpolicy::{InitContext, Learner, PolicyParts};
 use trajformer::policy::EpisodeStart;
 use trajformer_models::params::{Slot, StateVisitor};
@@ -151,7 +151,7 @@ fn policies_without_chance_answer_as_their_references() {
         AlgorithmConfig::Iql(IqlConfig {
             hidden: two(),
             actor,
-            normalize_observations: false,
+            data: DataView::PLAIN,
             ..IqlConfig::default()
         })
     };
@@ -174,7 +174,7 @@ fn policies_without_chance_answer_as_their_references() {
             "td3_bc",
             AlgorithmConfig::Td3Bc(Td3BcConfig {
                 hidden: two(),
-                normalize_observations: false,
+                data: DataView::PLAIN,
                 ..Td3BcConfig::default()
             }),
         ),
@@ -192,7 +192,7 @@ fn policies_without_chance_answer_as_their_references() {
             "awac",
             AlgorithmConfig::Awac(AwacConfig {
                 hidden: three(),
-                normalize_observations: false,
+                data: DataView::PLAIN,
                 ..AwacConfig::default()
             }),
         ),
@@ -200,7 +200,7 @@ fn policies_without_chance_answer_as_their_references() {
             "cql",
             AlgorithmConfig::Cql(CqlConfig {
                 hidden: three(),
-                normalize_observations: false,
+                data: DataView::PLAIN,
                 ..CqlConfig::default()
             }),
         ),

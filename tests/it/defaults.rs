@@ -206,9 +206,12 @@ fn td3_bc() -> Table {
         ("batch_size", Of(&["TrainConfig.batch_size"])),
         ("learning_rate", Of(&["Adam.lr"])),
         ("hidden", Of(&["hidden.actor", "hidden.critics"])),
-        ("normalize_observations", Of(&["TrainConfig.normalize"])),
-        ("rewards", Of(&["TrainConfig.normalize_reward"])),
-        ("keep_truncations", D4RL_VIEW),
+        (
+            "data.normalize_observations",
+            Of(&["TrainConfig.normalize"]),
+        ),
+        ("data.rewards", Of(&["TrainConfig.normalize_reward"])),
+        ("data.keep_truncations", D4RL_VIEW),
     ]
 }
 
@@ -263,9 +266,12 @@ fn iql() -> Table {
             "hidden",
             Of(&["hidden.actor", "hidden.critics", "hidden.value"]),
         ),
-        ("normalize_observations", Of(&["TrainConfig.normalize"])),
-        ("rewards", Of(&["TrainConfig.normalize_reward"])),
-        ("keep_truncations", D4RL_VIEW),
+        (
+            "data.normalize_observations",
+            Of(&["TrainConfig.normalize"]),
+        ),
+        ("data.rewards", Of(&["TrainConfig.normalize_reward"])),
+        ("data.keep_truncations", D4RL_VIEW),
     ]
 }
 
@@ -291,9 +297,9 @@ fn awac() -> Table {
             Of(&["TrainConfig.learning_rate", "yaml.learning_rate"]),
         ),
         ("hidden", Of(&["hidden.actor", "hidden.critics"])),
-        ("normalize_observations", ALWAYS_NORMALIZED),
-        ("rewards", Of(&["TrainConfig.normalize_reward"])),
-        ("keep_truncations", D4RL_VIEW),
+        ("data.normalize_observations", ALWAYS_NORMALIZED),
+        ("data.rewards", Of(&["TrainConfig.normalize_reward"])),
+        ("data.keep_truncations", D4RL_VIEW),
     ]
 }
 
@@ -347,9 +353,12 @@ fn cql() -> Table {
             Ours("as `hidden`; there a number of layers"),
         ),
         ("orthogonal_init", Of(&["TrainConfig.orthogonal_init"])),
-        ("normalize_observations", Of(&["TrainConfig.normalize"])),
-        ("rewards", Of(&["TrainConfig.normalize_reward"])),
-        ("keep_truncations", D4RL_VIEW),
+        (
+            "data.normalize_observations",
+            Of(&["TrainConfig.normalize"]),
+        ),
+        ("data.rewards", Of(&["TrainConfig.normalize_reward"])),
+        ("data.keep_truncations", D4RL_VIEW),
     ]
 }
 
@@ -377,9 +386,9 @@ fn ensemble() -> Table {
             "initialization",
             Ours("the authors', not CORL's: tests/it/initial_values.rs"),
         ),
-        ("normalize_observations", NO_SCALER),
-        ("rewards", Of(&["TrainConfig.normalize_reward"])),
-        ("keep_truncations", D4RL_VIEW),
+        ("data.normalize_observations", NO_SCALER),
+        ("data.rewards", Of(&["TrainConfig.normalize_reward"])),
+        ("data.keep_truncations", D4RL_VIEW),
     ]
 }
 
@@ -400,8 +409,12 @@ fn rebrac() -> Table {
         ("hidden", Of(&["hidden.actor", "hidden.critic"])),
         ("critic_layer_norm", Of(&["Config.critic_ln"])),
         ("actor_layer_norm", Of(&["Config.actor_ln"])),
-        ("normalize_observations", Of(&["Config.normalize_states"])),
-        ("rewards", Of(&["Config.normalize_reward"])),
+        (
+            "data.normalize_observations",
+            Of(&["Config.normalize_states"]),
+        ),
+        ("data.keep_truncations", D4RL_VIEW),
+        ("data.rewards", Of(&["Config.normalize_reward"])),
         (
             "online_penalty_share",
             Ours("online learning is a program of its own there"),
@@ -420,9 +433,9 @@ fn td3() -> Table {
         ("actor_learning_rate", Of(&["actor_optimizer.lr"])),
         ("critic_learning_rate", Of(&["critic_optimizer.lr"])),
         ("hidden", Of(&["hidden.actor", "hidden.critic"])),
-        ("normalize_observations", NO_SCALER),
-        ("rewards", NO_REWARD_CHANGE),
-        ("keep_truncations", D4RL_VIEW),
+        ("data.normalize_observations", NO_SCALER),
+        ("data.rewards", NO_REWARD_CHANGE),
+        ("data.keep_truncations", D4RL_VIEW),
     ]
 }
 
@@ -447,9 +460,9 @@ fn sac() -> Table {
             Bounds("model.py.LOG_SIG_MIN", "model.py.LOG_SIG_MAX"),
         ),
         ("hidden", Of(&["hidden.actor"])),
-        ("normalize_observations", NO_SCALER),
-        ("rewards", NO_REWARD_CHANGE),
-        ("keep_truncations", D4RL_VIEW),
+        ("data.normalize_observations", NO_SCALER),
+        ("data.rewards", NO_REWARD_CHANGE),
+        ("data.keep_truncations", D4RL_VIEW),
     ]
 }
 
@@ -478,8 +491,9 @@ fn sac_rnd() -> Table {
         ("hidden", Of(&["hidden.actor"])),
         ("members", Of(&["Config.num_critics"])),
         ("critic_layer_norm", Of(&["Config.critic_layernorm"])),
-        ("rewards", Of(&["Config.normalize_reward"])),
-        ("keep_truncations", D4RL_VIEW),
+        ("data.normalize_observations", NO_SCALER),
+        ("data.rewards", Of(&["Config.normalize_reward"])),
+        ("data.keep_truncations", D4RL_VIEW),
     ]
 }
 
@@ -518,9 +532,9 @@ fn crr() -> Table {
             Of(&["reproduction.critic_learning_rate"]),
         ),
         ("hidden", Of(&["hidden.actor"])),
-        ("normalize_observations", NO_SCALER),
-        ("rewards", NO_REWARD_CHANGE),
-        ("keep_truncations", D4RL_VIEW),
+        ("data.normalize_observations", NO_SCALER),
+        ("data.rewards", NO_REWARD_CHANGE),
+        ("data.keep_truncations", D4RL_VIEW),
     ]
 }
 
@@ -564,9 +578,9 @@ fn bear() -> Table {
         ),
         ("hidden", Of(&["hidden.actor"])),
         ("vae_hidden", Of(&["hidden.vae"])),
-        ("normalize_observations", NO_SCALER),
-        ("rewards", NO_REWARD_CHANGE),
-        ("keep_truncations", D4RL_VIEW),
+        ("data.normalize_observations", NO_SCALER),
+        ("data.rewards", NO_REWARD_CHANGE),
+        ("data.keep_truncations", D4RL_VIEW),
     ]
 }
 
@@ -593,9 +607,9 @@ fn brac() -> Table {
             "actor_hidden",
             Of(&["main.model_arch.actor", "train_bc.model_arch.actor"]),
         ),
-        ("normalize_observations", NO_SCALER),
-        ("rewards", NO_REWARD_CHANGE),
-        ("keep_truncations", D4RL_VIEW),
+        ("data.normalize_observations", NO_SCALER),
+        ("data.rewards", NO_REWARD_CHANGE),
+        ("data.keep_truncations", D4RL_VIEW),
     ]
 }
 

@@ -40,7 +40,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     // Views of a data set.
     ("data/returns", ""),
-    ("data/transitions_config", ""),
+    ("data/transitions_config", "core/*"),
     ("data/batch", "core/*"),
     ("data/discretizer", "core/*"),
     ("data/info", "core/*"),

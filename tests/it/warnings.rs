@@ -108,3 +108,35 @@ fn training_names_what_does_harm_with_numbers_and_the_key_that_mends_it() {
         &["30 of 120 steps are left out", "100 %", "sum up to 30"],
     );
 }
+
+#[test]
+fn keys_that_have_moved_are_told_the_author_of_a_file_once_and_nobody_of_a_stored_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    data::save(&goal_data(true, true), &folder.join("goal.npz")).unwrap();
+    let before =
+        "iql]\nhidden = [8]\nbatch_size = 8\nkeep_truncations = true\nrewards = { scale = 2.0 }";
+    let found = said(folder, before);
+    let now = "run.toml: `algorithm.iql.rewards`, `algorithm.iql.keep_truncations` are read, and are now `rewards`, \
+               `keep_truncations` in the table `[algorithm.iql.data]`";
+    assert_eq!(found.matches(now).count(), 1, "{found}");
+    assert_eq!(found.matches("is now").count(), 0, "{found}");
+    let stored = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/runs/0.1.0/iql");
+    let evaluate = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trajformer"));
+        command
+            .arg("evaluate")
+            .arg(&stored)
+            .args(["--episodes", "1"]);
+        let found = command.args(more).output().unwrap();
+        let said = String::from_utf8_lossy(&found.stderr).into_owned();
+        (found.status.success(), said)
+    };
+    let (opened, quiet) = evaluate(&[]);
+    assert!(opened && !quiet.contains("iql.data"), "{quiet}");
+    // An override is somebody's who is there to read it.
+    let (opened, told) = evaluate(&["--set", "algorithm.iql.rewards=none"]);
+    let decided = "`algorithm.iql.data.rewards` was decided by training";
+    assert!(!opened && told.contains(decided), "{told}");
+    assert!(told.contains("`[algorithm.iql.data]`"), "{told}");
+}

@@ -33,6 +33,7 @@ use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::app::config::RunConfig;
+use crate::app::config::moved::current;
 pub use beside::{POLICY_FILE, load_policy, policy_action_dim, save_policy};
 use fingerprint::{DataFingerprint, differences, is_free, listed, settings};
 pub use tensors::check_finite;
@@ -300,7 +301,7 @@ impl RunDir {
     /// # Errors
     /// If it can't be read.
     pub fn config(&self) -> Result<RunConfig> {
-        RunConfig::load(&self.file("config.toml"), &[])
+        RunConfig::load_stored(&self.file("config.toml"))
     }
 
     /// Replaces the stored configuration.
@@ -324,8 +325,16 @@ impl RunDir {
         };
         let mut value: serde_json::Value =
             serde_json::from_str(&text).map_err(|e| fail(format!("config.json: {e}")))?;
-        serde_json::from_value(value["trajformer"].take())
-            .map_err(|e| fail(format!("config.json, key `trajformer`: {e}")))
+        let spec: RunSpec = serde_json::from_value(value["trajformer"].take())
+            .map_err(|e| fail(format!("config.json, key `trajformer`: {e}")))?;
+        // Earlier versions spelled some keys in another way.
+        let settings = spec.settings.into_iter();
+        Ok(RunSpec {
+            settings: settings
+                .map(|(key, value)| (current(&key), value))
+                .collect(),
+            ..spec
+        })
     }
 
     /// The stored state, or `None` before the first checkpoint.

@@ -48,11 +48,12 @@ impl Departures {
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
         let mut layers = Layers::read(path)?;
         let config = from_layers(&mut layers, overrides)?;
+        layers.warn_of_moved();
         let algorithm = config.algorithm.name();
         let defaults = RunConfig::parse(&format!("[algorithm.{algorithm}]"))?;
         let extends = layers.files.last().filter(|_| layers.files.len() > 1);
         // A file need not be whole to be extended.
-        let extended = extends.and_then(|file| RunConfig::load(file, &[]).ok());
+        let extended = extends.and_then(|file| RunConfig::load_stored(file).ok());
         let from = |other: &RunConfig| departures(&config, other, &layers);
         Ok(Self {
             config: path.to_path_buf(),

@@ -13,6 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
+use crate::app::config::moved::{Moved, current, current_override, move_keys, warning};
 use trajformer_core::error::{Error, Result};
 
 /// The key that names the file below.
@@ -31,6 +32,8 @@ pub(crate) struct Layers {
     pub table: toml::Table,
     /// From keys, e.g. `train.updates`, to what they are set by: a file, or `--set KEY=VALUE`.
     origins: BTreeMap<String, String>,
+    /// Keys that are spelled as before, with what spells them so.
+    moved: Vec<(String, Vec<Moved>)>,
     /// The files: first the one that was asked for, last the one that extends none.
     pub files: Vec<PathBuf>,
 }
@@ -41,6 +44,8 @@ struct Layer {
     table: toml::Table,
     /// Keys whose values are inline tables.
     inline: BTreeSet<String>,
+    /// Keys that are spelled as before.
+    moved: Vec<Moved>,
     extends: Option<String>,
 }
 
@@ -88,15 +93,19 @@ impl Layers {
     /// # Errors
     /// If it is not TOML, or extends a file.
     pub fn parse(text: &str) -> Result<Self> {
-        let table: toml::Table =
+        let mut table: toml::Table =
             toml::from_str(text).map_err(|error| Error::Config(error.to_string()))?;
+        let moved = move_keys(&mut table)?;
         if table.contains_key(EXTENDS) {
             Err(Error::Config(
                 "`extends` starts at the folder of the file that it stands in, and this is no file"
                     .to_owned(),
             ))
         } else {
-            Ok(Self::from(table))
+            Ok(Self {
+                moved: vec![("configuration".to_owned(), moved)],
+                ..Self::from(table)
+            })
         }
     }
 
@@ -111,6 +120,7 @@ impl Layers {
                 same_algorithm(&merged.table, below, &layer)?;
             }
             let origin = layer.path.display().to_string();
+            merged.moved.push((origin.clone(), layer.moved));
             let mut table = std::mem::take(&mut merged.table);
             merged.overlay(&mut table, layer.table, "", &layer.inline, &origin);
             merged.table = table;
@@ -149,6 +159,9 @@ impl Layers {
     /// If it is malformed, or goes through a value that is not a table.
     pub fn set(&mut self, text: &str) -> Result<()> {
         super::overrides::apply_override(&mut self.table, text)?;
+        // Keys inside of an inline table.
+        let moved = move_keys(&mut self.table)?;
+        self.moved.push((format!("`{SET} {text}`"), moved));
         let key = text.split('=').next().unwrap_or_default().trim();
         if key == EXTENDS {
             return Err(Error::Config(format!(
@@ -159,6 +172,23 @@ impl Layers {
             self.came_from(key, &value, &format!("{SET} {text}"));
         }
         Ok(())
+    }
+
+    /// `KEY=VALUE` of the command line with the key as it is spelled now.
+    pub fn spelled(&mut self, text: &str) -> String {
+        let (now, moved) = current_override(text);
+        self.moved
+            .push((format!("`{SET} {text}`"), moved.into_iter().collect()));
+        now
+    }
+
+    /// Says which keys are spelled as before, once for every file and override.
+    pub fn warn_of_moved(&self) {
+        let said = self
+            .moved
+            .iter()
+            .filter_map(|(place, moved)| warning(place, moved));
+        said.for_each(|text| tracing::warn!("{text}"));
     }
 
     fn came_from(&mut self, key: &str, value: &toml::Value, origin: &str) {
@@ -214,6 +244,11 @@ impl Layer {
         let spans = DeTable::parse(&text).map_err(|e| fail(e.to_string()))?;
         let mut inline = BTreeSet::new();
         inline_tables(spans.get_ref(), "", &text, &mut inline);
+        let inline = inline.iter().map(|key| current(key)).collect();
+        let moved = move_keys(&mut table).map_err(|error| match error {
+            Error::Config(text) => fail(text),
+            other => other,
+        })?;
         let extends = match table.remove(EXTENDS) {
             None => None,
             Some(toml::Value::String(name)) if !name.trim().is_empty() => Some(name),
@@ -228,6 +263,7 @@ impl Layer {
             path: path.to_path_buf(),
             table,
             inline,
+            moved,
             extends,
         })
     }
@@ -346,12 +382,12 @@ mod tests {
     }
 
     const BASE: &str = "[data]\npath = [\"a\", \"b\"]\n[train]\nupdates = 1_000_000\n[evaluate]\nepisodes = 7\n\
-                        [algorithm.td3_bc]\nalpha = 1.0\nrewards = { shift = -1.0 }\n";
+                        [algorithm.td3_bc]\nalpha = 1.0\ndata.rewards = { shift = -1.0 }\n";
 
     #[test]
     fn tables_go_key_by_key_and_arrays_numbers_and_inline_tables_replace() {
         let child = "extends = \"../base.toml\"\n[data]\npath = \"c\"\n[train]\nupdates = 5\n[algorithm.td3_bc]\n\
-                     rewards = { scale = 2.0 }\n";
+                     data.rewards = { scale = 2.0 }\n";
         let folder = folder(&[("base.toml", BASE), ("short/child.toml", child)]);
         let found = load(&folder, "short/child.toml", &[]).expect("a configuration");
         let whole = "[data]\npath = \"c\"\n[train]\nupdates = 5\n[evaluate]\nepisodes = 7\n\

@@ -14,7 +14,18 @@ impl RunConfig {
     /// If a file can't be read, is not TOML, holds an unknown key or a value of a wrong type or range,
     /// files extend each other in a circle or change the algorithm, or an override is malformed.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
-        from_layers(&mut Layers::read(path)?, overrides)
+        let mut layers = Layers::read(path)?;
+        let config = from_layers(&mut layers, overrides);
+        layers.warn_of_moved();
+        config
+    }
+
+    /// The configuration that a run keeps in `path`: keys that it spells as earlier versions did are no news to anybody.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_stored(path: &Path) -> Result<Self> {
+        from_layers(&mut Layers::read(path)?, &[])
     }
 
     /// Reads a configuration from TOML text, which can't extend a file.
@@ -22,7 +33,10 @@ impl RunConfig {
     /// # Errors
     /// If it is not TOML, holds an unknown key, or a value of a wrong type or range.
     pub fn parse(text: &str) -> Result<Self> {
-        from_layers(&mut Layers::parse(text)?, &[])
+        let mut layers = Layers::parse(text)?;
+        let config = from_layers(&mut layers, &[]);
+        layers.warn_of_moved();
+        config
     }
 
     /// The configuration with `overrides` applied.
@@ -31,6 +45,9 @@ impl RunConfig {
     /// As [`Self::load`].
     pub fn with_overrides(&self, overrides: &[String]) -> Result<Self> {
         let table = toml::Table::try_from(self).map_err(|e| Error::Config(e.to_string()))?;
-        from_layers(&mut Layers::from(table), overrides)
+        let mut layers = Layers::from(table);
+        let config = from_layers(&mut layers, overrides);
+        layers.warn_of_moved();
+        config
     }
 }

@@ -6,6 +6,7 @@
 mod departures;
 mod layers;
 mod loading;
+pub(crate) mod moved;
 mod opened;
 mod overrides;
 mod run_config;

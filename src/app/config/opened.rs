@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::app::config::departures::{flatten, values};
+use crate::app::config::moved::current;
 use crate::app::config::overrides::apply_override;
 use crate::app::config::run_config::RunConfig;
 use trajformer_core::error::{Error, Result};
@@ -112,7 +113,7 @@ fn named_keys(text: &str) -> Result<Vec<String>> {
     apply_override(&mut table, text)?;
     let mut found = BTreeMap::new();
     flatten("", table, &mut found);
-    Ok(found.into_keys().collect())
+    Ok(found.into_keys().map(|key| current(&key)).collect())
 }
 
 fn decided(text: &str, key: &str, purpose: Purpose, settable: &[String]) -> Error {

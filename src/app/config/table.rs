@@ -11,6 +11,7 @@ use trajformer_core::error::{Error, Result};
 /// A checked configuration from what files and overrides say together. Errors name what set the key that they are
 /// about; what an override breaks is blamed on it.
 pub(super) fn from_layers(layers: &mut Layers, overrides: &[String]) -> Result<RunConfig> {
+    let overrides: Vec<String> = overrides.iter().map(|text| layers.spelled(text)).collect();
     let mut found = read_table(&layers.table);
     for (i, text) in overrides.iter().enumerate() {
         let before = found;

@@ -152,7 +152,7 @@ fn affine(data: &Dataset, config: &TransitionsConfig) -> Result<(f32, f32)> {
             if high <= low {
                 return Err(Error::Unsuitable(format!(
                     "{}: rewards can't be scaled by the range of returns, because every return is {low}: set \
-                     `{}.rewards = \"none\"`, or give more episodes",
+                     `{}.data.rewards = \"none\"`, or give more episodes",
                     data.source_names(),
                     config.table
                 )));
@@ -322,7 +322,7 @@ mod tests {
         let error = error.to_string();
         for words in [
             "hopper-medium.hdf5",
-            "`algorithm.iql.rewards = \"none\"`",
+            "`algorithm.iql.data.rewards = \"none\"`",
             "every return is 0",
         ] {
             assert!(error.contains(words), "{error}");
