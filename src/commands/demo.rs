@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use trajformer::demo;
 use trajformer::error::shell_quoted;
+use trajformer::{demo, report};
 
 use crate::output::say;
 use crate::process;
@@ -26,6 +26,7 @@ pub struct DemoArgs {
 /// # Errors
 /// What failed, and where.
 pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    report::check_built()?;
     process::catch_interrupts();
     let result = match demo::demo(&args.out) {
         Err(trajformer::Error::Interrupted) => {

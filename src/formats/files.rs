@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::formats;
+#[cfg(feature = "arrow")]
+use crate::formats::minari_arrow;
 pub use crate::formats::options::LoadOptions;
-use crate::formats::{Format, d4rl_hdf5, minari_arrow, minari_hdf5, npz};
+use crate::formats::{Format, d4rl_hdf5, minari_hdf5, npz};
 use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::dataset_checks;
 use trajformer_core::error::{Error, Result};
@@ -64,7 +66,16 @@ fn read(path: &Path, options: &LoadOptions) -> Result<Dataset> {
     let mut data = match formats::detect(path)? {
         Format::D4rlHdf5(file) => d4rl_hdf5::read(&file, options)?,
         Format::MinariHdf5(file) => minari_hdf5::read(&file, options)?,
+        #[cfg(feature = "arrow")]
         Format::MinariArrow(folder) => minari_arrow::read(&folder, options)?,
+        #[cfg(not(feature = "arrow"))]
+        Format::MinariArrow(folder) => {
+            return Err(Error::data(
+                &folder,
+                "is in Minari's Arrow storage, which this build can't read: build with the feature `arrow` (a default \
+                 one), or convert it to hdf5 storage with the minari package",
+            ));
+        }
         Format::Npz(file) => npz::read(&file, options)?,
     };
     dataset_checks::drop_false_finals(&mut data);

@@ -17,6 +17,7 @@ mod hdf5_group;
 mod hdf5_links;
 mod limits;
 mod minari;
+#[cfg(feature = "arrow")]
 pub mod minari_arrow;
 pub mod minari_hdf5;
 mod minari_spaces;
