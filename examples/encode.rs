@@ -7,10 +7,10 @@
 use candle_core::Device;
 use trajformer::text::SentenceEncoder;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let Some(folder) = arguments.next() else {
-        anyhow::bail!("expected a folder with a BERT or GPT-2 (or hf://ID), then sentences");
+        return Err("expected a folder with a BERT or GPT-2 (or hf://ID), then sentences".into());
     };
     let encoder = SentenceEncoder::open(&folder, &Device::Cpu)?;
     for sentence in arguments {

@@ -21,6 +21,7 @@
 
 pub mod activation;
 pub mod actor;
+pub mod bert;
 pub mod conditional_gpt;
 pub mod critic;
 pub mod decision_transformer;

@@ -185,6 +185,9 @@ fn convert(input: &Path, output: &Path, read: &ReadArgs) -> anyhow::Result<ExitC
 }
 
 fn tokens(args: &TokensArgs) -> anyhow::Result<ExitCode> {
+    if args.picture.is_some() {
+        report::check_built()?;
+    }
     let kind = TokenizerKind::from(args.tokenizer);
     let is_fast = kind == TokenizerKind::Fast;
     let for_fast = [

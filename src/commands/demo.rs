@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use trajformer::demo;
 use trajformer::error::shell_quoted;
+use trajformer::{demo, report};
 
 use crate::output::say;
 use crate::process;
@@ -26,6 +26,7 @@ pub struct DemoArgs {
 /// # Errors
 /// What failed, and where.
 pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    report::check_built()?;
     let result = match demo::demo(&args.out, &process::catch_interrupts()) {
         Err(trajformer::Error::Interrupted) => {
             let out = shell_quoted(&args.out);

@@ -9,7 +9,7 @@ use trajformer::fqe::FqeConfig;
 use trajformer::instruct::{self, InstructionScore};
 use trajformer::pretrained::Request;
 use trajformer::scoring::{self, EvaluateRequest, Scores};
-use trajformer::{data, hub, run};
+use trajformer::{data, hub, report, run};
 
 use crate::output::say;
 
@@ -65,6 +65,9 @@ pub struct EvaluateArgs {
 /// # Errors
 /// What failed, and where.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
+    if args.picture.is_some() {
+        report::check_built()?;
+    }
     if let Some(data) = &args.off_policy {
         return off_policy(args, data);
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 use trajformer::config::Purpose;
 use trajformer::pretrained::Request;
-use trajformer::{hub, preview, run};
+use trajformer::{hub, preview, report, run};
 
 use crate::output::say;
 
@@ -35,6 +35,9 @@ pub struct PlanArgs {
 /// # Errors
 /// What failed, and where.
 pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
+    if args.picture.is_some() {
+        report::check_built()?;
+    }
     let request = Request {
         overrides: &args.overrides,
         purpose: Purpose::Plan,

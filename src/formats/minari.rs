@@ -78,6 +78,7 @@ pub(super) struct Metadata {
     /// Where observations are dictionaries: the keys whose vectors are put side by side.
     pub observation_keys: Vec<String>,
     /// The episodes have a text that says what to do, beside their observations.
+    #[cfg_attr(not(feature = "arrow"), expect(dead_code))]
     pub has_missions: bool,
 }
 

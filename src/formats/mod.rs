@@ -18,6 +18,10 @@ mod hdf5_group;
 mod hdf5_links;
 mod limits;
 mod minari;
+#[cfg(feature = "arrow")]
+pub mod minari_arrow;
+#[cfg(not(feature = "arrow"))]
+#[path = "no_arrow.rs"]
 pub mod minari_arrow;
 pub mod minari_hdf5;
 mod minari_spaces;

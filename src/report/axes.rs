@@ -1,6 +1,7 @@
 //! A chart's frame: ranges, round ticks, labels, the title block and the legend.
 
-use crate::report::canvas::{Anchor, Canvas, Font, GRID, MUTED, Point, Stroke, TEXT};
+use crate::report::canvas::Canvas;
+use crate::report::style::{Anchor, Font, GRID, MUTED, Point, Stroke, TEXT};
 use trajformer_core::error::Result;
 
 /// Space around a picture, in logical pixels.

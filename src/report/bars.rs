@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use crate::report::axes::{Axis, Frame, Header, MARGIN, Scale};
-use crate::report::canvas::{Anchor, BLACK, BLUE, Canvas, Font, MUTED, Stroke, TEXT, render};
+use crate::report::canvas::{Canvas, render};
 use crate::report::curves::ReferenceLine;
-use plotters::prelude::RGBColor;
+use crate::report::style::{Anchor, BLACK, BLUE, Font, MUTED, Rgb, Stroke, TEXT};
 use trajformer_core::error::Result;
 
 /// Bars that are there for comparison.
-const QUIET: RGBColor = RGBColor(0xa3, 0xac, 0xb8);
+const QUIET: Rgb = Rgb(0xa3, 0xac, 0xb8);
 
 /// Which bars the eye should find first.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

@@ -15,6 +15,7 @@ use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::report::pixels::{Pixels, average_down, drawing_error};
+use crate::report::style::{Anchor, Font, Point, Rgb, Stroke, WHITE};
 use trajformer_core::error::{Error, Result};
 
 /// Device pixels per logical pixel, in each direction.
@@ -34,108 +35,28 @@ const SVG_BASELINE_EM: f64 = 0.76;
 /// Points of a line closer than this to their predecessor are left out, in logical pixels.
 const THINNING: f64 = 0.4;
 
-pub(super) const BLACK: RGBColor = RGBColor(0x1f, 0x24, 0x2b);
-pub(super) const TEXT: RGBColor = RGBColor(0x1f, 0x24, 0x2b);
-pub(super) const MUTED: RGBColor = RGBColor(0x5b, 0x64, 0x70);
-pub(super) const GRID: RGBColor = RGBColor(0xe4, 0xe7, 0xeb);
-pub(super) const WHITE: RGBColor = RGBColor(0xff, 0xff, 0xff);
-pub(super) const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
-pub(super) const VERMILION: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
-pub(super) const GREEN: RGBColor = RGBColor(0x00, 0x9e, 0x73);
-pub(super) const PURPLE: RGBColor = RGBColor(0xcc, 0x79, 0xa7);
-pub(super) const ORANGE: RGBColor = RGBColor(0xe6, 0x9f, 0x00);
-pub(super) const SKY: RGBColor = RGBColor(0x56, 0xb4, 0xe9);
-
-/// Colors of series in the order they are given; they start again when they are used up.
-pub(super) const SERIES: [RGBColor; 7] = [BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK];
-
-/// A place on the sheet or a size, in logical pixels from the top left corner.
-pub(super) type Point = (f64, f64);
-
-/// How a line looks.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Stroke {
-    pub color: RGBColor,
-    /// 0 (invisible) to 1.
-    pub alpha: f64,
-    /// Logical pixels.
-    pub width: f64,
-    /// Lengths of a dash and of the gap after it, in logical pixels.
-    pub dash: Option<(f64, f64)>,
+/// A color as plotters has it.
+fn plain(Rgb(red, green, blue): Rgb) -> RGBColor {
+    RGBColor(red, green, blue)
 }
 
-impl Stroke {
-    pub fn new(color: RGBColor, width: f64) -> Self {
-        Self {
-            color,
-            alpha: 1.0,
-            width,
-            dash: None,
-        }
-    }
-
-    pub fn alpha(self, alpha: f64) -> Self {
-        Self { alpha, ..self }
-    }
-
-    pub fn dashed(self, dash: f64, gap: f64) -> Self {
-        Self {
-            dash: Some((dash, gap)),
-            ..self
-        }
-    }
-}
-
-/// How words look.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Font {
-    /// Height of an em in logical pixels.
-    pub size: f64,
-    pub bold: bool,
-    pub color: RGBColor,
+fn description(font: &Font, plotters_size: f64) -> FontDesc<'static> {
+    let style = if font.bold {
+        FontStyle::Bold
+    } else {
+        FontStyle::Normal
+    };
+    FontDesc::new(FontFamily::Name(FAMILY), plotters_size, style)
 }
 
 impl Font {
-    pub fn new(size: f64, color: RGBColor) -> Self {
-        Self {
-            size,
-            bold: false,
-            color,
-        }
-    }
-
-    pub fn bold(size: f64, color: RGBColor) -> Self {
-        Self {
-            size,
-            bold: true,
-            color,
-        }
-    }
-
-    fn description(&self, plotters_size: f64) -> FontDesc<'static> {
-        let style = if self.bold {
-            FontStyle::Bold
-        } else {
-            FontStyle::Normal
-        };
-        FontDesc::new(FontFamily::Name(FAMILY), plotters_size, style)
-    }
-
     /// Width of `text` in logical pixels, in the built-in font.
     pub fn width(&self, text: &str) -> f64 {
         register_fonts();
-        let font = self.description(self.size * f64::from(SCALE) * RASTER_HEIGHT_PER_EM);
+        let font = description(self, self.size * f64::from(SCALE) * RASTER_HEIGHT_PER_EM);
         let ((left, _), (right, _)) = font.layout_box(text).unwrap_or_default();
         f64::from(right - left) / f64::from(SCALE)
     }
-}
-
-/// Which end of the words lies at the given place.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Anchor {
-    Start,
-    Middle,
-    End,
 }
 
 /// The sheet.
@@ -245,43 +166,47 @@ impl<'a> Canvas<'a> {
     }
 
     /// A filled rectangle between two corners.
-    pub fn rectangle(&mut self, from: Point, to: Point, color: RGBColor) -> Result<()> {
+    pub fn rectangle(&mut self, from: Point, to: Point, color: Rgb) -> Result<()> {
         let ((left, top), (right, bottom)) = (device(from), device(to));
         match &mut self.backend {
             Backend::Svg(svg) => {
-                let style = ShapeStyle::from(&color).filled();
+                let style = ShapeStyle::from(&plain(color)).filled();
                 svg.draw_rect((left, top), (right, bottom), &style, true)
                     .map_err(drawing_error)
             }
             Backend::Bitmap(bitmap) => {
                 let corners = [(left, top), (right, top), (right, bottom), (left, bottom)];
-                bitmap.fill(&corners, color.mix(1.0))
+                bitmap.fill(&corners, plain(color).mix(1.0))
             }
         }
     }
 
     /// A filled polygon; where it crosses itself, the even-odd rule holds.
-    pub fn polygon(&mut self, corners: &[Point], color: RGBColor, alpha: f64) -> Result<()> {
+    pub fn polygon(&mut self, corners: &[Point], color: Rgb, alpha: f64) -> Result<()> {
         let corners: Vec<_> = corners.iter().map(|&corner| device(corner)).collect();
         match &mut self.backend {
             Backend::Svg(svg) => svg
-                .fill_polygon(corners, &color.mix(alpha))
+                .fill_polygon(corners, &plain(color).mix(alpha))
                 .map_err(drawing_error),
-            Backend::Bitmap(bitmap) => bitmap.fill(&corners, color.mix(alpha)),
+            Backend::Bitmap(bitmap) => bitmap.fill(&corners, plain(color).mix(alpha)),
         }
     }
 
     /// A filled disc.
-    pub fn disc(&mut self, center: Point, radius: f64, color: RGBColor) -> Result<()> {
+    pub fn disc(&mut self, center: Point, radius: f64, color: Rgb) -> Result<()> {
         match &mut self.backend {
             Backend::Svg(svg) => {
                 let radius = (radius * f64::from(SCALE)).round() as u32;
-                svg.draw_circle(device(center), radius, &color.mix(1.0), true)
+                svg.draw_circle(device(center), radius, &plain(color).mix(1.0), true)
                     .map_err(drawing_error)
             }
             Backend::Bitmap(bitmap) => {
                 let radius = radius * f64::from(SCALE);
-                bitmap.stroke(&[device(center), device(center)], radius, color.mix(1.0))
+                bitmap.stroke(
+                    &[device(center), device(center)],
+                    radius,
+                    plain(color).mix(1.0),
+                )
             }
         }
     }
@@ -311,7 +236,7 @@ impl<'a> Canvas<'a> {
             Backend::Svg(svg) => {
                 let width = (stroke.width * f64::from(SCALE)).round().max(1.0) as u32;
                 let style = ShapeStyle {
-                    color: stroke.color.mix(stroke.alpha),
+                    color: plain(stroke.color).mix(stroke.alpha),
                     filled: false,
                     stroke_width: width,
                 };
@@ -319,7 +244,7 @@ impl<'a> Canvas<'a> {
             }
             Backend::Bitmap(bitmap) => {
                 let radius = stroke.width * f64::from(SCALE) / 2.0;
-                bitmap.stroke(&points, radius, stroke.color.mix(stroke.alpha))
+                bitmap.stroke(&points, radius, plain(stroke.color).mix(stroke.alpha))
             }
         }
     }
@@ -356,8 +281,9 @@ impl<'a> Canvas<'a> {
             Anchor::Middle => HPos::Center,
             Anchor::End => HPos::Right,
         };
-        let style = TextStyle::from(font.description(size).transform(turn).into_font())
-            .color(&font.color)
+        let color = plain(font.color);
+        let style = TextStyle::from(description(&font, size).transform(turn).into_font())
+            .color(&color)
             .pos(Pos::new(horizontal, VPos::Top));
         match &mut self.backend {
             Backend::Svg(svg) => svg.draw_text(text, &style, place).map_err(drawing_error),

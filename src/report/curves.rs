@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use plotters::prelude::RGBColor;
-
 pub use crate::report::axes::Scale;
 use crate::report::axes::{Axis, BAND_ALPHA, Frame, Header, MARGIN, Mark};
-use crate::report::canvas::{Anchor, Canvas, Font, MUTED, SERIES, Stroke, render};
+use crate::report::canvas::{Canvas, render};
+use crate::report::style::{Anchor, Font, MUTED, Rgb, SERIES, Stroke};
 use trajformer_core::error::Result;
 
 /// One line of a chart.
@@ -183,12 +182,7 @@ fn frame(chart: &Curves, header: &Header<'_>, (width, height): (f64, f64)) -> Fr
 }
 
 /// Band and faint lines.
-fn draw_behind(
-    canvas: &mut Canvas<'_>,
-    frame: &Frame,
-    series: &Series,
-    color: RGBColor,
-) -> Result<()> {
+fn draw_behind(canvas: &mut Canvas<'_>, frame: &Frame, series: &Series, color: Rgb) -> Result<()> {
     if let Some(band) = &series.band {
         let edge = |upper: bool| {
             let side = move |&(low, high): &(f64, f64)| if upper { high } else { low };
@@ -209,12 +203,7 @@ fn draw_behind(
     Ok(())
 }
 
-fn draw_series(
-    canvas: &mut Canvas<'_>,
-    frame: &Frame,
-    series: &Series,
-    color: RGBColor,
-) -> Result<()> {
+fn draw_series(canvas: &mut Canvas<'_>, frame: &Frame, series: &Series, color: Rgb) -> Result<()> {
     let places = frame.places(&series.points);
     canvas.line(&places, Stroke::new(color, 2.5))?;
     // Few points are measurements, many are a curve.

@@ -2,14 +2,13 @@
 
 use std::f64::consts::PI;
 
-use plotters::prelude::RGBColor;
-
-use crate::report::canvas::{BLACK, Canvas, MUTED, Point, Stroke, WHITE};
+use crate::report::canvas::Canvas;
+use crate::report::style::{BLACK, MUTED, Point, Rgb, Stroke, WHITE};
 use trajformer_core::error::Result;
 
-pub(super) const GOAL: RGBColor = RGBColor(0xf0, 0xe4, 0x42);
+pub(super) const GOAL: Rgb = Rgb(0xf0, 0xe4, 0x42);
 /// Where reward is paid: the goal's yellow, faint enough for every path.
-pub(super) const REWARD: RGBColor = RGBColor(0xfb, 0xf7, 0xc8);
+pub(super) const REWARD: Rgb = Rgb(0xfb, 0xf7, 0xc8);
 
 /// Radius of the disc at the end of a path.
 pub(super) const END_RADIUS: f64 = 4.5;

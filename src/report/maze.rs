@@ -4,17 +4,15 @@
 
 use std::path::Path;
 
-use plotters::prelude::RGBColor;
-
 use crate::report::axes::{Header, MARGIN, Mark};
-use crate::report::canvas::{
-    Anchor, BLACK, BLUE, Canvas, Font, GREEN, MUTED, ORANGE, Point, SKY, Stroke, TEXT, VERMILION,
-    render,
-};
+use crate::report::canvas::{Canvas, render};
 use crate::report::marks::{END_RADIUS, REWARD, draw_goal, draw_start};
+use crate::report::style::{
+    Anchor, BLACK, BLUE, Font, GREEN, MUTED, ORANGE, Point, Rgb, SKY, Stroke, TEXT, VERMILION,
+};
 use trajformer_core::error::Result;
 
-const WALL: RGBColor = RGBColor(0x3d, 0x47, 0x55);
+const WALL: Rgb = Rgb(0x3d, 0x47, 0x55);
 
 /// Walls on a grid of square cells.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -48,7 +46,7 @@ pub enum Role {
 }
 
 /// Colors of named paths, in turn.
-const NAMED: [RGBColor; 6] = [BLUE, VERMILION, GREEN, ORANGE, SKY, BLACK];
+const NAMED: [Rgb; 6] = [BLUE, VERMILION, GREEN, ORANGE, SKY, BLACK];
 
 impl Role {
     /// From back to front: the chosen plan's dashes let the path below them be seen.

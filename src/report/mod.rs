@@ -15,5 +15,27 @@ pub mod plan;
 pub mod tokens;
 
 mod axes;
+#[cfg(feature = "pictures")]
 mod canvas;
+#[cfg(not(feature = "pictures"))]
+#[path = "no_canvas.rs"]
+mod canvas;
+#[cfg(feature = "pictures")]
 mod pixels;
+#[cfg_attr(not(feature = "pictures"), expect(dead_code))]
+mod style;
+
+use trajformer_core::error::{Error, Result};
+
+/// Fails in a build that can't draw, so that long work for a picture need not begin.
+///
+/// # Errors
+/// Without the feature `pictures`.
+pub fn check_built() -> Result<()> {
+    if cfg!(feature = "pictures") {
+        return Ok(());
+    }
+    Err(Error::Unsuitable(
+        "this build can't draw: build with the feature `pictures` (a default one)".to_owned(),
+    ))
+}

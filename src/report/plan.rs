@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use crate::report::axes::{Axis, Frame, Header, MARGIN, Mark, Scale};
-use crate::report::canvas::{
-    Anchor, BLUE, Canvas, Font, MUTED, ORANGE, Stroke, TEXT, VERMILION, render,
-};
+use crate::report::canvas::{Canvas, render};
+use crate::report::style::{Anchor, BLUE, Font, MUTED, ORANGE, Stroke, TEXT, VERMILION};
 use trajformer_core::error::Result;
 
 /// One quantity over the steps of an episode; places are (step, value).

@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use plotters::prelude::RGBColor;
-
 use crate::report::axes::{Axis, Frame, Header, MARGIN, Mark, Scale};
-use crate::report::canvas::{Anchor, BLUE, Canvas, Font, Stroke, TEXT, VERMILION, render};
+use crate::report::canvas::{Canvas, render};
+use crate::report::style::{Anchor, BLUE, Font, Rgb, Stroke, TEXT, VERMILION};
 use trajformer_core::error::Result;
 
 /// The data behind the edges.
-const BAR: RGBColor = RGBColor(0xb9, 0xd4, 0xe6);
+const BAR: Rgb = Rgb(0xb9, 0xd4, 0xe6);
 
 /// One dimension.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+#[cfg(feature = "text")]
 use super::encoder::read_tokenizer;
 use trajformer_core::corpus::{Corpus, CorpusConfig};
 use trajformer_core::error::{Error, Result};
 
+#[cfg(feature = "text")]
 /// Reads the text of a configuration with the tokenizer (`tokenizer.json`) in `folder`: line by line, line ends
 /// included, one after the other and cut into sequences; what is left at the end is dropped.
 ///
@@ -27,4 +29,17 @@ pub fn read(config: &CorpusConfig, folder: &Path) -> Result<Corpus> {
     }
     Corpus::new(tokens, config.sequence_tokens)
         .map_err(|error| Error::data(path, error.to_string()))
+}
+
+#[cfg(not(feature = "text"))]
+/// Fails: this build has no language models.
+///
+/// # Errors
+/// Always.
+pub fn read(config: &CorpusConfig, _: &Path) -> Result<Corpus> {
+    Err(Error::Unsuitable(format!(
+        "{}: text is read with a language model's tokenizer, which this build can't: build with the feature `text` (a \
+         default one)",
+        config.path.display()
+    )))
 }

@@ -1,8 +1,7 @@
 //! [`SentenceEncoder`]: BERT, MiniLM and GPT-2 as sentence encoders, from a folder as `transformers` and
 //! `sentence-transformers` keep it.
 //!
-//! BERT's network is candle-transformers': it is frozen here, which suits it, since its layer norms have no
-//! backward pass. The sentence's embedding is the mean over its tokens (those with attention, \[CLS\] and \[SEP\]
+//! The networks are frozen. The sentence's embedding is the mean over its tokens (those with attention, \[CLS\] and \[SEP\]
 //! among them), scaled to length 1: what `sentence-transformers/all-MiniLM-L6-v2` is trained for
 //! (its `modules.json`: Transformer, Pooling, Normalize). GPT-2 is our own trunk; nobody trained it for sentences, and
 //! its embedding is the same mean over its last hidden states.
@@ -13,9 +12,10 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use candle_nn::VarBuilder;
-use candle_transformers::models::bert::{BertModel, Config};
+use serde::Deserialize;
 use tokenizers::{Encoding, Tokenizer, TruncationParams};
+use trajformer_models::activation::Activation;
+use trajformer_models::bert::{Bert, BertConfig};
 use trajformer_models::dropout::Dropout;
 use trajformer_models::gpt::{AttentionMask, Gpt};
 use trajformer_models::params::Params;
@@ -48,7 +48,7 @@ pub struct SentenceEncoder {
 }
 
 enum Network {
-    Bert(Box<BertModel>),
+    Bert(Box<Bert>),
     Gpt2 {
         /// (longest sentence, E).
         positions: Tensor,
@@ -85,22 +85,27 @@ impl SentenceEncoder {
         device: &Device,
     ) -> Result<Self> {
         let config = bert_config(path, json)?;
-        let longest = (LONGEST, config.max_position_embeddings);
-        let tokenizer = read_tokenizer(&folder, config.vocab_size, longest)?;
+        let longest = (LONGEST, config.positions);
+        let tokenizer = read_tokenizer(&folder, config.vocabulary, longest)?;
         let weights = weights::read(&folder, &PREFIXES, FIRST, device)?;
         let words = weights.get(FIRST).cloned();
         let path = pretrained::weights::place(&folder);
         let words = words.ok_or_else(|| Error::data(&path, format!("`{FIRST}` is missing")))?;
-        let variables = VarBuilder::from_tensors(weights, DType::F32, device);
-        let model = BertModel::load(variables, &config).map_err(|error| {
+        let mut params = Params::new(DType::F32, device);
+        Bert::new(&config, &mut params.init(&mut Rng::from_seed(0)))?;
+        let weights = weights
+            .into_iter()
+            .filter(|(name, _)| params.get(name).is_some());
+        params.load(&weights.collect()).map_err(|error| {
             Error::data(&path, format!("weights don't fit config.json: {error}"))
         })?;
+        let model = Bert::new(&config, &mut params.detached())?;
         Ok(Self {
             folder,
             tokenizer,
             network: Network::Bert(Box::new(model)),
             words,
-            dimension: config.hidden_size,
+            dimension: config.width,
             device: device.clone(),
         })
     }
@@ -145,17 +150,16 @@ impl SentenceEncoder {
         let row = |ids: &[u32]| Tensor::new(ids, &self.device);
         let ids = row(tokens.get_ids())?; // (T)
         let hidden = match &self.network {
-            Network::Bert(model) => {
-                let kinds = row(tokens.get_type_ids())?;
-                model.forward(&ids.unsqueeze(0)?, &kinds.unsqueeze(0)?, None)?
-            }
+            Network::Bert(model) => model.forward(&ids, &row(tokens.get_type_ids())?)?,
             Network::Gpt2 { positions, trunk } => {
                 let positions = positions.narrow(0, 0, ids.dim(0)?)?;
                 let x = (self.words.index_select(&ids, 0)? + positions)?.unsqueeze(0)?;
-                trunk.forward(&x, &AttentionMask::default(), Dropout::off(), 0)?
+                trunk
+                    .forward(&x, &AttentionMask::default(), Dropout::off(), 0)?
+                    .squeeze(0)?
             }
-        }; // (1, T, E)
-        normalized_mean(&hidden.squeeze(0)?)
+        }; // (T, E)
+        normalized_mean(&hidden)
     }
 
     /// The mean (E), scaled to length 1, of the embeddings with which the network reads the words of a sentence, each by
@@ -212,19 +216,58 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     })
 }
 
-fn bert_config(path: &Path, json: serde_json::Value) -> Result<Config> {
-    let config: Config = serde_json::from_value(json)
+/// What is read of a BERT's `config.json`.
+#[derive(Deserialize)]
+struct BertFile {
+    vocab_size: usize,
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    intermediate_size: usize,
+    hidden_act: String,
+    max_position_embeddings: usize,
+    type_vocab_size: usize,
+    layer_norm_eps: f64,
+    #[serde(default)]
+    position_embedding_type: Option<String>,
+}
+
+fn bert_config(path: &Path, json: serde_json::Value) -> Result<BertConfig> {
+    let file: BertFile = serde_json::from_value(json)
         .map_err(|error| Error::data(path, format!("is no BERT's configuration: {error}")))?;
-    let (width, heads) = (config.hidden_size, config.num_attention_heads);
-    if heads == 0 || width == 0 || width % heads != 0 || config.max_position_embeddings < 2 {
+    let (width, heads) = (file.hidden_size, file.num_attention_heads);
+    if heads == 0 || width == 0 || width % heads != 0 || file.max_position_embeddings < 2 {
         let problem = format!(
             "`hidden_size` {width} must be a positive multiple of `num_attention_heads` {heads}, and \
              `max_position_embeddings` {} at least 2",
-            config.max_position_embeddings
+            file.max_position_embeddings
         );
         return Err(Error::data(path, problem));
     }
-    Ok(config)
+    let unknown = |key: &str, found: &str, expected: &str| {
+        let problem =
+            format!("is no BERT's configuration: `{key}` is {found}, expected {expected}");
+        Error::data(path, problem)
+    };
+    if let Some(kind) = file
+        .position_embedding_type
+        .filter(|kind| kind != "absolute")
+    {
+        return Err(unknown("position_embedding_type", &kind, "absolute"));
+    }
+    let activation = Activation::from_transformers(&file.hidden_act)
+        .ok_or_else(|| unknown("hidden_act", &file.hidden_act, "gelu, gelu_new or relu"))?;
+    Ok(BertConfig {
+        vocabulary: file.vocab_size,
+        kinds: file.type_vocab_size,
+        positions: file.max_position_embeddings,
+        width,
+        heads,
+        layers: file.num_hidden_layers,
+        feed_forward: file.intermediate_size,
+        activation,
+        epsilon: file.layer_norm_eps,
+    })
 }
 
 /// The tokenizer of a network that knows so many words, with the longest sentence that `sentence_bert_config.json` says
