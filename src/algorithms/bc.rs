@@ -25,6 +25,7 @@ use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::policy::Policy;
+use trajformer_core::source::Source;
 use trajformer_data::batch::Batch;
 use trajformer_data::transitions::{Transitions, best_fraction};
 use trajformer_data::transitions_config::TransitionsConfig;
@@ -96,15 +97,16 @@ impl BcConfig {
             table: "algorithm.bc",
             ..TransitionsConfig::default()
         };
-        let mut data = if self.fraction < 1.0 && !build.data.is_blank() {
-            let best = best_fraction(build.data, self.fraction)?;
-            Transitions::new(&best, &options, build.device)?
-        } else {
-            Transitions::new(build.data, &options, build.device)?
+        let mut data = match build.source {
+            Source::Train(all) if self.fraction < 1.0 => {
+                let best = best_fraction(all, self.fraction)?;
+                Transitions::new(&best, &options, build.device)?
+            }
+            source => Transitions::of_source(source, &options, build.device)?,
         };
         data.actions = build.bounds.to_unit(&data.actions)?;
         let mut params = Params::new(DType::F32, build.device);
-        let (o, a) = (build.data.observation_dim, build.data.action_dim);
+        let (o, a) = build.source.dims();
         self.actor(o, a, &mut params.init(build.rng))?;
         Ok(Bc {
             normalizer: data.normalizer().clone(),

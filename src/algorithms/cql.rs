@@ -399,7 +399,7 @@ impl Cql {
         let observations = &batch.next_observations;
         let policy = self.actor.detached.distribution(observations)?;
         let (actions, log_probs) = policy.sample(noise)?; // (n, B, A), (n, B)
-        let q = values(&self.target_critics.net, observations, &actions)?.min(0)?; // (n, B)
+        let q = values(self.target_critics.net()?, observations, &actions)?.min(0)?; // (n, B)
         let mut next_q = q.max(0)?; // (B)
         if self.config.backup_entropy {
             let best = q.argmax_keepdim(0)?; // (1, B)

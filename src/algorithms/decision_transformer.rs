@@ -36,7 +36,7 @@ use crate::policies::return_conditioned::{
     ContextOptions, Instructed, ReturnConditionedPolicy, State,
 };
 use trajformer_core::algorithm::{Algorithm, Build, Matmul, Work};
-use trajformer_core::dataset::{Dataset, Episode};
+use trajformer_core::dataset::Episode;
 use trajformer_core::error::Result;
 use trajformer_core::instructed_episodes::InstructedEpisodes;
 use trajformer_core::instructions::TextConfig;
@@ -45,9 +45,8 @@ use trajformer_core::metrics::Metrics;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::policy::Policy;
 use trajformer_data::return_sequences;
-use trajformer_data::return_sequences::{
-    Padding, ReturnOptions, ReturnSequences, observation_normalizer,
-};
+use trajformer_data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
+use trajformer_data::return_view::ReturnView;
 use trajformer_models::rng::Rng;
 
 /// `[algorithm.decision_transformer]`. Defaults: the authors' gym settings (paper, table 8), but for `target_returns`, which they
@@ -161,17 +160,15 @@ impl DecisionTransformerConfig {
     /// # Errors
     /// If no episode of the data is complete, or its actions are discrete.
     pub fn build(&self, build: Build<'_>) -> Result<DecisionTransformer> {
-        let data = build.data;
-        data.require_continuous_actions("the Decision Transformer")?;
-        let (o, a) = (data.observation_dim, data.action_dim);
-        let normalizer = observation_normalizer(data, "the Decision Transformer", build.device)?;
+        let (o, a) = build.source.dims();
         let options = ReturnOptions {
             context_steps: self.context_steps,
             return_scale: self.return_scale,
             max_episode_steps: self.max_episode_steps,
             padding: self.padding,
         };
-        if self.text.as_ref().is_none_or(|text| text.returns) {
+        let by_returns = self.text.as_ref().is_none_or(|text| text.returns);
+        if let Some(data) = build.source.data().filter(|_| by_returns) {
             return_sequences::misfits(
                 data,
                 &options,
@@ -181,18 +178,22 @@ impl DecisionTransformerConfig {
             .iter()
             .for_each(|text| tracing::warn!("{text}"));
         }
-        let sequences =
-            ReturnSequences::prepared(data, &normalizer, build.bounds, build.device, options)?;
-        let best_return = data.best_return();
+        let view = ReturnView::new(
+            build.source,
+            "the Decision Transformer",
+            build.bounds,
+            build.device,
+            options,
+        )?;
         let mut params = Params::new(DType::F32, build.device);
         Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
         let told = |text| InstructedEpisodes::new(text, build.device, Episode::is_complete);
         let instructed = self.text.as_ref().map(told);
         Ok(DecisionTransformer {
-            sequences,
-            normalizer,
+            sequences: view.sequences,
+            normalizer: view.normalizer,
             bounds: build.bounds.clone(),
-            best_return,
+            best_return: view.best_return,
             instructed: instructed.transpose()?,
             learner: Learner::new(self, o, a, params)?,
         })
@@ -247,17 +248,15 @@ impl DecisionTransformer {
     /// If parameters or statistics don't fit the sizes.
     pub fn pretrained(config: &DecisionTransformerConfig, parts: Pretrained) -> Result<Self> {
         let sizes = &parts.sizes;
-        let blank = Dataset::blank(sizes.observation_dim, sizes.action_dim);
         let options = ReturnOptions {
             context_steps: config.context_steps,
             return_scale: config.return_scale,
             max_episode_steps: sizes.max_timesteps,
             padding: config.padding,
         };
-        let zeros = vec![0.0; sizes.observation_dim];
-        let ones = vec![1.0; sizes.observation_dim];
+        let (o, a) = (sizes.observation_dim, sizes.action_dim);
         Ok(Self {
-            sequences: ReturnSequences::new(&blank, &zeros, &ones, options)?,
+            sequences: ReturnSequences::without_data(o, a, options)?,
             normalizer: parts.normalizer,
             bounds: parts.bounds,
             best_return: parts.target_return,

@@ -31,7 +31,6 @@ use trajformer_models::uploads::CachedUploads;
 
 use acting::{ChunkPolicy, Generator, Grammar};
 use trajformer_core::algorithm::{Algorithm, Build, Matmul, Work};
-use trajformer_core::dataset::Dataset;
 use trajformer_core::epochs::{Span, WarmupAndDecay};
 use trajformer_core::error::Result;
 use trajformer_core::fast_files::FastFiles;
@@ -41,6 +40,7 @@ use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::policy::Policy;
+use trajformer_core::source::Source;
 use trajformer_data::action_chunks::ActionChunks;
 use trajformer_data::tokenizers::TrajectoryTokenizer;
 use trajformer_data::tokenizers::fast::{Fast, FastOptions};
@@ -204,17 +204,18 @@ impl FastConfig {
     /// # Errors
     /// If actions are discrete, or take more different coefficients than the vocabulary has.
     pub fn build(&self, build: Build<'_>) -> Result<FastPolicy> {
-        let data = build.data;
-        data.require_continuous_actions("FAST")?;
-        let (o, a) = (data.observation_dim, data.action_dim);
+        let source = build.source;
+        source.require_continuous_actions("FAST")?;
+        let (o, a) = source.dims();
         self.check_memory(a)?;
-        let normalizer = Normalizer::of_data(data, NORMALIZATION_EPSILON, build.device)?;
-        let mut tokenizer = self.unfitted_tokenizer(data, build.fast)?;
+        let normalizer = Normalizer::of_source(source, NORMALIZATION_EPSILON, build.device)?;
+        let mut tokenizer = self.unfitted_tokenizer(source, build.fast)?;
         let mut params = Params::new(DType::F32, build.device);
         Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
         let steps = self.chunk_steps;
-        let chunks = ActionChunks::new(data, steps, &normalizer, &mut tokenizer, build.rng)?;
-        if !data.is_blank() {
+        let chunks =
+            ActionChunks::of_source(source, steps, &normalizer, &mut tokenizer, build.rng)?;
+        if source.data().is_some() {
             let keys = Keys("algorithm.fast");
             self.spans().updates(&keys, chunks.len(), self.batch_size)?;
         }
@@ -230,10 +231,15 @@ impl FastConfig {
         })
     }
 
-    /// The tokenizer for this data; a stored run's is restored after its algorithm was built on blank data.
-    fn unfitted_tokenizer(&self, data: &Dataset, files: Option<&FastFiles>) -> Result<FastActions> {
-        let dims = data.action_dim;
-        let Some(name) = self.tokenizer.as_ref().filter(|_| !data.is_blank()) else {
+    /// The tokenizer before it is fitted to data; that of a run that only acts is restored.
+    fn unfitted_tokenizer(
+        &self,
+        source: Source<'_>,
+        files: Option<&FastFiles>,
+    ) -> Result<FastActions> {
+        let (_, dims) = source.dims();
+        let named = self.tokenizer.as_ref();
+        let Some(name) = named.filter(|_| source.data().is_some()) else {
             let options = FastOptions {
                 scale: self.scale,
                 vocab_size: self.vocab_size,

@@ -300,7 +300,7 @@ impl Learner for Iql {
     fn update(&mut self, batch: &Batch, (): &()) -> Result<Metrics> {
         let mut metrics = Metrics::new();
         let (observations, actions) = (&batch.observations, &batch.actions);
-        let target_q = self.target_critics.net.forward(observations, actions)?;
+        let target_q = self.target_critics.net()?.forward(observations, actions)?;
         let target_q = target_q.min(0)?; // (B)
         let before = match self.config.value_timing {
             ValueTiming::BeforeStep => Some(self.next_values(batch)?),

@@ -49,9 +49,8 @@ use trajformer_core::metrics::Metrics;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::policy::Policy;
 use trajformer_data::return_sequences;
-use trajformer_data::return_sequences::{
-    Padding, ReturnOptions, ReturnSequences, observation_normalizer,
-};
+use trajformer_data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
+use trajformer_data::return_view::ReturnView;
 use trajformer_models::rng::Rng;
 
 /// The table of tokens in a GPT-2.
@@ -196,28 +195,26 @@ impl LamoConfig {
     /// # Errors
     /// If no episode of the data is complete, or its actions are discrete.
     pub fn build(&self, build: Build<'_>) -> Result<Lamo> {
-        let data = build.data;
-        data.require_continuous_actions("LaMo")?;
-        let (o, a) = (data.observation_dim, data.action_dim);
-        let normalizer = observation_normalizer(data, "LaMo", build.device)?;
+        let (o, a) = build.source.dims();
         let options = ReturnOptions {
             context_steps: self.context_steps,
             return_scale: self.return_scale,
             max_episode_steps: self.max_episode_steps,
             padding: self.padding,
         };
-        return_sequences::misfits(data, &options, &self.target_returns, "algorithm.lamo")
-            .iter()
-            .for_each(|text| tracing::warn!("{text}"));
-        let sequences =
-            ReturnSequences::prepared(data, &normalizer, build.bounds, build.device, options)?;
+        if let Some(data) = build.source.data() {
+            return_sequences::misfits(data, &options, &self.target_returns, "algorithm.lamo")
+                .iter()
+                .for_each(|text| tracing::warn!("{text}"));
+        }
+        let view = ReturnView::new(build.source, "LaMo", build.bounds, build.device, options)?;
         let mut params = Params::new(DType::F32, build.device);
         Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
         Ok(Lamo {
-            sequences,
-            normalizer,
+            sequences: view.sequences,
+            normalizer: view.normalizer,
             bounds: build.bounds.clone(),
-            best_return: data.best_return(),
+            best_return: view.best_return,
             text: None,
             learner: Learner::new(self, o, a, params)?,
         })

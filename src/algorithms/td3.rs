@@ -165,9 +165,11 @@ impl Td3 {
     fn critic_loss(&self, batch: &Batch, noise: &Tensor, metrics: &mut Metrics) -> Result<Tensor> {
         let clip = self.config.noise_clip;
         let noise = (noise * self.config.policy_noise)?.clamp(-clip, clip)?; // (B, A)
-        let next_actions = self.target_actor.net.forward(&batch.next_observations)?;
+        let next_actions = self.target_actor.net()?.forward(&batch.next_observations)?;
         let next_actions = (next_actions + noise)?.clamp(-1.0, 1.0)?; // (B, A)
-        let next_q = (self.target_critics.net)
+        let next_q = self
+            .target_critics
+            .net()?
             .forward(&batch.next_observations, &next_actions)?
             .min(0)?; // (B)
         let not_terminated = (1.0 - &batch.terminated)?;

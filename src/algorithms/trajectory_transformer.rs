@@ -277,18 +277,20 @@ impl TrajectoryTransformerConfig {
     /// # Errors
     /// If actions are discrete or no episode of the data has two steps.
     pub fn build(&self, build: Build<'_>) -> Result<TrajectoryTransformer> {
-        let data = build.data;
-        data.require_continuous_actions("the Trajectory Transformer")?;
-        self.check_memory(data.observation_dim + data.action_dim + 2)?;
-        let mut sequences = TokenSequences::new(data, &self.token_options())?;
-        self.warn_of_misfits(data);
+        let source = build.source;
+        source.require_continuous_actions("the Trajectory Transformer")?;
+        let (o, a) = source.dims();
+        self.check_memory(o + a + 2)?;
+        let mut sequences = TokenSequences::of_source(source, &self.token_options())?;
+        if let Some(data) = source.data() {
+            self.warn_of_misfits(data);
+        }
         if !build.device.is_cpu() {
             sequences.move_to(build.device)?;
         }
-        let (o, a) = (data.observation_dim, data.action_dim);
         let mut params = Params::new(DType::F32, build.device);
         Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
-        if self.schedule != RateSchedule::Constant && !data.is_blank() {
+        if self.schedule != RateSchedule::Constant && source.data().is_some() {
             let keys = Keys("algorithm.trajectory_transformer");
             self.spans()
                 .updates(&keys, sequences.len(), self.batch_size)?;

@@ -28,6 +28,7 @@ use trajformer_core::error::{Error, Result};
 use trajformer_core::interrupt::STOP;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::policy::{EpisodeStart, Policy};
+use trajformer_core::source::Stage;
 use trajformer_core::statistics::quantile;
 use trajformer_data::transitions::Transitions;
 use trajformer_data::transitions_config::TransitionsConfig;
@@ -154,6 +155,7 @@ pub fn estimate(
     let mut start = InitContext {
         observation_dim: data.observation_dim,
         action_dim: data.action_dim,
+        stage: Stage::Learning,
         training_updates: config.updates,
         dtype: DType::F32,
         device: &Device::Cpu,
@@ -167,7 +169,7 @@ pub fn estimate(
         if STOP.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }
-        let loss = prepared.loss(&critics.net, &target.net, config, &mut rng)?;
+        let loss = prepared.loss(&critics.net, target.net()?, config, &mut rng)?;
         critics.minimize(&loss, config.learning_rate)?;
         target.follow(&critics, config.target_rate)?;
         progress.set(update + 1);

@@ -10,10 +10,11 @@ use trajformer::algorithms::cql::CqlConfig;
 use trajformer::algorithms::crr::{Crr, CrrConfig};
 use trajformer::algorithms::iql::{ActorKind, IqlConfig};
 use trajformer::algorithms::{
-    AlgorithmConfig, Build, awac::AwacConfig, bc::BcConfig, edac::EdacConfig, rebrac::RebracConfig,
-    sac::SacConfig, sac_n::SacNConfig, sac_rnd::SacRndConfig, td3::Td3Config, td3_bc::Td3BcConfig,
+    AlgorithmConfig, Build, Source, Stage, awac::AwacConfig, bc::BcConfig, edac::EdacConfig,
+    rebrac::RebracConfig, sac::SacConfig, sac_n::SacNConfig, sac_rnd::SacRndConfig, td3::Td3Config,
+    td3_bc::Td3BcConfig,
 };
-use trajformer::data::{ActionBounds, Dataset, Normalizer};
+use trajformer::data::{ActionBounds, Normalizer};
 use trajformer::offpolicy::{InitContext, Learner, PolicyParts};
 use trajformer::policy::EpisodeStart;
 use trajformer_models::params::{Slot, StateVisitor};
@@ -100,6 +101,7 @@ fn learner<L: Learner>(recorded: &Recorded<'_>, new: impl Fn(&mut InitContext<'_
     let mut learner = new(&mut InitContext {
         observation_dim: golden.integer("observation_dim"),
         action_dim: golden.integer("action_dim"),
+        stage: Stage::Learning,
         training_updates: 1_000,
         dtype: DType::F32,
         device: &Device::Cpu,
@@ -117,7 +119,10 @@ fn check_policy(golden: &Golden, method: &str, config: &AlgorithmConfig, answer:
         golden.integer("action_dim"),
     );
     let build = Build {
-        data: &Dataset::blank(o, a),
+        source: Source::Act {
+            observation_dim: o,
+            action_dim: a,
+        },
         bounds: &ActionBounds::unit(a, &Device::Cpu).unwrap(),
         fast: None,
         training_updates: 1_000,
@@ -322,8 +327,9 @@ fn brac_acts_by_its_policy_and_its_critics_once_both_had_an_update() {
         ..BracConfig::default()
     };
     let build = Build {
-        data: &data,
+        source: Source::Train(&data),
         bounds: &ActionBounds::unit(1, &Device::Cpu).unwrap(),
+        fast: None,
         training_updates: 5,
         device: &Device::Cpu,
         rng: &mut Rng::from_seed(0),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 use trajformer::algorithms::bc::{BcConfig, Learner};
-use trajformer::algorithms::{Algorithm, Build};
+use trajformer::algorithms::{Algorithm, Build, Source};
 use trajformer::data::dataset::{ActionKind, Dataset, Episode};
 use trajformer::data::transitions::best_fraction;
 use trajformer::data::{ActionBounds, Batch};
@@ -195,7 +195,7 @@ fn the_best_episodes_are_those_that_the_authors_keep() {
         // The algorithm learns from them, and normalises by them.
         let actions = (vec![-1.0; data.action_dim], vec![1.0; data.action_dim]);
         let build = Build {
-            data: &data,
+            source: Source::Train(&data),
             bounds: &ActionBounds::new(&actions.0, &actions.1, &Device::Cpu).unwrap(),
             fast: None,
             training_updates: 1,

@@ -172,14 +172,16 @@ impl<L: Learner> OffPolicy<L> {
         batch_size: usize,
         learner: impl FnOnce(&mut InitContext<'_>, &Transitions) -> Result<L>,
     ) -> Result<Self> {
-        let mut data = Transitions::new(build.data, view, build.device)?;
+        let mut data = Transitions::of_source(build.source, view, build.device)?;
+        let (observation_dim, action_dim) = build.source.dims();
         data.actions = build.bounds.to_unit(&data.actions)?;
         if let Some(next) = &mut data.next_actions {
             *next = build.bounds.to_unit(next)?;
         }
         let start = &mut InitContext {
-            observation_dim: build.data.observation_dim,
-            action_dim: build.data.action_dim,
+            observation_dim,
+            action_dim,
+            stage: build.source.stage(),
             training_updates: build.training_updates,
             dtype,
             device: build.device,

@@ -7,7 +7,9 @@ use trajformer_models::network::{Network, Scalar};
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, polyak_update};
 use trajformer_models::params::{Params, StateVisitor};
 
+use trajformer_core::dataset_checks::opened_without_data;
 use trajformer_core::error::Result;
+use trajformer_core::source::Stage;
 use trajformer_models::rng::Rng;
 
 /// What networks are made from.
@@ -16,6 +18,8 @@ pub struct InitContext<'a> {
     pub observation_dim: usize,
     /// A.
     pub action_dim: usize,
+    /// Whether they are to be updated.
+    pub stage: Stage,
     /// Updates that the run makes on its data alone (`train.updates`); those after them are online.
     pub training_updates: u64,
     /// Type of the parameters: f32, or f64 to compare with reference numbers.
@@ -57,11 +61,12 @@ pub struct Trained<N: Network> {
     pub net: N,
     /// Without: gradients pass it only towards its inputs. It sees every update.
     pub detached: N,
-    optimizer: Adam,
+    /// None of networks that only act.
+    optimizer: Option<Adam>,
 }
 
 impl<N: Network> Trained<N> {
-    /// With initial values from `start`, and Adam without weight decay. State is saved as
+    /// With initial values from `start`, and Adam without weight decay if it is to be updated. State is saved as
     /// `model.{name}` and `training.{name}_optimizer`.
     ///
     /// # Errors
@@ -69,11 +74,17 @@ impl<N: Network> Trained<N> {
     pub fn new(name: &'static str, config: N::Config, start: &mut InitContext<'_>) -> Result<Self> {
         let mut params = Params::new(start.dtype, start.device);
         N::build(&config, &mut params.init(start.rng))?;
+        let optimizer = match start.stage {
+            Stage::Learning => Some(Adam::new(&params, AdamConfig::default(), |_| {
+                ParamGroup::decay(0.0)
+            })?),
+            Stage::Acting => None,
+        };
         Ok(Self {
             name,
             net: N::build(&config, &mut params.tracked())?,
             detached: N::build(&config, &mut params.detached())?,
-            optimizer: Adam::new(&params, AdamConfig::default(), |_| ParamGroup::decay(0.0))?,
+            optimizer,
             params,
             config,
         })
@@ -82,7 +93,7 @@ impl<N: Network> Trained<N> {
     /// One step down the gradient of `loss`; other networks' gradients are dropped.
     ///
     /// # Errors
-    /// If a tensor operation fails.
+    /// If it was made to act alone, or a tensor operation fails.
     pub fn minimize(&mut self, loss: &Tensor, learning_rate: f64) -> Result<()> {
         self.step(&loss.backward()?, learning_rate)
     }
@@ -90,9 +101,10 @@ impl<N: Network> Trained<N> {
     /// One step with these gradients, for losses that several networks share.
     ///
     /// # Errors
-    /// If a tensor operation fails.
+    /// If it was made to act alone, or a tensor operation fails.
     pub fn step(&mut self, gradients: &GradStore, learning_rate: f64) -> Result<()> {
-        self.optimizer.step(gradients, learning_rate)?;
+        let optimizer = self.optimizer.as_mut().ok_or_else(opened_without_data)?;
+        optimizer.step(gradients, learning_rate)?;
         Ok(())
     }
 
@@ -105,15 +117,17 @@ impl<N: Network> Trained<N> {
         Ok(N::build(&self.config, &mut params.detached())?)
     }
 
-    /// Shows parameters and optimiser.
+    /// Shows parameters and, where there is one, the optimiser.
     ///
     /// # Errors
     /// What the visitor says.
     pub fn visit(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
         let name = self.name;
         self.params.visit(&format!("model.{name}."), visitor)?;
-        let prefix = format!("training.{name}_optimizer.");
-        Ok(self.optimizer.visit(&prefix, visitor)?)
+        if let Some(optimizer) = &mut self.optimizer {
+            optimizer.visit(&format!("training.{name}_optimizer."), visitor)?;
+        }
+        Ok(())
     }
 }
 
@@ -130,43 +144,58 @@ impl Trained<Scalar> {
     }
 }
 
-/// A slowly moving copy of a network.
+/// A slowly moving copy of a network, which networks that only act do without.
 #[derive(Debug)]
 pub struct Target<N> {
     name: &'static str,
-    params: Params,
-    /// The copy, without gradients.
-    pub net: N,
+    /// Parameters, and the network without gradients.
+    copy: Option<(Params, N)>,
 }
 
 impl<N: Network> Target<N> {
-    /// Equal to `of` at first. State is saved as `training.target_{name}`.
+    /// Equal to `of` at first; nothing if `of` only acts. State is saved as `training.target_{name}`.
     ///
     /// # Errors
     /// If the device fails.
     pub fn new(of: &Trained<N>) -> Result<Self> {
-        let params = of.params.deep_copy(false)?;
+        let copy = || -> Result<(Params, N)> {
+            let params = of.params.deep_copy(false)?;
+            let net = N::build(&of.config, &mut params.detached())?;
+            Ok((params, net))
+        };
         Ok(Self {
             name: of.name,
-            net: N::build(&of.config, &mut params.detached())?,
-            params,
+            copy: of.optimizer.is_some().then(copy).transpose()?,
         })
+    }
+
+    /// The copy, without gradients.
+    ///
+    /// # Errors
+    /// If there is none: its network was made to act alone.
+    pub fn net(&self) -> Result<&N> {
+        let copy = self.copy.as_ref().ok_or_else(opened_without_data)?;
+        Ok(&copy.1)
     }
 
     /// target <- (1 - rate) target + rate online.
     ///
     /// # Errors
-    /// If a tensor operation fails.
+    /// If there is no copy, or a tensor operation fails.
     pub fn follow(&self, online: &Trained<N>, rate: f64) -> Result<()> {
-        Ok(polyak_update(&self.params, &online.params, rate)?)
+        let (params, _) = self.copy.as_ref().ok_or_else(opened_without_data)?;
+        Ok(polyak_update(params, &online.params, rate)?)
     }
 
-    /// Shows the parameters.
+    /// Shows the parameters, where there are any.
     ///
     /// # Errors
     /// What the visitor says.
     pub fn visit(&self, visitor: &mut dyn StateVisitor) -> Result<()> {
         let prefix = format!("training.target_{}.", self.name);
-        Ok(self.params.visit(&prefix, visitor)?)
+        match &self.copy {
+            Some((params, _)) => Ok(params.visit(&prefix, visitor)?),
+            None => Ok(()),
+        }
     }
 }
