@@ -30,6 +30,7 @@ pub mod algorithms {
     pub use trajformer_core::algorithm::{
         Algorithm, Build, Interactive, Matmul, OnlinePhase, Pretrainable, Step, Work,
     };
+    pub use trajformer_core::source::{Source, Stage};
 }
 
 /// Logged experience: data sets, the files they come from, and what is prepared from them.

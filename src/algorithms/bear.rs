@@ -293,7 +293,7 @@ impl Bear {
         let (m, b, a) = noise.dims3()?;
         let policy = self.actor.detached.distribution(&batch.next_observations)?;
         let next_actions = policy.gaussian.sample(noise)?.tanh()?; // (m, B, A)
-        let next_q = self.target_critics.net.forward(
+        let next_q = self.target_critics.net()?.forward(
             &repeated(&batch.next_observations, m)?,
             &next_actions.reshape((m * b, a))?,
         )?; // (2, m B)
@@ -413,8 +413,8 @@ impl Learner for Bear {
         Explorer::Drawn(&self.actor)
     }
 
-    fn critics(&self) -> &Critics {
-        &self.critics.detached
+    fn critics(&self) -> Option<&Critics> {
+        Some(&self.critics.detached)
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

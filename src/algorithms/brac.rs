@@ -330,7 +330,7 @@ impl Brac {
         let observations = &batch.next_observations;
         let policy = distribution(&self.actor.detached, observations)?;
         let (next_actions, _) = policy.sample(next_actions)?; // (B, A)
-        let targets = &self.target_critics.net;
+        let targets = self.target_critics.net()?;
         let mut next_value = targets.forward(observations, &next_actions)?.min(0)?; // (B)
         if let Some(noise) = next_divergence {
             let divergence = self.divergence(&self.actor.detached, observations, noise)?;
@@ -494,8 +494,8 @@ impl Learner for Brac {
         Ok(Some(policy.sample(normals)?.0)) // (1, A)
     }
 
-    fn critics(&self) -> &Critics {
-        &self.critics.detached
+    fn critics(&self) -> Option<&Critics> {
+        Some(&self.critics.detached)
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -392,7 +392,7 @@ impl Cql {
         let observations = &batch.next_observations;
         let policy = self.actor.detached.distribution(observations)?;
         let (actions, log_probs) = policy.sample(noise)?; // (n, B, A), (n, B)
-        let q = values(&self.target_critics.net, observations, &actions)?.min(0)?; // (n, B)
+        let q = values(self.target_critics.net()?, observations, &actions)?.min(0)?; // (n, B)
         let mut next_q = q.max(0)?; // (B)
         if self.config.backup_entropy {
             let best = q.argmax_keepdim(0)?; // (1, B)
@@ -582,8 +582,8 @@ impl Learner for Cql {
         self.config.calibrate
     }
 
-    fn critics(&self) -> &Critics {
-        &self.critics.detached
+    fn critics(&self) -> Option<&Critics> {
+        Some(&self.critics.detached)
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

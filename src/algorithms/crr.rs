@@ -230,8 +230,10 @@ impl Crr {
 
     /// Σ_i mean (Q_i(s, a) - y)².
     fn critic_loss(&self, batch: &Batch, noise: &Tensor, metrics: &mut Metrics) -> Result<Tensor> {
-        let next_actions = sample(&self.target_actor.net, &batch.next_observations, noise)?; // (B, A)
-        let next_q = (self.target_critics.net)
+        let next_actions = sample(self.target_actor.net()?, &batch.next_observations, noise)?; // (B, A)
+        let next_q = self
+            .target_critics
+            .net()?
             .forward(&batch.next_observations, &next_actions)?
             .min(0)?; // (B)
         let not_terminated = (1.0 - &batch.terminated)?;
@@ -351,8 +353,8 @@ impl Learner for Crr {
         sample(&self.actor.detached, observation, normals).map(Some) // (1, A)
     }
 
-    fn critics(&self) -> &Critics {
-        &self.critics.detached
+    fn critics(&self) -> Option<&Critics> {
+        Some(&self.critics.detached)
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -292,7 +292,7 @@ impl Learner for Iql {
     fn update(&mut self, batch: &Batch, (): &()) -> Result<Metrics> {
         let mut metrics = Metrics::new();
         let (observations, actions) = (&batch.observations, &batch.actions);
-        let target_q = self.target_critics.net.forward(observations, actions)?;
+        let target_q = self.target_critics.net()?.forward(observations, actions)?;
         let target_q = target_q.min(0)?; // (B)
         let before = match self.config.value_timing {
             ValueTiming::BeforeStep => Some(self.next_values(batch)?),
@@ -358,8 +358,8 @@ impl Learner for Iql {
         Ok(Some(action.clamp(-1.0, 1.0)?))
     }
 
-    fn critics(&self) -> &Critics {
-        &self.critics.detached
+    fn critics(&self) -> Option<&Critics> {
+        Some(&self.critics.detached)
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -240,9 +240,11 @@ impl Rebrac {
     fn critic_loss(&self, batch: &Batch, noise: &Tensor, metrics: &mut Metrics) -> Result<Tensor> {
         let clip = self.config.noise_clip;
         let noise = (noise * self.config.policy_noise)?.clamp(-clip, clip)?; // (B, A)
-        let next_actions = self.target_actor.net.forward(&batch.next_observations)?;
+        let next_actions = self.target_actor.net()?.forward(&batch.next_observations)?;
         let next_actions = (next_actions + noise)?.clamp(-1.0, 1.0)?; // (B, A)
-        let next_q = (self.target_critics.net)
+        let next_q = self
+            .target_critics
+            .net()?
             .forward(&batch.next_observations, &next_actions)?
             .min(0)?; // (B)
         let next_q = match self.critic_penalty(batch, &next_actions)? {
@@ -327,8 +329,8 @@ impl Learner for Rebrac {
         self.online_steps = Some(phase.steps);
     }
 
-    fn critics(&self) -> &Critics {
-        &self.critics.detached
+    fn critics(&self) -> Option<&Critics> {
+        Some(&self.critics.detached)
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

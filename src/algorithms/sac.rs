@@ -202,7 +202,9 @@ impl Sac {
     ) -> Result<Tensor> {
         let next_policy = self.actor.detached.distribution(&batch.next_observations)?;
         let (next_actions, log_probs) = next_policy.sample(noise)?; // (B, A), (B)
-        let next_q = (self.target_critics.net)
+        let next_q = self
+            .target_critics
+            .net()?
             .forward(&batch.next_observations, &next_actions)?
             .min(0)?; // (B)
         let next_q = (next_q - log_probs.broadcast_mul(temperature)?)?;
@@ -289,8 +291,8 @@ impl Learner for Sac {
         Explorer::Drawn(&self.actor)
     }
 
-    fn critics(&self) -> &Critics {
-        &self.critics.detached
+    fn critics(&self) -> Option<&Critics> {
+        Some(&self.critics.detached)
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -297,7 +297,9 @@ impl SacRnd {
         let policy = self.actor.detached.distribution(&batch.next_observations)?;
         let (next_actions, log_probs) = policy.sample(noise)?; // (B, A), (B)
         let bonus = self.bonus.of(&batch.next_observations, &next_actions)?; // (B)
-        let next_q = (self.target_critics.net)
+        let next_q = self
+            .target_critics
+            .net()?
             .forward(&batch.next_observations, &next_actions)?
             .min(0)?; // (B)
         let penalty = (bonus * self.config.critic_penalty)?;
@@ -357,8 +359,8 @@ impl Learner for SacRnd {
         Explorer::Drawn(&self.actor)
     }
 
-    fn critics(&self) -> &Critics {
-        &self.critics.detached
+    fn critics(&self) -> Option<&Critics> {
+        Some(&self.critics.detached)
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

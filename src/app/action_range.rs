@@ -36,19 +36,8 @@ pub fn of_run(config: &RunConfig, dataset: &Dataset, spec: Option<&EnvSpec>) -> 
     if dataset.action_kind != ActionKind::Continuous {
         return Ok(unit(dim)); // The algorithm says what is to be said.
     }
-    if let Some(range) = &config.data.action_range {
-        let range = range.of(dim)?;
-        warn_of_misfits(&range, dataset, "`data.action_range`");
-        return Ok(range);
-    }
-    let made = match (&config.evaluate.env, spec) {
-        (Some(name), None) => envs::make(name).ok(),
-        _ => None,
-    };
-    let spec = spec.or(made.as_ref().map(|env| env.spec()));
-    if let Some(spec) = spec.filter(|spec| spec.action_dim == dim) {
-        let range = (spec.action_low.clone(), spec.action_high.clone());
-        warn_of_misfits(&range, dataset, "`evaluate.env`");
+    if let Some((range, key)) = configured(config, spec, dim)? {
+        warn_of_misfits(&range, dataset, key);
         return Ok(range);
     }
     let (range, warnings) = of_data(dataset);
@@ -57,6 +46,36 @@ pub fn of_run(config: &RunConfig, dataset: &Dataset, spec: Option<&EnvSpec>) -> 
         warn_of_misfits(&range, dataset, &files::range_keys(dataset));
     }
     Ok(range)
+}
+
+/// Lowest and highest of so many actions (A each) of a run without data: -1 and 1 where the configuration has no range.
+///
+/// # Errors
+/// As [`of_run`].
+pub fn without_data(config: &RunConfig, action_dim: usize) -> Result<Limits> {
+    let range = configured(config, None, action_dim)?;
+    Ok(range.map_or_else(|| unit(action_dim), |(range, _)| range))
+}
+
+/// The range that the configuration has, itself or in its environment, and the key that has it, quoted.
+fn configured(
+    config: &RunConfig,
+    spec: Option<&EnvSpec>,
+    dim: usize,
+) -> Result<Option<(Limits, &'static str)>> {
+    if let Some(range) = &config.data.action_range {
+        return Ok(Some((range.of(dim)?, "`data.action_range`")));
+    }
+    let made = match (&config.evaluate.env, spec) {
+        (Some(name), None) => envs::make(name).ok(),
+        _ => None,
+    };
+    let spec = spec.or(made.as_ref().map(|env| env.spec()));
+    if let Some(spec) = spec.filter(|spec| spec.action_dim == dim) {
+        let range = (spec.action_low.clone(), spec.action_high.clone());
+        return Ok(Some((range, "`evaluate.env`")));
+    }
+    Ok(None)
 }
 
 /// The bounds that the data set carries for a column, where they are a range.
@@ -70,7 +89,7 @@ fn unit(dim: usize) -> Limits {
     (vec![-1.0; dim], vec![1.0; dim])
 }
 
-/// Lowest and highest number of every column; nothing of a blank data set.
+/// Lowest and highest number of every column; nothing if there is no step.
 fn covered(dataset: &Dataset) -> Vec<(f32, f32)> {
     let dim = dataset.action_dim;
     let mut columns: Vec<(f32, f32)> = match dataset.actions.get(..dim) {

@@ -26,6 +26,7 @@ use trajformer_core::error::{Error, Result};
 use trajformer_core::interrupt::Interrupt;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::policy::{EpisodeStart, Policy};
+use trajformer_core::source::Stage;
 use trajformer_core::statistics::quantile;
 use trajformer_data::transitions::Transitions;
 use trajformer_data::transitions_config::TransitionsConfig;
@@ -155,6 +156,7 @@ pub fn estimate(
     let mut start = InitContext {
         observation_dim: data.observation_dim,
         action_dim: data.action_dim,
+        stage: Stage::Learning,
         training_updates: config.updates,
         dtype: DType::F32,
         device: &Device::Cpu,
@@ -168,7 +170,7 @@ pub fn estimate(
         if config.interrupt.is_set() {
             return Err(Error::Interrupted);
         }
-        let loss = prepared.loss(&critics.net, &target.net, config, &mut rng)?;
+        let loss = prepared.loss(&critics.net, target.net()?, config, &mut rng)?;
         critics.minimize(&loss, config.learning_rate)?;
         target.follow(&critics, config.target_rate)?;
         progress.set(update + 1);

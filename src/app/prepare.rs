@@ -21,6 +21,7 @@ use trajformer_core::fast_files::FastFiles;
 use trajformer_core::instructions::Instructions;
 use trajformer_core::interrupt::Interrupt;
 use trajformer_core::normalizer::ActionBounds;
+use trajformer_core::source::Source;
 use trajformer_models::rng::Streams;
 
 /// Reads the data of a configuration.
@@ -47,10 +48,10 @@ pub fn load_data(config: &RunConfig) -> Result<Dataset> {
     Ok(dataset)
 }
 
-/// What an algorithm is prepared from.
-pub enum Source<'a> {
+/// What an algorithm is prepared for.
+pub enum PreparedFor<'a> {
     /// Training on a data set.
-    Train {
+    Training {
         /// What is learned from.
         data: &'a Dataset,
         /// Where policies are scored, whose instructions policies are given.
@@ -59,7 +60,7 @@ pub enum Source<'a> {
         resumed: bool,
     },
     /// Acting, or looking at what was trained: the state of a checkpoint will be loaded over it.
-    Act {
+    Acting {
         /// Numbers in an observation (O).
         observation_dim: usize,
         /// Numbers in an action (A).
@@ -78,29 +79,31 @@ pub fn prepare(
     (low, high): (&[f32], &[f32]),
     device: &Device,
     stored: Option<Instructions>,
-    source: &Source<'_>,
+    purpose: &PreparedFor<'_>,
 ) -> Result<Box<dyn Algorithm>> {
-    let blank;
-    let (data, fast) = match *source {
-        Source::Train { data, .. } => (data, fast_files(config)?),
-        Source::Act {
+    let (source, fast) = match *purpose {
+        PreparedFor::Training { data, .. } => (Source::Train(data), fast_files(config)?),
+        PreparedFor::Acting {
             observation_dim,
             action_dim,
         } => {
-            blank = Dataset::blank(observation_dim, action_dim);
-            (&blank, None)
+            let source = Source::Act {
+                observation_dim,
+                action_dim,
+            };
+            (source, None)
         }
     };
     let mut algorithm = config.algorithm.build(Build {
-        data,
+        source,
         bounds: &ActionBounds::new(low, high, device)?,
         fast: fast.as_ref(),
         training_updates: config.train.updates,
         device,
         rng: &mut Streams::from_seed(config.seed).stream("init"),
     })?;
-    match *source {
-        Source::Train {
+    match *purpose {
+        PreparedFor::Training {
             data,
             evaluator,
             resumed,
@@ -111,7 +114,7 @@ pub fn prepare(
             }
             load_text(&mut *algorithm)?;
         }
-        Source::Act { .. } => {
+        PreparedFor::Acting { .. } => {
             if let (Some(episodes), Some(stored)) = (algorithm.instructed(), stored) {
                 episodes.set(Arc::new(stored), None)?;
             }

@@ -4,7 +4,9 @@
 //! file -> Dataset -> Algorithm::update ... -> Policy x Environment -> score
 //! ```
 
-use crate::app::prepare::{Source, check_goal, evaluator_for, interaction_for, load_data, prepare};
+use crate::app::prepare::{
+    PreparedFor, check_goal, evaluator_for, interaction_for, load_data, prepare,
+};
 use crate::formats::files;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,7 +86,7 @@ fn start_on_with(
         (&action_low, &action_high),
         &open_device(&config.device)?,
         None,
-        &Source::Train {
+        &PreparedFor::Training {
             data: dataset,
             evaluator: evaluator.as_ref(),
             resumed: false,
@@ -233,7 +235,7 @@ fn continue_run(
         (&spec.action_low, &spec.action_high),
         &device,
         stored_instructions,
-        &Source::Train {
+        &PreparedFor::Training {
             data: &dataset,
             evaluator: evaluator.as_ref(),
             resumed: done > 0,
@@ -404,7 +406,7 @@ pub struct TrainedRun {
     pub spec: RunSpec,
     /// Its checkpoint's state.
     pub state: RunState,
-    /// The algorithm with trained networks; its data is blank, so it can't train on.
+    /// The algorithm with trained networks. It holds neither data nor optimisers, so it can't train on.
     pub algorithm: Box<dyn Algorithm>,
 }
 
@@ -453,12 +455,12 @@ pub fn open_with(path: &Path, request: &Request<'_>) -> Result<TrainedRun> {
     let device = acting_device(&config, overrides)?;
     let instructions = run.instructions()?;
     let known = instructions.is_some();
-    let source = Source::Act {
+    let purpose = PreparedFor::Acting {
         observation_dim: spec.observation_dim,
         action_dim: spec.action_dim,
     };
     let range = (&spec.action_low[..], &spec.action_high[..]);
-    let mut algorithm = prepare(&config, range, &device, instructions, &source)?;
+    let mut algorithm = prepare(&config, range, &device, instructions, &purpose)?;
     let state = run.restore_policy(&mut *algorithm)?;
     if algorithm.instructed().is_some() && !known {
         return Err(Error::Run {

@@ -8,7 +8,6 @@ use trajformer_models::pretrained::Gpt2;
 use trajformer_models::rng::Rng;
 
 use crate::corpus::{Corpus, CorpusConfig};
-use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::fast_files::FastFiles;
 use crate::instructed_episodes::InstructedEpisodes;
@@ -16,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::mixing::DataShare;
 use crate::normalizer::ActionBounds;
 use crate::policy::Policy;
+use crate::source::Source;
 
 /// A learning rule: one call of [`update`](Self::update) is one gradient step of its paper.
 pub trait Algorithm: Send {
@@ -224,9 +224,8 @@ impl Work {
 
 /// What an algorithm is built from.
 pub struct Build<'a> {
-    /// What it learns from. To rebuild a stored run without its data this is
-    /// [`Dataset::blank`]: a few zero steps of the right shape, before the state is loaded.
-    pub data: &'a Dataset,
+    /// What it learns from, or the shapes that it acts with once a stored state is loaded.
+    pub source: Source<'a>,
     /// Range of the actions.
     pub bounds: &'a ActionBounds,
     /// The files of the FAST tokenizer that the configuration names, where it names one and data is learned from.

@@ -196,13 +196,7 @@ impl Dataset {
             .collect()
     }
 
-    /// Whether it is [`blank`](Self::blank). No reader gives such data.
-    pub fn is_blank(&self) -> bool {
-        self.rewards.is_empty()
-    }
-
-    /// A shape without a single step. A stored run is rebuilt on it, before its state is loaded: it has its own
-    /// numbers, and none is to be computed from data.
+    /// A data set without a step, whose fields are to be filled. Nothing can be learned from it as it is.
     pub fn blank(observation_dim: usize, action_dim: usize) -> Self {
         Self {
             observation_dim,

@@ -15,10 +15,10 @@ pub fn opened_without_data() -> Error {
 const MANY_TOKENS: usize = 4096;
 
 /// What a user should know of a sequence model that reads `steps` steps of `tokens` tokens each, as `key` says; `None` where
-/// that is little, or nothing is learned.
+/// that is little.
 pub fn long_sequences(data: &Dataset, key: &str, steps: usize, tokens: usize) -> Option<String> {
     let length = steps * tokens;
-    if length <= MANY_TOKENS || data.is_blank() {
+    if length <= MANY_TOKENS {
         return None;
     }
     let longest = data.episodes.iter().map(|episode| episode.steps).max();
@@ -94,12 +94,12 @@ impl Dataset {
         )))
     }
 
-    /// Fails if it is [`blank`](Self::blank).
+    /// Fails if it has no step.
     ///
     /// # Errors
     /// [`Error::Unsuitable`].
     pub fn require_steps(&self) -> Result<()> {
-        if self.is_blank() {
+        if self.rewards.is_empty() {
             Err(Error::Unsuitable(format!(
                 "{}: there is no step to learn from",
                 self.source_names()

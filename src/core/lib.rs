@@ -19,6 +19,7 @@ pub mod mixing;
 pub mod normalizer;
 pub mod policy;
 pub mod schedules;
+pub mod source;
 pub mod stand_in;
 pub mod statistics;
 

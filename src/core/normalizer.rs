@@ -4,8 +4,8 @@
 use candle_core::{Device, Tensor, Var};
 use trajformer_models::params::{Slot, StateVisitor};
 
-use crate::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::source::Source;
 
 /// Maps observations to `(observation - mean) / scale`, column by column.
 ///
@@ -73,15 +73,15 @@ impl Normalizer {
         Self::from_moments(&mean, &scale, device)
     }
 
-    /// [`Self::fit`] to all observations of a data set; of a blank one it changes nothing.
+    /// [`Self::fit`] to all observations of the data; without data it changes nothing.
     ///
     /// # Errors
     /// As for [`Self::fit`].
-    pub fn of_data(data: &Dataset, epsilon: f64, device: &Device) -> Result<Self> {
-        if data.is_blank() {
-            Self::identity(data.observation_dim, device)
-        } else {
-            Self::fit(&data.observations, data.observation_dim, epsilon, device)
+    pub fn of_source(source: Source<'_>, epsilon: f64, device: &Device) -> Result<Self> {
+        let (width, _) = source.dims();
+        match source {
+            Source::Train(data) => Self::fit(&data.observations, width, epsilon, device),
+            Source::Act { .. } => Self::identity(width, device),
         }
     }
 

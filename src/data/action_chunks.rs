@@ -11,6 +11,7 @@ use trajformer_core::dataset::Dataset;
 use trajformer_core::dataset_checks::opened_without_data;
 use trajformer_core::error::Result;
 use trajformer_core::normalizer::Normalizer;
+use trajformer_core::source::Source;
 use trajformer_models::rng::Rng;
 
 /// A data set as observations (n, O) and tokenized chunks of the T actions from there on.
@@ -30,6 +31,25 @@ pub struct ActionChunks {
 }
 
 impl ActionChunks {
+    /// [`Self::new`] for the data of `source`; without data there are no chunks, and no tokenizer is fitted.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_source(
+        source: Source<'_>,
+        steps: usize,
+        normalizer: &Normalizer,
+        tokenizer: &mut dyn TrajectoryTokenizer,
+        rng: &mut Rng,
+    ) -> Result<Self> {
+        match source {
+            Source::Train(data) => Self::new(data, steps, normalizer, tokenizer, rng),
+            Source::Act { .. } => {
+                Self::without_data(source.dims(), steps, normalizer.mean().device())
+            }
+        }
+    }
+
     /// Fits `tokenizer` to the chunks of `steps` actions of `data`, and writes them as its tokens; observations lie on the
     /// device of `normalizer`.
     ///
@@ -43,9 +63,6 @@ impl ActionChunks {
         rng: &mut Rng,
     ) -> Result<Self> {
         data.require_continuous_actions("action chunks")?;
-        if data.is_blank() {
-            return Self::blank(data, steps, normalizer.mean().device());
-        }
         data.require_time_order("learning chunks of actions")?;
         let (rows, starts) = padded_actions(data, steps);
         let chunks = Chunks::new(&rows, data.action_dim, steps, &starts)?;
@@ -78,21 +95,20 @@ impl ActionChunks {
         })
     }
 
-    /// Of [`Dataset::blank`]: without chunks; no tokenizer is fitted.
-    fn blank(data: &Dataset, steps: usize, device: &Device) -> Result<Self> {
+    fn without_data((o, a): (usize, usize), steps: usize, device: &Device) -> Result<Self> {
         Ok(Self {
-            observations: Tensor::zeros((1, data.observation_dim), DType::F32, device)?,
+            observations: Tensor::zeros((1, o), DType::F32, device)?,
             rows: Vec::new(),
             starts: Vec::new(),
             tokens: Vec::new(),
             ends: Vec::new(),
             episode_ends: Vec::new(),
-            dims: data.action_dim,
+            dims: a,
             steps,
         })
     }
 
-    /// Fails if there are no chunks: they were made from a blank data set, to act.
+    /// Fails if there are no chunks: they were made without data, to act.
     ///
     /// # Errors
     /// Saying so.
@@ -109,7 +125,7 @@ impl ActionChunks {
         self.starts.len()
     }
 
-    /// Whether there are none: of a blank data set.
+    /// Whether there are none: they were made without data.
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }

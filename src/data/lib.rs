@@ -8,6 +8,7 @@ mod kept_steps;
 pub mod replay;
 mod resident;
 pub mod return_sequences;
+pub mod return_view;
 pub mod returns;
 pub mod sequences;
 pub mod token_options;

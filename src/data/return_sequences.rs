@@ -20,7 +20,7 @@ const NORMALIZATION_EPSILON: f64 = 1e-6;
 
 /// Mean and deviation of observations as return-conditioned algorithms take them: over the steps of the complete
 /// episodes, those that [`ReturnSequences`] draws from. The authors' lists hold no others: an episode that the file
-/// breaks off never gets there (kzl, `gym/data/download_d4rl_datasets.py`). Those of a blank data set change nothing.
+/// breaks off never gets there (kzl, `gym/data/download_d4rl_datasets.py`).
 ///
 /// # Errors
 /// If no episode is complete, or `algorithm` can't learn from the data's returns.
@@ -29,9 +29,6 @@ pub fn observation_normalizer(
     algorithm: &str,
     device: &Device,
 ) -> Result<Normalizer> {
-    if data.is_blank() {
-        return Normalizer::identity(data.observation_dim, device);
-    }
     data.require_returns(algorithm)?;
     let observations = data.complete_observations();
     Normalizer::fit(
@@ -68,6 +65,25 @@ pub struct ReturnOptions {
     pub padding: Padding,
 }
 
+impl ReturnOptions {
+    fn check(&self) -> Result<()> {
+        let Self {
+            context_steps,
+            return_scale,
+            max_episode_steps,
+            ..
+        } = self;
+        let scale_is_positive = return_scale.is_finite() && *return_scale > 0.0;
+        if *context_steps == 0 || *max_episode_steps == 0 || !scale_is_positive {
+            return Err(Error::Config(format!(
+                "context_steps ({context_steps}), max_episode_steps ({max_episode_steps}) and \
+                 return_scale ({return_scale}) must be positive"
+            )));
+        }
+        Ok(())
+    }
+}
+
 /// Return, observation and action.
 const STEP_TOKENS: usize = 3;
 /// Scaled returns of this size are what networks see well: the authors' are 0.1 to 12.
@@ -88,7 +104,7 @@ pub fn misfits(
     let long = long_sequences(data, &key, options.context_steps, STEP_TOKENS);
     let (returns, mut found) = (data.returns(), Vec::from_iter(long));
     if returns.is_empty() {
-        return found; // There is no data, or it will be refused.
+        return found; // It will be refused.
     }
     let low = returns.iter().copied().fold(f64::INFINITY, f64::min);
     let high = returns.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -192,14 +208,34 @@ impl ReturnSequences {
         let column = |values: &Tensor| values.to_dtype(DType::F32)?.to_vec1::<f32>();
         let (mean, scale) = (column(normalizer.mean())?, column(normalizer.scale())?);
         let mut sequences = Self::new(data, &mean, &scale, options)?;
-        if data.is_blank() {
-            return Ok(sequences);
-        }
         sequences.map_actions(|actions| bounds.to_unit(&actions.to_device(device)?))?;
         if !device.is_cpu() {
             sequences.move_to(device)?;
         }
         Ok(sequences)
+    }
+
+    /// Without a step to draw, for algorithms that act without their data.
+    ///
+    /// # Errors
+    /// If an option is out of range.
+    pub fn without_data(
+        observation_dim: usize,
+        action_dim: usize,
+        options: ReturnOptions,
+    ) -> Result<Self> {
+        options.check()?;
+        Ok(Self {
+            observation_dim,
+            action_dim,
+            states: Vec::new(),
+            actions: Vec::new(),
+            returns_to_go: Vec::new(),
+            episodes: Vec::new(),
+            zero_state: vec![0.0; observation_dim],
+            options,
+            resident: None,
+        })
     }
 
     /// Normalises the observations of `data` as `(observation - mean) / deviation` and sums returns.
@@ -212,9 +248,7 @@ impl ReturnSequences {
         deviation: &[f32],
         options: ReturnOptions,
     ) -> Result<Self> {
-        if !data.is_blank() {
-            data.require_returns("the Decision Transformer")?;
-        }
+        data.require_returns("the Decision Transformer")?;
         let (o, a) = (data.observation_dim, data.action_dim);
         if mean.len() != o || deviation.len() != o {
             return Err(Error::Unsuitable(format!(
@@ -223,19 +257,7 @@ impl ReturnSequences {
                 deviation.len()
             )));
         }
-        let ReturnOptions {
-            context_steps,
-            return_scale,
-            max_episode_steps,
-            ..
-        } = options;
-        let scale_is_positive = return_scale.is_finite() && return_scale > 0.0;
-        if context_steps == 0 || max_episode_steps == 0 || !scale_is_positive {
-            return Err(Error::Config(format!(
-                "context_steps ({context_steps}), max_episode_steps ({max_episode_steps}) and \
-                 return_scale ({return_scale}) must be positive"
-            )));
-        }
+        options.check()?;
         let normalize = |row: &[f32]| -> Vec<f32> {
             let scaled = row.iter().zip(mean).zip(deviation);
             scaled
@@ -348,7 +370,7 @@ impl ReturnSequences {
             .map_or(0, |span| span.steps_before + span.end - span.start)
     }
 
-    /// Fails if there is nothing to draw: it was made from a blank data set, to act.
+    /// Fails if there is nothing to draw: it was made without data, to act.
     ///
     /// # Errors
     /// Saying so.

@@ -19,6 +19,7 @@ use crate::tokens::{Columns, Tokens};
 use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::dataset_checks::opened_without_data;
 use trajformer_core::error::{Error, Result};
+use trajformer_core::source::Source;
 use trajformer_models::rng::Rng;
 
 /// The transition that stands for a goal: the goal's observation tokens (O), then termination tokens
@@ -70,15 +71,23 @@ enum Home {
 }
 
 impl TokenSequences {
+    /// Discretises the data of `source`; without data there are no windows, and a discretizer that is to be restored.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_source(source: Source<'_>, options: &TokenOptions) -> Result<Self> {
+        match source {
+            Source::Train(data) => Self::new(data, options),
+            Source::Act { .. } => Self::without_data(source.dims(), options),
+        }
+    }
+
     /// Discretises `data` with thresholds fitted to it.
     ///
     /// # Errors
     /// If actions are discrete, no episode has two steps, or an option is out of range.
     pub fn new(data: &Dataset, options: &TokenOptions) -> Result<Self> {
         check(data, options)?;
-        if data.is_blank() {
-            return Self::blank(data, options);
-        }
         data.require_time_order("a model of sequences")?;
         let columns = Columns::new(data, options);
         let discretizer = Discretizer::fit_columns(
@@ -132,14 +141,15 @@ impl TokenSequences {
         })
     }
 
-    /// Of [`Dataset::blank`]: without windows, and with a discretizer that is to be restored.
-    fn blank(data: &Dataset, options: &TokenOptions) -> Result<Self> {
-        let dims = data.observation_dim + data.action_dim + 2;
+    /// Without windows, and with a discretizer that is to be restored.
+    fn without_data((o, a): (usize, usize), options: &TokenOptions) -> Result<Self> {
+        check_options(options)?;
+        let dims = o + a + 2;
         Ok(Self {
             discretizer: Discretizer::empty(dims, options.bins)?,
             tokens: Home::Host(Tokens::Bytes(Vec::new())),
             windows: Vec::new(),
-            observation_dim: data.observation_dim,
+            observation_dim: o,
             window_transitions: options.window_transitions,
             goal: options.goal,
             value: options.value,
@@ -147,7 +157,7 @@ impl TokenSequences {
         })
     }
 
-    /// Fails if there are no windows: they were made from a blank data set, to act.
+    /// Fails if there are no windows: they were made without data, to act.
     ///
     /// # Errors
     /// Saying so.
@@ -209,7 +219,7 @@ impl TokenSequences {
         self.windows.len()
     }
 
-    /// Whether there are none: of a blank data set.
+    /// Whether there are none: they were made without data.
     pub fn is_empty(&self) -> bool {
         self.windows.is_empty()
     }
@@ -358,7 +368,7 @@ impl TokenSequences {
 }
 
 fn check(data: &Dataset, options: &TokenOptions) -> Result<()> {
-    if options.value == ValueColumn::Return && !data.is_blank() {
+    if options.value == ValueColumn::Return {
         data.require_returns(
             "the Trajectory Transformer's value (without it: `value = \"none\"`)",
         )?;
@@ -368,6 +378,17 @@ fn check(data: &Dataset, options: &TokenOptions) -> Result<()> {
             "the Trajectory Transformer takes continuous actions; the data has a choice among {count}"
         )));
     }
+    check_options(options)?;
+    if u32::try_from(data.steps()).is_err() {
+        return Err(Error::Unsuitable(format!(
+            "the data has {} steps; windows are indexed up to 2^32",
+            data.steps()
+        )));
+    }
+    Ok(())
+}
+
+fn check_options(options: &TokenOptions) -> Result<()> {
     if options.bins == 0 || options.bins >= usize::from(u16::MAX) {
         return Err(Error::Config(format!(
             "bins is {}, expected 1 to 65534",
@@ -383,12 +404,6 @@ fn check(data: &Dataset, options: &TokenOptions) -> Result<()> {
         let found = options.discount;
         return Err(Error::Config(format!(
             "discount is {found}, expected 0 to 1"
-        )));
-    }
-    if u32::try_from(data.steps()).is_err() {
-        return Err(Error::Unsuitable(format!(
-            "the data has {} steps; windows are indexed up to 2^32",
-            data.steps()
         )));
     }
     Ok(())

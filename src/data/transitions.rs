@@ -55,12 +55,12 @@ impl Transitions {
         self.count
     }
 
-    /// Whether it was made from a blank data set, to act but not to learn.
+    /// Whether it was made without data, to act but not to learn.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Fails if there is nothing to draw: it was made from a blank data set, to act.
+    /// Fails if there is nothing to draw: it was made without data, to act.
     ///
     /// # Errors
     /// Saying so.

@@ -10,10 +10,12 @@ use trajformer::algorithms::cql::CqlConfig;
 use trajformer::algorithms::crr::{Crr, CrrConfig};
 use trajformer::algorithms::iql::{ActorKind, IqlConfig};
 use trajformer::algorithms::{
-    AlgorithmConfig, Build, awac::AwacConfig, bc::BcConfig, edac::EdacConfig, rebrac::RebracConfig,
-    sac::SacConfig, sac_n::SacNConfig, sac_rnd::SacRndConfig, td3::Td3Config, td3_bc::Td3BcConfig,
+    ALGORITHMS, AlgorithmConfig, Build, Source, Stage, awac::AwacConfig, bc::BcConfig,
+    edac::EdacConfig, rebrac::RebracConfig, sac::SacConfig, sac_n::SacNConfig,
+    sac_rnd::SacRndConfig, td3::Td3Config, td3_bc::Td3BcConfig,
 };
-use trajformer::data::{ActionBounds, DataView, Dataset, Normalizer};
+use trajformer::config::RunConfig;
+use trajformer::data::{ActionBounds, DataView, Normalizer};
 use trajformer::offpolicy::{InitContext, Learner, PolicyParts};
 use trajformer::policy::EpisodeStart;
 use trajformer_models::params::{Slot, StateVisitor};
@@ -100,6 +102,7 @@ fn learner<L: Learner>(recorded: &Recorded<'_>, new: impl Fn(&mut InitContext<'_
     let mut learner = new(&mut InitContext {
         observation_dim: golden.integer("observation_dim"),
         action_dim: golden.integer("action_dim"),
+        stage: Stage::Learning,
         training_updates: 1_000,
         dtype: DType::F32,
         device: &Device::Cpu,
@@ -117,7 +120,10 @@ fn check_policy(golden: &Golden, method: &str, config: &AlgorithmConfig, answer:
         golden.integer("action_dim"),
     );
     let build = Build {
-        data: &Dataset::blank(o, a),
+        source: Source::Act {
+            observation_dim: o,
+            action_dim: a,
+        },
         bounds: &ActionBounds::unit(a, &Device::Cpu).unwrap(),
         fast: None,
         training_updates: 1_000,
@@ -322,7 +328,7 @@ fn brac_acts_by_its_policy_and_its_critics_once_both_had_an_update() {
         ..BracConfig::default()
     };
     let build = Build {
-        data: &data,
+        source: Source::Train(&data),
         bounds: &ActionBounds::unit(1, &Device::Cpu).unwrap(),
         fast: None,
         training_updates: 5,
@@ -348,5 +354,56 @@ fn brac_acts_by_its_policy_and_its_critics_once_both_had_an_update() {
         // Candidates are drawn; the behavior policy answers with its mean.
         assert_eq!(act(2) != act(3), update > 3, "after {update} updates");
         brac.update(rng).unwrap();
+    }
+}
+
+/// Tensors of a state that only updates need.
+#[derive(Default)]
+struct OfTraining(Vec<String>);
+
+impl StateVisitor for OfTraining {
+    fn tensor(&mut self, name: &str, _: &Slot) -> trajformer_models::Result<()> {
+        if name.starts_with("training.") {
+            self.0.push(name.to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn an_algorithm_made_to_act_holds_no_optimiser_and_no_targets_and_refuses_to_learn() {
+    let data = crate::runs::pendulum_data();
+    let act = Source::Act {
+        observation_dim: data.observation_dim,
+        action_dim: data.action_dim,
+    };
+    for registered in ALGORITHMS {
+        let name = registered.name;
+        let text = format!("[algorithm.{name}]\n{}\n", crate::runs::small(name));
+        let config = RunConfig::parse(&text).unwrap().algorithm;
+        let build = |source| {
+            let build = Build {
+                source,
+                bounds: &ActionBounds::unit(1, &Device::Cpu).unwrap(),
+                fast: None,
+                training_updates: 1_000,
+                device: &Device::Cpu,
+                rng: &mut Rng::from_seed(0),
+            };
+            config.build(build).unwrap()
+        };
+        let held = |source| {
+            let mut held = OfTraining::default();
+            build(source).state(&mut held).unwrap();
+            held.0
+        };
+        assert!(!held(Source::Train(&data)).is_empty(), "{name}");
+        assert_eq!(held(act), Vec::<String>::new(), "{name}");
+        let error = build(act).update(&mut Rng::from_seed(1)).err().unwrap();
+        let error = error.to_string();
+        assert!(
+            error.contains("this run was opened without its data"),
+            "{name}: {error}"
+        );
     }
 }

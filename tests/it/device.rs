@@ -2,7 +2,7 @@
 //! `cuda:N`, `metal`); without it everything here, and in `runs`, is the CPU's.
 
 use candle_core::{DType, Device, Tensor};
-use trajformer::algorithms::{ALGORITHMS, Algorithm, Build};
+use trajformer::algorithms::{ALGORITHMS, Algorithm, Build, Source};
 use trajformer::config::RunConfig;
 use trajformer::data::{ActionBounds, Dataset};
 use trajformer::device::open_device;
@@ -32,7 +32,7 @@ pub fn open() -> Device {
 fn build(name: &str, keys: &str, data: &Dataset, device: &Device) -> Box<dyn Algorithm> {
     let text = format!("[algorithm.{name}]\n{}\n{keys}\n", small(name));
     let build = Build {
-        data,
+        source: Source::Train(data),
         bounds: &ActionBounds::new(&[-2.0], &[2.0], device).unwrap(),
         fast: None,
         training_updates: UPDATES as u64,

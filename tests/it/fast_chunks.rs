@@ -3,7 +3,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use trajformer::algorithms::fast::{FastConfig, FastPolicy};
-use trajformer::algorithms::{Algorithm, Build};
+use trajformer::algorithms::{Algorithm, Build, Source};
 use trajformer::data::action_chunks::ActionChunks;
 use trajformer::data::tokenizers::fast::FastOptions;
 use trajformer::data::tokenizers::fast_actions::FastActions;
@@ -32,7 +32,7 @@ fn config(execute_steps: usize) -> FastConfig {
 /// Untrained.
 fn policy(data: &Dataset, config: &FastConfig) -> FastPolicy {
     let build = Build {
-        data,
+        source: Source::Train(data),
         bounds: &ActionBounds::new(&[-2.0], &[2.0], CPU).unwrap(),
         fast: None,
         training_updates: 1,

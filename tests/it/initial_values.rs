@@ -8,11 +8,11 @@ use serde_json::Value;
 use trajformer::algorithms::cql::CqlConfig;
 use trajformer::algorithms::iql::{ActorKind, IqlConfig};
 use trajformer::algorithms::{
-    AlgorithmConfig, Build, awac::AwacConfig, bc::BcConfig, bear::BearConfig, brac::BracConfig,
-    crr::CrrConfig, edac::EdacConfig, rebrac::RebracConfig, sac::SacConfig, sac_n::SacNConfig,
-    sac_rnd::SacRndConfig, td3::Td3Config, td3_bc::Td3BcConfig,
+    AlgorithmConfig, Build, Source, awac::AwacConfig, bc::BcConfig, bear::BearConfig,
+    brac::BracConfig, crr::CrrConfig, edac::EdacConfig, rebrac::RebracConfig, sac::SacConfig,
+    sac_n::SacNConfig, sac_rnd::SacRndConfig, td3::Td3Config, td3_bc::Td3BcConfig,
 };
-use trajformer::data::{ActionBounds, Dataset};
+use trajformer::data::ActionBounds;
 use trajformer::offpolicy::EnsembleStart;
 use trajformer_models::params::{Slot, StateVisitor};
 use trajformer_models::rng::Rng;
@@ -60,12 +60,18 @@ fn draw(
     config: &AlgorithmConfig,
     (observations, actions): (usize, usize),
 ) -> BTreeMap<String, Drawn> {
-    let (data, device) = (Dataset::blank(observations, actions), &Device::Cpu);
+    let (source, device) = (
+        Source::Act {
+            observation_dim: observations,
+            action_dim: actions,
+        },
+        &Device::Cpu,
+    );
     let bounds = ActionBounds::unit(actions, device).unwrap();
     let mut drawn = BTreeMap::new();
     for seed in 0..SEEDS {
         let build = Build {
-            data: &data,
+            source,
             bounds: &bounds,
             fast: None,
             training_updates: 1_000,

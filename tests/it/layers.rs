@@ -28,15 +28,16 @@ const TABLE: &[(&str, &str)] = &[
     ("core/dataset_checks", "core/dataset core/error"),
     ("core/epochs", "core/error core/keys"),
     ("core/instructions", "core/error core/keys"),
-    ("core/normalizer", "core/dataset core/error"),
+    ("core/source", "core/dataset core/error"),
+    ("core/normalizer", "core/error core/source"),
     (
         "core/instructed_episodes",
         "core/dataset core/error core/instructions",
     ),
     (
         "core/algorithm",
-        "core/corpus core/dataset core/error core/fast_files core/instructed_episodes core/metrics core/mixing \
-         core/normalizer core/policy",
+        "core/corpus core/error core/fast_files core/instructed_episodes core/metrics core/mixing core/normalizer \
+         core/policy core/source",
     ),
     // Views of a data set.
     ("data/returns", ""),
@@ -51,6 +52,7 @@ const TABLE: &[(&str, &str)] = &[
     ("data/tokenizers", "core/* data/discretizer"),
     ("data/action_chunks", "core/* data/tokenizers"),
     ("data/return_sequences", "core/* data/batch data/resident"),
+    ("data/return_view", "core/* data/return_sequences"),
     (
         "data/tokens",
         "core/* data/discretizer data/resident data/token_options",

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use trajformer::algorithms::{ALGORITHMS, Algorithm, AlgorithmConfig, Build, OnlinePhase, Step};
+use trajformer::algorithms::{
+    ALGORITHMS, Algorithm, AlgorithmConfig, Build, OnlinePhase, Source, Step,
+};
 use trajformer::config::RunConfig;
 use trajformer::data::{ActionBounds, Dataset};
 use trajformer::rng::{Rng, Streams};
@@ -85,7 +87,7 @@ fn build(config: &AlgorithmConfig, data: &Dataset, training_updates: u64) -> Box
     let bound = vec![2.0; data.action_dim];
     let low: Vec<f32> = bound.iter().map(|high| -high).collect();
     let build = Build {
-        data,
+        source: Source::Train(data),
         bounds: &ActionBounds::new(&low, &bound, &Device::Cpu).unwrap(),
         fast: None,
         training_updates,

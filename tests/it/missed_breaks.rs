@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device, Tensor};
-use trajformer::algorithms::Build;
 use trajformer::algorithms::crr::{Crr, CrrConfig};
 use trajformer::algorithms::rebrac::{Rebrac, RebracConfig};
+use trajformer::algorithms::{Build, Source, Stage};
 use trajformer::checkpoint::RunDir;
 use trajformer::checkpoint::fingerprint::DataFingerprint;
 use trajformer::config::RunConfig;
@@ -133,7 +133,7 @@ fn the_datas_next_actions_have_the_units_of_its_actions() {
         ..TransitionsConfig::default()
     };
     let build = Build {
-        data: &data,
+        source: Source::Train(&data),
         bounds: &policy_parts().bounds,
         fast: None,
         training_updates: 1,
@@ -265,6 +265,7 @@ fn crr_draws_its_candidates_and_then_one_of_them_from_the_episodes_stream() {
     let start_values = &mut InitContext {
         observation_dim: 1,
         action_dim: 1,
+        stage: Stage::Learning,
         training_updates: 1,
         dtype: DType::F32,
         device: CPU,
@@ -587,7 +588,7 @@ fn the_entropy_that_a_temperature_steers_to_is_minus_the_number_of_actions() {
         let temperature = |key: &str| {
             let text = format!("[algorithm.{name}]\n{}\n{key}\n", small(name));
             let build = Build {
-                data: &data,
+                source: Source::Train(&data),
                 bounds: &ActionBounds::unit(1, CPU).unwrap(),
                 fast: None,
                 training_updates: 5,

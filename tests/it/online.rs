@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device};
 use trajformer::algorithms::cql::{Cql, CqlConfig};
-use trajformer::algorithms::{ALGORITHMS, Algorithm, Build, OnlinePhase};
+use trajformer::algorithms::{ALGORITHMS, Algorithm, Build, OnlinePhase, Source};
 use trajformer::config::{OnlineConfig, RunConfig};
 use trajformer::data::{ActionBounds, DataShare, Rows, TransitionsConfig};
 use trajformer::envs::{EnvSpec, Environment, Step};
@@ -85,7 +85,7 @@ fn cql(calibrate: bool) -> OffPolicy<Cql> {
     };
     let data = pendulum_data();
     let build = Build {
-        data: &data,
+        source: Source::Train(&data),
         bounds: &ActionBounds::new(&[-2.0], &[2.0], &Device::Cpu).unwrap(),
         fast: None,
         training_updates: 0,
@@ -192,7 +192,7 @@ fn the_share_of_the_data_is_a_key_that_is_checked() {
 fn learns_online(config: &RunConfig) -> bool {
     let data = pendulum_data();
     let build = Build {
-        data: &data,
+        source: Source::Train(&data),
         bounds: &ActionBounds::new(&[-2.0], &[2.0], &Device::Cpu).unwrap(),
         fast: None,
         training_updates: 10,
@@ -265,7 +265,7 @@ fn rebracs_penalty_falls_online_to_its_share_and_takes_the_run_s_length() {
         );
         let config = RunConfig::parse(&text).unwrap();
         let build = Build {
-            data: &data,
+            source: Source::Train(&data),
             bounds: &ActionBounds::new(&[-2.0], &[2.0], &Device::Cpu).unwrap(),
             fast: None,
             training_updates: 1,
@@ -305,7 +305,7 @@ fn methods_without_a_distribution_explore_with_their_own_noise_unless_another_is
     ] {
         let config = RunConfig::parse(&format!("[algorithm.{algorithm}]\n")).unwrap();
         let build = Build {
-            data: &data,
+            source: Source::Train(&data),
             bounds: &ActionBounds::new(&[-2.0], &[2.0], &Device::Cpu).unwrap(),
             fast: None,
             training_updates: 1,

@@ -9,7 +9,7 @@ use trajformer::algorithms::awac::{Awac, AwacConfig, AwacDraws};
 use trajformer::algorithms::cql::{Cql, CqlConfig, CqlDraws};
 use trajformer::algorithms::iql::{ActorKind, Iql, IqlConfig};
 use trajformer::algorithms::rebrac::{Rebrac, RebracConfig};
-use trajformer::algorithms::{Algorithm, Build, Interactive, OnlinePhase, Step};
+use trajformer::algorithms::{Algorithm, Build, Interactive, OnlinePhase, Source, Step};
 use trajformer::data::{
     ActionBounds, ActionKind, DataShare, Dataset, Episode, RewardTransform, Rows, TransitionsConfig,
 };
@@ -165,7 +165,7 @@ fn check<L: Learner>(
     let data = data(recorded.golden);
     let offline = recorded.count("offline");
     let build = Build {
-        data: &data,
+        source: Source::Train(&data),
         bounds: &ActionBounds::unit(data.action_dim, &Device::Cpu).unwrap(),
         fast: None,
         training_updates: offline as u64,

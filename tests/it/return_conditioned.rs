@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor};
 use trajformer::algorithms::decision_transformer::DecisionTransformerConfig;
 use trajformer::algorithms::lamo::LamoConfig;
-use trajformer::algorithms::{Algorithm, Build};
+use trajformer::algorithms::{Algorithm, Build, Source};
 use trajformer::data::return_sequences::{
     Padding, ReturnOptions, ReturnSequences, observation_normalizer,
 };
@@ -186,7 +186,7 @@ fn build(golden: &Golden, name: &str) -> Box<dyn Algorithm> {
     let targets = golden.constants["targets"].as_array().unwrap();
     let target_returns = targets.iter().map(|x| x.as_f64().unwrap() as f32).collect();
     let build = Build {
-        data: &data,
+        source: Source::Train(&data),
         bounds: &bounds(golden),
         fast: None,
         training_updates: 1,

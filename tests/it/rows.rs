@@ -2,7 +2,7 @@
 //! bits, for every algorithm.
 
 use candle_core::{Device, Tensor};
-use trajformer::algorithms::{ALGORITHMS, Build};
+use trajformer::algorithms::{ALGORITHMS, Build, Source};
 use trajformer::config::RunConfig;
 use trajformer::data::dataset::{ActionKind, Episode};
 use trajformer::data::{ActionBounds, Dataset};
@@ -76,7 +76,7 @@ fn policy(name: &str, keys: &str, data: &Dataset) -> Box<dyn Policy> {
     let mut algorithm = config
         .algorithm
         .build(Build {
-            data,
+            source: Source::Train(data),
             bounds: &ActionBounds::new(&low, &high, device).unwrap(),
             fast: None,
             training_updates: 10,

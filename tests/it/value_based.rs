@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
+use trajformer::algorithms::Stage;
 use trajformer::data::Batch;
 use trajformer::offpolicy::{InitContext, Learner};
 use trajformer_models::params::{Slot, StateVisitor};
@@ -172,6 +173,7 @@ pub fn check_updates<L: Learner>(
         let mut learner = new(&mut InitContext {
             observation_dim: golden.integer("observation_dim"),
             action_dim: golden.integer("action_dim"),
+            stage: Stage::Learning,
             training_updates: golden.integer("steps") as u64,
             dtype,
             device: &Device::Cpu,

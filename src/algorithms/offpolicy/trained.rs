@@ -7,7 +7,9 @@ use trajformer_models::network::{Network, Scalar};
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, polyak_update};
 use trajformer_models::params::{Params, StateVisitor};
 
+use trajformer_core::dataset_checks::opened_without_data;
 use trajformer_core::error::Result;
+use trajformer_core::source::Stage;
 use trajformer_models::rng::Rng;
 
 /// What networks are made from.
@@ -16,6 +18,8 @@ pub struct InitContext<'a> {
     pub observation_dim: usize,
     /// A.
     pub action_dim: usize,
+    /// Whether they are to be updated.
+    pub stage: Stage,
     /// Updates that the run makes on its data alone (`train.updates`); those after them are online.
     pub training_updates: u64,
     /// Type of the parameters: f32, or f64 to compare with reference numbers.
@@ -45,10 +49,38 @@ pub fn join<A: Send, B: Send>(
     Ok((first?, second?))
 }
 
+/// Prefixes of the names under which a network's state is saved.
+#[derive(Debug, Clone)]
+pub struct StateNames {
+    model: String,
+    optimizer: String,
+    target: String,
+}
+
+impl StateNames {
+    /// `model.{name}`, `training.{name}_optimizer` and `training.target_{name}`: a network among others.
+    pub fn of(name: &str) -> Self {
+        Self {
+            model: format!("model.{name}."),
+            optimizer: format!("training.{name}_optimizer."),
+            target: format!("training.target_{name}."),
+        }
+    }
+
+    /// `{model}`, e.g. `model.`, and `training.optimizer`: the only network of an algorithm.
+    pub fn alone(model: &str) -> Self {
+        Self {
+            model: model.to_owned(),
+            optimizer: "training.optimizer.".to_owned(),
+            target: "training.target.".to_owned(),
+        }
+    }
+}
+
 /// A network N that is trained, in two forms over the same parameters, with its optimiser.
 #[derive(Debug)]
 pub struct Trained<N: Network> {
-    name: &'static str,
+    names: StateNames,
     /// Its sizes.
     pub config: N::Config,
     /// Its parameters.
@@ -57,23 +89,55 @@ pub struct Trained<N: Network> {
     pub net: N,
     /// Without: gradients pass it only towards its inputs. It sees every update.
     pub detached: N,
-    optimizer: Adam,
+    /// None of networks that only act.
+    optimizer: Option<Adam>,
 }
 
 impl<N: Network> Trained<N> {
-    /// Makes the network with initial values from `start`, and Adam without weight decay. State is saved as
+    /// Makes the network with initial values from `start`, and Adam without weight decay if it is to be updated. State is saved as
     /// `model.{name}` and `training.{name}_optimizer`.
     ///
     /// # Errors
     /// If a size is zero.
-    pub fn new(name: &'static str, config: N::Config, start: &mut InitContext<'_>) -> Result<Self> {
+    pub fn new(name: &str, config: N::Config, start: &mut InitContext<'_>) -> Result<Self> {
+        Self::named(StateNames::of(name), config, start)
+    }
+
+    /// [`Self::new`] with state saved under these names.
+    ///
+    /// # Errors
+    /// If a size is zero.
+    pub fn named(
+        names: StateNames,
+        config: N::Config,
+        start: &mut InitContext<'_>,
+    ) -> Result<Self> {
         let mut params = Params::new(start.dtype, start.device);
         N::build(&config, &mut params.init(start.rng))?;
+        let optimizer = match start.stage {
+            Stage::Learning => Some(Adam::new(&params, AdamConfig::default(), |_| {
+                ParamGroup::decay(0.0)
+            })?),
+            Stage::Acting => None,
+        };
+        Self::around(names, config, params, optimizer)
+    }
+
+    /// With these parameters, and the optimiser that updates them, if one does.
+    ///
+    /// # Errors
+    /// If names or shapes of the parameters don't fit the sizes.
+    pub fn around(
+        names: StateNames,
+        config: N::Config,
+        params: Params,
+        optimizer: Option<Adam>,
+    ) -> Result<Self> {
         Ok(Self {
-            name,
+            names,
             net: N::build(&config, &mut params.tracked())?,
             detached: N::build(&config, &mut params.detached())?,
-            optimizer: Adam::new(&params, AdamConfig::default(), |_| ParamGroup::decay(0.0))?,
+            optimizer,
             params,
             config,
         })
@@ -82,18 +146,25 @@ impl<N: Network> Trained<N> {
     /// One step down the gradient of `loss`; other networks' gradients are dropped.
     ///
     /// # Errors
-    /// If a tensor operation fails.
+    /// If it was made to act alone, or a tensor operation fails.
     pub fn minimize(&mut self, loss: &Tensor, learning_rate: f64) -> Result<()> {
-        self.step(&loss.backward()?, learning_rate)
+        self.step(&loss.backward()?, learning_rate)?;
+        Ok(())
     }
 
-    /// One step with these gradients, for losses that several networks share.
+    /// How many steps were taken.
+    pub fn steps(&self) -> u64 {
+        self.optimizer.as_ref().map_or(0, Adam::steps)
+    }
+
+    /// One step with these gradients, for losses that several networks share. Returns their norm before clipping, a scalar,
+    /// if the optimiser clips.
     ///
     /// # Errors
-    /// If a tensor operation fails.
-    pub fn step(&mut self, gradients: &GradStore, learning_rate: f64) -> Result<()> {
-        self.optimizer.step(gradients, learning_rate)?;
-        Ok(())
+    /// If it was made to act alone, or a tensor operation fails.
+    pub fn step(&mut self, gradients: &GradStore, learning_rate: f64) -> Result<Option<Tensor>> {
+        let optimizer = self.optimizer.as_mut().ok_or_else(opened_without_data)?;
+        Ok(optimizer.step(gradients, learning_rate)?)
     }
 
     /// An independent network with the same values, without gradients.
@@ -105,15 +176,16 @@ impl<N: Network> Trained<N> {
         Ok(N::build(&self.config, &mut params.detached())?)
     }
 
-    /// Shows parameters and optimiser.
+    /// Shows parameters and, where there is one, the optimiser.
     ///
     /// # Errors
     /// What the visitor says.
     pub fn visit(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
-        let name = self.name;
-        self.params.visit(&format!("model.{name}."), visitor)?;
-        let prefix = format!("training.{name}_optimizer.");
-        Ok(self.optimizer.visit(&prefix, visitor)?)
+        self.params.visit(&self.names.model, visitor)?;
+        if let Some(optimizer) = &mut self.optimizer {
+            optimizer.visit(&self.names.optimizer, visitor)?;
+        }
+        Ok(())
     }
 }
 
@@ -130,43 +202,58 @@ impl Trained<Scalar> {
     }
 }
 
-/// A slowly moving copy of a network.
+/// A slowly moving copy of a network, which networks that only act do without.
 #[derive(Debug)]
 pub struct Target<N> {
-    name: &'static str,
-    params: Params,
-    /// The copy, without gradients.
-    pub net: N,
+    /// Prefix of the names under which it is saved.
+    prefix: String,
+    /// Parameters, and the network without gradients.
+    copy: Option<(Params, N)>,
 }
 
 impl<N: Network> Target<N> {
-    /// Equal to `of` at first. State is saved as `training.target_{name}`.
+    /// Equal to `of` at first; nothing if `of` only acts. State is saved as `training.target_{name}`.
     ///
     /// # Errors
     /// If the device fails.
     pub fn new(of: &Trained<N>) -> Result<Self> {
-        let params = of.params.deep_copy(false)?;
+        let copy = || -> Result<(Params, N)> {
+            let params = of.params.deep_copy(false)?;
+            let net = N::build(&of.config, &mut params.detached())?;
+            Ok((params, net))
+        };
         Ok(Self {
-            name: of.name,
-            net: N::build(&of.config, &mut params.detached())?,
-            params,
+            prefix: of.names.target.clone(),
+            copy: of.optimizer.is_some().then(copy).transpose()?,
         })
+    }
+
+    /// The copy, without gradients.
+    ///
+    /// # Errors
+    /// If there is none: its network was made to act alone.
+    pub fn net(&self) -> Result<&N> {
+        let copy = self.copy.as_ref().ok_or_else(opened_without_data)?;
+        Ok(&copy.1)
     }
 
     /// target <- (1 - rate) target + rate online.
     ///
     /// # Errors
-    /// If a tensor operation fails.
+    /// If there is no copy, or a tensor operation fails.
     pub fn follow(&self, online: &Trained<N>, rate: f64) -> Result<()> {
-        Ok(polyak_update(&self.params, &online.params, rate)?)
+        let (params, _) = self.copy.as_ref().ok_or_else(opened_without_data)?;
+        Ok(polyak_update(params, &online.params, rate)?)
     }
 
-    /// Shows the parameters.
+    /// Shows the parameters, where there are any.
     ///
     /// # Errors
     /// What the visitor says.
     pub fn visit(&self, visitor: &mut dyn StateVisitor) -> Result<()> {
-        let prefix = format!("training.target_{}.", self.name);
-        Ok(self.params.visit(&prefix, visitor)?)
+        match &self.copy {
+            Some((params, _)) => Ok(params.visit(&self.prefix, visitor)?),
+            None => Ok(()),
+        }
     }
 }

@@ -15,6 +15,7 @@ use trajformer_core::dataset::{ActionKind, Dataset, Episode};
 use trajformer_core::device::open_device;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::normalizer::ActionBounds;
+use trajformer_core::source::Source;
 use trajformer_models::rng::{Rng, Streams};
 
 /// Steps of the made-up data; the peers hold as many.
@@ -142,7 +143,7 @@ impl Updates {
         let device = open_device(&options.device)?;
         let data = made_up_data(options.observations, options.actions)?;
         let algorithm = config.build(Build {
-            data: &data,
+            source: Source::Train(&data),
             bounds: &ActionBounds::unit(options.actions, &device)?,
             fast: None,
             training_updates: u64::MAX,

@@ -20,10 +20,10 @@ use crate::app::pretrained::weights;
 use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_algorithms::trajectory_transformer::TrajectoryTransformerConfig;
 use trajformer_core::algorithm::Build;
-use trajformer_core::dataset::Dataset;
 use trajformer_core::device::open_device;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::normalizer::ActionBounds;
+use trajformer_core::source::Source;
 use trajformer_models::rng::Streams;
 
 /// The authors' width of a head: their files don't say how many heads there are.
@@ -224,23 +224,22 @@ fn build(folder: &Path, shape: Shape, tensors: Tensors, request: &Request<'_>) -
         ));
     };
     let (o, a) = (shape.observation_dim, shape.action_dim);
-    let blank;
-    let data = match request.data {
-        Some(data) => {
-            importing::check_dimensions(data, o, a)?;
-            data
-        }
-        None => {
-            blank = Dataset::blank(o, a);
-            &blank
-        }
-    };
+    if let Some(data) = request.data {
+        importing::check_dimensions(data, o, a)?;
+    }
     let mut known = config.clone();
     known.evaluate.env = request.env.map(str::to_owned).or(known.evaluate.env);
-    let (low, high) = action_range::of_run(&known, data, None)?;
+    let (low, high) = match request.data {
+        Some(data) => action_range::of_run(&known, data, None)?,
+        None => action_range::without_data(&known, a)?,
+    };
+    let acting = Source::Act {
+        observation_dim: o,
+        action_dim: a,
+    };
     let device = open_device(&config.device)?;
     let mut algorithm = algorithm_config.build(Build {
-        data,
+        source: request.data.map_or(acting, Source::Train),
         bounds: &ActionBounds::new(&low, &high, &device)?,
         fast: None,
         training_updates: config.train.updates,

@@ -10,17 +10,30 @@ use crate::transitions_config::{RewardTransform, TransitionsConfig};
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::normalizer::Normalizer;
+use trajformer_core::source::Source;
 
 impl Transitions {
+    /// Prepares the data of `source`; without data there is one row of zeros, which can't be drawn.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_source(
+        source: Source<'_>,
+        config: &TransitionsConfig,
+        device: &Device,
+    ) -> Result<Self> {
+        match source {
+            Source::Train(data) => Self::new(data, config, device),
+            Source::Act { .. } => Self::without_data(source.dims(), config, device),
+        }
+    }
+
     /// Prepares `data`.
     ///
     /// # Errors
     /// If no transition is left, or rewards are scaled by returns and there are none.
     pub fn new(data: &Dataset, config: &TransitionsConfig, device: &Device) -> Result<Self> {
         data.require_continuous_actions("learning from transitions")?;
-        if data.is_blank() {
-            return Self::blank(data, config, device);
-        }
         if config.next_actions {
             data.require_time_order("learning from the next step's action")?;
         }
@@ -98,11 +111,14 @@ impl Transitions {
         })
     }
 
-    /// Of [`Dataset::blank`]: one row of zeros to build on, that can't be drawn.
-    fn blank(data: &Dataset, config: &TransitionsConfig, device: &Device) -> Result<Self> {
+    /// One row of zeros to build on, that can't be drawn.
+    fn without_data(
+        (o, a): (usize, usize),
+        config: &TransitionsConfig,
+        device: &Device,
+    ) -> Result<Self> {
         let zeros = |width: usize| Tensor::zeros((1, width), DType::F32, device);
         let column = || Tensor::zeros(1, DType::F32, device);
-        let (o, a) = (data.observation_dim, data.action_dim);
         Ok(Self {
             observations: zeros(o)?,
             actions: zeros(a)?,
