@@ -24,14 +24,12 @@ fn of_two_trainings_in_one_process_the_one_whose_token_is_set_stops() {
     write_data(folder);
     let keys = ["evaluate.episodes=0".to_owned()];
     let finite = config(folder, "bc", 20).with_overrides(&keys).unwrap();
-    let endless = config(folder, "bc", 1_000_000_000)
-        .with_overrides(&keys)
-        .unwrap();
+    let long = config(folder, "bc", 400).with_overrides(&keys).unwrap();
     let (stopped, other) = (Interrupt::new(), Interrupt::new());
     assert!(!stopped.set(), "it was not set before");
-    let (endless_run, finite_run) = (folder.join("endless"), folder.join("finite"));
+    let (long_run, finite_run) = (folder.join("long"), folder.join("finite"));
     let trainings = [
-        (&endless, &endless_run, options(&stopped)),
+        (&long, &long_run, options(&stopped)),
         (&finite, &finite_run, options(&other)),
     ];
     let [interrupted, whole] = thread::scope(|scope| {
@@ -42,13 +40,13 @@ fn of_two_trainings_in_one_process_the_one_whose_token_is_set_stops() {
             .map(|training| training.join().unwrap().unwrap())
     });
     assert_eq!((interrupted.update, interrupted.interrupted), (1, true));
-    let checkpoint = RunDir::open(&endless_run).unwrap().state().unwrap();
+    let checkpoint = RunDir::open(&long_run).unwrap().state().unwrap();
     assert_eq!(checkpoint.unwrap().update, 1);
     assert_eq!((whole.update, whole.interrupted), (20, false));
     assert!(stopped.is_set() && !other.is_set());
 
     // A run that goes on is stopped by its token as well, after one update.
-    let again = run::resume_with(&endless_run, &[], &options(&stopped)).unwrap();
+    let again = run::resume_with(&long_run, &[], &options(&stopped)).unwrap();
     assert_eq!((again.update, again.interrupted), (2, true));
 }
 
