@@ -259,8 +259,8 @@ impl Learner for Awac {
         self.sample(observation, normals).map(Some) // (1, A)
     }
 
-    fn critics(&self) -> &Critics {
-        &self.critics.detached
+    fn critics(&self) -> Option<&Critics> {
+        Some(&self.critics.detached)
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

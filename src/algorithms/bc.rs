@@ -11,23 +11,19 @@
 //! time-outs, so that episodes of full length run into each other; here the best fraction is taken
 //! of the true episodes.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::{ActorConfig, DeterministicActor};
-use trajformer_models::optim::{Adam, AdamConfig, ParamGroup};
-use trajformer_models::params::{Params, Scope, StateVisitor};
-use trajformer_models::uploads::CachedUploads;
+use trajformer_models::params::{Params, StateVisitor};
 
-use crate::policies::actor::ActorPolicy;
+use crate::offpolicy::{ActionFn, InitContext, Learner, OffPolicy, StateNames, Trained};
 use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
-use trajformer_core::normalizer::{ActionBounds, Normalizer};
-use trajformer_core::policy::Policy;
 use trajformer_core::source::Source;
 use trajformer_data::batch::Batch;
-use trajformer_data::transitions::{Transitions, best_fraction};
+use trajformer_data::transitions::best_fraction;
 use trajformer_data::transitions_config::TransitionsConfig;
 use trajformer_models::rng::Rng;
 
@@ -90,143 +86,53 @@ impl BcConfig {
     /// # Errors
     /// If the data holds no transition, no complete episode where a fraction is asked for, or its
     /// actions are discrete.
-    pub fn build(&self, build: Build<'_>) -> Result<Bc> {
-        let options = TransitionsConfig {
+    pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
+        let view = TransitionsConfig {
             normalize_observations: self.normalize_observations,
             next_step: false,
             table: "algorithm.bc",
             ..TransitionsConfig::default()
         };
-        let mut data = match build.source {
+        let best;
+        let source = match build.source {
             Source::Train(all) if self.fraction < 1.0 => {
-                let best = best_fraction(all, self.fraction)?;
-                Transitions::new(&best, &options, build.device)?
+                best = best_fraction(all, self.fraction)?;
+                Source::Train(&best)
             }
-            source => Transitions::of_source(source, &options, build.device)?,
+            source => source,
         };
-        data.actions = build.bounds.to_unit(&data.actions)?;
-        let mut params = Params::new(DType::F32, build.device);
-        let (o, a) = build.source.dims();
-        self.actor(o, a, &mut params.init(build.rng))?;
-        Ok(Bc {
-            normalizer: data.normalizer().clone(),
-            data,
-            bounds: build.bounds.clone(),
-            learner: Learner::new(self, o, a, params)?,
-        })
-    }
-
-    fn actor(&self, o: usize, a: usize, scope: &mut Scope<'_>) -> Result<DeterministicActor> {
-        let hidden = self.hidden.clone();
-        let config = ActorConfig {
-            observation_dim: o,
-            action_dim: a,
-            hidden,
-            ..ActorConfig::default()
-        };
-        Ok(DeterministicActor::new(&config, scope)?)
+        let build = Build { source, ..build };
+        OffPolicy::new(build, &view, self.batch_size, |start| Bc::new(self, start))
     }
 }
 
-/// Behaviour cloning on a data set.
+/// The actor of behaviour cloning and its update.
 pub struct Bc {
-    data: Transitions,
-    normalizer: Normalizer,
-    bounds: ActionBounds,
-    learner: Learner,
-}
-
-impl Algorithm for Bc {
-    fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
-        let batch = self.data.sample(self.learner.config.batch_size, rng)?; // (B, O), (B, A), ...
-        self.learner.update(&batch)
-    }
-
-    fn work(&self) -> Option<Work> {
-        let learner = &self.learner;
-        let (o, a) = (learner.observation_dim, learner.action_dim);
-        let hidden = learner.config.hidden.iter().copied();
-        let sizes: Vec<usize> = std::iter::once(o).chain(hidden).chain([a]).collect();
-        let product_flops = Work::forward_backward(&sizes) * learner.config.batch_size as f64;
-        Some(Work {
-            product_flops,
-            tokens: 0,
-        })
-    }
-
-    fn policy(&self) -> Result<Box<dyn Policy>> {
-        let learner = &self.learner;
-        let params = learner.params.deep_copy(false)?;
-        let (o, a) = (learner.observation_dim, learner.action_dim);
-        let actor = learner.config.actor(o, a, &mut params.detached())?;
-        let act = move |observations: &Tensor| Ok(actor.forward(observations)?);
-        let device = params.device().clone();
-        Ok(Box::new(ActorPolicy::new(
-            self.normalizer.clone(),
-            self.bounds.clone(),
-            device,
-            act,
-        )))
-    }
-
-    fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
-        let learner = &mut self.learner;
-        learner.params.visit("model.actor.", visitor)?;
-        self.normalizer.visit("policy.normalizer.", visitor)?;
-        self.bounds.visit("policy.action_bounds.", visitor)?;
-        learner.optimizer.visit("training.optimizer.", visitor)?;
-        Ok(())
-    }
-}
-
-/// The network and its update, apart from where batches come from.
-pub struct Learner {
     config: BcConfig,
-    observation_dim: usize,
-    action_dim: usize,
-    params: Params,
-    actor: DeterministicActor,
-    optimizer: Adam,
+    actor: Trained<DeterministicActor>,
 }
 
-impl Learner {
-    /// A learner that starts from these parameters of [`DeterministicActor`].
+impl Bc {
+    /// With the configuration's initial values.
     ///
     /// # Errors
-    /// If names or shapes don't fit the configuration.
-    pub fn new(
-        config: &BcConfig,
-        observation_dim: usize,
-        action_dim: usize,
-        params: Params,
-    ) -> Result<Self> {
+    /// If a size is zero.
+    pub fn new(config: &BcConfig, start: &mut InitContext<'_>) -> Result<Self> {
+        let actor = ActorConfig {
+            observation_dim: start.observation_dim,
+            action_dim: start.action_dim,
+            hidden: config.hidden.clone(),
+            ..ActorConfig::default()
+        };
         Ok(Self {
             config: config.clone(),
-            observation_dim,
-            action_dim,
-            actor: config.actor(observation_dim, action_dim, &mut params.tracked())?,
-            optimizer: Adam::new(&params, AdamConfig::default(), |_| ParamGroup::decay(0.0))?,
-            params,
+            actor: Trained::named(StateNames::alone("model.actor."), actor, start)?,
         })
     }
 
     /// The actor's parameters.
     pub fn params(&self) -> &Params {
-        &self.params
-    }
-
-    /// One update on a batch of B transitions.
-    ///
-    /// # Errors
-    /// If a tensor operation fails.
-    pub fn update(&mut self, batch: &Batch) -> Result<Metrics> {
-        let _cached = CachedUploads::hold(self.params.device());
-        let loss = self.loss(batch)?;
-        self.optimizer
-            .step(&loss.backward()?, self.config.learning_rate)?;
-        let mut metrics = Metrics::new();
-        metrics.push("actor_loss", &loss);
-        Ok(metrics)
+        &self.actor.params
     }
 
     /// mean (π(s) - a)².
@@ -234,7 +140,38 @@ impl Learner {
     /// # Errors
     /// If a tensor operation fails.
     pub fn loss(&self, batch: &Batch) -> Result<Tensor> {
-        let actions = self.actor.forward(&batch.observations)?; // (B, A)
+        let actions = self.actor.net.forward(&batch.observations)?; // (B, A)
         Ok((actions - &batch.actions)?.sqr()?.mean_all()?)
+    }
+}
+
+impl Learner for Bc {
+    type Draws = ();
+
+    /// Nothing: an update depends on the batch alone.
+    fn draw(&self, _rows: usize, _rng: &mut Rng) -> Result<()> {
+        Ok(())
+    }
+
+    fn update(&mut self, batch: &Batch, (): &()) -> Result<Metrics> {
+        let loss = self.loss(batch)?;
+        self.actor.minimize(&loss, self.config.learning_rate)?;
+        let mut metrics = Metrics::new();
+        metrics.push("actor_loss", &loss);
+        Ok(metrics)
+    }
+
+    fn act(&self) -> Result<ActionFn> {
+        self.actor.act()
+    }
+
+    fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        self.actor.visit(visitor)
+    }
+
+    fn flops_per_row(&self) -> Option<f64> {
+        let sizes = &self.actor.config;
+        let layers = Work::layers(sizes.observation_dim, &sizes.hidden, sizes.action_dim);
+        Some(Work::forward_backward(&layers))
     }
 }

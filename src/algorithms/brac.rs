@@ -503,8 +503,8 @@ impl Learner for Brac {
         Ok(Some(policy.sample(normals)?.0)) // (1, A)
     }
 
-    fn critics(&self) -> &Critics {
-        &self.critics.detached
+    fn critics(&self) -> Option<&Critics> {
+        Some(&self.critics.detached)
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -362,8 +362,8 @@ impl Learner for Crr {
         sample(&self.actor.detached, observation, normals).map(Some) // (1, A)
     }
 
-    fn critics(&self) -> &Critics {
-        &self.critics.detached
+    fn critics(&self) -> Option<&Critics> {
+        Some(&self.critics.detached)
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -366,8 +366,8 @@ impl Learner for Iql {
         Ok(Some(action.clamp(-1.0, 1.0)?))
     }
 
-    fn critics(&self) -> &Critics {
-        &self.critics.detached
+    fn critics(&self) -> Option<&Critics> {
+        Some(&self.critics.detached)
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -233,8 +233,8 @@ impl Learner for Td3Bc {
         Explorer::Noisy(&self.actor, EXPLORATION_NOISE)
     }
 
-    fn critics(&self) -> &Critics {
-        &self.critics.detached
+    fn critics(&self) -> Option<&Critics> {
+        Some(&self.critics.detached)
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
-use trajformer::algorithms::bc::{BcConfig, Learner};
-use trajformer::algorithms::{Algorithm, Build, Source};
+use trajformer::algorithms::bc::{Bc, BcConfig};
+use trajformer::algorithms::{Algorithm, Build, Source, Stage};
 use trajformer::data::dataset::{ActionKind, Dataset, Episode};
 use trajformer::data::transitions::best_fraction;
 use trajformer::data::{ActionBounds, Batch};
 use trajformer::metrics::Metrics;
-use trajformer_models::actor::{ActorConfig, DeterministicActor};
-use trajformer_models::params::{Params, Slot, StateVisitor};
+use trajformer::offpolicy::{InitContext, Learner};
+use trajformer_models::params::{Slot, StateVisitor};
 use trajformer_models::rng::Rng;
 
 use crate::golden::{Golden, check_close};
@@ -48,18 +48,19 @@ fn config(golden: &Golden) -> BcConfig {
     }
 }
 
-fn learner(golden: &Golden, dtype: DType) -> Learner {
-    let (config, mut params) = (config(golden), Params::new(dtype, &Device::Cpu));
-    let sizes = ActorConfig {
+fn learner(golden: &Golden, dtype: DType) -> Bc {
+    let start = &mut InitContext {
         observation_dim: golden.integer("observation_dim"),
         action_dim: golden.integer("action_dim"),
-        hidden: config.hidden.clone(),
-        ..ActorConfig::default()
+        stage: Stage::Learning,
+        training_updates: golden.integer("steps") as u64,
+        dtype,
+        device: &Device::Cpu,
+        rng: &mut Rng::from_seed(0),
     };
-    DeterministicActor::new(&sizes, &mut params.init(&mut Rng::from_seed(0))).unwrap();
-    set_parameters(&params, golden, "param.", name);
-    let (o, a) = (sizes.observation_dim, sizes.action_dim);
-    Learner::new(&config, o, a, params).unwrap()
+    let learner = Bc::new(&config(golden), start).unwrap();
+    set_parameters(learner.params(), golden, "param.", name);
+    learner
 }
 
 /// Only observations and actions are looked at: all else is NaN.
@@ -101,7 +102,7 @@ fn check(file: &str, dtype: DType, tolerance: f64, change_tolerance: f64) {
         ("grad.", name, compared),
         tolerance,
     );
-    let update = |step| learner.update(&batch(&golden, step, dtype)).unwrap();
+    let update = |step| learner.update(&batch(&golden, step, dtype), &()).unwrap();
     let metrics: Vec<Metrics> = (0..golden.integer("steps")).map(update).collect();
     let losses = golden.tensor("steps.loss");
     check_metric(&metrics, "actor_loss", losses, tolerance);

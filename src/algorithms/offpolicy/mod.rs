@@ -16,7 +16,7 @@ pub use candidates::{CandidatePolicy, Choice, repeated};
 pub use ensemble_start::EnsembleStart;
 pub use policy_parts::{ActionFn, PolicyParts};
 pub use rnd_bonus::RndBonus;
-pub use trained::{InitContext, Target, Trained, join};
+pub use trained::{InitContext, StateNames, Target, Trained, join};
 
 use candle_core::{D, DType, Tensor};
 use trajformer_models::critic::Critics;
@@ -97,8 +97,10 @@ pub trait Learner: Send {
         let _ = phase;
     }
 
-    /// The critics as they are now, without gradients to their parameters.
-    fn critics(&self) -> &Critics;
+    /// The critics as they are now, without gradients to their parameters; `None` for methods without.
+    fn critics(&self) -> Option<&Critics> {
+        None
+    }
 
     /// Shows networks, targets, optimisers and counters, as [`Algorithm::state`] says.
     ///
@@ -298,17 +300,19 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
 
     /// `q_data_mean` and `q_policy_mean`: values of the data's and of the policy's actions, the mean of
     /// the ensemble's minima; `return_to_go_mean`: discounted rewards that the data collected from
-    /// there on; values far above it are over-estimated. `q_spread`: deviation over the ensemble on
+    /// there on; values far above it are over-estimated. Nothing of methods without critics. `q_spread`: deviation over the ensemble on
     /// the policy's actions. `action_distance`: root of the mean square of π(s) - a, for a range of ±1.
     fn diagnostics(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let mut metrics = Metrics::new();
+        let Some(critics) = self.learner.critics() else {
+            return Ok(metrics);
+        };
         let (batch, returns) = self.data.sample_judged(DIAGNOSED_ROWS, rng)?;
         let _cached = CachedUploads::hold(batch.rewards.device());
         let actions = self.learner.act()?(&batch.observations)?; // (B, A)
         let distance = (&actions - &batch.actions)?.sqr()?.mean_all()?.sqrt()?;
         metrics.push("action_distance", &distance);
         metrics.push("return_to_go_mean", &returns.mean_all()?);
-        let critics = self.learner.critics();
         let on_data = critics.forward(&batch.observations, &batch.actions)?; // (N, B)
         let on_policy = critics.forward(&batch.observations, &actions)?;
         metrics.push("q_data_mean", &on_data.min(0)?.mean_all()?);

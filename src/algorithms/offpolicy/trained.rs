@@ -49,10 +49,38 @@ pub fn join<A: Send, B: Send>(
     Ok((first?, second?))
 }
 
+/// Prefixes of the names under which a network's state is saved.
+#[derive(Debug, Clone)]
+pub struct StateNames {
+    model: String,
+    optimizer: String,
+    target: String,
+}
+
+impl StateNames {
+    /// `model.{name}`, `training.{name}_optimizer` and `training.target_{name}`: a network among others.
+    pub fn of(name: &str) -> Self {
+        Self {
+            model: format!("model.{name}."),
+            optimizer: format!("training.{name}_optimizer."),
+            target: format!("training.target_{name}."),
+        }
+    }
+
+    /// `{model}`, e.g. `model.`, and `training.optimizer`: the only network of an algorithm.
+    pub fn alone(model: &str) -> Self {
+        Self {
+            model: model.to_owned(),
+            optimizer: "training.optimizer.".to_owned(),
+            target: "training.target.".to_owned(),
+        }
+    }
+}
+
 /// A network N that is trained, in two forms over the same parameters, with its optimiser.
 #[derive(Debug)]
 pub struct Trained<N: Network> {
-    name: &'static str,
+    names: StateNames,
     /// Its sizes.
     pub config: N::Config,
     /// Its parameters.
@@ -71,7 +99,19 @@ impl<N: Network> Trained<N> {
     ///
     /// # Errors
     /// If a size is zero.
-    pub fn new(name: &'static str, config: N::Config, start: &mut InitContext<'_>) -> Result<Self> {
+    pub fn new(name: &str, config: N::Config, start: &mut InitContext<'_>) -> Result<Self> {
+        Self::named(StateNames::of(name), config, start)
+    }
+
+    /// [`Self::new`] with state saved under these names.
+    ///
+    /// # Errors
+    /// If a size is zero.
+    pub fn named(
+        names: StateNames,
+        config: N::Config,
+        start: &mut InitContext<'_>,
+    ) -> Result<Self> {
         let mut params = Params::new(start.dtype, start.device);
         N::build(&config, &mut params.init(start.rng))?;
         let optimizer = match start.stage {
@@ -80,8 +120,21 @@ impl<N: Network> Trained<N> {
             })?),
             Stage::Acting => None,
         };
+        Self::around(names, config, params, optimizer)
+    }
+
+    /// With these parameters, and the optimiser that updates them, if one does.
+    ///
+    /// # Errors
+    /// If names or shapes of the parameters don't fit the sizes.
+    pub fn around(
+        names: StateNames,
+        config: N::Config,
+        params: Params,
+        optimizer: Option<Adam>,
+    ) -> Result<Self> {
         Ok(Self {
-            name,
+            names,
             net: N::build(&config, &mut params.tracked())?,
             detached: N::build(&config, &mut params.detached())?,
             optimizer,
@@ -95,17 +148,23 @@ impl<N: Network> Trained<N> {
     /// # Errors
     /// If it was made to act alone, or a tensor operation fails.
     pub fn minimize(&mut self, loss: &Tensor, learning_rate: f64) -> Result<()> {
-        self.step(&loss.backward()?, learning_rate)
+        self.step(&loss.backward()?, learning_rate)?;
+        Ok(())
     }
 
-    /// One step with these gradients, for losses that several networks share.
+    /// How many steps were taken.
+    pub fn steps(&self) -> u64 {
+        self.optimizer.as_ref().map_or(0, Adam::steps)
+    }
+
+    /// One step with these gradients, for losses that several networks share. Returns their norm before clipping, a scalar,
+    /// if the optimiser clips.
     ///
     /// # Errors
     /// If it was made to act alone, or a tensor operation fails.
-    pub fn step(&mut self, gradients: &GradStore, learning_rate: f64) -> Result<()> {
+    pub fn step(&mut self, gradients: &GradStore, learning_rate: f64) -> Result<Option<Tensor>> {
         let optimizer = self.optimizer.as_mut().ok_or_else(opened_without_data)?;
-        optimizer.step(gradients, learning_rate)?;
-        Ok(())
+        Ok(optimizer.step(gradients, learning_rate)?)
     }
 
     /// An independent network with the same values, without gradients.
@@ -122,10 +181,9 @@ impl<N: Network> Trained<N> {
     /// # Errors
     /// What the visitor says.
     pub fn visit(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
-        let name = self.name;
-        self.params.visit(&format!("model.{name}."), visitor)?;
+        self.params.visit(&self.names.model, visitor)?;
         if let Some(optimizer) = &mut self.optimizer {
-            optimizer.visit(&format!("training.{name}_optimizer."), visitor)?;
+            optimizer.visit(&self.names.optimizer, visitor)?;
         }
         Ok(())
     }
@@ -147,7 +205,8 @@ impl Trained<Scalar> {
 /// A slowly moving copy of a network, which networks that only act do without.
 #[derive(Debug)]
 pub struct Target<N> {
-    name: &'static str,
+    /// Prefix of the names under which it is saved.
+    prefix: String,
     /// Parameters, and the network without gradients.
     copy: Option<(Params, N)>,
 }
@@ -164,7 +223,7 @@ impl<N: Network> Target<N> {
             Ok((params, net))
         };
         Ok(Self {
-            name: of.name,
+            prefix: of.names.target.clone(),
             copy: of.optimizer.is_some().then(copy).transpose()?,
         })
     }
@@ -192,9 +251,8 @@ impl<N: Network> Target<N> {
     /// # Errors
     /// What the visitor says.
     pub fn visit(&self, visitor: &mut dyn StateVisitor) -> Result<()> {
-        let prefix = format!("training.target_{}.", self.name);
         match &self.copy {
-            Some((params, _)) => Ok(params.visit(&prefix, visitor)?),
+            Some((params, _)) => Ok(params.visit(&self.prefix, visitor)?),
             None => Ok(()),
         }
     }
