@@ -3,14 +3,18 @@
 use candle_core::Tensor;
 
 use crate::actor::{ActorConfig, DeterministicActor};
+use crate::conditional_gpt::{ConditionalGpt, ConditionalGptConfig};
 use crate::critic::{CriticConfig, Critics};
+use crate::decision_transformer::{DecisionTransformer, DecisionTransformerConfig};
 use crate::error::Result;
 use crate::gaussian::{
     GaussianActor, GaussianActorConfig, TanhGaussianActor, TanhGaussianActorConfig,
 };
 use crate::init::Init;
+use crate::lamo::{Lamo, LamoConfig};
 use crate::mlp::{Mlp, MlpConfig};
 use crate::params::Scope;
+use crate::trajectory_transformer::{TrajectoryTransformer, TrajectoryTransformerConfig};
 use crate::vae::{Vae, VaeConfig};
 
 /// A network that its configuration describes in full, up to the values of its parameters.
@@ -74,6 +78,38 @@ impl Network for Vae {
     type Config = VaeConfig;
 
     fn build(config: &VaeConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        Self::new(config, scope)
+    }
+}
+
+impl Network for DecisionTransformer {
+    type Config = DecisionTransformerConfig;
+
+    fn build(config: &DecisionTransformerConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        Self::new(config, scope)
+    }
+}
+
+impl Network for TrajectoryTransformer {
+    type Config = TrajectoryTransformerConfig;
+
+    fn build(config: &TrajectoryTransformerConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        Self::new(config, scope)
+    }
+}
+
+impl Network for ConditionalGpt {
+    type Config = ConditionalGptConfig;
+
+    fn build(config: &ConditionalGptConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        Self::new(config, scope)
+    }
+}
+
+impl Network for Lamo {
+    type Config = LamoConfig;
+
+    fn build(config: &LamoConfig, scope: &mut Scope<'_>) -> Result<Self> {
         Self::new(config, scope)
     }
 }

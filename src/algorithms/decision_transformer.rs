@@ -32,6 +32,7 @@ use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule};
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::uploads::CachedUploads;
 
+use crate::offpolicy::{StateNames, Trained};
 use crate::policies::return_conditioned::{
     ContextOptions, Instructed, ReturnConditionedPolicy, State,
 };
@@ -44,6 +45,7 @@ use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::policy::Policy;
+use trajformer_core::source::Stage;
 use trajformer_data::return_sequences;
 use trajformer_data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
 use trajformer_data::return_view::ReturnView;
@@ -195,7 +197,7 @@ impl DecisionTransformerConfig {
             bounds: build.bounds.clone(),
             best_return: view.best_return,
             instructed: instructed.transpose()?,
-            learner: Learner::new(self, o, a, params)?,
+            learner: Learner::new(self, o, a, params, build.source.stage())?,
         })
     }
 
@@ -261,7 +263,7 @@ impl DecisionTransformer {
             bounds: parts.bounds,
             best_return: parts.target_return,
             instructed: None,
-            learner: Learner::with_sizes(config, sizes, parts.params)?,
+            learner: Learner::with_sizes(config, sizes, parts.params, Stage::Acting)?,
         })
     }
 }
@@ -269,7 +271,7 @@ impl DecisionTransformer {
 impl Algorithm for DecisionTransformer {
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let learner = &mut self.learner;
-        let device = learner.params.device().clone();
+        let device = learner.model.params.device().clone();
         self.sequences.require_steps()?;
         let starts = self.sequences.draw(learner.config.batch_size, rng);
         let batch = self.sequences.batch(&starts, &device)?; // (B, K, ..)
@@ -311,13 +313,11 @@ impl Algorithm for DecisionTransformer {
 
     fn policy(&self) -> Result<Box<dyn Policy>> {
         let learner = &self.learner;
-        let params = learner.params.deep_copy(false)?;
-        let sizes = learner.network.config();
         Ok(Box::new(ReturnConditionedPolicy {
-            network: Box::new(Network::new(sizes, &mut params.detached())?.fixed()?),
+            network: Box::new(learner.model.snapshot()?.fixed()?),
             normalizer: self.normalizer.clone(),
             bounds: self.bounds.clone(),
-            device: params.device().clone(),
+            device: learner.model.params.device().clone(),
             options: ContextOptions {
                 context_steps: learner.config.context_steps,
                 return_scale: learner.config.return_scale,
@@ -339,18 +339,18 @@ impl Algorithm for DecisionTransformer {
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
         let learner = &mut self.learner;
-        learner.params.visit("model.", visitor)?;
+        learner.model.visit(visitor)?;
         self.normalizer.visit("policy.normalizer.", visitor)?;
         self.bounds.visit("policy.action_bounds.", visitor)?;
         visitor.number("policy.best_return", &mut self.best_return)?;
-        learner.optimizer.visit("training.optimizer.", visitor)?;
-        visitor.counter("training.updates", &mut learner.updates)?;
+        let mut updates = learner.model.steps(); // restored with the optimiser
+        visitor.counter("training.updates", &mut updates)?;
         Ok(())
     }
 
     /// The keys of `transformers`' `DecisionTransformerConfig`.
     fn description(&self) -> serde_json::Map<String, serde_json::Value> {
-        let sizes = self.learner.network.config();
+        let sizes = self.learner.model.net.config();
         let keys = json!({
             "model_type": "decision_transformer",
             "architectures": ["DecisionTransformerModel"],
@@ -385,14 +385,11 @@ impl Algorithm for DecisionTransformer {
 /// The network and its update, apart from where batches come from.
 pub struct Learner {
     config: DecisionTransformerConfig,
-    params: Params,
-    network: Network,
-    optimizer: Adam,
-    updates: u64,
+    model: Trained<Network>,
 }
 
 impl Learner {
-    /// A learner that starts from these parameters of the network.
+    /// A learner that starts from these parameters of the network, with an optimiser if it is to learn.
     ///
     /// # Errors
     /// If names or shapes don't fit the configuration.
@@ -401,31 +398,46 @@ impl Learner {
         observation_dim: usize,
         action_dim: usize,
         params: Params,
+        stage: Stage,
     ) -> Result<Self> {
-        Self::with_sizes(config, &config.sizes(observation_dim, action_dim), params)
+        Self::with_sizes(
+            config,
+            &config.sizes(observation_dim, action_dim),
+            params,
+            stage,
+        )
     }
 
     fn with_sizes(
         config: &DecisionTransformerConfig,
         sizes: &Sizes,
         params: Params,
+        stage: Stage,
     ) -> Result<Self> {
         let adam = AdamConfig {
             clip_norm: Some(config.clip_norm),
             ..AdamConfig::default()
         };
+        let optimizer = match stage {
+            Stage::Learning => Some(Adam::new(&params, adam, |_| {
+                ParamGroup::decay(config.weight_decay)
+            })?),
+            Stage::Acting => None,
+        };
         Ok(Self {
             config: config.clone(),
-            network: Network::new(sizes, &mut params.tracked())?,
-            optimizer: Adam::new(&params, adam, |_| ParamGroup::decay(config.weight_decay))?,
-            params,
-            updates: 0,
+            model: Trained::around(
+                StateNames::alone("model."),
+                sizes.clone(),
+                params,
+                optimizer,
+            )?,
         })
     }
 
     /// The network's parameters.
     pub fn params(&self) -> &Params {
-        &self.params
+        &self.model.params
     }
 
     /// One update on a batch of contexts (B, K, ...).
@@ -446,14 +458,13 @@ impl Learner {
         instructions: Option<&Tensor>,
         dropout: Dropout,
     ) -> Result<Metrics> {
-        let _cached = CachedUploads::hold(self.params.device());
+        let _cached = CachedUploads::hold(self.model.params.device());
         let loss = self.loss_instructed(contexts, instructions, dropout)?;
         let schedule = Schedule::Warmup {
             length: self.config.warmup_updates,
         };
-        let rate = self.config.learning_rate * schedule.factor(self.updates);
-        let norm = self.optimizer.step(&loss.backward()?, rate)?;
-        self.updates += 1;
+        let rate = self.config.learning_rate * schedule.factor(self.model.steps());
+        let norm = self.model.step(&loss.backward()?, rate)?;
         Ok(Metrics::of_step(&loss, norm.as_ref()))
     }
 
@@ -472,7 +483,8 @@ impl Learner {
         dropout: Dropout,
     ) -> Result<Tensor> {
         let predicted = self
-            .network
+            .model
+            .net
             .forward_instructed(contexts, instructions, dropout)?; // (B, K, A)
         let error = (predicted - &contexts.actions)?.sqr()?.mean(2)?; // (B, K)
         let mask = contexts.mask.to_dtype(error.dtype())?;

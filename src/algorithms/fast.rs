@@ -29,6 +29,7 @@ use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule, WeightDec
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::uploads::CachedUploads;
 
+use crate::offpolicy::{StateNames, Trained};
 use acting::{ChunkPolicy, Generator, Grammar};
 use trajformer_core::algorithm::{Algorithm, Build, Matmul, Work};
 use trajformer_core::epochs::{Span, WarmupAndDecay};
@@ -40,7 +41,7 @@ use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::policy::Policy;
-use trajformer_core::source::Source;
+use trajformer_core::source::{Source, Stage};
 use trajformer_data::action_chunks::ActionChunks;
 use trajformer_data::tokenizers::TrajectoryTokenizer;
 use trajformer_data::tokenizers::fast::{Fast, FastOptions};
@@ -226,7 +227,8 @@ impl FastConfig {
             normalizer,
             bounds: build.bounds.clone(),
             instructed: instructed.transpose()?,
-            learner: Learner::new(self, o, a, params)?.with_epochs_of(chunks.len()),
+            learner: Learner::new(self, o, a, params, build.source.stage())?
+                .with_epochs_of(chunks.len()),
             chunks,
         })
     }
@@ -309,7 +311,7 @@ impl FastPolicy {
     fn generator(&self, constrained: bool) -> Result<Generator> {
         let learner = &self.learner;
         let config = &learner.config;
-        let tensors = learner.params.tensors()?;
+        let tensors = learner.model.params.tensors()?;
         let grammar = constrained.then(|| {
             let coefficients = config.chunk_steps * self.tokenizer.dims();
             Grammar::new(self.tokenizer.fast().bytes(), coefficients)
@@ -405,12 +407,12 @@ impl Algorithm for FastPolicy {
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
         let learner = &mut self.learner;
-        learner.params.visit("model.", visitor)?;
+        learner.model.visit(visitor)?;
         self.normalizer.visit("policy.normalizer.", visitor)?;
         self.tokenizer.state("policy.tokenizer.", visitor)?;
         self.bounds.visit("policy.action_bounds.", visitor)?;
-        learner.optimizer.visit("training.optimizer.", visitor)?;
-        visitor.counter("training.updates", &mut learner.updates)?;
+        let mut updates = learner.model.steps(); // restored with the optimiser
+        visitor.counter("training.updates", &mut updates)?;
         Ok(())
     }
 }
@@ -418,16 +420,13 @@ impl Algorithm for FastPolicy {
 /// The network and its update, apart from where batches come from.
 pub struct Learner {
     config: FastConfig,
-    params: Params,
-    network: Network,
-    optimizer: Adam,
-    updates: u64,
+    model: Trained<Network>,
     /// In an epoch.
     chunks: usize,
 }
 
 impl Learner {
-    /// A learner that starts from these parameters of the network.
+    /// A learner that starts from these parameters of the network, with an optimiser if it is to learn.
     ///
     /// # Errors
     /// If names or shapes don't fit the configuration.
@@ -436,6 +435,7 @@ impl Learner {
         observation_dim: usize,
         action_dim: usize,
         params: Params,
+        stage: Stage,
     ) -> Result<Self> {
         let adam = AdamConfig {
             beta1: config.betas[0],
@@ -452,12 +452,18 @@ impl Learner {
             }
         };
         let sizes = config.sizes(observation_dim, action_dim);
+        let optimizer = match stage {
+            Stage::Learning => Some(Adam::new(&params, adam, group)?),
+            Stage::Acting => None,
+        };
         Ok(Self {
             config: config.clone(),
-            network: Network::new(&sizes, &mut params.tracked())?,
-            optimizer: Adam::new(&params, adam, group)?,
-            params,
-            updates: 0,
+            model: Trained::around(
+                StateNames::alone("model."),
+                sizes.clone(),
+                params,
+                optimizer,
+            )?,
             chunks: 1,
         })
     }
@@ -471,7 +477,7 @@ impl Learner {
 
     /// The network's parameters.
     pub fn params(&self) -> &Params {
-        &self.params
+        &self.model.params
     }
 
     /// One update on a batch of chunks.
@@ -479,7 +485,7 @@ impl Learner {
     /// # Errors
     /// If a tensor operation fails.
     pub fn update(&mut self, batch: &ConditionalBatch, dropout: Dropout) -> Result<Metrics> {
-        let _cached = CachedUploads::hold(self.params.device());
+        let _cached = CachedUploads::hold(self.model.params.device());
         let loss = self.loss(batch, dropout)?;
         let updates = |span: Span| span.updates(self.chunks, self.config.batch_size);
         let schedule = Schedule::WarmupCosine {
@@ -487,9 +493,8 @@ impl Learner {
             end: updates(self.config.decay_updates),
             floor: RATE_FLOOR,
         };
-        let rate = self.config.learning_rate * schedule.factor(self.updates + 1);
-        let norm = self.optimizer.step(&loss.backward()?, rate)?;
-        self.updates += 1;
+        let rate = self.config.learning_rate * schedule.factor(self.model.steps() + 1);
+        let norm = self.model.step(&loss.backward()?, rate)?;
         Ok(Metrics::of_step(&loss, norm.as_ref()))
     }
 
@@ -498,6 +503,6 @@ impl Learner {
     /// # Errors
     /// If a tensor operation fails.
     pub fn loss(&self, batch: &ConditionalBatch, dropout: Dropout) -> Result<Tensor> {
-        Ok(self.network.loss(batch, dropout)?)
+        Ok(self.model.net.loss(batch, dropout)?)
     }
 }

@@ -38,6 +38,7 @@ use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::pretrained::{self, Gpt2};
 use trajformer_models::uploads::CachedUploads;
 
+use crate::offpolicy::{StateNames, Trained};
 use crate::policies::return_conditioned::{
     ContextNetwork, ContextOptions, ReturnConditionedPolicy, State,
 };
@@ -48,6 +49,7 @@ use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::policy::Policy;
+use trajformer_core::source::Stage;
 use trajformer_data::return_sequences;
 use trajformer_data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
 use trajformer_data::return_view::ReturnView;
@@ -216,7 +218,7 @@ impl LamoConfig {
             bounds: build.bounds.clone(),
             best_return: view.best_return,
             text: None,
-            learner: Learner::new(self, o, a, params)?,
+            learner: Learner::new(self, o, a, params, build.source.stage())?,
         })
     }
 
@@ -257,7 +259,7 @@ pub struct Lamo {
 impl Algorithm for Lamo {
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let learner = &mut self.learner;
-        let device = learner.params.device().clone();
+        let device = learner.model.params.device().clone();
         let batch = self
             .sequences
             .sample(learner.config.batch_size, rng, &device)?; // (B, K, ..)
@@ -296,13 +298,12 @@ impl Algorithm for Lamo {
 
     fn policy(&self) -> Result<Box<dyn Policy>> {
         let learner = &self.learner;
-        let params = learner.params.deep_copy(false)?;
-        let network = Network::new(learner.network.config(), &mut params.detached())?.fixed()?;
+        let network = learner.model.snapshot()?.fixed()?;
         Ok(Box::new(ReturnConditionedPolicy {
             network: Box::new(Clipped(network)),
             normalizer: self.normalizer.clone(),
             bounds: self.bounds.clone(),
-            device: params.device().clone(),
+            device: learner.model.params.device().clone(),
             options: ContextOptions {
                 context_steps: learner.config.context_steps,
                 return_scale: learner.config.return_scale,
@@ -317,12 +318,12 @@ impl Algorithm for Lamo {
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
         let learner = &mut self.learner;
-        learner.params.visit("model.", visitor)?;
+        learner.model.visit(visitor)?;
         self.normalizer.visit("policy.normalizer.", visitor)?;
         self.bounds.visit("policy.action_bounds.", visitor)?;
         visitor.number("policy.best_return", &mut self.best_return)?;
-        learner.optimizer.visit("training.optimizer.", visitor)?;
-        visitor.counter("training.updates", &mut learner.updates)?;
+        let mut updates = learner.model.steps(); // restored with the optimiser
+        visitor.counter("training.updates", &mut updates)?;
         Ok(())
     }
 
@@ -374,14 +375,11 @@ fn trunk_name(name: &str) -> Option<&str> {
 /// The network and its update, apart from where batches come from.
 pub struct Learner {
     config: LamoConfig,
-    params: Params,
-    network: Network,
-    optimizer: Adam,
-    updates: u64,
+    model: Trained<Network>,
 }
 
 impl Learner {
-    /// A learner that starts from these parameters of the network, of which it freezes the trunk.
+    /// A learner that starts from these parameters of the network, with an optimiser if it is to learn, of which it freezes the trunk.
     ///
     /// # Errors
     /// If names or shapes don't fit the configuration.
@@ -390,6 +388,7 @@ impl Learner {
         observation_dim: usize,
         action_dim: usize,
         mut params: Params,
+        stage: Stage,
     ) -> Result<Self> {
         let sizes = config.sizes(observation_dim, action_dim);
         let adam = AdamConfig {
@@ -398,18 +397,26 @@ impl Learner {
             ..AdamConfig::default()
         };
         Network::freeze_trunk(&mut params);
+        let optimizer = match stage {
+            Stage::Learning => Some(Adam::new(&params, adam, |_| {
+                ParamGroup::decay(config.weight_decay)
+            })?),
+            Stage::Acting => None,
+        };
         Ok(Self {
             config: config.clone(),
-            network: Network::new(&sizes, &mut params.tracked())?,
-            optimizer: Adam::new(&params, adam, |_| ParamGroup::decay(config.weight_decay))?,
-            params,
-            updates: 0,
+            model: Trained::around(
+                StateNames::alone("model."),
+                sizes.clone(),
+                params,
+                optimizer,
+            )?,
         })
     }
 
     /// The network's parameters.
     pub fn params(&self) -> &Params {
-        &self.params
+        &self.model.params
     }
 
     /// Sets the trunk's weights.
@@ -418,7 +425,7 @@ impl Learner {
     /// If sizes differ from the configuration's, or weights are missing, unknown or have another shape: lists all of them.
     pub fn set_trunk(&mut self, gpt2: &Gpt2) -> Result<()> {
         let found = &gpt2.config;
-        let expected = &self.network.config().trunk;
+        let expected = &self.model.net.config().trunk;
         let sizes = |trunk: &GptConfig| (trunk.layers, trunk.heads, trunk.width, trunk.inner);
         if sizes(found) != sizes(expected) {
             return Err(Error::Config(format!(
@@ -428,8 +435,8 @@ impl Learner {
             )));
         }
         let trunk = &gpt2.weights.trunk;
-        pretrained::set_part(&self.params, trunk, trunk_name)?;
-        let Some(table) = self.params.get(&format!("{TRUNK}.{TOKEN_TABLE}")) else {
+        pretrained::set_part(&self.model.params, trunk, trunk_name)?;
+        let Some(table) = self.model.params.get(&format!("{TRUNK}.{TOKEN_TABLE}")) else {
             return Ok(());
         };
         let (found, expected) = (gpt2.weights.token_embedding.dims(), table.slot.dims());
@@ -442,8 +449,10 @@ impl Learner {
         let tokens = gpt2
             .weights
             .token_embedding
-            .to_device(self.params.device())?;
-        Ok(table.slot.set(&tokens.to_dtype(self.params.dtype())?)?)
+            .to_device(self.model.params.device())?;
+        Ok(table
+            .slot
+            .set(&tokens.to_dtype(self.model.params.dtype())?)?)
     }
 
     /// One update on a batch of contexts (B, K, ...).
@@ -464,9 +473,9 @@ impl Learner {
         text: Option<&Tensor>,
         dropout: Dropout,
     ) -> Result<Metrics> {
-        let _cached = CachedUploads::hold(self.params.device());
+        let _cached = CachedUploads::hold(self.model.params.device());
         let mut loss = self.loss(contexts, dropout)?;
-        let of_text = text.map(|tokens| self.network.text_loss(tokens, dropout));
+        let of_text = text.map(|tokens| self.model.net.text_loss(tokens, dropout));
         let of_text = of_text.transpose()?;
         if let (Some(of_text), Some(text)) = (&of_text, &self.config.text) {
             loss = (loss + (of_text * text.weight)?)?;
@@ -474,9 +483,8 @@ impl Learner {
         let schedule = Schedule::Warmup {
             length: self.config.warmup_updates,
         };
-        let rate = self.config.learning_rate * schedule.factor(self.updates);
-        let norm = self.optimizer.step(&loss.backward()?, rate)?;
-        self.updates += 1;
+        let rate = self.config.learning_rate * schedule.factor(self.model.steps());
+        let norm = self.model.step(&loss.backward()?, rate)?;
         let mut metrics = Metrics::of_step(&loss, norm.as_ref());
         if let Some(of_text) = &of_text {
             metrics.push("text_loss", of_text);
@@ -489,7 +497,7 @@ impl Learner {
     /// # Errors
     /// If a tensor operation fails.
     pub fn loss(&self, contexts: &Contexts, dropout: Dropout) -> Result<Tensor> {
-        let predicted = self.network.forward(contexts, dropout)?; // (B, K, A)
+        let predicted = self.model.net.forward(contexts, dropout)?; // (B, K, A)
         let error = (predicted - &contexts.actions)?.sqr()?.mean(2)?; // (B, K)
         let mask = contexts.mask.to_dtype(error.dtype())?;
         Ok(((error * &mask)?.sum_all()? / mask.sum_all()?)?)

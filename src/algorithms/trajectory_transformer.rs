@@ -35,6 +35,7 @@ use trajformer_models::trajectory_transformer::{
 };
 use trajformer_models::uploads::CachedUploads;
 
+use crate::offpolicy::{StateNames, Trained};
 use crate::planning::{BeamPlanner, BeamSearch, PlanConfig, SearchModel, Window};
 use trajformer_core::algorithm::{Algorithm, Build, Matmul, Work};
 use trajformer_core::dataset::{Dataset, Episode};
@@ -47,6 +48,7 @@ use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::normalizer::ActionBounds;
 use trajformer_core::policy::Policy;
+use trajformer_core::source::Stage;
 use trajformer_data::batch::TokenBatch;
 use trajformer_data::discretizer::DiscretizerKind;
 use trajformer_data::sequences::TokenSequences;
@@ -301,7 +303,8 @@ impl TrajectoryTransformerConfig {
         Ok(TrajectoryTransformer {
             bounds: build.bounds.clone(),
             instructed: instructed.transpose()?,
-            learner: Learner::new(self, o, a, params)?.with_epochs_of(sequences.len()),
+            learner: Learner::new(self, o, a, params, build.source.stage())?
+                .with_epochs_of(sequences.len()),
             sequences,
         })
     }
@@ -412,13 +415,16 @@ impl TrajectoryTransformer {
     /// # Errors
     /// If the planner's settings do not fit the network.
     pub fn planner(&self) -> Result<BeamPlanner> {
-        let (config, sizes) = (&self.learner.config, self.learner.network.config());
+        let (config, sizes) = (&self.learner.config, self.learner.model.net.config());
         let shape = DecoderShape {
             transition_tokens: sizes.transition_dim(),
             bins: sizes.bins,
             heads: sizes.heads,
         };
-        let decoder = Arc::new(Decoder::<f32>::new(&self.learner.params.tensors()?, shape)?);
+        let decoder = Arc::new(Decoder::<f32>::new(
+            &self.learner.model.params.tensors()?,
+            shape,
+        )?);
         let model = SearchModel {
             decoder,
             discretizer: Arc::new(self.sequences.discretizer().clone()),
@@ -440,7 +446,7 @@ impl TrajectoryTransformer {
 impl Algorithm for TrajectoryTransformer {
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let learner = &mut self.learner;
-        let device = learner.params.device();
+        let device = learner.model.params.device();
         self.sequences.require_windows()?;
         let windows = self.sequences.draw(learner.config.batch_size, rng);
         let batch = self.sequences.batch(&windows, device)?; // (B, T)
@@ -467,7 +473,7 @@ impl Algorithm for TrajectoryTransformer {
 
     /// The blocks' products and the heads'.
     fn work(&self) -> Option<Work> {
-        let sizes = self.learner.network.config();
+        let sizes = self.learner.model.net.config();
         let (batch, length) = (self.learner.config.batch_size, sizes.block_size());
         let heads = Work::forward(&[sizes.embedding, sizes.bins + 1]) * (batch * length) as f64;
         Some(Work {
@@ -483,19 +489,19 @@ impl Algorithm for TrajectoryTransformer {
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
         let learner = &mut self.learner;
-        learner.params.visit("model.", visitor)?;
+        learner.model.visit(visitor)?;
         self.sequences
             .visit_discretizer("policy.discretizer.", visitor)?;
         self.bounds.visit("policy.action_bounds.", visitor)?;
-        learner.optimizer.visit("training.optimizer.", visitor)?;
-        visitor.counter("training.updates", &mut learner.updates)?;
+        let mut updates = learner.model.steps(); // restored with the optimiser
+        visitor.counter("training.updates", &mut updates)?;
         Ok(())
     }
 
     /// The model's sizes, by the names that the authors' configurations use. No other library
     /// opens it: `transformers` has dropped its own version.
     fn description(&self) -> serde_json::Map<String, serde_json::Value> {
-        let sizes = self.learner.network.config();
+        let sizes = self.learner.model.net.config();
         let keys = json!({
             "vocab_size": sizes.bins,
             "observation_dim": sizes.observation_dim,
@@ -522,16 +528,13 @@ impl Algorithm for TrajectoryTransformer {
 /// The network and its update, apart from where batches come from.
 pub struct Learner {
     config: TrajectoryTransformerConfig,
-    params: Params,
-    network: Network,
-    optimizer: Adam,
-    updates: u64,
+    model: Trained<Network>,
     /// In an epoch.
     windows: usize,
 }
 
 impl Learner {
-    /// A learner that starts from these parameters of the network.
+    /// A learner that starts from these parameters of the network, with an optimiser if it is to learn.
     ///
     /// # Errors
     /// If names or shapes don't fit the configuration.
@@ -540,6 +543,7 @@ impl Learner {
         observation_dim: usize,
         action_dim: usize,
         params: Params,
+        stage: Stage,
     ) -> Result<Self> {
         let adam = AdamConfig {
             beta1: config.betas[0],
@@ -556,12 +560,18 @@ impl Learner {
             }
         };
         let sizes = config.sizes(observation_dim, action_dim);
+        let optimizer = match stage {
+            Stage::Learning => Some(Adam::new(&params, adam, group)?),
+            Stage::Acting => None,
+        };
         Ok(Self {
             config: config.clone(),
-            network: Network::new(&sizes, &mut params.tracked())?,
-            optimizer: Adam::new(&params, adam, group)?,
-            params,
-            updates: 0,
+            model: Trained::around(
+                StateNames::alone("model."),
+                sizes.clone(),
+                params,
+                optimizer,
+            )?,
             windows: 1,
         })
     }
@@ -575,7 +585,7 @@ impl Learner {
 
     /// The network's parameters.
     pub fn params(&self) -> &Params {
-        &self.params
+        &self.model.params
     }
 
     /// One update on a batch of windows, at the schedule's rate.
@@ -596,9 +606,11 @@ impl Learner {
         instructions: Option<&Tensor>,
         dropout: Dropout,
     ) -> Result<Metrics> {
-        let factor = self.config.rate_factor(self.updates + 1, self.windows);
+        let factor = self
+            .config
+            .rate_factor(self.model.steps() + 1, self.windows);
         let rate = self.config.learning_rate * factor;
-        let _cached = CachedUploads::hold(self.params.device());
+        let _cached = CachedUploads::hold(self.model.params.device());
         let loss = self.loss_instructed(batch, instructions, dropout)?;
         self.step(&loss, rate)
     }
@@ -613,14 +625,13 @@ impl Learner {
         dropout: Dropout,
         rate: f64,
     ) -> Result<Metrics> {
-        let _cached = CachedUploads::hold(self.params.device());
+        let _cached = CachedUploads::hold(self.model.params.device());
         let loss = self.loss(batch, dropout)?;
         self.step(&loss, rate)
     }
 
     fn step(&mut self, loss: &Tensor, rate: f64) -> Result<Metrics> {
-        let norm = self.optimizer.step(&loss.backward()?, rate)?;
-        self.updates += 1;
+        let norm = self.model.step(&loss.backward()?, rate)?;
         Ok(Metrics::of_step(loss, norm.as_ref()))
     }
 
@@ -643,7 +654,7 @@ impl Learner {
             targets,
             mask,
         } = batch;
-        let network = &self.network;
+        let network = &self.model.net;
         Ok(network.loss_instructed(inputs, targets, mask, instructions, dropout)?)
     }
 }

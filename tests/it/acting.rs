@@ -10,10 +10,11 @@ use trajformer::algorithms::cql::CqlConfig;
 use trajformer::algorithms::crr::{Crr, CrrConfig};
 use trajformer::algorithms::iql::{ActorKind, IqlConfig};
 use trajformer::algorithms::{
-    AlgorithmConfig, Build, Source, Stage, awac::AwacConfig, bc::BcConfig, edac::EdacConfig,
-    rebrac::RebracConfig, sac::SacConfig, sac_n::SacNConfig, sac_rnd::SacRndConfig, td3::Td3Config,
-    td3_bc::Td3BcConfig,
+    ALGORITHMS, AlgorithmConfig, Build, Source, Stage, awac::AwacConfig, bc::BcConfig,
+    edac::EdacConfig, rebrac::RebracConfig, sac::SacConfig, sac_n::SacNConfig,
+    sac_rnd::SacRndConfig, td3::Td3Config, td3_bc::Td3BcConfig,
 };
+use trajformer::config::RunConfig;
 use trajformer::data::{ActionBounds, Normalizer};
 use trajformer::offpolicy::{InitContext, Learner, PolicyParts};
 use trajformer::policy::EpisodeStart;
@@ -353,5 +354,56 @@ fn brac_acts_by_its_policy_and_its_critics_once_both_had_an_update() {
         // Candidates are drawn; the behavior policy answers with its mean.
         assert_eq!(act(2) != act(3), update > 3, "after {update} updates");
         brac.update(rng).unwrap();
+    }
+}
+
+/// Tensors of a state that only updates need.
+#[derive(Default)]
+struct OfTraining(Vec<String>);
+
+impl StateVisitor for OfTraining {
+    fn tensor(&mut self, name: &str, _: &Slot) -> trajformer_models::Result<()> {
+        if name.starts_with("training.") {
+            self.0.push(name.to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn an_algorithm_made_to_act_holds_no_optimiser_and_no_targets_and_refuses_to_learn() {
+    let data = crate::runs::pendulum_data();
+    let act = Source::Act {
+        observation_dim: data.observation_dim,
+        action_dim: data.action_dim,
+    };
+    for registered in ALGORITHMS {
+        let name = registered.name;
+        let text = format!("[algorithm.{name}]\n{}\n", crate::runs::small(name));
+        let config = RunConfig::parse(&text).unwrap().algorithm;
+        let build = |source| {
+            let build = Build {
+                source,
+                bounds: &ActionBounds::unit(1, &Device::Cpu).unwrap(),
+                fast: None,
+                training_updates: 1_000,
+                device: &Device::Cpu,
+                rng: &mut Rng::from_seed(0),
+            };
+            config.build(build).unwrap()
+        };
+        let held = |source| {
+            let mut held = OfTraining::default();
+            build(source).state(&mut held).unwrap();
+            held.0
+        };
+        assert!(!held(Source::Train(&data)).is_empty(), "{name}");
+        assert_eq!(held(act), Vec::<String>::new(), "{name}");
+        let error = build(act).update(&mut Rng::from_seed(1)).err().unwrap();
+        let error = error.to_string();
+        assert!(
+            error.contains("this run was opened without its data"),
+            "{name}: {error}"
+        );
     }
 }

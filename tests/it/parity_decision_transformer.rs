@@ -2,6 +2,7 @@
 //! optimiser steps, and what acting is given.
 
 use candle_core::{DType, Device, Tensor};
+use trajformer::algorithms::Stage;
 use trajformer::algorithms::decision_transformer::{DecisionTransformerConfig, Learner};
 use trajformer::metrics::Metrics;
 use trajformer_models::decision_transformer::{
@@ -76,7 +77,7 @@ fn learner(golden: &Golden, dtype: DType) -> Learner {
     // Beside the authors' there is only the frozen, zero `wpe`.
     assert_eq!(params.len(), golden.under("param.").count() + 1);
     let (o, a) = (golden.integer("state_dim"), golden.integer("action_dim"));
-    Learner::new(&config(golden), o, a, params).expect("a learner")
+    Learner::new(&config(golden), o, a, params, Stage::Learning).expect("a learner")
 }
 
 fn network(golden: &Golden, learner: &Learner) -> Network {

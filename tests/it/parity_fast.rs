@@ -2,6 +2,7 @@
 //! different lengths.
 
 use candle_core::{DType, Device, Tensor};
+use trajformer::algorithms::Stage;
 use trajformer::algorithms::fast::{FastConfig, Learner};
 use trajformer::epochs::Span;
 use trajformer::metrics::Metrics;
@@ -65,7 +66,14 @@ fn learner(golden: &Golden, dtype: DType) -> Learner {
     Network::new(&sizes, &mut params.init(rng)).unwrap();
     set_parameters(&params, golden, "param.", same);
     assert_eq!(params.len(), golden.under("param.").count());
-    Learner::new(&config, golden.integer("inputs"), 4, params).unwrap()
+    Learner::new(
+        &config,
+        golden.integer("inputs"),
+        4,
+        params,
+        Stage::Learning,
+    )
+    .unwrap()
 }
 
 /// The sequences of a step, as the policy's data makes batches of them.

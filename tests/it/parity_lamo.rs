@@ -1,6 +1,7 @@
 //! LaMo against the authors' PyTorch, its frozen trunk, and the language model that it starts from.
 
 use candle_core::{DType, Device, Tensor};
+use trajformer::algorithms::Stage;
 use trajformer::algorithms::lamo::{LamoConfig, Learner};
 use trajformer::metrics::Metrics;
 use trajformer::pretrained::gpt2;
@@ -86,7 +87,7 @@ fn learner(golden: &Golden, dtype: DType) -> Learner {
     set_parameters(&params, golden, "param.", name);
     assert_eq!(params.len(), golden.under("param.").count());
     let (o, a) = (golden.integer("state_dim"), golden.integer("action_dim"));
-    Learner::new(&config(golden), o, a, params).expect("a learner")
+    Learner::new(&config(golden), o, a, params, Stage::Learning).expect("a learner")
 }
 
 fn contexts(golden: &Golden, dtype: DType, step: usize) -> Contexts {
@@ -224,7 +225,7 @@ fn a_trunk_starts_from_a_language_model_whatever_its_names_begin_with() {
         let folder = gpt2_folder(&golden, prefix);
         let mut params = Params::new(DType::F32, &Device::Cpu);
         Network::new(&sizes(&golden), &mut params.init(&mut Rng::from_seed(5))).unwrap();
-        let mut learner = Learner::new(&config(&golden), 5, 3, params).unwrap();
+        let mut learner = Learner::new(&config(&golden), 5, 3, params, Stage::Learning).unwrap();
         learner
             .set_trunk(&gpt2::load(folder.path()).unwrap())
             .unwrap();
@@ -251,7 +252,7 @@ fn text_is_read_with_the_language_models_own_table_of_tokens() {
     candle_core::safetensors::save(&tensors, &path).unwrap();
     let mut params = Params::new(DType::F32, &Device::Cpu);
     Network::new(&sizes(&golden), &mut params.init(&mut Rng::from_seed(5))).unwrap();
-    let mut learner = Learner::new(&config(&golden), 5, 3, params).unwrap();
+    let mut learner = Learner::new(&config(&golden), 5, 3, params, Stage::Learning).unwrap();
     learner
         .set_trunk(&gpt2::load(folder.path()).unwrap())
         .unwrap();
@@ -271,7 +272,7 @@ fn a_language_model_that_does_not_fit_is_refused_with_what_to_do() {
             ..sizes(&golden)
         };
         Network::new(&sizes, &mut params.init(&mut Rng::from_seed(5))).unwrap();
-        let mut learner = Learner::new(config, 5, 3, params).unwrap();
+        let mut learner = Learner::new(config, 5, 3, params, Stage::Learning).unwrap();
         let set = gpt2::load(folder).and_then(|gpt2| learner.set_trunk(&gpt2));
         set.expect_err("a bad folder").to_string()
     };

@@ -2,6 +2,7 @@
 //! steps.
 
 use candle_core::{DType, Device, Tensor};
+use trajformer::algorithms::Stage;
 use trajformer::algorithms::trajectory_transformer::{
     Learner, RateSchedule, TrajectoryTransformerConfig,
 };
@@ -55,7 +56,7 @@ fn learner(golden: &Golden, config: &TrajectoryTransformerConfig, dtype: DType) 
     set_parameters(&params, golden, "param.", name);
     let count = golden.under("param.").count();
     assert_eq!(params.len(), count, "the authors' parameters and ours");
-    Learner::new(config, o, a, params).expect("a learner")
+    Learner::new(config, o, a, params, Stage::Learning).expect("a learner")
 }
 
 fn network(golden: &Golden, learner: &Learner) -> Network {
