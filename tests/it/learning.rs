@@ -60,7 +60,8 @@ impl StateVisitor for Networks {
     }
 
     fn counter(&mut self, name: &str, value: &mut u64) -> trajformer_models::Result<()> {
-        if name.ends_with(".updates") {
+        // Sequence models count by their optimiser's steps.
+        if name.ends_with(".updates") || name == "training.optimizer.steps" {
             *value = self.updates.unwrap_or(*value);
         }
         Ok(())

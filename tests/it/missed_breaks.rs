@@ -434,11 +434,24 @@ fn resuming_moves_the_files_of_a_save_that_was_broken_off_into_place() {
     let folder = tempfile::tempdir().unwrap();
     write_data(folder.path());
     let out = folder.path().join("run");
-    run::start(&config(folder.path(), "td3", 5), &out).unwrap();
+    let settings = config(folder.path(), "td3", 5);
+    run::start(&settings, &out).unwrap();
     let place = out.join("model.safetensors");
     std::fs::rename(&place, out.join("model.safetensors.new")).unwrap();
-    let mut algorithm = run::open(&out, &[]).unwrap().algorithm;
+    run::open(&out, &[]).unwrap();
     assert!(!place.exists(), "opening only reads");
+    let data = pendulum_data();
+    let mut algorithm = settings
+        .algorithm
+        .build(Build {
+            source: Source::Train(&data),
+            bounds: &ActionBounds::unit(1, CPU).unwrap(),
+            fast: None,
+            training_updates: 5,
+            device: CPU,
+            rng: &mut Rng::from_seed(0),
+        })
+        .unwrap();
     let run = RunDir::open_to_train(&out).unwrap();
     run.restore(&mut *algorithm).unwrap();
     assert!(place.exists());
