@@ -1,7 +1,4 @@
-//! Instructions in words: a sentence encoder ([`encoder`]) and what it made of the instructions that a run
-//! knows ([`Instructions`]).
-//!
-//! And text of its own, to learn to predict ([`corpus`]).
+//! [`Instructions`]: instructions in words, and the embeddings that a sentence encoder made of them.
 //!
 //! Encoders are frozen. Each distinct instruction is encoded once, before training, and its embedding is kept in
 //! the run directory: a run needs the encoder again for instructions that it has never seen, and for nothing else.

@@ -39,7 +39,7 @@ pub struct Imagined {
 /// A behaviour that carries all it needs: networks, normaliser, action bounds, planner settings.
 ///
 /// Rows are independent: finished ones are masked, and what a row does never depends on how many
-/// run beside it: on the CPU to the last bit ([`groups`]).
+/// run beside it: on the CPU to the last bit.
 pub trait Policy: Send {
     /// Starts one episode per element.
     ///

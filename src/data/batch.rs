@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 use trajformer_core::error::Result;
 
-/// A batch of transitions; see [`Transitions`].
+/// A batch of transitions; see [`Transitions`](crate::transitions::Transitions).
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// (B, O)

@@ -45,7 +45,7 @@ pub enum GoalPrefix {
     #[default]
     None,
     /// The last observation of the episode, in place of the window's first transition: see
-    /// [`goal_transition`]. (Paper, section 3.2; the authors' code has a separate embedding and no
+    /// [`goal_transition`](crate::sequences::goal_transition). (Paper, section 3.2; the authors' code has a separate embedding and no
     /// padding, but hides the wrong columns from attention.)
     FinalObservation,
 }

@@ -128,7 +128,7 @@ impl From<DataView> for TransitionsConfig {
     }
 }
 
-/// How a data set becomes [`Transitions`].
+/// How a data set becomes [`Transitions`](crate::transitions::Transitions).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TransitionsConfig {
@@ -148,12 +148,12 @@ pub struct TransitionsConfig {
     pub table: &'static str,
     /// Also hold the action of the next step, as ReBRAC needs it.
     pub next_actions: bool,
-    /// Batches also hold [`Batch::reached`], as Cal-QL needs it.
+    /// Batches also hold [`Batch::monte_carlo_returns`](crate::batch::Batch::monte_carlo_returns), as Cal-QL needs it.
     pub monte_carlo_returns: bool,
-    /// For [`Batch::reached`]: the environment's reward of every step of an episode that fails. An episode that was broken
+    /// For [`Batch::monte_carlo_returns`](crate::batch::Batch::monte_carlo_returns): the environment's reward of every step of an episode that fails. An episode that was broken
     /// off and holds no other is taken to go on like that without end.
     pub failure_reward: Option<f32>,
-    /// Discount in [0, 1] of the returns that [`Transitions::sample_judged`] gives.
+    /// Discount in [0, 1] of the returns that [`Transitions::sample_judged`](crate::transitions::Transitions::sample_judged) gives.
     pub returns_discount: f64,
 }
 
