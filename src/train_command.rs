@@ -20,6 +20,7 @@ use crate::{INTERRUPTED, catch_interrupts, output, say};
 pub fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let options = RunOptions {
         interrupt: catch_interrupts(),
+        ..RunOptions::default()
     };
     let mut wanted = 1;
     let mut series = Series::default();
