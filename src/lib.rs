@@ -1,5 +1,31 @@
 #![doc = include_str!("../README.md")]
 //!
+//! # Twelve lines
+//!
+//! ```
+//! use trajformer::policy::simple::RandomPolicy;
+//! use trajformer::{RunConfig, data, envs, fit};
+//!
+//! # fn main() -> trajformer::Result<()> {
+//! let mut env = envs::make("pendulum-v1")?;
+//! let mut behavior = RandomPolicy::new(env.spec());
+//! let dataset = data::collect::collect(&mut *env, &mut behavior, 1_000, 0)?; // or data::load_one("hopper.hdf5")
+//! let config = RunConfig::parse(
+//!     "[train]\nupdates = 20\n[evaluate]\nenv = 'pendulum-v1'\nepisodes = 2\n\
+//!      [algorithm.td3_bc]\nbatch_size = 32\nhidden = [32, 32]",
+//! )?;
+//! let mut trained = fit(&dataset, &config)?;
+//! println!("{}", trained.evaluate()?.summary());
+//! println!("{:?}", trained.act(&[1.0, 0.0, 0.0])?);
+//! # let folder = std::env::temp_dir().join(format!("trajformer-doc-{}", std::process::id()));
+//! # let path = folder.as_path();
+//! trained.save(path)?; // `trajformer evaluate` opens it
+//! # trajformer::run::open(path, &[])?;
+//! # std::fs::remove_dir_all(path).ok();
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Modules, from data to scores
 //!
 //! [`data`] holds what was logged, [`algorithms`] learn from it ([`offpolicy`] holds what value-based ones share), [`planning`] searches with what they learned, a
@@ -14,15 +40,32 @@ pub mod envs;
 pub mod formats;
 pub mod report;
 
+pub use app::config::RunConfig;
+pub use app::fitted::{fit, fit_with};
+pub use app::run::TrainedRun;
 pub use app::{
     bench, checkpoint, compare, config, demo, evaluate, evaluations, export, fqe, hub, instruct,
-    online, prepare, pretrained, preview, publish, run, scoring, token_report, trainer,
+    online, prepare, pretrained, preview, publish, scoring, token_report, trainer,
 };
+pub use candle_core;
 pub use trajformer_algorithms::{offpolicy, planning};
+pub use trajformer_core::algorithm::Algorithm;
+pub use trajformer_core::dataset::Dataset;
+pub use trajformer_core::environment::Environment;
+pub use trajformer_core::policy::{EpisodeStart, Policy};
 pub use trajformer_core::{
     Error, Result, algorithm, device, environment, epochs, error, interrupt, schedules,
 };
+pub use trajformer_models as models;
 pub use trajformer_models::rng;
+
+/// Runs from start to end: started, resumed, opened, a series of seeds.
+pub mod run {
+    pub use crate::app::fitted::{fit, fit_with};
+    pub use crate::app::prepare::Rule;
+    pub use crate::app::run::*;
+    pub use crate::app::series::{Failure, Series, default_out, parse_seeds, series};
+}
 
 /// Learning rules, the trait that they implement, and the registry that a configuration chooses from.
 pub mod algorithms {

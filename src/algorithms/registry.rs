@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use trajformer_core::algorithm::Algorithm;
 use trajformer_core::algorithm::Build;
 
-use trajformer_core::error::Result;
+use trajformer_core::error::{Error, Result};
 use trajformer_core::keys::Keys;
 use trajformer_core::schedules::DecayUpdates;
 
@@ -29,6 +29,9 @@ macro_rules! registry {
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         pub enum AlgorithmConfig {
             $(#[doc = $title] #[serde(rename = $name)] $variant($config),)+
+            /// A learning rule of the program that uses this library.
+            #[serde(rename = "custom")]
+            Custom(CustomConfig),
         }
 
         /// Every algorithm.
@@ -38,12 +41,15 @@ macro_rules! registry {
         impl AlgorithmConfig {
             /// Registered name, e.g. `td3_bc`.
             pub fn name(&self) -> &'static str {
-                match self { $(Self::$variant(_) => $name),+ }
+                match self { $(Self::$variant(_) => $name,)+ Self::Custom(_) => CustomConfig::NAME }
             }
 
             /// Its table in a configuration, e.g. `algorithm.td3_bc`.
             pub fn keys(&self) -> &'static str {
-                match self { $(Self::$variant(_) => concat!("algorithm.", $name)),+ }
+                match self {
+                    $(Self::$variant(_) => concat!("algorithm.", $name),)+
+                    Self::Custom(_) => "algorithm.custom",
+                }
             }
 
             /// Fails if a value is out of range.
@@ -51,7 +57,10 @@ macro_rules! registry {
             /// # Errors
             /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
             pub fn check(&self) -> Result<()> {
-                match self { $(Self::$variant(config) => config.check()),+ }
+                match self {
+                    $(Self::$variant(config) => config.check(),)+
+                    Self::Custom(config) => config.check(),
+                }
             }
 
             /// Makes the algorithm.
@@ -59,7 +68,10 @@ macro_rules! registry {
             /// # Errors
             /// If the data does not suit it.
             pub fn build(&self, build: Build<'_>) -> Result<Box<dyn Algorithm>> {
-                match self { $(Self::$variant(config) => Ok(Box::new(config.build(build)?))),+ }
+                match self {
+                    $(Self::$variant(config) => Ok(Box::new(config.build(build)?)),)+
+                    Self::Custom(config) => Err(config.unknown()),
+                }
             }
         }
     };
@@ -86,6 +98,59 @@ registry! {
     Td3Bc(td3_bc::Td3BcConfig) = "td3_bc", "TD3+BC", "https://arxiv.org/abs/2106.06860";
     TrajectoryTransformer(trajectory_transformer::TrajectoryTransformerConfig) =
         "trajectory_transformer", "Trajectory Transformer", "https://arxiv.org/abs/2106.02039";
+}
+
+/// `[algorithm.custom]`: a learning rule that is not among [`ALGORITHMS`]. The program that has it gives it to the run as a
+/// function; the run keeps these keys, so that it goes on with the settings that it was started with.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CustomConfig {
+    /// What it is called, e.g. `my_awr`.
+    pub name: String,
+    /// Whatever decides how it learns: numbers, words, lists and tables, whose meaning is the program's.
+    pub settings: serde_json::Map<String, serde_json::Value>,
+}
+
+impl CustomConfig {
+    /// The word for it in place of an algorithm's name.
+    pub const NAME: &str = "custom";
+
+    /// The table in a configuration.
+    const KEYS: Keys = Keys("algorithm.custom");
+
+    /// Fails if it has no name.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the key.
+    pub fn check(&self) -> Result<()> {
+        if self.name.is_empty() {
+            let expected = "the name of a learning rule of your own program";
+            return Err(Self::KEYS.wrong("name", "empty", expected));
+        }
+        Ok(())
+    }
+
+    /// A number of its settings.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it is missing or is no number.
+    pub fn number(&self, key: &str) -> Result<f64> {
+        let value = self.settings.get(key);
+        value.and_then(serde_json::Value::as_f64).ok_or_else(|| {
+            let found = value.map_or_else(|| "not set".to_owned(), ToString::to_string);
+            Error::Config(format!(
+                "`algorithm.custom.settings.{key}` is {found}, expected a number"
+            ))
+        })
+    }
+
+    /// Said where the program that has the rule is not the one that runs.
+    fn unknown(&self) -> Error {
+        Error::Unsuitable(format!(
+            "the learning rule `{}` belongs to another program, which has to train or open this run",
+            self.name
+        ))
+    }
 }
 
 impl AlgorithmConfig {

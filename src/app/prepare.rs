@@ -68,6 +68,19 @@ pub enum PreparedFor<'a> {
     },
 }
 
+/// Makes a learning rule from data or shapes: [`AlgorithmConfig::build`](trajformer_algorithms::AlgorithmConfig::build), or
+/// the like of a program that has a rule of its own.
+pub type Rule<'a> = &'a (dyn Fn(Build<'_>) -> Result<Box<dyn Algorithm>> + Sync);
+
+/// What decides an algorithm.
+#[derive(Clone, Copy)]
+pub struct Recipe<'a> {
+    /// The run's configuration.
+    pub config: &'a RunConfig,
+    /// In place of the rule that its table `[algorithm]` names.
+    pub rule: Option<Rule<'a>>,
+}
+
 /// Makes the algorithm of a run, with everything that it needs beside its data and its checkpoint: instructions with their
 /// embeddings, a language model's trunk, text, merges of action tokens. Actions range from `low` to `high` (A each);
 /// `stored` are the instructions that the run keeps.
@@ -75,12 +88,13 @@ pub enum PreparedFor<'a> {
 /// # Errors
 /// If the algorithm does not suit the data, or what it names can't be read.
 pub fn prepare(
-    config: &RunConfig,
+    recipe: Recipe<'_>,
     (low, high): (&[f32], &[f32]),
     device: &Device,
     stored: Option<Instructions>,
     purpose: &PreparedFor<'_>,
 ) -> Result<Box<dyn Algorithm>> {
+    let config = recipe.config;
     let (source, fast) = match *purpose {
         PreparedFor::Training { data, .. } => (Source::Train(data), fast_files(config)?),
         PreparedFor::Acting {
@@ -94,14 +108,18 @@ pub fn prepare(
             (source, None)
         }
     };
-    let mut algorithm = config.algorithm.build(Build {
+    let build = Build {
         source,
         bounds: &ActionBounds::new(low, high, device)?,
         fast: fast.as_ref(),
         training_updates: config.train.updates,
         device,
         rng: &mut Streams::from_seed(config.seed).stream("init"),
-    })?;
+    };
+    let mut algorithm = match recipe.rule {
+        Some(rule) => rule(build)?,
+        None => config.algorithm.build(build)?,
+    };
     match *purpose {
         PreparedFor::Training {
             data,

@@ -5,10 +5,10 @@
 //! ```
 
 use crate::app::prepare::{
-    PreparedFor, check_goal, evaluator_for, interaction_for, load_data, prepare,
+    PreparedFor, Recipe, Rule, check_goal, evaluator_for, interaction_for, load_data, prepare,
 };
 use crate::formats::files;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Device;
@@ -18,12 +18,12 @@ use crate::app::checkpoint::fingerprint::{
     DataFingerprint, differences, free_overrides, listed, settings,
 };
 use crate::app::checkpoint::{RunDir, RunSpec, RunState};
-use crate::app::config::{LARGEST_SEED, Purpose, RunConfig};
+use crate::app::config::{Purpose, RunConfig};
 use crate::app::evaluate::Evaluator;
 use crate::app::evaluations::Evaluations;
 use crate::app::fqe;
 use crate::app::fqe::FqeConfig;
-use crate::app::online::interactive;
+use crate::app::online::{Interaction, interactive};
 use crate::app::pretrained;
 use crate::app::pretrained::Request;
 use crate::app::trainer::{Outcome, Training};
@@ -36,11 +36,15 @@ use trajformer_core::error::{Error, Result};
 use trajformer_core::interrupt::Interrupt;
 use trajformer_core::normalizer::ActionBounds;
 use trajformer_core::policy::Policy;
-use trajformer_models::rng::Streams;
+use trajformer_models::rng::{Rng, Streams};
 
 /// What a caller gives a run beside its configuration; by default nothing.
-#[derive(Debug, Clone, Default)]
-pub struct RunOptions {
+#[derive(Clone, Default)]
+pub struct RunOptions<'a> {
+    /// What is learned from, in place of the files that `data.path` names.
+    pub data: Option<&'a Dataset>,
+    /// A learning rule of the caller's own; the configuration has a table `[algorithm.custom]` then.
+    pub rule: Option<Rule<'a>>,
     /// Stops it early, with a checkpoint.
     pub interrupt: Interrupt,
 }
@@ -57,9 +61,21 @@ pub fn start(config: &RunConfig, out: &Path) -> Result<Outcome> {
 ///
 /// # Errors
 /// As [`start`].
-pub fn start_with(config: &RunConfig, out: &Path, options: &RunOptions) -> Result<Outcome> {
-    let dataset = load_data(config)?;
-    start_on_with(config, &dataset, out, options)
+pub fn start_with(config: &RunConfig, out: &Path, options: &RunOptions<'_>) -> Result<Outcome> {
+    let mut ready = Ready::new(config, options)?;
+    let description = ready.algorithm.description();
+    let instructions = ready
+        .algorithm
+        .instructed()
+        .map(|told| Arc::clone(told.known()));
+    let run = RunDir::create(
+        out,
+        config,
+        &ready.spec,
+        description,
+        instructions.as_deref(),
+    )?;
+    ready.train(Some(&run), &options.interrupt)
 }
 
 /// Trains a new run on a data set that is in memory already.
@@ -67,59 +83,98 @@ pub fn start_with(config: &RunConfig, out: &Path, options: &RunOptions) -> Resul
 /// # Errors
 /// As [`start`].
 pub fn start_on(config: &RunConfig, dataset: &Dataset, out: &Path) -> Result<Outcome> {
-    start_on_with(config, dataset, out, &RunOptions::default())
+    let options = RunOptions {
+        data: Some(dataset),
+        ..RunOptions::default()
+    };
+    start_with(config, out, &options)
 }
 
-fn start_on_with(
-    config: &RunConfig,
-    dataset: &Dataset,
-    out: &Path,
-    options: &RunOptions,
-) -> Result<Outcome> {
-    check_schedules(config)?;
-    dataset.require_steps()?;
-    let mut evaluator = evaluator_for(config, dataset, &options.interrupt)?;
-    let spec = evaluator.as_ref().map(Evaluator::spec);
-    let (action_low, action_high) = action_range::of_run(config, dataset, spec)?;
-    let mut algorithm = prepare(
-        config,
-        (&action_low, &action_high),
-        &open_device(&config.device)?,
-        None,
-        &PreparedFor::Training {
-            data: dataset,
-            evaluator: evaluator.as_ref(),
-            resumed: false,
-        },
-    )?;
-    check_goal(evaluator.as_ref(), &*algorithm)?;
-    let mut interaction = interaction_for(config, &mut *algorithm)?;
-    let spec = RunSpec {
-        observation_dim: dataset.observation_dim,
-        action_dim: dataset.action_dim,
-        action_low,
-        action_high,
-        env_name: dataset.env_name.clone(),
-        settings: settings(config)?,
-        data: Some(DataFingerprint::of(dataset)),
-    };
-    let description = algorithm.description();
-    let instructions = algorithm.instructed().map(|told| Arc::clone(told.known()));
-    let run = RunDir::create(out, config, &spec, description, instructions.as_deref())?;
-    Training {
-        algorithm: &mut *algorithm,
-        evaluator: evaluator.as_mut(),
-        run: &run,
-        train: &config.train,
-        evaluate: &config.evaluate,
-        total_updates: config.total_updates(),
-        interaction: interaction.as_mut(),
-        interrupt: &options.interrupt,
+/// A run that is ready for its next update: the data set that it was made from need not be kept, each algorithm has its own
+/// copy of what it learns from.
+pub(super) struct Ready {
+    pub(super) config: RunConfig,
+    pub(super) spec: RunSpec,
+    pub(super) algorithm: Box<dyn Algorithm>,
+    evaluator: Option<Evaluator>,
+    interaction: Option<Interaction>,
+    state: RunState,
+    pub(super) rng: Rng,
+}
+
+impl Ready {
+    /// A new run.
+    ///
+    /// # Errors
+    /// If configuration, data and environment don't fit each other.
+    pub(super) fn new(config: &RunConfig, options: &RunOptions<'_>) -> Result<Self> {
+        config.check()?;
+        check_schedules(config)?;
+        let loaded;
+        let dataset = match options.data {
+            Some(dataset) => dataset,
+            None => {
+                loaded = load_data(config)?;
+                &loaded
+            }
+        };
+        dataset.require_steps()?;
+        let evaluator = evaluator_for(config, dataset, &options.interrupt)?;
+        let (action_low, action_high) =
+            action_range::of_run(config, dataset, evaluator.as_ref().map(Evaluator::spec))?;
+        let mut algorithm = prepare(
+            Recipe {
+                config,
+                rule: options.rule,
+            },
+            (&action_low, &action_high),
+            &open_device(&config.device)?,
+            None,
+            &PreparedFor::Training {
+                data: dataset,
+                evaluator: evaluator.as_ref(),
+                resumed: false,
+            },
+        )?;
+        check_goal(evaluator.as_ref(), &*algorithm)?;
+        let interaction = interaction_for(config, &mut *algorithm)?;
+        let spec = RunSpec {
+            observation_dim: dataset.observation_dim,
+            action_dim: dataset.action_dim,
+            action_low,
+            action_high,
+            env_name: dataset.env_name.clone(),
+            settings: settings(config)?,
+            data: Some(DataFingerprint::of(dataset)),
+        };
+        Ok(Self {
+            spec,
+            algorithm,
+            evaluator,
+            interaction,
+            state: RunState::new(0, 0.0, None),
+            rng: Streams::from_seed(config.seed).stream("train"),
+            config: config.clone(),
+        })
     }
-    .run(
-        &RunState::new(0, 0.0, None),
-        &mut Streams::from_seed(config.seed).stream("train"),
-    )
+
+    /// Trains to the end, in the folder of `run` or in memory.
+    ///
+    /// # Errors
+    /// If training fails.
+    pub(super) fn train(&mut self, run: Option<&RunDir>, interrupt: &Interrupt) -> Result<Outcome> {
+        Training {
+            algorithm: &mut *self.algorithm,
+            evaluator: self.evaluator.as_mut(),
+            run,
+            train: &self.config.train,
+            evaluate: &self.config.evaluate,
+            total_updates: self.config.total_updates(),
+            interaction: self.interaction.as_mut(),
+            interrupt,
+        }
+        .run(&self.state, &mut self.rng)
+    }
 }
 
 /// Continues a run, bit for bit; one that is finished already reports what it found and stays as it
@@ -137,7 +192,7 @@ pub fn resume(path: &Path, overrides: &[String]) -> Result<Outcome> {
 ///
 /// # Errors
 /// As [`resume`].
-pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions) -> Result<Outcome> {
+pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) -> Result<Outcome> {
     let run = RunDir::open_to_train(path)?;
     let (stored, spec) = (run.config()?, run.spec()?);
     spec.check_settings(&stored, path)?;
@@ -181,7 +236,8 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions) -> R
         stored: &stored,
         config: &config,
     };
-    continue_run(&run, &changed, &spec, done, options)
+    let mut ready = ready_to_continue(&run, &changed, spec, done, options)?;
+    ready.train(Some(&run), &options.interrupt)
 }
 
 /// What a finished run found: its last evaluation.
@@ -200,6 +256,7 @@ fn finished(run: &RunDir, config: &RunConfig, state: &RunState) -> Result<Outcom
         best: state.best,
         normalized: envs::score::reference_for(env).is_some(),
         interrupted: false,
+        evaluation_pending: false,
     })
 }
 
@@ -209,16 +266,23 @@ struct Changed<'a> {
     config: &'a RunConfig,
 }
 
-fn continue_run(
+fn ready_to_continue(
     run: &RunDir,
     &Changed { stored, config }: &Changed<'_>,
-    spec: &RunSpec,
+    spec: RunSpec,
     done: u64,
-    options: &RunOptions,
-) -> Result<Outcome> {
-    let dataset = load_data(config).map_err(hint_at_working_directory)?;
-    check_same_data(spec, &dataset, run.path())?;
-    let mut evaluator = evaluator_for(config, &dataset, &options.interrupt)?;
+    options: &RunOptions<'_>,
+) -> Result<Ready> {
+    let loaded;
+    let dataset = match options.data {
+        Some(dataset) => dataset,
+        None => {
+            loaded = load_data(config).map_err(hint_at_working_directory)?;
+            &loaded
+        }
+    };
+    check_same_data(&spec, dataset, run.path())?;
+    let evaluator = evaluator_for(config, dataset, &options.interrupt)?;
     let device = open_device(&config.device).map_err(hint_at_other_device)?;
     if config.device != stored.device {
         tracing::warn!(
@@ -231,12 +295,15 @@ fn continue_run(
     let stored_instructions = run.instructions()?;
     let unsaved = stored_instructions.is_none();
     let mut algorithm = prepare(
-        config,
+        Recipe {
+            config,
+            rule: options.rule,
+        },
         (&spec.action_low, &spec.action_high),
         &device,
         stored_instructions,
         &PreparedFor::Training {
-            data: &dataset,
+            data: dataset,
             evaluator: evaluator.as_ref(),
             resumed: done > 0,
         },
@@ -245,11 +312,11 @@ fn continue_run(
     if let Some(told) = algorithm.instructed().filter(|_| unsaved) {
         run.save_instructions(told.known())?;
     }
-    let mut interaction = interaction_for(config, &mut *algorithm)?;
+    let interaction = interaction_for(config, &mut *algorithm)?;
     if done > config.train.updates {
         interactive(&mut *algorithm)?.prepare(&config.online.phase())?;
     }
-    let (mut rng, state) = if done > 0 {
+    let (rng, state) = if done > 0 {
         run.restore(&mut *algorithm)?
     } else {
         // Killed before the first checkpoint: the run starts at its beginning.
@@ -261,17 +328,15 @@ fn continue_run(
     if config != stored {
         run.set_config(config)?;
     }
-    Training {
-        algorithm: &mut *algorithm,
-        evaluator: evaluator.as_mut(),
-        run,
-        train: &config.train,
-        evaluate: &config.evaluate,
-        total_updates: config.total_updates(),
-        interaction: interaction.as_mut(),
-        interrupt: &options.interrupt,
-    }
-    .run(&state, &mut rng)
+    Ok(Ready {
+        config: config.clone(),
+        spec,
+        algorithm,
+        evaluator,
+        interaction,
+        state,
+        rng,
+    })
 }
 
 /// Fails where a schedule leaves the policy untrained, and says what else of schedules does not fit the run.
@@ -314,66 +379,16 @@ fn hint_at_working_directory(error: Error) -> Error {
     }
 }
 
-/// What became of the runs of a series.
-#[derive(Debug, Default)]
-pub struct Series {
-    /// The runs that were trained, or interrupted, in the order of their seeds.
-    pub outcomes: Vec<(PathBuf, Outcome)>,
-    /// Those that could not be.
-    pub failures: Vec<Failure>,
-}
-
-/// A run that could not be trained.
-#[derive(Debug)]
-pub struct Failure {
-    /// Its seed.
-    pub seed: u64,
-    /// Its folder.
-    pub folder: PathBuf,
-    /// Why.
-    pub error: Error,
-}
-
-/// Trains a run for every seed, each in its own folder inside `out`. Called again it goes on: a
-/// finished seed is reported as it is, an unfinished one of the same configuration is resumed, one that failed is tried
-/// again. A seed that fails (as [`start`] and [`resume`] do, or because its folder holds a run of another configuration)
-/// does not keep the others from being trained. An interrupt ends the series early: fewer runs than seeds are there, or the
-/// last is interrupted.
-pub fn series(config: &RunConfig, out: &Path, seeds: &[u64], options: &RunOptions) -> Series {
-    let mut series = Series::default();
-    for &seed in seeds {
-        if options.interrupt.is_set() {
-            break;
-        }
-        let (config, folder) = (
-            RunConfig {
-                seed,
-                ..config.clone()
-            },
-            out.join(format!("seed-{seed}")),
-        );
-        match start_or_resume(&config, &folder, options) {
-            Ok(outcome) => series.outcomes.push((folder, outcome)),
-            Err(Error::Interrupted) => break,
-            Err(error) => {
-                tracing::error!("seed {seed} failed ({}): {error}", folder.display());
-                series.failures.push(Failure {
-                    seed,
-                    folder,
-                    error,
-                });
-            }
-        }
-    }
-    series
-}
-
 /// Trains the run in `folder`: a new one, or the one that is there, if it was started with `config`. Its data may have
 /// moved.
 ///
 /// # Errors
 /// As [`start`] and [`resume`], and if there is a run of another configuration.
-pub fn start_or_resume(config: &RunConfig, folder: &Path, options: &RunOptions) -> Result<Outcome> {
+pub fn start_or_resume(
+    config: &RunConfig,
+    folder: &Path,
+    options: &RunOptions<'_>,
+) -> Result<Outcome> {
     if !folder.join("config.toml").is_file() {
         return start_with(config, folder, options);
     }
@@ -398,7 +413,7 @@ pub fn start_or_resume(config: &RunConfig, folder: &Path, options: &RunOptions) 
     resume_with(folder, &overrides, options)
 }
 
-/// A trained run, ready to act; made without its data.
+/// A trained run, ready to act: opened without its data, or trained in memory.
 pub struct TrainedRun {
     /// Its configuration, with the overrides it was opened with.
     pub config: RunConfig,
@@ -406,7 +421,7 @@ pub struct TrainedRun {
     pub spec: RunSpec,
     /// Its checkpoint's state.
     pub state: RunState,
-    /// The algorithm with trained networks. It holds neither data nor optimisers, so it can't train on.
+    /// The algorithm with trained networks; it can't train on where it was opened without data.
     pub algorithm: Box<dyn Algorithm>,
 }
 
@@ -428,6 +443,22 @@ pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
 /// # Errors
 /// As [`open`], and if a run directory is given data.
 pub fn open_with(path: &Path, request: &Request<'_>) -> Result<TrainedRun> {
+    open_by(path, request, None)
+}
+
+/// Opens a trained run of a learning rule of the caller's own, without its data; `overrides` as for [`open`].
+///
+/// # Errors
+/// As [`open`].
+pub fn open_custom(path: &Path, overrides: &[String], rule: Rule<'_>) -> Result<TrainedRun> {
+    let request = Request {
+        overrides,
+        ..Request::default()
+    };
+    open_by(path, &request, Some(rule))
+}
+
+fn open_by(path: &Path, request: &Request<'_>, rule: Option<Rule<'_>>) -> Result<TrainedRun> {
     if !path.join("config.toml").is_file()
         && let Some(imported) = pretrained::open(path, request)?
     {
@@ -460,7 +491,11 @@ pub fn open_with(path: &Path, request: &Request<'_>) -> Result<TrainedRun> {
         action_dim: spec.action_dim,
     };
     let range = (&spec.action_low[..], &spec.action_high[..]);
-    let mut algorithm = prepare(&config, range, &device, instructions, &purpose)?;
+    let recipe = Recipe {
+        config: &config,
+        rule,
+    };
+    let mut algorithm = prepare(recipe, range, &device, instructions, &purpose)?;
     let state = run.restore_policy(&mut *algorithm)?;
     if algorithm.instructed().is_some() && !known {
         return Err(Error::Run {
@@ -580,53 +615,4 @@ fn check_same_data(spec: &RunSpec, dataset: &Dataset, path: &Path) -> Result<()>
         Some(problem) => refuse(problem),
         None => Ok(()),
     }
-}
-
-/// Most seeds of one series.
-const MOST_SEEDS: u64 = 10_000;
-
-/// `A..B` as seeds A, A+1, ..., B-1.
-///
-/// # Errors
-/// If it is not such a range, empty, or too long.
-pub fn parse_seeds(text: &str) -> Result<Vec<u64>> {
-    let parsed: Option<(u64, u64)> = text
-        .split_once("..")
-        .and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-    let wrong = |problem: &str| Err(Error::Config(format!("`--seeds {text}`: {problem}")));
-    match parsed {
-        Some((first, end)) if first < end && end - first > MOST_SEEDS => wrong(&format!(
-            "{} seeds, expected at most {MOST_SEEDS}",
-            end - first
-        )),
-        Some((first, end)) if first < end && end - 1 > LARGEST_SEED => {
-            wrong(&format!("expected seeds up to {LARGEST_SEED}"))
-        }
-        Some((first, end)) if first < end => Ok((first..end).collect()),
-        _ => wrong("expected A..B with A < B, e.g. 0..5"),
-    }
-}
-
-/// Folder of configurations of fewer updates than the authors', inside those of an algorithm.
-const SHORT: &str = "short";
-
-/// `runs/<algorithm>-<data set>`, named after the configuration file's place; `runs/<algorithm>-<data set>-short` for
-/// `<algorithm>/short/<data set>.toml`.
-pub fn default_out(config_path: &Path) -> PathBuf {
-    let name = |path: Option<&std::ffi::OsStr>| {
-        path.map_or_else(
-            || "run".to_owned(),
-            |name| name.to_string_lossy().into_owned(),
-        )
-    };
-    let dataset = name(config_path.file_stem());
-    let folder = config_path.parent();
-    let above = folder.and_then(Path::parent).and_then(Path::file_name);
-    let folder = folder.and_then(Path::file_name);
-    PathBuf::from("runs").join(match (folder, above) {
-        (Some(short), Some(algorithm)) if short == SHORT => {
-            format!("{}-{dataset}-{SHORT}", name(Some(algorithm)))
-        }
-        _ => format!("{}-{dataset}", name(folder)),
-    })
 }

@@ -32,6 +32,8 @@ pub struct Outcome {
     pub normalized: bool,
     /// Whether its [`Interrupt`] ended it early.
     pub interrupted: bool,
+    /// Whether an evaluation was due at its end, and was broken off.
+    pub evaluation_pending: bool,
 }
 
 /// What a run trains with.
@@ -40,8 +42,8 @@ pub struct Training<'a> {
     pub algorithm: &'a mut dyn Algorithm,
     /// Where policies are scored, if anywhere.
     pub evaluator: Option<&'a mut Evaluator>,
-    /// Where everything is kept.
-    pub run: &'a RunDir,
+    /// Where everything is kept; none: in memory only.
+    pub run: Option<&'a RunDir>,
     /// `[train]`.
     pub train: &'a TrainConfig,
     /// `[evaluate]`.
@@ -114,7 +116,7 @@ impl Training<'_> {
         if at.evaluation_pending {
             self.evaluate(at, logger)?;
             stopped = at.evaluation_pending;
-            self.run.record_evaluation(at.state())?;
+            self.record_evaluation(at)?;
         }
         while at.update < self.total_updates && !stopped {
             let start = Instant::now();
@@ -143,7 +145,7 @@ impl Training<'_> {
                 self.evaluate(at, logger)?;
                 stopped = at.evaluation_pending;
                 if save {
-                    self.run.record_evaluation(at.state())?;
+                    self.record_evaluation(at)?;
                 } else if stopped {
                     logger.write(at.update, at.seconds())?;
                     self.save(at, rng)?;
@@ -164,6 +166,7 @@ impl Training<'_> {
             best: at.best,
             normalized: reference_for(env).is_some(),
             interrupted: at.evaluation_pending || at.update < self.total_updates,
+            evaluation_pending: at.evaluation_pending,
         })
     }
 
@@ -194,9 +197,20 @@ impl Training<'_> {
     }
 
     fn save(&mut self, at: &mut Progress, rng: &Rng) -> Result<()> {
-        self.run.save(self.algorithm, rng, at.state())?;
+        let Some(run) = self.run else {
+            return check_finite(self.algorithm, at.update);
+        };
+        run.save(self.algorithm, rng, at.state())?;
         at.saved = Some(at.update);
         Ok(())
+    }
+
+    /// Says in the checkpoint of this update what its evaluation found.
+    fn record_evaluation(&self, at: &Progress) -> Result<()> {
+        match self.run {
+            Some(run) => run.record_evaluation(at.state()),
+            None => Ok(()),
+        }
     }
 
     /// Makes the evaluation that is due; it stays pending if it is interrupted.
@@ -222,10 +236,15 @@ impl Training<'_> {
 
     /// The error with what is left on the disk.
     fn stopped(&self, error: Error, at: &Progress) -> Error {
-        let folder = shell_quoted(self.run.path());
-        let kept = match at.saved {
-            None => "no checkpoint was written before".to_owned(),
-            Some(update) => format!("the checkpoint of update {update} in {folder} is kept"),
+        let folder = self
+            .run
+            .map_or_else(String::new, |run| shell_quoted(run.path()));
+        let kept = match (self.run, at.saved) {
+            (None, _) => "the run was in memory only, nothing of it is kept".to_owned(),
+            (Some(_), None) => "no checkpoint was written before".to_owned(),
+            (Some(_), Some(update)) => {
+                format!("the checkpoint of update {update} in {folder} is kept")
+            }
         };
         let (update, problem, hint) = match error {
             Error::Training { update, problem } => (update, problem, String::new()),

@@ -50,6 +50,7 @@ pub struct TrainArgs {
 pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let options = RunOptions {
         interrupt: process::catch_interrupts(),
+        ..RunOptions::default()
     };
     let mut wanted = 1;
     let mut series = Series::default();

@@ -21,6 +21,18 @@ pub struct EpisodeStart {
     pub instruction: Option<Arc<str>>,
 }
 
+impl EpisodeStart {
+    /// With this random stream; the policy aims at its own target, and no goal or instruction is given.
+    pub fn new(rng: Rng) -> Self {
+        Self {
+            rng,
+            target_return: None,
+            goal: None,
+            instruction: None,
+        }
+    }
+}
+
 /// A plan in the data's units: what the model expects to happen. W sequences, best first.
 #[derive(Debug, Clone)]
 pub struct Imagined {

@@ -11,9 +11,10 @@ use trajformer::{Error, demo, policy};
 
 use crate::runs::{config, write_data};
 
-fn options(interrupt: &Interrupt) -> RunOptions {
+fn options(interrupt: &Interrupt) -> RunOptions<'static> {
     RunOptions {
         interrupt: interrupt.clone(),
+        ..RunOptions::default()
     }
 }
 

@@ -130,6 +130,11 @@ const TABLE: &[(&str, &str)] = &[
         "core/* app/action_range app/checkpoint app/config app/evaluate app/evaluations app/fqe app/online app/prepare app/pretrained \
          app/trainer envs formats",
     ),
+    ("app/series", "core/* app/config app/run app/trainer"),
+    (
+        "app/fitted",
+        "core/* app/checkpoint app/config app/evaluate app/instruct app/prepare app/run",
+    ),
     (
         "app/demo",
         "core/* app/behaviors app/checkpoint app/collect app/config app/evaluate app/run app/table envs formats report",

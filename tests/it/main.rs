@@ -30,6 +30,7 @@ mod hub;
 mod hub_server;
 #[cfg(not(feature = "hub"))]
 mod hub_without_network;
+mod in_memory;
 mod initial_values;
 mod instructions;
 mod interrupts;

@@ -5,7 +5,7 @@ use crate::app::config::layers::{EXTENDS, Layers};
 use crate::app::config::overrides::set_words;
 use crate::app::config::run_config::RunConfig;
 use crate::app::config::words::{NO_WORD, Problem, plain_words, require_tables, words_of};
-use trajformer_algorithms::registry::ALGORITHMS;
+use trajformer_algorithms::registry::{ALGORITHMS, CustomConfig};
 use trajformer_core::error::{Error, Result};
 
 /// A checked configuration from what files and overrides say together. Errors name what set the key that they are
@@ -81,7 +81,9 @@ fn read_table(table: &toml::Table) -> std::result::Result<RunConfig, Problem> {
     };
     let given: Vec<&str> = given.keys().map(String::as_str).collect();
     match given[..] {
-        [name] if names.contains(&name) => require_tables(table, name)?,
+        [name] if names.contains(&name) || name == CustomConfig::NAME => {
+            require_tables(table, name)?;
+        }
         _ => return wrong(format!("`algorithm` holds {given:?}, {}", expected())),
     }
     serde_path_to_error::deserialize(table.clone()).map_err(|error| {

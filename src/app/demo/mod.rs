@@ -268,6 +268,7 @@ impl Scale<'_> {
         config.evaluate.episodes = 0;
         let options = RunOptions {
             interrupt: self.interrupt.clone(),
+            ..RunOptions::default()
         };
         if run::start_or_resume(&config, out, &options)?.interrupted {
             return Err(Error::Interrupted);

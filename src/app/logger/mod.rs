@@ -21,11 +21,17 @@ const MOST_UNREAD: usize = 1_000;
 
 /// Collects metrics between two rows of `metrics.csv`, and writes evaluations beside them.
 pub struct Logger {
+    /// None where a run is kept in memory only.
+    files: Option<Files>,
+    pending: BTreeMap<&'static str, Pending>,
+    bar: ProgressBar,
+}
+
+/// The tables and events of a run.
+struct Files {
     metrics: CsvTable,
     evaluations: Evaluations,
     events: TensorBoard,
-    pending: BTreeMap<&'static str, Pending>,
-    bar: ProgressBar,
 }
 
 /// One metric since the last row.
@@ -40,23 +46,28 @@ struct Pending {
 
 impl Logger {
     /// The logger of a run that has come to `state` of `updates`; later rows of its tables are cut,
-    /// and an evaluation that is pending.
+    /// and an evaluation that is pending. Without a run nothing is written.
     ///
     /// # Errors
     /// If a table can't be read or written.
-    pub fn open(run: &RunDir, state: &RunState, updates: u64) -> Result<Self> {
+    pub fn open(run: Option<&RunDir>, state: &RunState, updates: u64) -> Result<Self> {
         let update = state.update;
         let evaluated = update.saturating_sub(state.evaluation_pending.into());
         let bar = ProgressBar::new(updates).with_position(update);
         bar.set_style(progress_style());
         bar.reset_eta();
+        let files = |run: &RunDir| {
+            Ok::<_, Error>(Files {
+                metrics: CsvTable::open(&run.file("metrics.csv"), update)?,
+                evaluations: Evaluations::open(run, evaluated)?,
+                events: match update {
+                    0 => TensorBoard::create(run.path())?,
+                    _ => TensorBoard::resume(run.path(), update)?,
+                },
+            })
+        };
         Ok(Self {
-            metrics: CsvTable::open(&run.file("metrics.csv"), update)?,
-            evaluations: Evaluations::open(run, evaluated)?,
-            events: match update {
-                0 => TensorBoard::create(run.path())?,
-                _ => TensorBoard::resume(run.path(), update)?,
-            },
+            files: run.map(files).transpose()?,
             pending: BTreeMap::new(),
             bar,
         })
@@ -148,18 +159,9 @@ impl Logger {
         if means.is_empty() {
             return Ok(());
         }
-        let mut cells = vec![("seconds", format!("{seconds:.3}"))];
-        cells.extend(
-            means
-                .iter()
-                .map(|(name, value)| (*name, format!("{value}"))),
-        );
-        self.metrics.append(update, &cells)?;
-        for (name, value) in &means {
-            self.events
-                .scalar(&format!("train/{name}"), update, *value)?;
+        if let Some(files) = &mut self.files {
+            files.metrics(update, seconds, &means)?;
         }
-        self.events.flush()?;
         let shown: Vec<String> = means
             .iter()
             .take(3)
@@ -174,13 +176,9 @@ impl Logger {
     /// # Errors
     /// If the disk fails.
     pub fn evaluation(&mut self, update: u64, seconds: f64, result: &Evaluation) -> Result<()> {
-        if let Some(mean) = result.score_mean {
-            self.events.scalar("evaluate/score_mean", update, mean)?;
+        if let Some(files) = &mut self.files {
+            files.evaluation(update, seconds, result)?;
         }
-        self.events
-            .scalar("evaluate/return_mean", update, result.return_mean)?;
-        self.events.flush()?;
-        self.evaluations.append(update, seconds, result)?;
         self.bar
             .suspend(|| tracing::info!("update {update}: {}", result.summary()));
         Ok(())
@@ -189,5 +187,34 @@ impl Logger {
     /// Takes the bar away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+impl Files {
+    /// A row of `metrics.csv`, and the same numbers as events.
+    fn metrics(&mut self, update: u64, seconds: f64, means: &[(&'static str, f64)]) -> Result<()> {
+        let mut cells = vec![("seconds", format!("{seconds:.3}"))];
+        cells.extend(
+            means
+                .iter()
+                .map(|(name, value)| (*name, format!("{value}"))),
+        );
+        self.metrics.append(update, &cells)?;
+        for (name, value) in means {
+            self.events
+                .scalar(&format!("train/{name}"), update, *value)?;
+        }
+        self.events.flush()
+    }
+
+    /// A row of `evaluations.csv`, and its means as events.
+    fn evaluation(&mut self, update: u64, seconds: f64, result: &Evaluation) -> Result<()> {
+        if let Some(mean) = result.score_mean {
+            self.events.scalar("evaluate/score_mean", update, mean)?;
+        }
+        self.events
+            .scalar("evaluate/return_mean", update, result.return_mean)?;
+        self.events.flush()?;
+        self.evaluations.append(update, seconds, result)
     }
 }
