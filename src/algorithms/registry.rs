@@ -55,7 +55,7 @@ macro_rules! registry {
             /// Fails if a value is out of range.
             ///
             /// # Errors
-            /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
+            /// [`Error::Config`] that names the key.
             pub fn check(&self) -> Result<()> {
                 match self {
                     $(Self::$variant(config) => config.check(),)+
@@ -182,7 +182,7 @@ impl AlgorithmConfig {
     /// one sentence each.
     ///
     /// # Errors
-    /// [`Error::Config`](trajformer_core::error::Error::Config), naming the key, where the policy would not be trained at all, or not from
+    /// [`Error::Config`], naming the key, where the policy would not be trained at all, or not from
     /// some update on.
     pub fn check_schedules(&self, updates: u64) -> Result<Vec<String>> {
         let keys = Keys(self.keys());
