@@ -418,19 +418,14 @@ impl Learner {
             clip_norm: Some(config.clip_norm),
             ..AdamConfig::default()
         };
-        let optimizer = match stage {
-            Stage::Learning => Some(Adam::new(&params, adam, |_| {
-                ParamGroup::decay(config.weight_decay)
-            })?),
-            Stage::Acting => None,
-        };
         Ok(Self {
             config: config.clone(),
             model: Trained::around(
                 StateNames::alone("model."),
                 sizes.clone(),
                 params,
-                optimizer,
+                stage,
+                |params| Adam::new(params, adam, |_| ParamGroup::decay(config.weight_decay)),
             )?,
         })
     }

@@ -397,19 +397,14 @@ impl Learner {
             ..AdamConfig::default()
         };
         Network::freeze_trunk(&mut params);
-        let optimizer = match stage {
-            Stage::Learning => Some(Adam::new(&params, adam, |_| {
-                ParamGroup::decay(config.weight_decay)
-            })?),
-            Stage::Acting => None,
-        };
         Ok(Self {
             config: config.clone(),
             model: Trained::around(
                 StateNames::alone("model."),
-                sizes.clone(),
+                sizes,
                 params,
-                optimizer,
+                stage,
+                |params| Adam::new(params, adam, |_| ParamGroup::decay(config.weight_decay)),
             )?,
         })
     }

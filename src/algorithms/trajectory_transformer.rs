@@ -560,17 +560,14 @@ impl Learner {
             }
         };
         let sizes = config.sizes(observation_dim, action_dim);
-        let optimizer = match stage {
-            Stage::Learning => Some(Adam::new(&params, adam, group)?),
-            Stage::Acting => None,
-        };
         Ok(Self {
             config: config.clone(),
             model: Trained::around(
                 StateNames::alone("model."),
-                sizes.clone(),
+                sizes,
                 params,
-                optimizer,
+                stage,
+                |params| Adam::new(params, adam, group),
             )?,
             windows: 1,
         })

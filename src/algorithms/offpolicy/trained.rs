@@ -114,25 +114,26 @@ impl<N: Network> Trained<N> {
     ) -> Result<Self> {
         let mut params = Params::new(start.dtype, start.device);
         N::build(&config, &mut params.init(start.rng))?;
-        let optimizer = match start.stage {
-            Stage::Learning => Some(Adam::new(&params, AdamConfig::default(), |_| {
-                ParamGroup::decay(0.0)
-            })?),
-            Stage::Acting => None,
-        };
-        Self::around(names, config, params, optimizer)
+        Self::around(names, config, params, start.stage, |params| {
+            Adam::new(params, AdamConfig::default(), |_| ParamGroup::decay(0.0))
+        })
     }
 
-    /// With these parameters, and the optimiser that updates them, if one does.
+    /// Makes the network around these parameters; `adam` makes their optimiser, if they are to be updated.
     ///
     /// # Errors
-    /// If names or shapes of the parameters don't fit the sizes.
+    /// If names or shapes of the parameters don't fit the sizes, or the device fails.
     pub fn around(
         names: StateNames,
         config: N::Config,
         params: Params,
-        optimizer: Option<Adam>,
+        stage: Stage,
+        adam: impl FnOnce(&Params) -> trajformer_models::Result<Adam>,
     ) -> Result<Self> {
+        let optimizer = match stage {
+            Stage::Learning => Some(adam(&params)?),
+            Stage::Acting => None,
+        };
         Ok(Self {
             names,
             net: N::build(&config, &mut params.tracked())?,
