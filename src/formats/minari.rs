@@ -12,6 +12,7 @@ use crate::formats::arrays::{
 };
 use crate::formats::ends::{cut, unused_limit};
 use crate::formats::flat;
+use crate::formats::format::{Format, Place};
 use crate::formats::minari_spaces::{
     ActionSpace, MISSION, OBSERVATIONS, check_observation_space, kind, nested, parse_json,
 };
@@ -64,6 +65,29 @@ pub(super) fn storage(folder: &Path) -> Result<Option<Storage>> {
         };
     }
     Ok(None)
+}
+
+/// The format of Minari's Arrow storage, with its reader.
+pub(super) const fn arrow_format(read: fn(&Path, &LoadOptions) -> Result<Dataset>) -> Format {
+    Format {
+        name: "Minari",
+        file: None,
+        folder: Some(FOLDER),
+        range_keys: "`action_space`",
+        detect: detect_arrow,
+        read,
+        writer: None,
+    }
+}
+
+fn detect_arrow(place: &Place<'_>) -> Result<Option<PathBuf>> {
+    if place.signature.is_some() {
+        return Ok(None);
+    }
+    Ok(match storage(place.path)? {
+        Some(Storage::Arrow(folder)) => Some(folder),
+        _ => None,
+    })
 }
 
 /// What `metadata.json` says, as far as it is used.

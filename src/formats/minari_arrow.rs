@@ -17,8 +17,8 @@ use arrow_ipc::{root_as_footer, root_as_message};
 use arrow_schema::{ArrowError, DataType, Fields};
 
 use crate::formats::arrays::{ArrayFile, ArrayInfo, Kind, Sink, catch_panic};
-use crate::formats::format::{Format, Place};
-use crate::formats::minari::{Builder, EpisodeAttributes, FOLDER, Metadata, Storage, storage};
+use crate::formats::format::Format;
+use crate::formats::minari::{Builder, EpisodeAttributes, Metadata, arrow_format};
 use crate::formats::options::LoadOptions;
 use crate::formats::vectors::choose_keys;
 use trajformer_core::dataset::Dataset;
@@ -27,25 +27,7 @@ use trajformer_core::error::{Error, Result};
 const OBSERVATIONS: &str = "observations";
 
 /// The format.
-pub const FORMAT: Format = Format {
-    name: "Minari",
-    file: None,
-    folder: Some(FOLDER),
-    range_keys: "`action_space`",
-    detect,
-    read,
-    writer: None,
-};
-
-fn detect(place: &Place<'_>) -> Result<Option<PathBuf>> {
-    if place.signature.is_some() {
-        return Ok(None);
-    }
-    Ok(match storage(place.path)? {
-        Some(Storage::Arrow(folder)) => Some(folder),
-        _ => None,
-    })
-}
+pub const FORMAT: Format = arrow_format(read);
 
 /// Reads the data set in `folder`, the one with `metadata.json`.
 ///

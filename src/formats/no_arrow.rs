@@ -1,33 +1,15 @@
 //! Stands in for the reader of Minari's Arrow storage in builds without the feature `arrow`: says what is missing.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::formats::format::{Format, Place};
-use crate::formats::minari::{FOLDER, Storage, storage};
+use crate::formats::format::Format;
+use crate::formats::minari::arrow_format;
 use crate::formats::options::LoadOptions;
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Error, Result};
 
 /// The format.
-pub const FORMAT: Format = Format {
-    name: "Minari",
-    file: None,
-    folder: Some(FOLDER),
-    range_keys: "`action_space`",
-    detect,
-    read,
-    writer: None,
-};
-
-fn detect(place: &Place<'_>) -> Result<Option<PathBuf>> {
-    if place.signature.is_some() {
-        return Ok(None);
-    }
-    Ok(match storage(place.path)? {
-        Some(Storage::Arrow(folder)) => Some(folder),
-        _ => None,
-    })
-}
+pub const FORMAT: Format = arrow_format(read);
 
 fn read(folder: &Path, _: &LoadOptions) -> Result<Dataset> {
     Err(Error::data(
