@@ -1,16 +1,14 @@
 //! [`fit`]: a run that is trained in memory, and what a [`TrainedRun`] can do.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
 use crate::app::checkpoint::{RunDir, RunState};
 use crate::app::config::RunConfig;
-use crate::app::evaluate::{Evaluation, Evaluator};
-use crate::app::instruct;
-use crate::app::prepare::warn_of_other_version;
+use crate::app::evaluate::Evaluation;
 use crate::app::run::{Ready, RunOptions, TrainedRun};
+use crate::app::scoring;
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::policy::{EpisodeStart, Policy};
@@ -57,17 +55,8 @@ impl TrainedRun {
     /// # Errors
     /// If `evaluate.env` names no environment or `evaluate.episodes` is 0, or the policy does not fit the environment.
     pub fn evaluate(&mut self) -> Result<Evaluation> {
-        let Some(mut evaluator) = Evaluator::new(&self.config.evaluate)? else {
-            return Err(Error::Config(
-                "nothing to evaluate: set `evaluate.env` to an environment and `evaluate.episodes` to 1 or more"
-                    .to_owned(),
-            ));
-        };
-        evaluator.check_dimensions(self.spec.observation_dim, self.spec.action_dim)?;
-        if self.algorithm.instructed().is_some() {
-            instruct::teach(self, &evaluator.instructions())?;
-        }
-        warn_of_other_version(self.spec.env_name.as_deref(), &evaluator.spec().name);
+        let mut evaluator = scoring::evaluator(&self.config.evaluate)?;
+        scoring::get_ready(self, &evaluator)?;
         evaluator.run(&mut *self.policy()?)
     }
 
@@ -120,16 +109,7 @@ impl TrainedRun {
                     .to_owned(),
             });
         };
-        let description = self.algorithm.description();
-        let known = self.algorithm.instructed();
-        let known = known.map(|told| Arc::clone(told.known()));
-        let run = RunDir::create(
-            path,
-            &self.config,
-            &self.spec,
-            description,
-            known.as_deref(),
-        )?;
+        let run = RunDir::create(path, &self.config, &self.spec, &mut *self.algorithm)?;
         run.save(&mut *self.algorithm, &rng, self.state.clone())
     }
 }

@@ -9,7 +9,6 @@ use crate::app::prepare::{
 };
 use crate::formats::files;
 use std::path::Path;
-use std::sync::Arc;
 
 use candle_core::Device;
 
@@ -63,18 +62,7 @@ pub fn start(config: &RunConfig, out: &Path) -> Result<Outcome> {
 /// As [`start`].
 pub fn start_with(config: &RunConfig, out: &Path, options: &RunOptions<'_>) -> Result<Outcome> {
     let mut ready = Ready::new(config, options)?;
-    let description = ready.algorithm.description();
-    let instructions = ready
-        .algorithm
-        .instructed()
-        .map(|told| Arc::clone(told.known()));
-    let run = RunDir::create(
-        out,
-        config,
-        &ready.spec,
-        description,
-        instructions.as_deref(),
-    )?;
+    let run = RunDir::create(out, config, &ready.spec, &mut *ready.algorithm)?;
     ready.train(Some(&run), &options.interrupt)
 }
 

@@ -77,6 +77,33 @@ impl Found {
     }
 }
 
+/// The evaluator for these settings.
+///
+/// # Errors
+/// If no environment or no episodes are asked for, or the environment can't be made.
+pub(super) fn evaluator(settings: &EvaluateConfig) -> Result<Evaluator> {
+    Evaluator::new(settings)?.ok_or_else(|| {
+        Error::Config(
+            "nothing to evaluate: set `evaluate.env` to an environment and `evaluate.episodes` to 1 or more"
+                .to_owned(),
+        )
+    })
+}
+
+/// Gets a run ready to be scored by `evaluator`: gives a policy that follows instructions the evaluator's, and warns of
+/// data of another version of the environment.
+///
+/// # Errors
+/// If the run does not fit the environment, or an instruction can't be encoded.
+pub(super) fn get_ready(run: &mut TrainedRun, evaluator: &Evaluator) -> Result<()> {
+    evaluator.check_dimensions(run.spec.observation_dim, run.spec.action_dim)?;
+    if run.algorithm.instructed().is_some() {
+        instruct::teach(run, &evaluator.instructions())?;
+    }
+    prepare::warn_of_other_version(run.spec.env_name.as_deref(), &evaluator.spec().name);
+    Ok(())
+}
+
 /// Runs the episodes that are asked for. A policy that follows instructions is told the environment's own, or those asked
 /// for, which it need not have seen; data of another version of the environment is warned of.
 ///
@@ -85,12 +112,7 @@ impl Found {
 /// with `instructions`, or an episode fails.
 pub fn evaluate(run: &mut TrainedRun, request: &EvaluateRequest) -> Result<Found> {
     let settings = request.settings(&run.config.evaluate);
-    let Some(mut evaluator) = Evaluator::new(&settings)? else {
-        return Err(Error::Config(
-            "nothing to evaluate: set `evaluate.env` to an environment and `evaluate.episodes` to 1 or more"
-                .to_owned(),
-        ));
-    };
+    let mut evaluator = evaluator(&settings)?;
     let seed = settings.seed;
     if !request.instructions.is_empty() {
         if request.record {
@@ -106,11 +128,7 @@ pub fn evaluate(run: &mut TrainedRun, request: &EvaluateRequest) -> Result<Found
             recorded: None,
         });
     }
-    evaluator.check_dimensions(run.spec.observation_dim, run.spec.action_dim)?;
-    if run.algorithm.instructed().is_some() {
-        instruct::teach(run, &evaluator.instructions())?;
-    }
-    prepare::warn_of_other_version(run.spec.env_name.as_deref(), &evaluator.spec().name);
+    get_ready(run, &evaluator)?;
     let mut policy = run.algorithm.policy()?;
     let (evaluation, recorded) = if request.record {
         if let [first, _, ..] = policy.target_returns()[..] {

@@ -133,7 +133,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/series", "core/* app/config app/run app/trainer"),
     (
         "app/fitted",
-        "core/* app/checkpoint app/config app/evaluate app/instruct app/prepare app/run",
+        "core/* app/checkpoint app/config app/evaluate app/run app/scoring",
     ),
     (
         "app/demo",

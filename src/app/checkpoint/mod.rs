@@ -27,7 +27,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trajformer_core::atomic::{write_atomically, write_synced};
-use trajformer_core::instructions::Instructions;
 
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
@@ -181,8 +180,7 @@ impl RunDir {
         path: &Path,
         config: &RunConfig,
         spec: &RunSpec,
-        model: serde_json::Map<String, serde_json::Value>,
-        instructions: Option<&Instructions>,
+        algorithm: &mut dyn Algorithm,
     ) -> Result<Self> {
         fs::create_dir_all(path).map_err(Error::io(path))?;
         let run = Self {
@@ -192,7 +190,7 @@ impl RunDir {
         run.refuse_foreign_files()?;
         let run = run.locked()?;
         run.refuse_foreign_files()?;
-        let mut description = model;
+        let mut description = algorithm.description();
         description
             .entry("model_type")
             .or_insert_with(|| format!("trajformer_{}", config.algorithm.name()).into());
@@ -200,8 +198,8 @@ impl RunDir {
         description.insert("trajformer".to_owned(), spec);
         let json =
             serde_json::to_string_pretty(&description).map_err(|e| Error::Config(e.to_string()))?;
-        if let Some(known) = instructions {
-            run.save_instructions(known)?;
+        if let Some(told) = algorithm.instructed() {
+            run.save_instructions(told.known())?;
         }
         write_atomically(&path.join("config.json"), (json + "\n").as_bytes())?;
         write_atomically(&path.join("config.toml"), config.to_toml()?.as_bytes())?;
