@@ -19,8 +19,13 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     process::settle_threads(cli.threads);
     let filter = tracing_subscriber::EnvFilter::try_from_env("TRAJFORMER_LOG")
-        // What hf-hub logs of failures is in our error.
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,hf_hub=off"));
+        // What the crates of the network log of failures is in our error.
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,ureq=off,rustls=off"));
+    // Whatever is asked for, bytes of requests are not logged: the token is among them.
+    let filter = match "ureq_proto=off".parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

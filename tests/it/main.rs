@@ -27,6 +27,10 @@ mod guards;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "hub")]
+mod hub_network;
+#[cfg(feature = "hub")]
+mod hub_publishing;
+#[cfg(feature = "hub")]
 mod hub_server;
 #[cfg(not(feature = "hub"))]
 mod hub_without_network;

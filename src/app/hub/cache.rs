@@ -14,11 +14,11 @@ use crate::app::hub::model::{Pulled, WEIGHTS};
 use crate::app::hub::reference::Reference;
 use crate::app::pretrained::weights;
 use crate::app::pretrained::weights::Index;
-use trajformer_core::atomic::write_atomically;
+use trajformer_core::atomic::write_synced;
 use trajformer_core::error::{Error, Result};
 
 /// The Hub, where `HF_ENDPOINT` names no other.
-const ENDPOINT: &str = "https://huggingface.co";
+pub const ENDPOINT: &str = "https://huggingface.co";
 
 /// Where pages and files are asked for: `HF_ENDPOINT`, else the Hub; no slash at its end.
 pub fn endpoint() -> String {
@@ -29,8 +29,27 @@ pub fn endpoint() -> String {
 
 /// Whether `HF_HUB_OFFLINE` forbids the network: 1, ON, YES or TRUE.
 pub fn offline() -> bool {
-    let value = env::var("HF_HUB_OFFLINE").unwrap_or_default();
+    is_on("HF_HUB_OFFLINE")
+}
+
+/// Whether a variable is 1, ON, YES or TRUE, in capitals or not.
+pub fn is_on(variable: &str) -> bool {
+    let value = env::var(variable).unwrap_or_default();
     ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str())
+}
+
+/// The folder that a variable names; `None` if it is not set or empty.
+pub fn named(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
+/// Where Hub libraries keep what they have: `HF_HOME`, else `huggingface` in `XDG_CACHE_HOME` or `~/.cache`.
+pub fn home() -> PathBuf {
+    let user = || named("HOME").unwrap_or_default().join(".cache");
+    let caches = || named("XDG_CACHE_HOME").unwrap_or_else(user);
+    named("HF_HOME").unwrap_or_else(|| caches().join("huggingface"))
 }
 
 /// A folder of models.
@@ -50,19 +69,9 @@ impl Cache {
     /// `HF_HUB_CACHE`, else `HUGGINGFACE_HUB_CACHE`, else `hub` in `HF_HOME`, else in `huggingface` in
     /// `XDG_CACHE_HOME` or `~/.cache`.
     pub fn from_environment() -> Self {
-        let folder = |name: &str| {
-            env::var_os(name)
-                .filter(|v| !v.is_empty())
-                .map(PathBuf::from)
-        };
-        let home = || {
-            let xdg = folder("XDG_CACHE_HOME");
-            let user = || folder("HOME").unwrap_or_default().join(".cache");
-            folder("HF_HOME").unwrap_or_else(|| xdg.unwrap_or_else(user).join("huggingface"))
-        };
-        let named = folder("HF_HUB_CACHE").or_else(|| folder("HUGGINGFACE_HUB_CACHE"));
+        let folder = named("HF_HUB_CACHE").or_else(|| named("HUGGINGFACE_HUB_CACHE"));
         Self {
-            root: named.unwrap_or_else(|| home().join("hub")),
+            root: folder.unwrap_or_else(|| home().join("hub")),
         }
     }
 
@@ -98,8 +107,23 @@ impl Cache {
 
     /// Whether a commit is known to lack a file.
     pub fn is_known_missing(&self, reference: &Reference, commit: &str, name: &str) -> bool {
-        let marker = self.repository(reference).join(".no_exist").join(commit);
-        marker.join(name).exists()
+        self.marker(reference, commit, name).exists()
+    }
+
+    /// Notes that a commit lacks a file.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn mark_missing(&self, reference: &Reference, commit: &str, name: &str) -> Result<()> {
+        let marker = self.marker(reference, commit, name);
+        let folder = marker.parent().unwrap_or(&marker);
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        std::fs::write(&marker, []).map_err(Error::io(&marker))
+    }
+
+    fn marker(&self, reference: &Reference, commit: &str, name: &str) -> PathBuf {
+        let markers = self.repository(reference).join(".no_exist");
+        markers.join(commit).join(name)
     }
 
     /// Notes the commit that a branch or tag is at.
@@ -116,7 +140,12 @@ impl Cache {
             .join(reference.revision());
         let folder = path.parent().unwrap_or(&path);
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        write_atomically(&path, commit.as_bytes())
+        // Other processes may note it at the same time, each beside it in a file of its own.
+        let mut beside = path.clone().into_os_string();
+        beside.push(format!(".{}.tmp", std::process::id()));
+        let beside = PathBuf::from(beside);
+        write_synced(&beside, commit.as_bytes())?;
+        std::fs::rename(&beside, &path).map_err(Error::io(&path))
     }
 
     /// The snapshot, if it is whole: it has weights, all of them if they are split, or is a tokenizer alone.

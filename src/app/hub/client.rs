@@ -1,83 +1,79 @@
-//! The network side, through `hf-hub`.
+//! Fetches models: which commit, which of its files, in which order.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use hf_hub::repository::{AddSource, CommitOperation};
-use hf_hub::{HFClientSync, HFError, HFRepositorySync, RepoTypeModel, split_id};
+use hf_hub::api::RepoInfo;
+use hf_hub::{Repo, RepoType};
 
-use crate::app::hub::cache;
-use crate::app::hub::cache::Cache;
+use crate::app::hub::address::encoded;
+use crate::app::hub::cache::{self, Cache};
+use crate::app::hub::download::Snapshot;
 use crate::app::hub::explain::{Task, explain, not_found};
 use crate::app::hub::model::{Pulled, WANTED, WEIGHTS};
-use crate::app::hub::progress::Bars;
+use crate::app::hub::network::{Failure, Network, patiently};
+use crate::app::hub::progress::Bar;
 use crate::app::hub::reference::Reference;
 use crate::app::pretrained::weights;
 use crate::app::pretrained::weights::Index;
 use trajformer_core::error::{Error, Result};
 
-/// Tries after the first, each after twice the wait of the one before.
-const RETRIES: usize = 3;
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-
-fn client(cache: &Cache, reference: &Reference, task: Task) -> Result<HFClientSync> {
-    let client = hf_hub::HFClientBuilder::new()
-        .endpoint(cache::endpoint())
-        .cache_dir(cache.root())
-        .retry_max_attempts(RETRIES)
-        .retry_base_delay(FIRST_WAIT)
-        .build_sync();
-    client.map_err(|error| explain(reference, task, &error))
-}
-
-type Repository = HFRepositorySync<RepoTypeModel>;
+/// How long a server may be silent.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Fetches what is missing of a model, all files of one commit; then the cache knows it by its branch.
 pub(super) fn pull(cache: &Cache, reference: &Reference) -> Result<Pulled> {
-    let client = client(cache, reference, Task::Fetch)?;
-    let (owner, name) = split_id(reference.id());
-    let repository = client.model(owner, name);
+    let fail = |failure| explain(reference, Task::Fetch, &failure);
+    let network = Network::new(PATIENCE).map_err(fail)?;
     // The commit is asked for first: a file's own answer may name an older one in which it was the same.
-    let (commit, names) = commit(&repository, reference)?;
+    let (commit, names) = commit(&network, reference).map_err(fail)?;
+    let bar = Bar::new();
+    let id = reference.id().to_owned();
     let download = Download {
-        commit,
-        names,
-        repository,
+        names: &names,
+        snapshot: Snapshot {
+            network: &network,
+            repository: Repo::with_revision(id, RepoType::Model, commit.clone()),
+            cache: hf_hub::Cache::new(cache.root().to_path_buf()),
+            commit: &commit,
+            bar: &bar,
+        },
         reference,
         cache,
-        bars: Bars::new(),
     };
     let result = download.all();
-    download.bars.end();
+    bar.end();
     let folder = result?;
-    cache.remember(reference, &download.commit)?;
+    cache.remember(reference, &commit)?;
     cache::describe(folder)
 }
 
 /// The commit that a reference is at now, and the names of its files, where the Hub was asked and says them.
-fn commit(repository: &Repository, reference: &Reference) -> Result<(String, Vec<String>)> {
+fn commit(
+    network: &Network,
+    reference: &Reference,
+) -> std::result::Result<(String, Vec<String>), Failure> {
     if reference.is_pinned() {
         return Ok((reference.revision().to_owned(), Vec::new()));
     }
-    let asked = repository.info().revision(reference.revision()).send();
-    let info = asked.map_err(|error| explain(reference, Task::Fetch, &error))?;
-    let files = info.siblings.unwrap_or_default();
-    let names = files.into_iter().map(|file| file.rfilename).collect();
-    let commit = info.sha.ok_or_else(|| {
-        let missing = HFError::malformed_response("no commit of the model");
-        explain(reference, Task::Fetch, &missing)
-    })?;
-    Ok((commit, names))
+    let revision = encoded(reference.revision(), "");
+    let repository = Repo::with_revision(reference.id().to_owned(), RepoType::Model, revision);
+    let url = format!("{}/api/{}", network.endpoint(), repository.api_url());
+    let info: RepoInfo = patiently(|| network.get(&url, None)?.json())?;
+    let is_commit = info.sha.len() == 40 && info.sha.chars().all(|c| c.is_ascii_hexdigit());
+    if !is_commit {
+        return Err(Failure::Odd(format!("`{}` as a commit", info.sha)));
+    }
+    let names = info.siblings.into_iter().map(|file| file.rfilename);
+    Ok((info.sha, names.collect()))
 }
 
 struct Download<'a> {
-    repository: Repository,
+    snapshot: Snapshot<'a>,
     reference: &'a Reference,
-    commit: String,
     /// Names of the repository's files, as far as they are known.
-    names: Vec<String>,
+    names: &'a [String],
     cache: &'a Cache,
-    bars: Bars,
 }
 
 impl Download<'_> {
@@ -88,22 +84,22 @@ impl Download<'_> {
             any |= self.one(name)?;
         }
         let weights = self.weights()?;
-        let Some(folder) = self
-            .cache
-            .commit(self.reference, &self.commit)
-            .filter(|_| any || weights)
-        else {
+        let Some(folder) = self.folder().filter(|_| any || weights) else {
             return Err(self.fail(if self.names.is_empty() {
                 not_found(self.reference)
             } else {
-                weights::missing(&self.names)
+                weights::missing(self.names)
             }));
         };
         let has = |name: &str| folder.join(name).is_file();
         if !weights && (has("config.json") || !has("tokenizer.json")) {
-            return Err(self.fail(weights::missing(&self.names)));
+            return Err(self.fail(weights::missing(self.names)));
         }
         Ok(folder)
+    }
+
+    fn folder(&self) -> Option<PathBuf> {
+        self.cache.commit(self.reference, self.snapshot.commit)
     }
 
     /// Fetches the weights, in one file or in those that an index names; whether there are any.
@@ -116,8 +112,7 @@ impl Download<'_> {
             if !self.one(&index)? {
                 continue;
             }
-            let folder = self.cache.commit(self.reference, &self.commit);
-            let path = folder.unwrap_or_default().join(&index);
+            let path = self.folder().unwrap_or_default().join(&index);
             for part in Index::read(&path)?.files() {
                 if !self.one(part)? {
                     return Err(self.fail(format!(
@@ -138,104 +133,41 @@ impl Download<'_> {
         }
     }
 
-    /// Fetches a file, if the repository has it.
+    /// Fetches a file, if the repository has it; what it is known to lack is not asked for again.
     fn one(&self, name: &str) -> Result<bool> {
-        if self
-            .cache
-            .is_known_missing(self.reference, &self.commit, name)
-        {
+        let commit = self.snapshot.commit;
+        if self.cache.is_known_missing(self.reference, commit, name) {
             return Ok(false);
         }
-        self.bars.name(name);
-        let found = self
-            .repository
-            .download_file()
-            .filename(name)
-            .revision(&self.commit)
-            .progress(self.bars.clone())
-            .send();
-        let path = match found {
-            Ok(path) => path,
-            Err(HFError::EntryNotFound { .. }) => return Ok(false),
-            Err(error) => return Err(explain(self.reference, Task::Fetch, &error)),
-        };
-        self.check_size(name, &path)?;
-        Ok(true)
-    }
-
-    /// Removes a file that is not as long as the server said, so that the next try fetches it anew.
-    fn check_size(&self, name: &str, path: &Path) -> Result<()> {
-        let found = std::fs::metadata(path).map_err(Error::io(path))?.len();
-        match self.bars.announced(name) {
-            Some(announced) if announced != found => {
-                if let Ok(blob) = path.canonicalize() {
-                    std::fs::remove_file(&blob).map_err(Error::io(&blob))?;
+        if self.snapshot.place(name).is_file() {
+            return Ok(true);
+        }
+        let is_listed = self.names.is_empty() || self.names.iter().any(|listed| listed == name);
+        if !is_listed {
+            self.cache.mark_missing(self.reference, commit, name)?;
+            return Ok(false);
+        }
+        self.snapshot.bar.name(name);
+        match patiently(|| self.snapshot.fetch(name)) {
+            Ok(()) => Ok(true),
+            Err(Failure::Refused(refusal)) if refusal.status == 404 => {
+                match refusal.code.as_deref() {
+                    Some("EntryNotFound") => {
+                        self.cache.mark_missing(self.reference, commit, name)?;
+                        Ok(false)
+                    }
+                    Some("RepoNotFound" | "RevisionNotFound") => {
+                        Err(self.fail(not_found(self.reference)))
+                    }
+                    // Not every mirror of the Hub says what it is that is missing.
+                    _ if self.snapshot.network.is_ours(&refusal.url) => Ok(false),
+                    _ => {
+                        let failure = Failure::Refused(refusal);
+                        Err(explain(self.reference, Task::Fetch, &failure))
+                    }
                 }
-                // A link to the blob; gone already where links are copies.
-                let _ = std::fs::remove_file(path);
-                Err(self.fail(format!(
-                    "{name} has {found} bytes, the server announced {announced}: the connection broke, or the \
-                     cached copy was damaged; it is removed, run the same command again"
-                )))
             }
-            _ => Ok(()),
+            Err(failure) => Err(explain(self.reference, Task::Fetch, &failure)),
         }
     }
-}
-
-/// Makes the repository if need be, and commits `files` and the card to it; the new commit's number.
-///
-/// `hf-hub` asks the server which files are large (`preupload`). Those go through Xet's storage, by `hf-hub`'s own
-/// code, and the commit names their SHA-256; the others, and all files where the server offers no Xet, are in the
-/// commit itself.
-pub(super) fn push(
-    reference: &Reference,
-    files: &[PathBuf],
-    card: &str,
-    private: bool,
-) -> Result<Option<String>> {
-    let fail = |error: HFError| explain(reference, Task::Publish, &error);
-    let client = client(&Cache::from_environment(), reference, Task::Publish)?;
-    client
-        .create_repository()
-        .repo_id(reference.id())
-        .repo_type(RepoTypeModel)
-        .private(private)
-        .exist_ok(true)
-        .send()
-        .map_err(fail)?;
-    let (owner, name) = split_id(reference.id());
-    let repository = client.model(owner, name);
-    if reference.revision() != "main" {
-        match repository
-            .create_branch()
-            .branch(reference.revision())
-            .send()
-        {
-            Ok(()) | Err(HFError::Conflict { .. }) => {}
-            Err(error) => return Err(fail(error)),
-        }
-    }
-    let mut operations = vec![CommitOperation::Add {
-        path_in_repo: "README.md".to_owned(),
-        source: AddSource::bytes(card.as_bytes().to_vec()),
-    }];
-    for path in files {
-        let name = path.file_name().unwrap_or_default();
-        operations.push(CommitOperation::Add {
-            path_in_repo: name.to_string_lossy().into_owned(),
-            source: AddSource::File(path.clone()),
-        });
-    }
-    let bars = Bars::new();
-    bars.name(reference.id());
-    let commit = repository
-        .create_commit()
-        .operations(operations)
-        .commit_message("Upload with trajformer")
-        .revision(reference.revision())
-        .progress(bars.clone())
-        .send();
-    bars.end();
-    Ok(commit.map_err(fail)?.commit_oid)
 }

@@ -1,11 +1,10 @@
 //! What went wrong on the network, in words that say what to do.
 
-use std::env;
-
-use hf_hub::HFError;
-
+use crate::app::hub::address::host;
 use crate::app::hub::cache;
+use crate::app::hub::network::{Failure, Refusal};
 use crate::app::hub::reference::Reference;
+use crate::app::hub::token::{Origin, Token};
 use trajformer_core::error::Error;
 
 /// What was being done.
@@ -16,16 +15,58 @@ pub(super) enum Task {
 }
 
 /// The error for a user: what, where, what to do.
-pub(super) fn explain(reference: &Reference, task: Task, error: &HFError) -> Error {
+pub(super) fn explain(reference: &Reference, task: Task, failure: &Failure) -> Error {
+    Error::Hub {
+        what: reference.to_string(),
+        problem: words(reference, task, failure),
+    }
+}
+
+/// What went wrong and what to do.
+pub(super) fn words(reference: &Reference, task: Task, failure: &Failure) -> String {
+    let endpoint = cache::endpoint();
+    match failure {
+        Failure::Refused(refusal) => refused(reference, task, refusal),
+        Failure::Unreachable { host, why } => format!(
+            "{host} can't be reached ({why}); check the connection, HF_ENDPOINT and proxies{}",
+            match task {
+                Task::Fetch => ", or work offline from the cache with HF_HUB_OFFLINE=1",
+                Task::Publish => "",
+            }
+        ),
+        Failure::Broken { host, why } => format!(
+            "the connection to {host} broke ({why}); run the same command again{}",
+            match task {
+                Task::Fetch => ": files that are whole stay",
+                Task::Publish => "",
+            }
+        ),
+        Failure::Odd(what) => {
+            format!("{endpoint} does not answer as a Hub does ({what}); check HF_ENDPOINT")
+        }
+        Failure::Wrong(problem) => problem.clone(),
+        Failure::Locked(path) => format!(
+            "another process holds {}; wait for its end and try again",
+            path.display()
+        ),
+        Failure::Disk(source) => format!(
+            "the cache {} can't be written to ({source}); free space there, or name another place with HF_HUB_CACHE",
+            cache::Cache::from_environment().root().display()
+        ),
+    }
+}
+
+fn refused(reference: &Reference, task: Task, refusal: &Refusal) -> String {
     let endpoint = cache::endpoint();
     let id = reference.id();
-    let problem = match error {
-        HFError::AuthRequired { .. } => unauthorized(&endpoint, id, task),
-        HFError::Forbidden { context } => {
-            let word = context
-                .server_message
-                .as_deref()
-                .unwrap_or("no reason given");
+    let Refusal {
+        status, word, url, ..
+    } = refusal;
+    // Where the Hub keeps files, permissions and names are other ones.
+    let is_hub = url.starts_with(&format!("{endpoint}/"));
+    match status {
+        401 if is_hub => unauthorized(&endpoint, id, task),
+        403 if is_hub => {
             let what = match task {
                 Task::Fetch => format!(
                     "the repository may be gated: accept its conditions at {endpoint}/{id} with the account of \
@@ -38,69 +79,33 @@ pub(super) fn explain(reference: &Reference, task: Task, error: &HFError) -> Err
             };
             format!("{endpoint} refuses access (403: {word}); {what}")
         }
-        HFError::RepoNotFound { .. }
-        | HFError::RevisionNotFound { .. }
-        | HFError::EntryNotFound { .. } => not_found(reference),
-        HFError::RateLimited { retry_after, .. } => {
-            let wait = retry_after.map_or_else(
+        404 if is_hub => not_found(reference),
+        409 if is_hub => format!(
+            "{endpoint} reports a conflict (409: {word}): somebody else changed the repository; try again"
+        ),
+        429 => {
+            let wait = refusal.retry_after.map_or_else(
                 || "wait a few minutes".to_owned(),
-                |wait| format!("wait {} seconds", wait.as_secs()),
+                |wait| format!("wait {wait} seconds"),
             );
             format!("{endpoint} was asked too often (429): {wait}, or set HF_TOKEN, and try again")
         }
-        HFError::Conflict { context } => {
-            let word = context
-                .server_message
-                .as_deref()
-                .unwrap_or("no reason given");
-            format!(
-                "{endpoint} reports a conflict (409: {word}): somebody else changed the repository; try again"
-            )
+        _ => {
+            let host = if is_hub { endpoint } else { host(url) };
+            format!("{host} answered {status} ({word}) for {url}; try again later")
         }
-        HFError::Http { context } => {
-            let word = context
-                .server_message
-                .as_deref()
-                .unwrap_or("no reason given");
-            format!(
-                "{endpoint} answered {} ({word}) for {}; try again later",
-                context.status.as_u16(),
-                context.url
-            )
-        }
-        HFError::Request { source, .. } if source.is_connect() || source.is_timeout() => format!(
-            "{endpoint} can't be reached ({}); check the connection, HF_ENDPOINT and proxies, or work offline \
-             from the cache with HF_HUB_OFFLINE=1",
-            innermost(source)
-        ),
-        HFError::Request { source, .. } => format!(
-            "the connection to {endpoint} broke ({}); run the same command again: files that are whole stay",
-            innermost(source)
-        ),
-        HFError::MalformedResponse { what, .. } => {
-            format!("{endpoint} does not answer as a Hub does ({what}); check HF_ENDPOINT")
-        }
-        HFError::CacheLockTimeout { path } => format!(
-            "another process holds {}; wait for its end and try again",
-            path.display()
-        ),
-        HFError::Io(source) => format!(
-            "the cache {} can't be written to ({source}); free space there, or name another place with HF_HUB_CACHE",
-            cache::Cache::from_environment().root().display()
-        ),
-        other => other.to_string(),
-    };
-    Error::Hub {
-        what: reference.to_string(),
-        problem,
     }
 }
 
 fn unauthorized(endpoint: &str, id: &str, task: Task) -> String {
-    let token = if env::var("HF_TOKEN").is_ok_and(|token| !token.is_empty()) {
-        "the token in HF_TOKEN is not valid there: make a new one"
-    } else {
-        "set HF_TOKEN to a token of yours"
+    let token = match Token::find().map(|token| token.origin().clone()) {
+        Some(origin @ Origin::Variable(_)) => {
+            format!("the token in {origin} is not valid there: make a new one")
+        }
+        Some(origin @ Origin::File(_)) => {
+            format!("the token in {origin} is not valid there: `hf auth login` makes a new one")
+        }
+        None => "set HF_TOKEN to a token of yours".to_owned(),
     };
     match task {
         Task::Fetch => format!(
@@ -121,13 +126,4 @@ pub(super) fn not_found(reference: &Reference) -> String {
         reference.id(),
         reference.revision()
     )
-}
-
-/// The last word in a chain of errors.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }

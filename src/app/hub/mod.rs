@@ -4,17 +4,30 @@
 //! Reading tries the cache first, without asking anybody; `hub pull` asks the Hub for what is new. Variables
 //! mean what they mean to Hub users: `HF_HOME`, `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE` and `XDG_CACHE_HOME`
 //! say where the cache is, `HF_HUB_OFFLINE` forbids the network, `HF_ENDPOINT` names another Hub, `HF_TOKEN`
-//! (or the token file of `hf auth login`) opens private and gated repositories.
+//! (or the token file of `hf auth login`, `HF_TOKEN_PATH`) opens private and gated repositories and is sent to the Hub
+//! only, `HF_HUB_DOWNLOAD_TIMEOUT` says for how many seconds a server may be silent.
 
+#[cfg(feature = "hub")]
+mod address;
 pub mod cache;
 #[cfg(feature = "hub")]
 mod client;
 #[cfg(feature = "hub")]
+mod download;
+#[cfg(feature = "hub")]
 mod explain;
+#[cfg(feature = "hub")]
+mod lfs;
 pub mod model;
 #[cfg(feature = "hub")]
+mod network;
+#[cfg(feature = "hub")]
 mod progress;
+#[cfg(feature = "hub")]
+mod publish;
 mod reference;
+#[cfg(feature = "hub")]
+mod token;
 
 use std::path::{Path, PathBuf};
 
@@ -106,7 +119,7 @@ pub fn upload(
             problem: reason.to_owned(),
         });
     }
-    client::push(reference, files, card, private)
+    publish::push(reference, files, card, private)
 }
 
 #[cfg(not(feature = "hub"))]
