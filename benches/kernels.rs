@@ -15,7 +15,7 @@ use trajformer_models::params::Params;
 use trajformer_models::precision::Precision;
 use trajformer_models::rng::Rng;
 use trajformer_models::trajectory_transformer::{
-    TrajectoryTransformer, TrajectoryTransformerConfig,
+    TokenBatch, TrajectoryTransformer, TrajectoryTransformerConfig,
 };
 use trajformer_models::{Result, kernels};
 
@@ -65,14 +65,14 @@ fn tokens(layers: usize) -> Result<Work> {
         .map(|_| rng.below(100) as u32)
         .collect();
     let tokens = Tensor::from_vec(draw, shape, &Device::Cpu)?;
-    let mask = Tensor::ones(shape, DType::F32, &Device::Cpu)?;
+    let batch = TokenBatch {
+        inputs: tokens.clone(),
+        targets: tokens,
+        mask: Tensor::ones(shape, DType::F32, &Device::Cpu)?,
+        instructions: None,
+    };
     Ok(Box::new(move || {
-        let loss = network.loss(
-            &tokens,
-            &tokens,
-            &mask,
-            Dropout::draw(&mut Rng::from_seed(1)),
-        )?;
+        let loss = network.loss(&batch, Dropout::draw(&mut Rng::from_seed(1)))?;
         loss.backward()?;
         Ok(())
     }))

@@ -86,6 +86,8 @@ pub struct Contexts {
     pub timesteps: Tensor,
     /// 1 for steps, 0 for padding (B, T).
     pub mask: Tensor,
+    /// Embedding of each context's instruction (B, E), for networks with an `instruction_dim`.
+    pub instructions: Option<Tensor>,
 }
 
 /// What the network predicts at every step; rows of padding are meaningless.
@@ -207,30 +209,18 @@ impl DecisionTransformer {
     /// Predicted actions (B, T, A) in ±1.
     ///
     /// # Errors
-    /// If a shape doesn't fit or a time step is too large.
+    /// If a shape doesn't fit, a time step is too large, or the contexts have instructions and the network reads none, or the
+    /// reverse.
     pub fn forward(&self, contexts: &Contexts, dropout: Dropout) -> Result<Tensor> {
-        self.forward_instructed(contexts, None, dropout)
-    }
-
-    /// The same for contexts with an instruction each, by its embedding (B, E).
-    ///
-    /// # Errors
-    /// As [`Self::forward`], and if there are embeddings and no layer for them, or the reverse.
-    pub fn forward_instructed(
-        &self,
-        contexts: &Contexts,
-        instructions: Option<&Tensor>,
-        dropout: Dropout,
-    ) -> Result<Tensor> {
-        self.actions(&self.hidden(contexts, instructions, dropout)?)
+        self.actions(&self.hidden(contexts, dropout)?)
     }
 
     /// All predictions.
     ///
     /// # Errors
-    /// If a shape doesn't fit or a time step is too large.
+    /// As [`Self::forward`].
     pub fn predictions(&self, contexts: &Contexts, dropout: Dropout) -> Result<Predictions> {
-        let hidden = self.hidden(contexts, None, dropout)?;
+        let hidden = self.hidden(contexts, dropout)?;
         let at_action = token(&hidden, 2)?; // (B, T, H)
         Ok(Predictions {
             actions: self.actions(&hidden)?,
@@ -244,18 +234,14 @@ impl DecisionTransformer {
     }
 
     /// Hidden states (B, T, 3, H) of the tokens return, state, action of every step.
-    fn hidden(
-        &self,
-        contexts: &Contexts,
-        instructions: Option<&Tensor>,
-        dropout: Dropout,
-    ) -> Result<Tensor> {
+    fn hidden(&self, contexts: &Contexts, dropout: Dropout) -> Result<Tensor> {
         let (batch, time, _) = contexts.observations.dims3()?;
         let hidden = self.config.hidden;
         let timesteps = contexts.timesteps.flatten_all()?;
         let times = lookup(&self.embed_timestep, &timesteps)?;
         let times = times.reshape((batch, time, hidden))?;
         let mut states = self.embed_observation.forward(&contexts.observations)?; // (B, T, H)
+        let instructions = contexts.instructions.as_ref();
         if let Some(asked) = self.embed_instruction.forward(instructions)? {
             states = states.broadcast_add(&asked)?;
         }

@@ -72,8 +72,8 @@ pub struct Cache<T> {
 }
 
 impl<T: Float> Cache<T> {
-    /// Forgets everything; `sequences` empty sequences are ready to grow.
-    pub fn start(&mut self, sequences: usize) {
+    /// Forgets everything; `sequences` empty sequences without instructions are ready to grow.
+    fn start(&mut self, sequences: usize) {
         self.used = 0;
         self.reclaim_at = 4096;
         self.entries.clear();
@@ -185,27 +185,31 @@ impl<T: Float> Decoder<T> {
             .map_or(0, PackedInstruction::inputs)
     }
 
-    /// Starts a sequence for each of these embeddings of instructions, (S, E) row-major, in `cache`.
+    /// Forgets what `cache` holds and starts S empty sequences there; `instructions` are the embeddings of theirs, (S, E)
+    /// row-major, for networks that read them.
     ///
     /// # Errors
-    /// If these are not whole rows, or the network reads none.
-    pub fn start_instructed(&self, cache: &mut Cache<T>, embeddings: &[T]) -> Result<()> {
-        let dimension = self.instruction_dim();
-        let Some(layer) = self
-            .instruction
-            .as_ref()
-            .filter(|_| !embeddings.is_empty() && embeddings.len().is_multiple_of(dimension))
-        else {
-            return Err(invalid(format!(
-                "{} numbers are not embeddings of {dimension}",
-                embeddings.len()
-            )));
-        };
-        let sequences = embeddings.len() / dimension;
+    /// If the embeddings are not S rows of E, or there are some and the network reads none, or the reverse.
+    pub fn start(
+        &self,
+        cache: &mut Cache<T>,
+        sequences: usize,
+        instructions: Option<&[T]>,
+    ) -> Result<()> {
         cache.start(sequences);
-        cache.asked = layer.forward(embeddings.iter().copied());
-        cache.instructions = (0..sequences as u32).collect();
-        Ok(())
+        match (&self.instruction, instructions) {
+            (None, None) => Ok(()),
+            (Some(layer), Some(embeddings)) if embeddings.len() == sequences * layer.inputs() => {
+                cache.asked = layer.forward(embeddings.iter().copied());
+                cache.instructions = (0..sequences as u32).collect();
+                Ok(())
+            }
+            (_, embeddings) => Err(invalid(format!(
+                "{} numbers are not {sequences} embeddings of instructions with {} numbers",
+                embeddings.map_or(0, <[T]>::len),
+                self.instruction_dim()
+            ))),
+        }
     }
 
     /// D, N and heads.

@@ -220,8 +220,14 @@ impl Lamo {
     /// Predicted actions (B, T, A), not bounded.
     ///
     /// # Errors
-    /// If a shape doesn't fit or a time step is too large.
+    /// If a shape doesn't fit, a time step is too large, or the contexts have instructions, which this network does not read.
     pub fn forward(&self, contexts: &Contexts, dropout: Dropout) -> Result<Tensor> {
+        if contexts.instructions.is_some() {
+            return Err(Error::Config {
+                what: "Lamo",
+                reason: "it was given instructions, and reads none".to_owned(),
+            });
+        }
         let (batch, time, _) = contexts.observations.dims3()?;
         let hidden = self.config.trunk.width;
         let tokens = [

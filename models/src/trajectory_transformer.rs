@@ -68,6 +68,19 @@ impl TrajectoryTransformerConfig {
     }
 }
 
+/// A batch of windows to learn, of T tokens each: the whole window for T = [`block_size`](TrajectoryTransformerConfig::block_size).
+#[derive(Debug, Clone)]
+pub struct TokenBatch {
+    /// Tokens 0..=V without offsets, (B, T) u32.
+    pub inputs: Tensor,
+    /// The tokens one position later, (B, T) u32.
+    pub targets: Tensor,
+    /// 1 where a position counts, else 0, (B, T) of any type; aligned with the inputs, as in the authors' code.
+    pub mask: Tensor,
+    /// Embedding of each window's instruction (B, E), for networks with an `instruction_dim`.
+    pub instructions: Option<Tensor>,
+}
+
 /// The network.
 #[derive(Debug, Clone)]
 pub struct TrajectoryTransformer {
@@ -153,87 +166,54 @@ impl TrajectoryTransformer {
 
     /// Logits (B, T, V + 1) for tokens (B, T) of type u32, 0..=V, without offsets: position p
     /// predicts token p + 1. The first token belongs to the first observation dimension.
+    /// `instructions` are the embeddings (B, E) of the windows' instructions, for networks that read them.
     ///
     /// # Errors
-    /// If T is longer than the window or a shape doesn't fit.
-    pub fn logits(&self, tokens: &Tensor) -> Result<Tensor> {
-        self.logits_instructed(tokens, None)
-    }
-
-    /// The same for windows with an instruction each, by its embedding (B, E).
-    ///
-    /// # Errors
-    /// As [`Self::logits`], and if there are embeddings and no layer for them, or the reverse.
-    pub fn logits_instructed(
-        &self,
-        tokens: &Tensor,
-        instructions: Option<&Tensor>,
-    ) -> Result<Tensor> {
+    /// If T is longer than the window, a shape doesn't fit, or there are instructions and the network reads none, or the
+    /// reverse.
+    pub fn logits(&self, tokens: &Tensor, instructions: Option<&Tensor>) -> Result<Tensor> {
         self.heads(&self.hidden(tokens, instructions, Dropout::off())?)
     }
 
-    /// The training loss, a scalar: cross entropy of `targets` (B, T), each times the weight of the
-    /// target's kind and `mask` (B, T), meaned over all B T positions, masked ones too.
-    ///
-    /// `targets` are `inputs` shifted by one; both u32. `mask` is that of the inputs, as in the
-    /// authors' code, of any type.
+    /// The training loss, a scalar: cross entropy of the targets, each times the weight of its kind and its mask,
+    /// meaned over all B T positions, masked ones too.
     ///
     /// # Errors
-    /// If a shape doesn't fit.
-    pub fn loss(
-        &self,
-        inputs: &Tensor,
-        targets: &Tensor,
-        mask: &Tensor,
-        dropout: Dropout,
-    ) -> Result<Tensor> {
-        self.loss_instructed(inputs, targets, mask, None, dropout)
-    }
-
-    /// The same for windows with an instruction each, by its embedding (B, E).
-    ///
-    /// # Errors
-    /// As [`Self::loss`], and if there are embeddings and no layer for them, or the reverse.
-    pub fn loss_instructed(
-        &self,
-        inputs: &Tensor,
-        targets: &Tensor,
-        mask: &Tensor,
-        instructions: Option<&Tensor>,
-        dropout: Dropout,
-    ) -> Result<Tensor> {
-        let hidden = self.hidden(inputs, instructions, dropout)?; // (B, T, embedding)
+    /// If a shape doesn't fit, or the batch has instructions and the network reads none, or the reverse.
+    pub fn loss(&self, batch: &TokenBatch, dropout: Dropout) -> Result<Tensor> {
+        let hidden = self.hidden(&batch.inputs, batch.instructions.as_ref(), dropout)?; // (B, T, embedding)
         if Kernel::HeadsLoss.takes(&hidden) && self.config.precision == Precision::Full {
-            self.fused_loss(&hidden, targets, mask)
+            self.fused_loss(&hidden, batch)
         } else {
-            self.composed_loss(&hidden, targets, mask)
+            self.composed_loss(&hidden, batch)
         }
     }
 
-    fn fused_loss(&self, hidden: &Tensor, targets: &Tensor, mask: &Tensor) -> Result<Tensor> {
+    fn fused_loss(&self, hidden: &Tensor, of: &TokenBatch) -> Result<Tensor> {
         let (batch, time, _) = hidden.dims3()?;
         let share = 1.0 / (batch * time) as f64;
-        let mask = mask.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        let mask = of.mask.to_dtype(DType::F64)?.flatten_all()?;
+        let mask = mask.to_vec1::<f64>()?;
         let weights = self.weights(time)?.to_vec1::<f64>()?;
         let weights = mask
             .iter()
             .zip(weights.iter().cycle())
             .map(|(m, w)| m * w * share)
             .collect();
-        let targets = targets.to_dtype(DType::U32)?.flatten_all()?.to_vec1()?;
+        let targets = of.targets.to_dtype(DType::U32)?.flatten_all()?.to_vec1()?;
         Ok(HeadsLoss { targets, weights }.apply(hidden, &self.head)?)
     }
 
     /// The slow twin of [`Self::fused_loss`], for every device.
-    fn composed_loss(&self, hidden: &Tensor, targets: &Tensor, mask: &Tensor) -> Result<Tensor> {
+    fn composed_loss(&self, hidden: &Tensor, of: &TokenBatch) -> Result<Tensor> {
         let (batch, time, _) = hidden.dims3()?;
         let logits = self.heads(hidden)?; // (B, T, V + 1)
         let weights = self
             .weights(time)?
             .to_dtype(logits.dtype())?
             .to_device(logits.device())?;
-        let weights = mask.to_dtype(logits.dtype())?.broadcast_mul(&weights)?; // (B, T)
-        let log_probabilities = log_softmax(&logits)?.gather(&targets.unsqueeze(2)?, 2)?;
+        let weights = of.mask.to_dtype(logits.dtype())?.broadcast_mul(&weights)?; // (B, T)
+        let log_probabilities = log_softmax(&logits)?.gather(&of.targets.unsqueeze(2)?, 2)?;
         let weighted = (log_probabilities.squeeze(2)? * weights)?;
         Ok((weighted.sum_all()? * (-1.0 / (batch * time) as f64))?)
     }
@@ -425,19 +405,24 @@ mod tests {
         let (batch, time) = (5, 24);
         let (inputs, targets) = (tokens(batch, rng)?, tokens(batch, rng)?);
         let mask: Vec<u32> = (0..batch * time).map(|i| u32::from(i % 17 != 0)).collect();
-        let mask = Tensor::from_vec(mask, (batch, time), &Device::Cpu)?;
+        let batch = TokenBatch {
+            inputs,
+            targets,
+            mask: Tensor::from_vec(mask, (batch, time), &Device::Cpu)?,
+            instructions: None,
+        };
         let dropout = Dropout::draw(&mut Rng::from_seed(9));
         let loss = if composed {
-            let x = network.embed(&inputs, None, dropout)?;
+            let x = network.embed(&batch.inputs, None, dropout)?;
             let hidden_period = Some(config.transition_dim());
             let mask_of = AttentionMask {
                 hidden_period,
                 valid: None,
             };
             let hidden = network.trunk.forward_composed(&x, &mask_of, dropout, 1)?;
-            network.composed_loss(&hidden, &targets, &mask)?
+            network.composed_loss(&hidden, &batch)?
         } else {
-            network.loss(&inputs, &targets, &mask, dropout)?
+            network.loss(&batch, dropout)?
         };
         let gradients = (&loss * 3.0)?.backward()?;
         let gradients = params

@@ -292,13 +292,14 @@ impl Algorithm for DecisionTransformer {
             actions: batch.actions,
             timesteps: batch.timesteps,
             mask: batch.mask,
+            instructions,
         };
         let dropout = if learner.config.dropout > 0.0 {
             Dropout::draw(rng)
         } else {
             Dropout::off()
         };
-        learner.update_instructed(&contexts, instructions.as_ref(), dropout)
+        learner.update(&contexts, dropout)
     }
 
     /// The blocks' products; those of embeddings and head are below one hundredth of them.
@@ -438,23 +439,10 @@ impl Learner {
     /// One update on a batch of contexts (B, K, ...).
     ///
     /// # Errors
-    /// If a tensor operation fails.
+    /// If a tensor operation fails, or the contexts have instructions and the network reads none, or the reverse.
     pub fn update(&mut self, contexts: &Contexts, dropout: Dropout) -> Result<Metrics> {
-        self.update_instructed(contexts, None, dropout)
-    }
-
-    /// The same with the embeddings (B, E) of the contexts' instructions.
-    ///
-    /// # Errors
-    /// If a tensor operation fails, or there are embeddings without a layer for them or the reverse.
-    pub fn update_instructed(
-        &mut self,
-        contexts: &Contexts,
-        instructions: Option<&Tensor>,
-        dropout: Dropout,
-    ) -> Result<Metrics> {
         let _cached = CachedUploads::hold(self.model.params.device());
-        let loss = self.loss_instructed(contexts, instructions, dropout)?;
+        let loss = self.loss(contexts, dropout)?;
         let schedule = Schedule::Warmup {
             length: self.config.warmup_updates,
         };
@@ -466,21 +454,9 @@ impl Learner {
     /// Mean squared error of the actions over the steps that are not padding.
     ///
     /// # Errors
-    /// If a tensor operation fails.
+    /// As [`Self::update`].
     pub fn loss(&self, contexts: &Contexts, dropout: Dropout) -> Result<Tensor> {
-        self.loss_instructed(contexts, None, dropout)
-    }
-
-    fn loss_instructed(
-        &self,
-        contexts: &Contexts,
-        instructions: Option<&Tensor>,
-        dropout: Dropout,
-    ) -> Result<Tensor> {
-        let predicted = self
-            .model
-            .net
-            .forward_instructed(contexts, instructions, dropout)?; // (B, K, A)
+        let predicted = self.model.net.forward(contexts, dropout)?; // (B, K, A)
         let error = (predicted - &contexts.actions)?.sqr()?.mean(2)?; // (B, K)
         let mask = contexts.mask.to_dtype(error.dtype())?;
         Ok(((error * &mask)?.sum_all()? / mask.sum_all()?)?)

@@ -269,6 +269,7 @@ impl Algorithm for Lamo {
             actions: batch.actions,
             timesteps: batch.timesteps,
             mask: batch.mask,
+            instructions: None,
         };
         let dropout = if learner.config.dropout > 0.0 {
             Dropout::draw(rng)
@@ -283,7 +284,7 @@ impl Algorithm for Lamo {
                 return Err(Error::Unsuitable(problem));
             }
         };
-        learner.update_with_text(&contexts, text.as_ref(), dropout)
+        learner.update(&contexts, text.as_ref(), dropout)
     }
 
     /// The blocks' products as if all of them were trained.
@@ -361,7 +362,7 @@ impl Pretrainable for Lamo {
 struct Clipped(Network);
 
 impl ContextNetwork for Clipped {
-    fn actions(&self, contexts: &Contexts, _: Option<&Tensor>) -> Result<Tensor> {
+    fn actions(&self, contexts: &Contexts) -> Result<Tensor> {
         Ok(self.0.forward(contexts, Dropout::off())?.clamp(-1.0, 1.0)?)
     }
 }
@@ -450,19 +451,11 @@ impl Learner {
             .set(&tokens.to_dtype(self.model.params.dtype())?)?)
     }
 
-    /// One update on a batch of contexts (B, K, ...).
+    /// One update on a batch of contexts (B, K, ...), and on sequences of text (B, T), u32, if there are any.
     ///
     /// # Errors
-    /// If a tensor operation fails.
-    pub fn update(&mut self, contexts: &Contexts, dropout: Dropout) -> Result<Metrics> {
-        self.update_with_text(contexts, None, dropout)
-    }
-
-    /// One update that also learns sequences of text (B, T), u32.
-    ///
-    /// # Errors
-    /// If a tensor operation fails, or the configuration has no `text`.
-    pub fn update_with_text(
+    /// If a tensor operation fails, or there is text and the configuration has no `text`.
+    pub fn update(
         &mut self,
         contexts: &Contexts,
         text: Option<&Tensor>,

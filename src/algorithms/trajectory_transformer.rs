@@ -31,7 +31,7 @@ use trajformer_models::dropout::Dropout;
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule, WeightDecay};
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::trajectory_transformer::{
-    TrajectoryTransformer as Network, TrajectoryTransformerConfig as Sizes,
+    TokenBatch, TrajectoryTransformer as Network, TrajectoryTransformerConfig as Sizes,
 };
 use trajformer_models::uploads::CachedUploads;
 
@@ -49,7 +49,6 @@ use trajformer_core::metrics::Metrics;
 use trajformer_core::normalizer::ActionBounds;
 use trajformer_core::policy::Policy;
 use trajformer_core::source::Stage;
-use trajformer_data::batch::TokenBatch;
 use trajformer_data::discretizer::DiscretizerKind;
 use trajformer_data::sequences::TokenSequences;
 use trajformer_data::token_options::{GoalPrefix, TokenOptions, ValueColumn};
@@ -449,22 +448,19 @@ impl Algorithm for TrajectoryTransformer {
         let device = learner.model.params.device();
         self.sequences.require_windows()?;
         let windows = self.sequences.draw(learner.config.batch_size, rng);
-        let batch = self.sequences.batch(&windows, device)?; // (B, T)
-        let instructions = match &self.instructed {
-            Some(told) => {
-                let episodes = windows
-                    .iter()
-                    .map(|&window| self.sequences.episode_of(window));
-                Some(told.batch(episodes, Some(rng))?)
-            }
-            None => None,
-        };
+        let mut batch = self.sequences.batch(&windows, device)?; // (B, T)
+        if let Some(told) = &self.instructed {
+            let episodes = windows
+                .iter()
+                .map(|&window| self.sequences.episode_of(window));
+            batch.instructions = Some(told.batch(episodes, Some(rng))?);
+        }
         let dropout = if learner.config.dropout > 0.0 {
             Dropout::draw(rng)
         } else {
             Dropout::off()
         };
-        learner.update_instructed(&batch, instructions.as_ref(), dropout)
+        learner.update(&batch, dropout)
     }
 
     fn instructed(&mut self) -> Option<&mut InstructedEpisodes> {
@@ -588,34 +584,18 @@ impl Learner {
     /// One update on a batch of windows, at the schedule's rate.
     ///
     /// # Errors
-    /// If a tensor operation fails.
+    /// If a tensor operation fails, or the windows have instructions and the network reads none, or the reverse.
     pub fn update(&mut self, batch: &TokenBatch, dropout: Dropout) -> Result<Metrics> {
-        self.update_instructed(batch, None, dropout)
-    }
-
-    /// The same with the embeddings (B, E) of the windows' instructions.
-    ///
-    /// # Errors
-    /// If a tensor operation fails, or there are embeddings without a layer for them or the reverse.
-    pub fn update_instructed(
-        &mut self,
-        batch: &TokenBatch,
-        instructions: Option<&Tensor>,
-        dropout: Dropout,
-    ) -> Result<Metrics> {
         let factor = self
             .config
             .rate_factor(self.model.steps() + 1, self.windows);
-        let rate = self.config.learning_rate * factor;
-        let _cached = CachedUploads::hold(self.model.params.device());
-        let loss = self.loss_instructed(batch, instructions, dropout)?;
-        self.step(&loss, rate)
+        self.update_at_rate(batch, dropout, self.config.learning_rate * factor)
     }
 
     /// One update at this rate, for schedules that count something else.
     ///
     /// # Errors
-    /// If a tensor operation fails.
+    /// As [`Self::update`].
     pub fn update_at_rate(
         &mut self,
         batch: &TokenBatch,
@@ -624,34 +604,15 @@ impl Learner {
     ) -> Result<Metrics> {
         let _cached = CachedUploads::hold(self.model.params.device());
         let loss = self.loss(batch, dropout)?;
-        self.step(&loss, rate)
-    }
-
-    fn step(&mut self, loss: &Tensor, rate: f64) -> Result<Metrics> {
         let norm = self.model.step(&loss.backward()?, rate)?;
-        Ok(Metrics::of_step(loss, norm.as_ref()))
+        Ok(Metrics::of_step(&loss, norm.as_ref()))
     }
 
     /// Weighted cross entropy of the targets, the mean over all positions.
     ///
     /// # Errors
-    /// If a tensor operation fails.
+    /// As [`Self::update`].
     pub fn loss(&self, batch: &TokenBatch, dropout: Dropout) -> Result<Tensor> {
-        self.loss_instructed(batch, None, dropout)
-    }
-
-    fn loss_instructed(
-        &self,
-        batch: &TokenBatch,
-        instructions: Option<&Tensor>,
-        dropout: Dropout,
-    ) -> Result<Tensor> {
-        let TokenBatch {
-            inputs,
-            targets,
-            mask,
-        } = batch;
-        let network = &self.model.net;
-        Ok(network.loss_instructed(inputs, targets, mask, instructions, dropout)?)
+        Ok(self.model.net.loss(batch, dropout)?)
     }
 }

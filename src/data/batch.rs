@@ -60,17 +60,6 @@ impl Batch {
     }
 }
 
-/// One batch of training windows. T = `window_transitions` * D - 1.
-#[derive(Debug, Clone)]
-pub struct TokenBatch {
-    /// Tokens 0..=N without offsets, (B, T) u32.
-    pub inputs: Tensor,
-    /// The tokens one position later, (B, T) u32.
-    pub targets: Tensor,
-    /// 1 where a position counts, else 0, (B, T) f32; aligned with the inputs, as the authors' is.
-    pub mask: Tensor,
-}
-
 /// One batch of stretches.
 #[derive(Debug, Clone)]
 pub struct ReturnBatch {

@@ -6,8 +6,8 @@
 use candle_core::{DType, Device, Tensor};
 
 use crate::batch::ReturnBatch;
-use crate::batch::TokenBatch;
 use trajformer_core::error::Result;
+use trajformer_models::trajectory_transformer::TokenBatch;
 
 /// Every step of a data set, and after them one that stands for padding: S + 1 rows.
 #[derive(Debug, Clone)]
@@ -86,7 +86,7 @@ impl TokenTables {
         })
     }
 
-    /// The batch of these windows.
+    /// The batch of these windows, without instructions.
     pub fn batch(&self, windows: &[WindowRows]) -> Result<TokenBatch> {
         let (batch, time) = (windows.len(), self.places.dims2()?.1);
         let transitions = windows.first().map_or(0, |window| window.rows.len());
@@ -110,6 +110,7 @@ impl TokenTables {
             inputs: tokens.narrow(1, 0, time)?.contiguous()?,
             targets: tokens.narrow(1, 1, time)?.contiguous()?,
             mask,
+            instructions: None,
         })
     }
 }

@@ -4,11 +4,11 @@
 //! Follows jannerm/trajectory-transformer, `trajectory/datasets/sequence.py`, commit 8834a6e.
 //! Windows are drawn with replacement, where the authors shuffle epochs.
 
-pub use crate::batch::TokenBatch;
 pub use crate::token_options::GoalPrefix;
 pub use crate::token_options::TokenOptions;
 pub use crate::token_options::ValueColumn;
 use std::ops::Range;
+pub use trajformer_models::trajectory_transformer::TokenBatch;
 
 use candle_core::{Device, Tensor};
 use trajformer_models::params::StateVisitor;
@@ -246,7 +246,7 @@ impl TokenSequences {
         self.windows[index].episode as usize
     }
 
-    /// The windows with these indices, in order of the data; on `device`, or where
+    /// The windows with these indices, in order of the data, without instructions; on `device`, or where
     /// [`move_to`](Self::move_to) has brought the data.
     ///
     /// # Errors
@@ -289,6 +289,7 @@ impl TokenSequences {
             inputs: Tensor::from_vec(inputs, shape, device)?,
             targets: Tensor::from_vec(targets, shape, device)?,
             mask: Tensor::from_vec(mask, shape, device)?,
+            instructions: None,
         })
     }
 

@@ -12,7 +12,7 @@ use trajformer_models::params::Params;
 use trajformer_models::precision::Precision;
 use trajformer_models::rng::Rng;
 use trajformer_models::trajectory_transformer::{
-    TrajectoryTransformer, TrajectoryTransformerConfig,
+    TokenBatch, TrajectoryTransformer, TrajectoryTransformerConfig,
 };
 
 /// Half the distance of the two losses that are compared.
@@ -114,10 +114,14 @@ fn trajectory_transformer(precision: Precision) -> Result<Case> {
         let tokens: Vec<u32> = (0..batch * time).map(|_| rng.below(6) as u32).collect();
         Ok(Tensor::from_vec(tokens, (batch, time), &Device::Cpu)?)
     };
-    let (inputs, targets) = (tokens()?, tokens()?);
-    let mask = Tensor::ones((batch, time), DType::F64, &Device::Cpu)?;
+    let batch = TokenBatch {
+        inputs: tokens()?,
+        targets: tokens()?,
+        mask: Tensor::ones((batch, time), DType::F64, &Device::Cpu)?,
+        instructions: None,
+    };
     let dropout = Dropout::draw(rng);
-    let loss = move || network.loss(&inputs, &targets, &mask, dropout);
+    let loss = move || network.loss(&batch, dropout);
     Ok((params, Box::new(loss)))
 }
 
@@ -145,6 +149,7 @@ fn decision_transformer(precision: Precision) -> Result<Case> {
         actions: normal(2)?,
         timesteps: Tensor::new(&[[0u32, 0, 1, 2], [0, 1, 2, 2], [0, 0, 0, 1]], &Device::Cpu)?,
         mask: Tensor::new(&[[0u32, 1, 1, 1], [1, 1, 1, 1], [0, 0, 1, 1]], &Device::Cpu)?,
+        instructions: None,
     };
     let dropout = Dropout::draw(rng);
     let valid = contexts.mask.to_dtype(DType::F64)?.unsqueeze(2)?;

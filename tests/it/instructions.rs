@@ -628,13 +628,14 @@ fn the_instruction_reaches_every_state_token_and_its_layer_gets_a_gradient() {
         actions: normal(&[2, 3, 2]),
         timesteps: Tensor::new(&[[0u32, 1, 2], [0, 1, 2]], &Device::Cpu).unwrap(),
         mask: Tensor::ones((2, 3), DType::F64, &Device::Cpu).unwrap(),
+        instructions: None,
     };
     let told = normal(&[2, 5]);
-    let forward = |told: &Tensor| {
-        network
-            .forward_instructed(&contexts, Some(told), Dropout::off())
-            .unwrap()
+    let with = |told: &Tensor| Contexts {
+        instructions: Some(told.clone()),
+        ..contexts.clone()
     };
+    let forward = |told: &Tensor| network.forward(&with(told), Dropout::off()).unwrap();
     let actions = forward(&told);
     // Only the second row is told something else: the first stays, every step of the second changes.
     let other = Tensor::cat(&[told.narrow(0, 0, 1).unwrap(), normal(&[1, 5])], 0).unwrap();
@@ -678,8 +679,5 @@ fn the_instruction_reaches_every_state_token_and_its_layer_gets_a_gradient() {
     let deaf =
         DecisionTransformer::new(&deaf, &mut Params::new(DType::F64, &Device::Cpu).init(rng))
             .unwrap();
-    assert!(
-        deaf.forward_instructed(&contexts, Some(&told), Dropout::off())
-            .is_err()
-    );
+    assert!(deaf.forward(&with(&told), Dropout::off()).is_err());
 }

@@ -63,7 +63,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "data/sequences",
-        "core/* data/batch data/discretizer data/resident data/token_options data/tokens",
+        "core/* data/discretizer data/resident data/token_options data/tokens",
     ),
     // Learning rules: each names what is shared, none names another.
     ("algorithms/policies", "core/*"),

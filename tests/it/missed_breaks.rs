@@ -299,7 +299,7 @@ fn crr_draws_its_candidates_and_then_one_of_them_from_the_episodes_stream() {
 struct Returns;
 
 impl ContextNetwork for Returns {
-    fn actions(&self, contexts: &Contexts, _: Option<&Tensor>) -> Result<Tensor> {
+    fn actions(&self, contexts: &Contexts) -> Result<Tensor> {
         Ok(contexts.returns.clone())
     }
 }

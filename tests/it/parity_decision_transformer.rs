@@ -103,6 +103,7 @@ fn contexts(golden: &Golden, dtype: DType, step: usize) -> Contexts {
         actions: float("actions"),
         timesteps: row("timesteps").expect("time steps"),
         mask: row("mask").expect("a mask"),
+        instructions: None,
     }
 }
 
@@ -213,6 +214,7 @@ fn acting_gives_the_authors_actions() {
                 actions: input("actions"),
                 timesteps: input("timesteps"),
                 mask: input("mask"),
+                instructions: None,
             };
             let actions = network.forward(&contexts, Dropout::off()).expect("actions");
             let (_, time, _) = actions.dims3().expect("three dimensions");

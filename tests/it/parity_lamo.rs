@@ -106,6 +106,7 @@ fn contexts(golden: &Golden, dtype: DType, step: usize) -> Contexts {
         actions: float("actions"),
         timesteps: row("timesteps"),
         mask: row("mask"),
+        instructions: None,
     }
 }
 
@@ -128,6 +129,11 @@ fn check(file: &str, dtype: DType, tolerance: f64, change_tolerance: f64) {
         let x = x.to_dtype(DType::F64).expect("numbers");
         x.broadcast_mul(&mask.expect("a mask")).expect("a product")
     };
+    let told = Contexts {
+        instructions: Some(batch.mask.clone()),
+        ..batch.clone()
+    };
+    assert!(network.forward(&told, Dropout::off()).is_err());
     let expected = valid(golden.tensor("predictions"));
     check_close("predictions", &valid(&found), &expected, tolerance);
 
@@ -160,7 +166,7 @@ fn check(file: &str, dtype: DType, tolerance: f64, change_tolerance: f64) {
     let steps = golden.dims("steps.lr")[0];
     let update = |step| {
         let contexts = contexts(&golden, dtype, step);
-        learner.update_with_text(&contexts, tokens(step).as_ref(), Dropout::off())
+        learner.update(&contexts, tokens(step).as_ref(), Dropout::off())
     };
     let metrics: trajformer::Result<Vec<Metrics>> = (0..steps).map(update).collect();
     let metrics = metrics.expect("ten updates");

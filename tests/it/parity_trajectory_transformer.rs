@@ -79,6 +79,7 @@ fn batch(golden: &Golden, step: usize) -> TokenBatch {
         inputs: row("x"),
         targets: row("y"),
         mask: row("mask"),
+        instructions: None,
     }
 }
 
@@ -86,7 +87,7 @@ fn check(file: &str, dtype: DType, tolerance: f64, change_tolerance: f64) {
     let golden = Golden::load(file);
     let mut learner = learner(&golden, &config(&golden), dtype);
     let first = batch(&golden, 0);
-    let logits = network(&golden, &learner).logits(&first.inputs);
+    let logits = network(&golden, &learner).logits(&first.inputs, None);
     check_close(
         "logits",
         &logits.expect("logits"),
@@ -269,8 +270,8 @@ fn changing_past_value_tokens_changes_nothing() {
     }
     let changed = Tensor::new(rows, &Device::Cpu).expect("tokens");
     let (before, after) = (
-        network.logits(&x).expect("logits"),
-        network.logits(&changed).expect("logits"),
+        network.logits(&x, None).expect("logits"),
+        network.logits(&changed, None).expect("logits"),
     );
     let differs = before
         .ne(&after)

@@ -196,7 +196,7 @@ impl Tiny {
         });
         let logits = self
             .network
-            .logits_instructed(&tokens, instruction.as_ref())
+            .logits(&tokens, instruction.as_ref())
             .expect("logits");
         let rows: Vec<Vec<f64>> = logits.squeeze(0).and_then(|t| t.to_vec2()).expect("logits");
         rows.into_iter().next_back().expect("a position")

@@ -79,6 +79,7 @@ fn contexts(golden: &Golden) -> Contexts {
         actions: single(golden, "actions"),
         timesteps: golden.tensor("timesteps").clone(),
         mask: single(golden, "attention_mask"),
+        instructions: None,
     }
 }
 
@@ -144,6 +145,7 @@ fn a_decision_transformer_of_its_authors_predicts_what_their_code_does() {
         actions: float("actions"),
         timesteps: first("timesteps"),
         mask: float("mask"),
+        instructions: None,
     };
     let found = network.predictions(&contexts, Dropout::off()).unwrap();
     let mask = float("mask").unsqueeze(2).unwrap();
@@ -309,11 +311,13 @@ fn trajectory_transformers_of_the_hubs_sizes_predict_what_transformers_did() {
         let (params, network) = trajectory_network(&shape, None);
         assert_eq!(params.elements(), golden.integer("parameters"), "{name}");
         let tokens = golden.tensor("tokens");
-        let short = network.logits(&tokens.narrow(1, 0, 20).unwrap()).unwrap();
+        let short = network
+            .logits(&tokens.narrow(1, 0, 20).unwrap(), None)
+            .unwrap();
         check_close(name, &short, golden.tensor("short"));
         let last = golden.tensor("last");
         let (length, count) = (tokens.dims()[1], last.dims()[1]);
-        let long = network.logits(tokens).unwrap();
+        let long = network.logits(tokens, None).unwrap();
         check_close(name, &long.narrow(1, length - count, count).unwrap(), last);
     }
 }
@@ -342,7 +346,7 @@ fn a_saved_trajectory_transformer_is_read_under_either_name() {
         let tensors = weights::read(&fixture(file)).unwrap();
         assert!(!tensors.contains_key("blocks.0.attn.mask"));
         let (_, network) = trajectory_network(&shape, Some(tensors));
-        let found = network.logits(golden.tensor("tokens")).unwrap();
+        let found = network.logits(golden.tensor("tokens"), None).unwrap();
         check_close(file, &found, golden.tensor(logits));
     }
 }

@@ -196,20 +196,17 @@ impl<T: Float> Hypotheses<T> {
             instructions,
         } = &self.conditions;
         if goals.is_none() && instructions.is_none() {
-            self.cache.start(1);
+            self.decoder.start(&mut self.cache, 1, None)?;
             return Ok(vec![0; self.len()]);
         }
         let mut present = self.episodes.clone();
         present.dedup();
-        match instructions {
-            Some(instructions) => {
-                let embeddings = present.iter().flat_map(|&e| &instructions[e]);
-                let embeddings: Vec<T> = embeddings.map(|&x| T::of(f64::from(x))).collect();
-                self.decoder
-                    .start_instructed(&mut self.cache, &embeddings)?;
-            }
-            None => self.cache.start(present.len()),
-        }
+        let embeddings = instructions.as_ref().map(|instructions| -> Vec<T> {
+            let embeddings = present.iter().flat_map(|&e| &instructions[e]);
+            embeddings.map(|&x| T::of(f64::from(x))).collect()
+        });
+        self.decoder
+            .start(&mut self.cache, present.len(), embeddings.as_deref())?;
         if let Some(goals) = goals {
             let tokens: Vec<u32> = present.iter().flat_map(|&e| &goals[e]).copied().collect();
             self.decoder

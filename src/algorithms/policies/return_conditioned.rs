@@ -21,16 +21,16 @@ const CONTEXTS: usize = 1;
 
 /// A network that gives the actions of contexts.
 pub trait ContextNetwork: Send + Sync {
-    /// Actions (B, T, A) in ±1, without dropout; `instructions` are embeddings (B, E), for networks that read them.
+    /// Actions (B, T, A) in ±1, without dropout.
     ///
     /// # Errors
     /// If a tensor operation fails.
-    fn actions(&self, contexts: &Contexts, instructions: Option<&Tensor>) -> Result<Tensor>;
+    fn actions(&self, contexts: &Contexts) -> Result<Tensor>;
 }
 
 impl ContextNetwork for DecisionTransformer {
-    fn actions(&self, contexts: &Contexts, instructions: Option<&Tensor>) -> Result<Tensor> {
-        Ok(self.forward_instructed(contexts, instructions, Dropout::off())?)
+    fn actions(&self, contexts: &Contexts) -> Result<Tensor> {
+        Ok(self.forward(contexts, Dropout::off())?)
     }
 }
 
@@ -195,19 +195,25 @@ impl ReturnConditionedPolicy {
         observation_dim: usize,
         action_dim: usize,
     ) -> Result<Tensor> {
-        let instructions = match &self.state.instructions {
-            Some(all) => Some(all.narrow(0, rows.start, rows.len())?),
-            None => None,
-        };
-        let contexts = self.contexts(&self.state.rows[rows], observation_dim, action_dim)?;
+        let contexts = self.contexts(rows, observation_dim, action_dim)?;
         let steps = contexts.mask.dims2()?.1;
-        let predicted = self.network.actions(&contexts, instructions.as_ref())?; // (G, T, A)
+        let predicted = self.network.actions(&contexts)?; // (G, T, A)
         Ok(predicted.narrow(1, steps - 1, 1)?.squeeze(1)?)
     }
 
-    /// The remembered steps of rows as one batch (G, T, ...), T <= K, nothing padded.
-    fn contexts(&self, of: &[Row], observation_dim: usize, action_dim: usize) -> Result<Contexts> {
-        let rows = of.len();
+    /// The remembered steps of some rows, and their instructions, as one batch (G, T, ...), T <= K, nothing padded.
+    fn contexts(
+        &self,
+        group: Range<usize>,
+        observation_dim: usize,
+        action_dim: usize,
+    ) -> Result<Contexts> {
+        let rows = group.len();
+        let instructions = match &self.state.instructions {
+            Some(all) => Some(all.narrow(0, group.start, rows)?), // (G, E)
+            None => None,
+        };
+        let of = &self.state.rows[group];
         let steps = of.first().map_or(0, |row| row.observations.len());
         let first = self.state.time + 1 - steps;
         let last_row = self.options.max_episode_steps - 1;
@@ -231,6 +237,7 @@ impl ReturnConditionedPolicy {
             actions: tensor(flat(|row| &row.actions), action_dim)?,
             timesteps: Tensor::from_vec(timesteps, (rows, steps), &self.device)?,
             mask: Tensor::ones((rows, steps), DType::F32, &self.device)?,
+            instructions,
         })
     }
 }
