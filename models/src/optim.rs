@@ -347,36 +347,34 @@ pub fn polyak_update(target: &Params, online: &Params, rate: f64) -> Result<()> 
     Ok(())
 }
 
-/// Learning-rate schedule: a factor of the rate as a function of progress.
-///
-/// Progress is counted in whatever the caller counts: updates, or tokens for the Trajectory
-/// Transformer.
+/// Learning-rate schedule: each update's factor of the rate. Below, n is the number of the update, from 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Schedule {
     /// Always 1.
     Constant,
-    /// min((progress + 1) / length, 1): linear warm-up, then constant. The Decision Transformer's,
-    /// with progress the number of updates before this one.
+    /// Linear warm-up, then constant: min(n / length, 1). 1 / length at the first update, 1 from the update of number
+    /// `length` on. The Decision Transformer's.
     Warmup {
-        /// Length of the warm-up; 0 for none.
+        /// Updates of the warm-up; 0 and 1 are none.
         length: u64,
     },
-    /// Linear warm-up progress / warmup, then a half cosine from 1 down to `floor` at `end`, and
-    /// `floor` from there on.
+    /// Linear warm-up, then a half cosine: n / warmup as long as n is below `warmup`; then
+    /// (1 + cos(π (n - warmup) / (end - warmup))) / 2, at least `floor`. 1 / warmup at the first update, 1 at the update of
+    /// number `warmup`, `floor` at the update of number `end` and from there on.
     WarmupCosine {
-        /// End of the warm-up.
+        /// Number of the update that has the whole rate; with 0 and 1 the first update is on the cosine.
         warmup: u64,
-        /// Where the cosine reaches its minimum; after `warmup`.
+        /// Number of the update where the cosine reaches its minimum; after `warmup`.
         end: u64,
         /// Smallest factor of the cosine; 0.1 in the Trajectory Transformer.
         floor: f64,
     },
-    /// Warm-up and cosine without an end: the cosine climbs again after `end`, as in the code of the
-    /// Trajectory Transformer's authors (trajectory/utils/training.py).
+    /// [`Self::WarmupCosine`] without an end: as there up to the update of number `end`, after which the cosine climbs again, to 1
+    /// at number 2 end - warmup, as in the code of the Trajectory Transformer's authors (trajectory/utils/training.py).
     WarmupCosineUnclamped {
-        /// End of the warm-up.
+        /// Number of the update that has the whole rate; with 0 and 1 the first update is on the cosine.
         warmup: u64,
-        /// Where the cosine reaches its first minimum; after `warmup`.
+        /// Number of the update where the cosine reaches its first minimum; after `warmup`.
         end: u64,
         /// Smallest factor of the cosine.
         floor: f64,
@@ -384,29 +382,30 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The factor of the learning rate at this progress.
-    pub fn factor(&self, progress: u64) -> f64 {
-        let done = progress as f64;
+    /// The factor of the next update's learning rate. `completed` is the number of updates that were made before it: 0 for the
+    /// first update, so that a warm-up's first factor is not 0.
+    pub fn factor(&self, completed: u64) -> f64 {
+        let number = completed.saturating_add(1);
         match *self {
             Self::Constant => 1.0,
-            Self::Warmup { length } => ((done + 1.0) / length.max(1) as f64).min(1.0),
+            Self::Warmup { length } => (number as f64 / length.max(1) as f64).min(1.0),
             Self::WarmupCosine { warmup, .. } | Self::WarmupCosineUnclamped { warmup, .. }
-                if progress < warmup =>
+                if number < warmup =>
             {
-                done / warmup as f64
+                number as f64 / warmup as f64
             }
             Self::WarmupCosine { warmup, end, floor } => {
-                cosine(cosine_progress(progress, warmup, end).min(1.0), floor)
+                cosine(cosine_progress(number, warmup, end).min(1.0), floor)
             }
             Self::WarmupCosineUnclamped { warmup, end, floor } => {
-                cosine(cosine_progress(progress, warmup, end), floor)
+                cosine(cosine_progress(number, warmup, end), floor)
             }
         }
     }
 }
 
-fn cosine_progress(progress: u64, warmup: u64, end: u64) -> f64 {
-    (progress - warmup) as f64 / end.saturating_sub(warmup).max(1) as f64
+fn cosine_progress(number: u64, warmup: u64, end: u64) -> f64 {
+    (number - warmup) as f64 / end.saturating_sub(warmup).max(1) as f64
 }
 
 fn cosine(progress: f64, floor: f64) -> f64 {
@@ -529,17 +528,26 @@ mod tests {
     fn schedules_warm_up_and_come_down() {
         let warmup = Schedule::Warmup { length: 4 };
         assert_eq!(
-            [0, 1, 3, 9].map(|p| warmup.factor(p)),
+            [0, 1, 3, 9].map(|completed| warmup.factor(completed)),
             [0.25, 0.5, 1.0, 1.0]
         );
+        assert_eq!(Schedule::Warmup { length: 0 }.factor(0), 1.0);
         let (warmup, end, floor) = (10, 30, 0.1);
         let clamped = Schedule::WarmupCosine { warmup, end, floor };
         let unclamped = Schedule::WarmupCosineUnclamped { warmup, end, floor };
         for schedule in [clamped, unclamped] {
-            assert_eq!([5, 10, 30].map(|p| schedule.factor(p)), [0.5, 1.0, 0.1]);
-            assert!((schedule.factor(20) - 0.5).abs() < 1e-15);
+            assert_eq!(
+                [0, 4, 9, 29].map(|completed| schedule.factor(completed)),
+                [0.1, 0.5, 1.0, 0.1]
+            );
+            assert!((schedule.factor(19) - 0.5).abs() < 1e-15);
         }
-        assert_eq!(clamped.factor(50), 0.1);
-        assert!((unclamped.factor(50) - 1.0).abs() < 1e-15);
+        assert_eq!(clamped.factor(49), 0.1);
+        assert!((unclamped.factor(49) - 1.0).abs() < 1e-15);
+        // Without a warm-up the first update is one step down the cosine.
+        let (warmup, end) = (0, 2);
+        let falling = Schedule::WarmupCosine { warmup, end, floor };
+        assert!((falling.factor(0) - 0.5).abs() < 1e-15);
+        assert_eq!(falling.factor(u64::MAX), 0.1);
     }
 }

@@ -490,7 +490,7 @@ impl Learner {
             end: updates(self.config.decay_updates),
             floor: RATE_FLOOR,
         };
-        let rate = self.config.learning_rate * schedule.factor(self.model.steps() + 1);
+        let rate = self.config.learning_rate * schedule.factor(self.model.steps());
         let norm = self.model.step(&loss.backward()?, rate)?;
         Ok(Metrics::of_step(&loss, norm.as_ref()))
     }

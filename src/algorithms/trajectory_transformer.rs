@@ -378,20 +378,18 @@ impl TrajectoryTransformerConfig {
         }
     }
 
-    /// Factor of the rate at this update, counted from 1 so that a warm-up's first is not zero, where an epoch has so many
-    /// windows.
-    pub fn rate_factor(&self, update: u64, windows: usize) -> f64 {
+    /// Factor of the next update's rate, before which `completed` updates were made (0 for the first), where an epoch has so
+    /// many windows.
+    pub fn rate_factor(&self, completed: u64, windows: usize) -> f64 {
         let updates = |span: Span| span.updates(windows, self.batch_size);
         let (warmup, end) = (updates(self.warmup_updates), updates(self.decay_updates));
         let floor = RATE_FLOOR;
-        match self.schedule {
-            RateSchedule::Cosine => Schedule::WarmupCosine { warmup, end, floor }.factor(update),
-            RateSchedule::CosineUnclamped => {
-                Schedule::WarmupCosineUnclamped { warmup, end, floor }.factor(update)
-            }
-            // This one takes the number of updates before.
-            RateSchedule::Constant => Schedule::Warmup { length: warmup }.factor(update - 1),
-        }
+        let schedule = match self.schedule {
+            RateSchedule::Cosine => Schedule::WarmupCosine { warmup, end, floor },
+            RateSchedule::CosineUnclamped => Schedule::WarmupCosineUnclamped { warmup, end, floor },
+            RateSchedule::Constant => Schedule::Warmup { length: warmup },
+        };
+        schedule.factor(completed)
     }
 }
 
@@ -586,9 +584,7 @@ impl Learner {
     /// # Errors
     /// If a tensor operation fails, or the windows have instructions and the network reads none, or the reverse.
     pub fn update(&mut self, batch: &TokenBatch, dropout: Dropout) -> Result<Metrics> {
-        let factor = self
-            .config
-            .rate_factor(self.model.steps() + 1, self.windows);
+        let factor = self.config.rate_factor(self.model.steps(), self.windows);
         self.update_at_rate(batch, dropout, self.config.learning_rate * factor)
     }
 

@@ -200,7 +200,9 @@ fn schedules_give_the_authors_rates() {
         };
         let (rates, tokens) = (golden.numbers("steps.lr"), golden.numbers("steps.tokens"));
         for (step, rate) in rates.iter().enumerate().skip(1) {
-            let found = golden.number("learning_rate") * schedule.factor(tokens[step - 1] as u64);
+            // The authors' multiplier counts tokens, and is n / warmup after n of them: the factor of number n.
+            let number = tokens[step - 1] as u64;
+            let found = golden.number("learning_rate") * schedule.factor(number - 1);
             assert!(
                 (found / rate - 1.0).abs() < 1e-12,
                 "{file}, step {step}: {found} and {rate}"

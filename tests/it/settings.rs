@@ -398,14 +398,15 @@ fn epochs_end_at_the_rates_that_the_authors_trainer_sets() {
         let factors = data["factor_after_epoch"].as_array().unwrap();
         assert_eq!(factors.len(), 50);
         for (i, factor) in factors.iter().enumerate() {
-            let (factor, update) = (factor.as_f64().unwrap(), ((i + 1) * epoch) as u64);
-            let found = config.rate_factor(update, windows);
+            // Of the epoch's last update.
+            let (factor, completed) = (factor.as_f64().unwrap(), ((i + 1) * epoch - 1) as u64);
+            let found = config.rate_factor(completed, windows);
             let place = format!(
                 "{windows} windows, after epoch {}: {found}, {factor}",
                 i + 1
             );
             assert!((found - factor).abs() < RATE_TOLERANCE, "{place}");
-            let clamped = clamped.rate_factor(update, windows);
+            let clamped = clamped.rate_factor(completed, windows);
             let expected = if i < 20 { factor } else { 0.1 };
             assert!(
                 (clamped - expected).abs() < RATE_TOLERANCE,
