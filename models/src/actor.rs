@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use crate::activation::Activation;
 use crate::error::Result;
 use crate::init::StackInit;
-use crate::mlp::Mlp;
+use crate::mlp::{Mlp, widths};
 use crate::params::Scope;
 
 /// Sizes of an actor.
@@ -40,12 +40,18 @@ impl Default for ActorConfig {
 }
 
 impl ActorConfig {
+    /// Widths from input to output, with `outputs` numbers per action dimension.
+    pub(crate) fn sizes(&self, outputs: usize) -> Vec<usize> {
+        widths(
+            self.observation_dim,
+            &self.hidden,
+            outputs * self.action_dim,
+        )
+    }
+
     /// An MLP with ReLU, norms if there are any, and `outputs` numbers per action dimension.
     pub(crate) fn net(&self, outputs: usize, scope: &mut Scope<'_>) -> Result<Mlp> {
-        let sizes: Vec<usize> = std::iter::once(self.observation_dim)
-            .chain(self.hidden.iter().copied())
-            .chain([outputs * self.action_dim])
-            .collect();
+        let sizes = self.sizes(outputs);
         let scope = &mut scope.sub("net");
         match self.norm_epsilon {
             None => Mlp::with_init(&sizes, Activation::Relu, self.init, scope),

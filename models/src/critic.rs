@@ -12,7 +12,7 @@ use crate::init::{Init, StackInit};
 use crate::kernels::mlp::Mlps;
 use crate::kernels::switch::Kernel;
 use crate::linear::EnsembleLinear;
-use crate::mlp::check_sizes;
+use crate::mlp::{check_sizes, widths};
 use crate::params::Scope;
 
 /// Sizes of [`Critics`].
@@ -47,6 +47,13 @@ impl Default for CriticConfig {
     }
 }
 
+impl CriticConfig {
+    /// Widths of a member's layers from input to output.
+    pub(crate) fn sizes(&self) -> Vec<usize> {
+        widths(self.observation_dim + self.action_dim, &self.hidden, 1)
+    }
+}
+
 /// N multilayer perceptrons with ReLU on `[observation, action]`, one output each; parameters
 /// `net.0.weight` (N, in, out), `net.0.bias` (N, 1, out), `net.2.weight`, ... With norms a hidden layer counts
 /// three: `net.0`, its norm `net.2.weight` and `net.2.bias` (N, 1, width), `net.3`, ...
@@ -72,10 +79,7 @@ impl Critics {
     /// # Errors
     /// If a size is zero or the scope's parameters don't fit.
     pub fn new(config: &CriticConfig, scope: &mut Scope<'_>) -> Result<Self> {
-        let sizes: Vec<usize> = std::iter::once(config.observation_dim + config.action_dim)
-            .chain(config.hidden.iter().copied())
-            .chain([1])
-            .collect();
+        let sizes = config.sizes();
         check_sizes("Critics", &sizes)?;
         if config.members == 0 {
             let reason = "needs at least one member".to_owned();

@@ -17,7 +17,7 @@
 //! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
 //! [`mlp`]) → networks ([`actor`], [`gaussian`], [`critic`], [`vae`], [`network`], [`gpt`],
 //! [`trajectory_transformer`], [`decision_transformer`], [`conditional_gpt`]) → [`pretrained`] → [`optim`], [`uploads`]; [`kernels`]
-//! hold what is fused.
+//! hold what is fused, [`work`] counts what networks cost.
 
 pub mod activation;
 pub mod actor;
@@ -50,6 +50,7 @@ mod testing;
 pub mod trajectory_transformer;
 pub mod uploads;
 pub mod vae;
+pub mod work;
 
 pub use candle_core::{DType, Device, Tensor};
 pub use error::{Error, Result};

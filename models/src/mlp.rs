@@ -22,6 +22,11 @@ pub struct MlpConfig {
     pub init: StackInit,
 }
 
+/// Widths of a multilayer perceptron's layers from input to output.
+pub fn widths(inputs: usize, hidden: &[usize], outputs: usize) -> Vec<usize> {
+    [&[inputs], hidden, &[outputs]].concat()
+}
+
 /// Linear layers with an activation after each but the last, named `0`, `2`, `4`, ... as in a
 /// PyTorch `nn.Sequential` that holds the activations too. With layer norms after the activations a hidden layer
 /// counts three: `0`, its norm `2`, `3`, ...

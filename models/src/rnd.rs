@@ -10,7 +10,7 @@ use crate::activation::Activation;
 use crate::error::Result;
 use crate::init::{Init, StackInit};
 use crate::linear::Linear;
-use crate::mlp::Mlp;
+use crate::mlp::{Mlp, widths};
 use crate::network::Network;
 use crate::params::Scope;
 
@@ -25,6 +25,24 @@ pub struct RndConfig {
     pub hidden: usize,
     /// How many numbers are predicted.
     pub embedding: usize,
+}
+
+impl RndConfig {
+    /// Widths of the predictor's layers from the products of actions and observations to what is predicted.
+    pub(crate) fn predictor_sizes(&self) -> Vec<usize> {
+        let inputs = self.action_dim * self.observation_dim;
+        widths(inputs, &[self.hidden; 3], self.embedding)
+    }
+
+    /// Widths of the target's layers from the action to what is predicted.
+    pub(crate) fn target_sizes(&self) -> Vec<usize> {
+        widths(self.action_dim, &[self.hidden; 3], self.embedding)
+    }
+
+    /// Widths of the target's layer from the observation to the factors and shifts of the last hidden layer.
+    pub(crate) fn film_sizes(&self) -> [usize; 2] {
+        [self.observation_dim, 2 * self.hidden]
+    }
 }
 
 /// An MLP whose first layer is bilinear, a W s + b: linear in the products of each action with each observation;
@@ -51,13 +69,12 @@ impl Network for RndPredictor {
     type Config = RndConfig;
 
     fn build(config: &RndConfig, scope: &mut Scope<'_>) -> Result<Self> {
-        let (hidden, inputs) = (config.hidden, config.action_dim * config.observation_dim);
         // The authors' fan-in of the first layer is A.
         let init = StackInit {
             first: Some(Init::Linear(config.action_dim)),
             ..StackInit::default()
         };
-        let sizes = [inputs, hidden, hidden, hidden, config.embedding];
+        let sizes = config.predictor_sizes();
         let net = Mlp::with_init(&sizes, Activation::Relu, init, &mut scope.sub("net"))?;
         Ok(Self { net })
     }
@@ -89,11 +106,16 @@ impl Network for RndTarget {
     type Config = RndConfig;
 
     fn build(config: &RndConfig, scope: &mut Scope<'_>) -> Result<Self> {
-        let (a, h) = (config.action_dim, config.hidden);
+        let (sizes, [observation, film]) = (config.target_sizes(), config.film_sizes());
+        let before_film = &sizes[..sizes.len() - 1];
         Ok(Self {
-            net: Mlp::new(&[a, h, h, h], Activation::Relu, &mut scope.sub("net"))?,
-            last: Linear::new(h, config.embedding, &mut scope.sub("net").sub(6))?,
-            film: Linear::new(config.observation_dim, 2 * h, &mut scope.sub("film"))?,
+            net: Mlp::new(before_film, Activation::Relu, &mut scope.sub("net"))?,
+            last: Linear::new(
+                config.hidden,
+                config.embedding,
+                &mut scope.sub("net").sub(6),
+            )?,
+            film: Linear::new(observation, film, &mut scope.sub("film"))?,
         })
     }
 }

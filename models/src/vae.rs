@@ -6,7 +6,7 @@ use crate::activation::Activation;
 use crate::error::Result;
 use crate::gaussian::{Gaussian, clamp};
 use crate::init::StackInit;
-use crate::mlp::Mlp;
+use crate::mlp::{Mlp, widths};
 use crate::params::Scope;
 
 /// Sizes of a [`Vae`].
@@ -26,6 +26,20 @@ pub struct VaeConfig {
     pub init: StackInit,
 }
 
+impl VaeConfig {
+    /// Widths of the encoder's layers from input to output.
+    pub(crate) fn encoder_sizes(&self) -> Vec<usize> {
+        let inputs = self.observation_dim + self.action_dim;
+        widths(inputs, &self.hidden, 2 * self.latent_dim)
+    }
+
+    /// Widths of the decoder's layers from input to output.
+    pub(crate) fn decoder_sizes(&self) -> Vec<usize> {
+        let inputs = self.observation_dim + self.latent_dim;
+        widths(inputs, &self.hidden, self.action_dim)
+    }
+}
+
 /// Encoder from `[observation, action]` to a normal distribution of latents, decoder from `[observation, latent]` to
 /// an action; both perceptrons with ReLU, parameters `encoder.net.*` (2 L outputs: means, then log deviations) and
 /// `decoder.net.*`.
@@ -43,19 +57,14 @@ impl Vae {
     /// # Errors
     /// If a size is zero or the scope's parameters don't fit.
     pub fn new(config: &VaeConfig, scope: &mut Scope<'_>) -> Result<Self> {
-        let mut net = |name: &str, inputs: usize, outputs: usize| {
-            let sizes: Vec<usize> = std::iter::once(inputs)
-                .chain(config.hidden.iter().copied())
-                .chain([outputs])
-                .collect();
+        let mut net = |name: &str, sizes: &[usize]| {
             let scope = &mut scope.sub(name);
-            Mlp::with_init(&sizes, Activation::Relu, config.init, &mut scope.sub("net"))
+            Mlp::with_init(sizes, Activation::Relu, config.init, &mut scope.sub("net"))
         };
-        let (o, a, l) = (config.observation_dim, config.action_dim, config.latent_dim);
         Ok(Self {
-            encoder: net("encoder", o + a, 2 * l)?,
-            decoder: net("decoder", o + l, a)?,
-            latent_dim: l,
+            encoder: net("encoder", &config.encoder_sizes())?,
+            decoder: net("decoder", &config.decoder_sizes())?,
+            latent_dim: config.latent_dim,
             log_std_range: config.log_std_range,
         })
     }

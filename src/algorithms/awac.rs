@@ -26,9 +26,10 @@ use trajformer_models::actor::ActorConfig;
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::gaussian::{GaussianActor, GaussianActorConfig, Mean};
 use trajformer_models::params::StateVisitor;
+use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{ActionFn, InitContext, Learner, OffPolicy, Target, Trained};
-use trajformer_core::algorithm::{Algorithm, Build, Work};
+use trajformer_core::algorithm::{Algorithm, Build};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
@@ -262,14 +263,11 @@ impl Learner for Awac {
         self.target_critics.visit(visitor)
     }
 
-    fn flops_per_row(&self) -> Option<f64> {
-        let sizes = &self.critics.config;
-        let (o, a) = (sizes.observation_dim, sizes.action_dim);
-        let actor = Work::layers(o, &sizes.hidden, a);
-        let critic = Work::layers(o + a, &sizes.hidden, 1);
-        // Samples at s'; the actor's own step; targets and both advantages of two critics; their step.
-        let actors = Work::forward(&actor) + Work::forward_backward(&actor);
-        let critics = 2.0 * (3.0 * Work::forward(&critic) + Work::forward_backward(&critic));
-        Some(actors + critics)
+    fn passes(&self) -> Vec<Passes> {
+        vec![
+            work::actor(&self.actor.config.net).forward(1.0).train(1.0),
+            // The targets, and both values of an advantage.
+            work::critics(&self.critics.config).forward(3.0).train(1.0),
+        ]
     }
 }

@@ -15,9 +15,10 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::{ActorConfig, DeterministicActor};
 use trajformer_models::params::{Params, StateVisitor};
+use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{ActionFn, InitContext, Learner, OffPolicy, StateNames, Trained};
-use trajformer_core::algorithm::{Algorithm, Build, Work};
+use trajformer_core::algorithm::{Algorithm, Build};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
@@ -169,9 +170,7 @@ impl Learner for Bc {
         self.actor.visit(visitor)
     }
 
-    fn flops_per_row(&self) -> Option<f64> {
-        let sizes = &self.actor.config;
-        let layers = Work::layers(sizes.observation_dim, &sizes.hidden, sizes.action_dim);
-        Some(Work::forward_backward(&layers))
+    fn passes(&self) -> Vec<Passes> {
+        vec![work::actor(&self.actor.config).train(1.0)]
     }
 }

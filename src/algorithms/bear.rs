@@ -34,12 +34,13 @@ use trajformer_models::init::StackInit;
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 use trajformer_models::vae::{Vae, VaeConfig};
+use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{
     ActionFn, CandidatePolicy, Choice, Explorer, InitContext, Learner, OffPolicy, PolicyParts,
     Target, Trained, repeated,
 };
-use trajformer_core::algorithm::{Algorithm, Build, Work};
+use trajformer_core::algorithm::{Algorithm, Build};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
@@ -426,27 +427,25 @@ impl Learner for Bear {
         Ok(visitor.counter("training.updates", &mut self.updates)?)
     }
 
-    /// Of an update after the warm-up.
-    fn flops_per_row(&self) -> Option<f64> {
-        let config = &self.config;
-        let VaeConfig {
-            observation_dim: o,
-            action_dim: a,
-            latent_dim: l,
-            ..
-        } = self.vae.config;
-        let (n, m) = (config.samples as f64, config.target_samples as f64);
-        let encoder = Work::layers(o + a, &config.vae_hidden, 2 * l);
-        let decoder = Work::layers(o + l, &config.vae_hidden, a);
-        let actor = Work::layers(o, &config.hidden, 2 * a);
-        let critic = Work::layers(o + a, &config.hidden, 1);
-        // The decoder's first layer passes a gradient on to the latents.
-        let vae = Work::forward_backward(&encoder) + 3.0 * Work::forward(&decoder);
-        let targets = Work::forward(&actor) + m * 2.0 * Work::forward(&critic);
-        let critics = 2.0 * Work::forward_backward(&critic);
-        let constraint = n * Work::forward(&decoder) + Work::forward_backward(&actor);
-        let values = Work::forward_backward(&actor) + 4.0 * Work::forward(&critic);
-        Some(vae + targets + critics + constraint + values)
+    /// Those of an update after the warm-up.
+    fn passes(&self) -> Vec<Passes> {
+        let [samples, targets] =
+            [self.config.samples, self.config.target_samples].map(|count| count as f64);
+        vec![
+            work::vae_encoder(&self.vae.config).train(1.0),
+            // Its gradient goes on to the latents.
+            work::vae_decoder(&self.vae.config)
+                .train_through(1.0)
+                .forward(samples),
+            // Trained by the constraint and by the values.
+            work::tanh_gaussian_actor(&self.actor.config)
+                .forward(1.0)
+                .train(2.0),
+            work::critics(&self.critics.config)
+                .forward(targets)
+                .train(1.0)
+                .through(1.0),
+        ]
     }
 
     fn policy(&self, parts: PolicyParts) -> Result<Box<dyn Policy>> {

@@ -29,7 +29,6 @@ use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_core::algorithm::Algorithm;
 use trajformer_core::algorithm::Build;
-use trajformer_core::algorithm::Work;
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
@@ -43,6 +42,7 @@ use trajformer_models::gaussian::{
 use trajformer_models::init::StackInit;
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
+use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{
     ActionFn, CandidatePolicy, Choice, InitContext, Learner, OffPolicy, PolicyParts, Target,
@@ -511,23 +511,22 @@ impl Learner for Brac {
         Ok(visitor.counter("policy.updates", &mut self.updates)?)
     }
 
-    /// Of the next update: one that fits β, or one after that and the warm-up.
-    fn flops_per_row(&self) -> Option<f64> {
-        let sizes = &self.actor.config.net;
-        let (o, a) = (sizes.observation_dim, sizes.action_dim);
-        let actor = Work::layers(o, &sizes.hidden, 2 * a);
-        let critic = Work::layers(o + a, &self.config.hidden, 1);
+    /// Those of the next update: one that fits β, or one after that and the warm-up.
+    fn passes(&self) -> Vec<Passes> {
+        let actor = work::tanh_gaussian_actor(&self.actor.config);
         if self.updates < self.config.behavior_updates {
-            return Some(Work::forward_backward(&actor));
+            return vec![actor.train(1.0)];
         }
         let divergences =
             1 + usize::from(self.config.value_penalty) + usize::from(self.config.train_penalty);
-        // Both policies' distributions for each D; the policy's for a' and, with gradients, twice for its loss.
-        let policies = (2 * divergences) as f64 * Work::forward(&actor);
-        let actor_update = 2.0 * Work::forward_backward(&actor) + 4.0 * Work::forward(&critic);
-        let critics_update = 2.0 * (Work::forward(&critic) + Work::forward_backward(&critic))
-            + Work::forward(&actor);
-        Some(policies + actor_update + critics_update)
+        vec![
+            // Both policies' distributions for each D, and a'; with gradients, twice for the policy's loss.
+            actor.forward((2 * divergences + 1) as f64).train(2.0),
+            work::critics(&self.critics.config)
+                .forward(1.0)
+                .train(1.0)
+                .through(1.0),
+        ]
     }
 
     fn policy(&self, parts: PolicyParts) -> Result<Box<dyn Policy>> {

@@ -56,9 +56,10 @@ use trajformer_models::gaussian::{
 use trajformer_models::init::{Init, StackInit};
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
+use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{ActionFn, Explorer, InitContext, Learner, OffPolicy, Target, Trained};
-use trajformer_core::algorithm::{Algorithm, Build, Work};
+use trajformer_core::algorithm::{Algorithm, Build};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
@@ -599,24 +600,22 @@ impl Learner for Cql {
         Ok(visitor.counter("training.updates", &mut self.updates)?)
     }
 
-    fn flops_per_row(&self) -> Option<f64> {
-        let sizes = &self.critics.config;
-        let (o, a) = (sizes.observation_dim, sizes.action_dim);
-        let actor = Work::layers(o, &self.config.hidden, 2 * a);
-        let critic = Work::layers(o + a, &sizes.hidden, 1);
+    fn passes(&self) -> Vec<Passes> {
         let n = self.config.actions as f64;
-        let (next, looked_at) = (
-            if self.config.max_backup { n } else { 1.0 },
-            match self.config.penalty {
-                Penalty::PolicyMean => n,
-                _ => 3.0 * n,
-            },
-        );
-        // Samples at s' twice and at s, and the actor's own step, whose gradient passes both critics.
-        let actors = 3.0 * Work::forward(&actor) + Work::forward_backward(&actor);
-        let through = 2.0 * 2.0 * Work::forward(&critic);
-        let targets = 2.0 * next * Work::forward(&critic);
-        let critics = 2.0 * (1.0 + looked_at) * Work::forward_backward(&critic);
-        Some(actors + through + targets + critics)
+        let next = if self.config.max_backup { n } else { 1.0 };
+        let looked_at = match self.config.penalty {
+            Penalty::PolicyMean => n,
+            _ => 3.0 * n,
+        };
+        vec![
+            // Samples at s' twice and at s.
+            work::tanh_gaussian_actor(&self.actor.config)
+                .forward(3.0)
+                .train(1.0),
+            work::critics(&self.critics.config)
+                .forward(next)
+                .train(1.0 + looked_at)
+                .through(1.0),
+        ]
     }
 }

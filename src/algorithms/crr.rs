@@ -25,7 +25,6 @@ use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_core::algorithm::Algorithm;
 use trajformer_core::algorithm::Build;
-use trajformer_core::algorithm::Work;
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
@@ -37,6 +36,7 @@ use trajformer_models::gaussian::{
     Gaussian, TanhCorrection, TanhGaussianActor, TanhGaussianActorConfig,
 };
 use trajformer_models::params::StateVisitor;
+use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{
     ActionFn, CandidatePolicy, Choice, InitContext, Learner, OffPolicy, PolicyParts, Target,
@@ -365,17 +365,16 @@ impl Learner for Crr {
         Ok(visitor.counter("training.updates", &mut self.updates)?)
     }
 
-    fn flops_per_row(&self) -> Option<f64> {
-        let sizes = &self.actor.config.net;
-        let (o, a) = (sizes.observation_dim, sizes.action_dim);
-        let actor = Work::layers(o, &sizes.hidden, 2 * a);
-        let critic = Work::layers(o + a, &sizes.hidden, 1);
-        let members = self.config.members as f64;
-        let targets = Work::forward(&actor) + members * Work::forward(&critic);
-        let critics_update = members * Work::forward_backward(&critic);
-        let judged = members * (1 + self.config.samples) as f64 * Work::forward(&critic);
-        let actor_update = Work::forward(&actor) + Work::forward_backward(&actor) + judged;
-        Some(targets + critics_update + actor_update)
+    fn passes(&self) -> Vec<Passes> {
+        let judged = (1 + self.config.samples) as f64;
+        vec![
+            work::tanh_gaussian_actor(&self.actor.config)
+                .forward(2.0)
+                .train(1.0),
+            work::critics(&self.critics.config)
+                .forward(1.0 + judged)
+                .train(1.0),
+        ]
     }
 
     fn policy(&self, parts: PolicyParts) -> Result<Box<dyn Policy>> {

@@ -34,11 +34,12 @@ use trajformer_models::gaussian::{
 };
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
+use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{
     ActionFn, EnsembleStart, Explorer, InitContext, Learner, OffPolicy, Target, Trained,
 };
-use trajformer_core::algorithm::{Algorithm, Build, Work};
+use trajformer_core::algorithm::{Algorithm, Build};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
@@ -323,15 +324,18 @@ impl Learner for Edac {
         self.temperature.visit(visitor)
     }
 
-    fn flops_per_row(&self) -> Option<f64> {
-        let sizes = &self.actor.config.net;
-        let (o, a) = (sizes.observation_dim, sizes.action_dim);
-        let actor = Work::layers(o, &sizes.hidden, 2 * a);
-        let critic = Work::layers(o + a, &sizes.hidden, 1);
-        let actor_update = Work::forward_backward(&actor) + Work::forward(&actor);
-        // The target; through the critics to the actions, and back; the critics' own update, which passes each
-        // hidden layer forwards, back, forwards again, and once for the weights.
-        let of_one = 3.0 * Work::forward(&critic) + 4.0 * Work::forward(&critic);
-        Some(actor_update + self.config.members as f64 * of_one)
+    fn passes(&self) -> Vec<Passes> {
+        vec![
+            work::tanh_gaussian_actor(&self.actor.config)
+                .forward(1.0)
+                .train(1.0),
+            work::critics(&self.critics.config)
+                .forward(1.0)
+                .through(1.0)
+                // The critics' own update, which passes each hidden layer forwards, back, forwards again, and once for the
+                // weights.
+                .train_through(1.0)
+                .forward(1.0),
+        ]
     }
 }

@@ -28,6 +28,7 @@ use trajformer_models::dropout::Dropout;
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule, WeightDecay};
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::uploads::CachedUploads;
+use trajformer_models::work;
 
 use crate::offpolicy::{StateNames, Trained};
 use acting::{ChunkPolicy, Generator, Grammar};
@@ -339,16 +340,11 @@ impl Algorithm for FastPolicy {
         self.learner.update(&batch, dropout)
     }
 
-    /// The blocks' products and the head's, for chunks of mean length.
+    /// Of chunks of mean length.
     fn work(&self) -> Option<Work> {
-        let config = &self.learner.config;
-        let (batch, width) = (config.batch_size, config.embedding);
-        let length = self.chunks.token_count().div_ceil(self.chunks.len().max(1)) + 1;
-        let head = Work::forward(&[width, config.vocab_size + 1]) * (batch * length) as f64;
-        Some(Work {
-            product_flops: Work::transformer(config.layers, width, batch, length) + 3.0 * head,
-            tokens: batch * length,
-        })
+        let tokens = self.chunks.token_count().div_ceil(self.chunks.len().max(1)) + 1;
+        let passes = work::conditional_gpt(&self.learner.model.config, tokens).train(1.0);
+        Some(Work::of(&[passes], self.learner.config.batch_size, tokens))
     }
 
     fn policy(&self) -> Result<Box<dyn Policy>> {

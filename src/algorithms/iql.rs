@@ -36,11 +36,12 @@ use trajformer_models::actor::{ActorConfig, DeterministicActor};
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::gaussian::{GaussianActor, GaussianActorConfig, Mean};
 use trajformer_models::init::StackInit;
-use trajformer_models::mlp::{Mlp, MlpConfig};
+use trajformer_models::mlp::{Mlp, MlpConfig, widths};
 use trajformer_models::params::StateVisitor;
+use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{ActionFn, InitContext, Learner, OffPolicy, Target, Trained, join};
-use trajformer_core::algorithm::{Algorithm, Build, Work};
+use trajformer_core::algorithm::{Algorithm, Build};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
@@ -194,7 +195,7 @@ impl Iql {
             ..CriticConfig::default()
         };
         let value = MlpConfig {
-            sizes: Work::layers(start.observation_dim, &config.hidden, 1),
+            sizes: widths(start.observation_dim, &config.hidden, 1),
             activation: Activation::Relu,
             init: StackInit::default(),
         };
@@ -370,15 +371,16 @@ impl Learner for Iql {
         Ok(visitor.counter("training.updates", &mut self.updates)?)
     }
 
-    fn flops_per_row(&self) -> Option<f64> {
-        let sizes = &self.critics.config;
-        let (o, a) = (sizes.observation_dim, sizes.action_dim);
-        let actor = Work::layers(o, &sizes.hidden, a);
-        let critic = Work::layers(o + a, &sizes.hidden, 1);
-        let value = Work::layers(o, &sizes.hidden, 1);
-        let values = Work::forward_backward(&value) + Work::forward(&value);
-        let critics = 2.0 * (Work::forward_backward(&critic) + Work::forward(&critic));
-        Some(values + critics + Work::forward_backward(&actor))
+    fn passes(&self) -> Vec<Passes> {
+        let actor = match &self.actor {
+            Actor::Gaussian(actor) => &actor.config.net,
+            Actor::Deterministic(actor) => &actor.config,
+        };
+        vec![
+            work::mlp(&self.value.config.sizes).forward(1.0).train(1.0),
+            work::critics(&self.critics.config).forward(1.0).train(1.0),
+            work::actor(actor).train(1.0),
+        ]
     }
 }
 

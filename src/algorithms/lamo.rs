@@ -37,6 +37,7 @@ use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule};
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::pretrained::{self, Gpt2};
 use trajformer_models::uploads::CachedUploads;
+use trajformer_models::work;
 
 use crate::offpolicy::{StateNames, Trained};
 use crate::policies::return_conditioned::{
@@ -287,14 +288,11 @@ impl Algorithm for Lamo {
         learner.update(&contexts, text.as_ref(), dropout)
     }
 
-    /// The blocks' products as if all of them were trained.
     fn work(&self) -> Option<Work> {
         let config = &self.learner.config;
-        let (batch, length) = (config.batch_size, 3 * config.context_steps);
-        Some(Work {
-            product_flops: Work::transformer(config.layers, config.embedding, batch, length),
-            tokens: batch * length,
-        })
+        let steps = config.context_steps;
+        let passes = work::lamo(&self.learner.model.config, steps).train(1.0);
+        Some(Work::of(&[passes], config.batch_size, 3 * steps))
     }
 
     fn policy(&self) -> Result<Box<dyn Policy>> {

@@ -31,11 +31,12 @@ use trajformer_models::init::StackInit;
 use trajformer_models::network::{Scalar, ScalarConfig};
 use trajformer_models::params::StateVisitor;
 use trajformer_models::rnd::RndConfig;
+use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{
     ActionFn, Explorer, InitContext, Learner, OffPolicy, RndBonus, Target, Trained,
 };
-use trajformer_core::algorithm::{Algorithm, Build, Work};
+use trajformer_core::algorithm::{Algorithm, Build};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
@@ -372,20 +373,21 @@ impl Learner for SacRnd {
         Ok(visitor.counter("training.updates", &mut self.updates)?)
     }
 
-    /// Of an update after the pre-training.
-    fn flops_per_row(&self) -> Option<f64> {
-        let sizes = &self.actor.config.net;
-        let (o, a) = (sizes.observation_dim, sizes.action_dim);
-        let (n, h) = (self.config.members as f64, self.config.rnd_hidden);
-        let embedding = self.config.rnd_embedding;
-        let actor = Work::layers(o, &sizes.hidden, 2 * a);
-        let critic = Work::layers(o + a, &sizes.hidden, 1);
-        let f = Work::forward(&Work::layers(a * o, &[h, h, h], embedding));
-        let g = Work::forward(&Work::layers(a, &[h, h, h], embedding)) + Work::forward(&[o, 2 * h]);
-        // The actor's gradient passes every layer of critics and predictor, to the actions.
-        let actor_update =
-            Work::forward_backward(&actor) + 2.0 * n * Work::forward(&critic) + 2.0 * f + g;
-        let targets = Work::forward(&actor) + n * Work::forward(&critic) + f + g;
-        Some(actor_update + targets + n * Work::forward_backward(&critic))
+    /// Those of an update after the pre-training.
+    fn passes(&self) -> Vec<Passes> {
+        vec![
+            work::tanh_gaussian_actor(&self.actor.config)
+                .forward(1.0)
+                .train(1.0),
+            work::critics(&self.critics.config)
+                .forward(1.0)
+                .through(1.0)
+                .train(1.0),
+            // The bonus of the targets' actions, and of the actor's, whose gradient passes the predictor.
+            work::rnd_predictor(self.bonus.sizes())
+                .forward(1.0)
+                .through(1.0),
+            work::rnd_target(self.bonus.sizes()).forward(2.0),
+        ]
     }
 }

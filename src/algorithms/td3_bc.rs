@@ -20,9 +20,10 @@ use serde::{Deserialize, Serialize};
 use trajformer_models::actor::{ActorConfig, DeterministicActor};
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::params::StateVisitor;
+use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{ActionFn, Explorer, InitContext, Learner, OffPolicy, Target, Trained};
-use trajformer_core::algorithm::{Algorithm, Build, Work};
+use trajformer_core::algorithm::{Algorithm, Build};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
@@ -238,15 +239,15 @@ impl Learner for Td3Bc {
         Ok(visitor.counter("training.updates", &mut self.updates)?)
     }
 
-    fn flops_per_row(&self) -> Option<f64> {
-        let sizes = &self.actor.config;
-        let (o, a) = (sizes.observation_dim, sizes.action_dim);
-        let actor = Work::layers(o, &sizes.hidden, a);
-        let critic = Work::layers(o + a, &sizes.hidden, 1);
-        let targets = Work::forward(&actor) + 2.0 * Work::forward(&critic);
-        // Through the critic the actor's gradient passes every layer, to the actions.
-        let actor_update = Work::forward_backward(&actor) + 2.0 * Work::forward(&critic);
-        let critics_update = 2.0 * Work::forward_backward(&critic);
-        Some(targets + critics_update + actor_update / self.config.policy_delay as f64)
+    fn passes(&self) -> Vec<Passes> {
+        let actor_updates = 1.0 / self.config.policy_delay as f64;
+        vec![
+            work::actor(&self.actor.config)
+                .forward(1.0)
+                .train(actor_updates),
+            work::critics(&self.critics.config).forward(1.0).train(1.0),
+            // The actor climbs the first critic alone.
+            work::critic(&self.critics.config).through(actor_updates),
+        ]
     }
 }

@@ -34,6 +34,7 @@ use trajformer_models::trajectory_transformer::{
     TokenBatch, TrajectoryTransformer as Network, TrajectoryTransformerConfig as Sizes,
 };
 use trajformer_models::uploads::CachedUploads;
+use trajformer_models::work;
 
 use crate::offpolicy::{StateNames, Trained};
 use crate::planning::{BeamPlanner, BeamSearch, PlanConfig, SearchModel, Window};
@@ -465,16 +466,11 @@ impl Algorithm for TrajectoryTransformer {
         self.instructed.as_mut()
     }
 
-    /// The blocks' products and the heads'.
     fn work(&self) -> Option<Work> {
-        let sizes = self.learner.model.net.config();
-        let (batch, length) = (self.learner.config.batch_size, sizes.block_size());
-        let heads = Work::forward(&[sizes.embedding, sizes.bins + 1]) * (batch * length) as f64;
-        Some(Work {
-            product_flops: Work::transformer(sizes.layers, sizes.embedding, batch, length)
-                + 3.0 * heads,
-            tokens: batch * length,
-        })
+        let sizes = &self.learner.model.config;
+        let passes = work::trajectory_transformer(sizes).train(1.0);
+        let batch = self.learner.config.batch_size;
+        Some(Work::of(&[passes], batch, sizes.block_size()))
     }
 
     fn policy(&self) -> Result<Box<dyn Policy>> {

@@ -6,6 +6,7 @@ use trajformer_models::params::StateVisitor;
 use trajformer_models::precision::Precision;
 use trajformer_models::pretrained::Gpt2;
 use trajformer_models::rng::Rng;
+use trajformer_models::work::Passes;
 
 use crate::corpus::{Corpus, CorpusConfig};
 use crate::error::Result;
@@ -180,7 +181,7 @@ impl From<Matmul> for Precision {
     }
 }
 
-/// What one update costs on paper.
+/// What one update costs on paper; [`work`](trajformer_models::work) counts it from networks' sizes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Work {
     /// Floating-point operations of the matrix products that an update can't do without, forward and
@@ -191,34 +192,14 @@ pub struct Work {
 }
 
 impl Work {
-    /// Sizes of a multilayer perceptron's layers, input and output included.
-    pub fn layers(inputs: usize, hidden: &[usize], outputs: usize) -> Vec<usize> {
-        let hidden = hidden.iter().copied();
-        std::iter::once(inputs)
-            .chain(hidden)
-            .chain([outputs])
-            .collect()
-    }
-
-    /// Operations per row of a multilayer perceptron's forward pass; `sizes` are those of its
-    /// layers, input and output included.
-    pub fn forward(sizes: &[usize]) -> f64 {
-        let weights: usize = sizes.windows(2).map(|pair| pair[0] * pair[1]).sum();
-        2.0 * weights as f64
-    }
-
-    /// Operations per row of its forward pass and of the gradients of all weights: all layers but
-    /// the first pass a gradient on.
-    pub fn forward_backward(sizes: &[usize]) -> f64 {
-        2.0 * Self::forward(sizes) + Self::forward(&sizes[1..])
-    }
-
-    /// Operations of a causal transformer's blocks, forward and backward, for `batch` sequences of
-    /// `length` tokens. Of attention only the half that is seen counts.
-    pub fn transformer(layers: usize, width: usize, batch: usize, length: usize) -> f64 {
-        let weights = (12 * width * width * length) as f64;
-        let attention = (width * length * (length + 1)) as f64; // scores and sums, half of each
-        3.0 * 2.0 * (batch * layers) as f64 * (weights + attention)
+    /// Of an update on `rows` transitions or sequences, each of which takes these passes through networks and has so many
+    /// tokens.
+    pub fn of(passes: &[Passes], rows: usize, tokens: usize) -> Self {
+        let per_row: f64 = passes.iter().map(Passes::flops).sum();
+        Self {
+            product_flops: per_row * rows as f64,
+            tokens: rows * tokens,
+        }
     }
 }
 
@@ -236,18 +217,4 @@ pub struct Build<'a> {
     pub device: &'a Device,
     /// Stream of the initial values.
     pub rng: &'a mut Rng,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn work_on_paper_equals_a_count_by_hand() {
-        // 2 -> 3 -> 1: 9 weights; backward: 9 for the weights, 3 for the gradient of the hidden layer.
-        assert_eq!(Work::forward(&[2, 3, 1]), 18.0);
-        assert_eq!(Work::forward_backward(&[2, 3, 1]), 42.0);
-        // Width 1, two tokens: 12 weights each; three pairs of tokens, a score and a sum each.
-        assert_eq!(Work::transformer(1, 1, 1, 2), 6.0 * (24.0 + 6.0));
-    }
 }

@@ -22,6 +22,7 @@ use candle_core::{D, DType, Tensor};
 use trajformer_models::critic::Critics;
 use trajformer_models::params::StateVisitor;
 use trajformer_models::uploads::CachedUploads;
+use trajformer_models::work::Passes;
 
 use trajformer_core::algorithm::{Algorithm, Build, Interactive, OnlinePhase, Step, Work};
 use trajformer_core::error::{Error, Result};
@@ -108,9 +109,9 @@ pub trait Learner: Send {
     /// What the visitor says.
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()>;
 
-    /// Operations on paper per transition of a batch, as [`Work`] counts them.
-    fn flops_per_row(&self) -> Option<f64> {
-        None
+    /// How often an update runs each network, per transition of a batch, for benchmarks; empty where nobody counted.
+    fn passes(&self) -> Vec<Passes> {
+        Vec::new()
     }
 
     /// The policy that is evaluated; by default [`Self::act`].
@@ -291,11 +292,8 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
     }
 
     fn work(&self) -> Option<Work> {
-        let per_row = self.learner.flops_per_row()?;
-        Some(Work {
-            product_flops: per_row * self.batch_size as f64,
-            tokens: 0,
-        })
+        let passes = self.learner.passes();
+        (!passes.is_empty()).then(|| Work::of(&passes, self.batch_size, 0))
     }
 
     /// `q_data_mean` and `q_policy_mean`: values of the data's and of the policy's actions, the mean of

@@ -59,6 +59,11 @@ impl RndBonus {
         })
     }
 
+    /// Sizes of f and g.
+    pub fn sizes(&self) -> &RndConfig {
+        &self.predictor.config
+    }
+
     fn moment(&self, name: &'static str) -> Result<Tensor> {
         match self.moments.get(name) {
             Some(moment) => Ok(moment.slot.tensor()?),

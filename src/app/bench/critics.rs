@@ -5,6 +5,7 @@ use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, polyak_update};
 use trajformer_models::params::Params;
 use trajformer_models::uploads::CachedUploads;
+use trajformer_models::work;
 
 use crate::app::bench::updates::{Report, made_up_data, seconds_per_call};
 use trajformer_core::algorithm::Work;
@@ -83,14 +84,10 @@ pub fn critics(options: &CriticsOptions) -> Result<Report> {
         polyak_update(&target_params, &params, TARGET_RATE)?;
         Ok(())
     })?;
-    let layers: Vec<usize> = std::iter::once(o + a)
-        .chain(options.hidden.iter().copied())
-        .chain([1])
-        .collect();
-    let passes = Work::forward(&layers) + Work::forward_backward(&layers);
-    let flops = passes * (n * options.batch) as f64;
+    let passes = work::critics(&sizes).forward(1.0).train(1.0);
+    let work = Work::of(&[passes], options.batch, 0);
     let report = Report::new("critics", &options.device, options.seconds)?;
-    Ok(report.with_updates(seconds, Some(flops), 0))
+    Ok(report.with_updates(seconds, Some(work.product_flops), 0))
 }
 
 #[cfg(test)]

@@ -385,6 +385,53 @@ mod tests {
     }
 
     #[test]
+    fn what_an_update_costs_equals_a_count_by_hand() {
+        // Multiplications of a transition. Actor 3 -> 4 -> 2: 12 and 8 forwards; back 12 and 8 for weights, 8 to the hidden
+        // layer. Critics 5 -> 4 -> 1: 20 and 4 forwards; back 20 and 4 for weights, 4 to the hidden layer, 20 to the inputs.
+        let (actor, actor_back) = (12 + 8, 12 + 8 + 8);
+        let (critic, critic_back, to_actions) = (20 + 4, 20 + 4 + 4, 4 + 20);
+        let td3 = actor + 2 * critic + 2 * (critic + critic_back);
+        // In every second update.
+        let td3 = td3 + (actor + actor_back + critic + to_actions) / 2;
+        // Twice as many outputs; three critics: values of s', of the actor's actions, of the data's.
+        let (actor, actor_back) = (12 + 16, 12 + 16 + 16);
+        let sac_n = actor + (actor + actor_back) + 3 * (3 * critic + to_actions + critic_back);
+        // A block of width 2 has 12 * 4 weights. Six tokens, 21 pairs of them: a score and a sum of 2 numbers each.
+        let block = 6 * 48 + 21 * 2 * 2;
+        // Nine bins and the end.
+        let heads = 6 * 2 * 10;
+        let sizes = ["layers=1", "heads=1"];
+        let context = ["context_steps=2", "embedding=2"];
+        let window = ["window_transitions=1", "embedding_per_head=2", "bins=9"];
+        for (algorithm, overrides, multiplications, tokens) in [
+            ("td3", vec!["hidden=[4]"], td3, 0),
+            ("sac_n", vec!["hidden=[4]", "members=3"], sac_n, 0),
+            (
+                "decision_transformer",
+                [&sizes[..], &context].concat(),
+                3 * block,
+                6,
+            ),
+            ("lamo", [&sizes[..], &context].concat(), 3 * block, 6),
+            (
+                "trajectory_transformer",
+                [&sizes[..], &window].concat(),
+                3 * (block + heads),
+                6,
+            ),
+        ] {
+            let mut options = options(algorithm);
+            options.overrides = overrides.into_iter().map(str::to_owned).collect();
+            let work = Updates::new(&options).expect(algorithm).work();
+            let expected = Work {
+                product_flops: f64::from(4 * 2 * multiplications),
+                tokens: 4 * tokens,
+            };
+            assert_eq!(work, Some(expected), "{algorithm}");
+        }
+    }
+
+    #[test]
     fn unknown_names_and_keys_are_errors_that_name_them() {
         let error = update(&options("td4")).expect_err("unknown").to_string();
         assert!(
