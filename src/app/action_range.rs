@@ -322,13 +322,8 @@ mod tests {
         let mut rows = data(&[[-3.0, 0.0], [1.0, 2.0], [0.5, -1.0]]);
         rows.observations = vec![0.0, 0.5, 1.0];
         rows.episodes = vec![trajformer_core::dataset::Episode {
-            start: 0,
-            steps: 3,
             terminated: true,
-            truncated: false,
-            final_observation: None,
-            instruction: None,
-            fragment: false,
+            ..trajformer_core::dataset::Episode::new(0, 3)
         }];
         rows.action_bounds = Some(unit(2));
         let mut paths = Vec::new();

@@ -102,13 +102,10 @@ fn run_episode(
         let steps = data.steps() - start;
         if step.terminated || step.truncated || steps == limit {
             return Ok(Episode {
-                start,
-                steps,
                 terminated: step.terminated,
                 truncated: step.truncated && !step.terminated,
                 final_observation: Some(observation.into_boxed_slice()),
-                instruction: None,
-                fragment: false,
+                ..Episode::new(start, steps)
             });
         }
     }

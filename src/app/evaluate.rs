@@ -462,13 +462,10 @@ impl EpisodeRecorder {
         };
         for row in self.rows {
             dataset.episodes.push(Episode {
-                start: dataset.rewards.len(),
-                steps: row.rewards.len(),
                 terminated: row.terminated,
                 truncated: row.truncated,
                 final_observation: Some(row.final_observation.into_boxed_slice()),
-                instruction: None,
-                fragment: false,
+                ..Episode::new(dataset.rewards.len(), row.rewards.len())
             });
             dataset.observations.extend(row.observations);
             dataset.actions.extend(row.actions);

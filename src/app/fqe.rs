@@ -439,13 +439,9 @@ mod tests {
             .map(|_| rng.uniform() as f32 * 2.0 - 1.0)
             .collect();
         let episode = |i: usize| Episode {
-            start: i * steps,
-            steps,
-            terminated: false,
             truncated: true,
             final_observation: Some(vec![0.0].into_boxed_slice()),
-            instruction: None,
-            fragment: false,
+            ..Episode::new(i * steps, steps)
         };
         Dataset {
             observation_dim: 1,

@@ -42,6 +42,20 @@ pub struct Episode {
 }
 
 impl Episode {
+    /// A stretch of `steps` (at least 1) from step `start` on that begins with an episode's first step. Nothing else is known: no
+    /// end, no observation after it, no instruction.
+    pub fn new(start: usize, steps: usize) -> Self {
+        Self {
+            start,
+            steps,
+            terminated: false,
+            truncated: false,
+            final_observation: None,
+            instruction: None,
+            fragment: false,
+        }
+    }
+
     /// Its steps.
     pub fn range(&self) -> Range<usize> {
         self.start..self.start + self.steps

@@ -114,13 +114,9 @@ mod tests {
         known.insert("go left", &[1.0, 2.0])?;
         known.insert("go right", &[3.0, 4.0])?;
         let episode = |text: Option<&str>, truncated: bool| Episode {
-            start: 0,
-            steps: 1,
-            terminated: false,
             truncated,
-            final_observation: None,
             instruction: text.map(Arc::from),
-            fragment: false,
+            ..Episode::new(0, 1)
         };
         let text = TextConfig {
             encoder: "none".to_owned(),

@@ -187,13 +187,10 @@ mod tests {
     fn data(ends: &[(bool, bool, bool)], source: &str) -> Dataset {
         let episode =
             |(number, &(terminated, truncated, known)): (usize, &(bool, bool, bool))| Episode {
-                start: 2 * number,
-                steps: 2,
                 terminated,
                 truncated,
                 final_observation: known.then(|| vec![-1.0].into_boxed_slice()),
-                instruction: None,
-                fragment: false,
+                ..Episode::new(2 * number, 2)
             };
         let steps = 2 * ends.len();
         Dataset {

@@ -508,13 +508,8 @@ mod tests {
     /// Episodes of two steps with these returns.
     fn data(returns: &[f32]) -> Dataset {
         let episode = |number: usize| Episode {
-            start: 2 * number,
-            steps: 2,
             terminated: true,
-            truncated: false,
-            final_observation: None,
-            instruction: None,
-            fragment: false,
+            ..Episode::new(2 * number, 2)
         };
         Dataset {
             observations: vec![0.0; 2 * returns.len()],

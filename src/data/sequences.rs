@@ -427,13 +427,8 @@ mod tests {
         let steps = 3 * episodes;
         let numbers: Vec<f32> = (1..=steps).map(|step| step as f32).collect();
         let episode = |index: usize| Episode {
-            start: 3 * index,
-            steps: 3,
             terminated: index + 1 < episodes || last == End::Terminated,
-            truncated: false,
-            final_observation: None,
-            instruction: None,
-            fragment: false,
+            ..Episode::new(3 * index, 3)
         };
         Dataset {
             observations: numbers.clone(),

@@ -216,13 +216,8 @@ mod tests {
     /// Episodes of two steps that terminate, with these rewards.
     fn data(rewards: &[[f32; 2]]) -> Dataset {
         let episode = |number: usize| Episode {
-            start: 2 * number,
-            steps: 2,
             terminated: true,
-            truncated: false,
-            final_observation: None,
-            instruction: None,
-            fragment: false,
+            ..Episode::new(2 * number, 2)
         };
         Dataset {
             rewards: rewards.concat(),

@@ -222,13 +222,10 @@ mod tests {
         for &(steps, terminated, truncated, last) in ends {
             let final_observation = last.map(|value| vec![value].into_boxed_slice());
             episodes.push(Episode {
-                start,
-                steps,
                 terminated,
                 truncated,
                 final_observation,
-                instruction: None,
-                fragment: false,
+                ..Episode::new(start, steps)
             });
             start += steps;
         }

@@ -238,13 +238,9 @@ pub(super) fn cut(steps: usize, end: impl Fn(usize) -> Option<(bool, bool)>) -> 
             let (terminated, truncated) = ended.unwrap_or((false, false));
             let steps = step + 1 - start;
             episodes.push(Episode {
-                start,
-                steps,
                 terminated,
                 truncated,
-                final_observation: None,
-                instruction: None,
-                fragment: false,
+                ..Episode::new(start, steps)
             });
             start = step + 1;
         }

@@ -65,13 +65,10 @@ fn check(name: &str, data: &Dataset, expected: &Value) {
         .zip(finals);
     let episodes: Vec<Episode> = episodes
         .map(|(episode, last)| Episode {
-            start: whole(&episode["start"]),
-            steps: whole(&episode["steps"]),
             terminated: episode["terminated"] == true,
             truncated: episode["truncated"] == true,
             final_observation: last.is_array().then(|| numbers(last).into_boxed_slice()),
-            instruction: None,
-            fragment: false,
+            ..Episode::new(whole(&episode["start"]), whole(&episode["steps"]))
         })
         .collect();
     assert_eq!(data.episodes, episodes, "{name}");

@@ -58,13 +58,9 @@ fn shuffled(folder: &Path) -> PathBuf {
         .iter()
         .enumerate()
         .map(|(place, &row)| data::Episode {
-            start: place,
-            steps: 1,
             terminated: row % 50 == 49,
-            truncated: false,
             final_observation: Some(state(row, 1).into_boxed_slice()),
-            instruction: None,
-            fragment: false,
+            ..data::Episode::new(place, 1)
         })
         .collect();
     let path = folder.join("replay.npz");
@@ -282,13 +278,8 @@ fn unmarked(folder: &Path, rows: &[(Vec<f32>, Vec<f32>)]) -> Dataset {
     data.actions = (0..rows.len()).map(|row| (row % 7) as f32 / 7.0).collect();
     data.rewards = vec![1.0; rows.len()];
     let episode = |(start, row): (usize, &(Vec<f32>, Vec<f32>))| data::Episode {
-        start,
-        steps: 1,
-        terminated: false,
-        truncated: false,
         final_observation: Some(row.1.clone().into_boxed_slice()),
-        instruction: None,
-        fragment: false,
+        ..data::Episode::new(start, 1)
     };
     data.episodes = rows.iter().enumerate().map(episode).collect();
     let path = folder.join("unmarked.npz");

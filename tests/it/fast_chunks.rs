@@ -47,13 +47,8 @@ fn a_chunk_belongs_to_the_episode_that_it_begins_in() {
     let mut data = Dataset::blank(1, 1);
     for steps in [2, 3, 1] {
         data.episodes.push(Episode {
-            start: data.rewards.len(),
-            steps,
             terminated: true,
-            truncated: false,
-            final_observation: None,
-            instruction: None,
-            fragment: false,
+            ..Episode::new(data.rewards.len(), steps)
         });
         for _ in 0..steps {
             let number = data.rewards.len() as f32;

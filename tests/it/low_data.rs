@@ -16,13 +16,8 @@ fn numbered(episodes: usize) -> Dataset {
         let (start, steps) = (data.observations.len(), 1 + number % 3);
         data.observations.extend(vec![number as f32; steps]);
         data.episodes.push(Episode {
-            start,
-            steps,
             terminated: number < episodes,
-            truncated: false,
-            final_observation: None,
-            instruction: None,
-            fragment: false,
+            ..Episode::new(start, steps)
         });
     }
     let steps = data.observations.len();

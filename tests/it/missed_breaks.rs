@@ -50,13 +50,9 @@ fn data(told: &[Told<'_>]) -> Dataset {
     let mut data = Dataset::blank(1, 1);
     for &(observations, actions, rewards, terminated, truncated) in told {
         data.episodes.push(Episode {
-            start: data.rewards.len(),
-            steps: rewards.len(),
             terminated,
             truncated,
-            final_observation: None,
-            instruction: None,
-            fragment: false,
+            ..Episode::new(data.rewards.len(), rewards.len())
         });
         data.observations.extend_from_slice(observations);
         data.actions.extend_from_slice(actions);

@@ -136,13 +136,8 @@ fn dataset(golden: &Golden) -> Dataset {
     let episode = |steps: u32| {
         start += steps as usize;
         Episode {
-            start: start - steps as usize,
-            steps: steps as usize,
             terminated: true,
-            truncated: false,
-            final_observation: None,
-            instruction: None,
-            fragment: false,
+            ..Episode::new(start - steps as usize, steps as usize)
         }
     };
     let lengths = golden.integers("data.lengths");

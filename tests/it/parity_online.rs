@@ -108,13 +108,9 @@ fn data(golden: &Golden) -> Dataset {
     for (step, (&terminal, &timeout)) in terminals.iter().zip(&timeouts).enumerate() {
         if terminal == 1.0 || timeout == 1.0 {
             episodes.push(Episode {
-                start,
-                steps: step + 1 - start,
                 terminated: terminal == 1.0,
                 truncated: timeout == 1.0,
-                final_observation: None,
-                instruction: None,
-                fragment: false,
+                ..Episode::new(start, step + 1 - start)
             });
             start = step + 1;
         }

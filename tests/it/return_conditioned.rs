@@ -37,13 +37,9 @@ fn dataset(golden: &Golden) -> Dataset {
         let (terminated, truncated) = (terminals[row] == 1, timeouts[row] == 1);
         if terminated || truncated || row + 1 == terminals.len() {
             episodes.push(Episode {
-                start,
-                steps: row + 1 - start,
                 terminated,
                 truncated,
-                final_observation: None,
-                instruction: None,
-                fragment: false,
+                ..Episode::new(start, row + 1 - start)
             });
             start = row + 1;
         }

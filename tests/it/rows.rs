@@ -38,13 +38,9 @@ fn data() -> Dataset {
         rewards: numbers(count),
         episodes: (0..episodes)
             .map(|i| Episode {
-                start: i * steps,
-                steps,
                 terminated: i % 2 == 0,
                 truncated: i % 2 == 1,
-                final_observation: None,
-                instruction: None,
-                fragment: false,
+                ..Episode::new(i * steps, steps)
             })
             .collect(),
         ..Dataset::blank(o, a)

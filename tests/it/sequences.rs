@@ -31,13 +31,9 @@ fn dataset(rows: [&[f32]; 3], action_dim: usize, episodes: Vec<Episode>) -> Data
 
 fn episode(start: usize, steps: usize, terminated: bool, truncated: bool) -> Episode {
     Episode {
-        start,
-        steps,
         terminated,
         truncated,
-        final_observation: None,
-        instruction: None,
-        fragment: false,
+        ..Episode::new(start, steps)
     }
 }
 

@@ -20,13 +20,9 @@ fn goal_data(terminated: bool, truncated: bool) -> Dataset {
             .collect(),
         episodes: (0..EPISODES)
             .map(|number| Episode {
-                start: STEPS * number,
-                steps: STEPS,
                 terminated,
                 truncated,
-                final_observation: None,
-                instruction: None,
-                fragment: false,
+                ..Episode::new(STEPS * number, STEPS)
             })
             .collect(),
         ..Dataset::blank(2, 1)

@@ -302,13 +302,9 @@ pub(super) fn made_up_data(observation_dim: usize, action_dim: usize) -> Result<
         rewards: normals(STEPS, &mut rng),
         episodes: (0..STEPS / EPISODE_STEPS)
             .map(|i| Episode {
-                start: i * EPISODE_STEPS,
-                steps: EPISODE_STEPS,
                 terminated: i % 2 == 0,
                 truncated: i % 2 == 1,
-                final_observation: None,
-                instruction: None,
-                fragment: false,
+                ..Episode::new(i * EPISODE_STEPS, EPISODE_STEPS)
             })
             .collect(),
         ..Dataset::blank(observation_dim, action_dim)
