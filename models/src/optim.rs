@@ -352,17 +352,17 @@ pub fn polyak_update(target: &Params, online: &Params, rate: f64) -> Result<()> 
 pub enum Schedule {
     /// Always 1.
     Constant,
-    /// Linear warm-up, then constant: min(n / length, 1). 1 / length at the first update, 1 from the update of number
+    /// Linear warm-up, then constant: min(n / length, 1). So it is 1 / length at the first update, and 1 from the update of number
     /// `length` on. The Decision Transformer's.
     Warmup {
         /// Updates of the warm-up; 0 and 1 are none.
         length: u64,
     },
     /// Linear warm-up, then a half cosine: n / warmup as long as n is below `warmup`; then
-    /// (1 + cos(π (n - warmup) / (end - warmup))) / 2, at least `floor`. 1 / warmup at the first update, 1 at the update of
-    /// number `warmup`, `floor` at the update of number `end` and from there on.
+    /// (1 + cos(π (n - warmup) / (end - warmup))) / 2, at least `floor`. So it is 1 / warmup at the first update, 1 at the update
+    /// of number `warmup`, and `floor` from the update of number `end` on.
     WarmupCosine {
-        /// Number of the update that has the whole rate; with 0 and 1 the first update is on the cosine.
+        /// Number of the update that ends the warm-up with the whole rate; with 0 the first update is a step down the cosine.
         warmup: u64,
         /// Number of the update where the cosine reaches its minimum; after `warmup`.
         end: u64,
@@ -372,7 +372,7 @@ pub enum Schedule {
     /// [`Self::WarmupCosine`] without an end: as there up to the update of number `end`, after which the cosine climbs again, to 1
     /// at number 2 end - warmup, as in the code of the Trajectory Transformer's authors (trajectory/utils/training.py).
     WarmupCosineUnclamped {
-        /// Number of the update that has the whole rate; with 0 and 1 the first update is on the cosine.
+        /// Number of the update that ends the warm-up with the whole rate; with 0 the first update is a step down the cosine.
         warmup: u64,
         /// Number of the update where the cosine reaches its first minimum; after `warmup`.
         end: u64,

@@ -275,10 +275,10 @@ impl Iql {
         Ok(value.forward(&batch.next_observations)?.squeeze(1)?)
     }
 
-    /// The actor's rate at an update, from 0 on.
-    fn actor_learning_rate(&self, update: u64) -> f64 {
+    /// The actor's rate at the next update, after so many.
+    fn actor_learning_rate(&self, completed: u64) -> f64 {
         let decay = self.config.actor_decay_updates;
-        self.config.actor_learning_rate * decay.cosine(update, self.training_updates)
+        self.config.actor_learning_rate * decay.cosine(completed, self.training_updates)
     }
 }
 

@@ -18,18 +18,19 @@ pub enum DecayUpdates {
 }
 
 impl DecayUpdates {
-    /// Factor in (0, 1] of the rate of update number `update`, counted from 0, of a run with `training_updates` on its
-    /// data: (1 + cos(π update / length)) / 2. 1 past `training_updates`: learning online does not decay.
-    pub fn cosine(self, update: u64, training_updates: u64) -> f64 {
+    /// Factor in (0, 1] of the next update's rate, before which `completed` updates were made (0 for the first), in a run with
+    /// `training_updates` on its data: (1 + cos(π completed / length)) / 2, which is 1 for the first update. 1 from
+    /// `training_updates` on: learning online does not decay.
+    pub fn cosine(self, completed: u64, training_updates: u64) -> f64 {
         let length = match self {
             Self::None => return 1.0,
             Self::Training => training_updates,
             Self::Updates(length) => length,
         };
-        if update >= training_updates {
+        if completed >= training_updates {
             return 1.0;
         }
-        let share = (update as f64 / length as f64).min(1.0);
+        let share = (completed as f64 / length as f64).min(1.0);
         (1.0 + (PI * share).cos()) / 2.0
     }
 
