@@ -48,18 +48,18 @@ pub fn load_data(config: &RunConfig) -> Result<Dataset> {
     Ok(dataset)
 }
 
-/// What an algorithm is prepared for.
+/// What [`prepare`] makes an algorithm for: training on a data set, or acting with what was trained.
 pub enum PreparedFor<'a> {
-    /// Training on a data set.
+    /// The algorithm will be trained on a data set, from its initial values or from a checkpoint's.
     Training {
-        /// What is learned from.
+        /// The data set.
         data: &'a Dataset,
-        /// Where policies are scored, whose instructions policies are given.
+        /// What will score policies, if anything does: the instructions that it gives them are encoded too.
         evaluator: Option<&'a Evaluator>,
-        /// Whether the state of a checkpoint will be loaded over the initial values.
+        /// Whether a checkpoint's state will be loaded over the initial values, which then need no pretrained trunk.
         resumed: bool,
     },
-    /// Acting, or looking at what was trained: the state of a checkpoint will be loaded over it.
+    /// The algorithm will act, or be looked at, but not be trained: a checkpoint's state will be loaded over its initial values.
     Acting {
         /// Numbers in an observation (O).
         observation_dim: usize,

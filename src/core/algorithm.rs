@@ -160,15 +160,15 @@ pub struct Step<'a> {
     pub terminated: bool,
 }
 
-/// `matmul`: the type that factors of a transformer's matrix products are rounded to. Parameters,
-/// optimiser and everything else are f32.
+/// The key `matmul` of sequence models: the type that the factors of a transformer's matrix products are rounded to.
+/// Parameters, optimiser and everything else are f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Matmul {
-    /// Nothing is rounded.
+    /// `"f32"`: factors are not rounded.
     #[default]
     F32,
-    /// To bf16: for GPUs that have units for it. On the CPU it only costs time.
+    /// `"bf16"`: factors are rounded to bf16, for GPUs that have units for it. On the CPU it only costs time.
     Bf16,
 }
 

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use trajformer_models::rng::Rng;
 
-/// What an action is.
+/// Whether the actions of a data set are vectors or choices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActionKind {
-    /// A vector of real numbers.
+    /// An action is a vector of `action_dim` real numbers.
     Continuous,
-    /// A choice among this many; stored as one number in 0..count.
+    /// An action is a choice among `count`, stored as one number in 0..count. No algorithm here learns from such data.
     Discrete {
         /// How many choices.
         count: usize,

@@ -13,9 +13,9 @@ use crate::keys::Keys;
 /// code of the Trajectory Transformer's authors (`scripts/train.py`), whose warm-up is one and whose cosine ends after 20.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Span {
-    /// So many updates.
+    /// A length in updates.
     Updates(u64),
-    /// So many passes over the data; not negative.
+    /// A length in passes over the data; not negative, perhaps not whole.
     Epochs(f64),
 }
 

@@ -3,15 +3,15 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// `online.data_share`: which share of each batch comes from the data.
+/// `online.data_share`: which share of each batch comes from the data set; the rest is what was collected online.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum DataShare {
-    /// The method's own: half in Cal-QL and ReBRAC, uniform in all others.
+    /// `"method"`: what the algorithm's authors do. Half of each batch in Cal-QL and ReBRAC, uniform in all others.
     #[default]
     Method,
-    /// Each transition is as likely as any other, whether of the data or collected.
+    /// `"uniform"`: each transition is as likely as any other, whether of the data set or collected.
     Uniform,
-    /// This one, in [0, 1].
+    /// A number: this share of each batch, in [0, 1], is drawn from the data set.
     Share(f64),
 }
 
@@ -68,14 +68,14 @@ impl<'de> Deserialize<'de> for DataShare {
     }
 }
 
-/// How a batch is made of the data's transitions and collected ones.
+/// How a batch is made of transitions of the data set and of those collected online.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mixing {
-    /// Each transition is as likely as any other.
+    /// Each transition is as likely as any other, whether of the data set or collected.
     Uniform,
-    /// This share is the data's, its number of rows rounded down.
+    /// This share of each batch, in [0, 1], is drawn from the data set, its number of rows rounded down.
     RoundedDown(f64),
-    /// This share is the data's, its number of rows rounded up.
+    /// This share of each batch, in [0, 1], is drawn from the data set, its number of rows rounded up.
     RoundedUp(f64),
 }
 

@@ -3,13 +3,14 @@
 use crate::dataset::Dataset;
 use crate::error::Result;
 
-/// What an algorithm is built from.
+/// What an algorithm is built from: a data set to learn from, or the shapes of observations and actions alone.
 #[derive(Debug, Clone, Copy)]
 pub enum Source<'a> {
-    /// It learns from this data.
+    /// A data set that the algorithm learns from. Its dimensions are the networks', and the algorithm holds optimisers and target
+    /// networks.
     Train(&'a Dataset),
-    /// It acts with stored networks, which are loaded over its initial values. It holds neither optimisers nor target
-    /// networks, and every update fails with [`opened_without_data`](crate::dataset_checks::opened_without_data).
+    /// No data: the algorithm acts with stored networks, which are loaded over its initial values. It holds neither optimisers
+    /// nor target networks, and every update fails with [`opened_without_data`](crate::dataset_checks::opened_without_data).
     Act {
         /// Numbers in an observation (O).
         observation_dim: usize,
@@ -58,11 +59,11 @@ impl<'a> Source<'a> {
     }
 }
 
-/// What networks are made for, which decides what is held beside them.
+/// What networks are made for, which decides whether optimisers and target networks are held beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Updates: with optimisers and target networks.
+    /// Networks that will be updated: optimisers and target networks are made with them.
     Learning,
-    /// Acting alone: without them.
+    /// Networks that only compute actions: neither optimisers nor target networks are made, and an update is an error.
     Acting,
 }
