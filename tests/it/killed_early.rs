@@ -83,6 +83,48 @@ fn every_algorithm_killed_before_its_first_checkpoint_resumes_to_the_bits_of_an_
 }
 
 #[test]
+fn a_run_killed_while_it_is_made_can_be_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    data::save(&instructions::rooms(1000), &folder.join("rooms.npz")).unwrap();
+    let text = instructions::with_text(&golden("text/bert"));
+    let told = instructions::config(folder, 4, &text);
+    let plain = config(folder, "bc", 5);
+    for (next, name) in [(&told, "told"), (&plain, "plain")] {
+        let out = folder.join(name);
+        // `config.toml`, the last file, can't be written.
+        let obstacle = out.join("config.toml.tmp");
+        fs::create_dir_all(&obstacle).unwrap();
+        run::start(&told, &out).unwrap_err();
+        for file in ["instructions.safetensors", "config.json"] {
+            assert!(out.join(file).exists(), "{name}: {file}");
+        }
+        fs::remove_dir(&obstacle).unwrap();
+        let whole = folder.join(format!("{name}-whole"));
+        run::start(next, &whole).unwrap();
+        run::start(next, &out).unwrap();
+        check_same_run(&whole, &out, name);
+        for file in ["instructions.safetensors", "unfinished"] {
+            let there = |run: &Path| run.join(file).exists();
+            assert_eq!(there(&out), there(&whole), "{name}: {file}");
+        }
+        assert!(!out.join("unfinished").exists(), "{name}");
+        run::open(&out, &[]).unwrap();
+    }
+    // Without the word for it, files of a run are somebody's.
+    let out = folder.join("somebodys");
+    fs::create_dir(&out).unwrap();
+    fs::copy(folder.join("told/config.json"), out.join("config.json")).unwrap();
+    run::start(&plain, &out).unwrap_err();
+    fs::write(out.join("unfinished"), "").unwrap();
+    fs::write(out.join("metrics.csv"), "").unwrap();
+    run::start(&plain, &out).unwrap_err();
+    fs::remove_file(out.join("metrics.csv")).unwrap();
+    run::start(&plain, &out).unwrap();
+}
+
+#[test]
 fn a_series_goes_on_with_a_seed_that_was_killed_before_its_first_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -11,12 +11,14 @@
 //! | `instructions.safetensors` | of a run that follows instructions: those it knows, with their embeddings |
 //! | `metrics.csv`, `evaluations.csv` | rows past the checkpoint are cut on resume |
 //! | `train.lock` | empty; locked while a process trains the run |
+//! | `unfinished` | while the run is made, before `config.toml` is there |
 //!
 //! The three tensor files are first written beside their place (`*.new`), then `state.toml` is
 //! renamed into place, then they are. A reader takes, of each file and its `.new`, the one that
 //! `state.toml` names.
 
 mod beside;
+mod create;
 pub mod fingerprint;
 mod instructions;
 mod published;
@@ -44,19 +46,6 @@ use trajformer_models::rng::{Rng, RngState};
 
 const FORMAT: u32 = 1;
 
-/// What a run keeps in its folder, event files aside: nothing of it may be there before.
-const FILES: [&str; 9] = [
-    "config.json",
-    "state.toml",
-    "model.safetensors",
-    "policy.safetensors",
-    "training.safetensors",
-    "instructions.safetensors",
-    "metrics.csv",
-    "evaluations.csv",
-    "config.toml",
-];
-const EVENTS: &str = "events.out.tfevents.";
 const LOCK: &str = "train.lock";
 
 /// What a run's networks see and do: enough to rebuild them without the data.
@@ -171,41 +160,6 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the directory and writes the instructions that the run knows, if it follows any, `config.json`, and last
-    /// `config.toml`, with which it is a run. Nobody else can train there meanwhile.
-    ///
-    /// # Errors
-    /// If a run or a part of one is there already, or the disk fails.
-    pub fn create(
-        path: &Path,
-        config: &RunConfig,
-        spec: &RunSpec,
-        algorithm: &mut dyn Algorithm,
-    ) -> Result<Self> {
-        fs::create_dir_all(path).map_err(Error::io(path))?;
-        let run = Self {
-            path: path.to_path_buf(),
-            _lock: None,
-        };
-        run.refuse_foreign_files()?;
-        let run = run.locked()?;
-        run.refuse_foreign_files()?;
-        let mut description = algorithm.description();
-        description
-            .entry("model_type")
-            .or_insert_with(|| format!("trajformer_{}", config.algorithm.name()).into());
-        let spec = serde_json::to_value(spec).map_err(|e| Error::Config(e.to_string()))?;
-        description.insert("trajformer".to_owned(), spec);
-        let json =
-            serde_json::to_string_pretty(&description).map_err(|e| Error::Config(e.to_string()))?;
-        if let Some(told) = algorithm.instructed() {
-            run.save_instructions(told.known())?;
-        }
-        write_atomically(&path.join("config.json"), (json + "\n").as_bytes())?;
-        write_atomically(&path.join("config.toml"), config.to_toml()?.as_bytes())?;
-        Ok(run)
-    }
-
     /// Opens an existing run.
     ///
     /// # Errors
@@ -228,7 +182,9 @@ impl RunDir {
     /// # Errors
     /// If there is none, or another process trains it.
     pub fn open_to_train(path: &Path) -> Result<Self> {
-        Self::open(path)?.locked()
+        let run = Self::open(path)?.locked()?;
+        run.finish_creation()?;
+        Ok(run)
     }
 
     fn locked(self) -> Result<Self> {
@@ -260,29 +216,6 @@ impl RunDir {
             path: self.path.clone(),
             problem: problem.into(),
         }
-    }
-
-    /// Fails if the folder holds a file that a new run would overwrite or mix with its own.
-    fn refuse_foreign_files(&self) -> Result<()> {
-        if self.file("config.toml").exists() {
-            return Err(self.fail(
-                "there is a run already; continue it with `train --resume`, or choose another \
-                 folder with `--out`",
-            ));
-        }
-        let entries = fs::read_dir(&self.path).map_err(Error::io(&self.path))?;
-        for entry in entries {
-            let name = entry.map_err(Error::io(&self.path))?.file_name();
-            let name = name.to_string_lossy();
-            let whole = name.strip_suffix(".new").unwrap_or(&name);
-            if FILES.contains(&whole) || name.starts_with(EVENTS) {
-                return Err(self.fail(format!(
-                    "`{name}` is there already, which a run would overwrite or mix with its own; \
-                     choose another folder with `--out`, or move it away"
-                )));
-            }
-        }
-        Ok(())
     }
 
     /// Where it is.

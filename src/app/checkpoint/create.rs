@@ -1,0 +1,122 @@
+//! How a run directory comes to be: as a whole, or so that it can be made again.
+
+use std::fs;
+use std::path::Path;
+
+use crate::app::checkpoint::{RunDir, RunSpec};
+use crate::app::config::RunConfig;
+use trajformer_core::algorithm::Algorithm;
+use trajformer_core::atomic::{write_atomically, write_synced};
+use trajformer_core::error::{Error, Result};
+
+/// What a run keeps in its folder, event files aside: nothing of it may be there before.
+const FILES: [&str; 9] = [
+    "config.json",
+    "state.toml",
+    "model.safetensors",
+    "policy.safetensors",
+    "training.safetensors",
+    "instructions.safetensors",
+    "metrics.csv",
+    "evaluations.csv",
+    "config.toml",
+];
+const EVENTS: &str = "events.out.tfevents.";
+/// What is written before `config.toml`.
+const CREATED: [&str; 2] = ["instructions.safetensors", "config.json"];
+/// There while a run is made.
+const UNFINISHED: &str = "unfinished";
+const UNFINISHED_MEANS: &str = "A run is being made here, or was when its process ended: without config.toml it is none yet.\n";
+
+impl RunDir {
+    /// Makes the directory and writes the instructions that the run knows, if it follows any, `config.json`, and last
+    /// `config.toml`, with which it is a run. Nobody else can train there meanwhile. What a creation that was killed has
+    /// left there is replaced: a file `unfinished` says that it is one's.
+    ///
+    /// # Errors
+    /// If a run or a part of one is there already, or the disk fails.
+    pub fn create(
+        path: &Path,
+        config: &RunConfig,
+        spec: &RunSpec,
+        algorithm: &mut dyn Algorithm,
+    ) -> Result<Self> {
+        fs::create_dir_all(path).map_err(Error::io(path))?;
+        let run = Self {
+            path: path.to_path_buf(),
+            _lock: None,
+        };
+        run.refuse_foreign_files()?;
+        let run = run.locked()?;
+        run.refuse_foreign_files()?;
+        let mut description = algorithm.description();
+        description
+            .entry("model_type")
+            .or_insert_with(|| format!("trajformer_{}", config.algorithm.name()).into());
+        let spec = serde_json::to_value(spec).map_err(|e| Error::Config(e.to_string()))?;
+        description.insert("trajformer".to_owned(), spec);
+        let json =
+            serde_json::to_string_pretty(&description).map_err(|e| Error::Config(e.to_string()))?;
+        let toml = config.to_toml()?;
+        run.start_creation()?;
+        if let Some(told) = algorithm.instructed() {
+            run.save_instructions(told.known())?;
+        }
+        write_atomically(&path.join("config.json"), (json + "\n").as_bytes())?;
+        write_atomically(&path.join("config.toml"), toml.as_bytes())?;
+        run.finish_creation()?;
+        Ok(run)
+    }
+
+    /// Says that what a run has before its `config.toml` is a creation's, and removes what an earlier one has left.
+    fn start_creation(&self) -> Result<()> {
+        write_synced(&self.file(UNFINISHED), UNFINISHED_MEANS.as_bytes())?;
+        for name in CREATED {
+            remove(&self.file(name))?;
+            remove(&self.file(&format!("{name}.tmp")))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the word back, once the run is whole.
+    pub(super) fn finish_creation(&self) -> Result<()> {
+        remove(&self.file(UNFINISHED))
+    }
+
+    /// Fails if the folder holds a file that a new run would overwrite or mix with its own.
+    fn refuse_foreign_files(&self) -> Result<()> {
+        if self.file("config.toml").exists() {
+            return Err(self.fail(
+                "there is a run already; continue it with `train --resume`, or choose another \
+                 folder with `--out`",
+            ));
+        }
+        let own: &[&str] = if self.file(UNFINISHED).exists() {
+            &CREATED
+        } else {
+            &[]
+        };
+        let entries = fs::read_dir(&self.path).map_err(Error::io(&self.path))?;
+        for entry in entries {
+            let name = entry.map_err(Error::io(&self.path))?.file_name();
+            let name = name.to_string_lossy();
+            let whole = name.strip_suffix(".new").unwrap_or(&name);
+            let is_own = own.contains(&&*name);
+            if (FILES.contains(&whole) && !is_own) || name.starts_with(EVENTS) {
+                return Err(self.fail(format!(
+                    "`{name}` is there already, which a run would overwrite or mix with its own; \
+                     choose another folder with `--out`, or move it away"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(Error::io(path)),
+    }
+}
