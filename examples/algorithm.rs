@@ -16,7 +16,7 @@ use std::path::Path;
 
 use trajformer::algorithms::{AlgorithmConfig, Build, CustomConfig};
 use trajformer::candle_core::{DType, Tensor};
-use trajformer::data::{ActionBounds, Normalizer, RewardTransform, Transitions, TransitionsConfig};
+use trajformer::data::{RewardTransform, Transitions, TransitionsConfig};
 use trajformer::metrics::Metrics;
 use trajformer::models::activation::Activation;
 use trajformer::models::actor::{ActorConfig, DeterministicActor};
@@ -37,8 +37,6 @@ const BATCH: usize = 64;
 /// Observations are normalised, actions in ±1.
 struct Awr {
     data: Transitions,
-    normalizer: Normalizer,
-    bounds: ActionBounds,
     actor: Trained<DeterministicActor>,
     value: Trained<Mlp>,
     temperature: f64,
@@ -54,8 +52,7 @@ impl Awr {
             returns_discount: settings.number("discount")?,
             ..TransitionsConfig::default()
         };
-        let mut data = Transitions::of_source(build.source, &view, build.device)?;
-        data.actions = build.bounds.to_unit(&data.actions)?;
+        let data = Transitions::of_source(build.source, build.bounds, &view, build.device)?;
         let mut start = InitContext {
             observation_dim: o,
             action_dim: a,
@@ -77,8 +74,6 @@ impl Awr {
             init: StackInit::default(),
         };
         Ok(Self {
-            normalizer: data.normalizer().clone(),
-            bounds: build.bounds.clone(),
             actor: Trained::new("actor", actor, &mut start)?,
             value: Trained::new("value", value, &mut start)?,
             temperature: settings.number("temperature")?,
@@ -114,15 +109,14 @@ impl Algorithm for Awr {
         let actor = self.actor.snapshot()?;
         let device = self.actor.params.device().clone();
         let act = move |observations: &Tensor| Ok(actor.forward(observations)?);
-        let (normalizer, bounds) = (self.normalizer.clone(), self.bounds.clone());
+        let (normalizer, bounds) = (self.data.normalizer().clone(), self.data.bounds().clone());
         Ok(Box::new(ActorPolicy::new(normalizer, bounds, device, act)))
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
         self.actor.visit(visitor)?;
         self.value.visit(visitor)?;
-        self.normalizer.visit("policy.normalizer.", visitor)?;
-        Ok(self.bounds.visit("policy.action_bounds.", visitor)?)
+        self.data.visit(visitor)
     }
 }
 

@@ -174,8 +174,8 @@ impl SacRndConfig {
             SacRnd::new(
                 self,
                 start,
-                &scaled(&data.observations)?,
-                &scaled(&data.actions)?,
+                &scaled(data.observations())?,
+                &scaled(data.actions())?,
             )
         })
     }

@@ -202,9 +202,11 @@ fn unsettled(config: &FqeConfig) -> f64 {
     (-(config.updates as f64) * config.target_rate * (1.0 - config.discount)).exp()
 }
 
-/// The data with the policy's actions beside its own; observations are normalised, actions in ±1.
+/// The data with the policy's actions beside its own, in ±1.
 struct Prepared {
     transitions: Transitions,
+    /// Of the critics' observations.
+    normalizer: Normalizer,
     /// π(s') of every transition (M, A).
     policy_next: Tensor,
     /// Weight of every transition's episode in every resample (M, N).
@@ -232,12 +234,12 @@ impl Prepared {
             keep_truncations: true,
             ..TransitionsConfig::default()
         };
-        let mut transitions = Transitions::new(data, &view, &Device::Cpu)?;
+        let transitions = Transitions::new(data, bounds, &view, &Device::Cpu)?;
         let mut acts = |observations: &Tensor, draws: &str| -> Result<Tensor> {
             bounds.to_unit(&actions_of(policy, observations, streams, draws)?)
         };
-        let policy_now = acts(&transitions.observations, "act")?;
-        let policy_next = acts(&transitions.next_observations, "act next")?;
+        let policy_now = acts(transitions.observations(), "act")?;
+        let policy_next = acts(transitions.next_observations(), "act next")?;
         let first: Vec<f32> = data
             .episodes
             .iter()
@@ -246,22 +248,14 @@ impl Prepared {
         let shape = (data.episodes.len(), data.observation_dim);
         let starts = Tensor::from_vec(first, shape, &Device::Cpu)?;
         let start_actions = acts(&starts, "act first")?;
-        transitions.actions = bounds.to_unit(&transitions.actions)?;
-        let flat = transitions.observations.flatten_all()?.to_vec1::<f32>()?;
+        let flat = transitions.observations().flatten_all()?.to_vec1::<f32>()?;
         let normalizer = Normalizer::fit(&flat, data.observation_dim, 1e-3, &Device::Cpu)?;
-        for observations in [
-            &mut transitions.observations,
-            &mut transitions.next_observations,
-        ] {
-            *observations = normalizer.apply(observations)?;
-        }
-        let size = f64::from(transitions.rewards.abs()?.mean_all()?.to_scalar::<f32>()?);
+        let size = f64::from(transitions.rewards().abs()?.mean_all()?.to_scalar::<f32>()?);
         let scale = if size > 0.0 {
             size / (1.0 - config.discount)
         } else {
             1.0
         };
-        transitions.rewards = (&transitions.rewards / scale)?;
         let counts = resamples(
             data.episodes.len(),
             config.members,
@@ -275,7 +269,7 @@ impl Prepared {
         let weights = Tensor::from_vec(weights, (episodes.len(), config.members), &Device::Cpu)?;
         let start_weights = start_weights(data, &counts)?;
         let shape = (config.members, data.episodes.len());
-        let distance = (policy_now - &transitions.actions)?.sqr()?.mean_all()?;
+        let distance = (policy_now - transitions.actions())?.sqr()?.mean_all()?;
         Ok(Self {
             policy_next,
             weights,
@@ -284,6 +278,7 @@ impl Prepared {
             data_value: discounted(data, config.discount),
             action_distance: f64::from(distance.sqrt()?.to_scalar::<f32>()?),
             scale,
+            normalizer,
             transitions,
         })
     }
@@ -301,16 +296,19 @@ impl Prepared {
             .map(|_| rng.below(count) as u32)
             .collect();
         let batch = self.transitions.gather(&rows)?;
+        let observations = self.normalizer.apply(&batch.observations)?; // (B, O)
+        let next_observations = self.normalizer.apply(&batch.next_observations)?;
+        let rewards = (&batch.rewards / self.scale)?; // (B)
         let rows = Tensor::from_slice(&rows, rows.len(), &Device::Cpu)?;
         let next_actions = self.policy_next.index_select(&rows, 0)?; // (B, A)
         let weights = self.weights.index_select(&rows, 0)?.t()?; // (N, B)
-        let next_q = target.forward(&batch.next_observations, &next_actions)?; // (N, B)
+        let next_q = target.forward(&next_observations, &next_actions)?; // (N, B)
         let go_on = ((1.0 - &batch.terminated)? * config.discount)?; // (B)
         let y = next_q
             .broadcast_mul(&go_on)?
-            .broadcast_add(&batch.rewards)?
+            .broadcast_add(&rewards)?
             .detach();
-        let q = critics.forward(&batch.observations, &batch.actions)?; // (N, B)
+        let q = critics.forward(&observations, &batch.actions)?; // (N, B)
         let error = ((q - y)?.sqr()? * weights)?;
         Ok(error.mean(D::Minus1)?.sum_all()?)
     }

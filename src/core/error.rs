@@ -28,6 +28,16 @@ pub enum Error {
         /// What was expected, what was found, what to do.
         problem: String,
     },
+    /// A tensor, table or list has another shape than it must have.
+    #[error("{what}: found {found}, expected {expected}")]
+    Shape {
+        /// What it is, by its name where it has one.
+        what: String,
+        /// Its shape or length.
+        found: String,
+        /// The one that was needed, and why where that is not plain.
+        expected: String,
+    },
     /// The data can't be used in the way that was asked for.
     #[error("{0}")]
     Unsuitable(String),
@@ -88,6 +98,19 @@ impl Error {
         |source| Self::Io {
             path: path.to_path_buf(),
             source,
+        }
+    }
+
+    /// An [`Error::Shape`]: `what` is `found`, but must be `expected`.
+    pub fn shape(
+        what: impl Into<String>,
+        found: impl std::fmt::Display,
+        expected: impl std::fmt::Display,
+    ) -> Self {
+        Self::Shape {
+            what: what.into(),
+            found: found.to_string(),
+            expected: expected.to_string(),
         }
     }
 

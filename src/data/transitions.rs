@@ -7,37 +7,35 @@
 
 mod best;
 mod building;
+mod checks;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
+use trajformer_models::params::StateVisitor;
 use trajformer_models::rng::Rng;
 
 pub use crate::batch::Batch;
 pub use crate::transitions_config::{RewardTransform, TransitionsConfig};
 pub use best::best_fraction;
 
-use crate::replay::Replay;
+use crate::replay::{Experience, Replay};
 use crate::returns::Returns;
 use trajformer_core::dataset::Dataset;
 use trajformer_core::dataset_checks::opened_without_data;
-use trajformer_core::error::Result;
+use trajformer_core::error::{Error, Result};
 use trajformer_core::mixing::{Mixing, Rows};
-use trajformer_core::normalizer::Normalizer;
+use trajformer_core::normalizer::{ActionBounds, Normalizer};
 
-/// Transitions on the device, f32; observations are normalized if the configuration says so.
+/// Transitions on the device, f32; observations are normalized if the configuration says so, actions are in ±1 of their
+/// bounds. All tensors have one row per transition (N), which [`Transitions::new`] checks; nothing changes them afterwards,
+/// what a policy collects goes into a buffer beside them ([`Self::start_collecting`]).
 #[derive(Debug)]
 pub struct Transitions {
-    /// (N, O)
-    pub observations: Tensor,
-    /// (N, A), in the environment's units.
-    pub actions: Tensor,
-    /// (N), transformed.
-    pub rewards: Tensor,
-    /// (N, O); arbitrary where terminated.
-    pub next_observations: Tensor,
-    /// (N): 1 where the environment ended the episode, else 0.
-    pub terminated: Tensor,
-    /// (N, A), if asked for; arbitrary where terminated.
-    pub next_actions: Option<Tensor>,
+    observations: Tensor,                // (N, O)
+    actions: Tensor,                     // (N, A), in ±1
+    rewards: Tensor,                     // (N), transformed
+    next_observations: Tensor,           // (N, O); arbitrary where terminated
+    terminated: Tensor,                  // (N)
+    next_actions: Option<Tensor>,        // (N, A), in ±1, if asked for; arbitrary where terminated
     returns: Tensor, // (N): discounted, transformed rewards from here to the episode's end
     monte_carlo_returns: Option<Tensor>, // (N): what was reached from there, else f32::MIN
     taken: Returns,  // how returns are taken
@@ -46,7 +44,8 @@ pub struct Transitions {
     steps: Vec<usize>, // in the data, of every row
     judged: Vec<u32>,  // rows whose return is nearly whole; all if there is none
     normalizer: Normalizer,
-    count: usize,
+    bounds: ActionBounds,
+    count: usize, // N; 0 without data, where tensors have one row of zeros
 }
 
 impl Transitions {
@@ -87,6 +86,61 @@ impl Transitions {
     /// What observations were normalized with: the policy must use the same.
     pub fn normalizer(&self) -> &Normalizer {
         &self.normalizer
+    }
+
+    /// The range of actions that is ±1 here: the policy must map its own back with it.
+    pub fn bounds(&self) -> &ActionBounds {
+        &self.bounds
+    }
+
+    /// Numbers in an observation (O) and in an action (A).
+    pub fn dims(&self) -> (usize, usize) {
+        (self.normalizer.dim(), self.bounds.dim())
+    }
+
+    /// Where the tensors are.
+    pub fn device(&self) -> &Device {
+        self.rewards.device()
+    }
+
+    /// Observations (N, O), f32; without data one row of zeros, as in all of these.
+    pub fn observations(&self) -> &Tensor {
+        &self.observations
+    }
+
+    /// Actions (N, A), f32, in ±1 of their bounds.
+    pub fn actions(&self) -> &Tensor {
+        &self.actions
+    }
+
+    /// Rewards (N), f32, transformed as the configuration says.
+    pub fn rewards(&self) -> &Tensor {
+        &self.rewards
+    }
+
+    /// The observations that followed (N, O), f32; arbitrary where terminated.
+    pub fn next_observations(&self) -> &Tensor {
+        &self.next_observations
+    }
+
+    /// 1 where the environment ended the episode, else 0 (N), f32.
+    pub fn terminated(&self) -> &Tensor {
+        &self.terminated
+    }
+
+    /// The actions that followed (N, A), f32, in ±1 of their bounds, if the configuration asks for them; arbitrary where
+    /// terminated.
+    pub fn next_actions(&self) -> Option<&Tensor> {
+        self.next_actions.as_ref()
+    }
+
+    /// Shows what a policy needs beside its networks: normaliser and action bounds, under `policy.`.
+    ///
+    /// # Errors
+    /// What the visitor says.
+    pub fn visit(&self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        self.normalizer.visit("policy.normalizer.", visitor)?;
+        Ok(self.bounds.visit("policy.action_bounds.", visitor)?)
     }
 
     /// Draws transitions uniformly, with replacement, from the data and what was collected since.
@@ -144,21 +198,39 @@ impl Transitions {
     /// If the device fails.
     pub fn start_collecting(&mut self) -> Result<()> {
         if self.replay.is_none() {
-            let (o, a) = (self.observations.dim(1)?, self.actions.dim(1)?);
+            let (o, a) = self.dims();
             let taken = self.monte_carlo_returns.is_some().then_some(self.taken);
-            self.replay = Some(Replay::new(o, a, taken, self.rewards.device())?);
+            self.replay = Some(Replay::new(o, a, taken, self.device())?);
         }
         Ok(())
     }
 
-    /// What was collected, once there is a place for it.
-    pub fn replay(&mut self) -> &mut Option<Replay> {
-        &mut self.replay
+    /// Adds a step to what was collected.
+    ///
+    /// # Errors
+    /// If [`Self::start_collecting`] was not called before, or a shape does not fit.
+    pub fn collect(&mut self, step: &Experience) -> Result<()> {
+        self.check_step(step)?;
+        match &mut self.replay {
+            Some(replay) => replay.push(step),
+            None => Err(Error::Unsuitable("nothing is collected".to_owned())),
+        }
     }
 
-    /// The same, to look at.
+    /// What was collected; `None` before [`Self::start_collecting`].
     pub fn collected(&self) -> Option<&Replay> {
         self.replay.as_ref()
+    }
+
+    /// Shows what was collected, once there is a place for it, under `training.replay.`.
+    ///
+    /// # Errors
+    /// What the visitor says.
+    pub fn visit_collected(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        match &mut self.replay {
+            Some(replay) => replay.visit(visitor),
+            None => Ok(()),
+        }
     }
 
     /// A reward of the environment as it is learned from.
@@ -184,7 +256,7 @@ impl Transitions {
             }
         };
         let indices: Vec<u32> = (0..batch).map(|_| draw()).collect();
-        let rows = Tensor::from_slice(&indices, batch, self.rewards.device())?;
+        let rows = Tensor::from_slice(&indices, batch, self.device())?;
         Ok((self.gather(&indices)?, self.returns.index_select(&rows, 0)?))
     }
 
@@ -193,7 +265,7 @@ impl Transitions {
     /// # Errors
     /// If an index is not below [`Self::len`].
     pub fn gather(&self, indices: &[u32]) -> Result<Batch> {
-        let indices = Tensor::from_slice(indices, indices.len(), self.rewards.device())?;
+        let indices = Tensor::from_slice(indices, indices.len(), self.device())?;
         let pick = |tensor: &Tensor| tensor.index_select(&indices, 0);
         Ok(Batch {
             observations: pick(&self.observations)?,           // (B, O)
@@ -209,10 +281,7 @@ impl Transitions {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
-    use crate::replay::Experience;
     use trajformer_core::dataset::{ActionKind, Episode};
 
     /// One-dimensional data whose observation is the step, action -step/100, reward step + 1.
@@ -252,10 +321,16 @@ mod tests {
         }
     }
 
+    /// The transitions of `data`, whose actions are in ±1 as they are.
+    pub(super) fn transitions(data: &Dataset, config: &TransitionsConfig) -> Result<Transitions> {
+        let bounds = ActionBounds::unit(data.action_dim, &Device::Cpu)?;
+        Transitions::new(data, &bounds, config, &Device::Cpu)
+    }
+
     #[test]
     fn sampling_is_uniform_and_repeats_with_the_seed() {
         let data = data(&[(5, true, false, None), (1, true, false, None)]);
-        let transitions = Transitions::new(&data, &raw(), &Device::Cpu).expect("transitions");
+        let transitions = transitions(&data, &raw()).expect("transitions");
         let draw = |seed| {
             let batch = transitions
                 .sample(4000, &mut Rng::from_seed(seed))
@@ -284,7 +359,7 @@ mod tests {
             returns_discount: 0.5,
             ..raw()
         };
-        let transitions = Transitions::new(&data, &config, &Device::Cpu).expect("transitions");
+        let transitions = transitions(&data, &config).expect("transitions");
         let flat = |tensor: &Tensor| tensor.to_vec1::<f32>().expect("numbers");
         let returns = flat(&transitions.returns);
         assert_eq!(returns[..2], [1.0 + 0.5 * 2.0, 2.0]);
@@ -310,7 +385,7 @@ mod tests {
             monte_carlo_returns: true,
             ..raw()
         };
-        let mut transitions = Transitions::new(&data, &config, &Device::Cpu).expect("transitions");
+        let mut transitions = transitions(&data, &config).expect("transitions");
         let flat = |tensor: &Tensor| tensor.to_vec1::<f32>().expect("numbers");
         let returns = flat(&transitions.returns);
         let batch = transitions.gather(&[0, 3, 4]).expect("a batch");
@@ -319,7 +394,6 @@ mod tests {
 
         let row = |value: f32, width| Tensor::full(value, (1, width), &Device::Cpu).expect("a row");
         transitions.start_collecting().expect("a buffer");
-        let replay = transitions.replay().as_mut().expect("a buffer");
         // Ended after two steps, broken off after six, still running.
         for i in 0..1000 {
             let step = Experience {
@@ -330,7 +404,7 @@ mod tests {
                 terminated: i == 1,
                 last: i == 1 || i == 7,
             };
-            replay.push(&step).expect("room is made");
+            transitions.collect(&step).expect("room is made");
         }
         let expected = |observation: f32| match observation as i32 {
             0..=3 => returns[observation as usize],
@@ -355,7 +429,7 @@ mod tests {
     #[test]
     fn a_batch_holds_as_many_rows_of_the_data_as_it_is_to() {
         let data = data(&[(5, true, false, None), (5, true, false, None)]);
-        let mut transitions = Transitions::new(&data, &raw(), &Device::Cpu).expect("transitions");
+        let mut transitions = transitions(&data, &raw()).expect("transitions");
         let half = Mixing::RoundedDown(0.5);
         let draw = |transitions: &Transitions, mixing| {
             let rows = transitions.draw(33, mixing, &mut Rng::from_seed(4));
@@ -378,8 +452,7 @@ mod tests {
             terminated: false,
             last: false,
         };
-        let replay = transitions.replay().as_mut().expect("a buffer");
-        replay.push(&step).expect("room is made");
+        transitions.collect(&step).expect("room is made");
         assert_eq!(draw(&transitions, half), 17);
         assert_eq!(draw(&transitions, Mixing::RoundedUp(0.5)), 16);
         assert_eq!(draw(&transitions, Mixing::RoundedDown(0.0)), 33);

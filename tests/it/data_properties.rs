@@ -8,7 +8,7 @@ use std::sync::Arc;
 use candle_core::Device;
 use hdf5_pure::FileBuilder;
 use proptest::prelude::*;
-use trajformer::data::{self, ActionKind, Dataset, Episode, Transitions, TransitionsConfig};
+use trajformer::data::{self, ActionBounds, ActionKind, Dataset, Episode, Transitions, TransitionsConfig};
 
 /// Random cases of one property: enough to see each layout many times, in a second.
 const CASES: u32 = 48;
@@ -152,17 +152,19 @@ fn learned(data: &Dataset, keep_truncations: bool) -> BTreeMap<Fact, usize> {
         keep_truncations,
         ..TransitionsConfig::default()
     };
-    let Ok(view) = Transitions::new(data, &config, &Device::Cpu) else {
+    // Actions are in ±1 as they are.
+    let bounds = ActionBounds::unit(data.action_dim, &Device::Cpu).expect("bounds");
+    let Ok(view) = Transitions::new(data, &bounds, &config, &Device::Cpu) else {
         return BTreeMap::new();
     };
     let table = |tensor: &candle_core::Tensor| tensor.to_vec2::<f32>().expect("rows");
     let column = |tensor: &candle_core::Tensor| tensor.to_vec1::<f32>().expect("numbers");
     let (now, acts, next) = (
-        table(&view.observations),
-        table(&view.actions),
-        table(&view.next_observations),
+        table(view.observations()),
+        table(view.actions()),
+        table(view.next_observations()),
     );
-    let (rewards, ends) = (column(&view.rewards), column(&view.terminated));
+    let (rewards, ends) = (column(view.rewards()), column(view.terminated()));
     let mut facts = BTreeMap::new();
     for row in 0..view.len() {
         let ended = ends[row] == 1.0;

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use trajformer::data::transitions::{
     RewardTransform, Transitions, TransitionsConfig, best_fraction,
 };
-use trajformer::data::{self, Dataset};
+use trajformer::data::{self, ActionBounds, Dataset};
 
 use crate::golden::{Golden, relative_maximum};
 
@@ -35,7 +35,9 @@ impl View<'_> {
     }
 
     fn transitions(&self, config: &TransitionsConfig) -> Transitions {
-        Transitions::new(&self.data, config, &Device::Cpu).unwrap()
+        // Actions are in ±1 as they are.
+        let bounds = ActionBounds::unit(self.data.action_dim, &Device::Cpu).unwrap();
+        Transitions::new(&self.data, &bounds, config, &Device::Cpu).unwrap()
     }
 
     fn check(&self, key: &str, found: &Tensor, tolerance: f64) {
@@ -50,7 +52,8 @@ impl View<'_> {
 
     fn rewards(&self, rewards: RewardTransform) -> Tensor {
         self.transitions(&TransitionsConfig { rewards, ..raw() })
-            .rewards
+            .rewards()
+            .clone()
     }
 }
 
@@ -81,14 +84,14 @@ fn transitions_are_d4rls_whatever_ends_episodes_and_the_data() {
             next_actions: true,
             ..raw()
         });
-        view.check("observations", &found.observations, 0.0);
-        view.check("actions", &found.actions, 0.0);
-        view.check("rewards", &found.rewards, 0.0);
-        view.check("terminals", &found.terminated, 0.0);
-        view.check("next_observations", &found.next_observations, 0.0);
-        view.check("next_actions", found.next_actions.as_ref().unwrap(), 0.0);
+        view.check("observations", found.observations(), 0.0);
+        view.check("actions", found.actions(), 0.0);
+        view.check("rewards", found.rewards(), 0.0);
+        view.check("terminals", found.terminated(), 0.0);
+        view.check("next_observations", found.next_observations(), 0.0);
+        view.check("next_actions", found.next_actions().unwrap(), 0.0);
         let without = view.transitions(&raw());
-        view.check("observations", &without.observations, 0.0);
+        view.check("observations", without.observations(), 0.0);
     }
 }
 
@@ -96,10 +99,10 @@ fn transitions_are_d4rls_whatever_ends_episodes_and_the_data() {
 fn observations_are_normalized_as_corl_does() {
     for view in views(&Golden::load("data_views")) {
         let found = view.transitions(&TransitionsConfig::default());
-        view.check("normalized", &found.observations, NORMALIZED_TOLERANCE);
+        view.check("normalized", found.observations(), NORMALIZED_TOLERANCE);
         view.check(
             "next_normalized",
-            &found.next_observations,
+            found.next_observations(),
             NORMALIZED_TOLERANCE,
         );
         let normalizer = found.normalizer();

@@ -103,9 +103,9 @@ fn rewards_are_scaled_first_and_shifted_then_in_the_data_and_online() {
         },
         ..TransitionsConfig::default()
     };
-    let found = Transitions::new(&data, &config, CPU).unwrap();
+    let found = Transitions::new(&data, &policy_parts().bounds, &config, CPU).unwrap();
     let expected = [-5.0, 0.0, 5.0];
-    assert_eq!(numbers(&found.rewards), expected);
+    assert_eq!(numbers(found.rewards()), expected);
     let online = data.rewards.iter().map(|&raw| found.reward(raw));
     assert_eq!(online.collect::<Vec<f32>>(), expected);
 }
@@ -113,10 +113,11 @@ fn rewards_are_scaled_first_and_shifted_then_in_the_data_and_online() {
 #[test]
 fn next_observations_are_normalised_like_observations() {
     let data = data(&[(&[1.0, 2.0, 6.0], &[0.0; 3], &[1.0; 3], true, false)]);
-    let found = Transitions::new(&data, &TransitionsConfig::default(), CPU).unwrap();
+    let bounds = policy_parts().bounds;
+    let found = Transitions::new(&data, &bounds, &TransitionsConfig::default(), CPU).unwrap();
     let (now, next) = (
-        numbers(&found.observations),
-        numbers(&found.next_observations),
+        numbers(found.observations()),
+        numbers(found.next_observations()),
     );
     assert_eq!(now[1..], next[..now.len() - 1]);
 }

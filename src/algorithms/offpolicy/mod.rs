@@ -28,7 +28,6 @@ use trajformer_core::algorithm::{Algorithm, Build, Interactive, OnlinePhase, Ste
 use trajformer_core::error::{Error, Result};
 use trajformer_core::metrics::Metrics;
 use trajformer_core::mixing::{Mixing, Rows};
-use trajformer_core::normalizer::ActionBounds;
 use trajformer_core::policy::Policy;
 use trajformer_data::batch::Batch;
 use trajformer_data::replay::{Experience, Replay};
@@ -126,7 +125,6 @@ pub trait Learner: Send {
 /// A learner on a data set: the algorithm that the trainer sees.
 pub struct OffPolicy<L> {
     data: Transitions,
-    bounds: ActionBounds,
     batch_size: usize,
     /// Type of the networks' numbers.
     dtype: DType,
@@ -175,12 +173,8 @@ impl<L: Learner> OffPolicy<L> {
         batch_size: usize,
         learner: impl FnOnce(&mut InitContext<'_>, &Transitions) -> Result<L>,
     ) -> Result<Self> {
-        let mut data = Transitions::of_source(build.source, view, build.device)?;
-        let (observation_dim, action_dim) = build.source.dims();
-        data.actions = build.bounds.to_unit(&data.actions)?;
-        if let Some(next) = &mut data.next_actions {
-            *next = build.bounds.to_unit(next)?;
-        }
+        let data = Transitions::of_source(build.source, build.bounds, view, build.device)?;
+        let (observation_dim, action_dim) = data.dims();
         let start = &mut InitContext {
             observation_dim,
             action_dim,
@@ -193,7 +187,6 @@ impl<L: Learner> OffPolicy<L> {
         let learner = learner(start, &data)?;
         Ok(Self {
             data,
-            bounds: build.bounds.clone(),
             batch_size,
             dtype,
             mixing: Mixing::Uniform,
@@ -246,15 +239,15 @@ impl<L: Learner> OffPolicy<L> {
             Error::Unsuitable("this algorithm has no actor that explores".to_owned())
         })?;
         let action = action.to_dtype(DType::F32)?;
-        let raw = self.bounds.from_unit(&action)?;
+        let raw = self.data.bounds().from_unit(&action)?;
         self.pending = Some((observation, action));
         Ok(raw.flatten_all()?.to_vec1::<f32>()?)
     }
 
     /// Standard normals (1, A).
     fn normals(&self, rng: &mut Rng) -> Result<Tensor> {
-        let shape = (1, self.data.actions.dim(1)?);
-        Ok(rng.normal_tensor(shape, self.dtype, self.data.rewards.device())?)
+        let (_, a) = self.data.dims();
+        Ok(rng.normal_tensor((1, a), self.dtype, self.data.device())?)
     }
 }
 
@@ -270,21 +263,15 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
     fn policy(&self) -> Result<Box<dyn Policy>> {
         self.learner.policy(PolicyParts {
             normalizer: self.data.normalizer().clone(),
-            bounds: self.bounds.clone(),
-            device: self.data.rewards.device().clone(),
+            bounds: self.data.bounds().clone(),
+            device: self.data.device().clone(),
         })
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
-        self.data
-            .normalizer()
-            .visit("policy.normalizer.", visitor)?;
-        self.bounds.visit("policy.action_bounds.", visitor)?;
+        self.data.visit(visitor)?;
         self.learner.state(visitor)?;
-        match self.data.replay() {
-            Some(replay) => replay.visit(visitor),
-            None => Ok(()),
-        }
+        self.data.visit_collected(visitor)
     }
 
     fn interactive(&mut self) -> Option<&mut dyn Interactive> {
@@ -325,7 +312,7 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
 impl<L: Learner> OffPolicy<L> {
     /// An observation as the networks see it (1, O).
     fn seen(&self, observation: &[f32]) -> Result<Tensor> {
-        let device = self.data.rewards.device();
+        let device = self.data.device();
         let observation = Tensor::from_slice(observation, (1, observation.len()), device)?;
         self.data.normalizer().apply(&observation)
     }
@@ -333,8 +320,8 @@ impl<L: Learner> OffPolicy<L> {
 
 impl<L: Learner> Interactive for OffPolicy<L> {
     fn check(&self) -> Result<()> {
-        let (o, a) = (self.data.observations.dim(1)?, self.data.actions.dim(1)?);
-        let zeros = |width| Tensor::zeros((1, width), self.dtype, self.data.rewards.device());
+        let (o, a) = self.data.dims();
+        let zeros = |width| Tensor::zeros((1, width), self.dtype, self.data.device());
         match self.learner.explore(&zeros(o)?, &zeros(a)?, None)? {
             Some(_) => Ok(()),
             None => Err(Error::Unsuitable(
@@ -373,18 +360,14 @@ impl<L: Learner> Interactive for OffPolicy<L> {
                 "a step without an action before it".to_owned(),
             ));
         };
-        let experience = Experience {
+        self.data.collect(&Experience {
             observation,
             action,
             reward: self.data.reward(step.reward),
             next_observation: self.seen(step.observation)?,
             terminated: step.terminated,
             last,
-        };
-        match self.data.replay() {
-            Some(replay) => replay.push(&experience),
-            None => Err(Error::Unsuitable("nothing is collected".to_owned())),
-        }
+        })
     }
 
     fn running(&self) -> Result<(u64, Vec<Vec<f32>>)> {
@@ -392,7 +375,7 @@ impl<L: Learner> Interactive for OffPolicy<L> {
             return Ok((0, Vec::new()));
         };
         let actions = match replay.running_actions()? {
-            Some(actions) => self.bounds.from_unit(&actions)?.to_vec2::<f32>()?,
+            Some(actions) => self.data.bounds().from_unit(&actions)?.to_vec2::<f32>()?,
             None => Vec::new(),
         };
         Ok((replay.episodes(), actions))

@@ -11,6 +11,7 @@ use crate::app::bench::updates::{Report, made_up_data, seconds_per_call};
 use trajformer_core::algorithm::Work;
 use trajformer_core::device::open_device;
 use trajformer_core::error::{Error, Result};
+use trajformer_core::normalizer::ActionBounds;
 use trajformer_data::transitions::Transitions;
 use trajformer_data::transitions_config::TransitionsConfig;
 use trajformer_models::rng::Streams;
@@ -57,7 +58,8 @@ pub fn critics(options: &CriticsOptions) -> Result<Report> {
         next_actions: true,
         ..TransitionsConfig::default()
     };
-    let data = Transitions::new(&made_up_data(o, a)?, &view, &device)?;
+    let bounds = ActionBounds::unit(a, &device)?;
+    let data = Transitions::new(&made_up_data(o, a)?, &bounds, &view, &device)?;
     let mut params = Params::new(DType::F32, &device);
     Critics::new(&sizes, &mut params.init(&mut streams.stream("init")))?;
     let target_params = params.deep_copy(false)?;

@@ -6,10 +6,11 @@ use crate::kept_steps;
 use crate::kept_steps::{Kept, kept_steps};
 use crate::returns::Returns;
 use crate::transitions::Transitions;
+use crate::transitions::checks::check_bounds;
 use crate::transitions_config::{RewardTransform, TransitionsConfig};
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Error, Result};
-use trajformer_core::normalizer::Normalizer;
+use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::source::Source;
 
 impl Transitions {
@@ -19,20 +20,28 @@ impl Transitions {
     /// As [`Self::new`].
     pub fn of_source(
         source: Source<'_>,
+        bounds: &ActionBounds,
         config: &TransitionsConfig,
         device: &Device,
     ) -> Result<Self> {
         match source {
-            Source::Train(data) => Self::new(data, config, device),
-            Source::Act { .. } => Self::without_data(source.dims(), config, device),
+            Source::Train(data) => Self::new(data, bounds, config, device),
+            Source::Act { .. } => Self::without_data(source.dims(), bounds, config, device),
         }
     }
 
-    /// Prepares `data`.
+    /// Prepares `data`: its actions, and those that follow, are mapped from `bounds` to ±1.
     ///
     /// # Errors
-    /// If no transition is left, or rewards are scaled by returns and there are none.
-    pub fn new(data: &Dataset, config: &TransitionsConfig, device: &Device) -> Result<Self> {
+    /// If no transition is left, rewards are scaled by returns and there are none, or the bounds are those of another number
+    /// of actions.
+    pub fn new(
+        data: &Dataset,
+        bounds: &ActionBounds,
+        config: &TransitionsConfig,
+        device: &Device,
+    ) -> Result<Self> {
+        check_bounds(bounds, data.action_dim)?;
         data.require_continuous_actions("learning from transitions")?;
         if config.next_actions {
             data.require_time_order("learning from the next step's action")?;
@@ -83,18 +92,15 @@ impl Transitions {
         };
         let terminated = kept.iter().map(|k| f32::from(u8::from(k.terminated)));
         let next_actions = if config.next_actions {
-            Some(rows(
-                &kept,
-                action_dim,
-                |k| data.action((k.step + 1).min(data.steps() - 1)),
-                device,
-            )?)
+            let next = |k: &Kept<'_>| data.action((k.step + 1).min(data.steps() - 1));
+            Some(bounds.to_unit(&rows(&kept, action_dim, next, device)?)?)
         } else {
             None
         };
-        Ok(Self {
+        let actions = rows(&kept, action_dim, |k| data.action(k.step), device)?;
+        Self {
             observations: normalizer.apply(&observations)?,
-            actions: rows(&kept, action_dim, |k| data.action(k.step), device)?,
+            actions: bounds.to_unit(&actions)?,
             rewards: Tensor::from_iter(rewards, device)?,
             next_observations: normalizer.apply(&next_observations)?,
             terminated: Tensor::from_iter(terminated, device)?,
@@ -107,25 +113,30 @@ impl Transitions {
             steps: kept.iter().map(|k| k.step).collect(),
             judged,
             normalizer,
+            bounds: bounds.clone(),
             count,
-        })
+        }
+        .checked()
     }
 
     /// One row of zeros to build on, that can't be drawn.
     fn without_data(
         (o, a): (usize, usize),
+        bounds: &ActionBounds,
         config: &TransitionsConfig,
         device: &Device,
     ) -> Result<Self> {
+        check_bounds(bounds, a)?;
         let zeros = |width: usize| Tensor::zeros((1, width), DType::F32, device);
         let column = || Tensor::zeros(1, DType::F32, device);
-        Ok(Self {
+        let actions = || bounds.to_unit(&zeros(a)?);
+        Self {
             observations: zeros(o)?,
-            actions: zeros(a)?,
+            actions: actions()?,
             rewards: column()?,
             next_observations: zeros(o)?,
             terminated: column()?,
-            next_actions: config.next_actions.then(|| zeros(a)).transpose()?,
+            next_actions: config.next_actions.then(actions).transpose()?,
             returns: column()?,
             monte_carlo_returns: config.monte_carlo_returns.then(column).transpose()?,
             taken: Returns {
@@ -137,8 +148,10 @@ impl Transitions {
             steps: Vec::new(),
             judged: Vec::new(),
             normalizer: Normalizer::identity(o, device)?,
+            bounds: bounds.clone(),
             count: 0,
-        })
+        }
+        .checked()
     }
 }
 
@@ -208,7 +221,7 @@ fn reached_returns(data: &Dataset, reward: impl Fn(usize) -> f32, taken: &Return
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transitions::tests::{data, raw};
+    use crate::transitions::tests::{data, raw, transitions};
 
     /// (observation, next observation, terminated) of every transition.
     fn view(transitions: &Transitions) -> Vec<(f32, f32, f32)> {
@@ -251,7 +264,7 @@ mod tests {
                 ));
             }
         }
-        let found = Transitions::new(&data, &raw(), &Device::Cpu).expect("transitions");
+        let found = transitions(&data, &raw()).expect("transitions");
         assert_eq!(view(&found), expected);
         assert_eq!(found.len(), 7);
     }
@@ -268,7 +281,7 @@ mod tests {
             keep_truncations: true,
             ..raw()
         };
-        let found = Transitions::new(&data, &config, &Device::Cpu).expect("transitions");
+        let found = transitions(&data, &config).expect("transitions");
         let expected = [
             (0.0, 1.0, 0.0),
             (1.0, 70.0, 0.0),
@@ -282,7 +295,7 @@ mod tests {
             next_actions: true,
             ..config
         };
-        let found = Transitions::new(&data, &with_actions, &Device::Cpu).expect("transitions");
+        let found = transitions(&data, &with_actions).expect("transitions");
         assert!(view(&found).iter().all(|row| row.1 != 70.0));
     }
 
@@ -293,7 +306,7 @@ mod tests {
             next_actions: true,
             ..raw()
         };
-        let found = Transitions::new(&data, &config, &Device::Cpu).expect("transitions");
+        let found = transitions(&data, &config).expect("transitions");
         let actions = found
             .next_actions
             .expect("asked for")
@@ -305,7 +318,7 @@ mod tests {
     #[test]
     fn a_step_without_end_before_another_episode_is_dropped() {
         let data = data(&[(2, false, false, None), (2, true, false, None)]);
-        let found = Transitions::new(&data, &raw(), &Device::Cpu).expect("transitions");
+        let found = transitions(&data, &raw()).expect("transitions");
         assert_eq!(view(&found), [(0.0, 1.0, 0.0), (2.0, 3.0, 0.0)]);
     }
 
@@ -321,11 +334,11 @@ mod tests {
             rewards: RewardTransform::ReturnRange,
             ..raw()
         };
-        let found = Transitions::new(&data, &config, &Device::Cpu).expect("transitions");
+        let found = transitions(&data, &config).expect("transitions");
         let rewards = found.rewards.to_vec1::<f32>().expect("numbers");
         assert_eq!(rewards, [250.0, 500.0, 750.0, 1250.0]);
         let open = super::super::tests::data(&[(3, false, false, None)]);
-        assert!(Transitions::new(&open, &config, &Device::Cpu).is_err());
+        assert!(transitions(&open, &config).is_err());
         let zero = Dataset {
             rewards: vec![0.0; data.steps()],
             ..data.clone()
@@ -334,7 +347,7 @@ mod tests {
             table: "algorithm.iql",
             ..config
         };
-        let error = Transitions::new(&zero, &config, &Device::Cpu).expect_err("no range");
+        let error = transitions(&zero, &config).expect_err("no range");
         let error = error.to_string();
         for words in [
             "hopper-medium.hdf5",
@@ -347,7 +360,7 @@ mod tests {
             rewards: RewardTransform::Shift(-1.0),
             ..raw()
         };
-        let found = Transitions::new(&open, &shifted, &Device::Cpu).expect("transitions");
+        let found = transitions(&open, &shifted).expect("transitions");
         assert_eq!(found.rewards.to_vec1::<f32>().expect("numbers"), [0.0, 1.0]);
     }
 
@@ -355,7 +368,7 @@ mod tests {
     fn observations_are_normalized_over_the_kept_transitions() {
         let data = data(&[(3, true, false, None), (2, false, true, None)]);
         let config = TransitionsConfig::default();
-        let found = Transitions::new(&data, &config, &Device::Cpu).expect("transitions");
+        let found = transitions(&data, &config).expect("transitions");
         // Steps 0 to 3: mean 1.5, deviation sqrt(1.25).
         let expected = (0.0 - 1.5) / (1.25f32.sqrt() + 1e-3);
         assert!((view(&found)[0].0 - expected).abs() < 1e-6);
