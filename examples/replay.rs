@@ -26,8 +26,8 @@ const CUT_OFF: f64 = 10.0;
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [file, name] = words.as_slice() else {
-        return Err(Error::Config(
-            "expected a file and an environment, e.g. transitions.npz hopper-v4".to_owned(),
+        return Err(Error::settings(
+            "expected a file and an environment, e.g. transitions.npz hopper-v4",
         ));
     };
     let path = Path::new(file);

@@ -40,14 +40,7 @@ fn main() -> ExitCode {
     match kernels.and_then(|()| rayon::scope(|_| commands::run(&cli.command))) {
         Ok(code) => code,
         Err(error) => {
-            // Some errors quote their source already; say each thing once.
-            let mut text = error.to_string();
-            for cause in error.chain().skip(1) {
-                let cause = cause.to_string();
-                if !text.contains(&cause) {
-                    text = format!("{text}: {cause}");
-                }
-            }
+            let text = commands::hints::explained(&error, &cli.command);
             output::complain(format_args!("error: {text}"));
             ExitCode::FAILURE
         }

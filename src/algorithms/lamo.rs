@@ -282,7 +282,7 @@ impl Algorithm for Lamo {
             (Some(config), Some(text)) => Some(text.sample(config.batch_size, rng, &device)?),
             (Some(config), None) => {
                 let problem = format!("LaMo: the text {} was not read", config.path.display());
-                return Err(Error::Unsuitable(problem));
+                return Err(Error::Internal(problem));
             }
         };
         learner.update(&contexts, text.as_ref(), dropout)
@@ -422,7 +422,7 @@ impl Learner {
         let expected = &self.model.net.config().trunk;
         let sizes = |trunk: &GptConfig| (trunk.layers, trunk.heads, trunk.width, trunk.inner);
         if sizes(found) != sizes(expected) {
-            return Err(Error::Config(format!(
+            return Err(Error::settings(format!(
                 "`algorithm.lamo.pretrained`: the language model has {} layers, {} heads, width {} and hidden layers of {}; \
                  set `layers`, `heads` and `embedding` to its sizes (hidden layers are four times as wide as `embedding`)",
                 found.layers, found.heads, found.width, found.inner
@@ -435,7 +435,7 @@ impl Learner {
         };
         let (found, expected) = (gpt2.weights.token_embedding.dims(), table.slot.dims());
         if found != expected {
-            return Err(Error::Config(format!(
+            return Err(Error::settings(format!(
                 "`algorithm.lamo.text.vocabulary` is {}, but the language model knows {} words: set it to that",
                 expected[0], found[0]
             )));

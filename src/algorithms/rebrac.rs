@@ -231,7 +231,7 @@ impl Rebrac {
         }
         let Some(data_actions) = &batch.next_actions else {
             let reason = "ReBRAC needs the data's next actions in a batch";
-            return Err(Error::Unsuitable(reason.to_owned()));
+            return Err(Error::Internal(reason.to_owned()));
         };
         let distance = squared_distance(next_actions, data_actions)?;
         Ok(Some((distance * self.config.critic_penalty)?))

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use trajformer_core::algorithm::Algorithm;
 use trajformer_core::algorithm::Build;
 
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::keys::Keys;
 use trajformer_core::schedules::DecayUpdates;
 
@@ -138,18 +138,21 @@ impl CustomConfig {
         let value = self.settings.get(key);
         value.and_then(serde_json::Value::as_f64).ok_or_else(|| {
             let found = value.map_or_else(|| "not set".to_owned(), ToString::to_string);
-            Error::Config(format!(
-                "`algorithm.custom.settings.{key}` is {found}, expected a number"
-            ))
+            Error::config(
+                format!("algorithm.custom.settings.{key}"),
+                found,
+                "a number",
+            )
         })
     }
 
     /// Said where the program that has the rule is not the one that runs.
     fn unknown(&self) -> Error {
-        Error::Unsuitable(format!(
+        let problem = format!(
             "the learning rule `{}` belongs to another program, which has to train or open this run",
             self.name
-        ))
+        );
+        Error::unsupported(Ability::Rule, problem)
     }
 }
 

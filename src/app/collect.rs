@@ -26,7 +26,7 @@ pub fn collect(
     seed: u64,
 ) -> Result<Dataset> {
     if steps == 0 {
-        return Err(Error::Config("nothing to collect: steps is 0".to_owned()));
+        return Err(Error::settings("nothing to collect: steps is 0"));
     }
     let mut data = empty(env.spec());
     let streams = Streams::from_seed(seed);

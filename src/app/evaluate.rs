@@ -164,8 +164,11 @@ impl Evaluator {
 
     /// The same for `policy`: none if it follows none.
     fn instructions_for(&self, policy: &dyn Policy) -> Result<Vec<Arc<str>>> {
-        let wrong =
-            |problem: &str| Err(Error::Config(format!("`evaluate.instructions`: {problem}")));
+        let wrong = |problem: &str| {
+            Err(Error::settings(format!(
+                "`evaluate.instructions`: {problem}"
+            )))
+        };
         if !policy.needs_instruction() {
             return if self.instructions.is_empty() {
                 Ok(Vec::new())
@@ -198,13 +201,15 @@ impl Evaluator {
         if (spec.observation_dim, spec.action_dim) == (observation_dim, action_dim) {
             return Ok(());
         }
-        Err(Error::Env {
-            name: spec.name.clone(),
+        let found = (spec.observation_dim, spec.action_dim);
+        Err(Error::Dimensions {
             problem: format!(
-                "it has {} observations and {} actions, the data has {observation_dim} and \
+                "environment `{}`: it has {} observations and {} actions, the data has {observation_dim} and \
                  {action_dim}; choose the environment that the data comes from (`evaluate.env`)",
-                spec.observation_dim, spec.action_dim
+                spec.name, found.0, found.1
             ),
+            found,
+            expected: (observation_dim, action_dim),
         })
     }
 
@@ -293,7 +298,7 @@ impl Evaluator {
     ) -> Result<(Vec<f64>, Vec<usize>)> {
         let rows = self.episodes * targets.len().max(1);
         if rows > MOST_ROWS {
-            return Err(Error::Config(format!(
+            return Err(Error::settings(format!(
                 "{} episodes for each of {} target returns are {rows} at once, expected at most \
                  {MOST_ROWS}: lower `evaluate.episodes`",
                 self.episodes,
@@ -389,7 +394,7 @@ pub(crate) fn starting_goal(
     configured: Option<&[f32]>,
     offered: Option<Vec<f32>>,
 ) -> Result<Option<Vec<f32>>> {
-    let wrong = |problem: String| Err(Error::Config(format!("`evaluate.goal`: {problem}")));
+    let wrong = |problem: String| Err(Error::settings(format!("`evaluate.goal`: {problem}")));
     match configured {
         Some(_) if !policy.needs_goal() => {
             wrong("this policy was trained without goals; leave the key out".to_owned())
@@ -417,14 +422,9 @@ pub(crate) fn require_goal(
     if goal.is_some() || !policy.needs_goal() {
         return Ok(());
     }
-    Err(Error::Env {
-        name: spec.name.clone(),
-        problem: format!(
-            "it has no goal of its own and this policy was trained with goals: name one with `--set \
-             'evaluate.goal=[...]'` ({} numbers, an observation), or set `evaluate.episodes=0` to \
-             train without scores",
-            spec.observation_dim
-        ),
+    Err(Error::NoGoal {
+        env: spec.name.clone(),
+        observation_dim: spec.observation_dim,
     })
 }
 

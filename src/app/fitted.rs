@@ -10,7 +10,7 @@ use crate::app::evaluate::Evaluation;
 use crate::app::run::{Ready, RunOptions, TrainedRun};
 use crate::app::scoring;
 use trajformer_core::dataset::Dataset;
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::policy::{EpisodeStart, Policy};
 use trajformer_models::rng::{Rng, RngState, Streams};
 
@@ -83,9 +83,9 @@ impl TrainedRun {
         }
         let mut policy = self.policy()?;
         if !policy.is_memoryless() {
-            return Err(Error::Unsuitable(
-                "this run's policy acts by what it has seen in an episode so far: take its policy and begin an episode"
-                    .to_owned(),
+            return Err(Error::unsupported(
+                Ability::Memoryless,
+                "this run's policy acts by what it has seen in an episode so far: take its policy and begin an episode",
             ));
         }
         let rng = Streams::from_seed(self.config.evaluate.seed).numbered("policy", 0);

@@ -22,7 +22,7 @@ use trajformer_models::kernels::parallel;
 use crate::app::progress::Progress;
 use trajformer_algorithms::offpolicy::{InitContext, Target, Trained};
 use trajformer_core::dataset::Dataset;
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::interrupt::Interrupt;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::policy::{EpisodeStart, Policy};
@@ -139,7 +139,7 @@ pub fn estimate(
     if left > MOST_UNSETTLED {
         tracing::warn!(
             "{:.0} % of the critics' first values are left after {} updates: the estimate is not settled; take more \
-             with `--updates`",
+             updates",
             100.0 * left,
             config.updates
         );
@@ -181,13 +181,13 @@ pub fn estimate(
 
 fn check(policy: &dyn Policy, config: &FqeConfig) -> Result<()> {
     if !policy.is_memoryless() {
-        return Err(Error::Unsuitable(
+        return Err(Error::unsupported(
+            Ability::Memoryless,
             "fitted Q evaluation judges policies that act on the present observation alone; this one remembers earlier \
-             steps or plans ahead: score it in an environment"
-                .to_owned(),
+             steps or plans ahead: score it in an environment",
         ));
     }
-    let wrong = |what: &str| Err(Error::Config(format!("fitted Q evaluation: {what}")));
+    let wrong = |what: &str| Err(Error::settings(format!("fitted Q evaluation: {what}")));
     match config {
         c if !(0.0..1.0).contains(&c.discount) => wrong("the discount must lie in [0, 1)"),
         c if c.updates == 0 => wrong("at least one update is needed"),
@@ -250,7 +250,13 @@ impl Prepared {
         let start_actions = acts(&starts, "act first")?;
         let flat = transitions.observations().flatten_all()?.to_vec1::<f32>()?;
         let normalizer = Normalizer::fit(&flat, data.observation_dim, 1e-3, &Device::Cpu)?;
-        let size = f64::from(transitions.rewards().abs()?.mean_all()?.to_scalar::<f32>()?);
+        let size = f64::from(
+            transitions
+                .rewards()
+                .abs()?
+                .mean_all()?
+                .to_scalar::<f32>()?,
+        );
         let scale = if size > 0.0 {
             size / (1.0 - config.discount)
         } else {
@@ -326,6 +332,7 @@ impl Prepared {
                 update: config.updates,
                 problem: "fitted Q evaluation diverged: the policy's values are not finite"
                     .to_owned(),
+                resumable: None,
             });
         }
         let episodes = starts.dim(0)?;

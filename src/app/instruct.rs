@@ -14,7 +14,7 @@ use crate::app::text;
 use crate::envs::pointmaze::Layout;
 use crate::report::maze;
 use crate::report::maze::{Geometry, MazePanel, MazePath, Mazes, Role};
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Ability, Error, Result};
 
 /// Tells a trained run further instructions; those that it knows need no encoder.
 ///
@@ -23,10 +23,11 @@ use trajformer_core::error::{Error, Result};
 pub fn teach(run: &mut TrainedRun, texts: &[Arc<str>]) -> Result<()> {
     let name = run.config.algorithm.name();
     let Some(told) = run.algorithm.instructed() else {
-        return Err(Error::Config(format!(
-            "`--instruction`: this run ({name}) was trained without instructions; train one with a table \
+        let problem = format!(
+            "this run ({name}) was trained without instructions; train one with a table \
              `[algorithm.decision_transformer.text]` (or of trajectory_transformer, fast)"
-        )));
+        );
+        return Err(Error::unsupported(Ability::Instructions, problem));
     };
     let mut known = (**told.known()).clone();
     let texts = texts.iter().map(|text| &**text);
@@ -74,8 +75,8 @@ pub fn score(
             ..settings.clone()
         };
         let Some(mut evaluator) = Evaluator::new(&settings)? else {
-            return Err(Error::Config(
-                "nothing to evaluate: no environment, or 0 episodes".to_owned(),
+            return Err(Error::settings(
+                "nothing to evaluate: no environment, or 0 episodes",
             ));
         };
         evaluator.check_dimensions(run.spec.observation_dim, run.spec.action_dim)?;
@@ -124,9 +125,8 @@ impl Recorder for Watched {
 pub fn draw(path: &Path, scores: &[InstructionScore]) -> Result<()> {
     let env = scores.first().map_or("", |score| &score.evaluation.env);
     let layout = Layout::named(env).ok_or_else(|| {
-        Error::Config(format!(
-            "`--picture` draws point mazes, and `{env}` is none"
-        ))
+        let problem = format!("a picture of instructions draws point mazes, and `{env}` is none");
+        Error::unsupported(Ability::MazePicture, problem)
     })?;
     let episodes = scores
         .iter()
@@ -139,9 +139,7 @@ pub fn draw(path: &Path, scores: &[InstructionScore]) -> Result<()> {
         scores.iter().all(|score| start(score, episode) == first)
     };
     let episode = (0..episodes).find(shared).ok_or_else(|| {
-        Error::Config(
-            "no episode starts at the same place for all instructions: ask for more".to_owned(),
-        )
+        Error::settings("no episode starts at the same place for all instructions: ask for more")
     })?;
     let place = |observation: &Vec<f32>| (f64::from(observation[0]), f64::from(observation[1]));
     let taken = scores.iter().enumerate().map(|(number, score)| MazePath {

@@ -4,7 +4,7 @@
 use crate::app::config::sections::OnlineConfig;
 use trajformer_core::algorithm::{Algorithm, Interactive, Step};
 use trajformer_core::environment::Environment;
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Ability, Error, Result};
 use trajformer_models::rng::{Rng, Streams};
 
 /// An environment in the middle of an episode.
@@ -117,6 +117,7 @@ impl Interaction {
 /// If it can't.
 pub fn interactive(algorithm: &mut dyn Algorithm) -> Result<&mut dyn Interactive> {
     algorithm.interactive().ok_or_else(|| {
-        Error::Unsuitable("this algorithm does not learn online: set `online.steps = 0`".to_owned())
+        let problem = "this algorithm does not learn online: set `online.steps = 0`";
+        Error::unsupported(Ability::OnlineLearning, problem)
     })
 }

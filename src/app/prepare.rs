@@ -30,11 +30,10 @@ use trajformer_models::rng::Streams;
 /// If there is no path, or a file can't be read.
 pub fn load_data(config: &RunConfig) -> Result<Dataset> {
     if config.data.path.is_empty() {
-        return Err(Error::Config(
-            "`data.path` is not set: give a file or folder, e.g. `--set \
-             data.path=hopper-medium.hdf5`"
-                .to_owned(),
-        ));
+        return Err(Error::NotSet {
+            key: "data.path".to_owned(),
+            problem: "no data: give a file, a folder or a data set".to_owned(),
+        });
     }
     let dataset = files::load_with(&config.data.path, &config.data.load_options())?;
     let known_range = |warning: &&String| !warning.contains(OUTSIDE_UNIT);

@@ -10,7 +10,7 @@ use crate::app::evaluate::{require_goal, starting_goal};
 use crate::envs;
 use crate::report::plan;
 use crate::report::plan::PlanPanel;
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::policy::Imagined;
 use trajformer_core::policy::{EpisodeStart, Policy};
 use trajformer_models::rng::Streams;
@@ -35,9 +35,14 @@ pub struct Preview {
 /// If the run names no environment, there is no goal for a policy that needs one, the policy does not
 /// plan, or planning or simulation fails.
 pub fn preview(policy: &mut dyn Policy, config: &RunConfig, seed: u64) -> Result<Preview> {
-    let name = config.evaluate.env.as_deref().ok_or_else(|| {
-        Error::Config("the run names no environment: `--set evaluate.env=NAME`".to_owned())
-    })?;
+    let name = config
+        .evaluate
+        .env
+        .as_deref()
+        .ok_or_else(|| Error::NotSet {
+            key: "evaluate.env".to_owned(),
+            problem: "the run names no environment to plan in".to_owned(),
+        })?;
     let mut env = envs::make(name)?;
     let streams = Streams::from_seed(seed);
     let start = env.reset(streams.numbered("environment", 0).bits())?;
@@ -57,9 +62,8 @@ pub fn preview(policy: &mut dyn Policy, config: &RunConfig, seed: u64) -> Result
     let seconds = begin.elapsed().as_secs_f64();
     let imagined = policy.imagined(0)?.ok_or_else(|| {
         let what = config.algorithm.name();
-        Error::Unsuitable(format!(
-            "`{what}` does not plan; try a trajectory_transformer run"
-        ))
+        let problem = format!("`{what}` does not plan; try a trajectory_transformer run");
+        Error::unsupported(Ability::Planning, problem)
     })?;
     let spec = env.spec().clone();
     let (mut observations, mut rewards) = (vec![start], Vec::new());

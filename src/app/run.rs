@@ -31,7 +31,7 @@ use trajformer_core::algorithm::Algorithm;
 use trajformer_core::dataset::Dataset;
 use trajformer_core::device::open_device;
 use trajformer_core::environment::EnvSpec;
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::interrupt::Interrupt;
 use trajformer_core::normalizer::ActionBounds;
 use trajformer_core::policy::Policy;
@@ -187,8 +187,8 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
     let config = stored.with_overrides(overrides)?;
     let changed = differences(&settings(&stored)?, &settings(&config)?);
     if !changed.is_empty() {
-        return Err(Error::Config(format!(
-            "`--resume` can change `train.updates`, `online.steps` and how long a learning rate decays \
+        return Err(Error::settings(format!(
+            "a run that is resumed can change `train.updates`, `online.steps` and how long a learning rate decays \
              only (and `data.path` and `device`, for data and runs that have moved), but {}; start a new run for other \
              settings",
             listed(&changed)
@@ -198,7 +198,7 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
     let done = state.as_ref().map_or(0, |state| state.update);
     let offline = stored.train.updates;
     if done > offline && config.train.updates != offline {
-        return Err(Error::Config(format!(
+        return Err(Error::settings(format!(
             "`train.updates` is {}, but the run has learned online since update {offline}: only \
              `online.steps` can change",
             config.train.updates
@@ -206,9 +206,8 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
     }
     let total = config.total_updates();
     if total < done {
-        return Err(Error::Config(format!(
-            "`train.updates` is {} and `online.steps` {}, but {done} updates are done; raise one with \
-             `--set train.updates=N`",
+        return Err(Error::settings(format!(
+            "`train.updates` is {} and `online.steps` {}, but {done} updates are done; raise one",
             config.train.updates, config.online.steps
         )));
     }
@@ -232,7 +231,7 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
 fn finished(run: &RunDir, config: &RunConfig, state: &RunState) -> Result<Outcome> {
     let env = config.evaluate.env.as_deref().unwrap_or_default();
     tracing::info!(
-        "{}: all of its {} updates are done; raise them with `--set train.updates=N`",
+        "{}: all of its {} updates are done; raise `train.updates` for more",
         run.path().display(),
         state.update
     );
@@ -340,7 +339,7 @@ fn hint_at_other_device(error: Error) -> Error {
     match error {
         Error::NoDevice { name, problem } => Error::NoDevice {
             problem: format!(
-                "{problem}: the run was trained there; `--set device=cpu` goes on on the CPU, with other last bits"
+                "{problem}: the run was trained there; `device = \"cpu\"` goes on on the CPU, with other last bits"
             ),
             name,
         },
@@ -352,7 +351,7 @@ fn hint_at_other_device(error: Error) -> Error {
 fn hint_at_working_directory(error: Error) -> Error {
     match error {
         Error::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
-            let way = "give the data's new place with `--set data.path=...`";
+            let way = "give its new place in `data.path`";
             let problem = if path.is_relative() {
                 format!(
                     "{source}; `data.path` starts at the working directory: resume from the folder that \
@@ -361,7 +360,7 @@ fn hint_at_working_directory(error: Error) -> Error {
             } else {
                 format!("{source}; training goes on with the run's data only: {way}")
             };
-            Error::data(&path, problem)
+            Error::DataMoved { path, problem }
         }
         other => other,
     }
@@ -383,11 +382,10 @@ pub fn start_or_resume(
     let stored = RunDir::open(folder)?.config()?;
     let changed = differences(&settings(&stored)?, &settings(config)?);
     if !changed.is_empty() {
-        return Err(Error::Run {
+        return Err(Error::Occupied {
             path: folder.to_path_buf(),
             problem: format!(
-                "there is a run of another configuration already ({}); choose another folder with \
-                 `--out`",
+                "there is a run of another configuration already ({}); choose another folder",
                 listed(&changed)
             ),
         });
@@ -462,10 +460,8 @@ fn open_by(path: &Path, request: &Request<'_>, rule: Option<Rule<'_>>) -> Result
     if request.data.is_some() {
         return Err(Error::Run {
             path: path.to_path_buf(),
-            problem:
-                "it is a run of ours, which has all that it needs: `--data` is for models of other \
-                      libraries"
-                    .to_owned(),
+            problem: "it is a run of ours, which has all that it needs: data is given to models of other libraries only"
+                .to_owned(),
         });
     }
     let stored = run.config()?;
@@ -524,27 +520,32 @@ fn acting_device(config: &RunConfig, overrides: &[String]) -> Result<Device> {
 /// If the run can't be read, does not fit the environment, needs a goal, or is asked to `sample`.
 pub fn policy(path: &Path, spec: &EnvSpec, sample: bool) -> Result<Box<dyn Policy>> {
     let trained = open(path, &[])?;
-    let refuse = |problem: String| {
-        Err(Error::Run {
-            path: path.to_path_buf(),
-            problem,
-        })
-    };
     let (o, a) = (trained.spec.observation_dim, trained.spec.action_dim);
     if (o, a) != (spec.observation_dim, spec.action_dim) {
-        return refuse(format!(
-            "it has {o} observations and {a} actions, `{}` has {} and {}",
-            spec.name, spec.observation_dim, spec.action_dim
-        ));
+        let (path, expected) = (path.display(), (spec.observation_dim, spec.action_dim));
+        return Err(Error::Dimensions {
+            problem: format!(
+                "run {path}: it has {o} observations and {a} actions, `{}` has {} and {}",
+                spec.name, expected.0, expected.1
+            ),
+            found: (o, a),
+            expected,
+        });
     }
     if sample {
-        return refuse(
-            "a run acts without sampling: leave `--sample` out, or give `--noise 0.1`".to_owned(),
+        let problem = format!(
+            "run {}: a run acts without sampling: take its actions as they are, or add noise to them",
+            path.display()
         );
+        return Err(Error::unsupported(Ability::Sampling, problem));
     }
     let policy = trained.algorithm.policy()?;
     if policy.needs_goal() {
-        return refuse("it needs a goal for every episode, which collecting has not".to_owned());
+        let problem = format!(
+            "run {}: it needs a goal for every episode, which collecting has not",
+            path.display()
+        );
+        return Err(Error::unsupported(Ability::Goals, problem));
     }
     Ok(policy)
 }
@@ -569,13 +570,18 @@ pub fn judge(
     let dataset = files::load_with(&[data.to_path_buf()], &options)?;
     let (o, a) = (trained.spec.observation_dim, trained.spec.action_dim);
     if (o, a) != (dataset.observation_dim, dataset.action_dim) {
-        return Err(Error::Unsuitable(format!(
-            "{} has {o} observations and {a} actions, {} has {} and {}",
-            path.display(),
-            data.display(),
-            dataset.observation_dim,
-            dataset.action_dim
-        )));
+        let found = (dataset.observation_dim, dataset.action_dim);
+        return Err(Error::Dimensions {
+            problem: format!(
+                "{} has {o} observations and {a} actions, {} has {} and {}",
+                path.display(),
+                data.display(),
+                found.0,
+                found.1
+            ),
+            found,
+            expected: (o, a),
+        });
     }
     let (low, high) = (&trained.spec.action_low, &trained.spec.action_high);
     let bounds = ActionBounds::new(low, high, &Device::Cpu)?;
@@ -583,24 +589,30 @@ pub fn judge(
 }
 
 fn check_same_data(spec: &RunSpec, dataset: &Dataset, path: &Path) -> Result<()> {
-    let refuse = |problem: String| {
-        Err(Error::Run {
-            path: path.to_path_buf(),
-            problem,
-        })
-    };
     let found = (dataset.observation_dim, dataset.action_dim);
-    if found != (spec.observation_dim, spec.action_dim) {
-        return refuse(format!(
-            "its data had {} observations and {} actions, the data at `data.path` now has {} and {}",
-            spec.observation_dim, spec.action_dim, found.0, found.1
-        ));
+    let had = (spec.observation_dim, spec.action_dim);
+    if found != had {
+        return Err(Error::Dimensions {
+            problem: format!(
+                "run {}: its data had {} observations and {} actions, the data at `data.path` now has {} and {}",
+                path.display(),
+                had.0,
+                had.1,
+                found.0,
+                found.1
+            ),
+            found,
+            expected: had,
+        });
     }
     let Some(expected) = &spec.data else {
         return Ok(());
     };
     match expected.difference(&DataFingerprint::of(dataset)) {
-        Some(problem) => refuse(problem),
+        Some(problem) => Err(Error::Run {
+            path: path.to_path_buf(),
+            problem,
+        }),
         None => Ok(()),
     }
 }

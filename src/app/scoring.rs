@@ -67,7 +67,7 @@ impl Found {
     /// If a number can't be written as JSON.
     pub fn json(&self) -> Result<serde_json::Value> {
         let value = serde_json::to_value(&self.scores);
-        let value = value.map_err(|error| Error::Config(format!("as JSON: {error}")))?;
+        let value = value.map_err(|error| Error::Internal(format!("as JSON: {error}")))?;
         let mut value = match self.scores {
             Scores::Episodes(_) => value,
             Scores::Instructions(_) => serde_json::json!({ "instructions": value }),
@@ -83,9 +83,8 @@ impl Found {
 /// If no environment or no episodes are asked for, or the environment can't be made.
 pub(super) fn evaluator(settings: &EvaluateConfig) -> Result<Evaluator> {
     Evaluator::new(settings)?.ok_or_else(|| {
-        Error::Config(
-            "nothing to evaluate: set `evaluate.env` to an environment and `evaluate.episodes` to 1 or more"
-                .to_owned(),
+        Error::settings(
+            "nothing to evaluate: set `evaluate.env` to an environment and `evaluate.episodes` to 1 or more",
         )
     })
 }
@@ -116,9 +115,8 @@ pub fn evaluate(run: &mut TrainedRun, request: &EvaluateRequest) -> Result<Found
     let seed = settings.seed;
     if !request.instructions.is_empty() {
         if request.record {
-            return Err(Error::Config(
-                "episodes that follow given instructions can't be recorded: leave out one of both"
-                    .to_owned(),
+            return Err(Error::settings(
+                "episodes that follow given instructions can't be recorded: leave out one of both",
             ));
         }
         let scores = instruct::score(run, &request.instructions, &settings)?;

@@ -72,7 +72,7 @@ pub fn parse_seeds(text: &str) -> Result<Vec<u64>> {
     let parsed: Option<(u64, u64)> = text
         .split_once("..")
         .and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-    let wrong = |problem: &str| Err(Error::Config(format!("`--seeds {text}`: {problem}")));
+    let wrong = |problem: &str| Err(Error::settings(format!("seeds `{text}`: {problem}")));
     match parsed {
         Some((first, end)) if first < end && end - first > MOST_SEEDS => wrong(&format!(
             "{} seeds, expected at most {MOST_SEEDS}",

@@ -137,8 +137,9 @@ pub fn numbers<const N: usize>(path: &Path, names: [&str; N]) -> Result<Vec<[f64
     let mut places = [0; N];
     for (place, name) in places.iter_mut().zip(names) {
         let found = columns.iter().position(|column| column == name);
-        *place = found.ok_or_else(|| {
-            Error::Unsuitable(format!("{} has no column `{name}`", path.display()))
+        *place = found.ok_or_else(|| Error::Unknown {
+            name: (*name).to_owned(),
+            problem: format!("{} has no column `{name}`", path.display()),
         })?;
     }
     let row = |(at, row): (usize, &Vec<String>)| {

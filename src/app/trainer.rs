@@ -246,17 +246,25 @@ impl Training<'_> {
                 format!("the checkpoint of update {update} in {folder} is kept")
             }
         };
-        let (update, problem, hint) = match error {
-            Error::Training { update, problem } => (update, problem, String::new()),
+        let (update, problem, resumable) = match error {
+            Error::Training {
+                update, problem, ..
+            } => (update, problem, None),
             Error::Io { .. } if at.saved.is_some() => {
-                let hint = format!(", go on from it with `trajformer train --resume {folder}`");
-                (at.update, error.to_string(), hint)
+                let resumable = self.run.map(|run| run.path().to_path_buf());
+                (at.update, error.to_string(), resumable)
             }
-            other => (at.update, other.to_string(), String::new()),
+            other => (at.update, other.to_string(), None),
+        };
+        let hint = if resumable.is_some() {
+            ", resume the run to go on from it"
+        } else {
+            ""
         };
         Error::Training {
             update,
             problem: format!("{problem}; {kept}{hint}"),
+            resumable,
         }
     }
 }

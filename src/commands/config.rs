@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use trajformer::config::{Departures, RunConfig};
+use trajformer::error::Origin;
 
 use crate::output::{self, say};
 
@@ -44,7 +45,19 @@ pub fn run(command: &ConfigCommand) -> anyhow::Result<ExitCode> {
         json,
     } = command;
     if *differences {
-        let found = Departures::load(config, overrides)?;
+        let mut found = Departures::load(config, overrides)?;
+        for departure in found
+            .from_extended
+            .iter_mut()
+            .chain(&mut found.from_defaults)
+        {
+            // As it is typed.
+            if let Some(Origin::Overrides(texts)) = &mut departure.origin {
+                texts
+                    .iter_mut()
+                    .for_each(|text| *text = format!("--set {text}"));
+            }
+        }
         if *json {
             say!("{}", serde_json::to_string(&found)?)?;
         } else {

@@ -13,6 +13,7 @@ use trajformer::{data, formats, hub, report};
 
 use crate::cli::count;
 use crate::commands::collect::{self, CollectArgs};
+use crate::commands::hints;
 use crate::output::{self, say};
 
 /// The `data` commands.
@@ -169,7 +170,7 @@ fn info(paths: &[PathBuf], read: &ReadArgs, json: bool) -> anyhow::Result<ExitCo
     if json {
         say!("{}", serde_json::to_string(&info)?)?;
     } else {
-        output::whole(&info)?;
+        output::whole(hints::with_data_flags(&info.to_string()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -178,7 +179,7 @@ fn convert(input: &Path, output: &Path, read: &ReadArgs) -> anyhow::Result<ExitC
     data::check_new(output)?;
     let converted = data::convert_with(input, output, &read.options())?;
     for warning in &converted.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!("{}", hints::with_data_flags(warning));
     }
     say!("wrote {}", output.display())?;
     Ok(ExitCode::SUCCESS)

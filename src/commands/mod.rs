@@ -9,6 +9,7 @@ pub mod data;
 pub mod demo;
 pub mod evaluate;
 pub mod export;
+pub mod hints;
 pub mod hub;
 pub mod plan;
 pub mod train;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 use trajformer::config::RunConfig;
@@ -11,6 +12,7 @@ use trajformer::evaluate;
 use trajformer::run::{self, Failure, RunOptions, Series};
 use trajformer::trainer::Outcome;
 
+use crate::commands::hints;
 use crate::output::{self, say};
 use crate::process;
 
@@ -68,7 +70,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
                 series.outcomes.push((out, outcome));
             }
             Some(seeds) => {
-                let seeds = run::parse_seeds(seeds)?;
+                let seeds = run::parse_seeds(seeds).context("`--seeds`")?;
                 wanted = seeds.len();
                 series = run::series(&config, &out, &seeds, &options);
             }
@@ -154,7 +156,8 @@ impl Report<'_> {
         }
         let line = |failure: &Failure| {
             let folder = failure.folder.display();
-            format!("\n  seed {} ({folder}): {}", failure.seed, failure.error)
+            let error = hints::of_library(&failure.error);
+            format!("\n  seed {} ({folder}): {error}", failure.seed)
         };
         let lines: String = self.failures.iter().map(line).collect();
         Some(format!(
@@ -226,7 +229,7 @@ impl Report<'_> {
         });
         if !self.failures.is_empty() {
             let failed = self.failures.iter().map(|failure| {
-                let (run, error) = (shown(&failure.folder), failure.error.to_string());
+                let (run, error) = (shown(&failure.folder), hints::of_library(&failure.error));
                 json!({"seed": failure.seed, "run": run, "error": error})
             });
             value["failed"] = failed.collect();

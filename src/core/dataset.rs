@@ -157,7 +157,7 @@ impl Dataset {
         let complete: Vec<&Episode> = self.episodes.iter().filter(|e| e.is_complete()).collect();
         let count = (complete.len() as f64 * share) as usize;
         if count == 0 {
-            return Err(Error::Config(format!(
+            return Err(Error::settings(format!(
                 "`data.sample_ratio` is {share}, which leaves none of the {} complete episodes: expected at least {:.3}",
                 complete.len(),
                 1.0 / complete.len().max(1) as f64

@@ -5,10 +5,7 @@ use crate::error::{Error, Result};
 
 /// What an algorithm says that is asked to learn after it was rebuilt without its data.
 pub fn opened_without_data() -> Error {
-    Error::Unsuitable(
-        "this run was opened without its data: it can act, but not learn; continue its training with `train --resume`"
-            .to_owned(),
-    )
+    Error::OpenedWithoutData
 }
 
 /// Tokens of a sequence from which on an update takes seconds or more.

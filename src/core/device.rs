@@ -9,9 +9,8 @@ use crate::error::{Error, Result};
 pub fn open_device(name: &str) -> Result<candle_core::Device> {
     use candle_core::Device;
     let unknown = || {
-        Error::Config(format!(
-            "device `{name}`: expected `cpu`, `cuda`, `cuda:N` or `metal`"
-        ))
+        let expected = "`cpu`, `cuda`, `cuda:N` or `metal`";
+        Error::config("device", format_args!("`{name}`"), expected)
     };
     let unusable = |problem: String| Error::NoDevice {
         name: name.to_owned(),

@@ -54,7 +54,7 @@ impl InstructedEpisodes {
                 let text = text.unwrap_or_default();
                 let row = known.row(text).map(|row| row as u32);
                 row.ok_or_else(|| {
-                    Error::Unsuitable(format!(
+                    Error::Internal(format!(
                         "the instruction `{text}` of an episode was not encoded"
                     ))
                 })
@@ -86,7 +86,7 @@ impl InstructedEpisodes {
     ) -> Result<Tensor> {
         let device = self.embeddings.device();
         let row = |episode: usize| {
-            let unset = || Error::Unsuitable("the data's instructions were not set".to_owned());
+            let unset = || Error::Internal("the data's instructions were not set".to_owned());
             self.rows.get(episode).copied().ok_or_else(unset)
         };
         let rows: Vec<u32> = episodes.map(row).collect::<Result<_>>()?;

@@ -106,10 +106,11 @@ impl Instructions {
         }
         let found = embedding.len();
         if found != self.dimension || !embedding.iter().all(|x| x.is_finite()) {
-            return Err(Error::Unsuitable(format!(
-                "the embedding of `{text}` has {found} numbers, expected {} finite ones",
-                self.dimension
-            )));
+            return Err(Error::shape(
+                format!("the embedding of `{text}`"),
+                format_args!("{found} numbers"),
+                format_args!("{} finite ones", self.dimension),
+            ));
         }
         if !self.rows.contains_key(text) {
             let text: Arc<str> = text.into();
@@ -140,12 +141,9 @@ impl Instructions {
     /// # Errors
     /// If it is not among them: what to do.
     pub fn embedding(&self, text: &str) -> Result<&[f32]> {
-        let row = self.row(text).ok_or_else(|| {
-            Error::Unsuitable(format!(
-                "the instruction `{text}` is not among the {} that are known, and was not encoded: name it with \
-                 `evaluate --instruction`, which asks the run's encoder",
-                self.texts.len()
-            ))
+        let row = self.row(text).ok_or_else(|| Error::UnknownInstruction {
+            text: text.to_owned(),
+            known: self.texts.len(),
         })?;
         Ok(&self.embeddings[row * self.dimension..(row + 1) * self.dimension])
     }
@@ -189,7 +187,7 @@ mod tests {
         assert_eq!(known.tensor(&Device::Cpu)?.dims(), [2, 2]);
         let problem = known.embedding("go up").expect_err("unknown").to_string();
         assert!(
-            problem.contains("`go up`") && problem.contains("--instruction"),
+            problem.contains("`go up`") && problem.contains("the 2 that are known"),
             "{problem}"
         );
         Ok(())

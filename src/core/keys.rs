@@ -14,10 +14,7 @@ pub struct Keys(pub &'static str);
 impl Keys {
     /// The error about one key.
     pub fn wrong(&self, key: &str, found: impl Display, expected: impl Display) -> Error {
-        Error::Config(format!(
-            "`{}.{key}` is {found}, expected {expected}",
-            self.0
-        ))
+        Error::config(format!("{}.{key}", self.0), found, expected)
     }
 
     /// Fails unless every count is at least 1 and at most what stands beside it.
@@ -166,7 +163,7 @@ impl Keys {
         if gib < MOST_GIB {
             return Ok(());
         }
-        Err(Error::Config(format!(
+        Err(Error::settings(format!(
             "`{}`: these sizes need about {gib} GiB of memory, expected less than {MOST_GIB}; lower \
              {keys}",
             self.0

@@ -116,12 +116,14 @@ pub trait Policy: Send {
 /// Fails if observations have another number of rows than episodes were begun.
 ///
 /// # Errors
-/// [`Error::Unsuitable`] with both numbers.
+/// [`Error::Shape`] with both numbers.
 pub fn check_rows(begun: usize, found: usize) -> Result<()> {
     if begun == found {
         return Ok(());
     }
-    let problem =
-        format!("policy: observations have {found} rows, but {begun} episodes were begun");
-    Err(Error::Unsuitable(problem))
+    Err(Error::shape(
+        "policy: observations",
+        format_args!("{found} rows"),
+        format_args!("{begun}, one for each episode that was begun"),
+    ))
 }

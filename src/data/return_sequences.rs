@@ -75,7 +75,7 @@ impl ReturnOptions {
         } = self;
         let scale_is_positive = return_scale.is_finite() && *return_scale > 0.0;
         if *context_steps == 0 || *max_episode_steps == 0 || !scale_is_positive {
-            return Err(Error::Config(format!(
+            return Err(Error::settings(format!(
                 "context_steps ({context_steps}), max_episode_steps ({max_episode_steps}) and \
                  return_scale ({return_scale}) must be positive"
             )));
@@ -310,8 +310,8 @@ impl ReturnSequences {
         let mapped = map(&actions)?;
         if mapped.dims() != actions.dims() {
             let (found, expected) = (mapped.dims(), actions.dims());
-            let problem = format!("mapped actions have shape {found:?}, expected {expected:?}");
-            return Err(Error::Unsuitable(problem));
+            let (found, expected) = (format!("{found:?}"), format!("{expected:?}"));
+            return Err(Error::shape("mapped actions", found, expected));
         }
         self.actions = mapped.flatten_all()?.to_vec1()?;
         Ok(())

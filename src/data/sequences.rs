@@ -106,7 +106,7 @@ impl TokenSequences {
             .unwrap_or(0);
         let max_path_steps = options.max_path_steps.unwrap_or(longest);
         if max_path_steps < longest {
-            return Err(Error::Config(format!(
+            return Err(Error::settings(format!(
                 "max_path_steps is {max_path_steps}, but the longest episode has {longest} steps"
             )));
         }
@@ -391,21 +391,13 @@ fn check(data: &Dataset, options: &TokenOptions) -> Result<()> {
 
 fn check_options(options: &TokenOptions) -> Result<()> {
     if options.bins == 0 || options.bins >= usize::from(u16::MAX) {
-        return Err(Error::Config(format!(
-            "bins is {}, expected 1 to 65534",
-            options.bins
-        )));
+        return Err(Error::config("bins", options.bins, "1 to 65534"));
     }
     if options.window_transitions == 0 {
-        return Err(Error::Config(
-            "window_transitions is 0, expected at least 1".to_owned(),
-        ));
+        return Err(Error::config("window_transitions", 0, "at least 1"));
     }
     if !(0.0..=1.0).contains(&options.discount) {
-        let found = options.discount;
-        return Err(Error::Config(format!(
-            "discount is {found}, expected 0 to 1"
-        )));
+        return Err(Error::config("discount", options.discount, "0 to 1"));
     }
     Ok(())
 }

@@ -77,7 +77,7 @@ impl ColumnChoice {
         let (dim, kept) = (data.observation_dim, self.columns.len());
         if self.columns.last().is_some_and(|&last| last >= dim) {
             return Err(Error::Unsuitable(format!(
-                "{}: `data.observation_columns` (`--observation-columns`) is {self}, but observations have only {dim} \
+                "{}: `data.observation_columns` is {self}, but observations have only {dim} \
                  numbers (0..{dim})",
                 data.source_names()
             )));

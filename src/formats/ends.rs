@@ -222,7 +222,7 @@ pub(super) fn unused_limit(
     let limit = options.max_episode_steps?;
     let longer = data.episodes.iter().filter(|e| e.steps > limit).count();
     Some(format!(
-        "{}: `data.max_episode_steps` (`--max-episode-steps`) is {limit}, but is not used: the file says itself where \
+        "{}: `data.max_episode_steps` is {limit}, but is not used: the file says itself where \
          episodes end (`{key}`); {longer} of its {} episodes are longer",
         path.display(),
         data.episodes.len()

@@ -23,11 +23,11 @@ pub fn load(paths: &[PathBuf]) -> Result<Dataset> {
 /// See [`load`].
 pub fn load_with(paths: &[PathBuf], options: &LoadOptions) -> Result<Dataset> {
     let Some((first, rest)) = paths.split_first() else {
-        return Err(Error::Config("no data file is given".into()));
+        return Err(Error::settings("no data file is given"));
     };
     if paths.iter().any(|path| path.as_os_str().is_empty()) {
-        return Err(Error::Config(
-            "a data file's name is empty (`data.path`): give a file or folder".into(),
+        return Err(Error::settings(
+            "a data file's name is empty (`data.path`): give a file or folder",
         ));
     }
     let mut data = read(first, options)?;

@@ -165,14 +165,14 @@ pub(super) fn assemble(
         if next.is_none() || source != ends::USUAL || limited.contains(&true) {
             warnings.push(format!(
                 "{}: there are no `timeouts`: episodes that did not terminate are cut after {limit} steps ({source}); \
-                 `data.max_episode_steps` (`--max-episode-steps`) says otherwise",
+                 `data.max_episode_steps` says otherwise",
                 path.display()
             ));
         }
     } else if cutting.marks.truncated.is_none() && cutting.lasts.is_none() && next.is_none() {
         warnings.push(format!(
             "{}: there are no `timeouts`: only `terminals` end an episode; if a time limit did too, set \
-             `data.max_episode_steps` (`--max-episode-steps`)",
+             `data.max_episode_steps`",
             path.display()
         ));
     }

@@ -180,10 +180,8 @@ fn dictionary(
             return Ok(None);
         }
         let full = file.full_name(name);
-        let problem = format!(
-            "`{full}` is a plain array, no dictionary: leave `data.observation_keys` \
-             (`--observation-keys`) out"
-        );
+        let problem =
+            format!("`{full}` is a plain array, no dictionary: leave `data.observation_keys` out");
         return Err(Error::data(file.path(), problem));
     };
     let mut parts = Vec::new();
@@ -227,9 +225,9 @@ pub(super) fn choose_keys(full: &str, name: &str, keys: &[String]) -> String {
         2 => usual.into_iter().map(String::as_str).collect(),
         _ => keys.iter().take(2).map(String::as_str).collect(),
     };
-    let (quoted, flag) = (example.join("\", \""), example.join(","));
+    let quoted = example.join("\", \"");
     format!(
         "`{full}` is a dictionary (of `{listed}`): choose the keys whose vectors are put side by side with \
-         `data.observation_keys = [\"{quoted}\"]`, or `--observation-keys {flag}` for the `data` commands"
+         `data.observation_keys = [\"{quoted}\"]`"
     )
 }

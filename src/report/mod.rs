@@ -35,7 +35,9 @@ pub fn check_built() -> Result<()> {
     if cfg!(feature = "pictures") {
         return Ok(());
     }
-    Err(Error::Unsuitable(
-        "this build can't draw: build with the feature `pictures` (a default one)".to_owned(),
-    ))
+    Err(Error::NotBuilt {
+        feature: "pictures",
+        problem: "this build can't draw: build with the feature `pictures` (a default one)"
+            .to_owned(),
+    })
 }

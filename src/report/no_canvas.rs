@@ -19,10 +19,13 @@ pub(super) fn render(
     _: Point,
     _: impl FnOnce(&mut Canvas<'_>) -> Result<()>,
 ) -> Result<()> {
-    Err(Error::Unsuitable(format!(
-        "{}: this build can't draw; build with the feature `pictures` (a default one), or leave the picture out",
-        path.display()
-    )))
+    Err(Error::NotBuilt {
+        feature: "pictures",
+        problem: format!(
+            "{}: this build can't draw; build with the feature `pictures` (a default one), or leave the picture out",
+            path.display()
+        ),
+    })
 }
 
 impl Font {

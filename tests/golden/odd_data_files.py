@@ -210,7 +210,7 @@ def limits():
     """A limit that is asked for where the file says itself where episodes end."""
     rows, parts = episodes(7, 4, 9, terminated=False)
     options = dict(max_episode_steps=5)
-    said = ["`data.max_episode_steps` (`--max-episode-steps`) is 5", "2 of its 3 episodes are longer"]
+    said = ["`data.max_episode_steps` is 5", "2 of its 3 episodes are longer"]
     for ending, write in (("npz", lambda p, a: np.savez(p, **a)), ("hdf5", write_h5)):
         write(WORK / f"limit-timeouts.{ending}", rows)
         expect(f"limit-timeouts.{ending}", rows, parts, options=options, said=[*said, "`timeouts`"])
@@ -347,7 +347,7 @@ def dictionaries():
     flat = leave(rows, "observations", "next_observations")
     inner = {"observations/a/b": rows["observations"][:, :1], "observations/a/c": rows["observations"][:, 1:], "observations/d": rows["observations"]}
     options = dict(observation_keys=["a"])
-    said = ["(of `b`, `c`)", 'data.observation_keys = ["a/b", "a/c"]', "--observation-keys a/b,a/c"]
+    said = ["(of `b`, `c`)", 'data.observation_keys = ["a/b", "a/c"]']
     for ending, write in (("npz", lambda p, a: np.savez(p, **a)), ("hdf5", write_h5)):
         write(fault(f"nested.{ending}", *said, options=options), flat | inner)
         write(WORK / f"nested.{ending}", flat | inner)

@@ -420,7 +420,7 @@ def faults():
     box = json.dumps(dict(type="Box", dtype="float64", shape=[3], low=[-1.0] * 3, high=[1.0] * 3))
     space = json.dumps(dict(type="Dict", subspaces=dict(observation=json.loads(box), goal=json.loads(box))))
     for name, metadata, named in (
-        ("goals-v0", dict(observation_space=space), ["(of `goal`, `observation`)", "data.observation_keys", "--observation-keys goal,observation"]),
+        ("goals-v0", dict(observation_space=space), ["(of `goal`, `observation`)", "data.observation_keys"]),
         ("parquet-v0", dict(data_format="parquet"), ["parquet", "hdf5 and arrow"]),
     ):
         data = folder / name / "data"

@@ -158,7 +158,7 @@ fn keys_that_change_how_a_trained_run_acts_can_be_set_and_no_others() {
                         let error = error.to_string();
                         assert!(!is_around && !acting(name, key), "{error}");
                         assert!(!has_effect || is_network, "{set} has an effect: {error}");
-                        let words = [&format!("`--set {set}`: `{key}`"), "can be set", "device"];
+                        let words = [&format!("`{set}`: `{key}`"), "can be set", "device"];
                         let missing = words.into_iter().find(|word| !error.contains(*word));
                         assert_eq!(missing, None, "{error}");
                     }

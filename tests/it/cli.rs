@@ -97,6 +97,76 @@ pub fn trained() -> tempfile::TempDir {
 }
 
 #[test]
+fn errors_name_the_flags_that_mend_them() {
+    let folder = trained();
+    let folder = folder.path();
+    let check = |arguments: &[&str], words: &[&str]| {
+        let errors = fails(folder, arguments);
+        for word in words {
+            assert!(errors.contains(word), "{arguments:?}: {errors}");
+        }
+        errors
+    };
+    let train = |more: &[&'static str]| [&["train", "run.toml", "--out", "new"], more].concat();
+    check(
+        &["train", "run.toml", "--out", "run"],
+        &[
+            "there is a run already",
+            "`train --resume run`",
+            "`--out DIR`",
+        ],
+    );
+    check(
+        &train(&["--set", "data.path=[]"]),
+        &["`data.path` is not set", "`--set data.path=FILE`"],
+    );
+    check(
+        &train(&["--set", "train.updates=0"]),
+        &["`--set train.updates=0`: `train.updates` is 0, expected at least 1"],
+    );
+    check(
+        &["evaluate", "run", "--instruction", "go"],
+        &["trained without instructions", "(`--instruction`)"],
+    );
+    let zero = ["--env", "pendulum-v1", "--policy", "zero", "--sample"];
+    check(
+        &[
+            &["data", "collect"],
+            &zero[..],
+            &["--steps", "5", "new.npz"],
+        ]
+        .concat(),
+        &["no distribution to sample from", "leave `--sample` out"],
+    );
+    // Only the `data` commands have flags for keys of `[data]`.
+    let columns = "`data.observation_columns`";
+    let flag = "(`--observation-columns`) is 0..99";
+    check(
+        &["data", "info", "data.npz", "--observation-columns", "0..99"],
+        &[columns, flag],
+    );
+    let errors = check(
+        &train(&["--set", "data.observation_columns=0..99"]),
+        &[columns],
+    );
+    assert!(!errors.contains("--observation-columns"), "{errors}");
+    let differences = ["config", "show", "run.toml", "--differences"];
+    let differences = [&differences[..], &["--set", "seed=3"]].concat();
+    let found = succeeds(folder, &differences);
+    assert!(
+        found.contains("seed = 3 (there 0), set by --set seed=3"),
+        "{found}"
+    );
+    for file in ["state.toml", "model.safetensors", "policy.safetensors"] {
+        fs::remove_file(folder.join("run").join(file)).unwrap();
+    }
+    check(
+        &["evaluate", "run"],
+        &["it has no checkpoint yet", "(`train --resume run`)"],
+    );
+}
+
+#[test]
 fn every_command_prints_one_json_object_with_its_keys_last() {
     let folder = trained();
     let folder = folder.path();

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use candle_core::Device;
 use hdf5_pure::FileBuilder;
 use proptest::prelude::*;
-use trajformer::data::{self, ActionBounds, ActionKind, Dataset, Episode, Transitions, TransitionsConfig};
+use trajformer::data::{
+    self, ActionBounds, ActionKind, Dataset, Episode, Transitions, TransitionsConfig,
+};
 
 /// Random cases of one property: enough to see each layout many times, in a second.
 const CASES: u32 = 48;

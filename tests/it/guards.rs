@@ -183,7 +183,10 @@ fn a_folder_with_any_file_of_a_run_is_not_trained_in() {
         fs::create_dir(&out).unwrap();
         fs::write(out.join(file), "somebody's").unwrap();
         let error = words(run::start(&config, &out));
-        assert!(error.contains(file) && error.contains("--out"), "{error}");
+        assert!(
+            error.contains(file) && error.contains("another folder"),
+            "{error}"
+        );
         assert_eq!(fs::read_to_string(out.join(file)).unwrap(), "somebody's");
         assert!(!out.join("config.toml").exists());
     }

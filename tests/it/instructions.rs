@@ -587,7 +587,7 @@ fn data_runs_and_instructions_that_do_not_fit_each_other_say_so() {
     let problem = instruct::score(&mut trained, &told, &settings)
         .expect_err("no language")
         .to_string();
-    check_problem(&problem, &["--instruction", "trained without instructions"]);
+    check_problem(&problem, &["trained without instructions"]);
     plain.evaluate.instructions = told.to_vec();
     let evaluator = Evaluator::new(&plain.evaluate).unwrap().unwrap();
     let policy = trained.algorithm.policy().unwrap();

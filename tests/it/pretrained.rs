@@ -488,7 +488,8 @@ fn a_decision_transformer_needs_statistics_once() {
     let folder = copy("decision_transformer");
     let error = open(folder.path(), &[], None).err().unwrap();
     assert!(
-        error.contains("--data FILE") && error.contains("pretrained.statistics"),
+        error.contains("give the data that it was trained on")
+            && error.contains("pretrained.statistics"),
         "{error}"
     );
     let unknown = ["pretrained.statistics=ant-medium".to_owned()];
@@ -573,7 +574,7 @@ fn a_trajectory_transformer_needs_its_data_once() {
         let folder = copy(name);
         let error = open(folder.path(), &quick, None).err().unwrap();
         assert!(
-            error.contains("discretiser") && error.contains("--data FILE"),
+            error.contains("discretiser") && error.contains("give the data"),
             "{error}"
         );
         let mut data = pendulum_data();
@@ -610,7 +611,7 @@ fn settings_count_for_models_of_other_libraries_while_something_is_made_of_them(
     let quantiles = opened(folder.path(), "evaluate.seed=1", Some(&data)).unwrap();
     assert_ne!(actions(&fitted), actions(&quantiles));
     let late = opened(folder.path(), uniform, None).err().unwrap();
-    assert!(late.contains(&format!("`--set {uniform}`")), "{late}");
+    assert!(late.contains(&format!("`{uniform}`")), "{late}");
     let range = "data.action_range=[-0.25, 0.25]";
     let narrow = opened(folder.path(), range, None).unwrap();
     assert_eq!(narrow.spec.action_low, [-0.25]);
@@ -623,7 +624,7 @@ fn settings_count_for_models_of_other_libraries_while_something_is_made_of_them(
         "algorithm.decision_transformer.batch_size=3",
     ] {
         let error = open(folder.path(), &[set.to_owned()], None).err().unwrap();
-        for word in [&format!("`--set {set}`"), "target_returns"] {
+        for word in [&format!("`{set}`"), "target_returns"] {
             assert!(error.contains(word), "{error}");
         }
     }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use trajformer::algorithms::trajectory_transformer::{RateSchedule, TrajectoryTransformerConfig};
 use trajformer::config::{Departures, RunConfig};
+use trajformer::error::Origin;
 use trajformer::run;
 
 /// Rates are products and quotients of a few numbers and one cosine.
@@ -355,25 +356,25 @@ fn differences_name_key_values_and_the_file_that_sets_them() {
     let numbers = [&updates.value, &updates.instead_of];
     let numbers = numbers.map(|value| value.as_ref().unwrap().as_integer().unwrap());
     assert_eq!(numbers, [6_000, 195_312]);
-    assert!(
-        updates
-            .origin
-            .unwrap()
-            .ends_with("short/hopper-medium.toml")
-    );
+    let file = |origin: Option<Origin>| match origin {
+        Some(Origin::File(path)) => path,
+        other => panic!("{other:?}"),
+    };
+    let path = file(updates.origin);
+    assert!(path.ends_with("short/hopper-medium.toml"), "{path}");
     let schedule = get(
         &found.from_defaults,
         "algorithm.trajectory_transformer.warmup_updates",
     );
     assert_eq!(schedule.instead_of.unwrap().as_str(), Some("1 epoch"));
-    let path = get(&found.from_defaults, "data.path").origin.unwrap();
+    let path = file(get(&found.from_defaults, "data.path").origin);
     assert!(
         path.ends_with("trajectory_transformer/hopper-medium.toml"),
         "{path}"
     );
     assert_eq!(
-        get(&found.from_extended, "seed").origin.as_deref(),
-        Some("--set seed=3")
+        get(&found.from_extended, "seed").origin,
+        Some(Origin::of_override("seed=3"))
     );
     let text = found.to_string();
     let line = "train.updates = 6000 (there 195312), set by ";

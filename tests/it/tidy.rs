@@ -202,6 +202,63 @@ fn only_the_command_uses_its_crates_prints_or_exits() {
 }
 
 #[test]
+fn only_the_command_names_its_flags() {
+    let command = ["src/main.rs", "src/cli.rs", "src/commands"];
+    // The text of a model card shows what to type.
+    let others = ["src/app/publish/card.rs"];
+    let mut bad = Vec::new();
+    for (path, text) in sources("src") {
+        let shown = path.strip_prefix(root()).expect("inside");
+        let shown = shown.display().to_string();
+        let fits = |front: &&str| shown.starts_with(front);
+        if command.iter().chain(&others).any(fits) {
+            continue;
+        }
+        for (number, line) in code(shipped(&text)) {
+            let line = line.split(" // ").next().unwrap_or(line);
+            if names_a_flag(line) {
+                bad.push(format!("{shown}:{number}: {}", line.trim()));
+            }
+        }
+    }
+    assert!(
+        bad.is_empty(),
+        "src/commands/hints.rs says which flags mend an error:\n{}",
+        bad.join("\n")
+    );
+}
+
+/// Whether a line of code has a text in it like `--set`; cargo's own flag is none of the command's.
+fn names_a_flag(line: &str) -> bool {
+    line.match_indices("--").any(|(at, _)| {
+        let is_part = |letter: char| letter.is_alphanumeric() || "-_".contains(letter);
+        let (before, word) = (&line[..at], &line[at + 2..]);
+        let is_word = word.starts_with(|letter: char| letter.is_ascii_lowercase());
+        is_word && !before.ends_with(is_part) && !word.starts_with("features ")
+    })
+}
+
+#[test]
+fn a_flag_is_found_wherever_it_stands_in_a_line() {
+    for line in [
+        "\"--set\"",
+        "\"give it with --data FILE\"",
+        "\"leave `--sample` out\"",
+        "with `--out`\",",
+    ] {
+        assert!(names_a_flag(line), "{line}");
+    }
+    for line in [
+        "\"models--{owner}\"",
+        "\"build with `--features {kind}`\"",
+        "a - -b",
+        "\"----\"",
+    ] {
+        assert!(!names_a_flag(line), "{line}");
+    }
+}
+
+#[test]
 fn randomness_comes_from_our_streams_only() {
     let words = [
         "thread_rng",

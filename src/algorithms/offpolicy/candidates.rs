@@ -114,8 +114,7 @@ impl CandidatePolicy {
     ) -> Result<Tensor> {
         let (drawn, samples) = (noise.dim(0)?, self.samples);
         if drawn != samples {
-            let problem = format!("policy: {drawn} candidates were drawn, expected {samples}");
-            return Err(Error::Unsuitable(problem));
+            return Err(Error::shape("policy: candidates", drawn, samples));
         }
         let PolicyParts {
             normalizer,

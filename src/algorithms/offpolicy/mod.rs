@@ -25,7 +25,7 @@ use trajformer_models::uploads::CachedUploads;
 use trajformer_models::work::Passes;
 
 use trajformer_core::algorithm::{Algorithm, Build, Interactive, OnlinePhase, Step, Work};
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::metrics::Metrics;
 use trajformer_core::mixing::{Mixing, Rows};
 use trajformer_core::policy::Policy;
@@ -236,7 +236,8 @@ impl<L: Learner> OffPolicy<L> {
         let input = observation.to_dtype(self.dtype)?;
         let action = self.learner.explore(&input, normals, noise)?;
         let action = action.ok_or_else(|| {
-            Error::Unsuitable("this algorithm has no actor that explores".to_owned())
+            let problem = "this algorithm has no actor that explores";
+            Error::unsupported(Ability::OnlineLearning, problem)
         })?;
         let action = action.to_dtype(DType::F32)?;
         let raw = self.data.bounds().from_unit(&action)?;
@@ -324,8 +325,9 @@ impl<L: Learner> Interactive for OffPolicy<L> {
         let zeros = |width| Tensor::zeros((1, width), self.dtype, self.data.device());
         match self.learner.explore(&zeros(o)?, &zeros(a)?, None)? {
             Some(_) => Ok(()),
-            None => Err(Error::Unsuitable(
-                "this algorithm does not learn online: set `online.steps = 0`".to_owned(),
+            None => Err(Error::unsupported(
+                Ability::OnlineLearning,
+                "this algorithm does not learn online: set `online.steps = 0`",
             )),
         }
     }

@@ -67,7 +67,7 @@ impl RndBonus {
     fn moment(&self, name: &'static str) -> Result<Tensor> {
         match self.moments.get(name) {
             Some(moment) => Ok(moment.slot.tensor()?),
-            None => Err(Error::Unsuitable(format!("there is no moment `{name}`"))),
+            None => Err(Error::Internal(format!("there is no moment `{name}`"))),
         }
     }
 

@@ -160,7 +160,7 @@ impl PlanConfig {
             0
         };
         if self.window == Window::Grow && context + self.horizon > window_transitions {
-            return Err(Error::Config(format!(
+            return Err(Error::settings(format!(
                 "planner.window = \"grow\" needs max_context_transitions ({context}) + horizon ({}) \
                  <= window_transitions ({window_transitions}): train with a longer window, plan \
                  shorter, or use \"crop\"",

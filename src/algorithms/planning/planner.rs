@@ -79,11 +79,9 @@ impl<T: Float> BeamPlanner<T> {
         let model = search.model();
         let action_dim = model.discretizer.dims() - model.observation_dim - 2;
         if action_low.len() != action_dim || action_high.len() != action_dim {
-            return Err(Error::Unsuitable(format!(
-                "action bounds of {} and {} numbers, expected {action_dim}",
-                action_low.len(),
-                action_high.len()
-            )));
+            let (low, high) = (action_low.len(), action_high.len());
+            let found = format!("{low} and {high} numbers");
+            return Err(Error::shape("action bounds", found, action_dim));
         }
         Ok(Self {
             search,
@@ -217,11 +215,8 @@ impl<T: Float> BeamPlanner<T> {
     fn rows(&self, observations: &Tensor, active: &[bool]) -> Result<Vec<Vec<f32>>> {
         let expected = [self.episodes.len(), self.search.model().observation_dim];
         if observations.dims() != expected || active.len() != self.episodes.len() {
-            return Err(Error::Unsuitable(format!(
-                "observations {:?} and {} flags for {expected:?}",
-                observations.dims(),
-                active.len()
-            )));
+            let found = format!("{:?} and {} flags", observations.dims(), active.len());
+            return Err(Error::shape("observations", found, format!("{expected:?}")));
         }
         Ok(observations
             .to_device(&Device::Cpu)?
@@ -301,11 +296,8 @@ impl<T: Float> Policy for BeamPlanner<T> {
 
     fn observe(&mut self, rewards: &[f32]) -> Result<()> {
         if rewards.len() != self.episodes.len() {
-            return Err(Error::Unsuitable(format!(
-                "{} rewards for {} episodes",
-                rewards.len(),
-                self.episodes.len()
-            )));
+            let expected = format!("{}, one for each episode", self.episodes.len());
+            return Err(Error::shape("rewards", rewards.len(), expected));
         }
         let config = self.search.config();
         let keep = if config.prefix_context {

@@ -374,16 +374,12 @@ fn activations(
         return Ok((hidden, output));
     }
     let manifest = path.with_file_name("manifest.json");
-    let wrong = |problem: String| Error::Data {
+    let unknown = |key: &str| Error::NoActivations {
         path: path.to_path_buf(),
-        problem,
-    };
-    let unknown = |key: &str| {
-        wrong(format!(
-            "don't know its {key}: give it (`--activation relu|tanh`, `--output tanh|identity`), or \
-             list the file in {}",
+        problem: format!(
+            "don't know its {key}: give it, or list the file in {}",
             manifest.display()
-        ))
+        ),
     };
     let text =
         std::fs::read_to_string(&manifest).map_err(|_| unknown("hidden activation and output"))?;

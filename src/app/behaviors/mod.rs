@@ -12,7 +12,7 @@ use crate::app::behaviors::simple::{ConstantPolicy, RandomPolicy};
 use crate::app::behaviors::waypoint::{Goals, WaypointPolicy};
 use crate::envs::pointmaze::Layout;
 use trajformer_core::environment::EnvSpec;
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::policy::Policy;
 
 /// Deviation of the noise on the waypoint controller's forces when it samples.
@@ -33,19 +33,18 @@ pub fn behavior(
     options: &FilePolicyOptions,
 ) -> Result<Box<dyn Policy>> {
     let waypoint = |goals: Goals| -> Result<Box<dyn Policy>> {
-        let layout = Layout::named(&spec.name).ok_or_else(|| {
-            Error::Config(format!(
-                "policy `{name}` knows point mazes only, not `{}`",
-                spec.name
-            ))
+        let layout = Layout::named(&spec.name).ok_or_else(|| Error::Env {
+            name: spec.name.clone(),
+            problem: format!("policy `{name}` knows point mazes only"),
         })?;
         let noise = if options.sample { WAYPOINT_NOISE } else { 0.0 };
         Ok(Box::new(WaypointPolicy::new(layout, goals, noise)))
     };
     if options.sample && matches!(name, "random" | "zero") {
-        return Err(Error::Config(format!(
-            "policy `{name}` has no distribution to sample from: leave `--sample` out"
-        )));
+        let problem = format!(
+            "policy `{name}` has no distribution to sample from: take its actions as they are"
+        );
+        return Err(Error::unsupported(Ability::Sampling, problem));
     }
     match name {
         "random" => Ok(Box::new(RandomPolicy::new(spec))),
@@ -56,9 +55,10 @@ pub fn behavior(
         file if file.ends_with(".npz") => {
             Ok(Box::new(FilePolicy::load(Path::new(file), spec, options)?))
         }
-        _ => Err(Error::Config(format!(
-            "unknown policy `{name}`; there are {NAMES}"
-        ))),
+        _ => Err(Error::Unknown {
+            name: name.to_owned(),
+            problem: format!("unknown policy `{name}`; there are {NAMES}"),
+        }),
     }
 }
 
@@ -76,7 +76,12 @@ mod tests {
         };
         for name in ["random", "zero"] {
             let refused = behavior(name, env.spec(), &options).err().expect(name);
-            assert!(refused.to_string().contains("--sample"), "{refused}");
+            assert!(
+                refused
+                    .to_string()
+                    .contains("no distribution to sample from"),
+                "{refused}"
+            );
         }
     }
 

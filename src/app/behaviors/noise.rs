@@ -26,7 +26,7 @@ impl NoisyPolicy {
     pub fn new(policy: Box<dyn Policy>, levels: Vec<f64>, spec: &EnvSpec) -> Result<Self> {
         let fits = |level: &f64| *level >= 0.0 && level.is_finite();
         if levels.is_empty() || !levels.iter().all(fits) {
-            return Err(Error::Config(format!(
+            return Err(Error::settings(format!(
                 "noise levels are {levels:?}, expected numbers of 0 or more"
             )));
         }

@@ -73,7 +73,7 @@ pub fn critics(options: &CriticsOptions) -> Result<Report> {
         let next_actions = batch
             .next_actions
             .as_ref()
-            .ok_or_else(|| Error::Unsuitable("the transitions hold no next actions".to_owned()))?;
+            .ok_or_else(|| Error::Internal("the transitions hold no next actions".to_owned()))?;
         let future = targets
             .forward(&batch.next_observations, next_actions)?
             .min(0)?; // (B)

@@ -59,7 +59,7 @@ impl Uniforms for Stream {
 pub fn plan(options: &PlanOptions) -> Result<Report> {
     let (o, a) = (options.observations, options.actions);
     if o == 0 || a == 0 {
-        return Err(Error::Config(format!(
+        return Err(Error::settings(format!(
             "{o} observations and {a} actions, expected at least 1 of each"
         )));
     }

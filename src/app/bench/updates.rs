@@ -191,9 +191,10 @@ fn algorithm_config(options: &UpdateOptions) -> Result<AlgorithmConfig> {
     if !ALGORITHMS.iter().any(|known| known.name == name) {
         let known: Vec<&str> = ALGORITHMS.iter().map(|known| known.name).collect();
         let known = known.join(", ");
-        return Err(Error::Config(format!(
-            "unknown algorithm `{name}`, expected one of {known}"
-        )));
+        return Err(Error::Unknown {
+            name: name.clone(),
+            problem: format!("unknown algorithm `{name}`, expected one of {known}"),
+        });
     }
     let mut table = toml::Table::new();
     table.insert(name.clone(), toml::Table::new().into());
@@ -203,7 +204,7 @@ fn algorithm_config(options: &UpdateOptions) -> Result<AlgorithmConfig> {
     }
     let config: AlgorithmConfig = table
         .try_into()
-        .map_err(|e: toml::de::Error| Error::Config(e.to_string()))?;
+        .map_err(|e: toml::de::Error| Error::settings(e.to_string()))?;
     config.check()?;
     Ok(config)
 }
@@ -283,7 +284,7 @@ pub(super) fn seconds_per_call(
 /// every second one terminates, the others are truncated.
 pub(super) fn made_up_data(observation_dim: usize, action_dim: usize) -> Result<Dataset> {
     if observation_dim == 0 || action_dim == 0 {
-        return Err(Error::Config(format!(
+        return Err(Error::settings(format!(
             "{observation_dim} observations and {action_dim} actions, expected at least 1 of each"
         )));
     }

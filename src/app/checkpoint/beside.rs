@@ -25,7 +25,7 @@ pub fn save_policy(
     folder: &Path,
     data: &DataFingerprint,
 ) -> Result<PathBuf> {
-    let data = serde_json::to_string(data).map_err(|e| Error::Config(e.to_string()))?;
+    let data = serde_json::to_string(data).map_err(Error::internal)?;
     let bytes = serialized_group(algorithm, GROUP, folder, ("data", data))?;
     let path = folder.join(POLICY_FILE);
     write_atomically(&path, &bytes)?;
@@ -55,10 +55,9 @@ pub fn policy_action_dim(folder: &Path) -> Result<usize> {
     let bounds = tensors.get("action_bounds.center");
     let dim = bounds.filter(|bounds| bounds.rank() == 1 && bounds.elem_count() > 0);
     dim.map(|bounds| bounds.elem_count()).ok_or_else(|| {
-        Error::data(
+        no_policy(
             &folder.join(POLICY_FILE),
-            "no tensor `action_bounds.center`: not what stands beside a policy; remove it, and give the data \
-             with `--data FILE`",
+            "no tensor `action_bounds.center`: not what stands beside a policy",
         )
     })
 }
@@ -69,10 +68,14 @@ fn read(folder: &Path) -> Result<std::collections::HashMap<String, candle_core::
     if let Some(problem) = stand_in::problem_of_binary(&bytes) {
         return Err(Error::data(&path, problem));
     }
-    candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|error| {
-        let problem = format!(
-            "not a whole safetensors file: {error}; remove it, and give the data with `--data FILE`"
-        );
-        Error::data(&path, problem)
-    })
+    candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
+        .map_err(|error| no_policy(&path, &format!("not a whole safetensors file: {error}")))
+}
+
+/// What is said of a file that is not what it should be.
+fn no_policy(path: &Path, problem: &str) -> Error {
+    Error::NoData {
+        path: path.to_path_buf(),
+        problem: format!("{problem}; remove it, and give the data that the model was trained on"),
+    }
 }

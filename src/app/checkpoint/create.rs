@@ -53,10 +53,9 @@ impl RunDir {
         description
             .entry("model_type")
             .or_insert_with(|| format!("trajformer_{}", config.algorithm.name()).into());
-        let spec = serde_json::to_value(spec).map_err(|e| Error::Config(e.to_string()))?;
+        let spec = serde_json::to_value(spec).map_err(Error::internal)?;
         description.insert("trajformer".to_owned(), spec);
-        let json =
-            serde_json::to_string_pretty(&description).map_err(|e| Error::Config(e.to_string()))?;
+        let json = serde_json::to_string_pretty(&description).map_err(Error::internal)?;
         let toml = config.to_toml()?;
         run.start_creation()?;
         if let Some(told) = algorithm.instructed() {
@@ -86,10 +85,9 @@ impl RunDir {
     /// Fails if the folder holds a file that a new run would overwrite or mix with its own.
     fn refuse_foreign_files(&self) -> Result<()> {
         if self.file("config.toml").exists() {
-            return Err(self.fail(
-                "there is a run already; continue it with `train --resume`, or choose another \
-                 folder with `--out`",
-            ));
+            return Err(Error::RunExists {
+                path: self.path.clone(),
+            });
         }
         let own: &[&str] = if self.file(UNFINISHED).exists() {
             &CREATED
@@ -103,9 +101,9 @@ impl RunDir {
             let whole = name.strip_suffix(".new").unwrap_or(&name);
             let is_own = own.contains(&&*name);
             if (FILES.contains(&whole) && !is_own) || name.starts_with(EVENTS) {
-                return Err(self.fail(format!(
+                return Err(self.occupied(format!(
                     "`{name}` is there already, which a run would overwrite or mix with its own; \
-                     choose another folder with `--out`, or move it away"
+                     choose another folder, or move it away"
                 )));
             }
         }

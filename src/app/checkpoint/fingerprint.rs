@@ -93,7 +93,7 @@ impl DataFingerprint {
 /// # Errors
 /// If a value has no TOML form.
 pub fn settings(config: &RunConfig) -> Result<BTreeMap<String, String>> {
-    let table = toml::Table::try_from(config).map_err(|e| Error::Config(e.to_string()))?;
+    let table = toml::Table::try_from(config).map_err(Error::internal)?;
     let mut keys = BTreeMap::new();
     flatten("", &toml::Value::Table(table), &mut keys);
     keys.retain(|key, _| !is_free(key));
@@ -110,7 +110,7 @@ pub fn is_free(key: &str) -> bool {
 /// # Errors
 /// If a value has no TOML form.
 pub fn free_overrides(config: &RunConfig) -> Result<Vec<String>> {
-    let table = toml::Table::try_from(config).map_err(|e| Error::Config(e.to_string()))?;
+    let table = toml::Table::try_from(config).map_err(Error::internal)?;
     let mut keys = BTreeMap::new();
     flatten("", &toml::Value::Table(table), &mut keys);
     let free = LENGTHS.iter().chain([&DEVICE]);

@@ -92,7 +92,7 @@ impl RunSpec {
         let mut found = differences(&self.settings, &settings(config)?);
         // A key that did not exist yet had what is its default now.
         let defaults = format!("[algorithm.{}]", config.algorithm.name());
-        let defaults = toml::from_str(&defaults).map_err(|e| Error::Config(e.to_string()))?;
+        let defaults = toml::from_str(&defaults).map_err(Error::internal)?;
         let defaults = settings(&defaults)?;
         // Earlier builds kept some keys that a run may change.
         found.retain(|difference| {
@@ -166,7 +166,7 @@ impl RunDir {
     /// If there is none.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.join("config.toml").is_file() {
-            return Err(Error::Run {
+            return Err(Error::NoRun {
                 path: path.to_path_buf(),
                 problem: no_run(path),
             });
@@ -193,9 +193,8 @@ impl RunDir {
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
-                return Err(self.fail(
-                    "another process trains it now; wait for its end, or choose another folder \
-                     with `--out`",
+                return Err(self.occupied(
+                    "another process trains it now; wait for its end, or choose another folder",
                 ));
             }
             Err(fs::TryLockError::Error(error)) => {
@@ -209,6 +208,13 @@ impl RunDir {
             _lock: Some(Arc::new(file)),
             ..self
         })
+    }
+
+    fn occupied(&self, problem: impl Into<String>) -> Error {
+        Error::Occupied {
+            path: self.path.clone(),
+            problem: problem.into(),
+        }
     }
 
     fn fail(&self, problem: impl Into<String>) -> Error {
@@ -337,7 +343,7 @@ impl RunDir {
     }
 
     fn write_state(&self, state: &RunState) -> Result<()> {
-        let text = toml::to_string(state).map_err(|e| Error::Config(e.to_string()))?;
+        let text = toml::to_string(state).map_err(Error::internal)?;
         write_atomically(&self.file("state.toml"), text.as_bytes())
     }
 
@@ -349,9 +355,9 @@ impl RunDir {
         let mut names = GROUPS.iter().map(|group| format!("{group}.safetensors"));
         match names.find(|name| self.file(name).exists()) {
             None => Ok(()),
-            Some(name) => Err(self.fail(format!(
+            Some(name) => Err(self.occupied(format!(
                 "state.toml is missing, but {name} is there: restore it from a copy, or start \
-                 another run with `--out`"
+                 another run in another folder"
             ))),
         }
     }
@@ -394,10 +400,8 @@ impl RunDir {
     }
 
     fn load_into(&self, algorithm: &mut dyn Algorithm, groups: &[&str]) -> Result<RunState> {
-        let state = self.state()?.ok_or_else(|| Error::Run {
+        let state = self.state()?.ok_or_else(|| Error::NoCheckpoint {
             path: self.path.clone(),
-            problem: "no state.toml: it has no checkpoint yet; `train --resume` starts it anew"
-                .to_owned(),
         })?;
         let mut loader = Loader {
             groups: BTreeMap::new(),

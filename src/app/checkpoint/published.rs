@@ -14,9 +14,9 @@ impl RunDir {
     /// # Errors
     /// If there is no checkpoint, or a tensor file is not the one that `state.toml` names.
     pub fn published_files(&self) -> Result<Vec<PathBuf>> {
-        let state = self
-            .state()?
-            .ok_or_else(|| self.fail("no state.toml: it has no checkpoint yet, train it first"))?;
+        let state = self.state()?.ok_or_else(|| Error::NoCheckpoint {
+            path: self.path().to_path_buf(),
+        })?;
         let mut files: Vec<PathBuf> = ["config.toml", "config.json", "state.toml"]
             .map(|name| self.file(name))
             .to_vec();
@@ -27,7 +27,7 @@ impl RunDir {
             if state.checksums.get(&name) != Some(&format!("{:08x}", crc32fast::hash(&bytes))) {
                 return Err(self.fail(format!(
                     "{name} is not the one that state.toml names: a save was interrupted, or the file is \
-                     damaged; `train --resume` completes a save"
+                     damaged; resuming the run completes a save"
                 )));
             }
             files.push(path);

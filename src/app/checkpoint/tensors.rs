@@ -25,6 +25,7 @@ fn refuse_not_finite(bad: Option<String>, update: u64) -> Result<()> {
     match bad {
         None => Ok(()),
         Some(name) => Err(Error::Training {
+            resumable: None,
             update,
             problem: format!(
                 "`{name}` holds numbers that are not finite after this update, nothing of it is \

@@ -51,11 +51,11 @@ fn line(run: &Path, name: &str) -> Result<MetricLine> {
         let path = folder.join("metrics.csv");
         let (columns, _) = table::read(&path)?;
         if !columns.iter().any(|column| column == name) {
-            return Err(Error::Unsuitable(format!(
-                "{} has no column `{name}`; there are {}",
-                path.display(),
-                columns.join(", ")
-            )));
+            let (path, columns) = (path.display(), columns.join(", "));
+            return Err(Error::Unknown {
+                name: name.to_owned(),
+                problem: format!("{path} has no column `{name}`; there are {columns}"),
+            });
         }
         let rows = table::numbers(&path, ["update", name])?.into_iter();
         let curve: Vec<(f64, f64)> = rows

@@ -114,10 +114,10 @@ fn run_folders(run: &Path) -> Result<Vec<PathBuf>> {
     std::fs::read_dir(run).map_err(Error::io(run))?;
     let folders = runs_inside(run);
     let Some((first, rest)) = folders.split_first() else {
-        return Err(Error::Unsuitable(format!(
-            "{} is not a run directory and holds none: it has no config.toml",
-            run.display()
-        )));
+        return Err(Error::NoRun {
+            path: run.to_path_buf(),
+            problem: "it is not a run directory and holds none: it has no config.toml".to_owned(),
+        });
     };
     let expected = apart_from_seed(first)?;
     for folder in rest {

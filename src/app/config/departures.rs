@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::app::config::layers::{Layers, join};
 use crate::app::config::run_config::RunConfig;
 use crate::app::config::table::from_layers;
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Error, Origin, Result};
 
 /// A key that has another value than elsewhere.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -20,8 +20,9 @@ pub struct Departure {
     pub value: Option<toml::Value>,
     /// Its value there; none where it is not set.
     pub instead_of: Option<toml::Value>,
-    /// What set it: a file, or `--set KEY=VALUE`; none where it is not set here.
-    pub origin: Option<String>,
+    /// What set it; none where it is not set here. Written as text: the file, or `KEY=VALUE`.
+    #[serde(serialize_with = "as_text")]
+    pub origin: Option<Origin>,
 }
 
 /// How a configuration departs from the file at the bottom of those that it extends, and from the defaults of its
@@ -73,14 +74,29 @@ fn departures(here: &RunConfig, there: &RunConfig, layers: &Layers) -> Result<Ve
         key: key.clone(),
         value: here.get(key).cloned(),
         instead_of: there.get(key).cloned(),
-        origin: here.get(key).and(layers.origin(key)).map(str::to_owned),
+        origin: here.get(key).and(layers.origin(key)).cloned(),
     };
     Ok(keys.into_iter().filter(differs).map(departure).collect())
 }
 
+/// The name of a file as it is, an override without quotes around it.
+fn text(origin: &Origin) -> String {
+    match origin {
+        Origin::File(path) => path.clone(),
+        Origin::Overrides(texts) => texts.join(" "),
+    }
+}
+
+fn as_text<S: Serializer>(
+    origin: &Option<Origin>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    origin.as_ref().map(text).serialize(serializer)
+}
+
 /// Every key with its value.
 pub(super) fn values(config: &RunConfig) -> Result<BTreeMap<String, toml::Value>> {
-    let table = toml::Table::try_from(config).map_err(|e| Error::Config(e.to_string()))?;
+    let table = toml::Table::try_from(config).map_err(Error::internal)?;
     let mut found = BTreeMap::new();
     flatten("", table, &mut found);
     Ok(found)
@@ -131,7 +147,7 @@ impl fmt::Display for Departure {
         let (value, other) = (shown(&self.value), shown(&self.instead_of));
         write!(f, "{} = {value} (there {other})", self.key)?;
         match &self.origin {
-            Some(origin) => write!(f, ", set by {origin}"),
+            Some(origin) => write!(f, ", set by {}", text(origin)),
             None => Ok(()),
         }
     }

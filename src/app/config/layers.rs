@@ -14,13 +14,10 @@ use std::path::{Component, Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use crate::app::config::moved::{Moved, current, current_override, move_keys, warning};
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Error, Origin, Result};
 
 /// The key that names the file below.
 pub(super) const EXTENDS: &str = "extends";
-
-/// The command line's word for one key.
-const SET: &str = "--set";
 
 /// Longest chain of files.
 const MOST_FILES: usize = 100;
@@ -30,8 +27,8 @@ const MOST_FILES: usize = 100;
 pub(crate) struct Layers {
     /// All keys, without `extends`.
     pub table: toml::Table,
-    /// From keys, e.g. `train.updates`, to what they are set by: a file, or `--set KEY=VALUE`.
-    origins: BTreeMap<String, String>,
+    /// From keys, e.g. `train.updates`, to what they are set by.
+    origins: BTreeMap<String, Origin>,
     /// Keys that are spelled as before, with what spells them so.
     moved: Vec<(String, Vec<Moved>)>,
     /// The files: first the one that was asked for, last the one that extends none.
@@ -68,11 +65,8 @@ impl Layers {
                 let files = layers.iter().map(|layer| &layer.path).chain([&layer.path]);
                 let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
                 let origin = layers.last().map_or(&layer.path, |above| &above.path);
-                return Err(Error::Config(format!(
-                    "{}: `extends` leads in a circle: {}",
-                    origin.display(),
-                    files.join(" extends ")
-                )));
+                let problem = format!("`extends` leads in a circle: {}", files.join(" extends "));
+                return Err(in_file(origin, problem));
             }
             seen.push(place);
             let below = layer.extends.as_ref().map(|name| {
@@ -94,12 +88,11 @@ impl Layers {
     /// If it is not TOML, or extends a file.
     pub fn parse(text: &str) -> Result<Self> {
         let mut table: toml::Table =
-            toml::from_str(text).map_err(|error| Error::Config(error.to_string()))?;
+            toml::from_str(text).map_err(|error| Error::settings(error.to_string()))?;
         let moved = move_keys(&mut table)?;
         if table.contains_key(EXTENDS) {
-            Err(Error::Config(
-                "`extends` starts at the folder of the file that it stands in, and this is no file"
-                    .to_owned(),
+            Err(Error::settings(
+                "`extends` starts at the folder of the file that it stands in, and this is no file",
             ))
         } else {
             Ok(Self {
@@ -119,8 +112,9 @@ impl Layers {
             if let Some(below) = &below {
                 same_algorithm(&merged.table, below, &layer)?;
             }
-            let origin = layer.path.display().to_string();
-            merged.moved.push((origin.clone(), layer.moved));
+            let name = layer.path.display().to_string();
+            merged.moved.push((name.clone(), layer.moved));
+            let origin = Origin::File(name);
             let mut table = std::mem::take(&mut merged.table);
             merged.overlay(&mut table, layer.table, "", &layer.inline, &origin);
             merged.table = table;
@@ -135,7 +129,7 @@ impl Layers {
         above: toml::Table,
         prefix: &str,
         inline: &BTreeSet<String>,
-        origin: &str,
+        origin: &Origin,
     ) {
         for (name, value) in above {
             let key = join(prefix, &name);
@@ -153,7 +147,7 @@ impl Layers {
         }
     }
 
-    /// Applies one `KEY=VALUE` of the command line.
+    /// Applies one override, `KEY=VALUE`.
     ///
     /// # Errors
     /// If it is malformed, or goes through a value that is not a table.
@@ -161,24 +155,26 @@ impl Layers {
         super::overrides::apply_override(&mut self.table, text)?;
         // Keys inside of an inline table.
         let moved = move_keys(&mut self.table)?;
-        self.moved.push((format!("`{SET} {text}`"), moved));
+        let origin = Origin::of_override(text);
+        self.moved.push((origin.to_string(), moved));
         let key = text.split('=').next().unwrap_or_default().trim();
         if key == EXTENDS {
-            return Err(Error::Config(format!(
-                "`--set {text}`: only a configuration file can extend another"
-            )));
+            let problem = "only a configuration file can extend another";
+            return Err(Error::settings(problem).said_by(Some(origin)));
         }
         if let Some(value) = lookup(&self.table, key).cloned() {
-            self.came_from(key, &value, &format!("{SET} {text}"));
+            self.came_from(key, &value, &origin);
         }
         Ok(())
     }
 
-    /// `KEY=VALUE` of the command line with the key as it is spelled now.
+    /// An override, `KEY=VALUE`, with the key as it is spelled now.
     pub fn spelled(&mut self, text: &str) -> String {
         let (now, moved) = current_override(text);
-        self.moved
-            .push((format!("`{SET} {text}`"), moved.into_iter().collect()));
+        self.moved.push((
+            Origin::of_override(text).to_string(),
+            moved.into_iter().collect(),
+        ));
         now
     }
 
@@ -191,11 +187,11 @@ impl Layers {
         said.for_each(|text| tracing::warn!("{text}"));
     }
 
-    fn came_from(&mut self, key: &str, value: &toml::Value, origin: &str) {
+    fn came_from(&mut self, key: &str, value: &toml::Value, origin: &Origin) {
         let inside = format!("{key}.");
         self.origins
             .retain(|other, _| other != key && !other.starts_with(&inside));
-        self.origins.insert(key.to_owned(), origin.to_owned());
+        self.origins.insert(key.to_owned(), origin.clone());
         if let toml::Value::Table(table) = value {
             for (name, value) in table {
                 self.came_from(&join(key, name), value, origin);
@@ -204,7 +200,7 @@ impl Layers {
     }
 
     /// What set a key, or the table that it stands in.
-    pub fn origin(&self, key: &str) -> Option<&str> {
+    pub fn origin(&self, key: &str) -> Option<&Origin> {
         let mut key = key;
         loop {
             if let Some(origin) = self.origins.get(key) {
@@ -216,13 +212,11 @@ impl Layers {
 
     /// The place that an error about `keys` points at: what set the first of them that is set at all; else the file
     /// that was asked for.
-    pub fn place(&self, keys: &[&str]) -> Option<String> {
+    pub fn place(&self, keys: &[&str]) -> Option<Origin> {
         let exact = keys.iter().find_map(|key| self.origins.get(*key));
-        let exact = exact.map(String::as_str);
         match exact.or_else(|| keys.iter().find_map(|key| self.origin(key))) {
-            Some(set) if set.starts_with(SET) => Some(format!("`{set}`")),
-            Some(file) => Some(file.to_owned()),
-            None => Some(self.files.first()?.display().to_string()),
+            Some(origin) => Some(origin.clone()),
+            None => Some(Origin::File(self.files.first()?.display().to_string())),
         }
     }
 }
@@ -239,16 +233,14 @@ impl From<toml::Table> for Layers {
 impl Layer {
     fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let fail = |message: String| Error::Config(format!("{}: {message}", path.display()));
+        let fail = |message: String| in_file(path, message);
         let mut table: toml::Table = toml::from_str(&text).map_err(|e| fail(e.to_string()))?;
         let spans = DeTable::parse(&text).map_err(|e| fail(e.to_string()))?;
         let mut inline = BTreeSet::new();
         inline_tables(spans.get_ref(), "", &text, &mut inline);
         let inline = inline.iter().map(|key| current(key)).collect();
-        let moved = move_keys(&mut table).map_err(|error| match error {
-            Error::Config(text) => fail(text),
-            other => other,
-        })?;
+        let origin = Origin::File(path.display().to_string());
+        let moved = move_keys(&mut table).map_err(|error| error.said_by(Some(origin)))?;
         let extends = match table.remove(EXTENDS) {
             None => None,
             Some(toml::Value::String(name)) if !name.trim().is_empty() => Some(name),
@@ -310,12 +302,15 @@ fn not_found(error: Error, above: &Layer) -> Error {
         (false, ErrorKind::InvalidData) => "is no text, expected a configuration".to_owned(),
         _ => format!("can't be read: {source}"),
     };
-    Error::Config(format!(
-        "{}: `extends = \"{}\"`: {} {problem}",
-        above.path.display(),
-        above.extends.as_deref().unwrap_or_default(),
-        path.display()
-    ))
+    let name = above.extends.as_deref().unwrap_or_default();
+    let problem = format!("`extends = \"{name}\"`: {} {problem}", path.display());
+    in_file(&above.path, problem)
+}
+
+/// What is wrong in a file.
+fn in_file(path: &Path, problem: String) -> Error {
+    let origin = Origin::File(path.display().to_string());
+    Error::settings(problem).said_by(Some(origin))
 }
 
 fn same_algorithm(below: &toml::Table, file: &Path, layer: &Layer) -> Result<()> {
@@ -329,12 +324,14 @@ fn same_algorithm(below: &toml::Table, file: &Path, layer: &Layer) -> Result<()>
     let others = table.as_table().map(|table| table.keys()).into_iter();
     match others.flatten().find(|other| **other != kept) {
         None => Ok(()),
-        Some(other) => Err(Error::Config(format!(
-            "{}: [algorithm.{other}], but {} has [algorithm.{kept}], and what extends a file keeps its \
-             algorithm; leave `extends` out, or extend a file with [algorithm.{other}]",
-            layer.path.display(),
-            file.display()
-        ))),
+        Some(other) => Err(in_file(
+            &layer.path,
+            format!(
+                "[algorithm.{other}], but {} has [algorithm.{kept}], and what extends a file keeps its \
+                 algorithm; leave `extends` out, or extend a file with [algorithm.{other}]",
+                file.display()
+            ),
+        )),
     }
 }
 
@@ -475,15 +472,9 @@ mod tests {
             check(good, &own, &[], &["child.toml", word], "base.toml");
         }
         let set = ["train.updates=0"];
-        check(
-            good,
-            child,
-            &set,
-            &["`--set train.updates=0`", "is 0"],
-            ".toml",
-        );
+        check(good, child, &set, &["`train.updates=0`", "is 0"], ".toml");
         let set = ["extends=other.toml"];
-        check(good, child, &set, &["`--set extends=other.toml`"], ".toml:");
+        check(good, child, &set, &["`extends=other.toml`"], ".toml:");
         check("[train\n", child, &[], &["base.toml"], "child.toml");
         let none = "extends = \"../base.toml\"\nseed = 1\n";
         check(

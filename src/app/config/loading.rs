@@ -44,7 +44,7 @@ impl RunConfig {
     /// # Errors
     /// As [`Self::load`].
     pub fn with_overrides(&self, overrides: &[String]) -> Result<Self> {
-        let table = toml::Table::try_from(self).map_err(|e| Error::Config(e.to_string()))?;
+        let table = toml::Table::try_from(self).map_err(Error::internal)?;
         let mut layers = Layers::from(table);
         let config = from_layers(&mut layers, overrides);
         layers.warn_of_moved();

@@ -111,7 +111,7 @@ pub(super) fn move_keys(table: &mut toml::Table) -> Result<Vec<Moved>> {
                 continue;
             };
             if inside.contains_key(key) {
-                return Err(Error::Config(format!(
+                return Err(Error::settings(format!(
                     "`{}` is the earlier name of `{}`, and both are set: leave the first out",
                     moved.before(),
                     moved.now()

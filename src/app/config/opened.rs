@@ -7,7 +7,7 @@ use crate::app::config::departures::{flatten, values};
 use crate::app::config::moved::current;
 use crate::app::config::overrides::apply_override;
 use crate::app::config::run_config::RunConfig;
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Error, Origin, Result};
 
 /// What a trained run is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,7 +79,7 @@ impl RunConfig {
         };
         for text in overrides {
             if let Some(key) = named_keys(text)?.iter().find(|key| !counts(key)) {
-                return Err(decided(text, key, purpose, &settable));
+                return Err(decided(std::slice::from_ref(text), key, purpose, &settable));
             }
         }
         // What stands in a table that an override replaced as a whole is not named by it.
@@ -89,7 +89,7 @@ impl RunConfig {
             .into_iter()
             .find(|key| before.get(*key) != now.get(*key) && !counts(key));
         match changed {
-            Some(key) => Err(decided(&overrides.join(" --set "), key, purpose, &settable)),
+            Some(key) => Err(decided(overrides, key, purpose, &settable)),
             None => Ok(config),
         }
     }
@@ -116,7 +116,7 @@ fn named_keys(text: &str) -> Result<Vec<String>> {
     Ok(found.into_keys().map(|key| current(&key)).collect())
 }
 
-fn decided(text: &str, key: &str, purpose: Purpose, settable: &[String]) -> Error {
+fn decided(overrides: &[String], key: &str, purpose: Purpose, settable: &[String]) -> Error {
     let done = purpose.done();
     let why = if key.starts_with("algorithm.") {
         "was decided by training: networks that are trained keep their sizes and what they learned with; for another \
@@ -125,10 +125,11 @@ fn decided(text: &str, key: &str, purpose: Purpose, settable: &[String]) -> Erro
     } else {
         format!("has no effect where a trained run is {done}")
     };
-    Error::Config(format!(
-        "`--set {text}`: `{key}` {why}. What can be set for a run that is {done}: {}",
+    Error::settings(format!(
+        "`{key}` {why}. What can be set for a run that is {done}: {}",
         settable.join(", ")
     ))
+    .said_by(Some(Origin::Overrides(overrides.to_vec())))
 }
 
 #[cfg(test)]

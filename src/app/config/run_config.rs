@@ -46,7 +46,7 @@ impl RunConfig {
     /// # Errors
     /// If a value has no TOML form (a NaN path, say).
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|e| Error::Config(e.to_string()))
+        toml::to_string(self).map_err(|error| Error::settings(error.to_string()))
     }
 
     /// Fails if a value is out of range.
@@ -64,7 +64,7 @@ impl RunConfig {
         ];
         for (key, value) in positive {
             if value == 0 {
-                return Err(Error::Config(format!("`{key}` is 0, expected at least 1")));
+                return Err(Error::config(key, 0, "at least 1"));
             }
         }
         if self
@@ -73,20 +73,17 @@ impl RunConfig {
             .iter()
             .any(|path| path.as_os_str().is_empty())
         {
-            return Err(Error::Config(
-                "`data.path` holds an empty name, expected files or folders".to_owned(),
+            return Err(Error::settings(
+                "`data.path` holds an empty name, expected files or folders",
             ));
         }
         if self.data.max_episode_steps == Some(0) {
-            return Err(Error::Config(
-                "`data.max_episode_steps` is 0, expected at least 1".to_owned(),
-            ));
+            return Err(Error::config("data.max_episode_steps", 0, "at least 1"));
         }
         for (key, value) in [("seed", self.seed), ("evaluate.seed", self.evaluate.seed)] {
             if value > LARGEST_SEED {
-                return Err(Error::Config(format!(
-                    "`{key}` is {value}, expected at most {LARGEST_SEED}"
-                )));
+                let expected = format_args!("at most {LARGEST_SEED}");
+                return Err(Error::config(key, value, expected));
             }
         }
         if let Some(range) = &self.data.action_range {
@@ -101,9 +98,8 @@ impl RunConfig {
         self.evaluate.check()?;
         self.online.check()?;
         if self.online.steps > 0 && self.evaluate.env.is_none() {
-            return Err(Error::Config(
-                "`online.steps` is set, but no environment to act in: set `evaluate.env`"
-                    .to_owned(),
+            return Err(Error::settings(
+                "`online.steps` is set, but no environment to act in: set `evaluate.env`",
             ));
         }
         self.algorithm.check()

@@ -166,14 +166,12 @@ impl EvaluateConfig {
     /// [`Error::Config`] that names the key.
     pub fn check(&self) -> Result<()> {
         if self.episodes > MOST_EPISODES {
-            return Err(Error::Config(format!(
-                "`evaluate.episodes` is {}, expected at most {MOST_EPISODES}",
-                self.episodes
-            )));
+            let expected = format_args!("at most {MOST_EPISODES}");
+            return Err(Error::config("evaluate.episodes", self.episodes, expected));
         }
         if self.instructions.iter().any(|text| text.trim().is_empty()) {
-            return Err(Error::Config(
-                "`evaluate.instructions` holds an empty one: say in words what to do".to_owned(),
+            return Err(Error::settings(
+                "`evaluate.instructions` holds an empty one: say in words what to do",
             ));
         }
         Ok(())
@@ -223,19 +221,19 @@ impl ActionRange {
     /// Fails where the lower number is not below the higher one.
     ///
     /// # Errors
-    /// [`Error::Config`] that names the dimension.
+    /// [`Error::Settings`] that names the dimension.
     pub fn check(&self) -> Result<()> {
         let fails = |(low, high): &(f32, f32)| !low.is_finite() || !high.is_finite() || low >= high;
         let (place, wrong) = match self {
-            Self::Same(pair) if fails(pair) => ("`data.action_range`".to_owned(), pair),
+            Self::Same(pair) if fails(pair) => (String::new(), pair),
             Self::Each(pairs) => match pairs.iter().position(fails) {
-                Some(at) => (format!("`data.action_range` of action {at}"), &pairs[at]),
+                Some(at) => (format!(" of action {at}"), &pairs[at]),
                 None => return Ok(()),
             },
             Self::Same(_) => return Ok(()),
         };
-        Err(Error::Config(format!(
-            "{place} is [{}, {}], expected [low, high]",
+        Err(Error::settings(format!(
+            "`data.action_range`{place} is [{}, {}], expected [low, high]",
             wrong.0, wrong.1
         )))
     }
@@ -243,12 +241,12 @@ impl ActionRange {
     /// Lowest and highest actions (A each) of A = `dim` dimensions.
     ///
     /// # Errors
-    /// [`Error::Config`] if it has another number of dimensions.
+    /// [`Error::Settings`] if it has another number of dimensions.
     pub fn of(&self, dim: usize) -> Result<(Vec<f32>, Vec<f32>)> {
         match self {
             Self::Same((low, high)) => Ok((vec![*low; dim], vec![*high; dim])),
             Self::Each(pairs) if pairs.len() == dim => Ok(pairs.iter().copied().unzip()),
-            Self::Each(pairs) => Err(Error::Config(format!(
+            Self::Each(pairs) => Err(Error::settings(format!(
                 "`data.action_range` has {} pairs, but actions have {dim} dimensions",
                 pairs.len()
             ))),

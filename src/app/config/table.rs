@@ -6,7 +6,7 @@ use crate::app::config::overrides::set_words;
 use crate::app::config::run_config::RunConfig;
 use crate::app::config::words::{NO_WORD, Problem, plain_words, require_tables, words_of};
 use trajformer_algorithms::registry::{ALGORITHMS, CustomConfig};
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Error, Origin, Result};
 
 /// A checked configuration from what files and overrides say together. Errors name what set the key that they are
 /// about; what an override breaks is blamed on it.
@@ -29,34 +29,26 @@ pub(super) fn from_layers(layers: &mut Layers, overrides: &[String]) -> Result<R
         if let (Ok(_), Err(problem)) = (before, &found) {
             // Only together may they be right, e.g. one algorithm in place of another.
             if i + 1 == overrides.len() {
-                return Err(Error::Config(format!("`--set {text}`: {}", problem.text)));
+                let origin = Some(Origin::of_override(text));
+                return Err(Error::settings(problem.text.clone()).said_by(origin));
             }
         }
     }
-    let config = found.map_err(|problem| blamed(layers, &problem))?;
-    config.check().map_err(|error| match error {
-        Error::Config(text) => {
-            // Checks quote the key that they are about first.
-            let key = text.split('`').nth(1).unwrap_or_default();
-            blamed(
-                layers,
-                &Problem {
-                    keys: vec![key.to_owned()],
-                    text: text.clone(),
-                },
-            )
-        }
-        other => other,
+    let config = found.map_err(|Problem { keys, text }| {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        Error::settings(text).said_by(layers.place(&keys))
+    })?;
+    config.check().map_err(|error| {
+        let key = match &error {
+            Error::Config { key, .. } => key,
+            // These quote the key that they are about first.
+            Error::Settings { problem, .. } => problem.split('`').nth(1).unwrap_or_default(),
+            _ => return error,
+        };
+        let place = layers.place(&[key]);
+        error.said_by(place)
     })?;
     Ok(config)
-}
-
-fn blamed(layers: &Layers, Problem { keys, text }: &Problem) -> Error {
-    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    Error::Config(match layers.place(&keys) {
-        Some(place) => format!("{place}: {text}"),
-        None => text.clone(),
-    })
 }
 
 /// A configuration with every value of the right type, or what is wrong.
@@ -205,7 +197,7 @@ mod tests {
 
         let set = problem(good, &["train.updates=many"]);
         assert!(
-            set.contains("`--set train.updates=many`") && !set.contains("FILE"),
+            set.contains("`train.updates=many`") && !set.contains("FILE"),
             "{set}"
         );
         assert!(set.contains("whole number of 0 or more"), "{set}");

@@ -107,10 +107,8 @@ pub fn demo(out: &Path, interrupt: &Interrupt) -> Result<DemoResult> {
 
 fn demo_at(scale: &Scale<'_>, out: &Path) -> Result<DemoResult> {
     let begin = Instant::now();
-    let layout = Layout::named(ENV).ok_or_else(|| Error::Env {
-        name: ENV.to_owned(),
-        problem: "missing".to_owned(),
-    })?;
+    let missing = || Error::Internal(format!("the maze `{ENV}` is missing"));
+    let layout = Layout::named(ENV).ok_or_else(missing)?;
     refuse_whole(out)?;
     std::fs::create_dir_all(out).map_err(Error::io(out))?;
 
@@ -182,9 +180,9 @@ fn refuse_whole(out: &Path) -> Result<()> {
     let parts = || [BC_RUN, PLANNER_RUN].into_iter().chain(PICTURES);
     let is_there = |name: &&str| out.join(name).exists();
     let refuse = |problem: String| {
-        Err(Error::Run {
+        Err(Error::Occupied {
             path: out.to_path_buf(),
-            problem: format!("{problem}; remove the folder, or choose another with `--out`"),
+            problem: format!("{problem}; remove the folder, or choose another"),
         })
     };
     match (out.join(DATA).exists(), parts().find(is_there)) {
@@ -210,9 +208,9 @@ fn refuse_other(out: &Path, collected: &Dataset) -> Result<()> {
         Ok(_) => format!("`{DATA}` is there already, with other data than a demonstration's"),
         Err(error) => format!("`{DATA}` is there already, and is no data set ({error})"),
     };
-    Err(Error::Run {
+    Err(Error::Occupied {
         path: out.to_path_buf(),
-        problem: format!("{problem}; remove it, or choose another folder with `--out`"),
+        problem: format!("{problem}; remove it, or choose another folder"),
     })
 }
 
@@ -234,7 +232,7 @@ fn evaluator(episodes: usize) -> Result<Evaluator> {
         ..EvaluateConfig::default()
     };
     Evaluator::new(&config)?
-        .ok_or_else(|| Error::Config("the demonstration evaluates nothing".to_owned()))
+        .ok_or_else(|| Error::Internal("the demonstration evaluates nothing".to_owned()))
 }
 
 impl Scale<'_> {
@@ -382,7 +380,9 @@ mod tests {
                 .expect_err("refused")
                 .to_string();
             assert!(
-                message.contains(name) && message.contains("--out") && message.contains(words),
+                message.contains(name)
+                    && message.contains("choose another")
+                    && message.contains(words),
                 "{message}"
             );
             assert_eq!(std::fs::read(&file).expect("kept"), b"older");

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::app::export::graph::{Graph, Op};
 use crate::app::export::parts::{Parts, TOLERANCE};
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::policy::{EpisodeStart, Policy};
 use trajformer_models::rng::Rng;
 
@@ -23,10 +23,13 @@ enum Squash {
 }
 
 pub(super) fn graph(parts: &Parts, policy: &mut dyn Policy) -> Result<Graph> {
-    let refuse = |problem: &str| Err(Error::Unsuitable(format!("can't be exported: {problem}")));
+    let refuse = |problem: &str| {
+        let problem = format!("can't be exported: {problem}");
+        Err(Error::unsupported(Ability::Export, problem))
+    };
     if policy.draws() {
         return refuse(
-            "its policy chooses among samples, which is more than one network: export its mean, as the command does",
+            "its policy chooses among samples, which is more than one network: export its mean, as `export::open` opens it",
         );
     }
     if !policy.is_memoryless() {

@@ -201,7 +201,7 @@ impl Graph {
         values.extend(declared.zip(inputs.iter().cloned()));
         let constants = self.constants.iter();
         values.extend(constants.map(|(name, tensor)| (name.as_str(), tensor.clone())));
-        let unknown = |name: &str| Error::Unsuitable(format!("the graph has no value `{name}`"));
+        let unknown = |name: &str| Error::Internal(format!("the graph has no value `{name}`"));
         for node in &self.nodes {
             let arguments = node.inputs.iter().map(|name| {
                 let value = values.get(name.as_str());

@@ -19,7 +19,7 @@ use graph::Graph;
 use parts::Parts;
 use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_core::atomic::write_atomically;
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Ability, Error, Result};
 
 /// Fails if no ONNX file can come to be at `path`.
 ///
@@ -80,8 +80,8 @@ pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
         _ => return Ok(trained),
     };
     tracing::warn!(
-        "{} acts by one of {samples} samples of its actor, by their values; exported is the actor's mean: `--set \
-         {mean}` lets `evaluate` act so too",
+        "{} acts by one of {samples} samples of its actor, by their values; exported is the actor's mean: an \
+         evaluation with `{mean}` acts so too",
         trained.config.algorithm.name()
     );
     opened(&[overrides, &[mean.to_owned()]].concat())
@@ -116,10 +116,10 @@ pub fn graph_of(run: &mut TrainedRun) -> Result<Graph> {
     run.algorithm.state(&mut parts)?;
     match &run.config.algorithm {
         AlgorithmConfig::DecisionTransformer(config) if config.text.is_some() => {
-            Err(Error::Unsuitable(
+            Err(Error::unsupported(
+                Ability::Export,
                 "a policy that follows instructions in words is not exported: its encoder would have to be in \
-                 the graph"
-                    .to_owned(),
+                 the graph",
             ))
         }
         AlgorithmConfig::DecisionTransformer(config) => {

@@ -19,7 +19,7 @@ pub(super) struct Parts(pub(super) BTreeMap<String, Tensor>);
 
 impl Parts {
     pub(super) fn get(&self, name: &str) -> Result<&Tensor> {
-        let missing = || Error::Unsuitable(format!("the policy has no tensor `{name}` to export"));
+        let missing = || Error::Internal(format!("the policy has no tensor `{name}` to export"));
         self.0.get(name).ok_or_else(missing)
     }
 

@@ -13,7 +13,7 @@ use serde_json::{Map, Value as Json};
 use crate::app::export::graph::{Graph, Op, Value};
 use crate::app::export::parts::{Parts, TOLERANCE};
 use trajformer_algorithms::decision_transformer::DecisionTransformerConfig;
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::policy::{EpisodeStart, Policy};
 use trajformer_models::rng::Rng;
 
@@ -51,7 +51,7 @@ pub(super) fn graph(
     if worst < TOLERANCE {
         Ok(graph)
     } else {
-        Err(Error::Unsuitable(format!(
+        Err(Error::Internal(format!(
             "can't be exported: the graph's actions differ from the policy's by {worst:e}"
         )))
     }
@@ -247,7 +247,7 @@ impl Builder<'_> {
             other => {
                 let problem =
                     format!("can't be exported: the activation `{other}` is not known here");
-                return Err(Error::Unsuitable(problem));
+                return Err(Error::unsupported(Ability::Export, problem));
             }
         };
         let (half, one) = (self.graph.number(0.5)?, self.graph.number(1.0)?);

@@ -78,7 +78,8 @@ impl Reference {
             (None, revision) => Self::new(text, revision),
             (Some(_), Some(_)) => Err(Error::Hub {
                 what: format!("{SCHEME}{text}"),
-                problem: "`--revision` names another revision: give one of them".to_owned(),
+                problem: "two revisions are named, after the `@` and beside it: give one of them"
+                    .to_owned(),
             }),
         }
     }

@@ -114,6 +114,7 @@ impl Logger {
         match bad {
             None => Ok(()),
             Some(((update, _), name, value)) => Err(Error::Training {
+                resumable: None,
                 update,
                 problem: format!(
                     "`{name}` is {value}. Lower the learning rate, or check the data's scale"

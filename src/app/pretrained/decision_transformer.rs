@@ -95,8 +95,8 @@ pub fn open(folder: &Path, json: &JsonConfig, request: &Request<'_>) -> Result<I
     let known = known.filter(|model| model.mean.len() == sizes.observation_dim);
     let config = configuration(&sizes, known, (&overrides, request.purpose), json.path())?;
     let AlgorithmConfig::DecisionTransformer(algorithm_config) = &config.algorithm else {
-        return Err(Error::Config(
-            "the algorithm of a Decision Transformer can't be changed".into(),
+        return Err(Error::settings(
+            "the algorithm of a Decision Transformer can't be changed",
         ));
     };
     let device = open_device(&config.device)?;
@@ -157,7 +157,7 @@ fn names<'a>(folder: &'a Path, json: &'a JsonConfig) -> impl Iterator<Item = &'a
     own.chain(repository).chain(json.name_or_path())
 }
 
-/// The model that `--set pretrained.statistics=NAME` names, and the other overrides.
+/// The model that an override `pretrained.statistics=NAME` names, and the other overrides.
 fn statistics_asked_for(overrides: &[String]) -> Result<(Option<&'static GymModel>, Vec<String>)> {
     let key = "pretrained.statistics=";
     let mut named = None;
@@ -171,11 +171,8 @@ fn statistics_asked_for(overrides: &[String]) -> Result<(Option<&'static GymMode
         let model = GYM_MODELS.iter().find(|model| model.name == name);
         named = Some(model.ok_or_else(|| {
             let names: Vec<&str> = GYM_MODELS.iter().map(|model| model.name).collect();
-            let problem = format!(
-                "`pretrained.statistics` is `{name}`, expected one of {}",
-                names.join(", ")
-            );
-            Error::Config(problem)
+            let expected = format!("one of {}", names.join(", "));
+            Error::config("pretrained.statistics", format_args!("`{name}`"), expected)
         })?);
     }
     Ok((named, others))
@@ -221,10 +218,11 @@ fn of_data(data: &Dataset, sizes: &Sizes, device: &Device) -> Result<(Normalizer
 }
 
 fn no_statistics(folder: &Path) -> Error {
-    Error::data(
-        folder,
-        "its files don't say how observations were normalised, and its name is none of the nine gym models': \
-         give the data that it was trained on with `--data FILE` (kept in policy.safetensors for the next \
-         time), or name a model with the same statistics, e.g. `--set pretrained.statistics=hopper-medium`",
-    )
+    Error::NoData {
+        path: folder.to_path_buf(),
+        problem: "its files don't say how observations were normalised, and its name is none of the nine gym models': \
+                  give the data that it was trained on (kept in policy.safetensors for the next time), or name a model \
+                  with the same statistics, e.g. `pretrained.statistics=hopper-medium`"
+            .to_owned(),
+    }
 }

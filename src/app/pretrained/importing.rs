@@ -59,13 +59,18 @@ pub(super) fn check_dimensions(
     if (data.observation_dim, data.action_dim) == (observation_dim, action_dim) {
         return Ok(());
     }
-    Err(Error::Unsuitable(format!(
-        "the model has {observation_dim} observations and {action_dim} actions, {} has {} and {}: give the \
-         data that it was trained on",
-        data.source_names(),
-        data.observation_dim,
-        data.action_dim
-    )))
+    let found = (data.observation_dim, data.action_dim);
+    Err(Error::Dimensions {
+        problem: format!(
+            "the model has {observation_dim} observations and {action_dim} actions, {} has {} and {}: give the \
+             data that it was trained on",
+            data.source_names(),
+            found.0,
+            found.1
+        ),
+        found,
+        expected: (observation_dim, action_dim),
+    })
 }
 
 /// Refuses overrides of sizes, which the model's files decide.
@@ -75,7 +80,7 @@ pub(super) fn same_sizes(before: &RunConfig, now: &RunConfig, sizes: &[&str]) ->
     for size in sizes {
         let key = format!("{table}.{size}");
         if before.get(&key) != after.get(&key) {
-            return Err(Error::Config(format!(
+            return Err(Error::settings(format!(
                 "`{key}` is decided by the model's files ({}) and can't be set",
                 before.get(&key).map_or("not set", String::as_str)
             )));

@@ -219,8 +219,8 @@ fn build(folder: &Path, shape: Shape, tensors: Tensors, request: &Request<'_>) -
     }
     let config = shape.configuration(request, folder)?;
     let AlgorithmConfig::TrajectoryTransformer(algorithm_config) = &config.algorithm else {
-        return Err(Error::Config(
-            "the algorithm of a Trajectory Transformer can't be changed".into(),
+        return Err(Error::settings(
+            "the algorithm of a Trajectory Transformer can't be changed",
         ));
     };
     let (o, a) = (shape.observation_dim, shape.action_dim);
@@ -262,10 +262,10 @@ fn build(folder: &Path, shape: Shape, tensors: Tensors, request: &Request<'_>) -
 }
 
 fn no_discretizer(folder: &Path) -> Error {
-    Error::data(
-        folder,
-        "a Trajectory Transformer's files don't hold its discretiser, which depends on the data: give the data \
-         that it was trained on with `evaluate --data FILE`; the discretiser is then kept in policy.safetensors \
-         for the next time",
-    )
+    Error::NoData {
+        path: folder.to_path_buf(),
+        problem: "a Trajectory Transformer's files don't hold its discretiser, which depends on the data: give the data \
+                  that it was trained on; the discretiser is then kept in policy.safetensors for the next time"
+            .to_owned(),
+    }
 }

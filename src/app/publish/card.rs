@@ -40,9 +40,9 @@ pub fn card(directory: &RunDir, reference: &Reference) -> Result<String> {
         reference,
         algorithm: registered.ok_or_else(|| fail("its algorithm is not registered"))?,
         spec: directory.spec()?,
-        state: directory
-            .state()?
-            .ok_or_else(|| fail("it has no checkpoint to publish"))?,
+        state: directory.state()?.ok_or_else(|| Error::NoCheckpoint {
+            path: directory.path().to_path_buf(),
+        })?,
         evaluation: Evaluations::last(directory.path(), &env)?,
         config,
     };

@@ -37,9 +37,12 @@ pub fn read(config: &CorpusConfig, folder: &Path) -> Result<Corpus> {
 /// # Errors
 /// Always.
 pub fn read(config: &CorpusConfig, _: &Path) -> Result<Corpus> {
-    Err(Error::Unsuitable(format!(
-        "{}: text is read with a language model's tokenizer, which this build can't: build with the feature `text` (a \
-         default one)",
-        config.path.display()
-    )))
+    Err(Error::NotBuilt {
+        feature: "text",
+        problem: format!(
+            "{}: text is read with a language model's tokenizer, which this build can't: build with the feature `text` (a \
+             default one)",
+            config.path.display()
+        ),
+    })
 }

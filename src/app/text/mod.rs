@@ -71,7 +71,7 @@ fn add(
         ))
     })?;
     if model.dimension() != config.dimension {
-        return Err(Error::Config(format!(
+        return Err(Error::settings(format!(
             "`text.dimension` is {}, but embeddings of {encoder} have {} numbers: set it to that",
             config.dimension,
             model.dimension()
@@ -86,9 +86,12 @@ fn add(
 /// Fails: this build has no encoders.
 #[cfg(not(feature = "text"))]
 fn add(_: &mut Instructions, texts: &[&str], config: &TextConfig, _: &Device) -> Result<()> {
-    Err(Error::Unsuitable(format!(
-        "the instruction `{}` needs the encoder {}, and this build has no language models: build with the feature `text` \
-         (a default one)",
-        texts[0], config.encoder
-    )))
+    Err(Error::NotBuilt {
+        feature: "text",
+        problem: format!(
+            "the instruction `{}` needs the encoder {}, and this build has no language models: build with the feature \
+             `text` (a default one)",
+            texts[0], config.encoder
+        ),
+    })
 }

@@ -148,13 +148,12 @@ impl FastActions {
         let settings = self.fast.settings();
         let (steps, dims) = (settings.time_horizon, settings.action_dim);
         if steps.is_some_and(|t| t != chunks.steps) || dims.is_some_and(|a| a != self.dims) {
-            return Err(Error::Unsuitable(format!(
-                "the FAST tokenizer is for chunks of {} actions of {} dimensions, not {} of {}",
-                steps.unwrap_or(chunks.steps),
-                dims.unwrap_or(self.dims),
-                chunks.steps,
-                self.dims
-            )));
+            let (steps, dims) = (steps.unwrap_or(chunks.steps), dims.unwrap_or(self.dims));
+            return Err(Error::shape(
+                "chunks for the FAST tokenizer",
+                format_args!("{} actions of {} dimensions", chunks.steps, self.dims),
+                format_args!("{steps} of {dims}"),
+            ));
         }
         Ok(())
     }

@@ -119,9 +119,10 @@ pub(super) fn check_dims(chunks: &Chunks<'_>, dims: usize) -> Result<()> {
     if chunks.dims == dims {
         Ok(())
     } else {
-        Err(Error::Unsuitable(format!(
-            "a tokenizer of {dims} dimensions can't be fitted to rows of {}",
-            chunks.dims
-        )))
+        Err(Error::shape(
+            "rows for a tokenizer",
+            format_args!("{} dimensions", chunks.dims),
+            dims,
+        ))
     }
 }

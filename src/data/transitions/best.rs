@@ -14,8 +14,9 @@ use trajformer_core::error::{Error, Result};
 /// If `fraction` is not in (0, 1], or no episode is complete.
 pub fn best_fraction(data: &Dataset, fraction: f64) -> Result<Dataset> {
     if !(fraction > 0.0 && fraction <= 1.0) {
-        let problem = format!("fraction of episodes to keep is {fraction}, expected in (0, 1]");
-        return Err(Error::Config(problem));
+        return Err(Error::settings(format!(
+            "fraction of episodes to keep is {fraction}, expected in (0, 1]"
+        )));
     }
     data.require_returns("choosing the best episodes")?;
     let mut ranked: Vec<&Episode> = data.episodes.iter().filter(|e| e.is_complete()).collect();

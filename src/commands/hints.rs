@@ -1,0 +1,170 @@
+//! Errors as the command shows them: what the library says, and the flags that do something about it. The library names
+//! no flags; which of them an error is about is said here alone.
+
+use trajformer::Error;
+use trajformer::error::{Ability, Origin, shell_quoted};
+
+use crate::cli::Command;
+
+/// What the error of a command is, with all of its causes.
+pub fn explained(error: &anyhow::Error, command: &Command) -> String {
+    // Some errors quote their source already; say each thing once.
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    if let Some(error) = error.downcast_ref::<Error>() {
+        text = with_flags(error, text);
+    }
+    if matches!(command, Command::Data(_)) {
+        text = with_data_flags(&text);
+    }
+    text
+}
+
+/// An error of the library.
+pub fn of_library(error: &Error) -> String {
+    with_flags(error, error.to_string())
+}
+
+fn with_flags(error: &Error, text: String) -> String {
+    let text = match error.origin() {
+        Some(origin @ Origin::Overrides(texts)) => {
+            let typed = format!("`--set {}`", texts.join(" --set "));
+            text.replacen(&origin.to_string(), &typed, 1)
+        }
+        _ => text,
+    };
+    match hint(error) {
+        Some(hint) => format!("{text} ({hint})"),
+        None => text,
+    }
+}
+
+/// The flags that do something about an error.
+fn hint(error: &Error) -> Option<String> {
+    let hint = match error {
+        Error::NotSet { key, .. } if key == "data.path" => {
+            "`--set data.path=FILE`, e.g. `--set data.path=hopper-medium.hdf5`"
+        }
+        Error::NotSet { key, .. } => return Some(format!("`--set {key}=VALUE`")),
+        Error::NoData { .. } => "`--data FILE` of `evaluate`",
+        Error::DataMoved { .. } => "`--set data.path=FILE`",
+        Error::NoDevice { .. } => "`--set device=cpu` takes the CPU",
+        Error::NoGoal { .. } => "`--set 'evaluate.goal=[...]'`",
+        Error::UnknownInstruction { .. } => "`evaluate --instruction TEXT` asks the run's encoder",
+        Error::OpenedWithoutData => "`train --resume`",
+        Error::NoActivations { .. } => "`--activation relu|tanh`, `--output tanh|identity`",
+        Error::Occupied { .. } => "`--out DIR`",
+        Error::RunExists { path } | Error::NoCheckpoint { path } => {
+            let resume = format!("`train --resume {}`", shell_quoted(path));
+            return Some(match error {
+                Error::RunExists { .. } => format!("{resume}, `--out DIR`"),
+                _ => resume,
+            });
+        }
+        Error::Training {
+            resumable: Some(path),
+            ..
+        } => {
+            return Some(format!(
+                "`trajformer train --resume {}`",
+                shell_quoted(path)
+            ));
+        }
+        Error::Unsupported { ability, .. } => match ability {
+            Ability::Instructions => "`--instruction`",
+            Ability::Sampling => "leave `--sample` out, or give `--noise 0.1`",
+            Ability::MazePicture => "`--picture`",
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// Keys of the table `[data]` that the `data` commands have flags for.
+const DATA_FLAGS: [(&str, &str); 3] = [
+    ("max_episode_steps", "--max-episode-steps"),
+    ("observation_keys", "--observation-keys"),
+    ("observation_columns", "--observation-columns"),
+];
+
+/// What a `data` command says, with its flag behind each key of the table `[data]` that it has one for.
+pub fn with_data_flags(text: &str) -> String {
+    let mut text = text.to_owned();
+    for (key, flag) in DATA_FLAGS {
+        let front = format!("`data.{key}");
+        let mut parts = text.split(front.as_str());
+        let mut flagged = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            flagged.push_str(&front);
+            match part.split_once('`') {
+                Some((inside, rest)) => {
+                    // Of a list as the configuration writes it, its words with commas between.
+                    let list = inside
+                        .strip_prefix(" = [")
+                        .map_or_else(String::new, |list| {
+                            format!(" {}", list.replace(['"', ' ', ']'], ""))
+                        });
+                    flagged.push_str(&format!("{inside}` (`{flag}{list}`){rest}"));
+                }
+                None => flagged.push_str(part),
+            }
+        }
+        text = flagged;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_followed_by_the_flags_of_the_data_commands() {
+        let text = "a.npz: set `data.max_episode_steps`, or `data.observation_keys = [\"a\", \"b\"]`; `data.path` stays";
+        assert_eq!(
+            with_data_flags(text),
+            "a.npz: set `data.max_episode_steps` (`--max-episode-steps`), or `data.observation_keys = [\"a\", \"b\"]` \
+             (`--observation-keys a,b`); `data.path` stays"
+        );
+        assert_eq!(with_data_flags("nothing"), "nothing");
+    }
+
+    #[test]
+    fn overrides_are_shown_as_they_are_typed() {
+        let error = Error::config("train.updates", 0, "at least 1");
+        let error = error.said_by(Some(Origin::of_override("train.updates=0")));
+        assert_eq!(
+            of_library(&error),
+            "configuration: `--set train.updates=0`: `train.updates` is 0, expected at least 1"
+        );
+        let several = ["a=1", "b=2"].map(str::to_owned).to_vec();
+        let error = Error::settings("`b` does nothing").said_by(Some(Origin::Overrides(several)));
+        assert_eq!(
+            of_library(&error),
+            "configuration: `--set a=1 --set b=2`: `b` does nothing"
+        );
+    }
+
+    #[test]
+    fn what_a_flag_can_mend_names_it() {
+        let run = || "runs/a".into();
+        let of_run = |error| of_library(&error);
+        assert!(of_run(Error::RunExists { path: run() }).contains("`train --resume runs/a`"));
+        assert!(of_run(Error::RunExists { path: run() }).contains("`--out DIR`"));
+        assert!(of_run(Error::NoCheckpoint { path: run() }).ends_with("(`train --resume runs/a`)"));
+        assert!(of_run(Error::OpenedWithoutData).ends_with("(`train --resume`)"));
+        let goal = Error::NoGoal {
+            env: "maze".to_owned(),
+            observation_dim: 4,
+        };
+        assert!(of_run(goal).ends_with("(`--set 'evaluate.goal=[...]'`)"));
+        let plain = Error::Unsuitable("no step".to_owned());
+        assert_eq!(of_run(plain), "no step");
+    }
+}
