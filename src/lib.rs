@@ -45,7 +45,7 @@ pub use app::fitted::{fit, fit_with};
 pub use app::run::TrainedRun;
 pub use app::{
     bench, checkpoint, compare, config, demo, evaluate, evaluations, export, fqe, hub, instruct,
-    online, prepare, pretrained, preview, publish, scoring, token_report, trainer,
+    online, prepare, preview, publish, scoring, token_report, trainer,
 };
 pub use candle_core;
 pub use trajformer_algorithms::{offpolicy, planning};
@@ -103,6 +103,12 @@ pub mod policy {
     pub use trajformer_algorithms::policies::actor::{self, ActorPolicy};
     pub use trajformer_algorithms::policies::{groups, return_conditioned};
     pub use trajformer_core::policy::*;
+}
+
+/// Models that other libraries trained: their files, and how they are opened as if they were runs.
+pub mod pretrained {
+    pub use crate::app::imported::*;
+    pub use crate::app::pretrained::{gpt2, keys, weights};
 }
 
 /// Instructions in words and text to learn from, and the language models that read them.

@@ -14,6 +14,7 @@ pub mod export;
 pub mod fitted;
 pub mod fqe;
 pub mod hub;
+pub mod imported;
 pub mod instruct;
 pub mod logger;
 pub mod online;

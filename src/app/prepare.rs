@@ -1,5 +1,5 @@
 //! [`prepare`]: the algorithm of a run with everything that it needs beside its checkpoint, in one way for starting,
-//! resuming and opening.
+//! resuming and opening, and for models of other libraries.
 
 use std::path::Path;
 use std::sync::Arc;

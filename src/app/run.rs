@@ -22,9 +22,9 @@ use crate::app::evaluate::Evaluator;
 use crate::app::evaluations::Evaluations;
 use crate::app::fqe;
 use crate::app::fqe::FqeConfig;
+use crate::app::imported;
+use crate::app::imported::Request;
 use crate::app::online::{Interaction, interactive};
-use crate::app::pretrained;
-use crate::app::pretrained::Request;
 use crate::app::trainer::{Outcome, Training};
 use crate::envs;
 use trajformer_core::algorithm::Algorithm;
@@ -446,7 +446,7 @@ pub fn open_custom(path: &Path, overrides: &[String], rule: Rule<'_>) -> Result<
 
 fn open_by(path: &Path, request: &Request<'_>, rule: Option<Rule<'_>>) -> Result<TrainedRun> {
     if !path.join("config.toml").is_file()
-        && let Some(imported) = pretrained::open(path, request)?
+        && let Some(imported) = imported::open(path, request)?
     {
         return Ok(TrainedRun {
             config: imported.config,

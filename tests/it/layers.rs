@@ -106,10 +106,7 @@ const TABLE: &[(&str, &str)] = &[
         "app/logger",
         "core/* app/checkpoint app/evaluate app/evaluations app/progress app/table",
     ),
-    (
-        "app/pretrained",
-        "core/* data/return_sequences algorithms/registry algorithms/RULE app/action_range app/checkpoint app/config",
-    ),
+    ("app/pretrained", "core/*"),
     ("app/preview", "core/* app/config app/evaluate envs report"),
     ("app/hub", "core/* app/pretrained"),
     (
@@ -126,8 +123,13 @@ const TABLE: &[(&str, &str)] = &[
         "core/* app/config app/evaluate app/hub app/online app/pretrained app/text envs formats",
     ),
     (
+        "app/imported",
+        "core/* data/return_sequences algorithms/registry algorithms/RULE app/action_range app/checkpoint app/config app/prepare \
+         app/pretrained",
+    ),
+    (
         "app/run",
-        "core/* app/action_range app/checkpoint app/config app/evaluate app/evaluations app/fqe app/online app/prepare app/pretrained \
+        "core/* app/action_range app/checkpoint app/config app/evaluate app/evaluations app/fqe app/imported app/online app/prepare \
          app/trainer envs formats",
     ),
     ("app/series", "core/* app/config app/run app/trainer"),
@@ -141,7 +143,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/export",
-        "core/* algorithms/registry algorithms/RULE app/config app/pretrained app/run",
+        "core/* algorithms/registry algorithms/RULE app/config app/imported app/run",
     ),
     (
         "app/instruct",

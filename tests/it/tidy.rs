@@ -175,10 +175,16 @@ fn only_the_hub_uses_the_network_and_its_cache() {
         shipped,
         "src",
         &words,
-        &["src/app/hub", "src/commands/hub.rs", "src/app/pretrained"],
+        &[
+            "src/app/hub",
+            "src/commands/hub.rs",
+            "src/app/pretrained",
+            "src/app/imported",
+        ],
     );
     let calls = [&clients[..], &["HF_", "huggingface.co"]].concat();
     check_absent_in(shipped, "src/app/pretrained", &calls, &[]);
+    check_absent_in(shipped, "src/app/imported", &calls, &[]);
     check_absent("models/src", &words, &[]);
 }
 

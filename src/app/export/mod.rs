@@ -12,7 +12,7 @@ mod sequence;
 use std::path::Path;
 
 use crate::app::config::Purpose;
-use crate::app::pretrained::Request;
+use crate::app::imported::Request;
 use crate::app::run;
 use crate::app::run::TrainedRun;
 use graph::Graph;

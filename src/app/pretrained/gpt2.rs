@@ -7,7 +7,7 @@ use trajformer_models::gpt::{GptConfig, Layout};
 use trajformer_models::precision::Precision;
 use trajformer_models::pretrained::{self, Gpt2};
 
-use crate::app::pretrained::importing;
+use crate::app::pretrained::described::{in_folder, read_weights};
 use crate::app::pretrained::keys::JsonConfig;
 use trajformer_core::error::{Error, Result};
 
@@ -48,8 +48,8 @@ pub fn load(folder: &Path) -> Result<Gpt2> {
         layout: Layout::Gpt2,
         precision: Precision::Full,
     };
-    let weights = pretrained::gpt2(importing::read_weights(folder, &json)?)
-        .map_err(|error| importing::in_folder(folder, error))?;
+    let weights =
+        pretrained::gpt2(read_weights(folder, &json)?).map_err(|error| in_folder(folder, error))?;
     for (name, table) in [
         ("wte.weight", &weights.token_embedding),
         ("wpe.weight", &weights.position_embedding),
@@ -66,7 +66,7 @@ pub fn load(folder: &Path) -> Result<Gpt2> {
 }
 
 /// `activation_function` of a GPT-2 or a Decision Transformer.
-pub(super) fn activation(json: &JsonConfig) -> Result<Option<Activation>> {
+pub(crate) fn activation(json: &JsonConfig) -> Result<Option<Activation>> {
     json.text(
         "activation_function",
         Activation::from_transformers,
@@ -75,7 +75,7 @@ pub(super) fn activation(json: &JsonConfig) -> Result<Option<Activation>> {
 }
 
 /// Refuses settings of attention and norms that are not computed here; the class's defaults are.
-pub(super) fn check_attention(json: &JsonConfig) -> Result<()> {
+pub(crate) fn check_attention(json: &JsonConfig) -> Result<()> {
     let why = "another value is not computed here";
     json.require_number("layer_norm_epsilon", 1e-5, why)?;
     json.require_flag("scale_attn_weights", true, why)?;

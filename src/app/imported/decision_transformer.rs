@@ -17,20 +17,21 @@ use trajformer_models::pretrained;
 use crate::app::checkpoint;
 use crate::app::checkpoint::{POLICY_FILE, RunSpec};
 use crate::app::config::{Purpose, RunConfig};
-use crate::app::pretrained::gpt2;
-use crate::app::pretrained::gym_models::{CONTEXT_STEPS, GYM_MODELS, GymModel, RETURN_SCALE, find};
-use crate::app::pretrained::importing;
-use crate::app::pretrained::importing::{Imported, Request, same_sizes};
+use crate::app::imported::gym_models::{CONTEXT_STEPS, GYM_MODELS, GymModel, RETURN_SCALE, find};
+use crate::app::imported::importing;
+use crate::app::imported::importing::{Imported, Request, same_sizes};
+use crate::app::prepare::{PreparedFor, Recipe, prepare};
 use crate::app::pretrained::keys::JsonConfig;
+use crate::app::pretrained::{described, gpt2};
 use trajformer_algorithms::decision_transformer::{
     DecisionTransformer, DecisionTransformerConfig, Pretrained,
 };
+use trajformer_core::algorithm::{Algorithm, Build};
 use trajformer_core::dataset::Dataset;
 use trajformer_core::device::open_device;
 use trajformer_core::error::{Error, Result};
-use trajformer_core::normalizer::{ActionBounds, Normalizer};
+use trajformer_core::normalizer::Normalizer;
 use trajformer_data::return_sequences::observation_normalizer;
-use trajformer_models::rng::Streams;
 
 /// More rows of a table than any model has.
 const MOST_ROWS: usize = 1 << 24;
@@ -86,7 +87,7 @@ pub fn sizes(json: &JsonConfig) -> Result<Sizes> {
 /// If files don't fit, or nothing says how observations are normalised.
 pub fn open(folder: &Path, json: &JsonConfig, request: &Request<'_>) -> Result<Imported> {
     let mut sizes = sizes(json)?;
-    let in_folder = |error| importing::in_folder(folder, error);
+    let in_folder = |error| described::in_folder(folder, error);
     let (named, overrides) = statistics_asked_for(request.overrides)?;
     let known = match named {
         Some(model) => Some(model),
@@ -100,49 +101,62 @@ pub fn open(folder: &Path, json: &JsonConfig, request: &Request<'_>) -> Result<I
         ));
     };
     let device = open_device(&config.device)?;
-    let tensors = importing::read_weights(folder, json)?;
+    let tensors = described::read_weights(folder, json)?;
     let tensors = pretrained::decision_transformer(tensors).map_err(in_folder)?;
     // Of the positions only the first is looked at: a table of one row is whole.
     let table = tensors.get("encoder.wpe.weight");
     if table.is_some_and(|table| table.dims() == [1, sizes.hidden]) {
         sizes.positions = 1;
     }
-    let mut params = Params::new(DType::F32, &device);
-    let rng = &mut Streams::from_seed(config.seed).stream("init");
-    Network::new(&sizes, &mut params.init(rng))?;
-    pretrained::set(&params, &tensors).map_err(in_folder)?;
-
     let (o, a) = (sizes.observation_dim, sizes.action_dim);
     let beside = folder.join(POLICY_FILE);
-    let (normalizer, target_return) = match (request.data, known, beside.exists()) {
-        (Some(data), _, _) => of_data(data, &sizes, &device)?,
-        (None, Some(model), beside) if named.is_some() || !beside => {
-            let targets = model.target_returns[0];
-            let moments = Normalizer::from_moments(model.mean, model.deviation, &device)?;
-            (moments, f64::from(targets))
-        }
-        (None, _, true) => (Normalizer::identity(o, &device)?, 0.0),
-        (None, _, false) => return Err(no_statistics(folder)),
+    // A network of the files' sizes with the files' weights, which no configuration can say.
+    let rule = |build: Build<'_>| -> Result<Box<dyn Algorithm>> {
+        let device = build.device;
+        let mut params = Params::new(DType::F32, device);
+        Network::new(&sizes, &mut params.init(build.rng))?;
+        pretrained::set(&params, &tensors).map_err(in_folder)?;
+        let (normalizer, target_return) = match (request.data, known, beside.exists()) {
+            (Some(data), _, _) => of_data(data, &sizes, device)?,
+            (None, Some(model), beside) if named.is_some() || !beside => {
+                let targets = model.target_returns[0];
+                let moments = Normalizer::from_moments(model.mean, model.deviation, device)?;
+                (moments, f64::from(targets))
+            }
+            (None, _, true) => (Normalizer::identity(o, device)?, 0.0),
+            (None, _, false) => return Err(no_statistics(folder)),
+        };
+        let parts = Pretrained {
+            sizes: sizes.clone(),
+            params,
+            normalizer,
+            bounds: build.bounds.clone(),
+            target_return,
+        };
+        let algorithm = DecisionTransformer::pretrained(algorithm_config, parts)?;
+        Ok(Box::new(algorithm))
     };
-    let parts = Pretrained {
-        sizes,
-        params,
-        normalizer,
-        bounds: ActionBounds::unit(a, &device)?,
-        target_return,
+    let recipe = Recipe {
+        config: &config,
+        rule: Some(&rule),
     };
-    let mut algorithm = DecisionTransformer::pretrained(algorithm_config, parts)?;
+    let (low, high) = (vec![-1.0; a], vec![1.0; a]);
+    let acting = PreparedFor::Acting {
+        observation_dim: o,
+        action_dim: a,
+    };
+    let mut algorithm = prepare(recipe, (&low, &high), &device, None, &acting)?;
     match request.data {
-        Some(data) => importing::keep(&mut algorithm, folder, data)?,
+        Some(data) => importing::keep(&mut *algorithm, folder, data)?,
         None if beside.exists() && named.is_none() => {
-            checkpoint::load_policy(&mut algorithm, folder)?;
+            checkpoint::load_policy(&mut *algorithm, folder)?;
         }
         None => {}
     }
     Ok(Imported {
-        spec: RunSpec::of_import(o, vec![-1.0; a], vec![1.0; a]),
+        spec: RunSpec::of_import(o, low, high),
         config,
-        algorithm: Box::new(algorithm),
+        algorithm,
     })
 }
 

@@ -13,18 +13,16 @@ use crate::app::action_range;
 use crate::app::checkpoint;
 use crate::app::checkpoint::{POLICY_FILE, RunSpec};
 use crate::app::config::RunConfig;
-use crate::app::pretrained::importing;
-use crate::app::pretrained::importing::{Imported, Request, same_sizes};
+use crate::app::imported::importing;
+use crate::app::imported::importing::{Imported, Request, same_sizes};
+use crate::app::prepare::{PreparedFor, Recipe, prepare};
 use crate::app::pretrained::keys::JsonConfig;
-use crate::app::pretrained::weights;
+use crate::app::pretrained::{described, weights};
 use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_algorithms::trajectory_transformer::TrajectoryTransformerConfig;
-use trajformer_core::algorithm::Build;
+use trajformer_core::algorithm::{Algorithm, Build};
 use trajformer_core::device::open_device;
 use trajformer_core::error::{Error, Result};
-use trajformer_core::normalizer::ActionBounds;
-use trajformer_core::source::Source;
-use trajformer_models::rng::Streams;
 
 /// The authors' width of a head: their files don't say how many heads there are.
 const AUTHORS_HEAD_WIDTH: usize = 32;
@@ -191,7 +189,7 @@ pub fn open(folder: &Path, json: &JsonConfig, request: &Request<'_>) -> Result<I
     let shape = Shape::read(json)?;
     let tensors = match weights::last_state(folder) {
         Some(state) if weights::source(folder)?.is_none() => weights::read(&state)?,
-        _ => importing::read_weights(folder, json)?,
+        _ => described::read_weights(folder, json)?,
     };
     build(folder, shape, tensors, request)
 }
@@ -207,7 +205,7 @@ pub fn open_authors(folder: &Path, state: &Path, request: &Request<'_>) -> Resul
         None => return Err(no_discretizer(folder)),
     };
     let tensors = pretrained::trajectory_transformer(weights::read(state)?)
-        .map_err(|error| importing::in_folder(folder, error))?;
+        .map_err(|error| described::in_folder(folder, error))?;
     let shape = Shape::infer(&tensors, action_dim, state)?;
     build(folder, shape, tensors, request)
 }
@@ -233,31 +231,41 @@ fn build(folder: &Path, shape: Shape, tensors: Tensors, request: &Request<'_>) -
         Some(data) => action_range::of_run(&known, data, None)?,
         None => action_range::without_data(&known, a)?,
     };
-    let acting = Source::Act {
-        observation_dim: o,
-        action_dim: a,
+    let in_folder = |error| described::in_folder(folder, error);
+    let tensors = pretrained::trajectory_transformer(tensors).map_err(in_folder)?;
+    // The algorithm as its configuration says, with the files' weights.
+    let rule = |build: Build<'_>| -> Result<Box<dyn Algorithm>> {
+        let algorithm = algorithm_config.build(build)?;
+        pretrained::set(algorithm.params(), &tensors).map_err(in_folder)?;
+        Ok(Box::new(algorithm))
+    };
+    let recipe = Recipe {
+        config: &config,
+        rule: Some(&rule),
+    };
+    // Data is what the discretiser is fitted to; the weights are trained.
+    let purpose = match request.data {
+        Some(data) => PreparedFor::Training {
+            data,
+            evaluator: None,
+            resumed: true,
+        },
+        None => PreparedFor::Acting {
+            observation_dim: o,
+            action_dim: a,
+        },
     };
     let device = open_device(&config.device)?;
-    let mut algorithm = algorithm_config.build(Build {
-        source: request.data.map_or(acting, Source::Train),
-        bounds: &ActionBounds::new(&low, &high, &device)?,
-        fast: None,
-        training_updates: config.train.updates,
-        device: &device,
-        rng: &mut Streams::from_seed(config.seed).stream("init"),
-    })?;
-    let in_folder = |error| importing::in_folder(folder, error);
-    let tensors = pretrained::trajectory_transformer(tensors).map_err(in_folder)?;
-    pretrained::set(algorithm.params(), &tensors).map_err(in_folder)?;
+    let mut algorithm = prepare(recipe, (&low, &high), &device, None, &purpose)?;
     match request.data {
-        Some(data) => importing::keep(&mut algorithm, folder, data)?,
-        None => checkpoint::load_policy(&mut algorithm, folder)?,
+        Some(data) => importing::keep(&mut *algorithm, folder, data)?,
+        None => checkpoint::load_policy(&mut *algorithm, folder)?,
     }
     let spec = RunSpec::of_import(o, low, high);
     Ok(Imported {
         config,
         spec,
-        algorithm: Box::new(algorithm),
+        algorithm,
     })
 }
 

@@ -6,12 +6,9 @@ use crate::app::checkpoint;
 use crate::app::checkpoint::RunSpec;
 use crate::app::checkpoint::fingerprint::{DataFingerprint, settings};
 use crate::app::config::{Purpose, RunConfig};
-use crate::app::pretrained::keys::JsonConfig;
-use crate::app::pretrained::{other_files, weights};
 use trajformer_core::algorithm::Algorithm;
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Error, Result};
-use trajformer_models::pretrained::Tensors;
 
 /// A model that acts.
 pub struct Imported {
@@ -34,21 +31,6 @@ pub struct Request<'a> {
     pub env: Option<&'a str>,
     /// What for: only keys that count for it can be changed.
     pub purpose: Purpose,
-}
-
-/// The model's tensors in `folder`; says so where only an adapter's are there, or quantized ones.
-pub(super) fn read_weights(folder: &Path, json: &JsonConfig) -> Result<Tensors> {
-    json.refuse_quantized()?;
-    let adapter = "adapter_config.json";
-    if weights::source(folder)?.is_none() && folder.join(adapter).exists() {
-        return Err(Error::data(folder, other_files::adapter(adapter)));
-    }
-    weights::read_folder(folder)
-}
-
-/// Says where tensors that don't fit come from.
-pub(super) fn in_folder(folder: &Path, error: trajformer_models::Error) -> Error {
-    Error::data(folder, error.to_string())
 }
 
 pub(super) fn check_dimensions(
