@@ -58,6 +58,7 @@ impl Awr {
             action_dim: a,
             stage: build.source.stage(),
             training_updates: build.training_updates,
+            encoder: build.encoder,
             dtype: DType::F32,
             device: build.device,
             rng: build.rng,
@@ -156,7 +157,7 @@ fn main() -> Result<()> {
     }
 
     let outcome = run::resume_with(&whole, &["train.updates=500".to_owned()], &options)?;
-    let mut trained = run::open_custom(&whole, &[], &rule)?;
+    let mut trained = run::open_custom(&whole, &[], &options)?;
     let found = trained.evaluate()?;
     assert_eq!(outcome.evaluation.as_ref(), Some(&found));
     println!("AWR after {} updates: {}", outcome.update, found.summary());

@@ -1,8 +1,11 @@
 //! Actors: networks from observations to actions. Those with a distribution are in [`gaussian`](crate::gaussian).
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 
 use crate::activation::Activation;
+use crate::encoder::{Encoded, EncoderFactory, EncoderInput, Net};
 use crate::error::Result;
 use crate::init::StackInit;
 use crate::mlp::{Mlp, widths};
@@ -21,12 +24,14 @@ pub struct ActorConfig {
     pub max_action: f64,
     /// Epsilon of a layer norm after each ReLU, if there is one.
     pub norm_epsilon: Option<f64>,
-    /// Initial values; norms start with scale 1 and shift 0.
+    /// Initial values; norms start with scale 1 and shift 0. Of an encoder's head those of the last layer.
     pub init: StackInit,
+    /// In place of the hidden layers and their norms, which count for nothing then; by default none.
+    pub encoder: Option<Arc<dyn EncoderFactory>>,
 }
 
 impl Default for ActorConfig {
-    /// Two hidden layers of 256, actions in ±1, PyTorch's initial values. O and A must be given.
+    /// Two hidden layers of 256, actions in ±1, PyTorch's initial values, no encoder. O and A must be given.
     fn default() -> Self {
         Self {
             observation_dim: 0,
@@ -35,6 +40,7 @@ impl Default for ActorConfig {
             max_action: 1.0,
             norm_epsilon: None,
             init: StackInit::default(),
+            encoder: None,
         }
     }
 }
@@ -49,22 +55,32 @@ impl ActorConfig {
         )
     }
 
-    /// An MLP with ReLU, norms if there are any, and `outputs` numbers per action dimension.
-    pub(crate) fn net(&self, outputs: usize, scope: &mut Scope<'_>) -> Result<Mlp> {
+    /// An MLP with ReLU and norms if there are any, or the encoder with a linear layer; `outputs` numbers per action dimension.
+    pub(crate) fn net(&self, outputs: usize, scope: &mut Scope<'_>) -> Result<Net> {
+        if let Some(factory) = &self.encoder {
+            let input = EncoderInput {
+                observation_dim: self.observation_dim,
+                action_dim: 0,
+            };
+            let outputs = outputs * self.action_dim;
+            let net = Encoded::new(&**factory, input, outputs, self.init, scope)?;
+            return Ok(Net::Encoded(net));
+        }
         let sizes = self.sizes(outputs);
         let scope = &mut scope.sub("net");
-        match self.norm_epsilon {
-            None => Mlp::with_init(&sizes, Activation::Relu, self.init, scope),
-            Some(epsilon) => Mlp::with_norms(&sizes, epsilon, self.init, scope),
-        }
+        Ok(Net::Mlp(match self.norm_epsilon {
+            None => Mlp::with_init(&sizes, Activation::Relu, self.init, scope)?,
+            Some(epsilon) => Mlp::with_norms(&sizes, epsilon, self.init, scope)?,
+        }))
     }
 }
 
 /// A deterministic actor: `max_action` times the tanh of an MLP with ReLU; parameters
-/// `net.0.weight` (out, in), `net.0.bias`, `net.2.weight`, ... as in the authors' TD3+BC.
+/// `net.0.weight` (out, in), `net.0.bias`, `net.2.weight`, ... as in the authors' TD3+BC. With an encoder its parameters are
+/// `encoder.*`, as the factory names them, and `head.weight` (out, H), `head.bias`.
 #[derive(Debug, Clone)]
 pub struct DeterministicActor {
-    net: Mlp,
+    net: Net,
     max_action: f64,
 }
 

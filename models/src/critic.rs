@@ -3,10 +3,12 @@
 mod action_gradients;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::{D, Tensor};
 
 use crate::activation::Activation;
+use crate::encoder::{Encoded, EncoderFactory, EncoderInput};
 use crate::error::{Error, Result};
 use crate::init::{Init, StackInit};
 use crate::kernels::mlp::Mlps;
@@ -28,12 +30,14 @@ pub struct CriticConfig {
     pub members: usize,
     /// Epsilon of a layer norm after each ReLU, if there is one.
     pub norm_epsilon: Option<f64>,
-    /// Initial values; norms start with scale 1 and shift 0.
+    /// Initial values; norms start with scale 1 and shift 0. Of an encoder's head those of the last layer.
     pub init: StackInit,
+    /// In place of each member's hidden layers and their norms, which count for nothing then; by default none.
+    pub encoder: Option<Arc<dyn EncoderFactory>>,
 }
 
 impl Default for CriticConfig {
-    /// Two members, two hidden layers of 256, no norm, PyTorch's initial values. O and A must be
+    /// Two members, two hidden layers of 256, no norm, PyTorch's initial values, no encoder. O and A must be
     /// given.
     fn default() -> Self {
         Self {
@@ -43,6 +47,7 @@ impl Default for CriticConfig {
             members: 2,
             norm_epsilon: None,
             init: StackInit::default(),
+            encoder: None,
         }
     }
 }
@@ -60,8 +65,117 @@ impl CriticConfig {
 ///
 /// Member i of `net.k.weight`, transposed, is what the authors of TD3+BC, and CORL, call
 /// `critic_{i+1}.net.k.weight`.
+///
+/// With an encoder member i has its own, evaluated by itself: parameters `i.encoder.*`, as the factory names them, and
+/// `i.head.weight` (1, H), `i.head.bias` (1), i from 0 on.
 #[derive(Debug, Clone)]
 pub struct Critics {
+    form: Form,
+}
+
+#[derive(Debug, Clone)]
+enum Form {
+    /// Perceptrons side by side.
+    Perceptrons(Perceptrons),
+    /// One network per member.
+    Encoded(Vec<Encoded>),
+}
+
+impl Critics {
+    /// Makes the ensemble with the configuration's initial values in every member.
+    ///
+    /// # Errors
+    /// If a size is zero or the scope's parameters don't fit.
+    pub fn new(config: &CriticConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        if config.members == 0 {
+            let reason = "needs at least one member".to_owned();
+            return Err(Error::Config {
+                what: "Critics",
+                reason,
+            });
+        }
+        let form = match &config.encoder {
+            None => Form::Perceptrons(Perceptrons::new(config, scope)?),
+            Some(factory) => {
+                let input = EncoderInput {
+                    observation_dim: config.observation_dim,
+                    action_dim: config.action_dim,
+                };
+                let member = |i| Encoded::new(&**factory, input, 1, config.init, &mut scope.sub(i));
+                Form::Encoded((0..config.members).map(member).collect::<Result<_>>()?)
+            }
+        };
+        Ok(Self { form })
+    }
+
+    /// Values (N, B) of observations (B, O) and actions (B, A).
+    ///
+    /// # Errors
+    /// If the shapes don't fit.
+    pub fn forward(&self, observations: &Tensor, actions: &Tensor) -> Result<Tensor> {
+        match &self.form {
+            Form::Perceptrons(perceptrons) => perceptrons.forward(observations, actions),
+            Form::Encoded(members) => {
+                let x = Tensor::cat(&[observations, actions], 1)?; // (B, O + A)
+                let values = members
+                    .iter()
+                    .map(|member| Ok(member.forward(&x)?.squeeze(1)?)) // (B)
+                    .collect::<Result<Vec<_>>>()?;
+                Ok(Tensor::stack(&values, 0)?)
+            }
+        }
+    }
+
+    /// One member as an ensemble of one, sharing its parameters.
+    ///
+    /// # Errors
+    /// If there is no such member.
+    pub fn member(&self, index: usize) -> Result<Self> {
+        let form = match &self.form {
+            Form::Perceptrons(perceptrons) => Form::Perceptrons(perceptrons.member(index)?),
+            Form::Encoded(members) => match members.get(index) {
+                Some(member) => Form::Encoded(vec![member.clone()]),
+                None => {
+                    let reason = format!("has no member {index}, only {}", members.len());
+                    return Err(Error::Config {
+                        what: "Critics",
+                        reason,
+                    });
+                }
+            },
+        };
+        Ok(Self { form })
+    }
+
+    /// The perceptrons, for what is written out for them alone.
+    fn perceptrons(&self) -> Result<&Perceptrons> {
+        match &self.form {
+            Form::Perceptrons(perceptrons) => Ok(perceptrons),
+            Form::Encoded(_) => {
+                let reason =
+                    "with an encoder they have no gradients of action gradients".to_owned();
+                Err(Error::Config {
+                    what: "Critics",
+                    reason,
+                })
+            }
+        }
+    }
+
+    /// The slow twin of perceptrons, for every device.
+    #[cfg(test)]
+    pub(crate) fn forward_composed(
+        &self,
+        observations: &Tensor,
+        actions: &Tensor,
+    ) -> Result<Tensor> {
+        self.perceptrons()?.forward_composed(observations, actions)
+    }
+}
+
+/// N perceptrons side by side, with one operation for all of them.
+#[derive(Debug, Clone)]
+struct Perceptrons {
     layers: Vec<EnsembleLinear>,
     /// Layer norm of each hidden layer; empty if there is none.
     norms: Vec<EnsembleNorm>,
@@ -73,21 +187,10 @@ pub struct Critics {
     sizes: Vec<usize>,
 }
 
-impl Critics {
-    /// Makes the ensemble with the configuration's initial values in every member.
-    ///
-    /// # Errors
-    /// If a size is zero or the scope's parameters don't fit.
-    pub fn new(config: &CriticConfig, scope: &mut Scope<'_>) -> Result<Self> {
+impl Perceptrons {
+    fn new(config: &CriticConfig, scope: &mut Scope<'_>) -> Result<Self> {
         let sizes = config.sizes();
         check_sizes("Critics", &sizes)?;
-        if config.members == 0 {
-            let reason = "needs at least one member".to_owned();
-            return Err(Error::Config {
-                what: "Critics",
-                reason,
-            });
-        }
         let ((layers, norms), shared) =
             scope.sub("net").shared(|net| stack(config, &sizes, net))?;
         Ok(Self {
@@ -100,11 +203,7 @@ impl Critics {
         })
     }
 
-    /// Values (N, B) of observations (B, O) and actions (B, A).
-    ///
-    /// # Errors
-    /// If the shapes don't fit.
-    pub fn forward(&self, observations: &Tensor, actions: &Tensor) -> Result<Tensor> {
+    fn forward(&self, observations: &Tensor, actions: &Tensor) -> Result<Tensor> {
         if !Kernel::Mlp.takes(actions) {
             return self.forward_composed(observations, actions);
         }
@@ -121,11 +220,7 @@ impl Critics {
     }
 
     /// The slow twin, for every device.
-    pub(crate) fn forward_composed(
-        &self,
-        observations: &Tensor,
-        actions: &Tensor,
-    ) -> Result<Tensor> {
+    fn forward_composed(&self, observations: &Tensor, actions: &Tensor) -> Result<Tensor> {
         let x = Tensor::cat(&[observations, actions], 1)?; // (B, O + A)
         let (batch, inputs) = x.dims2()?;
         let mut x = x
@@ -144,11 +239,7 @@ impl Critics {
         Ok(x.squeeze(2)?)
     }
 
-    /// One member as an ensemble of one, sharing its parameters.
-    ///
-    /// # Errors
-    /// If there is no such member.
-    pub fn member(&self, index: usize) -> Result<Self> {
+    fn member(&self, index: usize) -> Result<Self> {
         let layers = self
             .layers
             .iter()

@@ -4,9 +4,9 @@
 use candle_core::{D, Tensor};
 
 use crate::actor::ActorConfig;
+use crate::encoder::Net;
 use crate::error::Result;
 use crate::init::Init;
-use crate::mlp::Mlp;
 use crate::params::Scope;
 
 /// ln √(2π)
@@ -165,11 +165,11 @@ pub enum Mean {
     Tanh,
 }
 
-/// A normal distribution around an MLP's output; parameters `net.*` as [`DeterministicActor`](crate::actor::DeterministicActor) and
+/// A normal distribution around a network's output; its parameters are those of [`DeterministicActor`](crate::actor::DeterministicActor) and
 /// `log_std` (A), the same for every observation, 0 at first.
 #[derive(Debug, Clone)]
 pub struct GaussianActor {
-    net: Mlp,
+    net: Net,
     log_std: Tensor, // (A)
     log_std_range: (f64, f64),
     mean: Mean,
@@ -220,11 +220,11 @@ pub struct TanhGaussianActorConfig {
     pub correction: TanhCorrection,
 }
 
-/// tanh of a normal distribution whose means and deviations are one MLP's 2A outputs: the means first;
-/// parameters `net.*`, and `log_std_scale`, `log_std_shift` (1) where they are learned.
+/// tanh of a normal distribution whose means and deviations are one network's 2A outputs: the means first; its parameters are
+/// those of [`DeterministicActor`](crate::actor::DeterministicActor), and `log_std_scale`, `log_std_shift` (1) where they are learned.
 #[derive(Debug, Clone)]
 pub struct TanhGaussianActor {
-    net: Mlp,
+    net: Net,
     affine: Option<(Tensor, Tensor)>,
     action_dim: usize,
     log_std_range: (f64, f64),

@@ -15,7 +15,7 @@
 //! # Reading order
 //!
 //! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
-//! [`mlp`]) → networks ([`actor`], [`gaussian`], [`critic`], [`vae`], [`network`], [`gpt`],
+//! [`mlp`]) → networks ([`encoder`], [`actor`], [`gaussian`], [`critic`], [`value`], [`vae`], [`network`], [`gpt`],
 //! [`trajectory_transformer`], [`decision_transformer`], [`conditional_gpt`]) → [`pretrained`] → [`optim`], [`uploads`]; [`kernels`]
 //! hold what is fused, [`work`] counts what networks cost.
 
@@ -27,6 +27,7 @@ pub mod critic;
 pub mod decision_transformer;
 pub mod decoder;
 pub mod dropout;
+pub mod encoder;
 pub mod error;
 pub mod gaussian;
 pub mod gpt;
@@ -50,6 +51,7 @@ mod testing;
 pub mod trajectory_transformer;
 pub mod uploads;
 pub mod vae;
+pub mod value;
 pub mod work;
 
 pub use candle_core::{DType, Device, Tensor};

@@ -1,11 +1,14 @@
 //! [`Network`]: what all networks have in common, and [`Scalar`], the smallest of them.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 
 use crate::actor::{ActorConfig, DeterministicActor};
 use crate::conditional_gpt::{ConditionalGpt, ConditionalGptConfig};
 use crate::critic::{CriticConfig, Critics};
 use crate::decision_transformer::{DecisionTransformer, DecisionTransformerConfig};
+use crate::encoder::EncoderFactory;
 use crate::error::Result;
 use crate::gaussian::{
     GaussianActor, GaussianActorConfig, TanhGaussianActor, TanhGaussianActorConfig,
@@ -16,6 +19,7 @@ use crate::mlp::{Mlp, MlpConfig};
 use crate::params::Scope;
 use crate::trajectory_transformer::{TrajectoryTransformer, TrajectoryTransformerConfig};
 use crate::vae::{Vae, VaeConfig};
+use crate::value::{StateValue, StateValueConfig};
 
 /// A network that its configuration describes in full, up to the values of its parameters.
 pub trait Network: Sized {
@@ -27,6 +31,13 @@ pub trait Network: Sized {
     /// # Errors
     /// If a size is zero or the scope's parameters don't fit.
     fn build(config: &Self::Config, scope: &mut Scope<'_>) -> Result<Self>;
+
+    /// These sizes with an encoder in place of the hidden layers: of actors, critics and V. Other networks have no such place:
+    /// theirs stay as they are.
+    fn with_encoder(config: Self::Config, encoder: &Arc<dyn EncoderFactory>) -> Self::Config {
+        let _ = encoder;
+        config
+    }
 }
 
 impl Network for Mlp {
@@ -48,6 +59,13 @@ impl Network for DeterministicActor {
     fn build(config: &ActorConfig, scope: &mut Scope<'_>) -> Result<Self> {
         Self::new(config, scope)
     }
+
+    fn with_encoder(config: ActorConfig, encoder: &Arc<dyn EncoderFactory>) -> ActorConfig {
+        ActorConfig {
+            encoder: Some(Arc::clone(encoder)),
+            ..config
+        }
+    }
 }
 
 impl Network for GaussianActor {
@@ -55,6 +73,16 @@ impl Network for GaussianActor {
 
     fn build(config: &GaussianActorConfig, scope: &mut Scope<'_>) -> Result<Self> {
         Self::new(config, scope)
+    }
+
+    fn with_encoder(
+        config: GaussianActorConfig,
+        encoder: &Arc<dyn EncoderFactory>,
+    ) -> GaussianActorConfig {
+        GaussianActorConfig {
+            net: DeterministicActor::with_encoder(config.net, encoder),
+            ..config
+        }
     }
 }
 
@@ -64,6 +92,16 @@ impl Network for TanhGaussianActor {
     fn build(config: &TanhGaussianActorConfig, scope: &mut Scope<'_>) -> Result<Self> {
         Self::new(config, scope)
     }
+
+    fn with_encoder(
+        config: TanhGaussianActorConfig,
+        encoder: &Arc<dyn EncoderFactory>,
+    ) -> TanhGaussianActorConfig {
+        TanhGaussianActorConfig {
+            net: DeterministicActor::with_encoder(config.net, encoder),
+            ..config
+        }
+    }
 }
 
 impl Network for Critics {
@@ -71,6 +109,31 @@ impl Network for Critics {
 
     fn build(config: &CriticConfig, scope: &mut Scope<'_>) -> Result<Self> {
         Self::new(config, scope)
+    }
+
+    fn with_encoder(config: CriticConfig, encoder: &Arc<dyn EncoderFactory>) -> CriticConfig {
+        CriticConfig {
+            encoder: Some(Arc::clone(encoder)),
+            ..config
+        }
+    }
+}
+
+impl Network for StateValue {
+    type Config = StateValueConfig;
+
+    fn build(config: &StateValueConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        Self::new(config, scope)
+    }
+
+    fn with_encoder(
+        config: StateValueConfig,
+        encoder: &Arc<dyn EncoderFactory>,
+    ) -> StateValueConfig {
+        StateValueConfig {
+            encoder: Some(Arc::clone(encoder)),
+            ..config
+        }
     }
 }
 

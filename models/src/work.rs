@@ -12,6 +12,7 @@ use crate::lamo::LamoConfig;
 use crate::rnd::RndConfig;
 use crate::trajectory_transformer::TrajectoryTransformerConfig;
 use crate::vae::VaeConfig;
+use crate::value::StateValueConfig;
 
 /// How often an update runs a network, and the operations of that for one row of the batch: a transition, or a sequence.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -100,6 +101,11 @@ pub fn critics(config: &CriticConfig) -> Passes {
 
 /// One member of [`Critics`](crate::critic::Critics).
 pub fn critic(config: &CriticConfig) -> Passes {
+    mlp(&config.sizes())
+}
+
+/// A [`StateValue`](crate::value::StateValue).
+pub fn state_value(config: &StateValueConfig) -> Passes {
     mlp(&config.sizes())
 }
 

@@ -31,13 +31,11 @@
 
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
-use trajformer_models::activation::Activation;
 use trajformer_models::actor::{ActorConfig, DeterministicActor};
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::gaussian::{GaussianActor, GaussianActorConfig, Mean};
-use trajformer_models::init::StackInit;
-use trajformer_models::mlp::{Mlp, MlpConfig, widths};
 use trajformer_models::params::StateVisitor;
+use trajformer_models::value::{StateValue, StateValueConfig};
 use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{ActionFn, InitContext, Learner, OffPolicy, Target, Trained, join};
@@ -175,7 +173,7 @@ pub struct Iql {
     config: IqlConfig,
     actor: Actor,
     critics: Trained<Critics>,
-    value: Trained<Mlp>,
+    value: Trained<StateValue>,
     target_critics: Target<Critics>,
     updates: u64,
     /// Updates on the data alone; later ones are online.
@@ -194,10 +192,10 @@ impl Iql {
             hidden: config.hidden.clone(),
             ..CriticConfig::default()
         };
-        let value = MlpConfig {
-            sizes: widths(start.observation_dim, &config.hidden, 1),
-            activation: Activation::Relu,
-            init: StackInit::default(),
+        let value = StateValueConfig {
+            observation_dim: start.observation_dim,
+            hidden: config.hidden.clone(),
+            ..StateValueConfig::default()
         };
         let actor = Actor::new(config, start)?;
         let critics = Trained::new("critics", critics, start)?;
@@ -220,7 +218,7 @@ impl Iql {
         target_q: &Tensor,
         metrics: &mut Metrics,
     ) -> Result<(Tensor, Tensor)> {
-        let values = self.value.net.forward(&batch.observations)?.squeeze(1)?; // (B)
+        let values = self.value.net.forward(&batch.observations)?; // (B)
         let errors = (target_q - &values)?;
         let advantages = errors.detach();
         let negative = advantages.lt(0.0)?.to_dtype(advantages.dtype())?;
@@ -271,8 +269,7 @@ impl Iql {
 
     /// V(s') (B), without gradients.
     fn next_values(&self, batch: &Batch) -> Result<Tensor> {
-        let value = &self.value.detached;
-        Ok(value.forward(&batch.next_observations)?.squeeze(1)?)
+        Ok(self.value.detached.forward(&batch.next_observations)?)
     }
 
     /// The actor's rate at the next update, after so many.
@@ -305,7 +302,7 @@ impl Learner for Iql {
             Some(next_values) => (Some(value_loss), advantages, next_values),
             None => {
                 self.value.minimize(&value_loss, value_rate)?;
-                let values = self.value.detached.forward(observations)?.squeeze(1)?;
+                let values = self.value.detached.forward(observations)?;
                 (None, (target_q - values)?, self.next_values(batch)?)
             }
         };
@@ -377,7 +374,9 @@ impl Learner for Iql {
             Actor::Deterministic(actor) => &actor.config,
         };
         vec![
-            work::mlp(&self.value.config.sizes).forward(1.0).train(1.0),
+            work::state_value(&self.value.config)
+                .forward(1.0)
+                .train(1.0),
             work::critics(&self.critics.config).forward(1.0).train(1.0),
             work::actor(actor).train(1.0),
         ]

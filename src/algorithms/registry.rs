@@ -66,8 +66,11 @@ macro_rules! registry {
             /// Makes the algorithm.
             ///
             /// # Errors
-            /// If the data does not suit it.
+            /// If the data does not suit it, or an encoder is given that has no place in it.
             pub fn build(&self, build: Build<'_>) -> Result<Box<dyn Algorithm>> {
+                if let Some(encoder) = build.encoder {
+                    self.check_takes_encoder(&encoder.name())?;
+                }
                 match self {
                     $(Self::$variant(config) => Ok(Box::new(config.build(build)?)),)+
                     Self::Custom(config) => Err(config.unknown()),
@@ -157,6 +160,45 @@ impl CustomConfig {
 }
 
 impl AlgorithmConfig {
+    /// Fails if an encoder of the caller's own, of this name, can't stand in for the hidden layers of its networks.
+    ///
+    /// # Errors
+    /// [`Error::Encoder`] that says why, and what to do.
+    pub fn check_takes_encoder(&self, name: &str) -> Result<()> {
+        const TRANSFORMER: &str = "its network is a transformer, which has no perceptron whose hidden layers it could stand in for";
+        let problem = match self {
+            Self::Awac(_)
+            | Self::Bc(_)
+            | Self::Bear(_)
+            | Self::Brac(_)
+            | Self::Cql(_)
+            | Self::Crr(_)
+            | Self::Custom(_)
+            | Self::Iql(_)
+            | Self::Rebrac(_)
+            | Self::Sac(_)
+            | Self::SacN(_)
+            | Self::SacRnd(_)
+            | Self::Td3(_)
+            | Self::Td3Bc(_) => return Ok(()),
+            Self::Edac(_) => {
+                "its loss differentiates gradients of the critics, which is written out for perceptrons alone"
+            }
+            Self::DecisionTransformer(_)
+            | Self::Fast(_)
+            | Self::Lamo(_)
+            | Self::TrajectoryTransformer(_) => TRANSFORMER,
+        };
+        Err(Error::Encoder {
+            name: name.to_owned(),
+            problem: format!(
+                "`{}` can't be trained with it: {problem}; leave the encoder out, or choose BC or a value-based method \
+                 other than EDAC",
+                self.name()
+            ),
+        })
+    }
+
     /// The folder, or `hf://ID`, of the FAST tokenizer that it names, whose files go into [`Build::fast`].
     pub fn fast_tokenizer(&self) -> Option<&str> {
         match self {

@@ -232,6 +232,7 @@ impl SacRnd {
             members: config.members,
             norm_epsilon: config.critic_layer_norm.then_some(NORM_EPSILON),
             init: StackInit::small_last(3e-3),
+            ..CriticConfig::default()
         };
         let temperature = ScalarConfig {
             name: "log_alpha",

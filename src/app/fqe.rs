@@ -158,6 +158,7 @@ pub fn estimate(
         action_dim: data.action_dim,
         stage: Stage::Learning,
         training_updates: config.updates,
+        encoder: None,
         dtype: DType::F32,
         device: &Device::Cpu,
         rng: &mut streams.stream("init"),

@@ -22,6 +22,7 @@ use trajformer_core::instructions::Instructions;
 use trajformer_core::interrupt::Interrupt;
 use trajformer_core::normalizer::ActionBounds;
 use trajformer_core::source::Source;
+use trajformer_models::encoder::EncoderFactory;
 use trajformer_models::rng::Streams;
 
 /// Reads the data of a configuration.
@@ -78,6 +79,39 @@ pub struct Recipe<'a> {
     pub config: &'a RunConfig,
     /// In place of the rule that its table `[algorithm]` names.
     pub rule: Option<Rule<'a>>,
+    /// In place of the hidden layers of actors, critics and V: the one that the configuration names.
+    pub encoder: Option<&'a Arc<dyn EncoderFactory>>,
+}
+
+/// Fails unless an encoder is given where the configuration names one, of the same name, and the algorithm takes it.
+///
+/// # Errors
+/// [`Error::Encoder`] that says what to do.
+pub fn check_encoder(config: &RunConfig, encoder: Option<&Arc<dyn EncoderFactory>>) -> Result<()> {
+    let given = encoder.map(|encoder| encoder.name());
+    let (name, problem) = match (&config.encoder, given) {
+        (None, None) => return Ok(()),
+        (Some(named), Some(given)) if *named == given => {
+            return config.algorithm.check_takes_encoder(&given);
+        }
+        (Some(named), Some(given)) => {
+            let problem = format!(
+                "the run's networks are made with it, but `{given}` is given: give the run its own encoder"
+            );
+            (named.clone(), problem)
+        }
+        (Some(named), None) => {
+            let problem = "the run's networks are made with it, and it belongs to another program, which has to train or open \
+                           this run (`encoder` of `RunOptions`)";
+            (named.clone(), problem.to_owned())
+        }
+        (None, Some(given)) => {
+            let problem =
+                "the run's networks were made without it: leave it out, or start a new run";
+            (given, problem.to_owned())
+        }
+    };
+    Err(Error::Encoder { name, problem })
 }
 
 /// Makes the algorithm of a run, with everything that it needs beside its data and its checkpoint: instructions with their
@@ -85,7 +119,7 @@ pub struct Recipe<'a> {
 /// `stored` are the instructions that the run keeps.
 ///
 /// # Errors
-/// If the algorithm does not suit the data, or what it names can't be read.
+/// If the algorithm does not suit the data, what it names can't be read, or the encoder is not the configuration's.
 pub fn prepare(
     recipe: Recipe<'_>,
     (low, high): (&[f32], &[f32]),
@@ -94,6 +128,7 @@ pub fn prepare(
     purpose: &PreparedFor<'_>,
 ) -> Result<Box<dyn Algorithm>> {
     let config = recipe.config;
+    check_encoder(config, recipe.encoder)?;
     let (source, fast) = match *purpose {
         PreparedFor::Training { data, .. } => (Source::Train(data), fast_files(config)?),
         PreparedFor::Acting {
@@ -111,6 +146,7 @@ pub fn prepare(
         source,
         bounds: &ActionBounds::new(low, high, device)?,
         fast: fast.as_ref(),
+        encoder: recipe.encoder,
         training_updates: config.train.updates,
         device,
         rng: &mut Streams::from_seed(config.seed).stream("init"),

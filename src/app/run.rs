@@ -5,10 +5,12 @@
 //! ```
 
 use crate::app::prepare::{
-    PreparedFor, Recipe, Rule, check_goal, evaluator_for, interaction_for, load_data, prepare,
+    PreparedFor, Recipe, Rule, check_encoder, check_goal, evaluator_for, interaction_for,
+    load_data, prepare,
 };
 use crate::formats::files;
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::Device;
 
@@ -35,6 +37,7 @@ use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::interrupt::Interrupt;
 use trajformer_core::normalizer::ActionBounds;
 use trajformer_core::policy::Policy;
+use trajformer_models::encoder::EncoderFactory;
 use trajformer_models::rng::{Rng, Streams};
 
 /// What a caller gives a run beside its configuration; by default nothing.
@@ -44,6 +47,9 @@ pub struct RunOptions<'a> {
     pub data: Option<&'a Dataset>,
     /// A learning rule of the caller's own; the configuration has a table `[algorithm.custom]` then.
     pub rule: Option<Rule<'a>>,
+    /// Makes encoders of the caller's own, in place of the hidden layers of actors, critics and V. The run keeps its name, and
+    /// goes on and opens with an encoder of the same name only. BC and all value-based methods but EDAC take one.
+    pub encoder: Option<Arc<dyn EncoderFactory>>,
     /// Stops it early, with a checkpoint.
     pub interrupt: Interrupt,
 }
@@ -62,7 +68,7 @@ pub fn start(config: &RunConfig, out: &Path) -> Result<Outcome> {
 /// As [`start`].
 pub fn start_with(config: &RunConfig, out: &Path, options: &RunOptions<'_>) -> Result<Outcome> {
     let mut ready = Ready::new(config, options)?;
-    let run = RunDir::create(out, config, &ready.spec, &mut *ready.algorithm)?;
+    let run = RunDir::create(out, &ready.config, &ready.spec, &mut *ready.algorithm)?;
     ready.train(Some(&run), &options.interrupt)
 }
 
@@ -96,7 +102,9 @@ impl Ready {
     /// # Errors
     /// If configuration, data and environment don't fit each other.
     pub(super) fn new(config: &RunConfig, options: &RunOptions<'_>) -> Result<Self> {
+        let config = &with_encoder(config, options);
         config.check()?;
+        check_encoder(config, options.encoder.as_ref())?;
         check_schedules(config)?;
         let loaded;
         let dataset = match options.data {
@@ -114,6 +122,7 @@ impl Ready {
             Recipe {
                 config,
                 rule: options.rule,
+                encoder: options.encoder.as_ref(),
             },
             (&action_low, &action_high),
             &open_device(&config.device)?,
@@ -285,6 +294,7 @@ fn ready_to_continue(
         Recipe {
             config,
             rule: options.rule,
+            encoder: options.encoder.as_ref(),
         },
         (&spec.action_low, &spec.action_high),
         &device,
@@ -324,6 +334,15 @@ fn ready_to_continue(
         state,
         rng,
     })
+}
+
+/// The configuration of a new run: it names the encoder that the run is given.
+fn with_encoder(config: &RunConfig, options: &RunOptions<'_>) -> RunConfig {
+    let given = options.encoder.as_ref().map(|encoder| encoder.name());
+    RunConfig {
+        encoder: config.encoder.clone().or(given),
+        ..config.clone()
+    }
 }
 
 /// Fails where a schedule leaves the policy untrained, and says what else of schedules does not fit the run.
@@ -380,6 +399,7 @@ pub fn start_or_resume(
         return start_with(config, folder, options);
     }
     let stored = RunDir::open(folder)?.config()?;
+    let config = &with_encoder(config, options);
     let changed = differences(&settings(&stored)?, &settings(config)?);
     if !changed.is_empty() {
         return Err(Error::Occupied {
@@ -429,25 +449,31 @@ pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
 /// # Errors
 /// As [`open`], and if a run directory is given data.
 pub fn open_with(path: &Path, request: &Request<'_>) -> Result<TrainedRun> {
-    open_by(path, request, None)
+    open_by(path, request, &RunOptions::default())
 }
 
-/// Opens a trained run of a learning rule of the caller's own, without its data; `overrides` as for [`open`].
+/// Opens a trained run whose learning rule or encoder is the caller's own: that of `options`, as it was trained with. Nothing else
+/// of `options` counts, data is not needed; `overrides` as for [`open`].
 ///
 /// # Errors
-/// As [`open`].
-pub fn open_custom(path: &Path, overrides: &[String], rule: Rule<'_>) -> Result<TrainedRun> {
+/// As [`open`], and if the encoder is not the run's.
+pub fn open_custom(
+    path: &Path,
+    overrides: &[String],
+    options: &RunOptions<'_>,
+) -> Result<TrainedRun> {
     let request = Request {
         overrides,
         ..Request::default()
     };
-    open_by(path, &request, Some(rule))
+    open_by(path, &request, options)
 }
 
-fn open_by(path: &Path, request: &Request<'_>, rule: Option<Rule<'_>>) -> Result<TrainedRun> {
+fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Result<TrainedRun> {
     if !path.join("config.toml").is_file()
         && let Some(imported) = imported::open(path, request)?
     {
+        check_encoder(&imported.config, options.encoder.as_ref())?;
         return Ok(TrainedRun {
             config: imported.config,
             spec: imported.spec,
@@ -477,7 +503,8 @@ fn open_by(path: &Path, request: &Request<'_>, rule: Option<Rule<'_>>) -> Result
     let range = (&spec.action_low[..], &spec.action_high[..]);
     let recipe = Recipe {
         config: &config,
-        rule,
+        rule: options.rule,
+        encoder: options.encoder.as_ref(),
     };
     let mut algorithm = prepare(recipe, range, &device, instructions, &purpose)?;
     let state = run.restore_policy(&mut *algorithm)?;

@@ -1,7 +1,10 @@
 //! [`Algorithm`]: what a learning rule is to the trainer, and what it is built from.
 
+use std::sync::Arc;
+
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
+use trajformer_models::encoder::EncoderFactory;
 use trajformer_models::params::StateVisitor;
 use trajformer_models::precision::Precision;
 use trajformer_models::pretrained::Gpt2;
@@ -211,6 +214,8 @@ pub struct Build<'a> {
     pub bounds: &'a ActionBounds,
     /// The files of the FAST tokenizer that the configuration names, where it names one and data is learned from.
     pub fast: Option<&'a FastFiles>,
+    /// An encoder of the caller's own in place of the hidden layers of actors, critics and V, if there is one.
+    pub encoder: Option<&'a Arc<dyn EncoderFactory>>,
     /// Updates that the run makes on its data alone (`train.updates`): schedules may depend on it.
     pub training_updates: u64,
     /// Where networks and data live.

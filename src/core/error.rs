@@ -165,6 +165,14 @@ pub enum Error {
         /// Why, and what to do.
         problem: String,
     },
+    /// An encoder of the caller's own is given where it has no place, or missing where a run has one.
+    #[error("encoder `{name}`: {problem}")]
+    Encoder {
+        /// Its name.
+        name: String,
+        /// Why it can't be used, and what to do.
+        problem: String,
+    },
     /// An environment is unknown, not built in, or failed.
     #[error("environment `{name}`: {problem}")]
     Env {

@@ -35,6 +35,7 @@ fn build(name: &str, keys: &str, data: &Dataset, device: &Device) -> Box<dyn Alg
         source: Source::Train(data),
         bounds: &ActionBounds::new(&[-2.0], &[2.0], device).unwrap(),
         fast: None,
+        encoder: None,
         training_updates: UPDATES as u64,
         device,
         rng: &mut Streams::from_seed(1).stream("init"),

@@ -35,6 +35,7 @@ fn policy(data: &Dataset, config: &FastConfig) -> FastPolicy {
         source: Source::Train(data),
         bounds: &ActionBounds::new(&[-2.0], &[2.0], CPU).unwrap(),
         fast: None,
+        encoder: None,
         training_updates: 1,
         device: CPU,
         rng: &mut Rng::from_seed(0),

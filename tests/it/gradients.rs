@@ -1,5 +1,7 @@
 //! Every trainable tensor of every network gets a gradient that central differences confirm.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 use trajformer_models::Result;
 use trajformer_models::actor::{ActorConfig, DeterministicActor};
@@ -8,12 +10,16 @@ use trajformer_models::decision_transformer::{
     Contexts, DecisionTransformer, DecisionTransformerConfig,
 };
 use trajformer_models::dropout::Dropout;
+use trajformer_models::encoder::EncoderFactory;
 use trajformer_models::params::Params;
 use trajformer_models::precision::Precision;
 use trajformer_models::rng::Rng;
 use trajformer_models::trajectory_transformer::{
     TokenBatch, TrajectoryTransformer, TrajectoryTransformerConfig,
 };
+use trajformer_models::value::{StateValue, StateValueConfig};
+
+use crate::encoder::Blocks;
 
 /// Half the distance of the two losses that are compared.
 const STEP: f64 = 1e-5;
@@ -231,6 +237,49 @@ fn of_actor_and_critics_agree_with_central_differences() -> Result<()> {
     let loss = || {
         let actions = actor.forward(&observations)?;
         Ok(critics.forward(&observations, &actions)?.sqr()?.sum_all()?)
+    };
+    check(&params, loss, |_| false)
+}
+
+#[test]
+fn of_networks_with_an_encoder_of_the_callers_own_agree_with_central_differences() -> Result<()> {
+    let factory: Arc<dyn EncoderFactory> = Arc::new(Blocks {
+        width: 7,
+        blocks: 2,
+    });
+    let encoder = Some(factory);
+    let actor = ActorConfig {
+        observation_dim: 4,
+        action_dim: 3,
+        encoder: encoder.clone(),
+        ..ActorConfig::default()
+    };
+    let critic = CriticConfig {
+        observation_dim: 4,
+        action_dim: 3,
+        encoder: encoder.clone(),
+        ..CriticConfig::default()
+    };
+    let value = StateValueConfig {
+        observation_dim: 4,
+        encoder,
+        ..StateValueConfig::default()
+    };
+    let rng = &mut Rng::from_seed(4);
+    let mut params = Params::new(DType::F64, &Device::Cpu);
+    let actor = DeterministicActor::new(&actor, &mut params.init(rng).sub("actor"))?;
+    let critics = Critics::new(&critic, &mut params.init(rng).sub("critics"))?;
+    let value = StateValue::new(&value, &mut params.init(rng).sub("value"))?;
+    stir(&params, rng)?;
+    // Four networks, each with a first layer, two blocks of norm and layer, and a head.
+    assert_eq!(params.len(), 4 * (2 + 2 * 4 + 2));
+    let observations = rng.normal_tensor((7, 4), DType::F64, &Device::Cpu)?;
+    let loss = || {
+        // The actor's gradients come through the critics' inputs.
+        let actions = actor.forward(&observations)?;
+        let values = critics.forward(&observations, &actions)?; // (2, B)
+        let errors = values.broadcast_sub(&value.forward(&observations)?)?;
+        Ok(errors.sqr()?.sum_all()?)
     };
     check(&params, loss, |_| false)
 }

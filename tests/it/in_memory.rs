@@ -112,7 +112,8 @@ fn a_rule_of_another_program_is_trained_and_opened_with_it_and_not_without() {
     let problem = run::resume_with(&out, &changed, &options).unwrap_err();
     let problem = problem.to_string();
     assert!(problem.contains("custom.settings.rate"), "{problem}");
-    assert_eq!(run::open_custom(&out, &[], &rule).unwrap().state.update, 10);
+    let opened = run::open_custom(&out, &[], &options).unwrap();
+    assert_eq!(opened.state.update, 10);
     for problem in [
         run::open(&out, &[]).err().expect("without the rule"),
         run::resume(&out, &["train.updates=20".to_owned()]).unwrap_err(),

@@ -74,6 +74,7 @@ fn draw(
             source,
             bounds: &bounds,
             fast: None,
+            encoder: None,
             training_updates: 1_000,
             device,
             rng: &mut Rng::from_seed(seed),

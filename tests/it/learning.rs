@@ -91,6 +91,7 @@ fn build(config: &AlgorithmConfig, data: &Dataset, training_updates: u64) -> Box
         source: Source::Train(data),
         bounds: &ActionBounds::new(&low, &bound, &Device::Cpu).unwrap(),
         fast: None,
+        encoder: None,
         training_updates,
         device: &Device::Cpu,
         rng: &mut Streams::from_seed(1).stream("init"),

@@ -18,6 +18,7 @@ mod data_views;
 mod defaults;
 mod device;
 mod discretizer;
+mod encoder;
 mod envs;
 mod export;
 mod fast_chunks;

@@ -164,6 +164,7 @@ fn check<L: Learner>(
         source: Source::Train(&data),
         bounds: &ActionBounds::unit(data.action_dim, &Device::Cpu).unwrap(),
         fast: None,
+        encoder: None,
         training_updates: offline as u64,
         device: &Device::Cpu,
         rng: &mut Rng::from_seed(0),

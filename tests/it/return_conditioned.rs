@@ -185,6 +185,7 @@ fn build(golden: &Golden, name: &str) -> Box<dyn Algorithm> {
         source: Source::Train(&data),
         bounds: &bounds(golden),
         fast: None,
+        encoder: None,
         training_updates: 1,
         device: &Device::Cpu,
         rng: &mut Rng::from_seed(0),

@@ -75,6 +75,7 @@ fn policy(name: &str, keys: &str, data: &Dataset) -> Box<dyn Policy> {
             source: Source::Train(data),
             bounds: &ActionBounds::new(&low, &high, device).unwrap(),
             fast: None,
+            encoder: None,
             training_updates: 10,
             device,
             rng: &mut Streams::from_seed(1).stream("init"),

@@ -175,6 +175,7 @@ pub fn check_updates<L: Learner>(
             action_dim: golden.integer("action_dim"),
             stage: Stage::Learning,
             training_updates: golden.integer("steps") as u64,
+            encoder: None,
             dtype,
             device: &Device::Cpu,
             rng: &mut Rng::from_seed(0),

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::Critics;
+use super::{Critics, Perceptrons};
 use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::kernels::mlp::Mlps;
@@ -25,8 +25,19 @@ impl Critics {
     /// with them, W_1 D_1 W_2 D_2 ... w: it is computed forwards, and no graph of second order is needed.
     ///
     /// # Errors
-    /// If the shapes don't fit or there are norms, whose gradients are no such products.
+    /// If the shapes don't fit, or there is an encoder or there are norms, whose gradients are no such products.
     pub fn values_and_action_gradients(
+        &self,
+        observations: &Tensor,
+        actions: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
+        let perceptrons = self.perceptrons()?;
+        perceptrons.values_and_action_gradients(observations, actions)
+    }
+}
+
+impl Perceptrons {
+    fn values_and_action_gradients(
         &self,
         observations: &Tensor,
         actions: &Tensor,
@@ -150,8 +161,8 @@ mod tests {
         }
 
         fn composed(&self) -> Result<(Tensor, Tensor)> {
-            self.critics
-                .values_and_action_gradients_composed(&self.observations, &self.actions)
+            let perceptrons = self.critics.perceptrons()?;
+            perceptrons.values_and_action_gradients_composed(&self.observations, &self.actions)
         }
 
         /// Values, action gradients, and the gradients of all parameters.
@@ -215,8 +226,9 @@ mod tests {
                 let mut case = case(dtype, hidden, members)?;
                 for critics in [case.critics.clone(), case.critics.member(1)?] {
                     case.critics = critics;
-                    case.weights.0 = case.weights.0.narrow(0, 0, case.critics.members.len())?;
-                    case.weights.1 = case.weights.1.narrow(0, 0, case.critics.members.len())?;
+                    let members = case.critics.perceptrons()?.members.len();
+                    case.weights.0 = case.weights.0.narrow(0, 0, members)?;
+                    case.weights.1 = case.weights.1.narrow(0, 0, members)?;
                     let (fused, composed) = (
                         case.results(case.fused()?)?,
                         case.results(case.composed()?)?,

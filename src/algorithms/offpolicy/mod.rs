@@ -131,6 +131,8 @@ pub struct OffPolicy<L> {
     /// How batches are mixed once something has been collected.
     mixing: Mixing,
     learner: L,
+    /// Whether its networks have an encoder of the caller's own, whose operations nobody counted.
+    encoded: bool,
     /// Observation and action of a step whose outcome is not known yet, in f32.
     pending: Option<(Tensor, Tensor)>,
 }
@@ -180,6 +182,7 @@ impl<L: Learner> OffPolicy<L> {
             action_dim,
             stage: build.source.stage(),
             training_updates: build.training_updates,
+            encoder: build.encoder,
             dtype,
             device: build.device,
             rng: build.rng,
@@ -191,6 +194,7 @@ impl<L: Learner> OffPolicy<L> {
             dtype,
             mixing: Mixing::Uniform,
             learner,
+            encoded: build.encoder.is_some(),
             pending: None,
         })
     }
@@ -280,6 +284,9 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
     }
 
     fn work(&self) -> Option<Work> {
+        if self.encoded {
+            return None;
+        }
         let passes = self.learner.passes();
         (!passes.is_empty()).then(|| Work::of(&passes, self.batch_size, 0))
     }

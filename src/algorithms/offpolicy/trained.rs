@@ -1,7 +1,10 @@
 //! [`Trained`]: a network with its parameters and optimiser; [`Target`]: one that follows it.
 
+use std::sync::Arc;
+
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
+use trajformer_models::encoder::EncoderFactory;
 use trajformer_models::kernels::parallel;
 use trajformer_models::network::{Network, Scalar};
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, polyak_update};
@@ -22,6 +25,8 @@ pub struct InitContext<'a> {
     pub stage: Stage,
     /// Updates that the run makes on its data alone (`train.updates`); those after them are online.
     pub training_updates: u64,
+    /// An encoder of the caller's own in place of the hidden layers of actors, critics and V, if there is one.
+    pub encoder: Option<&'a Arc<dyn EncoderFactory>>,
     /// Type of the parameters: f32, or f64 to compare with reference numbers.
     pub dtype: DType,
     /// Where they live.
@@ -94,7 +99,8 @@ pub struct Trained<N: Network> {
 }
 
 impl<N: Network> Trained<N> {
-    /// Makes the network with initial values from `start`, and Adam without weight decay if it is to be updated. State is saved as
+    /// Makes the network with initial values from `start`, and Adam without weight decay if it is to be updated. The encoder of
+    /// `start`, if there is one, stands in for the network's hidden layers ([`Network::with_encoder`]). State is saved as
     /// `model.{name}` and `training.{name}_optimizer`.
     ///
     /// # Errors
@@ -112,6 +118,10 @@ impl<N: Network> Trained<N> {
         config: N::Config,
         start: &mut InitContext<'_>,
     ) -> Result<Self> {
+        let config = match start.encoder {
+            Some(encoder) => N::with_encoder(config, encoder),
+            None => config,
+        };
         let mut params = Params::new(start.dtype, start.device);
         N::build(&config, &mut params.init(start.rng))?;
         Self::around(names, config, params, start.stage, |params| {

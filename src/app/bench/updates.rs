@@ -146,6 +146,7 @@ impl Updates {
             source: Source::Train(&data),
             bounds: &ActionBounds::unit(options.actions, &device)?,
             fast: None,
+            encoder: None,
             training_updates: u64::MAX,
             device: &device,
             rng: &mut streams.stream("init"),

@@ -20,6 +20,10 @@ pub struct RunConfig {
     /// `cpu`, `cuda`, `cuda:N` or `metal`.
     #[serde(default = "cpu")]
     pub device: String,
+    /// Name of the encoder, of the program that trains, that stands in for the hidden layers of actors, critics and V. Written by
+    /// a run that is given one; only a program that has it trains or opens such a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<String>,
     /// What is learned from.
     #[serde(default)]
     pub data: DataConfig,
@@ -66,6 +70,11 @@ impl RunConfig {
             if value == 0 {
                 return Err(Error::config(key, 0, "at least 1"));
             }
+        }
+        if self.encoder.as_ref().is_some_and(String::is_empty) {
+            return Err(Error::settings(
+                "`encoder` is empty, expected the name of an encoder of your own program",
+            ));
         }
         if self
             .data

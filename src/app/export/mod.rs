@@ -112,6 +112,16 @@ pub fn write(run: &mut TrainedRun, path: &Path) -> Result<Graph> {
 /// # Errors
 /// If it is not a network that acts without chance.
 pub fn graph_of(run: &mut TrainedRun) -> Result<Graph> {
+    if let Some(name) = &run.config.encoder {
+        let algorithm = run.config.algorithm.name();
+        return Err(Error::Encoder {
+            name: name.clone(),
+            problem: format!(
+                "a policy of `{algorithm}` with it can't be exported: what it computes is code of another program; act with the \
+                 run there, or train without it"
+            ),
+        });
+    }
     let mut parts = Parts::default();
     run.algorithm.state(&mut parts)?;
     match &run.config.algorithm {

@@ -139,6 +139,7 @@ pub fn open(folder: &Path, json: &JsonConfig, request: &Request<'_>) -> Result<I
     let recipe = Recipe {
         config: &config,
         rule: Some(&rule),
+        encoder: None,
     };
     let (low, high) = (vec![-1.0; a], vec![1.0; a]);
     let acting = PreparedFor::Acting {

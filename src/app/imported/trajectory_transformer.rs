@@ -242,6 +242,7 @@ fn build(folder: &Path, shape: Shape, tensors: Tensors, request: &Request<'_>) -
     let recipe = Recipe {
         config: &config,
         rule: Some(&rule),
+        encoder: None,
     };
     // Data is what the discretiser is fitted to; the weights are trained.
     let purpose = match request.data {

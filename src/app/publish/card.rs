@@ -36,6 +36,14 @@ pub fn card(directory: &RunDir, reference: &Reference) -> Result<String> {
         path: directory.path().to_path_buf(),
         problem: problem.to_owned(),
     };
+    if let Some(encoder) = &config.encoder {
+        return Err(Error::Encoder {
+            name: encoder.clone(),
+            problem: "only the program that it belongs to opens this run: say so in a README.md of your own in the run directory, \
+                      which is published in place of a model card"
+                .to_owned(),
+        });
+    }
     let facts = Facts {
         reference,
         algorithm: registered.ok_or_else(|| fail("its algorithm is not registered"))?,
