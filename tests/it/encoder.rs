@@ -364,7 +364,8 @@ fn a_run_with_an_encoder_goes_on_and_opens_with_it_alone() {
         }
         other => panic!("{words}: {other:?}"),
     };
-    let further = ["train.updates=30".to_owned()];
+    let further = ["train.updates=30", "algorithm.iql.actor_decay_updates=30"];
+    let further = further.map(str::to_owned);
     let without = RunOptions::default();
     let other = RunOptions {
         encoder: Some(blocks(1)),
