@@ -112,10 +112,11 @@ fn main() -> Result<()> {
     let mut random = RandomPolicy::new(env.spec());
     let dataset = data::collect::collect(&mut *env, &mut random, 2_000, 0)?;
 
+    // The actor's rate is the same however long the run is: with the default it falls to 0 at the end of the updates.
     let config = |updates: u64| {
         RunConfig::parse(&format!(
             "[train]\nupdates = {updates}\n[evaluate]\nenv = 'pendulum-v1'\nepisodes = 3\n\
-             [algorithm.iql]\nbatch_size = 64\n"
+             [algorithm.iql]\nbatch_size = 64\nactor_decay_updates = 'none'\n"
         ))
     };
     let options = RunOptions {
