@@ -10,7 +10,7 @@ use trajformer_core::atomic::{write_atomically, write_synced};
 use trajformer_core::error::{Error, Result};
 
 /// What a run keeps in its folder, event files aside: nothing of it may be there before.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "config.json",
     "state.toml",
     "model.safetensors",
@@ -19,18 +19,19 @@ const FILES: [&str; 9] = [
     "instructions.safetensors",
     "metrics.csv",
     "evaluations.csv",
+    "origin.json",
     "config.toml",
 ];
 const EVENTS: &str = "events.out.tfevents.";
 /// What is written before `config.toml`.
-const CREATED: [&str; 2] = ["instructions.safetensors", "config.json"];
+const CREATED: [&str; 3] = ["instructions.safetensors", "origin.json", "config.json"];
 /// There while a run is made.
 const UNFINISHED: &str = "unfinished";
 const UNFINISHED_MEANS: &str = "A run is being made here, or was when its process ended: without config.toml it is none yet.\n";
 
 impl RunDir {
-    /// Makes the directory and writes the instructions that the run knows, if it follows any, `config.json`, and last
-    /// `config.toml`, with which it is a run. Nobody else can train there meanwhile. What a creation that was killed has
+    /// Makes the directory and writes the instructions that the run knows, if it follows any, `origin.json`, `config.json`,
+    /// and last `config.toml`, with which it is a run. Nobody else can train there meanwhile. What a creation that was killed has
     /// left there is replaced: a file `unfinished` says that it is one's.
     ///
     /// # Errors
@@ -61,6 +62,7 @@ impl RunDir {
         if let Some(told) = algorithm.instructed() {
             run.save_instructions(told.known())?;
         }
+        run.save_origin()?;
         write_atomically(&path.join("config.json"), (json + "\n").as_bytes())?;
         write_atomically(&path.join("config.toml"), toml.as_bytes())?;
         run.finish_creation()?;

@@ -10,6 +10,7 @@
 //! | `state.toml` | written last: the update, the random stream, and the checksums of the three |
 //! | `instructions.safetensors` | of a run that follows instructions: those it knows, with their embeddings |
 //! | `metrics.csv`, `evaluations.csv` | rows past the checkpoint are cut on resume |
+//! | `origin.json` | program, machine, time and command of its start |
 //! | `train.lock` | empty; locked while a process trains the run |
 //! | `unfinished` | while the run is made, before `config.toml` is there |
 //!
@@ -21,6 +22,7 @@ mod beside;
 mod create;
 pub mod fingerprint;
 mod instructions;
+pub mod origin;
 mod published;
 mod tensors;
 

@@ -1,0 +1,111 @@
+//! [`Origin`]: what made something, where and when. Nothing that is learned or scored depends on it.
+
+use std::fs;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::app::checkpoint::RunDir;
+use trajformer_core::atomic::write_atomically;
+use trajformer_core::error::{Error, Result};
+
+/// The file in a run directory.
+const FILE: &str = "origin.json";
+
+/// Program, machine, time and command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Version of this library.
+    pub version: String,
+    /// Commit that it was built from; only of optimised builds from a repository.
+    #[serde(default)]
+    pub commit: Option<String>,
+    /// Seconds since 1970, UTC.
+    pub at: u64,
+    /// The command line of the process.
+    #[serde(default)]
+    pub command: Option<String>,
+    /// Where it ran.
+    pub machine: Machine,
+}
+
+/// A machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Operating system, e.g. `linux`.
+    pub os: String,
+    /// Instruction set, e.g. `x86_64`.
+    pub arch: String,
+    /// The processor's name, where the system says it.
+    #[serde(default)]
+    pub processor: Option<String>,
+    /// Threads that were used.
+    pub threads: usize,
+}
+
+impl Origin {
+    /// Of what is made now.
+    pub fn now() -> Self {
+        let arguments: Vec<String> = std::env::args_os()
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .enumerate()
+            // The program's folder says nothing that helps.
+            .map(
+                |(place, text)| match (place, Path::new(&text).file_name()) {
+                    (0, Some(name)) => name.to_string_lossy().into_owned(),
+                    _ => quoted(&text),
+                },
+            )
+            .collect();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("TRAJFORMER_COMMIT").map(str::to_owned),
+            at: since.map(|time| time.as_secs()).unwrap_or_default(),
+            command: (!arguments.is_empty()).then(|| arguments.join(" ")),
+            machine: Machine {
+                os: std::env::consts::OS.to_owned(),
+                arch: std::env::consts::ARCH.to_owned(),
+                processor: processor(),
+                threads: rayon::current_num_threads(),
+            },
+        }
+    }
+}
+
+/// An argument as a shell takes it.
+fn quoted(text: &str) -> String {
+    trajformer_core::error::shell_quoted(Path::new(text))
+}
+
+/// What Linux calls the processor.
+fn processor() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+impl RunDir {
+    /// Keeps where the run is begun.
+    pub(super) fn save_origin(&self) -> Result<()> {
+        let text = serde_json::to_string_pretty(&Origin::now());
+        let text = text.map_err(Error::internal)?;
+        write_atomically(&self.file(FILE), (text + "\n").as_bytes())
+    }
+
+    /// Where the run was begun; `None` of runs that earlier versions made.
+    ///
+    /// # Errors
+    /// If the file is there and can't be read.
+    pub fn origin(&self) -> Result<Option<Origin>> {
+        let path = self.file(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let found = serde_json::from_str(&text);
+        let found = found.map_err(|error| Error::data(&path, error.to_string()))?;
+        Ok(Some(found))
+    }
+}
