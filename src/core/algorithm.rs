@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_models::encoder::EncoderFactory;
 use trajformer_models::params::StateVisitor;
@@ -50,6 +50,15 @@ pub trait Algorithm: Send {
     /// If a tensor operation fails.
     fn diagnostics(&mut self, _rng: &mut Rng) -> Result<Metrics> {
         Ok(Metrics::new())
+    }
+
+    /// What the critics expect (N) of actions (N, A) at observations (N, O), f32 on the CPU and in the environment's units:
+    /// the lowest of the ensemble's Q-values, in the units that rewards have in training. `None` for algorithms without critics.
+    ///
+    /// # Errors
+    /// If shapes do not fit or a tensor operation fails.
+    fn action_values(&self, _observations: &Tensor, _actions: &Tensor) -> Result<Option<Tensor>> {
+        Ok(None)
     }
 
     /// `Some` if this algorithm can learn online.

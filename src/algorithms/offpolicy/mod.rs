@@ -18,7 +18,7 @@ pub use policy_parts::{ActionFn, PolicyParts};
 pub use rnd_bonus::RndBonus;
 pub use trained::{InitContext, StateNames, Target, Trained, join};
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use trajformer_models::critic::Critics;
 use trajformer_models::params::StateVisitor;
 use trajformer_models::uploads::CachedUploads;
@@ -277,6 +277,23 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
         self.data.visit(visitor)?;
         self.learner.state(visitor)?;
         self.data.visit_collected(visitor)
+    }
+
+    fn action_values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
+        let Some(critics) = self.learner.critics() else {
+            return Ok(None);
+        };
+        let device = self.data.rewards().device();
+        let observations = observations.to_device(device)?;
+        let observations = self.data.normalizer().apply(&observations)?;
+        let actions = self.data.bounds().to_unit(&actions.to_device(device)?)?;
+        let input = (
+            observations.to_dtype(self.dtype)?,
+            actions.to_dtype(self.dtype)?,
+        );
+        let values = critics.forward(&input.0, &input.1)?.min(0)?; // (N)
+        let values = values.to_dtype(DType::F32)?;
+        Ok(Some(values.to_device(&Device::Cpu)?))
     }
 
     fn interactive(&mut self) -> Option<&mut dyn Interactive> {
