@@ -13,6 +13,7 @@ use crate::commands::evaluate::EvaluateArgs;
 use crate::commands::export::ExportArgs;
 use crate::commands::hub::HubCommand;
 use crate::commands::plan::PlanArgs;
+use crate::commands::report::ReportArgs;
 use crate::commands::train::TrainArgs;
 
 /// Offline reinforcement learning: logged experience in, policies, plans and scores out.
@@ -63,6 +64,11 @@ pub enum Command {
         trajformer compare runs/bc-hopper-medium-short runs/td3_bc-hopper-medium-short --picture curves.svg\n  \
         trajformer compare runs/sac-hopper-medium-short runs/cql-hopper-medium-short --metric q_policy_mean --picture q.svg")]
     Compare(CompareArgs),
+    /// Write runs as one page to open in a browser: curves, diagnostics, data, configurations, and episodes to scrub.
+    #[command(after_help = "Examples:\n  \
+        trajformer report runs/bc-hopper-medium-short runs/td3_bc-hopper-medium-short --out report.html\n  \
+        trajformer report runs/demo/planner --episodes 4 --title 'Planning in a maze'")]
+    Report(ReportArgs),
     /// Measure this build on this machine.
     #[command(
         subcommand,

@@ -33,7 +33,7 @@
 //! [`hub`] fetches and publishes; [`export`] writes policies for other runtimes. [`text`] makes numbers of instructions, and
 //! [`instruct`] tells them to policies.
 //! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`scoring`], [`demo`],
-//! [`preview`], [`token_report`], [`compare`] and [`mod@bench`] are the commands.
+//! [`preview`], [`token_report`], [`compare`], [`run_report`] and [`mod@bench`] are the commands.
 
 mod app;
 pub mod envs;
@@ -42,6 +42,7 @@ pub mod report;
 
 pub use app::config::RunConfig;
 pub use app::fitted::{fit, fit_with};
+pub use app::report as run_report;
 pub use app::run::TrainedRun;
 pub use app::{
     bench, checkpoint, compare, config, demo, evaluate, evaluations, export, fqe, hub, instruct,

@@ -31,6 +31,15 @@ pub struct EvaluationRow {
     pub scores: Option<(f64, f64)>,
 }
 
+/// Evaluations of a policy that aims at this return.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Aim {
+    /// The return that is asked for.
+    pub asked: f64,
+    /// Mean return and its standard deviation over the episodes, of each row; `None` where it was not asked for.
+    pub returns: Vec<Option<(f64, f64)>>,
+}
+
 impl Evaluations {
     /// The table of `run`, with the rows up to and including `update`; later ones are cut.
     ///
@@ -101,6 +110,32 @@ impl Evaluations {
             }
         };
         Ok(returns.into_iter().zip(scores).map(row).collect())
+    }
+
+    /// What the evaluations of the run directory `folder`, the [`rows`](Self::rows), found for each further return that its
+    /// policy aims at.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    pub fn aims(folder: &Path) -> Result<Vec<Aim>> {
+        let path = folder.join(FILE);
+        let Some((columns, _)) = table::read_if_present(&path)? else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::new();
+        for mean in &columns {
+            let Some(aim) = mean.strip_prefix("return_mean_aiming_at_") else {
+                continue;
+            };
+            let Ok(asked) = aim.parse() else {
+                continue;
+            };
+            let rows = table::numbers(&path, [mean, &format!("return_std_aiming_at_{aim}")])?;
+            let row = |[mean, std]: [f64; 2]| mean.is_finite().then_some((mean, std));
+            let returns = rows.into_iter().map(row).collect();
+            found.push(Aim { asked, returns });
+        }
+        Ok(found)
     }
 
     /// The last evaluation of the run directory `folder`, made in the environment `env`, without the numbers of single

@@ -145,16 +145,36 @@ pub fn numbers<const N: usize>(path: &Path, names: [&str; N]) -> Result<Vec<[f64
     let row = |(at, row): (usize, &Vec<String>)| {
         let mut numbers = [f64::NAN; N];
         for (number, (place, name)) in numbers.iter_mut().zip(places.iter().zip(names)) {
-            let cell = row[*place].trim();
-            if !cell.is_empty() {
-                *number = cell
-                    .parse()
-                    .map_err(|_| bad_cell(path, at, name, cell, "a number"))?;
-            }
+            *number = cell_number(path, at, name, &row[*place])?;
         }
         Ok(numbers)
     };
     rows.iter().enumerate().map(row).collect()
+}
+
+/// All columns of a table, row by row; NaN where a cell is empty.
+///
+/// # Errors
+/// If it can't be read, or a cell holds something that is no number.
+pub fn all_numbers(path: &Path) -> Result<Vec<Vec<f64>>> {
+    let (columns, rows) = read(path)?;
+    let row = |(at, row): (usize, &Vec<String>)| {
+        let cells = columns.iter().zip(row);
+        cells
+            .map(|(name, cell)| cell_number(path, at, name, cell))
+            .collect()
+    };
+    rows.iter().enumerate().map(row).collect()
+}
+
+/// The number in a cell of the row number `at`, counted from 0; NaN if it is empty.
+fn cell_number(path: &Path, at: usize, column: &str, cell: &str) -> Result<f64> {
+    match cell.trim() {
+        "" => Ok(f64::NAN),
+        cell => cell
+            .parse()
+            .map_err(|_| bad_cell(path, at, column, cell, "a number")),
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod export;
 pub mod hints;
 pub mod hub;
 pub mod plan;
+pub mod report;
 pub mod train;
 
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Train(args) => train::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Report(args) => report::run(args),
         Command::Bench(command) => bench::run(command),
         Command::Plan(args) => plan::run(args),
         Command::Data(command) => data::run(command),

@@ -1,5 +1,5 @@
 //! Pictures of a run: learning curves, paths in a maze, plans beside what happened, scores as bars,
-//! tokens beside the data.
+//! tokens beside the data; and [`page`], which shows all of a run in a browser.
 //!
 //! Each picture is plain data plus one `draw(path, &picture)`; the file's ending chooses the back
 //! end, `.svg` (text, sharp at every size) or `.png` (needs no font on the machine). Nothing here
@@ -11,6 +11,7 @@ pub mod bars;
 pub mod curves;
 mod marks;
 pub mod maze;
+pub mod page;
 pub mod plan;
 pub mod tokens;
 

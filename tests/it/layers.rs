@@ -110,6 +110,11 @@ const TABLE: &[(&str, &str)] = &[
     ("app/preview", "core/* app/config app/evaluate envs report"),
     ("app/hub", "core/* app/pretrained"),
     (
+        "app/report",
+        "core/* data/info app/checkpoint app/compare app/config app/evaluate app/evaluations app/run app/scoring app/table \
+         envs formats report",
+    ),
+    (
         "app/trainer",
         "core/* app/checkpoint app/config app/evaluate app/logger app/online envs",
     ),

@@ -72,6 +72,7 @@ mod pretrained;
 mod report;
 mod return_conditioned;
 mod rows;
+mod run_report;
 mod runs;
 mod sequence_starts;
 mod sequences;

@@ -107,7 +107,10 @@ fn value(row: &EvaluationRow, normalized: bool) -> (f64, f64) {
 }
 
 /// The run itself, or its seeds in the order of their names.
-fn run_folders(run: &Path) -> Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// If it is neither, or holds runs of several configurations.
+pub(crate) fn run_folders(run: &Path) -> Result<Vec<PathBuf>> {
     if run.join("config.toml").exists() {
         return Ok(vec![run.to_path_buf()]);
     }

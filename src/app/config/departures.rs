@@ -94,8 +94,11 @@ fn as_text<S: Serializer>(
     origin.as_ref().map(text).serialize(serializer)
 }
 
-/// Every key with its value.
-pub(super) fn values(config: &RunConfig) -> Result<BTreeMap<String, toml::Value>> {
+/// Every key of a configuration with its value.
+///
+/// # Errors
+/// If a value has no TOML form.
+pub(crate) fn values(config: &RunConfig) -> Result<BTreeMap<String, toml::Value>> {
     let table = toml::Table::try_from(config).map_err(Error::internal)?;
     let mut found = BTreeMap::new();
     flatten("", table, &mut found);

@@ -14,6 +14,7 @@ pub mod sections;
 mod table;
 mod words;
 
+pub(crate) use departures::values;
 pub use departures::{Departure, Departures};
 pub use opened::Purpose;
 pub use overrides::apply_override;

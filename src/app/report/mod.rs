@@ -1,0 +1,224 @@
+//! [`report`]: runs as one page that needs nothing else: tables, learning curves, diagnostics, data, configurations, and
+//! episodes that can be scrubbed. What the page gets is in [`contract`]; how it looks is in
+//! [`page`](crate::report::page).
+
+pub mod contract;
+mod data_set;
+mod episodes;
+mod runs;
+mod thin;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::app::checkpoint::origin::Origin;
+use crate::app::run;
+use crate::envs;
+use crate::report::page;
+use contract::{FORMAT, Made, Report, Run};
+use episodes::Recorded;
+use runs::Named;
+use trajformer_core::atomic::write_atomically;
+use trajformer_core::error::{Error, Result};
+
+/// Points of all curves of `metrics.csv` together, and of one.
+const MOST_POINTS: usize = 40_000;
+const POINTS_PER_CURVE: usize = 600;
+/// Numbers of all plans together.
+const MOST_PLAN_NUMBERS: usize = 80_000;
+/// Episodes that are recorded of a run where nothing else is asked for.
+const USUAL_EPISODES: usize = 2;
+/// Episodes that are recorded of a run at most: each has its place in the page.
+const MOST_EPISODES: usize = 20;
+
+/// What is asked of a report; by default two episodes of each series, where they can be made.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ReportOptions {
+    /// Its heading; default: the names of the series.
+    pub title: Option<String>,
+    /// Episodes to record of the first run of each series, in the environment of its evaluations; 0: none. Default: 2
+    /// where the environment can be made.
+    pub episodes: Option<usize>,
+    /// Data to show in place of what the runs name.
+    pub data: Vec<PathBuf>,
+}
+
+/// Collects a report of `runs`: run directories, or folders with one per seed.
+///
+/// # Errors
+/// If there is no run, one can't be read, data that is asked for can't be read, or episodes that are asked for can't be made.
+pub fn report(runs: &[PathBuf], options: &ReportOptions) -> Result<Report> {
+    if options.episodes.is_some_and(|count| count > MOST_EPISODES) {
+        return Err(Error::Unsuitable(format!(
+            "a report holds at most {MOST_EPISODES} episodes of each series; `evaluate --record FILE` keeps any number"
+        )));
+    }
+    let named = runs::open(runs)?;
+    let Some(first) = named.first() else {
+        return Err(Error::Unsuitable("a report needs at least one run".to_owned()));
+    };
+    let curves = runs::curves(&named)?;
+    let points = (MOST_POINTS / curves.max(1)).clamp(20, POINTS_PER_CURVE);
+    let (series, mut all) = runs::collect(&named, points)?;
+    let mut notes = Vec::new();
+    if all.iter().any(|run| run.metrics.rows > points) {
+        notes.push(format!(
+            "Of each column of metrics.csv at most {points} points are kept, the lowest and highest of each stretch among them."
+        ));
+    }
+    let folders = named.iter().flat_map(|named| &named.folders);
+    let data = if options.data.is_empty() {
+        let pairs: Vec<_> = folders.map(|folder| &folder.config).zip(&all).collect();
+        data_set::of_runs(&pairs)
+    } else {
+        vec![data_set::given(
+            &options.data,
+            &first.folders[0].config,
+            &all[0],
+        )?]
+    };
+    let starts: Vec<usize> = series.iter().map(|series| series.runs[0]).collect();
+    add_episodes(&named, &starts, options.episodes, &mut all)?;
+    if all
+        .iter()
+        .flat_map(|run| &run.episodes)
+        .any(|episode| episode.every > 1)
+    {
+        notes.push("Of long episodes about 200 steps are kept, evenly spaced.".to_owned());
+    }
+    let environments = all.iter().flat_map(|run| &run.episodes);
+    let mazes: BTreeMap<_, _> = environments
+        .filter_map(|episode| Some((episode.env.clone(), episodes::maze(&episode.env)?)))
+        .collect();
+    let names: Vec<&str> = series.iter().map(|series| series.name.as_str()).collect();
+    Ok(Report {
+        format: FORMAT,
+        title: options.title.clone().unwrap_or_else(|| titled(&names)),
+        made: Made {
+            origin: Origin::now(),
+            features: features(),
+        },
+        notes,
+        series,
+        runs: all,
+        data,
+        mazes,
+    })
+}
+
+fn titled(names: &[&str]) -> String {
+    match names {
+        [first, second, third, _, ..] => {
+            format!("{first}, {second}, {third} and {} more", names.len() - 3)
+        }
+        _ => names.join(", "),
+    }
+}
+
+/// Writes a report as a page; the file is there as a whole or not at all.
+///
+/// # Errors
+/// If it can't be written.
+pub fn write(path: &Path, report: &Report) -> Result<()> {
+    let data = serde_json::to_value(report);
+    let data = data.map_err(Error::internal)?;
+    write_atomically(path, page::document(&report.title, &data).as_bytes())
+}
+
+/// Fails if a report can't be written to `path`, before long work begins.
+///
+/// # Errors
+/// If it is a folder, or its folder is not there.
+pub fn check_place(path: &Path) -> Result<()> {
+    let fail = |problem: &str| Err(Error::data(path, problem));
+    if path.is_dir() {
+        return fail("a folder: name the file to write, e.g. report.html");
+    }
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            fail("its folder is not there: make it first, or name another")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Features of this build that change what it can do.
+fn features() -> Vec<&'static str> {
+    let known = [
+        ("cli", cfg!(feature = "cli")),
+        ("hub", cfg!(feature = "hub")),
+        ("pictures", cfg!(feature = "pictures")),
+        ("text", cfg!(feature = "text")),
+        ("arrow", cfg!(feature = "arrow")),
+        ("mujoco", cfg!(feature = "mujoco")),
+        ("cuda", cfg!(feature = "cuda")),
+        ("metal", cfg!(feature = "metal")),
+    ];
+    let on = known.iter().filter(|(_, on)| *on);
+    on.map(|(name, _)| *name).collect()
+}
+
+/// Records episodes of the first run of each series, whose places in `runs` are `starts`.
+fn add_episodes(
+    named: &[Named],
+    starts: &[usize],
+    asked: Option<usize>,
+    runs: &mut [Run],
+) -> Result<()> {
+    let count = asked.unwrap_or(USUAL_EPISODES);
+    if count == 0 {
+        for &start in starts {
+            runs[start].episodes_missing =
+                Some("No episodes were asked for: `--episodes 2` records two.".to_owned());
+        }
+        return Ok(());
+    }
+    let mut recorded: Vec<(usize, Vec<Recorded>)> = Vec::new();
+    for (named, &start) in named.iter().zip(starts) {
+        match can_record(&named.folders[0], &runs[start]) {
+            Ok(()) => {}
+            Err(Error::Unsuitable(problem)) if asked.is_none() => {
+                runs[start].episodes_missing = Some(problem);
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        let path = &named.folders[0].path;
+        let env = runs[start].env.as_deref().unwrap_or_default();
+        tracing::info!("{}: recording {count} episodes of {env}", path.display());
+        let mut trained = run::open(path, &[])?;
+        let rows = episodes::record(&mut trained, count)?;
+        recorded.push((start, rows));
+    }
+    let planned = recorded.iter().flat_map(|(_, rows)| rows);
+    let planned = planned.filter(|episode| episode.is_planned()).count();
+    for (start, rows) in recorded {
+        let thinned = rows
+            .iter()
+            .map(|row| row.thinned(MOST_PLAN_NUMBERS / planned.max(1)));
+        runs[start].episodes = thinned.collect();
+    }
+    Ok(())
+}
+
+/// Fails if a run can't act in the environment of its evaluations.
+///
+/// # Errors
+/// [`Error::Unsuitable`]: why, and what to do.
+fn can_record(folder: &runs::Folder, run: &Run) -> Result<()> {
+    let name = folder.path.display();
+    let Some(env) = &run.env else {
+        return Err(Error::Unsuitable(format!(
+            "{name}: no episodes, the run names no environment: train it with `evaluate.env` set."
+        )));
+    };
+    if run.done == 0 {
+        return Err(Error::Unsuitable(format!(
+            "{name}: no episodes, the run has no checkpoint yet: `trajformer train --resume {name}`."
+        )));
+    }
+    match envs::make(env) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::Unsuitable(format!("{name}: no episodes, {error}."))),
+    }
+}

@@ -1,0 +1,444 @@
+//! Reports of runs: the numbers of the page are the runs' own, recorded episodes are those of an evaluation, and what can't be
+//! shown says why.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use trajformer::compare::compare;
+use trajformer::run_report::{self, ReportOptions};
+use trajformer::scoring::{self, EvaluateRequest, Scores};
+use trajformer::{candle_core, run};
+
+use candle_core::{Device, Tensor};
+
+use crate::cli::{fails, succeeds};
+
+fn stored() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/runs/0.1.0")
+}
+
+fn runs(names: &[&str]) -> Vec<PathBuf> {
+    names.iter().map(|name| stored().join(name)).collect()
+}
+
+fn without_episodes() -> ReportOptions {
+    ReportOptions {
+        episodes: Some(0),
+        data: vec![stored().join("data.npz")],
+        title: None,
+    }
+}
+
+/// The JSON in the page of a report, read back from its file.
+fn page(report: &run_report::contract::Report) -> (Value, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.html");
+    run_report::write(&path, report).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "one file");
+    let block = text.split_once("application/json\">").unwrap().1;
+    let block = block.split_once("</script>").unwrap().0;
+    (serde_json::from_str(block).unwrap(), text.len())
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap().path();
+        fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+    }
+}
+
+/// The page has all digits; serde_json reads them but for the last bit.
+fn assert_close(found: &[f64], expected: &[f64], what: &str) {
+    let close = |(a, b): (&f64, &f64)| (a - b).abs() <= 4.0 * f64::EPSILON * b.abs();
+    let all = found.iter().zip(expected).all(close);
+    assert!(
+        all && found.len() == expected.len(),
+        "{what}: {found:?}, expected {expected:?}"
+    );
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    let values = value.as_array().unwrap();
+    values.iter().map(|value| value.as_f64().unwrap()).collect()
+}
+
+#[test]
+fn the_pages_numbers_are_those_of_the_tables_and_of_compare() {
+    let names = ["bc", "cql", "decision_transformer"];
+    let folders = runs(&names);
+    let report = run_report::report(&folders, &without_episodes()).unwrap();
+    let (page, _) = page(&report);
+    let lines = compare(&folders).unwrap();
+    for ((folder, line), at) in folders.iter().zip(&lines).zip(0..) {
+        let run = &page["runs"][at];
+        let text = fs::read_to_string(folder.join("evaluations.csv")).unwrap();
+        let mut rows = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+        let head = rows.next().unwrap();
+        let rows: Vec<_> = rows.collect();
+        for name in ["update", "seconds", "episodes", "return_mean", "return_std"] {
+            let place = head.iter().position(|column| *column == name).unwrap();
+            let expected: Vec<f64> = rows.iter().map(|row| row[place].parse().unwrap()).collect();
+            assert_close(&numbers(&run["evaluations"][name]), &expected, name);
+        }
+        let curve = page["series"][at]["curve"].as_array().unwrap();
+        let last = numbers(curve.last().unwrap());
+        let expected = [line.update as f64, line.seconds, line.last, line.last_std];
+        assert_close(&last, &expected, "the curve");
+        assert_eq!(page["series"][at]["name"], names[at]);
+        let best = run["best"]["score"].as_f64().unwrap();
+        assert_close(&[best], &[line.best], "the best");
+        assert_eq!((&run["done"], &run["updates"]), (&10.into(), &10.into()));
+        assert_eq!(run["config"]["train.updates"], "10");
+        assert_eq!(
+            run["defaults"]["train.checkpoint_every_updates"]
+                .as_str()
+                .map(str::is_empty),
+            Some(false)
+        );
+        assert_eq!(run["data"]["steps"], 400);
+        assert!(run["origin"].is_null(), "an earlier version recorded none");
+    }
+    // Each return that is aimed at, the first one included.
+    let targets = page["runs"][2]["targets"].as_array().unwrap();
+    let asked: Vec<f64> = targets
+        .iter()
+        .map(|one| one["asked"].as_f64().unwrap())
+        .collect();
+    assert_eq!(asked, [-200.0, -1000.0]);
+    assert_eq!(
+        targets[0]["return_mean"],
+        page["runs"][2]["evaluations"]["return_mean"]
+    );
+    let second = numbers(&targets[1]["return_mean"]);
+    assert_close(&second, &[-1_274.336_904_603_055_6], "the second target");
+    // Metrics to six digits.
+    let losses = &page["runs"][0]["metrics"]["columns"]["actor_loss"];
+    assert_eq!(numbers(&losses["update"]), [5.0, 10.0]);
+    assert_eq!(numbers(&losses["value"]), [0.419_253, 0.439_701]);
+    let data = &page["data"][0];
+    assert_eq!(
+        (&data["info"]["episodes"], &data["info"]["steps"]),
+        (&2.into(), &400.into())
+    );
+    let counts = numbers(&data["actions"][0]["hist"]["counts"]);
+    assert_eq!(counts.iter().sum::<f64>(), 400.0);
+    assert_eq!(page["title"], "bc, cql, decision_transformer");
+}
+
+#[test]
+fn recorded_episodes_are_those_that_evaluate_scores() {
+    let names = [
+        "bc",
+        "iql",
+        "decision_transformer",
+        "trajectory_transformer",
+    ];
+    let options = ReportOptions {
+        episodes: Some(2),
+        ..without_episodes()
+    };
+    let report = run_report::report(&runs(&names), &options).unwrap();
+    for (name, found) in names.iter().zip(&report.runs) {
+        let mut trained = run::open(&stored().join(name), &[]).unwrap();
+        let request = EvaluateRequest {
+            episodes: Some(2),
+            ..EvaluateRequest::default()
+        };
+        let scored = scoring::evaluate(&mut trained, &request).unwrap();
+        let Scores::Episodes(expected) = scored.scores else {
+            panic!("{name}: no episodes")
+        };
+        let totals: Vec<f64> = found.episodes.iter().map(|episode| episode.total).collect();
+        let lengths: Vec<usize> = found
+            .episodes
+            .iter()
+            .map(|episode| episode.length)
+            .collect();
+        assert_eq!(
+            (totals, lengths),
+            (expected.returns, expected.lengths),
+            "{name}"
+        );
+        for episode in &found.episodes {
+            let steps = episode.step.len();
+            assert!(
+                (2..=201).contains(&steps) && episode.seed == 42,
+                "{name}: {steps}"
+            );
+            assert_eq!(episode.step[steps - 1], episode.length - 1);
+            let last = episode.return_so_far[steps - 1];
+            assert!(
+                (last - episode.total).abs() < 1e-4 * episode.total.abs(),
+                "{name}"
+            );
+            let lists = episode.observations.iter().chain(&episode.actions);
+            assert!(
+                lists
+                    .chain([&episode.reward])
+                    .all(|list| list.len() == steps)
+            );
+            assert_eq!((episode.observations.len(), episode.actions.len()), (3, 1));
+        }
+        let episode = &found.episodes[0];
+        assert_eq!(episode.asked.is_some(), *name == "decision_transformer");
+        if let Some(asked) = &episode.asked {
+            assert_eq!(asked[0], -200.0);
+            assert!((asked[1] - (-200.0 - episode.reward[0])).abs() < 1e-2);
+        }
+        let planned = *name == "trajectory_transformer";
+        assert_eq!(episode.plans.is_empty(), !planned, "{name}");
+        assert_eq!(episode.value.is_some(), planned || *name == "iql", "{name}");
+        for plan in &episode.plans {
+            // It plans every second step, four futures of three steps.
+            assert_eq!((plan.step % 2, plan.futures.len()), (0, 4));
+            let future = &plan.futures[0];
+            assert_eq!((future.observations.len(), future.rewards.len()), (3, 3));
+            assert!(plan.futures.iter().all(|other| other.score <= future.score));
+        }
+    }
+}
+
+#[test]
+fn values_of_an_episode_are_the_critics() {
+    let trained = run::open(&stored().join("iql"), &[]).unwrap();
+    let options = ReportOptions {
+        episodes: Some(1),
+        ..without_episodes()
+    };
+    let report = run_report::report(&runs(&["iql"]), &options).unwrap();
+    let episode = &report.runs[0].episodes[0];
+    assert_eq!(episode.value_name, Some("Q of the action"));
+    let table = |lists: &[Vec<f64>]| {
+        let steps = lists[0].len();
+        let values = (0..steps).flat_map(|at| lists.iter().map(move |list| list[at] as f32));
+        Tensor::from_vec(
+            values.collect::<Vec<f32>>(),
+            (steps, lists.len()),
+            &Device::Cpu,
+        )
+        .unwrap()
+    };
+    let (observations, actions) = (table(&episode.observations), table(&episode.actions));
+    let values = trained
+        .algorithm
+        .action_values(&observations, &actions)
+        .unwrap()
+        .unwrap();
+    let values = values.to_vec1::<f32>().unwrap();
+    let shown = episode.value.as_ref().unwrap();
+    for (value, shown) in values.iter().zip(shown) {
+        assert!((f64::from(*value) - shown).abs() < 1e-4, "{value}, {shown}");
+    }
+    // Other actions are worth something else: -a.
+    let others = trained
+        .algorithm
+        .action_values(&observations, &actions.neg().unwrap());
+    assert_ne!(values, others.unwrap().unwrap().to_vec1::<f32>().unwrap());
+    // Over the data they are what training logged, for some of its rows.
+    let data = trajformer::data::load_one(&stored().join("data.npz")).unwrap();
+    let rows = |values: &[f32], width: usize| {
+        Tensor::from_slice(values, (data.steps(), width), &Device::Cpu).unwrap()
+    };
+    let (observations, actions) = (rows(&data.observations, 3), rows(&data.actions, 1));
+    let values = trained.algorithm.action_values(&observations, &actions);
+    let mean = values.unwrap().unwrap().mean_all().unwrap();
+    let mean = mean.to_scalar::<f32>().unwrap();
+    let metrics = stored().join("iql/metrics.csv");
+    let logged = trajformer::metrics::table::numbers(&metrics, ["q_data_mean"]).unwrap();
+    let logged = logged.last().unwrap()[0];
+    // 256 rows of 400: their mean is another by some thousandths.
+    assert!((f64::from(mean) - logged).abs() < 0.01, "{mean}, {logged}");
+    let cloned = run::open(&stored().join("bc"), &[]).unwrap();
+    let none = cloned
+        .algorithm
+        .action_values(&observations, &actions)
+        .unwrap();
+    assert!(none.is_none(), "cloning has no critics");
+}
+
+#[test]
+fn ten_long_runs_are_a_page_of_less_than_two_megabytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut named = Vec::new();
+    for number in 0..10 {
+        let run = folder.path().join(format!("run-{number}"));
+        copy(&stored().join("trajectory_transformer"), &run);
+        let columns: Vec<String> = (0..16).map(|column| format!("metric_{column}")).collect();
+        let mut text = format!("update,seconds,{}\n", columns.join(","));
+        for row in 1..=3_000 {
+            let values = (0..16).map(|at| (f64::from(row * (at + 1)).sin() * 1e3).to_string());
+            let values: Vec<String> = values.collect();
+            text += &format!("{},{row}.5,{}\n", row * 1000, values.join(","));
+        }
+        fs::write(run.join("metrics.csv"), text).unwrap();
+        named.push(run);
+    }
+    let options = ReportOptions {
+        episodes: Some(2),
+        ..without_episodes()
+    };
+    let report = run_report::report(&named, &options).unwrap();
+    let (page, length) = page(&report);
+    assert!(length < 2_000_000, "{length} bytes");
+    assert!(length > 800_000, "{length} bytes: more could be shown");
+    assert_eq!(report.runs.len(), 10);
+    let column = &page["runs"][3]["metrics"]["columns"]["metric_7"];
+    assert_eq!(numbers(&column["update"]).last(), Some(&3_000_000.0));
+    assert_eq!(page["runs"][3]["metrics"]["rows"], 3_000);
+    let notes = page["notes"].to_string();
+    assert!(notes.contains("at most 250 points"), "{notes}");
+    assert!(
+        report
+            .runs
+            .iter()
+            .all(|run| !run.episodes[1].plans.is_empty())
+    );
+}
+
+#[test]
+fn what_is_missing_is_said_with_what_makes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("bc");
+    copy(&stored().join("bc"), &run);
+    let named = [run.clone()];
+    let usual = ReportOptions::default();
+    // The data is not in the working directory of this test.
+    let report = run_report::report(&named, &usual).unwrap();
+    let missing = report.data[0].missing.as_deref().unwrap();
+    assert!(
+        missing.contains("data.npz") && missing.contains("`trajformer report RUN --data FILE`"),
+        "{missing}"
+    );
+    assert_eq!(report.runs[0].episodes.len(), 2, "by default");
+    let report = run_report::report(&named, &without_episodes()).unwrap();
+    let missing = report.runs[0].episodes_missing.as_deref().unwrap();
+    assert!(missing.contains("--episodes"), "{missing}");
+
+    let config = fs::read_to_string(run.join("config.toml")).unwrap();
+    let other = config.replace("pendulum-v1", "marsrover-v0");
+    fs::write(run.join("config.toml"), &other).unwrap();
+    let report = run_report::report(&named, &usual).unwrap();
+    let missing = report.runs[0].episodes_missing.as_deref().unwrap();
+    assert!(missing.contains("marsrover-v0"), "{missing}");
+    let asked = ReportOptions {
+        episodes: Some(1),
+        ..usual.clone()
+    };
+    let error = run_report::report(&named, &asked).unwrap_err().to_string();
+    assert!(error.contains("marsrover-v0"), "{error}");
+    fs::write(run.join("config.toml"), &config).unwrap();
+
+    // A run that has just begun: no table, no checkpoint.
+    for file in ["state.toml", "metrics.csv", "evaluations.csv"] {
+        fs::remove_file(run.join(file)).unwrap();
+    }
+    let report = run_report::report(&named, &usual).unwrap();
+    assert_eq!((report.runs[0].done, report.series[0].curve.len()), (0, 0));
+    let missing = report.runs[0].episodes_missing.as_deref().unwrap();
+    assert!(missing.contains("train --resume"), "{missing}");
+}
+
+#[test]
+fn bad_input_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    copy(&stored().join("bc"), &folder.join("bc"));
+    let report = |arguments: &[&str]| fails(folder, &[&["report"], arguments].concat());
+    for (arguments, words) in [
+        (&["nowhere"][..], "nowhere"),
+        (&["bc", "--out", "no/where.html"], "its folder is not there"),
+        (&["bc", "--out", "bc"], "a folder: name the file to write"),
+        (&["bc", "--data", "no.npz"], "no.npz"),
+        (&["bc", "--episodes", "21"], "at most 20 episodes"),
+    ] {
+        let errors = report(arguments);
+        assert!(errors.contains(words), "{arguments:?}: {errors}");
+        assert!(!folder.join("report.html").exists(), "{arguments:?}");
+    }
+    fs::write(folder.join("bc/metrics.csv"), "update,actor_loss\n5,x\n").unwrap();
+    let errors = report(&["bc"]);
+    assert!(
+        errors.contains("metrics.csv: line 2: `actor_loss` is `x`"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn the_command_writes_a_page_of_runs_and_seeds_that_says_where_they_come_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let config = "[data]\npath = \"data.npz\"\n[train]\nupdates = 4\nlog_every_updates = 1\n[evaluate]\nenv = \"pendulum-v1\"\n\
+                  every_updates = 2\nepisodes = 1\n[algorithm.td3_bc]\nbatch_size = 8\nhidden = [8]\n";
+    fs::write(folder.join("run.toml"), config).unwrap();
+    fs::copy(stored().join("data.npz"), folder.join("data.npz")).unwrap();
+    succeeds(
+        folder,
+        &["train", "run.toml", "--seeds", "0..2", "--out", "a/run"],
+    );
+    succeeds(folder, &["train", "run.toml", "--out", "b/run"]);
+    let title = "</script><b>Two & \"more\"";
+    let arguments = [
+        "report",
+        "a/run",
+        "b/run",
+        "--title",
+        title,
+        "--json",
+        "--episodes",
+        "1",
+    ];
+    let printed = succeeds(folder, &arguments);
+    let printed: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        printed,
+        serde_json::json!({"report": "report.html", "runs": 3, "episodes": 2})
+    );
+    let text = fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(text.contains("<title>&lt;/script&gt;&lt;b&gt;Two &amp; &quot;more&quot;</title>"));
+    let block = text.split_once("application/json\">").unwrap().1;
+    let page: Value = serde_json::from_str(block.split_once("</script>").unwrap().0).unwrap();
+    assert_eq!(page["title"], title);
+    let names: Vec<&str> = page["series"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["a/run", "b/run"], "told apart by their folders");
+    assert_eq!(page["series"][0]["runs"], serde_json::json!([0, 1]));
+    assert_eq!(page["series"][0]["curve"].as_array().unwrap().len(), 2);
+    for at in 0..3 {
+        let origin = &page["runs"][at]["origin"];
+        let command = origin["command"].as_str().unwrap();
+        assert!(
+            command.starts_with("trajformer train run.toml"),
+            "{command}"
+        );
+        assert_eq!(origin["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(origin["machine"]["threads"], 1);
+    }
+    let command = page["made"]["command"].as_str().unwrap();
+    assert!(
+        command.starts_with("trajformer report a/run b/run --title '"),
+        "{command}"
+    );
+    assert!(page["data"][0]["missing"].is_null());
+    let alone = [
+        "report",
+        "./a/run/seed-1",
+        "--episodes",
+        "0",
+        "--out",
+        "alone.html",
+    ];
+    succeeds(folder, &alone);
+    let text = fs::read_to_string(folder.join("alone.html")).unwrap();
+    let heading = "<title>run/seed-1</title>";
+    assert!(text.contains(heading), "a seed's folder alone says little");
+    // Only what each series begins with is recorded.
+    let episodes = |at: usize| page["runs"][at]["episodes"].as_array().unwrap().len();
+    assert_eq!([episodes(0), episodes(1), episodes(2)], [1, 0, 1]);
+}
