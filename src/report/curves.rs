@@ -112,21 +112,10 @@ pub struct Curves {
 /// If `path` ends in neither `.svg` nor `.png`, or can't be written.
 pub fn draw(path: &Path, chart: &Curves) -> Result<()> {
     let (width, height) = (900.0, 540.0);
-    let colors = || SERIES.into_iter().cycle();
-    let marks = chart.series.iter().zip(colors()).map(|(series, color)| {
-        let stroke = Stroke::new(color, 2.5);
-        let banded = series.band.as_ref().is_some_and(|band| !band.is_empty());
-        let mark = if banded {
-            Mark::Band(stroke)
-        } else {
-            Mark::Line(stroke)
-        };
-        (mark, series.label.clone())
-    });
     let header = Header {
         title: &chart.title,
         subtitle: &chart.subtitle,
-        legend: marks.collect(),
+        legend: legend(&chart.series),
     };
     let frame = frame(chart, &header, (width, height));
     render(path, (width, height), |canvas| {
@@ -136,19 +125,50 @@ pub fn draw(path: &Path, chart: &Curves) -> Result<()> {
         for line in &chart.reference_lines {
             draw_reference_line(canvas, &frame, line)?;
         }
-        for (series, color) in chart.series.iter().zip(colors()) {
-            draw_behind(canvas, &frame, series, color)?;
-        }
-        for (series, color) in chart.series.iter().zip(colors()) {
-            draw_series(canvas, &frame, series, color)?;
-        }
+        draw_all(canvas, &frame, &chart.series)?;
         label_reference_lines(canvas, &frame, &chart.reference_lines)
     })
 }
 
-fn frame(chart: &Curves, header: &Header<'_>, (width, height): (f64, f64)) -> Frame {
+/// A mark and a name for each of `series`.
+pub(super) fn legend(series: &[Series]) -> Vec<(Mark, String)> {
+    let mark = |(series, color): (&Series, Rgb)| {
+        let stroke = Stroke::new(color, 2.5);
+        let banded = series.band.as_ref().is_some_and(|band| !band.is_empty());
+        let mark = if banded {
+            Mark::Band(stroke)
+        } else {
+            Mark::Line(stroke)
+        };
+        (mark, series.label.clone())
+    };
+    series
+        .iter()
+        .zip(SERIES.into_iter().cycle())
+        .map(mark)
+        .collect()
+}
+
+/// All lines, in front of all bands.
+pub(super) fn draw_all(canvas: &mut Canvas<'_>, frame: &Frame, series: &[Series]) -> Result<()> {
+    let colored = || series.iter().zip(SERIES.into_iter().cycle());
+    for (series, color) in colored() {
+        draw_behind(canvas, frame, series, color)?;
+    }
+    for (series, color) in colored() {
+        draw_series(canvas, frame, series, color)?;
+    }
+    Ok(())
+}
+
+/// The axes that hold all points, bands and faint lines of `series`, and the values `also` of y.
+pub(super) fn axes(
+    series: &[Series],
+    scale: Scale,
+    also: impl Iterator<Item = f64>,
+) -> (Axis, Axis) {
     let lines = || {
-        chart.series.iter().flat_map(|series| {
+        series.iter().flat_map(|series| {
             std::iter::once(&series.points)
                 .chain(&series.faint)
                 .flatten()
@@ -156,15 +176,19 @@ fn frame(chart: &Curves, header: &Header<'_>, (width, height): (f64, f64)) -> Fr
         })
     };
     let x = Axis::around(lines().map(|point| point.0), Scale::Linear, 0.0).with_ticks(8);
-    let bands = chart
-        .series
+    let bands = series
         .iter()
         .flat_map(|series| series.band.iter().flatten());
     let values = lines()
         .map(|point| point.1)
         .chain(bands.flat_map(|&(low, high)| [low, high]))
-        .chain(chart.reference_lines.iter().map(|line| line.y));
-    let y = Axis::around(values, chart.y_scale, 0.06);
+        .chain(also);
+    (x, Axis::around(values, scale, 0.06))
+}
+
+fn frame(chart: &Curves, header: &Header<'_>, (width, height): (f64, f64)) -> Frame {
+    let references = chart.reference_lines.iter().map(|line| line.y);
+    let (x, y) = axes(&chart.series, chart.y_scale, references);
     let labels = chart
         .reference_lines
         .iter()
@@ -181,9 +205,18 @@ fn frame(chart: &Curves, header: &Header<'_>, (width, height): (f64, f64)) -> Fr
     }
 }
 
-/// Band and faint lines.
+/// Band and faint lines; of a single point the band is an error bar.
 fn draw_behind(canvas: &mut Canvas<'_>, frame: &Frame, series: &Series, color: Rgb) -> Result<()> {
-    if let Some(band) = &series.band {
+    if let (&[(x, _)], Some(&[(low, high)])) = (&series.points[..], series.band.as_deref()) {
+        let (low, high) = (frame.place((x, low)), frame.place((x, high)));
+        if low.1.is_finite() && high.1.is_finite() {
+            let stroke = Stroke::new(color, 1.5);
+            canvas.line(&[low, high], stroke)?;
+            for (x, y) in [low, high] {
+                canvas.line(&[(x - 5.0, y), (x + 5.0, y)], stroke)?;
+            }
+        }
+    } else if let Some(band) = &series.band {
         let edge = |upper: bool| {
             let side = move |&(low, high): &(f64, f64)| if upper { high } else { low };
             series.points.iter().zip(band).map(move |(point, edges)| {

@@ -1,5 +1,5 @@
-//! Pictures of a run: learning curves, paths in a maze, plans beside what happened, scores as bars,
-//! tokens beside the data; and [`page`], which shows all of a run in a browser.
+//! Pictures of a run: learning curves, paths in a maze, plans beside what happened, scores as bars and as
+//! intervals, tokens beside the data; and [`page`], which shows all of a run in a browser.
 //!
 //! Each picture is plain data plus one `draw(path, &picture)`; the file's ending chooses the back
 //! end, `.svg` (text, sharp at every size) or `.png` (needs no font on the machine). Nothing here
@@ -9,9 +9,11 @@
 
 pub mod bars;
 pub mod curves;
+pub mod intervals;
 mod marks;
 pub mod maze;
 pub mod page;
+pub mod panels;
 pub mod plan;
 pub mod tokens;
 
@@ -26,7 +28,28 @@ mod pixels;
 #[cfg_attr(not(feature = "pictures"), expect(dead_code))]
 mod style;
 
+use std::path::Path;
+
 use trajformer_core::error::{Error, Result};
+
+/// Endings of pictures.
+const ENDINGS: [&str; 2] = ["svg", "png"];
+
+/// Fails if nothing can be drawn to `path`, so that long work for a picture need not begin.
+///
+/// # Errors
+/// If the name ends in neither `.svg` nor `.png`, or without the feature `pictures`.
+pub fn check_path(path: &Path) -> Result<()> {
+    check_built()?;
+    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+    if ENDINGS.contains(&ending.to_ascii_lowercase().as_str()) {
+        return Ok(());
+    }
+    Err(Error::Unsuitable(format!(
+        "{}: a picture's name ends in .svg or .png, found `.{ending}`",
+        path.display()
+    )))
+}
 
 /// Fails in a build that can't draw, so that long work for a picture need not begin.
 ///

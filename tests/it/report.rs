@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use trajformer::report::bars::{self, Bar, Bars, Emphasis};
 use trajformer::report::curves::{self, Curves, ReferenceLine, Scale, Series};
+use trajformer::report::intervals::{self, Colors, Column, Intervals, Mark};
 use trajformer::report::maze::{self, Geometry, MazePanel, MazePath, Mazes, Role};
+use trajformer::report::panels::{self, Panel, Panels};
 use trajformer::report::plan::{self, Plan, PlanPanel};
 use trajformer::report::tokens::{self, TokenPanel, TokenPicture};
 
@@ -100,6 +102,165 @@ fn learning_curves_show_the_mean_the_band_and_every_run() {
         "data",
     ];
     check("score", |path| curves::draw(path, &chart).unwrap(), &words);
+}
+
+#[test]
+fn a_band_of_a_single_point_is_an_error_bar() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("report");
+    let lines = |band: Option<Vec<(f64, f64)>>| {
+        let series = Series {
+            band,
+            ..Series::line("one evaluation", vec![(100.0, 20.0)])
+        };
+        let ends = Series::line("others", vec![(0.0, 10.0), (200.0, 40.0)]);
+        let chart = Curves {
+            series: vec![series, ends],
+            ..Curves::default()
+        };
+        let path = folder.join("point.svg");
+        curves::draw(&path, &chart).unwrap();
+        std::fs::read_to_string(&path)
+            .unwrap()
+            .matches("<polyline ")
+            .count()
+    };
+    // The bar and its two caps.
+    assert_eq!(lines(Some(vec![(12.0, 28.0)])), lines(None) + 3);
+}
+
+#[test]
+fn every_task_has_a_chart_of_its_own_under_one_legend() {
+    let rising = |label: &str, seed: u64, best: f64| {
+        let at = |step: u64| {
+            let rise = 1.0 - (-(step as f64) / 5.0).exp();
+            (step as f64 * 5_000.0, best * rise + 3.0 * noise(seed, step))
+        };
+        let points: Vec<_> = (1..=20).map(at).collect();
+        let band = points.iter().map(|point| (point.1 - 6.0, point.1 + 6.0));
+        Series {
+            band: Some(band.collect()),
+            ..Series::line(label, points.clone())
+        }
+    };
+    let panel = |(index, label): (usize, &str)| {
+        let index = index as u64;
+        let mut series = vec![
+            rising("td3_bc", index, 50.0 + 10.0 * index as f64),
+            rising("iql", index + 7, 45.0 + 12.0 * index as f64),
+            rising("bc", index + 14, 40.0),
+        ];
+        if index == 1 {
+            series[2] = Series::line("bc", Vec::new()); // did not run there
+        }
+        Panel {
+            label: label.to_owned(),
+            series,
+        }
+    };
+    let tasks = [
+        "hopper-medium-replay-v2",
+        "halfcheetah-medium-replay-v2",
+        "walker2d-medium-replay-v2",
+        "pen-human-v1",
+    ];
+    let charts = Panels {
+        title: "Learning curves".to_owned(),
+        subtitle:
+            "mean normalised score of each evaluation, band: ± one standard deviation over seeds"
+                .to_owned(),
+        x_label: "updates".to_owned(),
+        y_label: "normalised score".to_owned(),
+        panels: tasks.into_iter().enumerate().map(panel).collect(),
+    };
+    let words = ["Learning", "pen-human-v1", "updates", "td3_bc", "100k"];
+    check(
+        "panels",
+        |path| panels::draw(path, &charts).unwrap(),
+        &words,
+    );
+    let two = Panels {
+        panels: charts.panels[..2].to_vec(),
+        ..charts
+    };
+    check("two_panels", |path| panels::draw(path, &two).unwrap(), &[]);
+}
+
+#[test]
+fn intervals_stand_in_rows_under_the_names_of_their_numbers() {
+    let mark = |value: f64, half: f64| {
+        Some(Mark {
+            value,
+            ends: Some((value - half, value + 1.4 * half)),
+        })
+    };
+    let column = |label: &str, shift: f64| Column {
+        label: label.to_owned(),
+        marks: vec![
+            mark(61.2 + shift, 4.0),
+            mark(55.4 + shift, 6.5),
+            Some(Mark {
+                value: 38.0 + shift,
+                ends: None,
+            }),
+            None,
+        ],
+        decimals: 1,
+        ..Column::default()
+    };
+    let rows = ["td3_bc", "iql", "bc (one seed)", "decision_transformer"];
+    let chart = Intervals {
+        title: "Last checkpoints".to_owned(),
+        subtitle:
+            "normalised score, 9 tasks, 5 seeds; bar: 95 % of 2000 bootstrap samples of the seeds"
+                .to_owned(),
+        rows: rows.map(str::to_owned).to_vec(),
+        columns: vec![
+            column("interquartile mean", 0.0),
+            column("mean", -3.3),
+            column("median", 2.1),
+            column("optimality gap (less is better)", -20.0),
+        ],
+        colors: Colors::ByRow,
+    };
+    let words = [
+        "interquartile",
+        "61.2",
+        "38.0",
+        "decision_transformer",
+        "(less",
+    ];
+    check(
+        "intervals",
+        |path| intervals::draw(path, &chart).unwrap(),
+        &words,
+    );
+    let pair = |value: f64, half: f64| {
+        Some(Mark {
+            value,
+            ends: Some((value - half, (value + half).min(1.0))),
+        })
+    };
+    let chart = Intervals {
+        title: "Probability of improvement".to_owned(),
+        rows: ["td3_bc over iql", "td3_bc over bc"]
+            .map(str::to_owned)
+            .to_vec(),
+        columns: vec![Column {
+            label: "probability".to_owned(),
+            marks: vec![pair(0.58, 0.17), pair(0.93, 0.1)],
+            decimals: 2,
+            reference: Some(0.5),
+            range: Some((0.0, 1.0)),
+        }],
+        colors: Colors::One,
+        ..chart
+    };
+    let words = ["Probability", "0.58", "td3_bc over bc"];
+    check(
+        "improvement",
+        |path| intervals::draw(path, &chart).unwrap(),
+        &words,
+    );
 }
 
 #[test]
