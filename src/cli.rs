@@ -59,10 +59,17 @@ pub enum Command {
         trajformer evaluate runs/decision_transformer-pointmaze-rooms --instruction 'go to the upper left room' \
         --picture rooms.svg")]
     Evaluate(EvaluateArgs),
-    /// Put runs side by side: a table, and their learning curves.
+    /// Put runs side by side: a table, statistics over seeds and tasks, and pictures of them.
     #[command(after_help = "Examples:\n  \
         trajformer compare runs/bc-hopper-medium-short runs/td3_bc-hopper-medium-short --picture curves.svg\n  \
-        trajformer compare runs/sac-hopper-medium-short runs/cql-hopper-medium-short --metric q_policy_mean --picture q.svg")]
+        trajformer compare results --by algorithm --sort last\n  \
+        trajformer compare results --by algorithm --latex > table.tex\n  \
+        trajformer compare results --by algorithm --picture intervals.svg --plot intervals\n  \
+        trajformer compare results --by algorithm --by algorithm.td3_bc.alpha --csv scores.csv\n  \
+        trajformer compare runs/a runs/b --labels a=ours,b=baseline --x updates --picture curves.png\n  \
+        trajformer compare runs/sac-hopper-medium-short runs/cql-hopper-medium-short --metric q_policy_mean --picture q.svg\n\
+        Runs of one task have the same data and environment. The last evaluation is the result; the best one was chosen by\n\
+        its own score. docs/running.md says how the statistics are computed.")]
     Compare(CompareArgs),
     /// Write runs as one page to open in a browser: curves, diagnostics, data, configurations, and episodes to scrub.
     #[command(after_help = "Examples:\n  \

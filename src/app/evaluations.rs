@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::app::checkpoint::RunDir;
 use crate::app::evaluate::Evaluation;
 use crate::app::table::{self, CsvTable};
-use trajformer_core::error::Result;
+use trajformer_core::error::{Error, Result};
 
 /// The table's file in a run directory.
 const FILE: &str = "evaluations.csv";
@@ -138,6 +138,33 @@ impl Evaluations {
         Ok(found)
     }
 
+    /// As [`rows`](Self::rows), but a number that is written down and is not finite is an error.
+    ///
+    /// # Errors
+    /// Besides those of [`rows`](Self::rows): if a return or score is NaN or infinite; names the file and the line.
+    pub fn finite_rows(folder: &Path) -> Result<Vec<EvaluationRow>> {
+        let path = folder.join(FILE);
+        let Some((columns, cells)) = table::read_if_present(&path)? else {
+            return Ok(Vec::new());
+        };
+        let rows = Self::rows(folder)?;
+        let numbers = ["return_mean", "return_std", "score_mean", "score_std"];
+        for (at, row) in cells.iter().enumerate() {
+            for (column, cell) in columns.iter().zip(row) {
+                let is_number = numbers.contains(&column.as_str()) && !cell.trim().is_empty();
+                if is_number && !cell.trim().parse().is_ok_and(f64::is_finite) {
+                    let line = at + 2; // the first line has the names
+                    let problem = format!(
+                        "line {line}: `{column}` is `{cell}`, which can be neither averaged nor drawn; find out why the \
+                         policy was scored so, or remove the line"
+                    );
+                    return Err(Error::data(&path, problem));
+                }
+            }
+        }
+        Ok(rows)
+    }
+
     /// The last evaluation of the run directory `folder`, made in the environment `env`, without the numbers of single
     /// episodes; `None` if nothing was evaluated yet.
     ///
@@ -204,6 +231,30 @@ mod tests {
             ..found
         };
         assert_eq!(last, Some(expected));
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_an_error_where_they_are_to_be_compared() {
+        let check = |text: &str| {
+            let folder = folder(text);
+            let error = Evaluations::finite_rows(folder.path()).expect_err(text);
+            error.to_string()
+        };
+        let problem = check(&format!("{HEAD}\n1,2,3,4,5\n2,2,3,NaN,5\n"));
+        assert!(problem.contains(FILE), "{problem}");
+        assert!(
+            problem.contains("line 3: `return_mean` is `NaN`"),
+            "{problem}"
+        );
+        let problem = check(&format!("{HEAD},score_mean,score_std\n1,2,3,4,5,inf,0\n"));
+        assert!(
+            problem.contains("line 2: `score_mean` is `inf`"),
+            "{problem}"
+        );
+        // A cell that is empty is no number: its row has no score.
+        let folder = folder(&format!("{HEAD},score_mean,score_std\n1,2,3,4,5,,\n"));
+        let rows = Evaluations::finite_rows(folder.path()).expect("rows");
+        assert_eq!(rows[0].scores, None);
     }
 
     #[test]

@@ -1,29 +1,78 @@
 //! `trajformer compare`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
-use trajformer::{compare, hub};
+use trajformer::compare::comparison::{RESAMPLES, Sort, parse_label};
+use trajformer::compare::pictures::{Plot, X, draw_plot};
+use trajformer::compare::wording::{self, Form};
+use trajformer::compare::{self, Options};
+use trajformer::{hub, report};
 
-use crate::output::say;
+use crate::cli::count;
+use crate::output::{complain, say, whole};
 
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// Run directories, folders that hold one per seed, or hf://ID of published runs.
+    /// Run directories, folders that hold one per seed, folders of such folders, or hf://ID of published runs.
     #[arg(required = true)]
     pub runs: Vec<PathBuf>,
-    /// Draw scores over training time, or the metric over updates.
+    /// One line for all runs with one value of this key, per task (data set and environment); `algorithm`, or any key of the
+    /// configuration. Repeatable. Default: a line per run or folder of seeds.
+    #[arg(long, value_name = "KEY", conflicts_with = "metric")]
+    pub by: Vec<String>,
+    /// Configuration keys with a column; `all`: all that differ. Default: the first four that differ.
+    #[arg(
+        long,
+        value_name = "KEY,...",
+        value_delimiter = ',',
+        conflicts_with = "metric"
+    )]
+    pub keys: Vec<String>,
+    /// Other names for lines, e.g. runs/a=ours. Lines of one name on several tasks are summed up together.
+    #[arg(long, value_name = "NAME=LABEL,...", value_delimiter = ',', value_parser = parse_label, conflicts_with = "metric")]
+    pub labels: Vec<(String, String)>,
+    /// Another name for one line; may hold commas. Repeatable.
+    #[arg(long, value_name = "NAME=LABEL", value_parser = parse_label, conflicts_with = "metric")]
+    pub label: Vec<(String, String)>,
+    /// Order of the lines: name, algorithm, task, last, best, updates or seconds; scores from high to low. Default: as named.
+    #[arg(long, value_name = "COLUMN", conflicts_with = "metric")]
+    pub sort: Option<Sort>,
+    /// Bootstrap samples of every interval.
+    #[arg(long, value_name = "N", default_value_t = RESAMPLES, value_parser = count, conflicts_with = "metric")]
+    pub resamples: usize,
+    /// Draw scores over training time, or what --plot says, or the metric over updates.
     #[arg(long, value_name = "FILE.svg|png")]
     pub picture: Option<PathBuf>,
+    /// What is drawn: curves, intervals, profiles or improvement. Default: curves.
+    #[arg(
+        long,
+        value_name = "PLOT",
+        requires = "picture",
+        conflicts_with = "metric"
+    )]
+    pub plot: Option<Plot>,
+    /// What curves are drawn over: updates or time. Default: time.
+    #[arg(long, value_name = "AXIS", requires = "picture", conflicts_with_all = ["metric"])]
+    pub x: Option<X>,
     /// Instead of scores: a column of metrics.csv, e.g. q_policy_mean.
     #[arg(long, value_name = "NAME")]
     pub metric: Option<String>,
-    /// Title of the picture.
-    #[arg(long, default_value = "Learning curves", requires = "picture")]
-    pub title: String,
+    /// Title of the picture. Default: what it shows.
+    #[arg(long, requires = "picture")]
+    pub title: Option<String>,
+    /// Also write the lines with all their numbers as comma-separated values; `-`: to standard output instead of the tables.
+    #[arg(long, value_name = "FILE", conflicts_with = "metric")]
+    pub csv: Option<PathBuf>,
+    /// Print tables as Markdown; with --by a row per task and a column per group.
+    #[arg(long, conflicts_with_all = ["latex", "metric"])]
+    pub markdown: bool,
+    /// Print tables as LaTeX, for `booktabs`; with --by a row per task and a column per group.
+    #[arg(long, conflicts_with = "metric")]
+    pub latex: bool,
     /// Print one JSON object, last on standard output.
     #[arg(long)]
     pub json: bool,
@@ -34,27 +83,58 @@ pub struct CompareArgs {
 /// # Errors
 /// What failed, and where.
 pub fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
+    if let Some(path) = &args.picture {
+        report::check_path(path)?;
+    }
     if let Some(name) = &args.metric {
         return compare_metric(args, name);
     }
-    let lines = compare::compare(&local_runs(args)?)?;
-    say!("updates  seconds  last                          best     run")?;
-    for line in &lines {
-        // Each line says what its numbers are: a run without reference returns has no scores.
-        let what = if line.normalized { "score" } else { "return" };
-        let last = format!("{what} {:.1} ± {:.1}", line.last, line.last_std);
-        let (update, seconds, best) = (line.update, line.seconds, line.best);
-        say!(
-            "{update:7}  {seconds:7.0}  {last:<28}  {best:<7.1}  {}",
-            line.run.display()
-        )?;
-    }
+    let options = Options {
+        by: args.by.clone(),
+        keys: args.keys.clone(),
+        labels: [&args.labels[..], &args.label[..]].concat(),
+        sort: args.sort,
+        resamples: args.resamples,
+    };
+    let found = compare::compared(&local_runs(args)?, &options)?;
+    let plot = args.plot.unwrap_or_default();
     if let Some(path) = &args.picture {
-        compare::draw(path, &args.title, &lines)?;
-        say!("wrote {}", path.display())?;
+        let title = args.title.as_deref();
+        draw_plot(path, title, &found, plot, args.x.unwrap_or_default())?;
+    }
+    let to_output = args.csv.as_deref() == Some(Path::new("-"));
+    if to_output {
+        whole(wording::csv(&found))?;
+        found
+            .notes
+            .iter()
+            .for_each(|note| complain(format_args!("note: {note}")));
+    } else {
+        let form = match (args.markdown, args.latex) {
+            (true, _) => Form::Markdown,
+            (_, true) => Form::Latex,
+            _ => Form::Text,
+        };
+        whole(wording::report(&found, form, !args.by.is_empty()))?;
+    }
+    let written = args.csv.as_ref().filter(|_| !to_output);
+    if let Some(path) = written {
+        wording::write_csv(&found, path)?;
+    }
+    for path in written.into_iter().chain(&args.picture) {
+        // What is printed stays a table that can be pasted.
+        if to_output || args.markdown || args.latex {
+            complain(format_args!("wrote {}", path.display()));
+        } else {
+            say!("wrote {}", path.display())?;
+        }
     }
     if args.json {
-        say!("{}", json!({ "runs": lines }))?;
+        let mut value = serde_json::to_value(&found)?;
+        if let (Plot::Profiles, Some(over)) = (plot, &found.over_tasks) {
+            value["profiles"] = serde_json::to_value(over.profiles())?;
+        }
+        say!("{value}")?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -79,7 +159,8 @@ fn compare_metric(args: &CompareArgs, name: &str) -> anyhow::Result<ExitCode> {
         )?;
     }
     if let Some(path) = &args.picture {
-        compare::metric::draw(path, &args.title, name, &lines)?;
+        let title = args.title.as_deref().unwrap_or("Learning curves");
+        compare::metric::draw(path, title, name, &lines)?;
         say!("wrote {}", path.display())?;
     }
     if args.json {

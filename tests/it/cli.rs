@@ -214,16 +214,27 @@ fn every_command_prints_one_json_object_with_its_keys_last() {
         "seed",
     ];
     check(&["evaluate", "run"], &evaluation);
-    let compared = check(&["compare", "run", "two"], &["runs"]);
+    let comparison = ["keys", "notes", "over_tasks", "runs", "skipped"];
+    let compared = check(&["compare", "run", "two"], &comparison);
     let line = [
         "algorithm",
         "best",
+        "env",
+        "episodes",
+        "highest_mean",
+        "highest_mean_update",
+        "interval",
+        "keys",
         "last",
         "last_std",
+        "name",
         "normalized",
         "run",
+        "runs",
+        "scores",
         "seconds",
         "seeds",
+        "task",
         "update",
     ];
     assert_eq!(keys(&compared["runs"][0]), line);

@@ -10,6 +10,7 @@ mod value_based;
 mod acting;
 mod acting_keys;
 mod cli;
+mod compare;
 mod data;
 mod data_corpus;
 mod data_order;

@@ -510,8 +510,11 @@ fn runs_are_compared_alone_and_over_seeds_by_their_evaluations() {
     compare::draw(&picture, "Two seeds", &lines).unwrap();
     let text = fs::read_to_string(&picture).unwrap();
     assert!(text.contains("Two seeds") && text.contains("seed-1"));
-    let error = compare::compare(&[dir.path().to_path_buf()])
-        .unwrap_err()
-        .to_string();
+    // A folder of such folders holds its series.
+    let lines = compare::compare(&[dir.path().to_path_buf()]).unwrap();
+    assert_eq!((lines.len(), lines[0].seeds, &lines[0].name[..]), (1, 2, "bc"));
+    let empty = dir.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let error = compare::compare(&[empty]).unwrap_err().to_string();
     assert!(error.contains("not a run directory"), "{error}");
 }

@@ -93,10 +93,19 @@ impl DataFingerprint {
 /// # Errors
 /// If a value has no TOML form.
 pub fn settings(config: &RunConfig) -> Result<BTreeMap<String, String>> {
+    let mut keys = all_settings(config)?;
+    keys.retain(|key, _| !is_free(key));
+    Ok(keys)
+}
+
+/// Every key of a configuration with its value as TOML.
+///
+/// # Errors
+/// If a value has no TOML form.
+pub fn all_settings(config: &RunConfig) -> Result<BTreeMap<String, String>> {
     let table = toml::Table::try_from(config).map_err(Error::internal)?;
     let mut keys = BTreeMap::new();
     flatten("", &toml::Value::Table(table), &mut keys);
-    keys.retain(|key, _| !is_free(key));
     Ok(keys)
 }
 
@@ -110,9 +119,7 @@ pub fn is_free(key: &str) -> bool {
 /// # Errors
 /// If a value has no TOML form.
 pub fn free_overrides(config: &RunConfig) -> Result<Vec<String>> {
-    let table = toml::Table::try_from(config).map_err(Error::internal)?;
-    let mut keys = BTreeMap::new();
-    flatten("", &toml::Value::Table(table), &mut keys);
+    let keys = all_settings(config)?;
     let free = LENGTHS.iter().chain([&DEVICE]);
     let given = free.filter_map(|key| keys.get_key_value(*key));
     Ok(given.map(|(key, value)| format!("{key}={value}")).collect())

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::app::checkpoint::RunDir;
-use crate::app::compare::{folder_name, run_folders};
+use crate::app::compare::found::{check_seeds, found};
+use crate::app::compare::lines::folder_name;
 use crate::app::evaluate::mean_std;
 use crate::app::table;
 use crate::report::curves;
@@ -35,19 +36,25 @@ pub struct MetricLine {
     pub curves: Vec<Vec<(f64, f64)>>,
 }
 
-/// Reads column `name` of every one of `runs`: run directories, or folders with one per seed.
+/// Reads column `name` of every run at or below `runs`: run directories, folders with one per seed, or folders of such folders.
 ///
 /// # Errors
 /// If one is neither, or has no such column or no number in it; those that it has are named.
 pub fn metric(runs: &[PathBuf], name: &str) -> Result<Vec<MetricLine>> {
-    runs.iter().map(|run| line(run, name)).collect()
+    let mut lines = Vec::new();
+    for run in runs {
+        for series in found(run)? {
+            check_seeds(&series)?;
+            lines.push(line(&series.path, &series.runs, name)?);
+        }
+    }
+    Ok(lines)
 }
 
-fn line(run: &Path, name: &str) -> Result<MetricLine> {
-    let folders = run_folders(run)?;
+fn line(run: &Path, folders: &[PathBuf], name: &str) -> Result<MetricLine> {
     let algorithm = RunDir::open(&folders[0])?.config()?.algorithm.name();
     let (mut curves, mut returns) = (Vec::new(), Vec::new());
-    for folder in &folders {
+    for folder in folders {
         let path = folder.join("metrics.csv");
         let (columns, _) = table::read(&path)?;
         if !columns.iter().any(|column| column == name) {

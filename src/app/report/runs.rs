@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::app::checkpoint::RunDir;
-use crate::app::compare::{compare, run_folders};
+use crate::app::compare::compare;
+use crate::app::compare::found::{check_seeds, found};
 use crate::app::config::{RunConfig, values};
 use crate::app::evaluations::{EvaluationRow, Evaluations as Table};
 use crate::app::report::contract::{
@@ -29,7 +30,7 @@ pub(super) struct Named {
     pub folders: Vec<Folder>,
 }
 
-/// Opens the run directories of every one of `runs`: run directories, or folders with one per seed.
+/// Opens the run directories of every one of `runs`: run directories, folders with one per seed, or folders of such folders.
 ///
 /// # Errors
 /// If one is neither, or can't be read.
@@ -43,14 +44,18 @@ pub(super) fn open(runs: &[PathBuf]) -> Result<Vec<Named>> {
             path,
         })
     };
-    let named = |path: &PathBuf| {
-        let folders = run_folders(path)?.into_iter().map(folder);
-        Ok(Named {
-            path: path.clone(),
-            folders: folders.collect::<Result<_>>()?,
-        })
-    };
-    runs.iter().map(named).collect()
+    let mut named = Vec::new();
+    for path in runs {
+        for series in found(path)? {
+            check_seeds(&series)?;
+            let folders = series.runs.into_iter().map(folder);
+            named.push(Named {
+                path: series.path,
+                folders: folders.collect::<Result<_>>()?,
+            });
+        }
+    }
+    Ok(named)
 }
 
 /// The shortest ends of the paths that tell them from each other.

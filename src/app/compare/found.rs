@@ -1,0 +1,267 @@
+//! [`Run`]: what a comparison needs to know of a run directory; [`found`]: the runs in a folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::app::checkpoint::fingerprint::{Difference, all_settings, differences, settings};
+use crate::app::checkpoint::{RunDir, runs_inside};
+use crate::app::evaluations::{EvaluationRow, Evaluations};
+use trajformer_core::error::{Error, Result};
+
+/// How deep runs may lie below a folder that was named.
+const DEEPEST: usize = 4;
+/// Names of data files that say nothing without the folder around them.
+const PLAIN_NAMES: [&str; 3] = ["main_data", "data", "main"];
+
+/// A run directory, or a folder that holds one per seed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// The folder.
+    pub path: PathBuf,
+    /// The folder itself, or its runs in the order of their names.
+    pub runs: Vec<PathBuf>,
+}
+
+/// What was learned from and where it was scored: results on one task can be compared.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Task {
+    /// Name of the data set: that of its files, without their endings.
+    pub data: String,
+    /// The environment that scored; `None` if nothing did.
+    pub env: Option<String>,
+    /// Checksum of the data; empty where the run does not know it.
+    pub checksum: String,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its algorithm.
+    pub algorithm: String,
+    /// Its data and environment.
+    pub task: Task,
+    /// Every key of its configuration with its value as TOML.
+    pub settings: BTreeMap<String, String>,
+    /// Its evaluations, oldest first.
+    pub evaluations: Vec<EvaluationRow>,
+    /// Updates after which it is finished.
+    pub total_updates: u64,
+}
+
+impl Run {
+    /// Reads configuration and evaluations.
+    ///
+    /// # Errors
+    /// If they can't be read, or a return or score is not finite.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let directory = RunDir::open(folder)?;
+        let config = directory.config()?;
+        let checksum = directory.spec()?.data.map(|data| data.checksum);
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            algorithm: config.algorithm.name().to_owned(),
+            task: Task {
+                data: data_name(&config.data.path),
+                env: config.evaluate.env.clone(),
+                checksum: checksum.unwrap_or_default(),
+            },
+            settings: all_settings(&config)?,
+            evaluations: Evaluations::finite_rows(folder)?,
+            total_updates: config.total_updates(),
+        })
+    }
+
+    /// The value of a configuration key as people write it, without quotes; `None` if the run has no such key. `algorithm` is the
+    /// algorithm's name.
+    pub fn setting(&self, key: &str) -> Option<String> {
+        if key == "algorithm" {
+            return Some(self.algorithm.clone());
+        }
+        let value = self.settings.get(key)?;
+        Some(value.trim_matches('"').to_owned())
+    }
+}
+
+/// `hopper-medium-v2` for `data/hopper-medium-v2.hdf5`.
+fn data_name(paths: &[PathBuf]) -> String {
+    let of_file = |path: &PathBuf| {
+        let mut path = path.as_path();
+        loop {
+            let name = path.file_stem()?.to_string_lossy().into_owned();
+            match path.parent() {
+                Some(folder)
+                    if PLAIN_NAMES.contains(&name.as_str()) && folder.file_name().is_some() =>
+                {
+                    path = folder;
+                }
+                _ => return Some(name),
+            }
+        }
+    };
+    let names: Vec<String> = paths.iter().filter_map(of_file).collect();
+    names.join("+")
+}
+
+/// Short names of tasks, each another: the data's; with the environment, and the checksum, where that is not enough.
+pub fn task_names(tasks: &BTreeSet<Task>) -> BTreeMap<Task, String> {
+    let data = |task: &Task| match (&task.data[..], &task.env) {
+        ("", Some(env)) => env.clone(),
+        ("", None) => "no data".to_owned(),
+        (data, _) => data.to_owned(),
+    };
+    let env = |task: &Task| match &task.env {
+        Some(env) if !task.data.is_empty() => format!("{} in {env}", task.data),
+        _ => data(task),
+    };
+    let all = |task: &Task| format!("{} ({})", env(task), task.checksum);
+    let is_unique = |name: &dyn Fn(&Task) -> String, task: &Task| {
+        tasks
+            .iter()
+            .filter(|other| name(other) == name(task))
+            .count()
+            == 1
+    };
+    let name = |task: &Task| {
+        if is_unique(&data, task) {
+            data(task)
+        } else if is_unique(&env, task) {
+            env(task)
+        } else {
+            all(task)
+        }
+    };
+    tasks
+        .iter()
+        .map(|task| (task.clone(), name(task)))
+        .collect()
+}
+
+/// The series at or below `path`: a run directory is one by itself, a folder of run directories is one, and a folder of such folders
+/// holds several, in the order of their names.
+///
+/// # Errors
+/// If there is no run.
+pub fn found(path: &Path) -> Result<Vec<Series>> {
+    if !path.join("config.toml").exists() {
+        std::fs::read_dir(path).map_err(Error::io(path))?;
+    }
+    let mut series = Vec::new();
+    collect(path, DEEPEST, &mut series);
+    if series.is_empty() {
+        return Err(Error::NoRun {
+            path: path.to_path_buf(),
+            problem: "it is not a run directory and holds none: it has no config.toml".to_owned(),
+        });
+    }
+    Ok(series)
+}
+
+fn collect(path: &Path, depth: usize, series: &mut Vec<Series>) {
+    if path.join("config.toml").exists() {
+        return series.push(Series {
+            path: path.to_path_buf(),
+            runs: vec![path.to_path_buf()],
+        });
+    }
+    let runs = runs_inside(path);
+    if !runs.is_empty() {
+        series.push(Series {
+            path: path.to_path_buf(),
+            runs,
+        });
+    }
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return;
+    };
+    let mut folders: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|inside| depth > 0 && inside.is_dir() && !inside.join("config.toml").exists())
+        .collect();
+    folders.sort();
+    for folder in folders {
+        collect(&folder, depth - 1, series);
+    }
+}
+
+/// Fails if the runs of a series are not seeds of one configuration on the same data.
+///
+/// # Errors
+/// [`Error::Unsuitable`] that names the first key that differs.
+pub fn check_seeds(series: &Series) -> Result<()> {
+    let Some((first, rest)) = series.runs.split_first() else {
+        return Ok(());
+    };
+    let expected = apart_from_seed(first)?;
+    for folder in rest {
+        let found = differences(&expected, &apart_from_seed(folder)?);
+        if let Some(Difference { key, before, now }) = found.first() {
+            return Err(Error::Unsuitable(format!(
+                "{}: its runs are not seeds of one configuration: `{key}` is {before} in {} and \
+                 {now} in {}; name the runs one by one, or group them by this key",
+                series.path.display(),
+                first.display(),
+                folder.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What must be equal in the seeds of one series: all settings but the seed, and the data.
+fn apart_from_seed(folder: &Path) -> Result<BTreeMap<String, String>> {
+    let run = RunDir::open(folder)?;
+    let mut settings = settings(&run.config()?)?;
+    settings.remove("seed");
+    if let Some(data) = run.spec()?.data {
+        settings.insert("the data's checksum".to_owned(), data.checksum);
+    }
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(data: &str, env: &str, checksum: &str) -> Task {
+        Task {
+            data: data.to_owned(),
+            env: Some(env.to_owned()),
+            checksum: checksum.to_owned(),
+        }
+    }
+
+    #[test]
+    fn data_sets_are_called_after_their_files() {
+        let name = |paths: &[&str]| data_name(&paths.iter().map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(name(&["data/hopper-medium-v2.hdf5"]), "hopper-medium-v2");
+        assert_eq!(name(&["hopper/medium-v0/data/main_data.hdf5"]), "medium-v0");
+        assert_eq!(name(&["data.npz"]), "data");
+        assert_eq!(name(&["a.npz", "b.npz"]), "a+b");
+        assert_eq!(name(&[]), "");
+    }
+
+    #[test]
+    fn tasks_have_short_names_that_differ() {
+        let tasks = [
+            task("hopper-medium", "hopper-v4", "1"),
+            task("medium-v0", "hopper-v5", "2"),
+            task("medium-v0", "walker2d-v5", "3"),
+            task("data", "pendulum-v1", "4"),
+            task("data", "pendulum-v1", "5"),
+            task("", "cartpole", ""),
+        ];
+        let names = task_names(&tasks.iter().cloned().collect());
+        let names: Vec<&str> = tasks.iter().map(|task| names[task].as_str()).collect();
+        let expected = [
+            "hopper-medium",
+            "medium-v0 in hopper-v5",
+            "medium-v0 in walker2d-v5",
+            "data in pendulum-v1 (4)",
+            "data in pendulum-v1 (5)",
+            "cartpole",
+        ];
+        assert_eq!(names, expected);
+    }
+}

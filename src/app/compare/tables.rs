@@ -1,0 +1,272 @@
+//! [`Table`]: cells under names, as aligned text, CSV, Markdown or LaTeX. It knows nothing of runs.
+
+use std::fmt::Write;
+
+/// Where a column's cells stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Align {
+    /// Words: to the left; what has a meaning in Markdown or LaTeX is escaped.
+    Words,
+    /// Numbers: to the right.
+    Numbers,
+}
+
+/// A table.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Table {
+    /// One sentence on what the numbers are.
+    pub caption: String,
+    columns: Vec<(String, Align)>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new(caption: impl Into<String>, columns: Vec<(String, Align)>) -> Self {
+        Self {
+            caption: caption.into(),
+            columns,
+            rows: Vec::new(),
+        }
+    }
+
+    /// Appends a row of as many cells as there are columns; missing ones are empty.
+    pub fn push(&mut self, mut row: Vec<String>) {
+        row.resize(self.columns.len(), String::new());
+        self.rows.push(row);
+    }
+
+    /// Without the column `name`.
+    pub fn without(mut self, name: &str) -> Self {
+        while let Some(at) = self.columns.iter().position(|(column, _)| column == name) {
+            self.columns.remove(at);
+            self.rows.iter_mut().for_each(|row| drop(row.remove(at)));
+        }
+        self
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.columns.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Columns of equal width, two spaces apart; the caption below in lines of at most `width` letters.
+    pub fn text(&self, width: usize) -> String {
+        let caption_width = width;
+        let names = self.names();
+        let lines = || std::iter::once(&names).chain(&self.rows);
+        let length = |cell: &String| cell.chars().count();
+        let width = |at: usize| lines().map(|row| length(&row[at])).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..names.len()).map(width).collect();
+        let mut text = String::new();
+        for row in lines() {
+            let mut line = String::new();
+            for ((cell, width), (_, align)) in row.iter().zip(&widths).zip(&self.columns) {
+                let space = " ".repeat(width - length(cell));
+                match align {
+                    Align::Words => line += &format!("{cell}{space}  "),
+                    Align::Numbers => line += &format!("{space}{cell}  "),
+                }
+            }
+            text += line.trim_end();
+            text.push('\n');
+        }
+        if !self.caption.is_empty() {
+            text += &wrapped(&self.caption, caption_width, "");
+        }
+        text
+    }
+
+    /// Comma-separated values, the names first (RFC 4180, but for the line ends).
+    pub fn csv(&self) -> String {
+        let cell = |cell: &String| {
+            if cell.contains([',', '"', '\n', '\r']) {
+                format!("\"{}\"", cell.replace('"', "\"\""))
+            } else {
+                cell.clone()
+            }
+        };
+        let line = |row: &Vec<String>| row.iter().map(cell).collect::<Vec<_>>().join(",") + "\n";
+        std::iter::once(&self.names())
+            .chain(&self.rows)
+            .map(line)
+            .collect()
+    }
+
+    /// A table of GitHub's Markdown, the caption below.
+    pub fn markdown(&self) -> String {
+        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        let mut text = line(
+            self.names()
+                .iter()
+                .map(|name| escaped_for_markdown(name))
+                .collect(),
+        );
+        let rule = |(_, align): &(String, Align)| match align {
+            Align::Words => "---",
+            Align::Numbers => "---:",
+        };
+        text += &line(
+            self.columns
+                .iter()
+                .map(|column| rule(column).to_owned())
+                .collect(),
+        );
+        for row in &self.rows {
+            text += &line(row.iter().map(|cell| escaped_for_markdown(cell)).collect());
+        }
+        if !self.caption.is_empty() {
+            text += &format!("\n{}\n", escaped_for_markdown(&self.caption));
+        }
+        text
+    }
+
+    /// A `table` with `booktabs` rules.
+    pub fn latex(&self) -> String {
+        let letter = |(_, align): &(String, Align)| match align {
+            Align::Words => 'l',
+            Align::Numbers => 'r',
+        };
+        let letters: String = self.columns.iter().map(letter).collect();
+        let line = |cells: Vec<String>| {
+            let text = cells.join(" & ");
+            // After the end of a row a bracket or star would belong to it.
+            let guard = if text.starts_with(['[', '*']) {
+                "{}"
+            } else {
+                ""
+            };
+            format!("{guard}{text} \\\\\n")
+        };
+        let cells = |row: &[String]| {
+            let columns = row.iter().zip(&self.columns);
+            let cell = |(cell, (_, align)): (&String, &(String, Align))| match align {
+                Align::Words => escaped_for_latex(cell),
+                Align::Numbers => escaped_for_latex(cell).replace('-', "$-$"),
+            };
+            line(columns.map(cell).collect())
+        };
+        let names = line(
+            self.names()
+                .iter()
+                .map(|name| escaped_for_latex(name))
+                .collect(),
+        );
+        let rows: String = self.rows.iter().map(|row| cells(row)).collect();
+        let mut text = String::from("\\begin{table}\n\\centering\n");
+        if !self.caption.is_empty() {
+            let _ = writeln!(text, "\\caption{{{}}}", escaped_for_latex(&self.caption));
+        }
+        let _ = write!(
+            text,
+            "\\begin{{tabular}}{{{letters}}}\n\\toprule\n{names}\\midrule\n{rows}\\bottomrule\n\\end{{tabular}}\n\\end{{table}}\n"
+        );
+        text
+    }
+}
+
+/// `text` in lines of at most `width` letters, where words allow it; lines after the first begin with `indent`.
+pub fn wrapped(text: &str, width: usize, indent: &str) -> String {
+    let (mut lines, mut line) = (String::new(), String::new());
+    for word in text.split_whitespace() {
+        let length = line.chars().count() + 1 + word.chars().count();
+        if !line.trim().is_empty() && length > width {
+            lines += &format!("{line}\n");
+            line = indent.to_owned();
+        }
+        if !line.is_empty() && !line.ends_with(' ') {
+            line.push(' ');
+        }
+        line += word;
+    }
+    lines + &line + "\n"
+}
+
+fn escaped_for_markdown(text: &str) -> String {
+    let mut escaped = String::new();
+    for letter in text.chars() {
+        match letter {
+            '\\' | '|' | '*' | '_' | '`' | '<' | '>' | '~' | '#' => escaped.extend(['\\', letter]),
+            '\n' | '\r' => escaped.push(' '),
+            _ => escaped.push(letter),
+        }
+    }
+    escaped
+}
+
+/// Text as LaTeX prints it.
+pub fn escaped_for_latex(text: &str) -> String {
+    let mut escaped = String::new();
+    for letter in text.chars() {
+        match letter {
+            '&' | '%' | '$' | '#' | '_' | '{' | '}' => escaped.extend(['\\', letter]),
+            '\\' => escaped += "\\textbackslash{}",
+            '~' => escaped += "\\textasciitilde{}",
+            '^' => escaped += "\\textasciicircum{}",
+            '<' => escaped += "\\textless{}",
+            '>' => escaped += "\\textgreater{}",
+            '|' => escaped += "\\textbar{}",
+            '\n' | '\r' => escaped.push(' '),
+            _ => escaped.push(letter),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let columns = vec![
+            ("run".to_owned(), Align::Words),
+            ("last".to_owned(), Align::Numbers),
+        ];
+        let mut table = Table::new("95 % of a_b", columns);
+        table.push(vec!["a_b|c".to_owned(), "-1.5 [-2.0, 3.0]".to_owned()]);
+        table.push(vec!["[x], \"y\"".to_owned(), "12.0".to_owned()]);
+        table
+    }
+
+    #[test]
+    fn text_is_aligned_words_to_the_left_and_numbers_to_the_right() {
+        let expected = "run                   last\n\
+                        a_b|c     -1.5 [-2.0, 3.0]\n\
+                        [x], \"y\"              12.0\n\
+                        95 % of a_b\n";
+        assert_eq!(table().text(80), expected);
+    }
+
+    #[test]
+    fn sentences_are_wrapped_between_words() {
+        assert_eq!(wrapped("one two three", 7, "  "), "one two\n  three\n");
+        assert_eq!(wrapped("one twenty", 3, ""), "one\ntwenty\n");
+    }
+
+    #[test]
+    fn csv_quotes_cells_with_commas_and_quotes() {
+        let expected = "run,last\na_b|c,\"-1.5 [-2.0, 3.0]\"\n\"[x], \"\"y\"\"\",12.0\n";
+        assert_eq!(table().csv(), expected);
+        assert_eq!(
+            table().without("last").csv(),
+            "run\na_b|c\n\"[x], \"\"y\"\"\"\n"
+        );
+    }
+
+    #[test]
+    fn markdown_escapes_what_would_end_a_cell_or_mark_words() {
+        let expected = "| run | last |\n| --- | ---: |\n| a\\_b\\|c | -1.5 [-2.0, 3.0] |\n\
+                        | [x], \"y\" | 12.0 |\n\n95 % of a\\_b\n";
+        assert_eq!(table().markdown(), expected);
+    }
+
+    #[test]
+    fn latex_has_booktabs_rules_and_every_special_letter_escaped() {
+        let expected = "\\begin{table}\n\\centering\n\\caption{95 \\% of a\\_b}\n\\begin{tabular}{lr}\n\\toprule\n\
+                        run & last \\\\\n\\midrule\na\\_b\\textbar{}c & $-$1.5 [$-$2.0, 3.0] \\\\\n\
+                        {}[x], \"y\" & 12.0 \\\\\n\\bottomrule\n\\end{tabular}\n\\end{table}\n";
+        assert_eq!(table().latex(), expected);
+        let special = r"\ & % $ # _ { } ~ ^ < >";
+        let expected = r"\textbackslash{} \& \% \$ \# \_ \{ \} \textasciitilde{} \textasciicircum{} \textless{} \textgreater{}";
+        assert_eq!(escaped_for_latex(special), expected);
+    }
+}

@@ -1,0 +1,945 @@
+//! `trajformer compare`: rliable's numbers, and the command over evaluation tables written by hand.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use trajformer::compare::comparison::{Options, Sort, compared};
+use trajformer::compare::statistics::{
+    Draw, Interval, Scores, improvement, intervals, student_interval,
+};
+
+/// Relative; rliable adds in another order and counts in shares instead of percent.
+const TOLERANCE: f64 = 1e-12;
+
+fn near(found: f64, expected: f64, what: &str) {
+    let wrong = (found - expected).abs() / expected.abs().max(1.0);
+    assert!(wrong <= TOLERANCE, "{what}: {found}, expected {expected}");
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    let numbers = value.as_array().expect("an array").iter();
+    numbers
+        .map(|number| number.as_f64().expect("a number"))
+        .collect()
+}
+
+fn table(value: &Value) -> Vec<Vec<f64>> {
+    value
+        .as_array()
+        .expect("an array")
+        .iter()
+        .map(numbers)
+        .collect()
+}
+
+/// The runs of one resample: a digit each, task after task.
+fn replayed(digits: &Value, sizes: &[usize]) -> Draw {
+    let digits = digits.as_str().expect("text").bytes();
+    let mut picks = digits.map(|digit| usize::from(digit - b'0'));
+    let draw = sizes
+        .iter()
+        .map(|size| picks.by_ref().take(*size).collect())
+        .collect();
+    assert_eq!(picks.next(), None);
+    draw
+}
+
+fn check_intervals(found: &[Interval], expected: &Value, unit: f64, what: &str) {
+    let [low, high] = &table(expected)[..] else {
+        panic!("{what}: two ends")
+    };
+    assert_eq!((found.len(), low.len()), (low.len(), high.len()), "{what}");
+    for (found, (low, high)) in found.iter().zip(low.iter().zip(high)) {
+        near(found.low / unit, *low, what);
+        near(found.high / unit, *high, what);
+    }
+}
+
+#[test]
+fn aggregates_intervals_profiles_and_improvement_are_those_of_rliable() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rliable_scores.json");
+    let golden: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let cases = golden["cases"].as_object().unwrap();
+    assert_eq!(cases.len(), 5);
+    for (name, case) in cases {
+        let [x, y] = ["x", "y"].map(|name| Scores::new(table(&case[name])).unwrap());
+        let draws = |key: &str| case[key].as_array().unwrap().clone();
+        let aggregates = |scores: &Scores| {
+            vec![
+                scores.mean(),
+                scores.median(),
+                scores.interquartile_mean(),
+                scores.optimality_gap(100.0),
+            ]
+        };
+        let found = aggregates(&x);
+        let expected = numbers(&case["aggregates"]);
+        assert_eq!(expected.len(), 4);
+        for (found, expected) in found.iter().zip(expected) {
+            near(found / 100.0, expected, name);
+        }
+        let drawn: Vec<Scores> = draws("draws")
+            .iter()
+            .map(|digits| x.drawn(&replayed(digits, &x.sizes())))
+            .collect();
+        assert_eq!(drawn.len(), 60);
+        let resamples: Vec<_> = drawn.iter().map(aggregates).collect();
+        check_intervals(
+            &intervals(&resamples),
+            &case["aggregates_intervals"],
+            100.0,
+            name,
+        );
+
+        let thresholds = numbers(&case["thresholds"]);
+        let profile = x.profile(&thresholds);
+        for (found, expected) in profile.iter().zip(numbers(&case["profile"])) {
+            near(*found, expected, name);
+        }
+        let resamples: Vec<_> = drawn
+            .iter()
+            .map(|scores| scores.profile(&thresholds))
+            .collect();
+        check_intervals(
+            &intervals(&resamples),
+            &case["profile_intervals"],
+            1.0,
+            name,
+        );
+
+        let over_tasks = |x: &Scores, y: &Scores| {
+            let per_task = improvement(x, y);
+            per_task.iter().sum::<f64>() / per_task.len() as f64
+        };
+        let expected = numbers(&case["improvement"]);
+        near(over_tasks(&x, &y), expected[0], name);
+        let per_task = improvement(&x, &y);
+        assert_eq!(per_task.len() + 1, expected.len());
+        for (found, expected) in per_task.iter().zip(&expected[1..]) {
+            near(*found, *expected, name);
+        }
+        let resamples: Vec<Vec<f64>> = draws("pair_draws")
+            .iter()
+            .map(|both| {
+                let x = x.drawn(&replayed(&both[0], &x.sizes()));
+                vec![over_tasks(&x, &y.drawn(&replayed(&both[1], &y.sizes())))]
+            })
+            .collect();
+        check_intervals(
+            &intervals(&resamples),
+            &case["improvement_interval"],
+            1.0,
+            name,
+        );
+    }
+    for (freedom, expected) in golden["student"].as_object().unwrap() {
+        let freedom: usize = freedom.parse().unwrap();
+        let interval = student_interval(0.0, (freedom as f64).sqrt(), freedom + 1).unwrap();
+        near(interval.high, expected.as_f64().unwrap(), "Student's t");
+        assert_eq!(interval.low, -interval.high);
+    }
+}
+
+/// A run directory without networks: configuration, shapes and evaluations.
+struct Made<'a> {
+    algorithm: &'a str,
+    data: &'a str,
+    env: &'a str,
+    seed: u64,
+    /// Lines of the algorithm's table.
+    keys: &'a str,
+    /// Rows of evaluations.csv; with seven columns there are scores.
+    rows: &'a [&'a str],
+}
+
+const HOPPER: Made<'static> = Made {
+    algorithm: "bc",
+    data: "hopper-medium-v2",
+    env: "hopper-v4",
+    seed: 0,
+    keys: "",
+    rows: &["1000,60,10,300,30,10,3", "2000,120,10,600,90,20,9"],
+};
+
+impl Made<'_> {
+    fn write(&self, folder: &Path) -> PathBuf {
+        fs::create_dir_all(folder).unwrap();
+        let Self {
+            algorithm,
+            data,
+            env,
+            seed,
+            keys,
+            rows,
+        } = self;
+        let config = format!(
+            "seed = {seed}\n[data]\npath = \"/data/{data}.hdf5\"\n[train]\nupdates = 2000\n[evaluate]\nenv = \"{env}\"\n\
+             [algorithm.{algorithm}]\n{keys}\n"
+        );
+        fs::write(folder.join("config.toml"), config).unwrap();
+        let spec = format!(
+            "{{\"trajformer\": {{\"observation_dim\": 3, \"action_dim\": 1, \"action_low\": [-1.0], \"action_high\": [1.0], \
+             \"env_name\": null, \"data\": {{\"steps\": 9, \"episodes\": 1, \"checksum\": \"{data}\"}}}}}}"
+        );
+        fs::write(folder.join("config.json"), spec).unwrap();
+        if let Some(first) = rows.first() {
+            let mut text = "update,seconds,episodes,return_mean,return_std".to_owned();
+            if first.split(',').count() == 7 {
+                text += ",score_mean,score_std";
+            }
+            let text = text + "\n" + &rows.join("\n") + "\n";
+            fs::write(folder.join("evaluations.csv"), text).unwrap();
+        }
+        folder.to_path_buf()
+    }
+}
+
+/// Two algorithms on two tasks, three seeds each but for td3_bc on walker2d with two: `sweep/ALGORITHM-TASK/seed-N`.
+fn sweep() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let lasts: [(&str, &str, &str, &[f64]); 4] = [
+        ("bc", "hopper-medium-v2", "hopper-v4", &[10.0, 20.0, 30.0]),
+        (
+            "bc",
+            "walker2d-medium-v2",
+            "walker2d-v4",
+            &[40.0, 50.0, 60.0],
+        ),
+        (
+            "td3_bc",
+            "hopper-medium-v2",
+            "hopper-v4",
+            &[30.0, 40.0, 110.0],
+        ),
+        ("td3_bc", "walker2d-medium-v2", "walker2d-v4", &[50.0, 80.0]),
+    ];
+    for (algorithm, data, env, lasts) in lasts {
+        for (seed, last) in lasts.iter().enumerate() {
+            let rows = [
+                format!("1000,{},10,0,0,{},5", 60 + seed, last + 1.0 - seed as f64),
+                format!("2000,{},10,0,0,{last},5", 120 + seed),
+            ];
+            let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+            let run = Made {
+                algorithm,
+                data,
+                env,
+                seed: seed as u64,
+                keys: "",
+                rows: &rows,
+            };
+            run.write(
+                &folder
+                    .path()
+                    .join(format!("sweep/{algorithm}-{data}/seed-{seed}")),
+            );
+        }
+    }
+    folder
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_trajformer"))
+        .arg("compare")
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+fn succeeds(folder: &Path, arguments: &[&str]) -> String {
+    let found = run(folder, arguments);
+    let errors = String::from_utf8_lossy(&found.stderr);
+    assert!(found.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8(found.stdout).unwrap()
+}
+
+/// What a command that fails says; it prints no table before.
+fn fails(folder: &Path, arguments: &[&str]) -> String {
+    let found = run(folder, arguments);
+    let errors = String::from_utf8_lossy(&found.stderr).into_owned();
+    assert_eq!(found.status.code(), Some(1), "{arguments:?}: {errors}");
+    let printed = String::from_utf8_lossy(&found.stdout);
+    assert!(printed.is_empty(), "{arguments:?} printed {printed}");
+    errors
+}
+
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    let output = succeeds(folder, &[arguments, &["--json"]].concat());
+    serde_json::from_str(output.lines().last().unwrap()).unwrap()
+}
+
+#[track_caller]
+fn has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "no `{part}` in:\n{text}");
+    }
+}
+
+fn notes(found: &Value) -> String {
+    let notes = found["notes"].as_array().unwrap().iter();
+    notes
+        .map(|note| note.as_str().unwrap())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn a_sweep_is_grouped_by_algorithm_into_lines_per_task_and_numbers_over_tasks() {
+    let folder = sweep();
+    let found = json(folder.path(), &["sweep", "--by", "algorithm"]);
+    let lines = found["runs"].as_array().unwrap();
+    let name = |line: &Value| format!("{} {}", line["name"], line["task"]).replace('"', "");
+    let names: Vec<String> = lines.iter().map(name).collect();
+    let expected = [
+        "bc hopper-medium-v2",
+        "td3_bc hopper-medium-v2",
+        "bc walker2d-medium-v2",
+        "td3_bc walker2d-medium-v2",
+    ];
+    assert_eq!(names, expected);
+    let line = &lines[1];
+    assert_eq!((&line["seeds"], &line["update"]), (&3.into(), &2000.into()));
+    near(line["seconds"].as_f64().unwrap(), 121.0, "seconds");
+    near(line["last"].as_f64().unwrap(), 60.0, "last");
+    // Three runs' highest: 31 (after 1,000), 40 and 110; the mean over runs is highest after 2,000.
+    near(line["best"].as_f64().unwrap(), 181.0 / 3.0, "best");
+    near(line["highest_mean"].as_f64().unwrap(), 60.0, "highest mean");
+    assert_eq!(line["interval"]["over"], "seeds");
+    // 27 resamples of three runs: the lowest and highest of them have more than 2.5 % each.
+    assert_eq!(line["interval"]["low"], 30.0);
+    assert_eq!(line["interval"]["high"], 110.0);
+
+    let over = &found["over_tasks"];
+    assert_eq!(over["tasks"].as_array().unwrap().len(), 2);
+    let group = &over["groups"][1];
+    assert_eq!(group["runs"], serde_json::json!([3, 2]));
+    let value = |name: &str| group[name]["value"].as_f64().unwrap();
+    near(value("mean"), 62.5, "mean of 60 and 65");
+    near(value("median"), 62.5, "median");
+    near(value("interquartile_mean"), 170.0 / 3.0, "40, 50 and 80");
+    // min(score, 100): means 170 / 3 and 65.
+    near(
+        value("optimality_gap"),
+        100.0 - (170.0 / 3.0 + 65.0) / 2.0,
+        "gap",
+    );
+    let (low, high) = (
+        &group["mean"]["interval"]["low"],
+        &group["mean"]["interval"]["high"],
+    );
+    assert!(
+        low.as_f64() < Some(62.5) && high.as_f64() > Some(62.5),
+        "{group}"
+    );
+
+    let pair = &over["improvements"][0];
+    assert_eq!(
+        (&pair["better"], &pair["worse"]),
+        (&"td3_bc".into(), &"bc".into())
+    );
+    // Hopper: 8 of 9 pairs and a tie; walker2d: 4 of 6 pairs (50 wins against 40, 80 against all) and a tie.
+    near(
+        pair["per_task"][0]["value"].as_f64().unwrap(),
+        8.5 / 9.0,
+        "hopper",
+    );
+    near(
+        pair["per_task"][1]["value"].as_f64().unwrap(),
+        4.5 / 6.0,
+        "walker2d",
+    );
+    near(
+        pair["over_tasks"]["value"].as_f64().unwrap(),
+        (8.5 / 9.0 + 0.75) / 2.0,
+        "both",
+    );
+
+    let notes = notes(&found);
+    has(
+        &notes,
+        &[
+            "fewer than 5 seeds (bc, td3_bc)",
+            "td3_bc has different numbers of seeds (hopper-medium-v2 3, walker2d-medium-v2 2)",
+        ],
+    );
+    assert_eq!(found["skipped"], serde_json::json!([]));
+}
+
+#[test]
+fn intervals_are_the_same_each_time_and_others_with_another_number_of_resamples() {
+    let folder = sweep();
+    let all = |resamples: &str| {
+        let found = json(
+            folder.path(),
+            &["sweep", "--by", "algorithm", "--resamples", resamples],
+        );
+        found["over_tasks"]["groups"].to_string()
+    };
+    let once = all("50");
+    assert_eq!(once, all("50"));
+    assert_ne!(once, all("51"));
+    let default = json(folder.path(), &["sweep", "--by", "algorithm"]);
+    assert_eq!(default["over_tasks"]["resamples"], 2000);
+    // A group's intervals don't depend on who stands beside it.
+    let alone = json(
+        folder.path(),
+        &[
+            "sweep/bc-hopper-medium-v2",
+            "sweep/bc-walker2d-medium-v2",
+            "--by",
+            "algorithm",
+        ],
+    );
+    assert_eq!(
+        alone["over_tasks"]["groups"][0],
+        default["over_tasks"]["groups"][0]
+    );
+}
+
+#[test]
+fn the_last_evaluation_is_the_result_and_the_best_stands_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let rows = &["1000,60,10,900,30,90,3", "2000,120,10,600,90,20,9"];
+    Made { rows, ..HOPPER }.write(&folder.join("a"));
+    let text = succeeds(folder, &["a"]);
+    let row = text.lines().nth(1).unwrap();
+    // 20 ± 2.262 * 9 / 3, and the best evaluation.
+    let cells: Vec<&str> = row
+        .split("  ")
+        .map(str::trim)
+        .filter(|cell| !cell.is_empty())
+        .collect();
+    let expected = [
+        "a",
+        "bc",
+        "hopper-medium-v2",
+        "1",
+        "2000",
+        "120",
+        "20.0",
+        "[13.2, 26.8]",
+        "episodes",
+        "90.0",
+    ];
+    assert_eq!(cells, expected, "{text}");
+    has(
+        &text,
+        &[
+            "last score",
+            "best evaluation",
+            "the result is the last",
+            "one seed (a): the interval is over episodes and knows nothing of seeds",
+        ],
+    );
+    // One run says nothing over seeds.
+    assert!(json(folder, &["a"])["over_tasks"].is_null());
+    // Two single runs neither.
+    Made {
+        rows,
+        seed: 1,
+        ..HOPPER
+    }
+    .write(&folder.join("b"));
+    assert!(json(folder, &["a", "b"])["over_tasks"].is_null());
+}
+
+#[test]
+fn lines_are_sorted_renamed_and_show_the_keys_that_differ() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let made = |name: &str, keys: &str, last: &str| {
+        let last = format!("2000,120,10,600,90,{last},9");
+        let rows: &[&str] = &["1000,60,10,300,30,10,3", &last];
+        Made {
+            keys,
+            rows,
+            ..HOPPER
+        }
+        .write(&folder.join(name))
+    };
+    made("a", "batch_size = 64\nfraction = 0.5", "20");
+    made("b", "batch_size = 256", "30");
+    let text = succeeds(
+        folder,
+        &[
+            "a",
+            "b",
+            "--sort",
+            "last",
+            "--label",
+            "b=ours, tuned",
+            "--labels",
+            "a=theirs",
+        ],
+    );
+    let lines: Vec<&str> = text.lines().collect();
+    has(
+        lines[0],
+        &["algorithm.bc.batch_size", "algorithm.bc.fraction"],
+    );
+    assert!(
+        lines[1].starts_with("ours, tuned ") && lines[2].starts_with("theirs "),
+        "{text}"
+    );
+    has(lines[2], &["64", "0.5"]);
+
+    let text = succeeds(
+        folder,
+        &["a", "b", "--keys", "algorithm.bc.fraction,train.updates"],
+    );
+    let head = text.lines().next().unwrap();
+    has(head, &["algorithm.bc.fraction", "train.updates"]);
+    assert!(!head.contains("batch_size"), "{head}");
+
+    let error = fails(folder, &["a", "b", "--by", "batch_size"]);
+    has(
+        &error,
+        &[
+            "no run has the key `batch_size`",
+            "did you mean `algorithm.bc.batch_size`?",
+        ],
+    );
+    let error = fails(folder, &["a", "b", "--label", "c=x"]);
+    has(&error, &["no line is called `c`; there are `a`, `b`"]);
+    // Grouped by a key that differs, both are lines of their own; by one that does not, they count as seeds, and it is said.
+    let found = json(folder, &["a", "b", "--by", "algorithm.bc.batch_size"]);
+    assert_eq!(
+        (&found["runs"][0]["name"], &found["runs"][1]["name"]),
+        (&"64".into(), &"256".into())
+    );
+    let found = json(folder, &["a", "b", "--by", "algorithm"]);
+    assert_eq!(found["runs"][0]["seeds"], 2);
+    has(
+        &notes(&found),
+        &[
+            "its runs differ in more than the seed, yet count as seeds: `algorithm.bc.batch_size` (64, 256)",
+        ],
+    );
+}
+
+#[test]
+fn more_than_four_keys_are_named_and_shown_when_they_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    HOPPER.write(&folder.join("a"));
+    let keys = "batch_size = 64\nfraction = 0.5\nlearning_rate = 0.1\nhidden = [8]\nnormalize_observations = false";
+    Made { keys, ..HOPPER }.write(&folder.join("b"));
+    let found = json(folder, &["a", "b"]);
+    assert_eq!(found["keys"].as_array().unwrap().len(), 4);
+    has(
+        &notes(&found),
+        &["runs also differ in `algorithm.bc.normalize_observations` (`--keys all`)"],
+    );
+    let all = json(folder, &["a", "b", "--keys", "all"]);
+    assert_eq!(all["keys"].as_array().unwrap().len(), 5);
+}
+
+#[test]
+fn csv_markdown_and_latex_hold_the_same_numbers() {
+    let folder = sweep();
+    let folder = folder.path();
+    let csv = succeeds(folder, &["sweep/td3_bc-hopper-medium-v2", "--csv", "-"]);
+    let expected = "name,algorithm,task,env,seeds,updates,seconds,measure,last,last_std,low,high,over,best_evaluation,scores,run\n\
+        td3_bc-hopper-medium-v2,td3_bc,hopper-medium-v2,hopper-v4,3,2000,121,score,60,";
+    assert!(csv.starts_with(expected), "{csv}");
+    assert!(
+        csv.ends_with(",30,110,seeds,60.333333333333336,30 40 110,sweep/td3_bc-hopper-medium-v2\n"),
+        "{csv}"
+    );
+    let text = succeeds(
+        folder,
+        &["sweep/td3_bc-hopper-medium-v2", "--csv", "lines.csv"],
+    );
+    has(
+        &text,
+        &["wrote lines.csv", "td3_bc-hopper-medium-v2  td3_bc"],
+    );
+    assert_eq!(fs::read_to_string(folder.join("lines.csv")).unwrap(), csv);
+
+    let markdown = succeeds(folder, &["sweep", "--by", "algorithm", "--markdown"]);
+    has(
+        &markdown,
+        &[
+            "| task | bc | td3\\_bc |\n| --- | ---: | ---: |\n| hopper-medium-v2 | 20.0 [10.0, 30.0] | 60.0 [30.0, 110.0] |\n",
+            "| mean over tasks | 35.0 [",
+            "Normalised score of the last checkpoint, mean of 2 to 3 seeds; in brackets 95 % bootstrap intervals over seeds.",
+            "* fewer than 5 seeds",
+        ],
+    );
+    let latex = succeeds(folder, &["sweep", "--by", "algorithm", "--latex"]);
+    has(
+        &latex,
+        &[
+            "\\usepackage{booktabs}",
+            "task & bc & td3\\_bc \\\\\n\\midrule\nhopper-medium-v2 & 20.0 [10.0, 30.0] & 60.0 [30.0, 110.0] \\\\\n",
+            "95 \\% bootstrap intervals",
+        ],
+    );
+    // Every line of LaTeX that is a note is a comment.
+    let after = latex.rsplit("\\end{table}").next().unwrap();
+    assert!(
+        after
+            .lines()
+            .filter(|line| !line.is_empty())
+            .all(|line| line.starts_with("% ")),
+        "{after}"
+    );
+}
+
+#[test]
+fn returns_and_scores_are_never_in_one_number_or_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for seed in 0..2 {
+        Made { seed, ..HOPPER }.write(&folder.join(format!("scores/seed-{seed}")));
+        let rows = &["2000,120,10,-600,90"];
+        Made {
+            seed,
+            rows,
+            ..HOPPER
+        }
+        .write(&folder.join(format!("returns/seed-{seed}")));
+    }
+    let found = json(folder, &["scores", "returns"]);
+    assert!(found["over_tasks"].is_null(), "{found}");
+    has(
+        &notes(&found),
+        &["some lines have normalised scores and some only returns: no numbers over both"],
+    );
+    let text = succeeds(folder, &["scores", "returns"]);
+    has(&text, &["score 20.0", "return -600.0"]);
+    let error = fails(folder, &["scores", "returns", "--picture", "curves.svg"]);
+    has(&error, &["don't fit one picture"]);
+    let error = fails(
+        folder,
+        &[
+            "scores",
+            "returns",
+            "--picture",
+            "bars.svg",
+            "--plot",
+            "intervals",
+        ],
+    );
+    has(
+        &error,
+        &[
+            "no numbers over seeds and tasks to draw",
+            "no numbers over both",
+        ],
+    );
+    // Returns of one task can be summed up, those of two can't, and they have no reference.
+    let found = json(folder, &["returns"]);
+    assert_eq!(found["over_tasks"]["groups"][0]["mean"]["value"], -600.0);
+    assert!(found["over_tasks"]["groups"][0]["optimality_gap"].is_null());
+    for seed in 0..2 {
+        let rows = &["2000,120,10,-9,1"];
+        let run = Made {
+            seed,
+            rows,
+            data: "other",
+            ..HOPPER
+        };
+        run.write(&folder.join(format!("other/seed-{seed}")));
+    }
+    let found = json(folder, &["returns", "other", "--by", "algorithm"]);
+    assert!(found["over_tasks"].is_null());
+    has(
+        &notes(&found),
+        &["returns of different tasks have different units"],
+    );
+}
+
+#[test]
+fn a_run_without_evaluations_is_left_out_with_a_warning_unless_it_is_the_only_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    HOPPER.write(&folder.join("a"));
+    Made {
+        rows: &[],
+        ..HOPPER
+    }
+    .write(&folder.join("b"));
+    let found = run(folder, &["a", "b", "--json"]);
+    let errors = String::from_utf8_lossy(&found.stderr);
+    has(&errors, &["b has no evaluation yet and is left out"]);
+    let output = String::from_utf8_lossy(&found.stdout);
+    let found: Value = serde_json::from_str(output.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (found["runs"].as_array().unwrap().len(), &found["skipped"]),
+        (1, &serde_json::json!(["b"]))
+    );
+    let error = fails(folder, &["b"]);
+    has(
+        &error,
+        &["b has no evaluation yet: train it with `evaluate.env` set"],
+    );
+    let error = fails(folder, &["nothing"]);
+    has(&error, &["nothing"]);
+}
+
+#[test]
+fn a_score_that_is_no_number_is_an_error_that_names_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let rows = &["1000,60,10,300,30,10,3", "2000,120,10,600,90,NaN,9"];
+    Made { rows, ..HOPPER }.write(&folder.join("a"));
+    let error = fails(folder, &["a"]);
+    has(
+        &error,
+        &["a/evaluations.csv: line 3: `score_mean` is `NaN`"],
+    );
+}
+
+#[test]
+fn what_is_doubtful_about_seeds_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let series = folder.join("series");
+    HOPPER.write(&series.join("seed-0"));
+    Made {
+        seed: 1,
+        rows: &["1000,60,10,300,30,40,3"],
+        ..HOPPER
+    }
+    .write(&series.join("seed-1"));
+    let found = json(folder, &["series"]);
+    let line = &found["runs"][0];
+    assert_eq!(
+        (&line["update"], &line["last"], &line["best"]),
+        (&1000.into(), &25.0.into(), &25.0.into())
+    );
+    has(
+        &notes(&found),
+        &[
+            "shown after 1000 updates, the last that all its runs were evaluated at; one has 2000",
+            "not finished, evaluated after 1000 of 2000 updates",
+        ],
+    );
+    // No number of updates in common: each run's last.
+    Made {
+        seed: 1,
+        rows: &["1500,60,10,300,30,40,3"],
+        ..HOPPER
+    }
+    .write(&series.join("seed-1"));
+    let found = json(folder, &["series"]);
+    assert_eq!(found["runs"][0]["last"], 30.0);
+    has(
+        &notes(&found),
+        &["after different numbers of updates; the last ones are after 1500 to 2000"],
+    );
+    // The same run twice.
+    HOPPER.write(&series.join("seed-1"));
+    let found = json(folder, &["series"]);
+    has(
+        &notes(&found),
+        &["have the same seed and settings: one run counts twice"],
+    );
+    // Named twice, grouped: counted once.
+    let found = json(
+        folder,
+        &["series/seed-0", "series/seed-0", "--by", "algorithm"],
+    );
+    assert_eq!(found["runs"][0]["seeds"], 1);
+}
+
+#[test]
+fn tasks_that_not_all_groups_have_are_left_out_of_numbers_over_tasks() {
+    let folder = sweep();
+    let folder = folder.path();
+    fs::remove_dir_all(folder.join("sweep/bc-walker2d-medium-v2")).unwrap();
+    let found = json(folder, &["sweep", "--by", "algorithm"]);
+    assert_eq!(
+        found["over_tasks"]["tasks"],
+        serde_json::json!(["hopper-medium-v2"])
+    );
+    has(
+        &notes(&found),
+        &["numbers over tasks are without walker2d-medium-v2: not all of bc, td3_bc have it"],
+    );
+    // Series on different tasks have none in common, unless they get one name.
+    let named = [
+        "sweep/td3_bc-hopper-medium-v2",
+        "sweep/td3_bc-walker2d-medium-v2",
+    ];
+    let found = json(folder, &named);
+    assert!(found["over_tasks"].is_null());
+    has(&notes(&found), &["the lines have no task in common"]);
+    let labels = "td3_bc-hopper-medium-v2=ours,td3_bc-walker2d-medium-v2=ours";
+    let found = json(folder, &[&named[..], &["--labels", labels]].concat());
+    assert_eq!(found["over_tasks"]["groups"][0]["name"], "ours");
+    near(
+        found["over_tasks"]["groups"][0]["mean"]["value"]
+            .as_f64()
+            .unwrap(),
+        62.5,
+        "mean",
+    );
+}
+
+#[test]
+fn series_of_one_name_are_told_apart_by_the_folders_around_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths: Vec<PathBuf> = ["x/seed-0", "y/seed-0", "z"]
+        .iter()
+        .map(|name| HOPPER.write(&folder.path().join(name)))
+        .collect();
+    let options = Options {
+        sort: Some(Sort::Name),
+        ..Options::default()
+    };
+    let found = compared(&paths, &options).unwrap();
+    let names: Vec<&str> = found.lines.iter().map(|line| line.name.as_str()).collect();
+    assert_eq!(names, ["x/seed-0", "y/seed-0", "z"]);
+}
+
+#[test]
+fn every_plot_is_drawn_and_says_what_its_intervals_are() {
+    let folder = sweep();
+    let folder = folder.path();
+    let kept = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compare");
+    fs::create_dir_all(&kept).unwrap();
+    let draw = |name: &str, arguments: &[&str], words: &[&str]| {
+        for ending in ["svg", "png"] {
+            let path = kept.join(format!("{name}.{ending}"));
+            let picture = ["--picture", path.to_str().unwrap()];
+            let text = succeeds(folder, &[arguments, &picture[..]].concat());
+            has(&text, &["wrote "]);
+        }
+        let svg = fs::read_to_string(kept.join(format!("{name}.svg"))).unwrap();
+        // A minus is a sign of its own; words stand one by one.
+        has(&svg, words);
+        assert!(
+            fs::metadata(kept.join(format!("{name}.png")))
+                .unwrap()
+                .len()
+                > 5_000
+        );
+    };
+    let by = ["sweep", "--by", "algorithm"];
+    let plot = |plot: &'static str| [&by[..], &["--plot", plot]].concat();
+    let tasks = [
+        "hopper-medium-v2",
+        "walker2d-medium-v2",
+        "± one standard deviation over seeds",
+    ];
+    draw(
+        "curves",
+        &by,
+        &[&tasks[..], &["training time (minutes)"]].concat(),
+    );
+    draw(
+        "curves-updates",
+        &[&by[..], &["--x", "updates"]].concat(),
+        &["Learning curves", "updates"],
+    );
+    let over = "2 tasks, 2 to 3 seeds; bar: 95 % of 2000 bootstrap samples of the seeds";
+    draw(
+        "intervals",
+        &plot("intervals"),
+        &[
+            over,
+            "interquartile mean",
+            "optimality gap (less is better)",
+        ],
+    );
+    draw(
+        "profiles",
+        &plot("profiles"),
+        &[
+            "2 to 3 seeds; band: 95 %",
+            "share of runs with a higher score",
+        ],
+    );
+    draw(
+        "improvement",
+        &plot("improvement"),
+        &["td3_bc over bc", "0.85", over],
+    );
+    let one = [
+        "sweep/bc-hopper-medium-v2/seed-0",
+        "sweep/td3_bc-hopper-medium-v2",
+    ];
+    draw(
+        "mixed",
+        &one,
+        &["over seeds, where there is one seed over episodes"],
+    );
+    // Profiles are in the JSON object as well.
+    let path = kept.join("profiles.svg");
+    let found = json(
+        folder,
+        &[
+            &plot("profiles")[..],
+            &["--picture", path.to_str().unwrap()],
+        ]
+        .concat(),
+    );
+    let profile = &found["profiles"][1];
+    let last = profile["shares"].as_array().unwrap().len() - 1;
+    assert_eq!(
+        (&profile["shares"][0], &profile["shares"][last]),
+        (&1.0.into(), &0.0.into())
+    );
+    assert_eq!(profile["band"].as_array().unwrap().len(), last + 1);
+}
+
+#[test]
+fn a_single_evaluation_has_an_error_bar_instead_of_a_band() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    Made {
+        rows: &["2000,120,10,600,90,20,9"],
+        ..HOPPER
+    }
+    .write(&folder.join("a"));
+    Made {
+        rows: &["2000,90,10,600,90,40,5"],
+        keys: "fraction = 0.5",
+        ..HOPPER
+    }
+    .write(&folder.join("b"));
+    succeeds(folder, &["a", "b", "--picture", "points.svg"]);
+    let svg = fs::read_to_string(folder.join("points.svg")).unwrap();
+    has(
+        &svg,
+        &["band or bar: ± one standard deviation over episodes"],
+    );
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compare/points.png");
+    succeeds(folder, &["a", "b", "--picture", path.to_str().unwrap()]);
+}
+
+#[test]
+fn a_picture_that_can_not_be_drawn_is_refused_before_anything_is_printed() {
+    let folder = sweep();
+    let folder = folder.path();
+    let error = fails(folder, &["sweep", "--picture", "curves.pdf"]);
+    has(
+        &error,
+        &["a picture's name ends in .svg or .png, found `.pdf`"],
+    );
+    let error = fails(
+        folder,
+        &["sweep", "--picture", "curves.svg", "--plot", "profiles"],
+    );
+    has(
+        &error,
+        &[
+            "no numbers over seeds and tasks to draw",
+            "`--by algorithm`",
+        ],
+    );
+    let one = [
+        "sweep/bc-hopper-medium-v2",
+        "--picture",
+        "p.svg",
+        "--plot",
+        "improvement",
+    ];
+    has(&fails(folder, &one), &["needs two groups"]);
+}
