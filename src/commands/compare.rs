@@ -32,7 +32,7 @@ pub struct CompareArgs {
         conflicts_with = "metric"
     )]
     pub keys: Vec<String>,
-    /// Other names for lines, e.g. runs/a=ours. Lines of one name on several tasks are summed up together.
+    /// Other names for lines, e.g. a=ours. Lines of one name on several tasks are summed up together.
     #[arg(long, value_name = "NAME=LABEL,...", value_delimiter = ',', value_parser = parse_label, conflicts_with = "metric")]
     pub labels: Vec<(String, String)>,
     /// Another name for one line; may hold commas. Repeatable.

@@ -243,6 +243,8 @@ pub(super) enum Mark {
     Line(Stroke),
     /// A line on a band of its color.
     Band(Stroke),
+    /// A point with an error bar.
+    Bar(Stroke),
     Start,
     End,
     Goal,
@@ -337,6 +339,17 @@ fn draw_mark(canvas: &mut Canvas<'_>, mark: Mark, (x, y): Point) -> Result<()> {
             ];
             canvas.polygon(&corners, stroke.color, BAND_ALPHA)?;
             canvas.line(&[(x, y), (right, y)], stroke)
+        }
+        Mark::Bar(stroke) => {
+            let bar = [(middle, y - 8.0), (middle, y + 8.0)];
+            canvas.line(
+                &bar,
+                Stroke {
+                    width: 1.5,
+                    ..stroke
+                },
+            )?;
+            canvas.disc((middle, y), 3.5, stroke.color)
         }
         Mark::Start => super::marks::draw_start(canvas, (middle, y)),
         Mark::End => super::marks::draw_end(canvas, (middle, y)),

@@ -8,6 +8,9 @@ use crate::report::canvas::{Canvas, render};
 use crate::report::style::{Anchor, Font, MUTED, Rgb, SERIES, Stroke};
 use trajformer_core::error::Result;
 
+/// A line of more points is a curve.
+const MOST_DOTS: usize = 40;
+
 /// One line of a chart.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Series {
@@ -19,6 +22,18 @@ pub struct Series {
     pub band: Option<Vec<(f64, f64)>>,
     /// Faint thin lines behind: single runs, or the values before smoothing.
     pub faint: Vec<Vec<(f64, f64)>>,
+    /// Whether `points` have dots.
+    pub dots: Dots,
+}
+
+/// Which points of a line have dots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dots {
+    /// Those of a line with few: they are measurements.
+    #[default]
+    Few,
+    /// None: the line is computed.
+    None,
 }
 
 impl Series {
@@ -56,6 +71,7 @@ impl Series {
             points,
             band: Some(band),
             faint: runs,
+            dots: Dots::Few,
         }
     }
 
@@ -74,6 +90,7 @@ impl Series {
             points: means,
             band: None,
             faint: vec![points],
+            dots: Dots::Few,
         }
     }
 }
@@ -135,7 +152,9 @@ pub(super) fn legend(series: &[Series]) -> Vec<(Mark, String)> {
     let mark = |(series, color): (&Series, Rgb)| {
         let stroke = Stroke::new(color, 2.5);
         let banded = series.band.as_ref().is_some_and(|band| !band.is_empty());
-        let mark = if banded {
+        let mark = if banded && series.points.len() == 1 {
+            Mark::Bar(stroke)
+        } else if banded {
             Mark::Band(stroke)
         } else {
             Mark::Line(stroke)
@@ -175,7 +194,13 @@ pub(super) fn axes(
                 .copied()
         })
     };
-    let x = Axis::around(lines().map(|point| point.0), Scale::Linear, 0.0).with_ticks(8);
+    // A single point and its bar need space on both sides.
+    let margin = if series.iter().any(|series| series.points.len() == 1) {
+        0.05
+    } else {
+        0.0
+    };
+    let x = Axis::around(lines().map(|point| point.0), Scale::Linear, margin).with_ticks(8);
     let bands = series
         .iter()
         .flat_map(|series| series.band.iter().flatten());
@@ -239,11 +264,8 @@ fn draw_behind(canvas: &mut Canvas<'_>, frame: &Frame, series: &Series, color: R
 fn draw_series(canvas: &mut Canvas<'_>, frame: &Frame, series: &Series, color: Rgb) -> Result<()> {
     let places = frame.places(&series.points);
     canvas.line(&places, Stroke::new(color, 2.5))?;
-    // Few points are measurements, many are a curve.
-    for &place in places
-        .iter()
-        .filter(|place| place.1.is_finite() && places.len() <= 40)
-    {
+    let dotted = series.dots == Dots::Few && places.len() <= MOST_DOTS;
+    for &place in places.iter().filter(|place| place.1.is_finite() && dotted) {
         canvas.disc(place, 3.5, color)?;
     }
     Ok(())

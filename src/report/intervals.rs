@@ -80,7 +80,16 @@ pub fn draw(path: &Path, chart: &Intervals) -> Result<()> {
         .fold(0.0, f64::max);
     let left = MARGIN + names + 14.0;
     let count = chart.columns.len().max(1) as f64;
-    let width = header.width().max(900.0).max(left + 200.0 * count + MARGIN);
+    let label = Font::bold(14.0, TEXT);
+    let labels = chart
+        .columns
+        .iter()
+        .map(|column| 1.08 * label.width(&column.label) + 30.0);
+    let column = labels.fold(200.0, f64::max);
+    let width = header
+        .width()
+        .max(900.0)
+        .max(left + column * count + MARGIN);
     let top = header.height(width) + 24.0;
     let bottom = top + ROW * chart.rows.len() as f64 + 4.0;
     let step = (width - MARGIN - left) / count;
@@ -143,7 +152,7 @@ fn axis(column: &Column) -> Axis {
         let (low, high) = mark.ends.unwrap_or((mark.value, mark.value));
         [mark.value, low, high]
     });
-    Axis::around(values.chain(column.reference), Scale::Linear, 0.1).with_ticks(3)
+    Axis::around(values.chain(column.reference), Scale::Linear, 0.1).with_ticks(4)
 }
 
 /// Grid, axis, name and reference of a column.

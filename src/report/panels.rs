@@ -40,12 +40,15 @@ pub struct Panels {
     pub panels: Vec<Panel>,
 }
 
-/// Draws the charts, three in a row, 900 to 1240 pixels wide.
+/// Draws the charts, up to three in a row, at least 900 pixels wide.
 ///
 /// # Errors
 /// If `path` ends in neither `.svg` nor `.png`, or can't be written.
 pub fn draw(path: &Path, charts: &Panels) -> Result<()> {
-    let columns = charts.panels.len().clamp(1, COLUMNS);
+    let columns = match charts.panels.len() {
+        4 => 2, // no hole
+        count => count.clamp(1, COLUMNS),
+    };
     let rows = charts.panels.len().div_ceil(columns);
     let header = Header {
         title: &charts.title,

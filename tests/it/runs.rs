@@ -512,7 +512,10 @@ fn runs_are_compared_alone_and_over_seeds_by_their_evaluations() {
     assert!(text.contains("Two seeds") && text.contains("seed-1"));
     // A folder of such folders holds its series.
     let lines = compare::compare(&[dir.path().to_path_buf()]).unwrap();
-    assert_eq!((lines.len(), lines[0].seeds, &lines[0].name[..]), (1, 2, "bc"));
+    assert_eq!(
+        (lines.len(), lines[0].seeds, &lines[0].name[..]),
+        (1, 2, "bc")
+    );
     let empty = dir.path().join("empty");
     fs::create_dir(&empty).unwrap();
     let error = compare::compare(&[empty]).unwrap_err().to_string();

@@ -9,8 +9,6 @@ use crate::app::compare::statistics::{Interval, Scores, draw, improvement, inter
 pub const GOAL: f64 = 100.0;
 /// With more groups not every two are compared.
 const MOST_PAIRED: usize = 12;
-/// Thresholds of a performance profile.
-const THRESHOLDS: usize = 121;
 
 /// Groups of lines side by side on the tasks that all of them have.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -148,22 +146,19 @@ impl OverTasks {
         }
     }
 
-    /// Performance profiles of all groups at the same thresholds, from the lowest score (or 0) to the highest (or 100).
+    /// Performance profiles of all groups at the same thresholds: every score that any run has, from the lowest (or 0) to the
+    /// highest (or 100). From one threshold to the next a profile keeps its value.
     pub fn profiles(&self) -> Vec<Profile> {
-        let scores = || {
-            self.groups
-                .iter()
-                .flat_map(|group| group.scores.tasks().iter().flatten().copied())
-        };
-        let (first, last) = if self.normalized {
-            (0.0, GOAL)
-        } else {
-            (f64::INFINITY, f64::NEG_INFINITY)
-        };
-        let low = scores().fold(first, f64::min);
-        let high = scores().fold(last, f64::max);
-        let step = (high - low) / (THRESHOLDS - 1) as f64;
-        let thresholds: Vec<f64> = (0..THRESHOLDS).map(|at| low + step * at as f64).collect();
+        let mut thresholds: Vec<f64> = self
+            .groups
+            .iter()
+            .flat_map(|group| group.scores.tasks().iter().flatten().copied())
+            .collect();
+        if self.normalized {
+            thresholds.extend([0.0, GOAL]);
+        }
+        thresholds.sort_by(f64::total_cmp);
+        thresholds.dedup();
         let profile = |group: &Aggregates| Profile {
             name: group.name.clone(),
             thresholds: thresholds.clone(),

@@ -7,7 +7,7 @@ use crate::app::compare::aggregates::{Estimate, OverTasks, Profile, names};
 use crate::app::compare::comparison::Comparison;
 use crate::app::compare::lines::Line;
 use crate::app::compare::wording::{measure, shown_pairs};
-use crate::report::curves::{self, Curves, Series};
+use crate::report::curves::{self, Curves, Dots, Series};
 use crate::report::intervals::{self, Colors, Column, Intervals, Mark};
 use crate::report::panels::{self, Panel, Panels};
 use trajformer_core::error::{Error, Result};
@@ -208,6 +208,7 @@ fn series(line: &Line, x: X) -> Series {
                 .collect(),
         ),
         faint: Vec::new(),
+        dots: Dots::Few,
     }
 }
 
@@ -287,22 +288,18 @@ fn draw_intervals(path: &Path, title: &str, over: &OverTasks) -> Result<()> {
 }
 
 fn draw_profiles(path: &Path, title: &str, over: &OverTasks) -> Result<()> {
-    let series = |profile: Profile| {
-        let points = profile
-            .thresholds
-            .iter()
-            .copied()
-            .zip(profile.shares)
-            .collect();
-        let band = profile
-            .band
-            .map(|band| band.iter().map(|ends| (ends.low, ends.high)).collect());
-        Series {
-            label: profile.name,
-            points,
-            band,
-            faint: Vec::new(),
-        }
+    let series = |profile: Profile| Series {
+        points: steps(&profile.thresholds, &profile.shares),
+        band: profile.band.map(|band| {
+            let low: Vec<f64> = band.iter().map(|ends| ends.low).collect();
+            let high: Vec<f64> = band.iter().map(|ends| ends.high).collect();
+            let high = steps(&profile.thresholds, &high);
+            let low = steps(&profile.thresholds, &low).into_iter();
+            low.zip(high).map(|(low, high)| (low.1, high.1)).collect()
+        }),
+        label: profile.name,
+        faint: Vec::new(),
+        dots: Dots::None,
     };
     let what = if over.normalized {
         "normalised score"
@@ -318,6 +315,18 @@ fn draw_profiles(path: &Path, title: &str, over: &OverTasks) -> Result<()> {
         ..Curves::default()
     };
     curves::draw(path, &chart)
+}
+
+/// Corners of the line that keeps each value until the next place.
+fn steps(places: &[f64], values: &[f64]) -> Vec<(f64, f64)> {
+    let mut corners = Vec::new();
+    for (index, (&place, &value)) in places.iter().zip(values).enumerate() {
+        corners.push((place, value));
+        if let Some(&next) = places.get(index + 1) {
+            corners.push((next, value));
+        }
+    }
+    corners
 }
 
 fn draw_improvement(path: &Path, title: &str, over: &OverTasks) -> Result<()> {
