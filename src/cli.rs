@@ -50,6 +50,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         trajformer evaluate runs/td3_bc-hopper-medium-short --env hopper-v4 --episodes 20\n  \
         trajformer evaluate runs/td3_bc-hopper-medium-short --record rollouts.hdf5\n  \
+        trajformer evaluate runs/td3_bc-hopper-medium-short --env gym:Hopper-v5 --python .venv/bin/python\n  \
         trajformer evaluate hf://edbeeching/decision-transformer-gym-hopper-medium --env hopper-v4\n  \
         trajformer evaluate hf://CarlCochet/trajectory-transformer-hopper-medium-v2 --env hopper-v4 --data \
         hopper-medium.hdf5\n  \

@@ -106,7 +106,9 @@ impl Evaluator {
         config.check()?;
         match &config.env {
             Some(name) if config.episodes > 0 => {
-                let envs = envs::VectorEnv::make(name, config.episodes)?;
+                let keys = &config.observation_keys;
+                let options = envs::GymOptions::new(config.python.as_deref(), keys);
+                let envs = envs::VectorEnv::make_with(name, config.episodes, &options)?;
                 Ok(Some(Self {
                     envs,
                     episodes: config.episodes,

@@ -55,7 +55,7 @@ impl TrainedRun {
     /// # Errors
     /// If `evaluate.env` names no environment or `evaluate.episodes` is 0, or the policy does not fit the environment.
     pub fn evaluate(&mut self) -> Result<Evaluation> {
-        let mut evaluator = scoring::evaluator(&self.config.evaluate)?;
+        let mut evaluator = scoring::evaluator(&self.config.evaluation())?;
         scoring::get_ready(self, &evaluator)?;
         evaluator.run(&mut *self.policy()?)
     }

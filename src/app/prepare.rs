@@ -243,7 +243,8 @@ pub(super) fn evaluator_for(
     dataset: &Dataset,
     interrupt: &Interrupt,
 ) -> Result<Option<Evaluator>> {
-    let evaluator = Evaluator::new(&config.evaluate)?.map(|found| found.with_interrupt(interrupt));
+    let evaluator =
+        Evaluator::new(&config.evaluation())?.map(|found| found.with_interrupt(interrupt));
     if let Some(evaluator) = &evaluator {
         evaluator.check_dimensions(dataset.observation_dim, dataset.action_dim)?;
         warn_of_other_version(dataset.env_name.as_deref(), &evaluator.spec().name);
@@ -256,8 +257,15 @@ pub(super) fn interaction_for(
     config: &RunConfig,
     algorithm: &mut dyn Algorithm,
 ) -> Result<Option<Interaction>> {
-    let env = match (&config.evaluate.env, config.online.steps) {
-        (Some(name), 1..) => envs::make(name)?,
+    let evaluate = config.evaluation();
+    let env = match (&evaluate.env, config.online.steps) {
+        (Some(name), 1..) => {
+            let keys = &evaluate.observation_keys;
+            envs::make_with(
+                name,
+                &envs::GymOptions::new(evaluate.python.as_deref(), keys),
+            )?
+        }
         _ => return Ok(None),
     };
     interactive(algorithm)?.check()?;
@@ -273,10 +281,12 @@ pub(super) fn check_goal(evaluator: Option<&Evaluator>, algorithm: &dyn Algorith
     }
 }
 
-/// Says so when the data's environment and the one asked for have different names.
+/// Says so when the data's environment and the one asked for have different names; `Hopper-v5` and Gymnasium's `gym:Hopper-v5`
+/// are the same.
 pub fn warn_of_other_version(data: Option<&str>, asked: &str) {
+    let plain = |name| envs::gym::own_id(name).unwrap_or(name);
     if let Some(data) = data
-        && !data.eq_ignore_ascii_case(asked)
+        && !plain(data).eq_ignore_ascii_case(plain(asked))
     {
         tracing::warn!("the data names the environment `{data}`, policies are scored in `{asked}`");
     }

@@ -175,8 +175,8 @@ impl Ready {
 }
 
 /// Continues a run, bit for bit; one that is finished already reports what it found and stays as it
-/// is. `overrides` may change `train.updates`, `online.steps`, `data.path`, `device` and the length of a learning rate's
-/// decay, nothing else. On another device the last bits are others from then on. A decay over the training's own updates is as long as they are now.
+/// is. `overrides` may change `train.updates`, `online.steps`, `data.path`, `evaluate.python`, `device` and the length of a
+/// learning rate's decay, nothing else. On another device the last bits are others from then on. A decay over the training's own updates is as long as they are now.
 ///
 /// # Errors
 /// If the run or its data can't be read, its configuration or data is not what it was started with,
@@ -198,7 +198,7 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
     if !changed.is_empty() {
         return Err(Error::settings(format!(
             "a run that is resumed can change `train.updates`, `online.steps` and how long a learning rate decays \
-             only (and `data.path` and `device`, for data and runs that have moved), but {}; start a new run for other \
+             only (and `data.path`, `evaluate.python` and `device`, for data and runs that have moved), but {}; start a new run for other \
              settings",
             listed(&changed)
         )));

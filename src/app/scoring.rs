@@ -1,5 +1,7 @@
 //! [`evaluate`]: scores a trained run, whatever kind of policy it has.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use crate::app::config::sections::EvaluateConfig;
@@ -16,6 +18,8 @@ use trajformer_core::error::{Error, Result};
 pub struct EvaluateRequest {
     /// Environment.
     pub env: Option<String>,
+    /// Python interpreter that runs environments of Gymnasium.
+    pub python: Option<PathBuf>,
     /// Episodes.
     pub episodes: Option<usize>,
     /// Seed of start states and of the policy.
@@ -32,6 +36,7 @@ impl EvaluateRequest {
     pub fn settings(&self, stored: &EvaluateConfig) -> EvaluateConfig {
         let mut settings = stored.clone();
         settings.env = self.env.clone().or(settings.env);
+        settings.python = self.python.clone().or(settings.python);
         settings.episodes = self.episodes.unwrap_or(settings.episodes);
         settings.seed = self.seed.unwrap_or(settings.seed);
         settings
@@ -110,7 +115,7 @@ pub(super) fn get_ready(run: &mut TrainedRun, evaluator: &Evaluator) -> Result<(
 /// If no environment or no episodes are asked for, the run does not fit the environment, `record` is asked for together
 /// with `instructions`, or an episode fails.
 pub fn evaluate(run: &mut TrainedRun, request: &EvaluateRequest) -> Result<Found> {
-    let settings = request.settings(&run.config.evaluate);
+    let settings = request.settings(&run.config.evaluation());
     let mut evaluator = evaluator(&settings)?;
     let seed = settings.seed;
     if !request.instructions.is_empty() {

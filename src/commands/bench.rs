@@ -1,9 +1,11 @@
 //! `trajformer bench`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use trajformer::bench;
+use trajformer::envs::GymOptions;
 use trajformer::planning::Window;
 
 use crate::cli::count;
@@ -150,9 +152,12 @@ impl From<WindowArg> for Window {
 /// Arguments of `bench envs`.
 #[derive(Debug, Args)]
 pub struct BenchEnvsArgs {
-    /// Environment, e.g. halfcheetah-v4.
+    /// Environment, e.g. halfcheetah-v4, or gym:ID.
     #[arg(long)]
     pub env: String,
+    /// Python interpreter that runs environments of Gymnasium.
+    #[arg(long, value_name = "PATH")]
+    pub python: Option<PathBuf>,
     /// Copies that are stepped side by side.
     #[arg(long, default_value_t = 16, value_parser = count)]
     pub copies: usize,
@@ -197,6 +202,7 @@ pub fn run(command: &BenchCommand) -> anyhow::Result<ExitCode> {
         })?,
         BenchCommand::Envs(args) => bench::steps(&bench::EnvOptions {
             env: args.env.clone(),
+            gym: GymOptions::new(args.python.as_deref(), &[]),
             copies: args.copies,
             seconds,
         })?,

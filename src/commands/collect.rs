@@ -14,9 +14,16 @@ use crate::output::{self, say};
 /// Arguments of `data collect`.
 #[derive(Debug, Args)]
 pub struct CollectArgs {
-    /// Environment.
+    /// Environment, or gym:ID for one of Gymnasium.
     #[arg(long)]
     pub env: String,
+    /// Python interpreter that runs environments of Gymnasium; default: that of the active virtual environment, else python3.
+    #[arg(long, value_name = "PATH")]
+    pub python: Option<PathBuf>,
+    /// Where observations of an environment of Gymnasium are dictionaries: the keys whose numbers are put side by side, with
+    /// commas between; default: all, sorted.
+    #[arg(long, value_name = "KEYS", value_delimiter = ',')]
+    pub observation_keys: Vec<String>,
     /// `random`, `zero`, in point mazes `waypoint` (to random places), `waypoint-once` (to one per episode) or `waypoint-goal` (to the maze's goal), an .npz file with a network's weights, a run directory, or hf://ID.
     #[arg(long)]
     pub policy: String,
@@ -85,7 +92,8 @@ impl From<OutputArg> for OutputActivation {
 /// # Errors
 /// What failed, and where.
 pub fn run(args: &CollectArgs) -> anyhow::Result<ExitCode> {
-    let mut env = envs::make(&args.env)?;
+    let gym = envs::GymOptions::new(args.python.as_deref(), &args.observation_keys);
+    let mut env = envs::make_with(&args.env, &gym)?;
     let options = FilePolicyOptions {
         sample: args.sample,
         hidden_activation: args.activation.map(HiddenActivation::from),

@@ -55,7 +55,8 @@ pub enum DataCommand {
         trajformer data collect --env hopper-v4 --policy sac.npz --activation relu --output tanh \
         --sample --steps 100000 mine.hdf5\n  \
         trajformer data collect --env hopper-v4 --policy runs/td3_bc-hopper-medium-short --noise 0,0.1,0.3 --steps 100000 \
-        mine.hdf5")]
+        mine.hdf5\n  \
+        trajformer data collect --env gym:AntMaze_UMaze-v5 --python .venv/bin/python --policy random --steps 10000 ant.npz")]
     Collect(CollectArgs),
 }
 

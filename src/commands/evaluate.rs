@@ -21,9 +21,13 @@ pub struct EvaluateArgs {
     /// For a model of another library: data that it was trained on, which its statistics and bins come from.
     #[arg(long, value_name = "DATA")]
     pub data: Option<PathBuf>,
-    /// Environment; default: the run's `evaluate.env`.
+    /// Environment, or gym:ID for one of Gymnasium; default: the run's `evaluate.env`.
     #[arg(long)]
     pub env: Option<String>,
+    /// Python interpreter that runs environments of Gymnasium; default: the run's `evaluate.python`, else that of the active
+    /// virtual environment, else python3.
+    #[arg(long, value_name = "PATH")]
+    pub python: Option<PathBuf>,
     /// Episodes; default: the run's `evaluate.episodes`.
     #[arg(long)]
     pub episodes: Option<usize>,
@@ -43,7 +47,7 @@ pub struct EvaluateArgs {
     pub picture: Option<PathBuf>,
     /// Judge the run by this data instead of an environment: fitted Q evaluation, with an interval
     /// from resampled episodes.
-    #[arg(long, value_name = "DATA", conflicts_with_all = ["env", "episodes", "record", "data"])]
+    #[arg(long, value_name = "DATA", conflicts_with_all = ["env", "python", "episodes", "record", "data"])]
     pub off_policy: Option<PathBuf>,
     /// Updates of fitted Q evaluation.
     #[arg(long, default_value_t = FqeConfig::default().updates, requires = "off_policy")]
@@ -82,6 +86,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let mut trained = run::open_with(&hub::local(&args.run)?, &opening)?;
     let request = EvaluateRequest {
         env: args.env.clone(),
+        python: args.python.clone(),
         episodes: args.episodes,
         seed: args.seed,
         instructions: args.instructions.clone(),

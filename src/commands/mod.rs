@@ -15,9 +15,15 @@ pub mod plan;
 pub mod report;
 pub mod train;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::Command;
+
+/// `--python PATH` as the key that it sets.
+fn python_key(path: Option<&Path>) -> Option<String> {
+    path.map(|path| format!("evaluate.python={}", path.display()))
+}
 
 /// Runs a command; the status to exit with.
 ///

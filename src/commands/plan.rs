@@ -9,6 +9,7 @@ use trajformer::config::Purpose;
 use trajformer::pretrained::Request;
 use trajformer::{hub, preview, report, run};
 
+use crate::commands::python_key;
 use crate::output::say;
 
 /// Arguments of `plan`.
@@ -22,6 +23,10 @@ pub struct PlanArgs {
     /// Draw what the model predicts beside what happens.
     #[arg(long, value_name = "FILE.svg|png")]
     pub picture: Option<PathBuf>,
+    /// Python interpreter that runs environments of Gymnasium; default: the run's `evaluate.python`, else that of the active
+    /// virtual environment, else python3.
+    #[arg(long, value_name = "PATH")]
+    pub python: Option<PathBuf>,
     /// Change a key of the stored configuration for this plan: evaluate.env, evaluate.goal, device, planner settings.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
@@ -38,8 +43,10 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     if args.picture.is_some() {
         report::check_built()?;
     }
+    let mut overrides = args.overrides.clone();
+    overrides.extend(python_key(args.python.as_deref()));
     let request = Request {
-        overrides: &args.overrides,
+        overrides: &overrides,
         purpose: Purpose::Plan,
         ..Request::default()
     };

@@ -12,7 +12,7 @@ use trajformer::evaluate;
 use trajformer::run::{self, Failure, RunOptions, Series};
 use trajformer::trainer::Outcome;
 
-use crate::commands::hints;
+use crate::commands::{hints, python_key};
 use crate::output::{self, say};
 use crate::process;
 
@@ -27,7 +27,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
     /// Change a key: a TOML value, or a bare word as a string. With --resume only how long the run is (train.updates,
-    /// online.steps) and its rates fall (decay_updates, actor_decay_updates), and where it goes on (data.path, device).
+    /// online.steps) and its rates fall (decay_updates, actor_decay_updates), and where it goes on (data.path,
+    /// evaluate.python, device).
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
     /// Train several seeds, A up to but not including B, and report the aggregate.
@@ -40,6 +41,10 @@ pub struct TrainArgs {
     /// cpu, cuda, cuda:N or metal; default: the configuration's `device`.
     #[arg(long)]
     pub device: Option<String>,
+    /// Python interpreter that runs environments of Gymnasium; default: the configuration's `evaluate.python`, else that of the
+    /// active virtual environment, else python3.
+    #[arg(long, value_name = "PATH")]
+    pub python: Option<PathBuf>,
     /// Print one JSON object, last on standard output.
     #[arg(long)]
     pub json: bool,
@@ -58,6 +63,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let mut series = Series::default();
     let mut overrides = args.overrides.clone();
     overrides.extend(args.device.iter().map(|device| format!("device={device}")));
+    overrides.extend(python_key(args.python.as_deref()));
     if let Some(path) = &args.resume {
         let outcome = run::resume_with(path, &overrides, &options)?;
         series.outcomes.push((path.clone(), outcome));

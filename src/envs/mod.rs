@@ -1,8 +1,10 @@
 //! Environments: where a policy is scored. Training never needs one.
 //!
 //! [`make`] builds one by name, [`VectorEnv`] steps several on threads, [`score`] turns returns
-//! into D4RL's normalised score. An own simulator implements [`Environment`].
+//! into D4RL's normalised score. Names that begin with `gym:` are environments of Gymnasium, in Python processes ([`gym`]).
+//! An own simulator implements [`Environment`].
 
+pub mod gym;
 #[cfg(feature = "mujoco")]
 pub mod mujoco;
 pub mod pendulum;
@@ -13,7 +15,8 @@ pub mod rooms;
 pub mod score;
 mod vector;
 
-pub use registry::{ENVIRONMENTS, Entry, make, names};
+pub use gym::GymOptions;
+pub use registry::{ENVIRONMENTS, Entry, make, make_with, names};
 pub use score::{ReferenceReturns, normalized_score, reference_for};
 pub use vector::{Factory, VectorEnv, VectorStep};
 

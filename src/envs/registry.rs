@@ -1,5 +1,6 @@
 //! [`ENVIRONMENTS`]: the environments by name, as a table.
 
+use crate::envs::gym::{Gym, GymOptions, is_gym};
 #[cfg(feature = "mujoco")]
 use crate::envs::mujoco;
 use crate::envs::reference::{ReferenceReturns, d4rl};
@@ -144,7 +145,7 @@ pub fn entry(name: &str) -> Option<&'static Entry> {
 }
 
 /// Makes the environment called `name`; case does not matter (`Hopper-v4` is `hopper-v4`), the version
-/// does.
+/// does. `gym:ID` is an environment of Gymnasium, with the options of [`GymOptions::default`].
 ///
 /// ```
 /// let mut env = trajformer::envs::make("pointmaze-umaze")?;
@@ -158,10 +159,24 @@ pub fn entry(name: &str) -> Option<&'static Entry> {
 /// # Errors
 /// If the name is unknown, or needs a feature that this build lacks, or its model can't be loaded.
 pub fn make(name: &str) -> Result<Box<dyn Environment>> {
+    make_with(name, &GymOptions::default())
+}
+
+/// Makes the environment called `name` as [`make`] does, one of Gymnasium with these options.
+///
+/// # Errors
+/// As [`make`], and if Python, Gymnasium or the environment can't be found there.
+pub fn make_with(name: &str, options: &GymOptions) -> Result<Box<dyn Environment>> {
+    if is_gym(name) {
+        return Ok(Box::new(Gym::new(name, 1, options)?));
+    }
     if let Some(entry) = entry(name) {
         return entry.make();
     }
-    let mut problem = format!("unknown; this build has {}", names().join(", "));
+    let mut problem = format!(
+        "unknown; this build has {}, and every environment of Gymnasium as `gym:ID`",
+        names().join(", ")
+    );
     let mut missing: Vec<&Entry> = Vec::new();
     missing.extend(ENVIRONMENTS.iter().filter(|entry| !entry.is_built()));
     while let Some(feature) = missing.first().and_then(|entry| entry.feature) {

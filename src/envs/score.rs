@@ -1,5 +1,6 @@
 //! Reference returns and the normalized score: 0 is a random policy, 100 a reference expert.
 
+use crate::envs::gym;
 pub use crate::envs::reference::ReferenceReturns;
 use crate::envs::reference::d4rl;
 use crate::envs::registry::entry;
@@ -10,11 +11,16 @@ pub fn normalized_score(reference: ReferenceReturns, episode_return: f64) -> f64
 }
 
 /// Reference returns of an environment or a D4RL data set, e.g. `hopper-v4`, `Hopper-v5`,
-/// `hopper-medium-replay-v2`, `maze2d-umaze-v1`, `pointmaze-umaze`. Case does not matter.
+/// `hopper-medium-replay-v2`, `maze2d-umaze-v1`, `pointmaze-umaze`. Case does not matter. An environment of Gymnasium has
+/// those of the built-in robot of the same name (`gym:Hopper-v5`), which is the same task, and no others.
 ///
 /// `None` where nobody has measured any (`pendulum-v1`), or the name is unknown: there is no score
 /// then, only a return.
 pub fn reference_for(name: &str) -> Option<ReferenceReturns> {
+    if gym::is_gym(name) {
+        let robot = gym::own_id(name).and_then(entry);
+        return robot.and_then(|robot| d4rl(robot.name()));
+    }
     let name = name.to_ascii_lowercase();
     match entry(&name) {
         Some(entry) => entry.reference(),
@@ -57,6 +63,22 @@ mod tests {
             reference_for("antmaze-large-play-v2").map(|r| r.expert),
             Some(1.0)
         );
+    }
+
+    #[test]
+    fn environments_of_gymnasium_have_the_constants_of_the_same_robots_only() {
+        assert_eq!(reference_for("gym:Hopper-v5"), reference_for("hopper-v5"));
+        for name in [
+            "gym:Pendulum-v1",
+            "gym:AntMaze_UMaze-v5",
+            "gym:AdroitHandDoor-v1",
+            "gym:Hopper-v2",
+            "gym:pointmaze-umaze",
+            "gym:mine:Hopper-v5",
+            "gym:Hopper-v5?healthy_reward=0",
+        ] {
+            assert_eq!(reference_for(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
+use crate::envs::gym::{Gym, GymOptions, is_gym};
 use crate::envs::registry::make;
 use trajformer_core::environment::{EnvSpec, Environment, Step};
 use trajformer_core::error::{Error, Result};
@@ -10,7 +11,9 @@ use trajformer_core::error::{Error, Result};
 /// Copies of one environment, one per row. Rows never influence each other, and results don't
 /// depend on the number of threads.
 pub struct VectorEnv {
-    rows: Vec<Row>,
+    copies: Copies,
+    /// The last observation of each row (O).
+    observations: Vec<Vec<f32>>,
     spec: EnvSpec,
     /// Makes further copies, where that is possible.
     factory: Option<Factory>,
@@ -19,9 +22,12 @@ pub struct VectorEnv {
 /// Makes one copy of an environment, each like the others.
 pub type Factory = Box<dyn Fn() -> Result<Box<dyn Environment>> + Send + Sync>;
 
-struct Row {
-    env: Box<dyn Environment>,
-    observation: Vec<f32>,
+/// Where the copies are.
+enum Copies {
+    /// In this process, stepped on its threads.
+    Own(Vec<Box<dyn Environment>>),
+    /// In Python processes.
+    Gym(Box<Gym>),
 }
 
 /// What follows one action per row.
@@ -41,6 +47,25 @@ impl VectorEnv {
     /// # Errors
     /// If [`make`] fails, or there are no rows.
     pub fn make(name: &str, rows: usize) -> Result<Self> {
+        Self::make_with(name, rows, &GymOptions::default())
+    }
+
+    /// `rows` copies of the environment called `name`; of one of Gymnasium with these options, in one Python process per
+    /// thread.
+    ///
+    /// # Errors
+    /// If [`make_with`](crate::envs::make_with) fails, or there are no rows.
+    pub fn make_with(name: &str, rows: usize, options: &GymOptions) -> Result<Self> {
+        if is_gym(name) {
+            let gym = Box::new(Gym::new(name, rows, options)?);
+            let spec = gym.spec().clone();
+            return Ok(Self {
+                observations: vec![vec![0.0; spec.observation_dim]; rows],
+                copies: Copies::Gym(gym),
+                spec,
+                factory: None,
+            });
+        }
         let name = name.to_owned();
         Self::from_factory(Box::new(move || make(&name)), rows)
     }
@@ -67,30 +92,18 @@ impl VectorEnv {
             name: "vector".to_owned(),
             problem: "needs at least one copy".to_owned(),
         })?;
-        let mut vector = Self {
-            rows: Vec::with_capacity(envs.len()),
+        alike(&envs, &spec)?;
+        Ok(Self {
+            observations: vec![vec![0.0; spec.observation_dim]; envs.len()],
+            copies: Copies::Own(envs),
             spec,
             factory: None,
-        };
-        envs.into_iter().try_for_each(|env| vector.push(env))?;
-        Ok(vector)
-    }
-
-    fn push(&mut self, env: Box<dyn Environment>) -> Result<()> {
-        if *env.spec() != self.spec {
-            return Err(Error::Env {
-                name: self.spec.name.clone(),
-                problem: "the copies differ in name, sizes, bounds or length".to_owned(),
-            });
-        }
-        let observation = vec![0.0; self.spec.observation_dim];
-        self.rows.push(Row { env, observation });
-        Ok(())
+        })
     }
 
     /// Whether there can be more copies than there are.
     pub fn can_grow(&self) -> bool {
-        self.factory.is_some()
+        self.factory.is_some() || matches!(self.copies, Copies::Gym(_))
     }
 
     /// Makes it `rows` copies: the last ones go, or further ones are made.
@@ -105,20 +118,33 @@ impl VectorEnv {
         if rows == 0 {
             return Err(failed("needs at least one copy".to_owned()));
         }
-        self.rows.truncate(rows);
-        let missing = rows - self.rows.len();
-        let Some(factory) = self.factory.as_ref().filter(|_| missing > 0) else {
-            return if missing == 0 {
-                Ok(())
-            } else {
-                Err(failed(format!(
-                    "{rows} copies are needed and there are {}, of which no more can be made: give a factory of them",
-                    self.rows.len()
-                )))
-            };
-        };
-        let made: Vec<_> = (0..missing).map(|_| factory()).collect::<Result<_>>()?;
-        made.into_iter().try_for_each(|env| self.push(env))
+        match &mut self.copies {
+            Copies::Gym(gym) => gym.resize(rows)?,
+            Copies::Own(envs) => {
+                envs.truncate(rows);
+                let missing = rows - envs.len();
+                match &self.factory {
+                    Some(factory) => {
+                        let made: Vec<_> =
+                            (0..missing).map(|_| factory()).collect::<Result<_>>()?;
+                        alike(&made, &self.spec)?;
+                        envs.extend(made);
+                    }
+                    None if missing == 0 => {}
+                    None => {
+                        let count = envs.len();
+                        self.observations.truncate(count);
+                        return Err(failed(format!(
+                            "{rows} copies are needed and there are {count}, of which no more can be made: give a \
+                             factory of them"
+                        )));
+                    }
+                }
+            }
+        }
+        let blank = vec![0.0; self.spec.observation_dim];
+        self.observations.resize(rows, blank);
+        Ok(())
     }
 
     /// What each copy looks like.
@@ -128,12 +154,12 @@ impl VectorEnv {
 
     /// How many copies (E).
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.observations.len()
     }
 
     /// Whether there are none; never true.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.observations.is_empty()
     }
 
     /// The last observation of every row (E, O), f32 on the CPU; zeros before the first reset.
@@ -141,34 +167,33 @@ impl VectorEnv {
     /// # Errors
     /// If the tensor can't be made.
     pub fn observations(&self) -> Result<Tensor> {
-        let values: Vec<f32> = self
-            .rows
-            .iter()
-            .flat_map(|row| &row.observation)
-            .copied()
-            .collect();
+        let values: Vec<f32> = self.observations.concat();
         Ok(Tensor::from_vec(
             values,
-            (self.rows.len(), self.spec.observation_dim),
+            (self.len(), self.spec.observation_dim),
             &Device::Cpu,
         )?)
     }
 
     /// The last observation of one row (O).
     pub fn observation(&self, row: usize) -> &[f32] {
-        &self.rows[row].observation
+        &self.observations[row]
     }
 
     /// The goal of one row's episode (O), if the task has one: see [`Environment::goal`].
     pub fn goal(&self, row: usize) -> Option<Vec<f32>> {
-        self.rows[row].env.goal()
+        match &self.copies {
+            Copies::Own(envs) => envs[row].goal(),
+            Copies::Gym(gym) => gym.goal(),
+        }
     }
 
     /// What episodes can be asked to do: see [`Environment::instructions`].
     pub fn instructions(&self) -> Vec<String> {
-        self.rows
-            .first()
-            .map_or_else(Vec::new, |row| row.env.instructions())
+        match &self.copies {
+            Copies::Own(envs) => envs.first().map_or_else(Vec::new, |env| env.instructions()),
+            Copies::Gym(gym) => gym.instructions(),
+        }
     }
 
     /// Makes the next episodes of one row about `instruction`: see [`Environment::instruct`].
@@ -176,7 +201,10 @@ impl VectorEnv {
     /// # Errors
     /// If the task does not understand it.
     pub fn instruct(&mut self, row: usize, instruction: &str) -> Result<()> {
-        self.rows[row].env.instruct(instruction)
+        match &mut self.copies {
+            Copies::Own(envs) => envs[row].instruct(instruction),
+            Copies::Gym(gym) => gym.instruct(instruction),
+        }
     }
 
     /// Starts an episode in every row, each from its own seed (E).
@@ -185,13 +213,19 @@ impl VectorEnv {
     /// If the number of seeds is not that of rows, or a simulator fails.
     pub fn reset(&mut self, seeds: &[u64]) -> Result<()> {
         self.check_rows("seeds", seeds.len())?;
-        self.rows
-            .par_iter_mut()
-            .zip(seeds)
-            .try_for_each(|(row, &seed)| {
-                row.observation = row.env.reset(seed)?;
-                Ok(())
-            })
+        self.observations = match &mut self.copies {
+            Copies::Own(envs) => {
+                let starts = envs.par_iter_mut().zip(seeds);
+                starts
+                    .map(|(env, &seed)| env.reset(seed))
+                    .collect::<Result<_>>()?
+            }
+            Copies::Gym(gym) => {
+                let rows: Vec<usize> = (0..seeds.len()).collect();
+                gym.reset_rows(&rows, seeds)?
+            }
+        };
+        Ok(())
     }
 
     /// Starts an episode in one row.
@@ -199,7 +233,10 @@ impl VectorEnv {
     /// # Errors
     /// If the simulator fails.
     pub fn reset_row(&mut self, row: usize, seed: u64) -> Result<()> {
-        self.rows[row].observation = self.rows[row].env.reset(seed)?;
+        self.observations[row] = match &mut self.copies {
+            Copies::Own(envs) => envs[row].reset(seed)?,
+            Copies::Gym(gym) => gym.reset_rows(&[row], &[seed])?.swap_remove(0),
+        };
         Ok(())
     }
 
@@ -225,21 +262,20 @@ impl VectorEnv {
             .to_device(&Device::Cpu)?
             .to_dtype(candle_core::DType::F32)?;
         let actions = actions.flatten_all()?.to_vec1::<f32>()?;
-        let work = self
-            .rows
-            .par_iter_mut()
-            .zip(actions.par_chunks_exact(width))
-            .zip(active);
-        let steps: Vec<Option<Step>> = work
-            .map(|((row, action), &active)| {
-                if !active {
-                    return Ok(None);
-                }
-                let mut step = row.env.step(action)?;
-                row.observation = std::mem::take(&mut step.observation);
-                Ok(Some(step))
-            })
-            .collect::<Result<_>>()?;
+        let mut steps: Vec<Option<Step>> = match &mut self.copies {
+            Copies::Own(envs) => {
+                let work = envs.par_iter_mut().zip(actions.par_chunks_exact(width));
+                work.zip(active)
+                    .map(|((env, action), &active)| active.then(|| env.step(action)).transpose())
+                    .collect::<Result<_>>()?
+            }
+            Copies::Gym(gym) => gym.step_rows(&actions, active)?,
+        };
+        for (observation, step) in self.observations.iter_mut().zip(&mut steps) {
+            if let Some(step) = step {
+                *observation = std::mem::take(&mut step.observation);
+            }
+        }
         let flags = |flag: fn(&Step) -> bool| {
             steps
                 .iter()
@@ -257,15 +293,26 @@ impl VectorEnv {
     }
 
     fn check_rows(&self, what: &str, found: usize) -> Result<()> {
-        if found == self.rows.len() {
+        if found == self.len() {
             return Ok(());
         }
-        let problem = format!("got {found} {what} for {} copies", self.rows.len());
+        let problem = format!("got {found} {what} for {} copies", self.len());
         Err(Error::Env {
             name: self.spec.name.clone(),
             problem,
         })
     }
+}
+
+/// Fails unless all look like `spec`.
+fn alike(envs: &[Box<dyn Environment>], spec: &EnvSpec) -> Result<()> {
+    if envs.iter().all(|env| env.spec() == spec) {
+        return Ok(());
+    }
+    Err(Error::Env {
+        name: spec.name.clone(),
+        problem: "the copies differ in name, sizes, bounds or length".to_owned(),
+    })
 }
 
 #[cfg(test)]

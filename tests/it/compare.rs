@@ -527,7 +527,7 @@ fn more_than_four_keys_are_named_and_shown_when_they_are_asked_for() {
     assert_eq!(found["keys"].as_array().unwrap().len(), 4);
     has(
         &notes(&found),
-        &["runs also differ in `algorithm.bc.normalize_observations` (`--keys all`)"],
+        &["runs also differ in `algorithm.bc.normalize_observations`, which have no column"],
     );
     let all = json(folder, &["a", "b", "--keys", "all"]);
     assert_eq!(all["keys"].as_array().unwrap().len(), 5);

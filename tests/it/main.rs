@@ -26,6 +26,7 @@ mod fast_chunks;
 mod fast_tokenizer;
 mod goals;
 mod guards;
+mod gym;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "hub")]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use trajformer_models::kernels::parallel;
 
 use crate::app::config::apply_override;
-use crate::envs::VectorEnv;
+use crate::envs::{GymOptions, VectorEnv};
 use trajformer_algorithms::registry::{ALGORITHMS, AlgorithmConfig};
 use trajformer_core::algorithm::{Algorithm, Build, Work};
 use trajformer_core::dataset::{ActionKind, Dataset, Episode};
@@ -215,6 +215,8 @@ fn algorithm_config(options: &UpdateOptions) -> Result<AlgorithmConfig> {
 pub struct EnvOptions {
     /// Registered environment.
     pub env: String,
+    /// How it is run, if it is one of Gymnasium.
+    pub gym: GymOptions,
     /// Copies that are stepped side by side.
     pub copies: usize,
     /// The clock runs at least this long.
@@ -226,7 +228,7 @@ pub struct EnvOptions {
 /// # Errors
 /// If the environment is unknown or fails.
 pub fn steps(options: &EnvOptions) -> Result<Report> {
-    let mut envs = VectorEnv::make(&options.env, options.copies)?;
+    let mut envs = VectorEnv::make_with(&options.env, options.copies, &options.gym)?;
     let copies = envs.len();
     let spec = envs.spec().clone();
     envs.reset(&(0..copies as u64).collect::<Vec<_>>())?;

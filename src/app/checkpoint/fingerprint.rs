@@ -8,8 +8,8 @@ use crate::app::config::RunConfig;
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Error, Result};
 
-/// Where a run's data lies, and where it is trained: a run may be elsewhere when it goes on.
-const PLACES: [&str; 2] = ["data.path", DEVICE];
+/// Where a run's data and its Python lie, and where it is trained: a run may be elsewhere when it goes on.
+const PLACES: [&str; 3] = ["data.path", "evaluate.python", DEVICE];
 const DEVICE: &str = "device";
 
 /// Keys that say how long a run trains, and how long its learning rates decay: a run may change them on its way.

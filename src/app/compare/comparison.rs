@@ -165,7 +165,7 @@ pub fn compared(paths: &[PathBuf], options: &Options) -> Result<Comparison> {
     if !more.is_empty() {
         let shown: Vec<String> = more.iter().map(|key| format!("`{key}`")).collect();
         notes.push(format!(
-            "runs also differ in {} (`--keys all`)",
+            "runs also differ in {}, which have no column",
             shown.join(", ")
         ));
     }
@@ -255,7 +255,9 @@ fn check_keys(read: &[(Series, Vec<Run>)], options: &Options) -> Result<()> {
         } else {
             format!("did you mean {}?", near.join(" or "))
         };
-        return Err(Error::settings(format!("no run has the key `{key}`: {hint}")));
+        return Err(Error::settings(format!(
+            "no run has the key `{key}`: {hint}"
+        )));
     }
     Ok(())
 }
@@ -526,8 +528,8 @@ fn over_tasks(lines: &[Line], resamples: usize, notes: &mut Vec<String>) -> Opti
     let (tasks, other) = common_tasks(lines);
     if tasks.is_empty() {
         notes.push(
-            "the lines have no task in common: numbers over tasks need groups of runs on the same tasks (`--by algorithm`, or one \
-             label for several lines)"
+            "the lines have no task in common: numbers over tasks need groups of runs on the same tasks (by algorithm, say, or one label \
+             for several lines)"
                 .to_owned(),
         );
         return None;

@@ -389,7 +389,7 @@ fn improvements(over: &OverTasks) -> Table {
          An interval at 0 or 1 has no width however few the runs are, which is no certainty."
         .to_owned();
     if shown.len() < over.improvements.len() {
-        caption += " Only pairs with the highest interquartile mean; `--json` has all.";
+        caption += " Only pairs with the highest interquartile mean; the JSON form has all.";
     }
     let mut table = Table::new(caption, columns);
     for pair in shown {

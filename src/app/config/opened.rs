@@ -35,6 +35,8 @@ const KEYS: &[(&str, &[Purpose])] = &[
     ("evaluate.seed", &[Evaluate]),
     ("evaluate.goal", &[Evaluate, Plan]),
     ("evaluate.instructions", &[Evaluate]),
+    ("evaluate.python", &[Evaluate, Plan]),
+    ("evaluate.observation_keys", &[Evaluate, Plan]),
     ("data.max_episode_steps", &[Judge]),
     ("data.observation_keys", &[Judge]),
     ("data.observation_columns", &[Judge]),

@@ -114,6 +114,18 @@ impl RunConfig {
         self.algorithm.check()
     }
 
+    /// `[evaluate]` with what other tables decide: observations are made of the keys that the data's are made of, unless it
+    /// names its own.
+    pub fn evaluation(&self) -> EvaluateConfig {
+        let mut config = self.evaluate.clone();
+        if config.observation_keys.is_empty() {
+            config
+                .observation_keys
+                .clone_from(&self.data.observation_keys);
+        }
+        config
+    }
+
     /// Updates of the whole run: those on the data alone, and one per step of own experience.
     pub fn total_updates(&self) -> u64 {
         self.train.updates.saturating_add(self.online.steps)

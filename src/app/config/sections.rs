@@ -124,9 +124,17 @@ const MOST_STEPS: u64 = 100_000_000;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluateConfig {
-    /// Registered environment, e.g. `hopper-v4`; none: no scores.
+    /// Registered environment, e.g. `hopper-v4`, or `gym:ID` for one of Gymnasium, e.g. `gym:AntMaze_UMaze-v5`; none: no scores.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub env: Option<String>,
+    /// Python interpreter that runs environments of Gymnasium and has their packages. Relative paths start at the working
+    /// directory. Default: that of the active virtual environment, else `python3`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub python: Option<PathBuf>,
+    /// Where observations of an environment of Gymnasium are dictionaries: the keys whose numbers are put side by side, in this
+    /// order. Default: `data.observation_keys`; without those all, sorted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub observation_keys: Vec<String>,
     /// Scores are taken every so many updates and at the end; 0: only at the end.
     pub every_updates: u64,
     /// Episodes of one evaluation; 0: never evaluate.
@@ -147,6 +155,8 @@ impl Default for EvaluateConfig {
     fn default() -> Self {
         Self {
             env: None,
+            python: None,
+            observation_keys: Vec::new(),
             every_updates: 0,
             episodes: 10,
             seed: 42,
@@ -168,6 +178,15 @@ impl EvaluateConfig {
         if self.episodes > MOST_EPISODES {
             let expected = format_args!("at most {MOST_EPISODES}");
             return Err(Error::config("evaluate.episodes", self.episodes, expected));
+        }
+        if self
+            .python
+            .as_ref()
+            .is_some_and(|path| path.as_os_str().is_empty())
+        {
+            return Err(Error::settings(
+                "`evaluate.python` is empty, expected the path of a Python interpreter",
+            ));
         }
         if self.instructions.iter().any(|text| text.trim().is_empty()) {
             return Err(Error::settings(

@@ -55,7 +55,9 @@ pub fn report(runs: &[PathBuf], options: &ReportOptions) -> Result<Report> {
     }
     let named = runs::open(runs)?;
     let Some(first) = named.first() else {
-        return Err(Error::Unsuitable("a report needs at least one run".to_owned()));
+        return Err(Error::Unsuitable(
+            "a report needs at least one run".to_owned(),
+        ));
     };
     let curves = runs::curves(&named)?;
     let points = (MOST_POINTS / curves.max(1)).clamp(20, POINTS_PER_CURVE);
