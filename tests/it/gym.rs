@@ -669,27 +669,83 @@ for name, kind in KINDS.items():
     gymnasium.register('Same' + name, started(kind), max_episode_steps=1000)
 ";
 
-/// Needs Gymnasium with MuJoCo 3.3.7: `TRAJFORMER_TEST_GYM_PYTHON` names an interpreter that has them.
+/// The interpreter that `TRAJFORMER_TEST_GYM_PYTHON` names, which has Gymnasium itself, gymnasium-robotics and MuJoCo 3.3.7.
+fn gymnasium() -> Option<GymOptions> {
+    let python = std::env::var_os("TRAJFORMER_TEST_GYM_PYTHON")?;
+    Some(GymOptions {
+        python: Some(python.into()),
+        ..GymOptions::default()
+    })
+}
+
+#[test]
+fn environments_of_gymnasium_itself_run_to_their_ends() {
+    let Some(options) = gymnasium() else {
+        return;
+    };
+    let mut cart = Workers::start("gym:CartPole-v1", 3, &options).unwrap();
+    assert_eq!(cart.spaces().action, ActionSpace::Discrete { choices: 2 });
+    let play = |cart: &mut Workers| {
+        cart.reset(&[0, 1, 2], &[5, 6, 5]).unwrap();
+        let (mut active, mut lengths) = (vec![true; 3], [0; 3]);
+        for step in 0.. {
+            if !active.contains(&true) {
+                break;
+            }
+            let steps = cart.step(&[(step % 2) as f32; 3], &active).unwrap();
+            for (row, step) in steps.iter().enumerate() {
+                let Some(step) = step else { continue };
+                lengths[row] += 1;
+                active[row] = !(step.terminated || step.truncated);
+                assert_eq!((step.reward, step.observation.len()), (1.0, 4));
+            }
+        }
+        lengths
+    };
+    let lengths = play(&mut cart);
+    assert!(
+        lengths[0] == lengths[2] && lengths[0] != lengths[1] && lengths[0] < 500,
+        "{lengths:?}"
+    );
+    assert_eq!(play(&mut cart), lengths);
+    for (id, observations, actions, limit) in [
+        ("gym:Pendulum-v1", 3, 1, 200),
+        ("gym:AntMaze_UMaze-v5", 109, 8, 700),
+        ("gym:AdroitHandDoor-v1", 39, 28, 200),
+    ] {
+        let mut env = envs::make_with(id, &options).unwrap();
+        let spec = env.spec().clone();
+        assert_eq!(
+            (spec.observation_dim, spec.action_dim),
+            (observations, actions)
+        );
+        assert_eq!(spec.max_episode_steps, limit);
+        let first = env.reset(1).unwrap();
+        assert_eq!(env.reset(1).unwrap(), first);
+        assert_ne!(env.reset(2).unwrap(), first);
+        let end = (1..=limit).find(|_| {
+            let step = env.step(&vec![0.0; actions]).unwrap();
+            assert!(!step.terminated);
+            step.truncated
+        });
+        assert_eq!(end, Some(limit), "{id}");
+    }
+}
+
 #[cfg(feature = "mujoco")]
 #[test]
 fn robots_of_gymnasium_itself_do_what_the_built_in_ones_do_from_the_same_state() {
     use trajformer::envs::mujoco::Mujoco;
     use trajformer::rng::Rng;
 
-    let Some(python) = std::env::var_os("TRAJFORMER_TEST_GYM_PYTHON") else {
+    let Some(options) = gymnasium() else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("same_start.py"), SAME_START).unwrap();
     let starts = folder.path().join("starts.json");
-    let options = GymOptions {
-        python: Some(python.into()),
-        variables: vec![
-            ("PYTHONPATH".to_owned(), shown(folder.path())),
-            ("STARTS".to_owned(), shown(&starts)),
-        ],
-        ..GymOptions::default()
-    };
+    let options = with(&options, "PYTHONPATH", folder.path());
+    let options = with(&options, "STARTS", &starts);
     for (id, name) in [
         ("Hopper-v5", "hopper-v5"),
         ("HalfCheetah-v5", "halfcheetah-v5"),
