@@ -254,12 +254,12 @@ fn what_the_environment_prints_or_reads_does_not_disturb_the_frames() {
     assert_eq!(env.step(&[0.0, 0.0]).unwrap().observation, [2.5, 0.0]);
 }
 
-/// Waits until `done`; fails after half a minute.
+/// Waits until `done`; fails after a minute.
 #[cfg(target_os = "linux")]
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < Duration::from_secs(30), "{what}");
+        assert!(start.elapsed() < Duration::from_secs(60), "{what}");
         std::thread::yield_now();
     }
 }

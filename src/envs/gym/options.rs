@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Environment variable with the seconds that Python may take for one request, of all [`GymOptions`] that say nothing else.
+/// Environment variable with the seconds that an environment may take for one step, reset or picture, of all [`GymOptions`]
+/// that say nothing else.
 pub const TIMEOUT_VARIABLE: &str = "TRAJFORMER_GYM_TIMEOUT_S";
 
-/// What a request to Python may take: simulators load models, some packages fetch data.
-const TIMEOUT: Duration = Duration::from_secs(600);
+/// What a request to Python may take. What makes copies may always take so long: models are loaded, some packages fetch data.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How environments of Gymnasium (`gym:ID`) are run. Means nothing to the built-in ones.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -20,7 +21,8 @@ pub struct GymOptions {
     pub observation_keys: Vec<String>,
     /// Further environment variables of the interpreter, e.g. `MUJOCO_GL`.
     pub variables: Vec<(String, String)>,
-    /// How long Python may take for one request. Default: the seconds in [`TIMEOUT_VARIABLE`], else ten minutes.
+    /// How long an environment may take for one step, reset or picture. Default: the seconds in [`TIMEOUT_VARIABLE`], else ten
+    /// minutes, which is also what making copies may take at least.
     pub timeout: Option<Duration>,
     /// Whether copies can be rendered: see [`Workers::render`](crate::envs::gym::Workers::render).
     pub render: bool,
@@ -45,7 +47,7 @@ impl GymOptions {
             .unwrap_or_else(|| PathBuf::from("python3"))
     }
 
-    /// What one request may take.
+    /// What one step, reset or picture may take.
     pub(super) fn patience(&self) -> Duration {
         let variable = || {
             let seconds = std::env::var(TIMEOUT_VARIABLE).ok()?.parse::<f64>().ok()?;

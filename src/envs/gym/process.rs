@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::envs::gym::options::{GymOptions, TIMEOUT_VARIABLE};
+use crate::envs::gym::options::{GymOptions, TIMEOUT, TIMEOUT_VARIABLE};
 use trajformer_core::error::{Error, Result, shell_quoted};
 
 const SCRIPT: &str = include_str!("worker.py");
@@ -25,8 +25,10 @@ const LAST_LINES: usize = 20;
 const FRAME_BYTES: usize = 1 << 14;
 /// Larger frames are none: something else speaks.
 const MOST_BYTES: usize = 1 << 30;
+/// How long the last words of a process that has ended may take.
+const LISTENING: Duration = Duration::from_secs(3);
 /// How long an environment may take to close.
-const CLOSING: Duration = Duration::from_secs(5);
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// A request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +82,10 @@ pub(super) struct Process {
     python: String,
     child: Child,
     channel: Option<UnixStream>,
+    /// What a step may take.
     timeout: Duration,
+    /// What the channel waits for now.
+    limit: Duration,
     words: LastWords,
     listener: Option<JoinHandle<()>>,
     frame: Vec<u8>,
@@ -103,8 +108,9 @@ impl Process {
             problem,
         };
         let timeout = options.patience();
+        let limit = timeout.max(TIMEOUT);
         let (channel, [input, output]) =
-            channel(timeout).map_err(|error| failed(format!("no channel to Python: {error}")))?;
+            channel(limit).map_err(|error| failed(format!("no channel to Python: {error}")))?;
         // The command holds the interpreter's ends, which must be closed here for its end to be seen.
         let child = Command::new(&python)
             .args(["-X", "faulthandler", "-u", "-c", SCRIPT])
@@ -125,6 +131,7 @@ impl Process {
             child,
             channel: Some(channel),
             timeout,
+            limit,
             words,
             listener,
             frame: Vec::new(),
@@ -149,6 +156,14 @@ impl Process {
         let Some(channel) = &mut self.channel else {
             return Err(self.failed("its Python process has ended before".to_owned()));
         };
+        let limit = match call {
+            Call::Start | Call::Make | Call::Resize => self.timeout.max(TIMEOUT),
+            Call::Reset | Call::Step | Call::Render => self.timeout,
+        };
+        // Where it can't be set the former one stays.
+        if limit != self.limit && limit_waiting(channel, limit).is_ok() {
+            self.limit = limit;
+        }
         let length = (body.len() + 1) as u32;
         let mut frame = Vec::with_capacity(body.len() + 5);
         frame.extend_from_slice(&length.to_le_bytes());
@@ -263,7 +278,7 @@ impl Process {
         let call = call.word();
         let is_late = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
         let what = if is_late {
-            let seconds = self.timeout.as_secs_f64();
+            let seconds = self.limit.as_secs_f64();
             self.end();
             format!(
                 "`{call}` has not come back for {seconds} s, and its Python process was ended; {TIMEOUT_VARIABLE} sets \
@@ -305,7 +320,7 @@ impl Process {
         if let Some(listener) = self.listener.take() {
             // Its own children may hold standard error open.
             let start = Instant::now();
-            while !listener.is_finished() && start.elapsed() < Duration::from_millis(500) {
+            while !listener.is_finished() && start.elapsed() < LISTENING {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
@@ -341,12 +356,16 @@ impl Drop for Process {
 }
 
 /// Our end of a channel with a time limit, and what is to be the interpreter's standard input and output.
-fn channel(timeout: Duration) -> std::io::Result<(UnixStream, [OwnedFd; 2])> {
+fn channel(limit: Duration) -> std::io::Result<(UnixStream, [OwnedFd; 2])> {
     let (ours, theirs) = UnixStream::pair()?;
-    ours.set_read_timeout(Some(timeout))?;
-    ours.set_write_timeout(Some(timeout))?;
+    limit_waiting(&ours, limit)?;
     let input = theirs.try_clone()?;
     Ok((ours, [OwnedFd::from(input), OwnedFd::from(theirs)]))
+}
+
+fn limit_waiting(channel: &UnixStream, limit: Duration) -> std::io::Result<()> {
+    channel.set_read_timeout(Some(limit))?;
+    channel.set_write_timeout(Some(limit))
 }
 
 fn not_started(python: &Path, error: &std::io::Error) -> String {

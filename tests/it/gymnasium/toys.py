@@ -139,7 +139,7 @@ class Together(Toy):
         open(os.path.join(folder, str(os.getpid())), "w").close()
         start = time.monotonic()
         while len(os.listdir(folder)) < 2:
-            if time.monotonic() - start > 20:
+            if time.monotonic() - start > 60:
                 raise RuntimeError("alone")
             time.sleep(0.001)
         return super().step(action)
