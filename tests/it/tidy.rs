@@ -189,6 +189,12 @@ fn only_the_hub_uses_the_network_and_its_cache() {
 }
 
 #[test]
+fn only_environments_of_gymnasium_start_processes() {
+    check_absent("src", &["Command::new("], &["src/envs/gym"]);
+    check_absent("models/src", &["Command::new("], &[]);
+}
+
+#[test]
 fn only_the_command_uses_its_crates_prints_or_exits() {
     let command = ["src/main.rs", "src/cli.rs", "src/commands"];
     let of_command =
