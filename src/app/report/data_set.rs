@@ -29,8 +29,7 @@ pub(super) fn of_runs(runs: &[(&RunConfig, &Run)]) -> Vec<DataSet> {
             Ok(dataset) => described(name(paths), &dataset, run),
             Err(error) => DataSet {
                 missing: Some(format!(
-                    "{error}. The path starts at the working directory; `trajformer report RUN --data FILE` names the data's \
-                     place."
+                    "{error}; a relative path starts at the working directory."
                 )),
                 ..blank(name(paths))
             },

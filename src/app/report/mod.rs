@@ -50,7 +50,7 @@ pub struct ReportOptions {
 pub fn report(runs: &[PathBuf], options: &ReportOptions) -> Result<Report> {
     if options.episodes.is_some_and(|count| count > MOST_EPISODES) {
         return Err(Error::Unsuitable(format!(
-            "a report holds at most {MOST_EPISODES} episodes of each series; `evaluate --record FILE` keeps any number"
+            "a report holds at most {MOST_EPISODES} episodes of each series; an evaluation can record any number"
         )));
     }
     let named = runs::open(runs)?;
@@ -170,8 +170,7 @@ fn add_episodes(
     let count = asked.unwrap_or(USUAL_EPISODES);
     if count == 0 {
         for &start in starts {
-            runs[start].episodes_missing =
-                Some("No episodes were asked for: `--episodes 2` records two.".to_owned());
+            runs[start].episodes_missing = Some("No episodes were asked for.".to_owned());
         }
         return Ok(());
     }
@@ -216,7 +215,7 @@ fn can_record(folder: &runs::Folder, run: &Run) -> Result<()> {
     };
     if run.done == 0 {
         return Err(Error::Unsuitable(format!(
-            "{name}: no episodes, the run has no checkpoint yet: `trajformer train --resume {name}`."
+            "{name}: no episodes, the run has no checkpoint yet: train it first."
         )));
     }
     match envs::make(env) {

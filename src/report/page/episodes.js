@@ -133,9 +133,10 @@ function episodeView(run, episode, pick) {
 function episodes() {
   const body = section("episodes", "Episodes", "Episodes of an evaluation, made again for this report. Drag the slider, point at a plot, or press play; the arrow keys move by a step, with Shift by ten, and the space bar plays.");
   const recorded = runs.filter((run) => run.episodes.length);
-  const missing = [...new Set(runs.map((run) => run.episodes_missing).filter(Boolean))];
+  const hint = "`trajformer report RUN --episodes 2` records two: of a run with a checkpoint, in a build that has its environment.";
+  const missing = [...new Set(runs.map((run) => run.episodes_missing).filter(Boolean))].map((reason) => `${reason} ${hint}`);
   if (!recorded.length) {
-    (missing.length ? missing : ["No episode was recorded. `trajformer report RUN --episodes 2` records some, in a build that has the run's environment."]).forEach((text) => body.append(empty(text)));
+    (missing.length ? missing : [`No episode was recorded. ${hint}`]).forEach((text) => body.append(empty(text)));
     return;
   }
   const state = { run: recorded[0], episode: recorded[0].episodes[0], at: 0, view: null, timer: null };

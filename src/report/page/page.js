@@ -412,7 +412,7 @@ function data() {
   for (const set of report.data) {
     body.append(el("h3", {}, set.name));
     if (set.missing) {
-      body.append(empty(set.missing));
+      body.append(empty(`${set.missing} \`trajformer report RUN --data FILE\` shows the data from its new place.`));
       continue;
     }
     const { info } = set;
