@@ -926,7 +926,7 @@ fn a_picture_that_can_not_be_drawn_is_refused_before_anything_is_printed() {
         &error,
         &[
             "no numbers over seeds and tasks to draw",
-            "`--by algorithm`",
+            "by algorithm, say",
         ],
     );
     let one = [

@@ -368,7 +368,7 @@ fn acting_for_episodes_that_were_not_begun_is_refused() {
         .expect_err("two rows")
         .to_string();
     assert!(
-        problem.contains("2 rows") && problem.contains("1 episodes"),
+        problem.contains("2 rows, expected 1, one for each episode that was begun"),
         "{problem}"
     );
 }
