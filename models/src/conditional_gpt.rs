@@ -2,7 +2,7 @@
 //!
 //! A minGPT trunk (github.com/karpathy/minGPT, the Trajectory Transformer's). Position 0 holds the condition, linearly
 //! embedded, position p the p-th token; every position predicts the token that follows, and class V is the end. A network that
-//! is told what to do adds what it makes of the instruction to the condition.
+//! is conditioned on an instruction adds what it makes of the instruction to the condition.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -68,7 +68,7 @@ pub struct ConditionalGpt {
 }
 
 impl ConditionalGpt {
-    /// minGPT's initial values: normal with deviation 0.02, zero positions and biases; PyTorch's default for the layer that
+    /// minGPT's initial values: normal with standard deviation 0.02, zero positions and biases; PyTorch's default for the layer that
     /// embeds the condition, which minGPT has not.
     ///
     /// # Errors

@@ -120,7 +120,7 @@ pub struct DecisionTransformer {
 
 impl DecisionTransformer {
     /// Makes the network with the authors' initial values: PyTorch's defaults outside the trunk (N(0, 1) for the
-    /// time-step table), deviation 0.02 inside.
+    /// time-step table), standard deviation 0.02 inside.
     ///
     /// `encoder.wte` (unused) and `encoder.wpe` (zero: the authors took positions out) are frozen
     /// and exist for files that `transformers` opens. It adds row 0 of `wpe` to every token, and so

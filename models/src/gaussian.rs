@@ -1,4 +1,4 @@
-//! Actors that are distributions: [`GaussianActor`], whose deviations don't depend on the observation, and
+//! Actors that are distributions: [`GaussianActor`], whose standard deviations don't depend on the observation, and
 //! [`TanhGaussianActor`], a normal distribution pressed into ±1.
 
 use candle_core::{D, Tensor};
@@ -24,7 +24,7 @@ pub struct Gaussian {
 }
 
 impl Gaussian {
-    /// mean + deviation times standard normals `noise` (.., B, A): a sample with gradients to the
+    /// mean + standard deviation times standard normals `noise` (.., B, A): a sample with gradients to the
     /// distribution.
     ///
     /// # Errors
@@ -84,7 +84,7 @@ impl TanhGaussian {
     pub fn sample(&self, noise: &Tensor) -> Result<(Tensor, Tensor)> {
         let inner = self.gaussian.sample(noise)?; // (.., B, A)
         let actions = inner.tanh()?;
-        // (x - mean) / deviation is the noise itself: its gradient must pass through log_std only.
+        // (x - mean) / standard deviation is the noise itself: its gradient must pass through log_std only.
         let exponent = (noise.sqr()? * -0.5)?;
         let each = (exponent.broadcast_sub(&self.gaussian.log_std)? - LOG_ROOT_TWO_PI)?;
         let log_probs = (each.sum(D::Minus1)? - self.log_volume(&inner)?)?;
@@ -150,7 +150,7 @@ pub fn clamp(x: &Tensor, low: f64, high: f64) -> Result<Tensor> {
 pub struct GaussianActorConfig {
     /// The network of the mean; `max_action` is not used.
     pub net: ActorConfig,
-    /// Logarithms of deviations are limited to this.
+    /// Logarithms of standard deviations are limited to this.
     pub log_std_range: (f64, f64),
     /// What the mean passes.
     pub mean: Mean,
@@ -211,7 +211,7 @@ impl GaussianActor {
 pub struct TanhGaussianActorConfig {
     /// The network; `max_action` is not used.
     pub net: ActorConfig,
-    /// Logarithms of deviations are limited to this.
+    /// Logarithms of standard deviations are limited to this.
     pub log_std_range: (f64, f64),
     /// First values of a learned scale and shift of the logarithms before they are limited, if there are any:
     /// (1, -1) in CQL.
@@ -220,7 +220,7 @@ pub struct TanhGaussianActorConfig {
     pub correction: TanhCorrection,
 }
 
-/// tanh of a normal distribution whose means and deviations are one network's 2A outputs: the means first; its parameters are
+/// tanh of a normal distribution whose means and standard deviations are one network's 2A outputs: the means first; its parameters are
 /// those of [`DeterministicActor`](crate::actor::DeterministicActor), and `log_std_scale`, `log_std_shift` (1) where they are learned.
 #[derive(Debug, Clone)]
 pub struct TanhGaussianActor {

@@ -107,7 +107,7 @@ pub(crate) const NORM_EPSILON: f64 = 1e-5;
 pub(crate) const DEVIATION: f64 = 0.02;
 
 impl Gpt {
-    /// Normal weights with deviation 0.02, zero biases.
+    /// Normal weights with standard deviation 0.02, zero biases.
     ///
     /// # Errors
     /// If the sizes don't fit each other or the scope's parameters don't fit.
@@ -116,7 +116,7 @@ impl Gpt {
     }
 
     /// Makes a GPT like [`Self::new`], except that the weights of the layers that add to the residual stream, two in a block, start with
-    /// deviation 0.02 / √(2 L) for L blocks: GPT-2's own rule (`_init_weights` in `transformers`), which minGPT and the
+    /// standard deviation 0.02 / √(2 L) for L blocks: GPT-2's own rule (`_init_weights` in `transformers`), which minGPT and the
     /// Decision Transformer's authors do not follow.
     ///
     /// # Errors

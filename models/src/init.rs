@@ -220,7 +220,7 @@ mod tests {
             .to_vec1::<f64>()?;
         let largest = values.iter().fold(0f64, |m, v| m.max(v.abs()));
         assert!(largest <= 0.125 && largest > 0.12, "{largest}");
-        // The deviation of U(-b, b) is b / sqrt(3); 3 % is four standard errors at 3200 draws.
+        // The standard deviation of U(-b, b) is b / sqrt(3); 3 % is four standard errors at 3200 draws.
         let deviation = (values.iter().map(|v| v * v).sum::<f64>() / 3200.0).sqrt();
         assert!(
             (deviation * 3f64.sqrt() / 0.125 - 1.0).abs() < 0.03,

@@ -1,4 +1,4 @@
-//! How networks that can be told what to do read the embedding of an instruction.
+//! How networks that are conditioned on language read the embedding of an instruction.
 
 use candle_core::Tensor;
 

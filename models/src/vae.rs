@@ -20,7 +20,7 @@ pub struct VaeConfig {
     pub latent_dim: usize,
     /// Widths of the hidden layers of encoder and decoder, e.g. `[750, 750]`.
     pub hidden: Vec<usize>,
-    /// The latent's log deviation is limited to this; (-4, 15) in BCQ and BEAR.
+    /// The latent's log standard deviation is limited to this; (-4, 15) in BCQ and BEAR.
     pub log_std_range: (f64, f64),
     /// Initial values.
     pub init: StackInit,
@@ -41,7 +41,7 @@ impl VaeConfig {
 }
 
 /// Encoder from `[observation, action]` to a normal distribution of latents, decoder from `[observation, latent]` to
-/// an action; both perceptrons with ReLU, parameters `encoder.net.*` (2 L outputs: means, then log deviations) and
+/// an action; both perceptrons with ReLU, parameters `encoder.net.*` (2 L outputs: means, then log standard deviations) and
 /// `decoder.net.*`.
 #[derive(Debug, Clone)]
 pub struct Vae {

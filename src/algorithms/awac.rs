@@ -14,7 +14,7 @@
 //! target  <- (1 - rate) target + rate online, after each update
 //! ```
 //!
-//! π is a normal distribution around a network's output, with one deviation per action; its samples are clipped to ±1, its
+//! π is a normal distribution around a network's output, with one standard deviation per action; its samples are clipped to ±1, its
 //! density is not. The paper divides the weights by their sum over the batch; CORL limits them instead, as here.
 //!
 //! Deviations: actions are mapped to ±1 before anything sees them; acting clips the mean to ±1, where CORL leaves that to the
@@ -41,11 +41,11 @@ use trajformer_models::rng::Rng;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AwacConfig {
-    /// Temperature λ of the weights exp(A / λ): the larger, the nearer to cloning.
+    /// Temperature λ of the weights exp(A / λ): the larger, the nearer to behaviour cloning.
     pub lambda: f64,
     /// Weights are limited to this.
     pub max_weight: f64,
-    /// Logarithms of the actor's deviations are limited to this.
+    /// Logarithms of the actor's standard deviations are limited to this.
     pub log_std_range: (f64, f64),
     /// Discount γ in [0, 1].
     pub discount: f64,

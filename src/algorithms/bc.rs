@@ -41,7 +41,7 @@ pub struct BcConfig {
     pub learning_rate: f64,
     /// Widths of the hidden layers.
     pub hidden: Vec<usize>,
-    /// Whether observations are normalised to mean 0 and deviation 1 (plus 1e-3) over the data.
+    /// Whether observations are normalised to mean 0 and standard deviation 1 (plus 1e-3) over the data.
     pub normalize_observations: bool,
 }
 

@@ -22,7 +22,7 @@
 //!
 //! d3rlpy's bugs: the gradient of L(α) cancels the MMD's in the actor's loss; the tanh of D stands in the MMD and not
 //! in L(VAE); α gets the actor's learning rate (tests/golden/bear.py shows them). The authors' code has a
-//! target actor, Q averaged over the n actions, deviations of u clipped to 0.5 and an α that moves during the warm-up.
+//! target actor, Q averaged over the n actions, standard deviations of u clipped to 0.5 and an α that moves during the warm-up.
 //! Deviation: actions are mapped to ±1 first; no entropy term, whose weight d3rlpy's reproduction sets to 1e-20.
 
 use candle_core::{D, Tensor};
@@ -51,7 +51,7 @@ use trajformer_models::rng::Rng;
 
 /// Bounds of the latents that actions are decoded from.
 const LATENT_BOUND: f64 = 0.5;
-/// Bounds of the latent's log deviation.
+/// Bounds of the latent's log standard deviation.
 const LATENT_LOG_STD: (f64, f64) = (-4.0, 15.0);
 /// Added to MMD² before the root, whose gradient is infinite at 0.
 const MMD_EPSILON: f64 = 1e-6;
@@ -96,7 +96,7 @@ pub struct BearConfig {
     pub discount: f64,
     /// Polyak rate of the critics' targets, in (0, 1].
     pub target_rate: f64,
-    /// The deviation's logarithm is limited to these.
+    /// The standard deviation's logarithm is limited to these.
     pub log_std_range: (f64, f64),
     /// Transitions in a batch.
     pub batch_size: usize,

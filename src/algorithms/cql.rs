@@ -43,7 +43,7 @@
 //! last layers start larger.
 //!
 //! Deviations from CORL: every critic has the same layers (its second has three, whatever is asked for); the actor's first
-//! values are orthogonal like the critics', as in young-geng's code; cloning takes the densities of the data's actions, where CORL's
+//! values are orthogonal like the critics', as in young-geng's code; its BC phase takes the densities of the data's actions, where CORL's
 //! `log_prob` takes those of new samples; densities at ±1 are finite. Actions are mapped to ±1 before anything sees them.
 
 use candle_core::{D, Tensor};
@@ -119,7 +119,7 @@ pub struct CqlConfig {
     pub actor_learning_rate: f64,
     /// Adam's rate for the critics and the multiplier.
     pub critic_learning_rate: f64,
-    /// Logarithms of the actor's deviations are limited to this.
+    /// Logarithms of the actor's standard deviations are limited to this.
     pub log_std_range: (f64, f64),
     /// First factor of these logarithms; it is learned, as their shift, which is -1 at first.
     pub log_std_scale: f64,

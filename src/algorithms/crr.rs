@@ -4,7 +4,7 @@
 //! (`d3rlpy/algos/qlearning/torch/crr_impl.py`), since the authors published their code in another form only
 //! (google-deepmind/acme @ 770bc75: one critic, targets copied every so many updates, actions by the mode).
 //!
-//! Cloning of those actions that the critics find better than the policy's own, an implicit constraint:
+//! Behaviour cloning of those actions that the critics find better than the policy's own, an implicit constraint:
 //!
 //! ```text
 //! π(a|s)   = N(tanh μ(s), σ(s)²), samples clipped to ±1
@@ -89,7 +89,7 @@ pub struct CrrConfig {
     pub target_rate: f64,
     /// Targets move every so many updates: 1 with a small rate; 100 with rate 1 in the paper.
     pub target_every_updates: u64,
-    /// The deviation's logarithm is limited to these.
+    /// The standard deviation's logarithm is limited to these.
     pub log_std_range: (f64, f64),
     /// Transitions in a batch.
     pub batch_size: usize,

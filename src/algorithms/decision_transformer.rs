@@ -8,7 +8,7 @@
 //! L = mean over valid steps of (tanh(W h_s) - a)²
 //! ```
 //!
-//! Acting starts from a target return; each reward is taken off it. Observations are normalised by the mean and deviation
+//! Acting starts from a target return; each reward is taken off it. Observations are normalised by the mean and standard deviation
 //! over the complete episodes, from which batches are drawn.
 //!
 //! With `[algorithm.decision_transformer.text]` an episode's instruction is read as well: a linear layer maps its
@@ -67,7 +67,7 @@ pub struct DecisionTransformerConfig {
     pub embedding: usize,
     /// Dropout of attention, residual branches and embeddings, in [0, 1).
     pub dropout: f64,
-    /// Stretches in a batch.
+    /// Sub-trajectories in a batch.
     pub batch_size: usize,
     /// AdamW's rate after the warm-up.
     pub learning_rate: f64,
@@ -84,11 +84,11 @@ pub struct DecisionTransformerConfig {
     pub target_returns: Vec<f32>,
     /// Rows of the time-step embedding; later steps count as the last.
     pub max_episode_steps: usize,
-    /// What fills stretches that are shorter than the context, in training.
+    /// Padding of sub-trajectories that are shorter than the context, in training.
     pub padding: Padding,
     /// Type of the blocks' matrix products in training and acting: `"f32"` or `"bf16"`.
     pub matmul: Matmul,
-    /// How episodes are told what to do; none: by returns alone.
+    /// How episodes are conditioned on instructions; none: on returns alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<TextConfig>,
 }
@@ -373,7 +373,7 @@ impl Algorithm for DecisionTransformer {
             "bos_token_id": null,
             "eos_token_id": null,
         });
-        // Told what to do, it is a model that `transformers` does not know.
+        // Conditioned on an instruction, it is a model that `transformers` does not know.
         match keys {
             serde_json::Value::Object(keys) if self.learner.config.text.is_none() => keys,
             _ => serde_json::Map::new(),

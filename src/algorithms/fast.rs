@@ -51,7 +51,7 @@ use trajformer_models::rng::Rng;
 
 /// The cosine ends at this share of the rate.
 const RATE_FLOOR: f64 = 0.1;
-/// Added to the deviations of observations; the value-based methods'.
+/// Added to the standard deviations of observations; the value-based methods'.
 const NORMALIZATION_EPSILON: f64 = 1e-3;
 /// Chunks that diagnostics generate.
 const DIAGNOSED: usize = 64;
@@ -103,7 +103,7 @@ pub struct FastConfig {
     pub decay_updates: Span,
     /// Type of the matrix products of blocks and head in training: `"f32"` or `"bf16"`.
     pub matmul: Matmul,
-    /// How it is told what to do, if it is: the instruction's embedding is read beside the observation.
+    /// How it is conditioned on an instruction, if it is: the instruction's embedding is read beside the observation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<TextConfig>,
 }

@@ -23,7 +23,7 @@
 //!
 //! Which V: CORL takes w and Q's target from V before its step, the authors from V after it
 //! (`learner.py`, `_update_jit`); [`ValueTiming`] chooses. The authors add both critics' losses up where CORL, and this file,
-//! take the mean, which Adam hardly notices; they have a log deviation of at least -5, and dropout on some data, which is
+//! take the mean, which Adam hardly notices; they have a log standard deviation of at least -5, and dropout on some data, which is
 //! not offered here.
 //!
 //! Deviations: actions are mapped to ±1 before anything sees them; first values are PyTorch's, as in CORL, where the authors' are
@@ -48,7 +48,7 @@ use trajformer_data::batch::Batch;
 use trajformer_data::transitions_config::{DataView, TransitionsConfig};
 use trajformer_models::rng::Rng;
 
-/// Deviation of the noise that a deterministic actor explores with, for a range of ±1, and what it is clipped to: CORL's.
+/// Standard deviation of the noise that a deterministic actor explores with, for a range of ±1, and what it is clipped to: CORL's.
 const EXPLORATION_NOISE: f64 = 0.03;
 const EXPLORATION_CLIP: f64 = 0.5;
 
@@ -58,13 +58,13 @@ const EXPLORATION_CLIP: f64 = 0.5;
 pub struct IqlConfig {
     /// Expectile τ of V, in 0 to 1: 0.5 is the mean over the data's actions, 1 their maximum.
     pub expectile: f64,
-    /// Inverse temperature β of the weights exp(β A): 0 is cloning.
+    /// Inverse temperature β of the weights exp(β A): 0 is behaviour cloning.
     pub beta: f64,
     /// Weights are limited to this.
     pub max_weight: f64,
     /// What the actor is.
     pub actor: ActorKind,
-    /// Logarithms of the actor's deviations are limited to this; -5 at least in the authors' code.
+    /// Logarithms of the actor's standard deviations are limited to this; -5 at least in the authors' code.
     pub log_std_range: (f64, f64),
     /// Which V the weights and the critics' target come from.
     pub value_timing: ValueTiming,
@@ -96,7 +96,7 @@ pub struct IqlConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorKind {
-    /// A normal distribution around the tanh of a network, with one deviation per action.
+    /// A normal distribution around the tanh of a network, with one standard deviation per action.
     Gaussian,
     /// The tanh of a network.
     Deterministic,
@@ -446,7 +446,7 @@ impl Actor {
         })
     }
 
-    /// A sample (1, A) made with standard normals (1, A), or the only action with them as noise of this deviation, clipped.
+    /// A sample (1, A) made with standard normals (1, A), or the only action with them as noise of this standard deviation, clipped.
     fn explore(&self, observation: &Tensor, normals: &Tensor, noise: f64) -> Result<Tensor> {
         Ok(match self {
             Self::Gaussian(actor) => actor.detached.distribution(observation)?.sample(normals)?,

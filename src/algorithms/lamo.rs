@@ -85,7 +85,7 @@ pub struct LamoConfig {
     pub context_steps: usize,
     /// Dropout of attention, residual branches and embeddings, in [0, 1).
     pub dropout: f64,
-    /// Stretches in a batch.
+    /// Sub-trajectories in a batch.
     pub batch_size: usize,
     /// AdamW's rate after the warm-up.
     pub learning_rate: f64,
@@ -103,7 +103,7 @@ pub struct LamoConfig {
     pub target_returns: Vec<f32>,
     /// Rows of the time-step embedding; later steps count as the last.
     pub max_episode_steps: usize,
-    /// What fills stretches that are shorter than the context, in training.
+    /// Padding of sub-trajectories that are shorter than the context, in training.
     pub padding: Padding,
     /// Text that is learned beside the actions; none: no text. Needs `pretrained`, whose tokenizer reads it.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -47,7 +47,7 @@ use trajformer_models::rng::Rng;
 /// Added to the variance in layer norms: flax's default, a tenth of PyTorch's.
 const NORM_EPSILON: f64 = 1e-6;
 
-/// Deviation of the noise that it explores with: none in any of CORL's configurations.
+/// Standard deviation of the noise that it explores with: none in any of CORL's configurations.
 const EXPLORATION_NOISE: f64 = 0.0;
 
 /// `[algorithm.rebrac]`.

@@ -67,7 +67,7 @@ pub struct SacConfig {
     pub critic_learning_rate: f64,
     /// Adam's rate for the logarithm of the temperature.
     pub temperature_learning_rate: f64,
-    /// Limits of the logarithms of the policy's deviations.
+    /// Limits of the logarithms of the policy's standard deviations.
     pub log_std_range: (f64, f64),
     /// Widths of the hidden layers of actor and critics.
     pub hidden: Vec<usize>,

@@ -43,7 +43,7 @@ use trajformer_data::transitions::{Batch, TransitionsConfig};
 use trajformer_data::transitions_config::DataView;
 use trajformer_models::rng::Rng;
 
-/// Logarithms of deviations are limited to this; -20..2 in SAC.
+/// Logarithms of standard deviations are limited to this; -20..2 in SAC.
 const LOG_STD_RANGE: (f64, f64) = (-5.0, 2.0);
 
 /// `[algorithm.sac_n]`.

@@ -6,7 +6,7 @@
 //! SAC that is paid to stay where a network f has learned, on the data, what a random network g gives:
 //!
 //! ```text
-//! b(s, a)  = |f(s, a) - g(s, a)|² / d,  d the deviation of |f - g|² over all rows that f was trained on
+//! b(s, a)  = |f(s, a) - g(s, a)|² / d,  d the standard deviation of |f - g|² over all rows that f was trained on
 //! L(f)     = mean |f(s, a) - g(s, a)|²                          in the first updates, then f, g and d stay
 //! L(π)     = mean (α ln π(ã | s) + β₁ b(s, ã) - min_i Q_i(s, ã)),  ã ~ π(s)
 //! L(α)     = α (H - H̄),  H = -mean ln π(ã | s)
@@ -17,7 +17,7 @@
 //!
 //! In this order; y comes from the actor after its step and from α before its own. f is bilinear in its first layer, g
 //! scaled and shifted in its last hidden one ([`trajformer_models::rnd`]), as in all the authors' configurations; their other
-//! networks are left out. Both see observations and actions reduced by their mean and divided by their deviation
+//! networks are left out. Both see observations and actions reduced by their mean and divided by their standard deviation
 //! over the data plus 1e-8.
 //!
 //! Deviation: the updates of f count as updates of the run.
@@ -47,7 +47,7 @@ use trajformer_models::rng::Rng;
 
 /// Added to the variance in layer norms: flax's default, a tenth of PyTorch's.
 const NORM_EPSILON: f64 = 1e-6;
-/// Added to the deviations that the bonus divides observations and actions by.
+/// Added to the standard deviations that the bonus divides observations and actions by.
 const SCALE_EPSILON: f64 = 1e-8;
 
 /// `[algorithm.sac_rnd]`.

@@ -30,7 +30,7 @@ use trajformer_data::transitions::{Batch, TransitionsConfig};
 use trajformer_data::transitions_config::DataView;
 use trajformer_models::rng::Rng;
 
-/// Deviation of the noise that it explores with, for a range of ±1: table 3 of the paper.
+/// Standard deviation of the noise that it explores with, for a range of ±1: table 3 of the paper.
 const EXPLORATION_NOISE: f64 = 0.1;
 
 /// `[algorithm.td3]`.

@@ -31,14 +31,14 @@ use trajformer_data::transitions::{Batch, TransitionsConfig};
 use trajformer_data::transitions_config::DataView;
 use trajformer_models::rng::Rng;
 
-/// Deviation of the noise that it explores with, for a range of ±1: TD3's.
+/// Standard deviation of the noise that it explores with, for a range of ±1: TD3's.
 const EXPLORATION_NOISE: f64 = 0.1;
 
 /// `[algorithm.td3_bc]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Td3BcConfig {
-    /// Strength of the value term against cloning, α: λ = α / mean |Q|. 2.5 in the paper's table 3.
+    /// Strength of the value term against the BC term, α: λ = α / mean |Q|. 2.5 in the paper's table 3.
     pub alpha: f64,
     /// Discount γ in [0, 1].
     pub discount: f64,

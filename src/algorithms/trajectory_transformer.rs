@@ -122,7 +122,7 @@ pub struct TrajectoryTransformerConfig {
     pub max_path_steps: Option<usize>,
     /// What the value tokens stand for.
     pub value: ValueColumn,
-    /// What stands before a window: `"none"`, or `"final_observation"` to be told goals (it takes
+    /// What stands before a window: `"none"`, or `"final_observation"` to condition on goals (it takes
     /// one transition of the window).
     pub goal: GoalPrefix,
     /// Weight of action tokens in the loss; observations have 1.
@@ -153,7 +153,7 @@ pub struct TrajectoryTransformerConfig {
     pub matmul: Matmul,
     /// Beam search.
     pub planner: PlanConfig,
-    /// How it is told what to do, if it is: what the instruction's embedding adds to every token. Not in the paper.
+    /// How it is conditioned on an instruction, if it is: what the instruction's embedding adds to every token. Not in the paper.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<TextConfig>,
 }

@@ -149,7 +149,7 @@ impl Evaluator {
         }
     }
 
-    /// What policies that follow instructions are told, one after the other over the episodes: of the environment's
+    /// Instructions that conditioned policies receive, one after the other over the episodes: of the environment's
     /// own as many as there are episodes.
     pub fn instructions(&self) -> Vec<Arc<str>> {
         if self.instructions.is_empty() {
@@ -504,7 +504,7 @@ impl Evaluation {
 }
 
 impl Evaluation {
-    /// One line for people: score and return with their deviation over the episodes; one line more for
+    /// One line for people: score and return with their standard deviation over the episodes; one line more for
     /// each further target return.
     pub fn summary(&self) -> String {
         let Self { episodes, env, .. } = self;

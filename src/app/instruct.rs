@@ -1,4 +1,4 @@
-//! Policies that are told what to do: their instructions are encoded before training and kept with the run, and
+//! Policies conditioned on language instructions: their instructions are encoded before training and kept with the run, and
 //! each can be scored by itself.
 
 use std::path::Path;
@@ -164,7 +164,7 @@ pub fn draw(path: &Path, scores: &[InstructionScore]) -> Result<()> {
         ..MazePanel::default()
     };
     let picture = Mazes {
-        title: "One policy, told where to go".to_owned(),
+        title: "One policy, several instructions".to_owned(),
         subtitle: "the same start, a path for each instruction".to_owned(),
         panels: vec![panel],
         names: scores

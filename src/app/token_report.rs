@@ -21,7 +21,7 @@ const BARS: usize = 60;
 /// Steps of the episode that a picture shows.
 const SHOWN_STEPS: usize = 100;
 
-/// What [`report`] is told.
+/// Arguments of [`report`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenReportOptions {
     /// Which tokenizer.
@@ -85,9 +85,9 @@ pub struct DimensionReport {
     pub bins_empty: Option<usize>,
     /// Bins without width: their thresholds coincide.
     pub bins_duplicate: Option<usize>,
-    /// Root mean square of what comes back less what went in, over the deviation; in the data's units where that is 0.
+    /// Root mean square of what comes back less what went in, over the standard deviation; in the data's units where that is 0.
     pub error_rms: f64,
-    /// Largest error, over the deviation.
+    /// Largest error, over the standard deviation.
     pub error_max: f64,
 }
 
@@ -345,7 +345,7 @@ fn pictured(
     }
 }
 
-/// Errors of numbers that came back, relative to the deviation of those that went in.
+/// Errors of numbers that came back, relative to the standard deviation of those that went in.
 fn errors(name: &str, values: &[f64], back: &[f64]) -> DimensionReport {
     let count = values.len() as f64;
     let (_, deviation) = mean_std(values);

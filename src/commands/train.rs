@@ -177,7 +177,7 @@ impl Report<'_> {
         self.outcomes.iter().all(|(_, outcome)| outcome.normalized)
     }
 
-    /// Mean and deviation of the last scores or returns: over several seeds between seeds, of one run
+    /// Mean and standard deviation of the last scores or returns: over several seeds between seeds, of one run
     /// over its episodes. `None` unless every run has one.
     fn last(&self, normalized: bool) -> Option<(f64, f64)> {
         let number = |outcome: &Outcome| {

@@ -109,7 +109,7 @@ pub trait Interactive {
     fn collected(&self) -> u64;
 
     /// An action (A), in the environment's units, for an observation (O): from the policy's distribution, or with
-    /// normal noise where it has none, of deviation `noise` (for a range of ±1) or the method's own. [`Self::learn`] of the
+    /// normal noise where it has none, of standard deviation `noise` (for a range of ±1) or the method's own. [`Self::learn`] of the
     /// step has to follow.
     ///
     /// # Errors
@@ -134,7 +134,7 @@ pub trait Interactive {
     fn running(&self) -> Result<(u64, Vec<Vec<f32>>)>;
 }
 
-/// What an algorithm is told of the part of a run that is online.
+/// What an algorithm knows of the online phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct OnlinePhase {
     /// How batches are mixed.

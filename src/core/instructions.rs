@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 
-/// `[algorithm.NAME.text]`: how a policy is told what to do.
+/// `[algorithm.NAME.text]`: how a policy is conditioned on an instruction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextConfig {

@@ -1,4 +1,4 @@
-//! [`Normalizer`]: observations to zero mean and unit deviation. [`ActionBounds`]: the
+//! [`Normalizer`]: observations to zero mean and unit standard deviation. [`ActionBounds`]: the
 //! environment's actions to -1..1 and back. Both are saved with a run.
 
 use candle_core::{Device, Tensor, Var};
@@ -125,7 +125,7 @@ impl Normalizer {
         self.mean.as_tensor()
     }
 
-    /// What is divided by (O), f32: the deviations with epsilon.
+    /// What is divided by (O), f32: the standard deviations with epsilon.
     pub fn scale(&self) -> &Tensor {
         self.scale.as_tensor()
     }
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_fitted_normalizer_has_numpys_mean_and_deviation_and_inverts() {
-        // Columns 1, 3, 5 and 10, 10, 10: deviations sqrt(8/3) and 0.
+        // Columns 1, 3, 5 and 10, 10, 10: standard deviations sqrt(8/3) and 0.
         let values = [1.0, 10.0, 3.0, 10.0, 5.0, 10.0f32];
         let normalizer = Normalizer::fit(&values, 2, 0.5, &Device::Cpu).expect("fits");
         let mean = normalizer.mean().to_vec1::<f32>().expect("a row");

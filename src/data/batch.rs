@@ -60,7 +60,7 @@ impl Batch {
     }
 }
 
-/// One batch of stretches.
+/// One batch of sub-trajectories.
 #[derive(Debug, Clone)]
 pub struct ReturnBatch {
     /// Undiscounted return from each step on, scaled, (B, K, 1) f32.

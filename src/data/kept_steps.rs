@@ -10,7 +10,7 @@
 //!
 //! What terminated has no future, so that nothing need be known of what follows. The last column is D4RL's
 //! `qlearning_dataset` (d4rl/\_\_init\_\_.py), which reported results were made with; it is meant for its own HDF5
-//! files, known by their names ([`is_d4rls`]). For cloning, which needs no next step, every step is kept but there.
+//! files, known by their names ([`is_d4rls`]). For BC, which needs no next step, every step is kept but there.
 
 use crate::transitions_config::TransitionsConfig;
 use trajformer_core::dataset::{Dataset, Episode};

@@ -25,7 +25,7 @@ pub(super) struct ReturnTables {
 }
 
 impl ReturnTables {
-    /// The stretches whose steps are these rows (B K), K each.
+    /// The sub-trajectories whose steps are these rows (B K), K each.
     pub fn batch(&self, rows: Vec<u32>, context_steps: usize) -> Result<ReturnBatch> {
         let count = rows.len();
         let rows = Tensor::from_vec(rows, count, self.mask.device())?;

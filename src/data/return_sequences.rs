@@ -1,4 +1,4 @@
-//! [`ReturnSequences`]: stretches of trajectories with returns-to-go, which a Decision Transformer is
+//! [`ReturnSequences`]: sub-trajectories with returns-to-go, which a Decision Transformer is
 //! trained on.
 //!
 //! Follows kzl/decision-transformer, `gym/experiment.py` (`get_batch`), commit e2d82e6: trajectories
@@ -15,10 +15,10 @@ use trajformer_core::error::{Error, Result};
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_models::rng::Rng;
 
-/// What kzl and LaMo's authors add to the deviation of observations.
+/// What kzl and LaMo's authors add to the standard deviation of observations.
 const NORMALIZATION_EPSILON: f64 = 1e-6;
 
-/// Mean and deviation of observations as return-conditioned algorithms take them: over the steps of the complete
+/// Mean and standard deviation of observations as return-conditioned algorithms take them: over the steps of the complete
 /// episodes, those that [`ReturnSequences`] draws from. The authors' lists hold no others: an episode that the file
 /// breaks off never gets there (kzl, `gym/data/download_d4rl_datasets.py`).
 ///
@@ -39,29 +39,29 @@ pub fn observation_normalizer(
     )
 }
 
-/// What stands where a stretch is shorter than the context. It is masked in loss and attention.
+/// What stands where a sub-trajectory is shorter than the context. It is masked in loss and attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Padding {
-    /// Before the stretch, as kzl trains: states 0 *before* normalisation, actions -10.
+    /// Before the sub-trajectory, as kzl trains: states 0 *before* normalisation, actions -10.
     #[default]
     Left,
-    /// Before the stretch, all zeros after normalisation: what kzl's code meets when acting.
+    /// Before the sub-trajectory, all zeros after normalisation: what kzl's code meets when acting.
     LeftZeros,
-    /// After the stretch, all zeros after normalisation, as CORL trains.
+    /// After the sub-trajectory, all zeros after normalisation, as CORL trains.
     RightZeros,
 }
 
-/// How stretches are cut and scaled.
+/// How sub-trajectories are cut and scaled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReturnOptions {
-    /// K, steps in a stretch.
+    /// K, the context length: steps of a sub-trajectory.
     pub context_steps: usize,
     /// Returns-to-go are divided by this (kzl: 1000).
     pub return_scale: f64,
     /// Time steps from this on count as the one before it: rows of the time-step embedding.
     pub max_episode_steps: usize,
-    /// What fills short stretches.
+    /// What fills short sub-trajectories.
     pub padding: Padding,
 }
 
@@ -163,7 +163,7 @@ pub fn misfits(
     found
 }
 
-/// Every stretch of the complete episodes of a data set, ready to be drawn.
+/// Every sub-trajectory of the complete episodes of a data set, ready to be sampled.
 ///
 /// The last episode is left out if the file stops in its middle: its returns are unknown.
 #[derive(Debug, Clone)]
@@ -350,7 +350,7 @@ impl ReturnSequences {
         Ok(())
     }
 
-    /// State (O) and action number of a step that fills a short stretch.
+    /// State (O) and action number of a step that fills a short sub-trajectory.
     fn padding(&self) -> (Vec<f32>, f32) {
         match self.options.padding {
             Padding::Left => (self.zero_state.clone(), -10.0),
@@ -381,7 +381,7 @@ impl ReturnSequences {
         }
     }
 
-    /// Draws `batch` stretches: a step of the complete episodes uniformly, which is an episode in
+    /// Samples `batch` sub-trajectories: a step of the complete episodes uniformly, which is an episode in
     /// proportion to its length and a uniform start in it, and the K - 1 steps after it.
     ///
     /// # Errors
@@ -391,12 +391,12 @@ impl ReturnSequences {
         self.batch(&self.draw(batch, rng), device)
     }
 
-    /// Where [`sample`](Self::sample) lets `batch` stretches start.
+    /// Where [`sample`](Self::sample) lets `batch` sub-trajectories start.
     pub fn draw(&self, batch: usize, rng: &mut Rng) -> Vec<usize> {
         (0..batch).map(|_| rng.below(self.steps())).collect()
     }
 
-    /// The complete episode, counted from 0, that the stretch from `start` on lies in.
+    /// The complete episode, counted from 0, that the sub-trajectory from `start` on lies in.
     ///
     /// # Panics
     /// If the start is not below [`steps`](Self::steps).
@@ -406,7 +406,7 @@ impl ReturnSequences {
         self.episodes.partition_point(before) - 1
     }
 
-    /// The stretches that start at these steps, counted over the complete episodes only; on
+    /// The sub-trajectories that start at these steps, counted over the complete episodes only; on
     /// `device`, or where [`move_to`](Self::move_to) has brought the data.
     ///
     /// # Errors
@@ -466,7 +466,7 @@ impl ReturnSequences {
         rows
     }
 
-    /// The stretch that starts at this step of the complete episodes.
+    /// The sub-trajectory that starts at this step of the complete episodes.
     fn stretch(&self, start: usize) -> Stretch {
         let span = self.episodes[self.episode_of(start)];
         let first = span.start + start - span.steps_before;
@@ -484,7 +484,7 @@ impl ReturnSequences {
     }
 }
 
-/// Where the steps of a stretch come from and go to.
+/// Where the steps of a sub-trajectory come from and go to.
 struct Stretch {
     /// Place in the context of its first step.
     at: usize,

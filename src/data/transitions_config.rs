@@ -32,7 +32,7 @@ pub enum RewardTransform {
 /// `[algorithm.NAME.data]`: how a value-based method sees its data.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct DataView {
-    /// Whether observations are normalized to mean 0 and deviation 1 (plus 1e-3) over the transitions that are kept.
+    /// Whether observations are normalized to mean 0 and standard deviation 1 (plus 1e-3) over the transitions that are kept.
     pub normalize_observations: bool,
     /// What is done to rewards before learning.
     pub rewards: RewardTransform,
@@ -134,14 +134,14 @@ impl From<DataView> for TransitionsConfig {
 pub struct TransitionsConfig {
     /// Whether observations are normalized, with statistics over the transitions that are kept.
     pub normalize_observations: bool,
-    /// Added to the deviations; 1e-3 in TD3+BC's code and all that follow it.
+    /// Added to the standard deviations; 1e-3 in TD3+BC's code and all that follow it.
     pub normalization_epsilon: f64,
     /// What is done to rewards.
     pub rewards: RewardTransform,
     /// Keep the last step of truncated episodes (and of the data) where the observation after it is
     /// known. Off in D4RL's view. With `next_actions` they stay dropped: no action follows.
     pub keep_truncations: bool,
-    /// Whether what follows a step is needed; cloning does without, and has all steps.
+    /// Whether what follows a step is needed; BC does without, and keeps all steps.
     pub next_step: bool,
     /// The table of the configuration that this is from, for messages.
     #[serde(skip)]

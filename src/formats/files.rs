@@ -51,7 +51,7 @@ fn twice(paths: &[PathBuf]) -> Option<String> {
     Some(format!("{name} is given twice: its steps count twice"))
 }
 
-/// Loads one file or folder; its format is told by its content.
+/// Loads one file or folder; its format is detected from its content.
 ///
 /// # Errors
 /// If it can't be read, is damaged or cut off, lacks an array, holds a number that is not finite or
@@ -276,7 +276,7 @@ fn remove(path: &Path) {
     };
 }
 
-/// Reads `from`, writes `to`; the formats are told as in [`load_one`] and [`save`].
+/// Reads `from`, writes `to`; the formats are detected as in [`load_one`] and [`save`].
 ///
 /// # Errors
 /// See there.

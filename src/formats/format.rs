@@ -39,7 +39,7 @@ pub struct Writer {
     pub write: fn(&Dataset, &Path, &str) -> Result<()>,
 }
 
-/// A file or folder whose format is to be told.
+/// A file or folder whose format is to be detected.
 #[derive(Debug)]
 pub struct Place<'a> {
     /// Where it is.

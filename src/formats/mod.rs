@@ -1,6 +1,6 @@
 //! Data-set files: one reader (and writer) per format; nothing else opens data-set files.
 //!
-//! [`FORMATS`] lists them. The format is told by content, never by the file's name.
+//! [`FORMATS`] lists them. The format is detected from the content, never by the file's name.
 
 mod arrays;
 mod bounds;

@@ -276,7 +276,7 @@ fn usual_sizes(values: &[f32], width: usize) -> Vec<f32> {
 }
 
 /// Marks the episodes whose first step is not known to be an episode's first: after a cut, or where it is what followed
-/// the last step of another part (a ring buffer that was written over, stretches in random order). All are marked where
+/// the last step of another part (a ring buffer that was written over, segments in random order). All are marked where
 /// there are more cuts than ends, so that an end's neighbor in the file needn't be another episode's start. Returns how
 /// many cuts there are, except those that `explained` knows.
 pub(super) fn mark_fragments(

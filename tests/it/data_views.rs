@@ -11,7 +11,7 @@ use trajformer::data::{self, ActionBounds, Dataset};
 
 use crate::golden::{Golden, relative_maximum};
 
-/// Means, deviations and what is divided by them, of some hundred numbers, in f32 on either side.
+/// Means, standard deviations and what is divided by them, of some hundred numbers, in f32 on either side.
 const NORMALIZED_TOLERANCE: f64 = 2e-6;
 /// Rewards in f32 after one product or sum in f32, or the quotient and product by which CORL scales them.
 const REWARD_TOLERANCE: f64 = 1e-6;

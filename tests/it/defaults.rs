@@ -221,7 +221,7 @@ fn bc() -> Table {
             "fraction",
             Not(
                 "TrainConfig.frac",
-                "plain cloning; BC-10% is asked for by name",
+                "plain behaviour cloning; BC-10% is asked for by name",
             ),
         ),
         ("batch_size", Of(&["TrainConfig.batch_size"])),

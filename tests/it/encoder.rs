@@ -315,7 +315,7 @@ fn an_encoder_that_is_the_perceptron_trains_as_the_perceptron_does() {
             assert!(error < TOLERANCE, "change of {name}: {error:e}");
             trained += 1;
         }
-        // Six tensors of each actor, V, two critics and their targets, and the actor's deviations.
+        // Six tensors of each actor, V, two critics and their targets, and the actor's standard deviations.
         let log_std = usize::from(actor == ActorKind::Gaussian);
         assert_eq!(trained, 6 * 6 + log_std);
     }

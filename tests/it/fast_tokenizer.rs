@@ -235,7 +235,7 @@ fn actions_of_any_units_come_back_within_the_rounding_of_their_coefficients() {
         let decoded = tokenizer.decode(&tokens, 6);
         assert!(decoded.valid);
         for dim in 0..2 {
-            // Half a step of 1 / scale in each of six coefficients; quantiles lie less than 5 deviations apart.
+            // Half a step of 1 / scale in each of six coefficients; quantiles lie less than 5 standard deviations apart.
             let unit = 5.0 * [20.0, 0.03][dim] / 2.0;
             let column = |rows: &[f64]| {
                 rows.iter()

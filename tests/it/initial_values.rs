@@ -85,7 +85,7 @@ fn draw(
     drawn
 }
 
-/// Mean, deviation and the sorted values.
+/// Mean, standard deviation and the sorted values.
 fn moments(drawn: &Drawn) -> (f64, f64, Vec<f64>) {
     let mut sorted = drawn.values.clone();
     sorted.sort_by(f64::total_cmp);

@@ -450,7 +450,7 @@ fn an_instructed_run_resumes_bit_for_bit() {
     }
 }
 
-/// Small models of tokens that are told what to do by the tiny BERT.
+/// Small models of tokens, conditioned on embeddings of the tiny BERT.
 pub fn token_models(folder: &Path, updates: u64) -> [RunConfig; 2] {
     let encoder = golden("bert");
     let tables = [

@@ -568,7 +568,7 @@ fn the_interval_holds_what_other_rewards_and_other_starts_would_have_given() {
         .map(|reward| (&one[..], &one[..], &reward[..], true, false))
         .collect();
     let found = width(&judged(|_| 0.0, &data(&told), 1.0));
-    // A share of 1/4 over twelve episodes has a deviation of 0.125; 90 % are 3.3 of them.
+    // A share of 1/4 over twelve episodes has a standard deviation of 0.125; 90 % are 3.3 of them.
     assert!(found > 0.2, "{found}");
     // Starts decide the reward, so all critics agree: only how often each start was drawn differs.
     let kinds: Vec<[f32; 1]> = (0..24).map(|i| [(i % 2) as f32]).collect();
@@ -577,7 +577,7 @@ fn the_interval_holds_what_other_rewards_and_other_starts_would_have_given() {
         .map(|kind| (&kind[..], &one[..], &kind[..], true, false))
         .collect();
     let found = width(&judged(|_| 0.0, &data(&told), 1.0));
-    // A share of 1/2 over 24 episodes has a deviation of 0.1.
+    // A share of 1/2 over 24 episodes has a standard deviation of 0.1.
     assert!(found > 0.15, "{found}");
 }
 

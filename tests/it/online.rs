@@ -328,7 +328,7 @@ fn methods_without_a_distribution_explore_with_their_own_noise_unless_another_is
         for (noise, expected) in [(None, own), (Some(0.2), 0.2)] {
             let squares: f32 = (0..400).map(|_| (explore(noise) - center).powi(2)).sum();
             let found = (squares / 400.0).sqrt() / 2.0; // for a range of 1
-            // Four standard errors of a deviation from 400 draws are a seventh of it.
+            // Four standard errors of a standard deviation from 400 draws are a seventh of it.
             let error = (found - expected).abs();
             assert!(
                 error <= expected / 7.0,

@@ -25,7 +25,7 @@ const GRADIENT_TOLERANCE_F32: f64 = 5e-6;
 /// Parameter changes in f32: Adam divides each gradient by its own size, so rounding of the
 /// smallest gradients shows in full.
 const CHANGE_TOLERANCE_F32: f64 = 1e-3;
-/// Means and deviations of f32 columns, stored in f32.
+/// Means and standard deviations of f32 columns, stored in f32.
 const MOMENT_TOLERANCE: f64 = 1e-6;
 
 const FILES: [&str; 2] = ["bc_hopper", "bc_halfcheetah"];

@@ -213,7 +213,7 @@ fn ended(recorded: &Recorded<'_>, step: usize) -> bool {
     recorded.flag("terminated", step) || recorded.flag("truncated", step)
 }
 
-/// Acts, and is told what followed.
+/// Acts, and observes what followed.
 fn take_step<L: Learner>(algorithm: &mut OffPolicy<L>, recorded: &Recorded<'_>, step: usize) {
     let normals = recorded.tensor("steps.normals").get(step).unwrap();
     let normals = normals.unsqueeze(0).unwrap();

@@ -177,7 +177,7 @@ fn sampling_adds_noise_of_the_stored_deviation() {
         .collect();
     let found = actions(&arrays, sampled, [1.0, 0.0, 0.0], 2000);
     let inside = found.iter().filter(|v| v.abs() < 2.0).count() as f64 / 2000.0;
-    // Within ±2 of 0.2 at a deviation of e²: 0.2131; four standard errors.
+    // Within ±2 of 0.2 at a standard deviation of e²: 0.2131; four standard errors.
     assert!((inside - 0.2131).abs() < 0.037, "{inside}");
 }
 

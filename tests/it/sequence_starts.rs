@@ -78,7 +78,7 @@ impl Statistics {
             self.mean,
             expected.mean
         );
-        // The variance of a sample's deviation, by its fourth moment.
+        // The variance of a sample's standard deviation, by its fourth moment.
         let spread = (expected.kurtosis - 1.0) / 4.0 * shares;
         let allowed = STANDARD_ERRORS * spread.sqrt();
         let ratio = self.deviation / expected.deviation;

@@ -55,7 +55,7 @@ fn bins_are_counted_and_errors_fall_with_their_number() {
         panic!("dimensions")
     };
     assert_eq!((reward.bins_used, reward.bins_empty), (Some(2), Some(18)));
-    // Half a bin of 20 over the range, relative to the deviation of a uniform distribution: range / sqrt(12).
+    // Half a bin of 20 over the range, relative to the standard deviation of a uniform distribution: range / sqrt(12).
     assert!(
         action.error_max < 0.5 / 20.0 * 12f64.sqrt() * 1.1,
         "{action:?}"
@@ -87,7 +87,7 @@ fn k_means_takes_one_token_per_step_and_fast_as_many_as_its_chunks_need() {
         "{smooth} {random}"
     );
     assert!((smooth.compression * smooth.tokens_per_step - 1.0).abs() < 1e-12);
-    // Coefficients of actions in ±1 are rounded to tenths: 0.1 / sqrt(12), over a deviation of 0.6.
+    // Coefficients of actions in ±1 are rounded to tenths: 0.1 / sqrt(12), over a standard deviation of 0.6.
     let rms = random.dimensions[0].error_rms;
     assert!((0.03..0.07).contains(&rms), "{rms}");
 }

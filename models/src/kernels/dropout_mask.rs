@@ -16,7 +16,7 @@ const MODULE: &str = "trajformer_dropout_mask";
 /// Threads that share a multiprocessor's work.
 const THREADS: u32 = 256;
 
-/// What the kernel is told.
+/// Arguments of the kernel.
 #[derive(Debug, Clone, Copy)]
 pub struct Masked {
     /// Key of the mask.

@@ -75,7 +75,7 @@ fn tanh_share<T: Real>(x: T) -> (T, T) {
 }
 
 vectorized! {
-    /// Layer normalisation of rows of x: out <- (x - mean) / deviation * weight + bias.
+    /// Layer normalisation of rows of x: out <- (x - mean) / standard deviation * weight + bias.
     pub fn layer_norm<T: Real>(x: &[T], weight: &[T], bias: &[T], epsilon: T, out: &mut [T]) {
         let width = weight.len();
         let share = T::ONE / T::of(width as f64);

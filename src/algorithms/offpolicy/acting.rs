@@ -14,7 +14,7 @@ pub enum Explorer<'a> {
     None,
     /// One with a distribution, which is drawn from.
     Drawn(&'a Trained<TanhGaussianActor>),
-    /// One with normal noise on its action, of this deviation where nobody asks for another.
+    /// One with normal noise on its action, of this standard deviation where nobody asks for another.
     Noisy(&'a Trained<DeterministicActor>, f64),
 }
 

@@ -63,7 +63,7 @@ pub trait Learner: Send {
     fn act(&self) -> Result<ActionFn>;
 
     /// An action (1, A) in ±1 to explore with at an observation (1, O), made with standard normals (1, A): from the policy's
-    /// distribution, or with normal noise of deviation `noise`, by default the method's own. `None` for methods that don't
+    /// distribution, or with normal noise of standard deviation `noise`, by default the method's own. `None` for methods that don't
     /// learn online.
     ///
     /// # Errors
@@ -310,7 +310,7 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
 
     /// `q_data_mean` and `q_policy_mean`: values of the data's and of the policy's actions, the mean of
     /// the ensemble's minima; `return_to_go_mean`: discounted rewards that the data collected from
-    /// there on; values far above it are over-estimated. Nothing of methods without critics. `q_spread`: deviation over the ensemble on
+    /// there on; values far above it are over-estimated. Nothing of methods without critics. `q_spread`: standard deviation over the ensemble on
     /// the policy's actions. `action_distance`: root of the mean square of π(s) - a, for a range of ±1.
     fn diagnostics(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let mut metrics = Metrics::new();

@@ -3,9 +3,9 @@
 //! | array | shape | |
 //! |---|---|---|
 //! | `w0`, `b0`, `w1`, `b1`, ... | (out, in), (out) | layers, the action's last |
-//! | `obs_mean`, `obs_std` | (in) | optional: (observation - mean) / deviation, clamped to ±10 |
-//! | `log_std` | (A) | optional: deviation of a Gaussian around the output |
-//! | `log_std_w`, `log_std_b` | (A, H), (A) | optional: log deviation from the last hidden layer, clamped to -20..2; the Gaussian is squashed by tanh |
+//! | `obs_mean`, `obs_std` | (in) | optional: (observation - mean) / standard deviation, clamped to ±10 |
+//! | `log_std` | (A) | optional: standard deviation of a Gaussian around the output |
+//! | `log_std_w`, `log_std_b` | (A, H), (A) | optional: log standard deviation from the last hidden layer, clamped to -20..2; the Gaussian is squashed by tanh |
 //!
 //! A first layer one wider than the observation takes the time left as well: 1 - t / 1000 at step t.
 //! Activations are not in the arrays: they come from `manifest.json` beside the file (a list of
@@ -26,7 +26,7 @@ use trajformer_models::rng::Rng;
 
 /// Normalized observations are clamped to ± this.
 const OBSERVATION_CLIP: f64 = 10.0;
-/// Range of log deviations that depend on the observation.
+/// Range of log standard deviations that depend on the observation.
 const LOG_DEVIATION: (f32, f32) = (-20.0, 2.0);
 /// Steps over which the time input falls from 1 to 0.
 const TIME_INPUT_STEPS: f64 = 1000.0;
@@ -93,7 +93,7 @@ enum Deviation {
     None,
     /// Standard deviation (A) of the noise, the same for every observation.
     Fixed(Vec<f32>),
-    /// Log deviation from the last hidden layer.
+    /// Log standard deviation from the last hidden layer.
     FromHidden(Layer),
 }
 

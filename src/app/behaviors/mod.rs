@@ -15,7 +15,7 @@ use trajformer_core::environment::EnvSpec;
 use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::policy::Policy;
 
-/// Deviation of the noise on the waypoint controller's forces when it samples.
+/// Standard deviation of the noise on the waypoint controller's forces when it samples.
 const WAYPOINT_NOISE: f64 = 0.3;
 
 /// What [`behavior`] takes, for help texts.

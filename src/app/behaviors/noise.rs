@@ -105,7 +105,7 @@ mod tests {
             (actions.iter().map(|a| a * a).sum::<f32>() / 200.0).sqrt()
         };
         assert_eq!(spread(0), 0.0);
-        // A fifth of half the range of ±2; four standard errors of a deviation over 200 draws.
+        // A fifth of half the range of ±2; four standard errors of a standard deviation over 200 draws.
         assert!((spread(1) - 0.4).abs() < 0.08, "{}", spread(1));
         assert!(spread(2) > 1.5, "{}", spread(2));
         assert!(NoisyPolicy::new(zero(), vec![-1.0], env.spec()).is_err());

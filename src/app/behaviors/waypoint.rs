@@ -52,7 +52,7 @@ struct Row {
 }
 
 impl WaypointPolicy {
-    /// A controller for this maze. `noise` is the deviation of Gaussian noise added to each force
+    /// A controller for this maze. `noise` is the standard deviation of Gaussian noise added to each force
     /// (0 for none); forces are clamped to ±1 afterwards.
     pub fn new(layout: Layout, goals: Goals, noise: f64) -> Self {
         Self {

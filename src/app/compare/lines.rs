@@ -84,7 +84,7 @@ pub struct LineInterval {
     pub over: Over,
 }
 
-/// What an interval or a deviation is over.
+/// What an interval or a standard deviation is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Over {
@@ -185,7 +185,7 @@ pub fn line(cell: &Cell, resamples: usize) -> Line {
     }
 }
 
-/// Mean and deviation of the normalised scores, or of the returns.
+/// Mean and standard deviation of the normalised scores, or of the returns.
 fn value(row: &EvaluationRow, normalized: bool) -> (f64, f64) {
     match row.scores {
         Some(scores) if normalized => scores,

@@ -81,7 +81,7 @@ impl Default for TrainConfig {
 pub struct OnlineConfig {
     /// Steps in the environment, and as many updates; 0: none.
     pub steps: u64,
-    /// Deviation of the noise on the actions of policies that have no distribution, for a range of ±1. Default: the method's own:
+    /// Standard deviation of the noise on the actions of policies that have no distribution, for a range of ±1. Default: the method's own:
     /// 0.1 in TD3 and TD3+BC, 0.03 in IQL with a deterministic actor, none in ReBRAC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise: Option<f64>,
@@ -108,7 +108,7 @@ impl OnlineConfig {
         }
     }
 
-    /// What an algorithm is told of it.
+    /// What an algorithm receives of it.
     pub fn phase(&self) -> OnlinePhase {
         OnlinePhase {
             data_share: self.data_share,
@@ -145,7 +145,7 @@ pub struct EvaluateConfig {
     /// Default: the environment's own goal. Rewards and scores stay the environment's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goal: Option<Vec<f32>>,
-    /// What policies that follow instructions are told, one after the other over the episodes. Default: the
+    /// Instructions that conditioned policies receive, one after the other over the episodes. Default: the
     /// environment's own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub instructions: Vec<String>,

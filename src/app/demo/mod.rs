@@ -404,7 +404,7 @@ mod tests {
             "{message}"
         );
 
-        // Cloning is done; the planner was killed before its first checkpoint, and half a picture is there.
+        // BC is trained; the planner was killed before its first checkpoint, and half a picture is there.
         for run in [BC_RUN, PLANNER_RUN] {
             std::fs::create_dir_all(broken.join(run)).expect("a folder");
             for file in std::fs::read_dir(whole.join(run)).expect("a run") {

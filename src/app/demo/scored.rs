@@ -11,7 +11,7 @@ pub(super) struct Scored {
 }
 
 impl Scored {
-    /// Mean and deviation of the normalised score.
+    /// Mean and standard deviation of the normalised score.
     pub(super) fn score(&self) -> (f64, f64) {
         (
             self.evaluation.score_mean.unwrap_or(f64::NAN),

@@ -97,7 +97,7 @@ fn candidate(parts: &Parts, front: &str, squash: Squash, epsilon: f32) -> Result
         }
         let mut weight = weight.t()?.contiguous()?; // (in, out)
         if last {
-            // Of mean and log-deviation only the mean acts.
+            // Of mean and log standard deviation only the mean acts.
             weight = weight.narrow(1, 0, a.min(weight.dim(1)?))?.contiguous()?;
             x = mean_layer(parts, &mut graph, &x, &name, &weight)?;
         } else {

@@ -23,7 +23,7 @@ impl Parts {
         self.0.get(name).ok_or_else(missing)
     }
 
-    /// Subtracts means, divides by deviations.
+    /// Subtracts means, divides by standard deviations.
     pub(super) fn normalized(
         &self,
         graph: &mut Graph,

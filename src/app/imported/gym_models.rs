@@ -1,8 +1,8 @@
 //! What the Hub's gym Decision Transformers need beside their weights, which their files don't hold.
 //!
 //! Nine models, `edbeeching/decision-transformer-gym-{hopper,halfcheetah,walker2d}-{expert,medium,
-//! medium-replay}`. Means and deviations of the observations are those of D4RL's `-v2` data, single precision,
-//! 1e-6 added to the deviations as the authors' code does (kzl/decision-transformer @ e2d82e6,
+//! medium-replay}`. Means and standard deviations of the observations are those of D4RL's `-v2` data, single precision,
+//! 1e-6 added to the standard deviations as the authors' code does (kzl/decision-transformer @ e2d82e6,
 //! `gym/experiment.py`); they stand in the models' cards, and as `D4RL_DATASET_STATS` in DI-engine. Target
 //! returns and the return scale, 1000, are those of the same `experiment.py`.
 
@@ -15,7 +15,7 @@ pub struct GymModel {
     pub env: &'static str,
     /// Mean of each observation (O).
     pub mean: &'static [f64],
-    /// Deviation of each observation (O), 1e-6 included.
+    /// Standard deviation of each observation (O), 1e-6 included.
     pub deviation: &'static [f64],
     /// Returns to aim at, in the environment's units.
     pub target_returns: [f32; 2],

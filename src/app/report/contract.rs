@@ -56,7 +56,7 @@ pub struct Series {
     pub normalized: bool,
     /// Places of its runs in [`Report::runs`].
     pub runs: Vec<usize>,
-    /// Update, seconds, mean and deviation of every evaluation that all of its runs have, as `compare` has them.
+    /// Update, seconds, mean and standard deviation of every evaluation that all of its runs have, as `compare` has them.
     pub curve: Vec<[f64; 4]>,
 }
 
@@ -136,11 +136,11 @@ pub struct Evaluations {
     pub episodes: Vec<usize>,
     /// Mean return.
     pub return_mean: Vec<f64>,
-    /// Its deviation over episodes.
+    /// Its standard deviation over episodes.
     pub return_std: Vec<f64>,
     /// Mean normalised score.
     pub score_mean: Vec<Option<f64>>,
-    /// Its deviation.
+    /// Its standard deviation.
     pub score_std: Vec<Option<f64>>,
 }
 
@@ -151,7 +151,7 @@ pub struct Target {
     pub asked: f64,
     /// Mean returns, one per evaluation; null where it was not asked for.
     pub return_mean: Vec<Option<f64>>,
-    /// Their deviations over episodes.
+    /// Their standard deviations over episodes.
     pub return_std: Vec<Option<f64>>,
 }
 

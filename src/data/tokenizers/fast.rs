@@ -37,7 +37,7 @@ const MAX_TOKEN_LENGTH: usize = 10_000;
 /// A coefficient is a character: Unicode has so many.
 const MOST_CHARACTERS: f64 = 1_114_111.0;
 
-/// What [`Fast::fit`] is told. Defaults: the authors'.
+/// Arguments of [`Fast::fit`]. Defaults: the authors'.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FastOptions {
     /// Factor of coefficients before they are rounded: larger is finer and longer.

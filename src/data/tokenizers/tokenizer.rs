@@ -4,7 +4,7 @@ use trajformer_core::error::{Error, Result};
 use trajformer_models::params::StateVisitor;
 use trajformer_models::rng::Rng;
 
-/// Rows of a data set, and where stretches of them begin.
+/// Rows of a data set, and where sub-trajectories of them begin.
 #[derive(Debug, Clone, Copy)]
 pub struct Chunks<'a> {
     /// Row-major (n, D), finite.

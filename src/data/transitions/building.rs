@@ -369,7 +369,7 @@ mod tests {
         let data = data(&[(3, true, false, None), (2, false, true, None)]);
         let config = TransitionsConfig::default();
         let found = transitions(&data, &config).expect("transitions");
-        // Steps 0 to 3: mean 1.5, deviation sqrt(1.25).
+        // Steps 0 to 3: mean 1.5, standard deviation sqrt(1.25).
         let expected = (0.0 - 1.5) / (1.25f32.sqrt() + 1e-3);
         assert!((view(&found)[0].0 - expected).abs() < 1e-6);
         assert_eq!(found.normalizer().dim(), 1);

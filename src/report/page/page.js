@@ -120,7 +120,7 @@ function navigation() {
 
 const last = (list) => list[list.length - 1];
 function runTable() {
-  const body = section("runs", "Runs", "The plots below show the rows that are ticked and match the filter. ± is the deviation over the episodes of the last evaluation; the best evaluation stands beside the last, which is the result.");
+  const body = section("runs", "Runs", "The plots below show the rows that are ticked and match the filter. ± is the standard deviation over the episodes of the last evaluation; the best evaluation stands beside the last, which is the result.");
   const score = (run) => last(columns(run, ofRun(run).normalized)[0]);
   const heads = [
     { name: "Run", value: (run) => runLabel(run) },
@@ -316,7 +316,7 @@ function targets() {
   const some = runs.some((run) => run.targets.length);
   const conditioned = runs.some((run) => /decision_transformer|lamo/.test(run.algorithm));
   if (!some && !conditioned) return;
-  const body = section("targets", "Return asked and reached", "What a return-conditioned policy was asked for, and what its episodes of the last evaluation reached; bars are one deviation over episodes. On the dotted diagonal it does as it is told.");
+  const body = section("targets", "Return asked and reached", "What a return-conditioned policy was asked for, and what its episodes of the last evaluation reached; bars are one standard deviation over episodes. On the dotted diagonal it does as it is told.");
   const place = el("div", { class: "grid wide" });
   body.append(place);
   redraws.push(() => {
