@@ -444,7 +444,7 @@ pub fn open(path: &Path, overrides: &[String]) -> Result<TrainedRun> {
     open_with(path, &request)
 }
 
-/// The same for a model of another library too ([`pretrained`]), which may need data or the environment.
+/// Opens what [`open`] opens, and models of other libraries, which may need data or the environment.
 ///
 /// # Errors
 /// As [`open`], and if a run directory is given data.

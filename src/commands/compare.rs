@@ -9,7 +9,7 @@ use trajformer::compare::comparison::{RESAMPLES, Sort, parse_label};
 use trajformer::compare::pictures::{Plot, X, draw_plot};
 use trajformer::compare::wording::{self, Form};
 use trajformer::compare::{self, Options};
-use trajformer::{hub, report};
+use trajformer::{checkpoint, hub, report};
 
 use crate::cli::count;
 use crate::output::{complain, say, whole};
@@ -85,6 +85,10 @@ pub struct CompareArgs {
 pub fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.picture {
         report::check_path(path)?;
+    }
+    let files = args.csv.iter().filter(|path| **path != Path::new("-"));
+    for path in files.chain(&args.picture) {
+        checkpoint::check_output(path)?;
     }
     if let Some(name) = &args.metric {
         return compare_metric(args, name);

@@ -442,3 +442,69 @@ fn the_command_writes_a_page_of_runs_and_seeds_that_says_where_they_come_from() 
     let episodes = |at: usize| page["runs"][at]["episodes"].as_array().unwrap().len();
     assert_eq!([episodes(0), episodes(1), episodes(2)], [1, 0, 1]);
 }
+
+#[test]
+fn neither_a_report_nor_a_table_takes_the_place_of_a_file_of_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let command = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_trajformer"));
+        command
+            .current_dir(folder)
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let succeeds = |arguments: &[&str]| {
+        let found = command(arguments);
+        let errors = String::from_utf8_lossy(&found.stderr).into_owned();
+        assert!(found.status.success(), "{arguments:?}: {errors}");
+    };
+    let collect = [
+        "data",
+        "collect",
+        "--env",
+        "pendulum-v1",
+        "--policy",
+        "random",
+    ];
+    succeeds(&[&collect[..], &["--steps", "400", "data.npz"]].concat());
+    std::fs::write(
+        folder.join("bc.toml"),
+        "[data]\npath = \"data.npz\"\n[train]\nupdates = 2\n[evaluate]\nenv = \"pendulum-v1\"\nepisodes = 2\n[algorithm.bc]\nhidden = [4]\nbatch_size = 8\n",
+    )
+    .unwrap();
+    for out in ["one/bc", "one/other"] {
+        let different = if out == "one/bc" {
+            "hidden=[4]"
+        } else {
+            "hidden=[5]"
+        };
+        let set = format!("algorithm.bc.{different}");
+        succeeds(&["train", "bc.toml", "--set", &set, "--out", out]);
+    }
+    let weights = folder.join("one/bc/model.safetensors");
+    let before = std::fs::read(&weights).unwrap();
+    let target = "one/bc/model.safetensors";
+    for arguments in [
+        &["report", "one/bc", "--episodes", "0", "--out", target][..],
+        &["compare", "one/bc", "--csv", target][..],
+    ] {
+        let found = command(arguments);
+        let errors = String::from_utf8_lossy(&found.stderr).into_owned();
+        assert!(!found.status.success(), "{arguments:?}");
+        assert!(errors.contains("a file of a run directory"), "{errors}");
+    }
+    assert_eq!(std::fs::read(&weights).unwrap(), before);
+    // Runs of several configurations in one folder are a line each, named by their folders.
+    let found = command(&["compare", "one", "--json"]);
+    let printed = String::from_utf8(found.stdout).unwrap();
+    let last: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+    let names: Vec<&str> = last["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line["run"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["one/bc", "one/other"]);
+}

@@ -490,6 +490,28 @@ pub fn runs_inside(folder: &Path) -> Vec<PathBuf> {
     runs
 }
 
+/// Fails if a file that is made to be looked at, a report or a table, would take the place of something else.
+///
+/// # Errors
+/// If there is a file of a run directory, or what is no regular file: a folder, a device, a link.
+pub fn check_output(path: &Path) -> Result<()> {
+    let fail = |problem: &str| Err(Error::data(path, problem));
+    let Ok(there) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if there.is_dir() {
+        return fail("a folder: name the file to write");
+    }
+    if !there.is_file() {
+        return fail("no regular file, but a link or a device: name another file");
+    }
+    let folder = path.parent().unwrap_or(path);
+    if folder.join("config.toml").is_file() {
+        return fail("a file of a run directory, which would be lost: name another file");
+    }
+    Ok(())
+}
+
 impl RunState {
     /// The state after `update` updates; stream and checksums are filled in when it is saved.
     pub fn new(update: u64, seconds: f64, best: Option<Best>) -> Self {

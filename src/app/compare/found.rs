@@ -167,10 +167,19 @@ fn collect(path: &Path, depth: usize, series: &mut Vec<Series>) {
     }
     let runs = runs_inside(path);
     if !runs.is_empty() {
-        series.push(Series {
+        let together = Series {
             path: path.to_path_buf(),
             runs,
-        });
+        };
+        // Seeds of one configuration are one line, other runs a line each; folders that are called seeds are meant to be seeds.
+        if together.runs.iter().all(|run| is_seed(run)) || check_seeds(&together).is_ok() {
+            series.push(together);
+        } else {
+            series.extend(together.runs.into_iter().map(|run| Series {
+                path: run.clone(),
+                runs: vec![run],
+            }));
+        }
     }
     let Ok(entries) = std::fs::read_dir(path) else {
         return;
@@ -183,6 +192,11 @@ fn collect(path: &Path, depth: usize, series: &mut Vec<Series>) {
     for folder in folders {
         collect(&folder, depth - 1, series);
     }
+}
+
+fn is_seed(run: &Path) -> bool {
+    let name = run.file_name().unwrap_or_default();
+    name.to_string_lossy().starts_with("seed-")
 }
 
 /// Fails if the runs of a series are not seeds of one configuration on the same data.

@@ -89,7 +89,7 @@ fn refusal() -> Option<&'static str> {
              another Hub library (`hf download ID`)",
         );
     }
-    cache::offline().then_some("HF_HUB_OFFLINE is set: unset it to fetch the model")
+    cache::offline().then_some("HF_HUB_OFFLINE is set: unset it to reach the Hub")
 }
 
 #[cfg(feature = "hub")]

@@ -11,6 +11,7 @@ mod thin;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::app::checkpoint::check_output;
 use crate::app::checkpoint::origin::Origin;
 use crate::app::run;
 use crate::envs;
@@ -130,12 +131,13 @@ pub fn write(path: &Path, report: &Report) -> Result<()> {
 /// Fails if a report can't be written to `path`, before long work begins.
 ///
 /// # Errors
-/// If it is a folder, or its folder is not there.
+/// If it is a folder, a link, a device or a file of a run directory, or its folder is not there.
 pub fn check_place(path: &Path) -> Result<()> {
     let fail = |problem: &str| Err(Error::data(path, problem));
     if path.is_dir() {
         return fail("a folder: name the file to write, e.g. report.html");
     }
+    check_output(path)?;
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
             fail("its folder is not there: make it first, or name another")
@@ -218,7 +220,10 @@ fn can_record(folder: &runs::Folder, run: &Run) -> Result<()> {
             "{name}: no episodes, the run has no checkpoint yet: train it first."
         )));
     }
-    match envs::make(env) {
+    let evaluate = folder.config.evaluation();
+    let keys = &evaluate.observation_keys;
+    let options = envs::GymOptions::new(evaluate.python.as_deref(), keys);
+    match envs::make_with(env, &options) {
         Ok(_) => Ok(()),
         Err(error) => Err(Error::Unsuitable(format!("{name}: no episodes, {error}."))),
     }
