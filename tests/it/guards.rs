@@ -298,9 +298,24 @@ fn a_folder_of_unrelated_runs_is_not_taken_for_seeds() {
     fs::rename(&out, group.join("a")).unwrap();
     let other = config(folder.path(), "bc", &["algorithm.bc.batch_size=4"]);
     run::start(&other, &group.join("b")).unwrap();
-    let error = words(compare::compare(std::slice::from_ref(&group)));
+    let lines = compare::compare(std::slice::from_ref(&group)).unwrap();
+    let found: Vec<_> = lines
+        .iter()
+        .map(|line| (line.run.clone(), line.seeds))
+        .collect();
+    assert_eq!(found, [(group.join("a"), 1), (group.join("b"), 1)]);
+    // Folders that are called seeds have to be seeds.
+    let seeds = folder.path().join("seeds");
+    fs::create_dir(&seeds).unwrap();
+    for (from, to) in [("a", "seed-0"), ("b", "seed-1")] {
+        fs::rename(group.join(from), seeds.join(to)).unwrap();
+    }
+    let error = words(compare::compare(std::slice::from_ref(&seeds)));
     let named = error.contains("`algorithm.bc.batch_size` is 8 in") && error.contains("4 in");
     assert!(named, "{error}");
+    for (from, to) in [("seed-0", "a"), ("seed-1", "b")] {
+        fs::rename(seeds.join(from), group.join(to)).unwrap();
+    }
     fs::remove_dir_all(group.join("b")).unwrap();
     let seed = config(folder.path(), "bc", &["seed=1"]);
     run::start(&seed, &group.join("b")).unwrap();
