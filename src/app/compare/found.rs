@@ -194,7 +194,8 @@ fn collect(path: &Path, depth: usize, series: &mut Vec<Series>) {
     }
 }
 
-fn is_seed(run: &Path) -> bool {
+/// Whether a run directory is named as one of several seeds.
+pub fn is_seed(run: &Path) -> bool {
     let name = run.file_name().unwrap_or_default();
     name.to_string_lossy().starts_with("seed-")
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::app::checkpoint::RunDir;
 use crate::app::compare::compare;
-use crate::app::compare::found::{check_seeds, found};
+use crate::app::compare::found::{check_seeds, found, is_seed};
 use crate::app::config::{RunConfig, values};
 use crate::app::evaluations::{EvaluationRow, Evaluations as Table};
 use crate::app::report::contract::{
@@ -67,8 +67,11 @@ fn names(runs: &[Named]) -> Vec<String> {
     };
     let most = runs.iter().map(|named| named.path.iter().count()).max();
     // A seed's own folder says little.
-    let is_seed = |named: &Named| end(named, 1).starts_with("seed-");
-    let fewest = if runs.iter().any(is_seed) { 2 } else { 1 };
+    let fewest = if runs.iter().any(|named| is_seed(&named.path)) {
+        2
+    } else {
+        1
+    };
     for parts in fewest..most.unwrap_or(1) {
         let mut found: Vec<String> = runs.iter().map(|named| end(named, parts)).collect();
         let ends = found.clone();
