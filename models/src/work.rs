@@ -99,6 +99,14 @@ pub fn critics(config: &CriticConfig) -> Passes {
     ensemble(&config.sizes(), config.members)
 }
 
+/// An update of SAC's networks: the actor acts and learns, all critics judge and learn, and the actor's gradient passes them.
+pub fn soft_actor_critic(actor: &TanhGaussianActorConfig, critic: &CriticConfig) -> Vec<Passes> {
+    vec![
+        tanh_gaussian_actor(actor).forward(1.0).train(1.0),
+        critics(critic).forward(1.0).through(1.0).train(1.0),
+    ]
+}
+
 /// One member of [`Critics`](crate::critic::Critics).
 pub fn critic(config: &CriticConfig) -> Passes {
     mlp(&config.sizes())

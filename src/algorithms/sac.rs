@@ -305,14 +305,6 @@ impl Learner for Sac {
     }
 
     fn passes(&self) -> Vec<Passes> {
-        vec![
-            work::tanh_gaussian_actor(&self.actor.config)
-                .forward(1.0)
-                .train(1.0),
-            work::critics(&self.critics.config)
-                .forward(1.0)
-                .through(1.0)
-                .train(1.0),
-        ]
+        work::soft_actor_critic(&self.actor.config, &self.critics.config)
     }
 }

@@ -376,19 +376,14 @@ impl Learner for SacRnd {
 
     /// Those of an update after the pre-training.
     fn passes(&self) -> Vec<Passes> {
-        vec![
-            work::tanh_gaussian_actor(&self.actor.config)
-                .forward(1.0)
-                .train(1.0),
-            work::critics(&self.critics.config)
-                .forward(1.0)
-                .through(1.0)
-                .train(1.0),
+        let mut passes = work::soft_actor_critic(&self.actor.config, &self.critics.config);
+        passes.extend([
             // The bonus of the targets' actions, and of the actor's, whose gradient passes the predictor.
             work::rnd_predictor(self.bonus.sizes())
                 .forward(1.0)
                 .through(1.0),
             work::rnd_target(self.bonus.sizes()).forward(2.0),
-        ]
+        ]);
+        passes
     }
 }

@@ -5,7 +5,7 @@
 //! actions in its units: one that is far too wide makes all of them look the same.
 
 use crate::app::config::RunConfig;
-use crate::envs::{self, GymOptions};
+use crate::envs;
 use crate::formats::files;
 use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::environment::EnvSpec;
@@ -67,11 +67,7 @@ fn configured(
         return Ok(Some((range.of(dim)?, "`data.action_range`")));
     }
     let made = match (&config.evaluate.env, spec) {
-        (Some(name), None) => {
-            let evaluate = config.evaluation();
-            let keys = &evaluate.observation_keys;
-            envs::make_with(name, &GymOptions::new(evaluate.python.as_deref(), keys)).ok()
-        }
+        (Some(name), None) => envs::make_with(name, &config.evaluation().gym_options()).ok(),
         _ => None,
     };
     let spec = spec.or(made.as_ref().map(|env| env.spec()));

@@ -106,8 +106,7 @@ impl Evaluator {
         config.check()?;
         match &config.env {
             Some(name) if config.episodes > 0 => {
-                let keys = &config.observation_keys;
-                let options = envs::GymOptions::new(config.python.as_deref(), keys);
+                let options = config.gym_options();
                 let envs = envs::VectorEnv::make_with(name, config.episodes, &options)?;
                 Ok(Some(Self {
                     envs,

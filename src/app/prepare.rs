@@ -259,13 +259,7 @@ pub(super) fn interaction_for(
 ) -> Result<Option<Interaction>> {
     let evaluate = config.evaluation();
     let env = match (&evaluate.env, config.online.steps) {
-        (Some(name), 1..) => {
-            let keys = &evaluate.observation_keys;
-            envs::make_with(
-                name,
-                &envs::GymOptions::new(evaluate.python.as_deref(), keys),
-            )?
-        }
+        (Some(name), 1..) => envs::make_with(name, &evaluate.gym_options())?,
         _ => return Ok(None),
     };
     interactive(algorithm)?.check()?;

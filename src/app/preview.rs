@@ -43,10 +43,7 @@ pub fn preview(policy: &mut dyn Policy, config: &RunConfig, seed: u64) -> Result
             key: "evaluate.env".to_owned(),
             problem: "the run names no environment to plan in".to_owned(),
         })?;
-    let evaluate = config.evaluation();
-    let keys = &evaluate.observation_keys;
-    let options = envs::GymOptions::new(evaluate.python.as_deref(), keys);
-    let mut env = envs::make_with(name, &options)?;
+    let mut env = envs::make_with(name, &config.evaluation().gym_options())?;
     let streams = Streams::from_seed(seed);
     let start = env.reset(streams.numbered("environment", 0).bits())?;
     let configured = config.evaluate.goal.as_deref();

@@ -337,7 +337,7 @@ fn ready_to_continue(
 }
 
 /// The configuration of a new run: it names the encoder that the run is given.
-fn with_encoder(config: &RunConfig, options: &RunOptions<'_>) -> RunConfig {
+pub(super) fn with_encoder(config: &RunConfig, options: &RunOptions<'_>) -> RunConfig {
     let given = options.encoder.as_ref().map(|encoder| encoder.name());
     RunConfig {
         encoder: config.encoder.clone().or(given),

@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::app::checkpoint::fingerprint::{differences, listed, settings};
+use crate::app::checkpoint::{RunDir, runs_inside};
+use crate::app::compare::found::is_seed;
 use crate::app::config::{LARGEST_SEED, RunConfig};
-use crate::app::run::{RunOptions, start_or_resume};
+use crate::app::run::{RunOptions, start_or_resume, with_encoder};
 use crate::app::trainer::Outcome;
 use trajformer_core::error::{Error, Result};
 
@@ -32,7 +35,16 @@ pub struct Failure {
 /// again. A seed that fails (as a run can, or because its folder holds a run of another configuration)
 /// does not keep the others from being trained. An interrupt ends the series early: fewer runs than seeds are there, or the
 /// last is interrupted.
-pub fn series(config: &RunConfig, out: &Path, seeds: &[u64], options: &RunOptions<'_>) -> Series {
+///
+/// # Errors
+/// If `out` is itself a run, or holds a seed of another configuration; nothing is trained then.
+pub fn series(
+    config: &RunConfig,
+    out: &Path,
+    seeds: &[u64],
+    options: &RunOptions<'_>,
+) -> Result<Series> {
+    check_series(&with_encoder(config, options), out, seeds)?;
     let mut series = Series::default();
     for &seed in seeds {
         if options.interrupt.is_set() {
@@ -58,7 +70,40 @@ pub fn series(config: &RunConfig, out: &Path, seeds: &[u64], options: &RunOption
             }
         }
     }
-    series
+    Ok(series)
+}
+
+/// Fails if runs of seeds in `out` would be hidden by a run there, or mixed with seeds of another configuration.
+fn check_series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Result<()> {
+    let occupied = |problem: String| Error::Occupied {
+        path: out.to_path_buf(),
+        problem,
+    };
+    if out.join("config.toml").exists() {
+        return Err(occupied(
+            "it is a run itself, which would hide runs of seeds inside it; choose another folder"
+                .to_owned(),
+        ));
+    }
+    for inside in runs_inside(out) {
+        let stored = RunDir::open(&inside)?.config()?;
+        if !is_seed(&inside) || seeds.contains(&stored.seed) {
+            continue; // What is to be done about those that were asked for, each says for itself.
+        }
+        let mut expected = settings(config)?;
+        let mut found = settings(&stored)?;
+        expected.remove("seed");
+        found.remove("seed");
+        let changed = differences(&found, &expected);
+        if !changed.is_empty() {
+            return Err(occupied(format!(
+                "it holds {}, a seed of another configuration ({}); choose another folder",
+                inside.display(),
+                listed(&changed)
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Most seeds of one series.

@@ -26,8 +26,11 @@ pub struct ReportArgs {
     /// Data to show, in place of what the runs name; several are joined.
     #[arg(long, value_name = "DATA")]
     pub data: Vec<PathBuf>,
+    /// Python interpreter for environments of Gymnasium, in place of the runs' own.
+    #[arg(long, value_name = "PATH")]
+    pub python: Option<PathBuf>,
     /// Heading; default: the runs' names.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub title: Option<String>,
     /// Print one JSON object, last on standard output.
     #[arg(long)]
@@ -46,6 +49,7 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         title: args.title.clone(),
         episodes: args.episodes,
         data: args.data.clone(),
+        python: args.python.clone(),
     };
     let report = run_report::report(&folders, &options)?;
     run_report::write(&args.out, &report)?;

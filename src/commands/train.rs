@@ -78,7 +78,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
             Some(seeds) => {
                 let seeds = run::parse_seeds(seeds).context("`--seeds`")?;
                 wanted = seeds.len();
-                series = run::series(&config, &out, &seeds, &options);
+                series = run::series(&config, &out, &seeds, &options)?;
             }
         }
     }

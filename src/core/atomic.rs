@@ -6,17 +6,49 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Writes a file beside its place, then renames it into place: a reader, or a process that is killed, sees the old
-/// content or the new one.
+/// End of the name of what [`write_atomically`] writes beside a file.
+const BESIDE: &str = ".tmp";
+
+/// Writes a file beside its place, as `NAME.PROCESS.tmp`, then renames it into place: a reader, or a process that is killed,
+/// sees the old content or the new one, and of several processes that write it at the same time the last one wins. What
+/// could not be written whole is removed.
 ///
 /// # Errors
 /// If the disk fails.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut beside = path.as_os_str().to_owned();
-    beside.push(".tmp");
+    beside.push(format!(".{}{BESIDE}", std::process::id()));
     let beside = PathBuf::from(beside);
-    write_synced(&beside, bytes)?;
-    fs::rename(&beside, path).map_err(Error::io(path))
+    let written = write_synced(&beside, bytes)
+        .and_then(|()| fs::rename(&beside, path).map_err(Error::io(path)));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+/// Removes what processes that were killed in [`write_atomically`] have left beside `path`. Nobody else may be writing it.
+///
+/// # Errors
+/// If the folder can't be read or a file can't be removed.
+pub fn remove_unfinished(path: &Path) -> Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(());
+    };
+    let name = format!("{}.", name.to_string_lossy());
+    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
+        let entry = entry.map_err(Error::io(folder))?;
+        let found = entry.file_name();
+        let found = found.to_string_lossy();
+        let between = found
+            .strip_prefix(&name)
+            .and_then(|rest| rest.strip_suffix(BESIDE));
+        if between.is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_digit())) {
+            let left = entry.path();
+            fs::remove_file(&left).map_err(Error::io(&left))?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a file and waits until the disk has it.

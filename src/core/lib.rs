@@ -22,5 +22,6 @@ pub mod schedules;
 pub mod source;
 pub mod stand_in;
 pub mod statistics;
+pub mod watched;
 
 pub use error::{Error, Result};

@@ -352,6 +352,7 @@ fn a_run_with_an_encoder_goes_on_and_opens_with_it_alone() {
             &[1, 2],
             &options,
         )
+        .unwrap()
     };
     for series in [seeds(), seeds()] {
         assert!(series.failures.is_empty(), "{:?}", series.failures);

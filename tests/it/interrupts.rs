@@ -86,7 +86,7 @@ fn evaluations_estimates_series_and_demonstrations_stop_at_their_token() {
     assert!(matches!(found, Err(Error::Interrupted)));
     judge(&Interrupt::new()).unwrap();
 
-    let series = run::series(&config, &folder.join("seeds"), &[0, 1], &options(&set));
+    let series = run::series(&config, &folder.join("seeds"), &[0, 1], &options(&set)).unwrap();
     assert!(series.outcomes.is_empty() && series.failures.is_empty());
     let found = demo::demo(&folder.join("demo"), &set);
     assert!(matches!(found, Err(Error::Interrupted)));

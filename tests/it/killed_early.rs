@@ -94,7 +94,7 @@ fn a_run_killed_while_it_is_made_can_be_made_again() {
     for (next, name) in [(&told, "told"), (&plain, "plain")] {
         let out = folder.join(name);
         // `config.toml`, the last file, can't be written.
-        let obstacle = out.join("config.toml.tmp");
+        let obstacle = out.join(format!("config.toml.{}.tmp", std::process::id()));
         fs::create_dir_all(&obstacle).unwrap();
         run::start(&told, &out).unwrap_err();
         for file in ["instructions.safetensors", "config.json"] {
@@ -134,11 +134,14 @@ fn a_series_goes_on_with_a_seed_that_was_killed_before_its_first_checkpoint() {
     let (whole, killed) = (folder.join("whole"), folder.join("killed"));
     let options = RunOptions::default();
     assert_eq!(
-        run::series(&config, &whole, &[7], &options).outcomes.len(),
+        run::series(&config, &whole, &[7], &options)
+            .unwrap()
+            .outcomes
+            .len(),
         1
     );
     leave_configuration(&whole.join("seed-7"), &killed.join("seed-7"));
-    let series = run::series(&config, &killed, &[7], &options);
+    let series = run::series(&config, &killed, &[7], &options).unwrap();
     assert!(series.failures.is_empty(), "{:?}", series.failures);
     check_same_run(&whole.join("seed-7"), &killed.join("seed-7"), "seed 7");
 }

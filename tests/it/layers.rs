@@ -23,6 +23,7 @@ const TABLE: &[(&str, &str)] = &[
     ("core/keys", "core/error"),
     ("core/metrics", "core/error"),
     ("core/policy", "core/error"),
+    ("core/watched", "core/error core/policy"),
     ("core/stand_in", "core/error"),
     ("core/corpus", "core/error core/keys"),
     ("core/dataset_checks", "core/dataset core/error"),
@@ -85,7 +86,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/behaviors", "core/* envs formats"),
     ("app/token_report", "core/* data/* report"),
     ("app/fqe", "core/* data/* algorithms/offpolicy app/progress"),
-    ("app/config", "core/* algorithms/registry formats"),
+    ("app/config", "core/* algorithms/registry envs formats"),
     ("app/action_range", "core/* app/config envs formats"),
     (
         "app/bench",
@@ -137,7 +138,10 @@ const TABLE: &[(&str, &str)] = &[
         "core/* app/action_range app/checkpoint app/config app/evaluate app/evaluations app/fqe app/imported app/online app/prepare \
          app/trainer envs formats",
     ),
-    ("app/series", "core/* app/config app/run app/trainer"),
+    (
+        "app/series",
+        "core/* app/checkpoint app/compare app/config app/run app/trainer",
+    ),
     (
         "app/fitted",
         "core/* app/checkpoint app/config app/evaluate app/run app/scoring",

@@ -8,7 +8,7 @@ use serde_json::Value;
 use trajformer::compare::compare;
 use trajformer::run_report::{self, ReportOptions};
 use trajformer::scoring::{self, EvaluateRequest, Scores};
-use trajformer::{candle_core, run};
+use trajformer::{candle_core, data, run};
 
 use candle_core::{Device, Tensor};
 
@@ -26,7 +26,7 @@ fn without_episodes() -> ReportOptions {
     ReportOptions {
         episodes: Some(0),
         data: vec![stored().join("data.npz")],
-        title: None,
+        ..ReportOptions::default()
     }
 }
 
@@ -339,6 +339,114 @@ fn what_is_missing_is_said_with_what_makes_it() {
     assert_eq!((report.runs[0].done, report.series[0].curve.len()), (0, 0));
     let missing = report.runs[0].episodes_missing.as_deref().unwrap();
     assert!(missing.contains("no checkpoint yet"), "{missing}");
+}
+
+#[test]
+fn what_can_not_be_read_or_compared_is_noted_and_the_rest_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs: Vec<PathBuf> = (0..4)
+        .map(|seed| {
+            let run = folder.path().join(format!("bc/seed-{seed}"));
+            copy(&stored().join("bc"), &run);
+            let config = fs::read_to_string(run.join("config.toml")).unwrap();
+            assert!(config.contains("\nseed = "), "{config}");
+            let mut named = false;
+            let config: Vec<String> = config
+                .lines()
+                .map(|line| {
+                    if line.starts_with("seed = ") && !std::mem::replace(&mut named, true) {
+                        format!("seed = {seed}")
+                    } else {
+                        line.to_owned()
+                    }
+                })
+                .collect();
+            fs::write(run.join("config.toml"), config.join("\n")).unwrap();
+            run
+        })
+        .collect();
+    let both = [folder.path().join("bc"), runs[1].clone()];
+    let notes = || {
+        let report = run_report::report(&both, &without_episodes()).unwrap();
+        (report.notes.join("\n"), report.runs.len())
+    };
+    let (text, count) = notes();
+    assert!(
+        count == 4 && text.contains("seed-1 was named twice"),
+        "{text}"
+    );
+    // Damage: a table, an origin, an empty table of evaluations, and a run that is behind.
+    fs::write(runs[0].join("metrics.csv"), "update,actor_loss\n5,x\n").unwrap();
+    fs::write(runs[1].join("origin.json"), "{").unwrap();
+    let state = fs::read_to_string(runs[2].join("state.toml")).unwrap();
+    let update = state.lines().find(|line| line.starts_with("update = "));
+    let behind = state.replace(update.unwrap(), "update = 1");
+    fs::write(runs[2].join("state.toml"), behind).unwrap();
+    let table = fs::read_to_string(runs[3].join("evaluations.csv")).unwrap();
+    let (_, cells) = table.lines().last().unwrap().split_once(',').unwrap();
+    let longer = format!("{}\n20,{cells}\n", table.trim_end());
+    fs::write(runs[3].join("evaluations.csv"), longer).unwrap();
+    let (text, count) = notes();
+    assert_eq!(count, 3, "{text}");
+    for words in [
+        "seed-0 is left out",
+        "`actor_loss` is `x`",
+        "Where a run was made is not known",
+        "seed-2 is not finished: 1 of",
+        "are not there in every run",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    // Nothing that can be read is an error.
+    let error = run_report::report(&runs[..1], &without_episodes()).unwrap_err();
+    assert!(error.to_string().contains("`actor_loss` is `x`"), "{error}");
+}
+
+#[test]
+fn of_many_evaluations_those_of_all_seeds_and_the_best_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("bc");
+    copy(&stored().join("bc"), &run);
+    let table = fs::read_to_string(run.join("evaluations.csv")).unwrap();
+    let (header, row) = table.trim_end().split_once('\n').unwrap();
+    let row: Vec<&str> = row.lines().next().unwrap().split(',').collect();
+    let columns: Vec<&str> = header.split(',').collect();
+    let place = |name: &str| columns.iter().position(|column| *column == name).unwrap();
+    let mut text = format!("{header}\n");
+    for update in 1..=3_000 {
+        let mut cells: Vec<String> = row.iter().map(ToString::to_string).collect();
+        cells[place("update")] = update.to_string();
+        cells[place("return_mean")] = if update == 1_234 { "7" } else { "-900" }.to_owned();
+        text += &(cells.join(",") + "\n");
+    }
+    fs::write(run.join("evaluations.csv"), text).unwrap();
+    let report = run_report::report(&[run], &without_episodes()).unwrap();
+    let kept = &report.runs[0].evaluations;
+    assert!(
+        (290..=302).contains(&kept.update.len()),
+        "{}",
+        kept.update.len()
+    );
+    assert!(kept.update.contains(&1_234) && kept.update.contains(&3_000));
+    assert_eq!(report.series[0].curve.len(), kept.update.len());
+    let text = report.notes.join("\n");
+    assert!(text.contains("of 3000 evaluations"), "{text}");
+}
+
+#[test]
+fn other_data_of_the_same_size_is_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("data.npz");
+    let mut data = data::load_one(&stored().join("data.npz")).unwrap();
+    data.rewards[0] += 1.0;
+    data::save(&data, &other).unwrap();
+    let options = ReportOptions {
+        data: vec![other],
+        ..without_episodes()
+    };
+    let report = run_report::report(&runs(&["bc"]), &options).unwrap();
+    let warnings = report.data[0].info.as_ref().unwrap().warnings.join("\n");
+    assert!(warnings.contains("but checksum"), "{warnings}");
 }
 
 #[test]

@@ -461,7 +461,7 @@ fn every_run_of_a_series_has_its_own_seed_and_weights() {
     write_data(folder);
     let mut config = config(folder, "bc", 1);
     config.evaluate.episodes = 0;
-    let series = run::series(&config, &folder.join("bc"), &[4, 2], &Default::default());
+    let series = run::series(&config, &folder.join("bc"), &[4, 2], &Default::default()).unwrap();
     assert!(series.failures.is_empty());
     let [four, two] = &series.outcomes[..] else {
         panic!("{} runs", series.outcomes.len());
@@ -472,6 +472,25 @@ fn every_run_of_a_series_has_its_own_seed_and_weights() {
     }
     let weights = [four, two].map(|(run, _)| fs::read(run.join("model.safetensors")).unwrap());
     assert!(weights[0] != weights[1]);
+
+    // Neither hides the other, and seeds of two configurations are never mixed.
+    let hidden = run::start(&config, &folder.join("bc"))
+        .unwrap_err()
+        .to_string();
+    assert!(hidden.contains("it holds runs"), "{hidden}");
+    assert!(!folder.join("bc/config.toml").exists());
+    let inside = run::series(&config, &four.0, &[1], &Default::default());
+    let inside = inside.unwrap_err().to_string();
+    assert!(inside.contains("it is a run itself"), "{inside}");
+    assert!(!four.0.join("seed-1").exists());
+    config.data.sample_ratio = Some(0.5);
+    let mixed = run::series(&config, &folder.join("bc"), &[5], &Default::default());
+    let mixed = mixed.unwrap_err().to_string();
+    assert!(
+        mixed.contains("another configuration (`data.sample_ratio`"),
+        "{mixed}"
+    );
+    assert!(!folder.join("bc/seed-5").exists());
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use crate::app::checkpoint::{RunDir, RunSpec};
+use crate::app::checkpoint::{RunDir, RunSpec, runs_inside};
 use crate::app::config::RunConfig;
 use trajformer_core::algorithm::Algorithm;
-use trajformer_core::atomic::{write_atomically, write_synced};
+use trajformer_core::atomic::{remove_unfinished, write_atomically, write_synced};
 use trajformer_core::error::{Error, Result};
 
 /// What a run keeps in its folder, event files aside: nothing of it may be there before.
@@ -74,7 +74,7 @@ impl RunDir {
         write_synced(&self.file(UNFINISHED), UNFINISHED_MEANS.as_bytes())?;
         for name in CREATED {
             remove(&self.file(name))?;
-            remove(&self.file(&format!("{name}.tmp")))?;
+            remove_unfinished(&self.file(name))?;
         }
         Ok(())
     }
@@ -90,6 +90,13 @@ impl RunDir {
             return Err(Error::RunExists {
                 path: self.path.clone(),
             });
+        }
+        if let Some(inside) = runs_inside(&self.path).first() {
+            return Err(self.occupied(format!(
+                "it holds runs ({}), which a run in their place would hide; choose another folder, or train that \
+                 seed beside them",
+                inside.display()
+            )));
         }
         let own: &[&str] = if self.file(UNFINISHED).exists() {
             &CREATED

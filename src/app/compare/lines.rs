@@ -131,10 +131,7 @@ pub fn bootstrapped(
 /// The line of `cell`, with intervals from `resamples` bootstrap samples.
 pub fn line(cell: &Cell, resamples: usize) -> Line {
     let runs = &cell.runs;
-    let normalized = runs
-        .iter()
-        .flat_map(|run| &run.evaluations)
-        .all(|row| row.scores.is_some());
+    let normalized = is_normalized(runs);
     let (last_rows, until) = last_rows(runs);
     let scores: Vec<f64> = last_rows
         .iter()
@@ -151,7 +148,7 @@ pub fn line(cell: &Cell, resamples: usize) -> Line {
         let found = found.and_then(|s| bootstrapped(&s, resamples, |s| vec![s.mean()]));
         found.map(|found| (found[0], Over::Seeds))
     };
-    let curve = curve(runs, normalized);
+    let curve = curve(runs);
     let highest = curve
         .iter()
         .copied()
@@ -223,7 +220,10 @@ fn best_evaluation(run: &Run, until: Option<u64>, normalized: bool) -> f64 {
         .fold(f64::NEG_INFINITY, f64::max)
 }
 
-fn curve(runs: &[Run], normalized: bool) -> Vec<[f64; 4]> {
+/// Update, seconds, mean and standard deviation (over runs; over episodes of a single one) of every evaluation that all `runs`
+/// have: of normalised scores where all have them, else of returns.
+pub fn curve(runs: &[Run]) -> Vec<[f64; 4]> {
+    let normalized = is_normalized(runs);
     let point = |update: u64| {
         let rows: Vec<_> = runs.iter().filter_map(|run| row_at(run, update)).collect();
         let values: Vec<f64> = rows.iter().map(|row| value(row, normalized).0).collect();
@@ -236,6 +236,11 @@ fn curve(runs: &[Run], normalized: bool) -> Vec<[f64; 4]> {
         [update as f64, seconds, mean, std]
     };
     common_updates(runs).into_iter().map(point).collect()
+}
+
+fn is_normalized(runs: &[Run]) -> bool {
+    let mut rows = runs.iter().flat_map(|run| &run.evaluations);
+    rows.all(|row| row.scores.is_some())
 }
 
 /// Different texts, in the order in which they come first.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::envs::GymOptions;
 use crate::formats::columns::ColumnChoice;
 use crate::formats::options::LoadOptions;
 use trajformer_core::algorithm::OnlinePhase;
@@ -170,6 +171,15 @@ impl Default for EvaluateConfig {
 const MOST_EPISODES: usize = 100_000;
 
 impl EvaluateConfig {
+    /// How an environment of Gymnasium is run.
+    pub fn gym_options(&self) -> GymOptions {
+        GymOptions {
+            python: self.python.clone(),
+            observation_keys: self.observation_keys.clone(),
+            ..GymOptions::default()
+        }
+    }
+
     /// Fails if a value is out of range.
     ///
     /// # Errors

@@ -14,7 +14,6 @@ use scored::{Plan, Scored, position};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use candle_core::Tensor;
 use serde::Serialize;
 
 use crate::app::behaviors::behavior;
@@ -32,8 +31,8 @@ use pictures::{LossPicture, Shown, draw_scores};
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::interrupt::Interrupt;
-use trajformer_core::policy::Imagined;
-use trajformer_core::policy::{EpisodeStart, Policy};
+use trajformer_core::policy::Policy;
+use trajformer_core::watched::{Acted, Watched};
 
 const ENV: &str = "pointmaze-umaze";
 const SEED: u64 = 0;
@@ -244,17 +243,19 @@ impl Scale<'_> {
 
     fn score_policy(&self, policy: &mut dyn Policy) -> Result<Scored> {
         let mut paths = Paths(vec![Vec::new(); self.episodes]);
-        let mut watched = Watched {
-            policy,
-            steps: 0,
-            plans: Vec::new(),
-        };
+        let mut plans = Vec::new();
+        let mut watched = Watched::new(policy, |policy, acted| {
+            if acted.step.is_multiple_of(KEPT_PLAN_EVERY_STEPS) {
+                keep_plans(&mut plans, policy, &acted)?;
+            }
+            Ok(())
+        });
         let mut evaluator = evaluator(self.episodes)?.with_interrupt(self.interrupt);
         let evaluation = evaluator.run_with(&mut watched, |_| {}, Some(&mut paths))?;
         Ok(Scored {
             evaluation,
             rows: paths.0,
-            plans: watched.plans,
+            plans,
         })
     }
 
@@ -289,68 +290,28 @@ impl Recorder for Paths {
     }
 }
 
-/// A policy that acts as it always does while its plans are kept.
-struct Watched<'a> {
-    policy: &'a mut dyn Policy,
-    steps: usize,
-    plans: Vec<Plan>,
-}
-
-impl Watched<'_> {
-    fn keep_plans(&mut self, observations: &Tensor, active: &[bool]) -> Result<()> {
-        for (episode, observation) in observations.to_vec2::<f32>()?.iter().enumerate() {
-            let Some(imagined) = self.policy.imagined(episode)?.filter(|_| active[episode]) else {
-                continue;
-            };
-            let mut futures = Vec::new();
-            for future in imagined.observations.to_vec3::<f32>()? {
-                let later = future.iter().skip(1).map(|row| position(row));
-                futures.push(
-                    std::iter::once(position(observation))
-                        .chain(later)
-                        .collect(),
-                );
-            }
-            self.plans.push(Plan {
-                episode,
-                step: self.steps,
-                futures,
-            });
+/// Keeps the plans that `policy` has just made, of the episodes that go on.
+fn keep_plans(plans: &mut Vec<Plan>, policy: &dyn Policy, acted: &Acted<'_>) -> Result<()> {
+    for (episode, observation) in acted.observations.to_vec2::<f32>()?.iter().enumerate() {
+        let Some(imagined) = policy.imagined(episode)?.filter(|_| acted.active[episode]) else {
+            continue;
+        };
+        let mut futures = Vec::new();
+        for future in imagined.observations.to_vec3::<f32>()? {
+            let later = future.iter().skip(1).map(|row| position(row));
+            futures.push(
+                std::iter::once(position(observation))
+                    .chain(later)
+                    .collect(),
+            );
         }
-        Ok(())
+        plans.push(Plan {
+            episode,
+            step: acted.step,
+            futures,
+        });
     }
-}
-
-impl Policy for Watched<'_> {
-    fn begin(&mut self, episodes: &[EpisodeStart]) -> Result<()> {
-        self.steps = 0;
-        self.policy.begin(episodes)
-    }
-
-    fn act(&mut self, observations: &Tensor, active: &[bool]) -> Result<Tensor> {
-        let actions = self.policy.act(observations, active)?;
-        if self.steps.is_multiple_of(KEPT_PLAN_EVERY_STEPS) {
-            self.keep_plans(observations, active)?;
-        }
-        self.steps += 1;
-        Ok(actions)
-    }
-
-    fn observe(&mut self, rewards: &[f32]) -> Result<()> {
-        self.policy.observe(rewards)
-    }
-
-    fn imagined(&self, row: usize) -> Result<Option<Imagined>> {
-        self.policy.imagined(row)
-    }
-
-    fn target_returns(&self) -> Vec<f32> {
-        self.policy.target_returns()
-    }
-
-    fn needs_goal(&self) -> bool {
-        self.policy.needs_goal()
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::app::hub::model::{Pulled, WEIGHTS};
 use crate::app::hub::reference::Reference;
 use crate::app::pretrained::weights;
 use crate::app::pretrained::weights::Index;
-use trajformer_core::atomic::write_synced;
+use trajformer_core::atomic::write_atomically;
 use trajformer_core::error::{Error, Result};
 
 /// The Hub, where `HF_ENDPOINT` names no other.
@@ -140,12 +140,7 @@ impl Cache {
             .join(reference.revision());
         let folder = path.parent().unwrap_or(&path);
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        // Other processes may note it at the same time, each beside it in a file of its own.
-        let mut beside = path.clone().into_os_string();
-        beside.push(format!(".{}.tmp", std::process::id()));
-        let beside = PathBuf::from(beside);
-        write_synced(&beside, commit.as_bytes())?;
-        std::fs::rename(&beside, &path).map_err(Error::io(&path))
+        write_atomically(&path, commit.as_bytes())
     }
 
     /// The snapshot, if it is whole: it has weights, all of them if they are split, or is a tokenizer alone.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::app::checkpoint::fingerprint::DataFingerprint;
 use crate::app::config::RunConfig;
 use crate::app::report::contract::{DataSet, Dimension, Histogram, Run};
 use crate::app::report::thin::{histogram, rounded};
@@ -71,18 +72,22 @@ fn blank(name: String) -> DataSet {
 
 fn described(name: String, data: &Dataset, run: &Run) -> DataSet {
     let mut info = info(data);
-    let expected = run
-        .data
-        .as_ref()
-        .and_then(|data| data.steps.zip(data.episodes));
-    let found = (data.steps(), data.episodes.len());
-    if let Some(expected) = expected
-        && expected != found
+    if let Some(expected) = &run.data
+        && let (Some(steps), Some(episodes)) = (expected.steps, expected.episodes)
+        && let Some(checksum) = &expected.checksum
     {
-        info.warnings.push(format!(
-            "{} was trained on {} steps in {} episodes; this has {} in {}",
-            run.path, expected.0, expected.1, found.0, found.1
-        ));
+        let found = DataFingerprint::of(data);
+        if (found.steps, found.episodes) != (steps, episodes) {
+            info.warnings.push(format!(
+                "{} was trained on {steps} steps in {episodes} episodes; this has {} in {}",
+                run.path, found.steps, found.episodes
+            ));
+        } else if &found.checksum != checksum {
+            info.warnings.push(format!(
+                "{} was trained on data with checksum {checksum}; this has as many steps and episodes, but checksum {}",
+                run.path, found.checksum
+            ));
+        }
     }
     let whole = data.episodes.iter().filter(|episode| episode.is_complete());
     DataSet {

@@ -15,7 +15,8 @@ use crate::app::scoring;
 use crate::envs::pointmaze::{GOAL_RADIUS, Layout};
 use crate::envs::rooms::Room;
 use trajformer_core::error::Result;
-use trajformer_core::policy::{EpisodeStart, Imagined, Policy};
+use trajformer_core::policy::{EpisodeStart, Imagined};
+use trajformer_core::watched::Watched;
 
 /// Steps of an episode that are kept.
 const MOST_STEPS: usize = 200;
@@ -79,11 +80,21 @@ pub(super) fn record(run: &mut TrainedRun, episodes: usize) -> Result<Vec<Record
     let mut policy = run.algorithm.policy()?;
     let target = policy.target_returns().first().copied();
     let offered = offered_goal(&evaluator);
-    let mut watched = Watched {
-        policy: &mut *policy,
-        step: 0,
-        plans: (0..episodes).map(|_| Vec::new()).collect(),
-    };
+    let mut plans: Vec<Vec<Imagination>> = (0..episodes).map(|_| Vec::new()).collect();
+    let mut watched = Watched::new(&mut *policy, |policy, acted| {
+        for row in (0..acted.active.len()).filter(|&row| acted.active[row]) {
+            let Some(imagined) = policy.imagined(row)? else {
+                continue;
+            };
+            // Between plans it is the last one that is seen again.
+            let known = plans[row].last();
+            let next = Imagination::of(acted.step, &imagined)?;
+            if known.is_none_or(|known| !known.is_same(&next)) {
+                plans[row].push(next);
+            }
+        }
+        Ok(())
+    });
     let starts = RefCell::new(Vec::new());
     let mut steps = Steps {
         target: target.map(f64::from),
@@ -98,10 +109,10 @@ pub(super) fn record(run: &mut TrainedRun, episodes: usize) -> Result<Vec<Record
     let evaluation = evaluator.run_with(&mut watched, keep, Some(&mut steps))?;
     let mut recorded = Vec::with_capacity(episodes);
     if !learns_values(run)? {
-        let plans = watched.plans.iter_mut().flatten();
-        plans.for_each(|plan| plan.values.iter_mut().for_each(Vec::clear));
+        let all = plans.iter_mut().flatten();
+        all.for_each(|plan| plan.values.iter_mut().for_each(Vec::clear));
     }
-    let rows = steps.rows.into_iter().zip(watched.plans);
+    let rows = steps.rows.into_iter().zip(plans);
     for (number, ((row, plans), start)) in rows.zip(starts.into_inner()).enumerate() {
         let goal = start.goal.clone().or_else(|| offered.clone());
         recorded.push(Recorded {
@@ -172,65 +183,6 @@ impl Recorder for Steps {
         });
         row.sum += f64::from(step.reward);
         (row.terminated, row.truncated) = (step.terminated, step.truncated);
-    }
-}
-
-/// A policy that acts as the one inside, whose plans are kept.
-struct Watched<'a> {
-    policy: &'a mut dyn Policy,
-    step: usize,
-    /// Of each row.
-    plans: Vec<Vec<Imagination>>,
-}
-
-impl Policy for Watched<'_> {
-    fn begin(&mut self, episodes: &[EpisodeStart]) -> Result<()> {
-        self.policy.begin(episodes)
-    }
-
-    fn act(&mut self, observations: &Tensor, active: &[bool]) -> Result<Tensor> {
-        let actions = self.policy.act(observations, active)?;
-        for row in (0..active.len()).filter(|&row| active[row]) {
-            let Some(imagined) = self.policy.imagined(row)? else {
-                continue;
-            };
-            // Between plans it is the last one that is seen again.
-            let known = self.plans[row].last();
-            let next = Imagination::of(self.step, &imagined)?;
-            if known.is_none_or(|known| !known.is_same(&next)) {
-                self.plans[row].push(next);
-            }
-        }
-        self.step += 1;
-        Ok(actions)
-    }
-
-    fn observe(&mut self, rewards: &[f32]) -> Result<()> {
-        self.policy.observe(rewards)
-    }
-
-    fn imagined(&self, row: usize) -> Result<Option<Imagined>> {
-        self.policy.imagined(row)
-    }
-
-    fn target_returns(&self) -> Vec<f32> {
-        self.policy.target_returns()
-    }
-
-    fn is_memoryless(&self) -> bool {
-        self.policy.is_memoryless()
-    }
-
-    fn draws(&self) -> bool {
-        self.policy.draws()
-    }
-
-    fn needs_goal(&self) -> bool {
-        self.policy.needs_goal()
-    }
-
-    fn needs_instruction(&self) -> bool {
-        self.policy.needs_instruction()
     }
 }
 

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::app::checkpoint::check_output;
 use crate::app::checkpoint::origin::Origin;
+use crate::app::config::sections::EvaluateConfig;
 use crate::app::run;
 use crate::envs;
 use crate::report::page;
@@ -42,6 +43,8 @@ pub struct ReportOptions {
     pub episodes: Option<usize>,
     /// Data to show in place of what the runs name.
     pub data: Vec<PathBuf>,
+    /// Python interpreter for environments of Gymnasium, in place of the runs' own.
+    pub python: Option<PathBuf>,
 }
 
 /// Collects a report of `runs`: run directories, or folders with one per seed.
@@ -54,16 +57,20 @@ pub fn report(runs: &[PathBuf], options: &ReportOptions) -> Result<Report> {
             "a report holds at most {MOST_EPISODES} episodes of each series; an evaluation can record any number"
         )));
     }
-    let named = runs::open(runs)?;
+    let mut notes = Vec::new();
+    let named = runs::open(runs, &mut notes)?;
     let Some(first) = named.first() else {
         return Err(Error::Unsuitable(
             "a report needs at least one run".to_owned(),
         ));
     };
-    let curves = runs::curves(&named)?;
+    let curves = runs::curves(&named);
     let points = (MOST_POINTS / curves.max(1)).clamp(20, POINTS_PER_CURVE);
-    let (series, mut all) = runs::collect(&named, points)?;
-    let mut notes = Vec::new();
+    let (series, mut all) = runs::collect(&named, points, &mut notes)?;
+    notes.extend(runs::unequal(&named)?);
+    for note in &notes {
+        tracing::warn!("{note}");
+    }
     if all.iter().any(|run| run.metrics.rows > points) {
         notes.push(format!(
             "Of each column of metrics.csv at most {points} points are kept, the lowest and highest of each stretch among them."
@@ -81,7 +88,7 @@ pub fn report(runs: &[PathBuf], options: &ReportOptions) -> Result<Report> {
         )?]
     };
     let starts: Vec<usize> = series.iter().map(|series| series.runs[0]).collect();
-    add_episodes(&named, &starts, options.episodes, &mut all)?;
+    add_episodes(&named, &starts, options, &mut all)?;
     if all
         .iter()
         .flat_map(|run| &run.episodes)
@@ -166,9 +173,10 @@ fn features() -> Vec<&'static str> {
 fn add_episodes(
     named: &[Named],
     starts: &[usize],
-    asked: Option<usize>,
+    options: &ReportOptions,
     runs: &mut [Run],
 ) -> Result<()> {
+    let asked = options.episodes;
     let count = asked.unwrap_or(USUAL_EPISODES);
     if count == 0 {
         for &start in starts {
@@ -178,9 +186,14 @@ fn add_episodes(
     }
     let mut recorded: Vec<(usize, Vec<Recorded>)> = Vec::new();
     for (named, &start) in named.iter().zip(starts) {
-        match can_record(&named.folders[0], &runs[start]) {
+        let mut evaluate = named.folders[0].config.evaluation();
+        if let Some(python) = &options.python {
+            evaluate.python = Some(python.clone());
+        }
+        match can_record(&named.folders[0], &runs[start], &evaluate) {
             Ok(()) => {}
             Err(Error::Unsuitable(problem)) if asked.is_none() => {
+                tracing::warn!("{problem}");
                 runs[start].episodes_missing = Some(problem);
                 continue;
             }
@@ -190,6 +203,7 @@ fn add_episodes(
         let env = runs[start].env.as_deref().unwrap_or_default();
         tracing::info!("{}: recording {count} episodes of {env}", path.display());
         let mut trained = run::open(path, &[])?;
+        trained.config.evaluate.python = evaluate.python;
         let rows = episodes::record(&mut trained, count)?;
         recorded.push((start, rows));
     }
@@ -208,7 +222,7 @@ fn add_episodes(
 ///
 /// # Errors
 /// [`Error::Unsuitable`]: why, and what to do.
-fn can_record(folder: &runs::Folder, run: &Run) -> Result<()> {
+fn can_record(folder: &runs::Folder, run: &Run, evaluate: &EvaluateConfig) -> Result<()> {
     let name = folder.path.display();
     let Some(env) = &run.env else {
         return Err(Error::Unsuitable(format!(
@@ -220,10 +234,7 @@ fn can_record(folder: &runs::Folder, run: &Run) -> Result<()> {
             "{name}: no episodes, the run has no checkpoint yet: train it first."
         )));
     }
-    let evaluate = folder.config.evaluation();
-    let keys = &evaluate.observation_keys;
-    let options = envs::GymOptions::new(evaluate.python.as_deref(), keys);
-    match envs::make_with(env, &options) {
+    match envs::make_with(env, &evaluate.gym_options()) {
         Ok(_) => Ok(()),
         Err(error) => Err(Error::Unsuitable(format!("{name}: no episodes, {error}."))),
     }

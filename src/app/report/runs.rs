@@ -1,19 +1,22 @@
 //! What run directories hold, as a report shows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::app::checkpoint::RunDir;
-use crate::app::compare::compare;
-use crate::app::compare::found::{check_seeds, found, is_seed};
+use crate::app::compare::found::{self, check_seeds, found, is_seed};
+use crate::app::compare::lines::curve;
 use crate::app::config::{RunConfig, values};
 use crate::app::evaluations::{EvaluationRow, Evaluations as Table};
 use crate::app::report::contract::{
     BestScore, Column, Evaluations, Metrics, Run, RunData, Series, Target,
 };
-use crate::app::report::thin::{rounded, thinned};
+use crate::app::report::thin::{kept_steps, rounded, thinned};
 use crate::app::table;
 use trajformer_core::error::Result;
+
+/// Evaluations of a run that are kept.
+const MOST_EVALUATIONS: usize = 300;
 
 /// A run directory that is read.
 pub(super) struct Folder {
@@ -21,6 +24,8 @@ pub(super) struct Folder {
     pub config: RunConfig,
     /// Rows of its evaluations.
     rows: Vec<EvaluationRow>,
+    /// Columns and rows of its `metrics.csv`, if there is one.
+    metrics: Option<(Vec<String>, Vec<Vec<f64>>)>,
     run: RunDir,
 }
 
@@ -31,31 +36,121 @@ pub(super) struct Named {
 }
 
 /// Opens the run directories of every one of `runs`: run directories, folders with one per seed, or folders of such folders.
+/// One that is named twice counts once. What can't be read is left out, with a note, as long as something is left.
 ///
 /// # Errors
-/// If one is neither, or can't be read.
-pub(super) fn open(runs: &[PathBuf]) -> Result<Vec<Named>> {
+/// If one is neither, or nothing can be read.
+pub(super) fn open(runs: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Named>> {
     let folder = |path: PathBuf| {
         let run = RunDir::open(&path)?;
         Ok(Folder {
             config: run.config()?,
             rows: Table::rows(&path)?,
+            metrics: read_metrics(&path)?,
             run,
             path,
         })
     };
     let mut named = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut unread = Vec::new();
     for path in runs {
         for series in found(path)? {
-            check_seeds(&series)?;
-            let folders = series.runs.into_iter().map(folder);
+            let mut folders = Vec::new();
+            let mut readable = Vec::new();
+            for run in &series.runs {
+                if !seen.insert(run.canonicalize().unwrap_or_else(|_| run.clone())) {
+                    notes.push(format!(
+                        "{} was named twice and counts once.",
+                        run.display()
+                    ));
+                    continue;
+                }
+                match folder(run.clone()) {
+                    Ok(read) => {
+                        folders.push(read);
+                        readable.push(run.clone());
+                    }
+                    Err(error) => unread.push((run.clone(), error)),
+                }
+            }
+            if folders.is_empty() {
+                continue;
+            }
+            check_seeds(&found::Series {
+                path: series.path.clone(),
+                runs: readable,
+            })?;
             named.push(Named {
                 path: series.path,
-                folders: folders.collect::<Result<_>>()?,
+                folders,
             });
         }
     }
+    if named.is_empty()
+        && let Some((_, error)) = unread.pop()
+    {
+        return Err(error);
+    }
+    notes.extend(
+        unread.into_iter().map(|(run, error)| {
+            format!("{} is left out, it can't be read: {error}", run.display())
+        }),
+    );
     Ok(named)
+}
+
+/// What one has to know to compare the runs of each series: those that are not finished, and evaluations that not all have.
+pub(super) fn unequal(runs: &[Named]) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
+    for named in runs {
+        for folder in &named.folders {
+            let done = folder.run.state()?.map_or(0, |state| state.update);
+            let updates = folder.config.total_updates();
+            if done < updates {
+                notes.push(format!(
+                    "{} is not finished: {done} of {updates} updates.",
+                    folder.path.display()
+                ));
+            }
+        }
+        let updates = |folder: &Folder| -> BTreeSet<u64> {
+            folder.rows.iter().map(|row| row.update).collect()
+        };
+        let sets: Vec<BTreeSet<u64>> = named.folders.iter().map(updates).collect();
+        let all: BTreeSet<u64> = sets.iter().flatten().copied().collect();
+        let common = all
+            .iter()
+            .filter(|update| sets.iter().all(|set| set.contains(update)));
+        let missing = all.len() - common.count();
+        if missing > 0 {
+            notes.push(format!(
+                "{}: of {} evaluations {missing} are not there in every run; curves and final scores are of those that all have.",
+                named.path.display(),
+                all.len()
+            ));
+        }
+    }
+    Ok(notes)
+}
+
+/// Updates of the evaluations that are kept of the runs of a series: of those that all have about [`MOST_EVALUATIONS`], evenly
+/// spaced; of each run the last and the best.
+fn kept_updates(named: &Named) -> BTreeSet<u64> {
+    let all = named.folders.iter().map(|folder| &folder.rows);
+    let has = |rows: &[EvaluationRow], update| rows.iter().any(|row| row.update == update);
+    let common = named.folders[0].rows.iter().map(|row| row.update);
+    let common: Vec<u64> = common
+        .filter(|&update| all.clone().all(|rows| has(rows, update)))
+        .collect();
+    let (_, places) = kept_steps(common.len(), MOST_EVALUATIONS);
+    let mut kept: BTreeSet<u64> = places.into_iter().map(|place| common[place]).collect();
+    for rows in all {
+        let score = |row: &EvaluationRow| row.scores.unwrap_or(row.returns).0;
+        let best = rows.iter().max_by(|a, b| score(a).total_cmp(&score(b)));
+        kept.extend(rows.last().into_iter().chain(best).map(|row| row.update));
+    }
+    kept
 }
 
 /// The shortest ends of the paths that tell them from each other.
@@ -89,13 +184,18 @@ fn names(runs: &[Named]) -> Vec<String> {
 ///
 /// # Errors
 /// If a file of a run can't be read, or holds something that is no number.
-pub(super) fn collect(runs: &[Named], points: usize) -> Result<(Vec<Series>, Vec<Run>)> {
+pub(super) fn collect(
+    runs: &[Named],
+    points: usize,
+    notes: &mut Vec<String>,
+) -> Result<(Vec<Series>, Vec<Run>)> {
     let (mut series, mut all) = (Vec::new(), Vec::new());
     for (number, (named, name)) in runs.iter().zip(names(runs)).enumerate() {
         let first = &named.folders[0];
         let members = all.len()..all.len() + named.folders.len();
+        let kept = kept_updates(named);
         for folder in &named.folders {
-            all.push(run(folder, number, points)?);
+            all.push(run(folder, number, points, &kept, notes)?);
         }
         let rows = named.folders.iter().flat_map(|folder| &folder.rows);
         let has = |row: &EvaluationRow| {
@@ -103,8 +203,11 @@ pub(super) fn collect(runs: &[Named], points: usize) -> Result<(Vec<Series>, Vec
             others.all(|folder| folder.rows.iter().any(|other| other.update == row.update))
         };
         let curve = if first.rows.iter().any(has) {
-            let lines = compare(std::slice::from_ref(&named.path))?;
-            lines.into_iter().flat_map(|line| line.curve).collect()
+            let folders = named.folders.iter();
+            let runs = folders.map(|folder| found::Run::read(&folder.path));
+            let points = curve(&runs.collect::<Result<Vec<_>>>()?);
+            let is_kept = |point: &[f64; 4]| kept.contains(&(point[0] as u64));
+            points.into_iter().filter(is_kept).collect()
         } else {
             Vec::new()
         };
@@ -121,23 +224,29 @@ pub(super) fn collect(runs: &[Named], points: usize) -> Result<(Vec<Series>, Vec
 }
 
 /// How many curves the columns of `metrics.csv` are.
-///
-/// # Errors
-/// If a table can't be read.
-pub(super) fn curves(runs: &[Named]) -> Result<usize> {
+pub(super) fn curves(runs: &[Named]) -> usize {
     let folders = runs.iter().flat_map(|named| &named.folders);
-    let count = |folder: &Folder| {
-        let found = table::read_if_present(&metrics_file(&folder.path))?;
-        Ok(found.map_or(0, |(columns, _)| columns.len().saturating_sub(2)))
+    let tables = folders.filter_map(|folder| folder.metrics.as_ref());
+    tables
+        .map(|(columns, _)| columns.len().saturating_sub(2))
+        .sum()
+}
+
+fn read_metrics(folder: &Path) -> Result<Option<(Vec<String>, Vec<Vec<f64>>)>> {
+    let path = folder.join("metrics.csv");
+    let Some((columns, _)) = table::read_if_present(&path)? else {
+        return Ok(None);
     };
-    folders.map(count).sum()
+    Ok(Some((columns, table::all_numbers(&path)?)))
 }
 
-fn metrics_file(folder: &Path) -> PathBuf {
-    folder.join("metrics.csv")
-}
-
-fn run(folder: &Folder, series: usize, points: usize) -> Result<Run> {
+fn run(
+    folder: &Folder,
+    series: usize,
+    points: usize,
+    kept: &BTreeSet<u64>,
+    notes: &mut Vec<String>,
+) -> Result<Run> {
     let Folder { config, run, .. } = folder;
     let (state, spec) = (run.state()?, run.spec()?);
     let (config_values, defaults) = settings(config)?;
@@ -154,6 +263,22 @@ fn run(folder: &Folder, series: usize, points: usize) -> Result<Run> {
         checksum: spec.data.as_ref().map(|data| data.checksum.clone()),
     });
     let best = state.as_ref().and_then(|state| state.best);
+    let places = 0..folder.rows.len();
+    let kept: Vec<usize> = places
+        .filter(|&place| kept.contains(&folder.rows[place].update))
+        .collect();
+    if kept.len() < folder.rows.len() {
+        notes.push(format!(
+            "{}: of {} evaluations {} are shown, evenly spaced ones, the last and the best.",
+            folder.path.display(),
+            folder.rows.len(),
+            kept.len()
+        ));
+    }
+    let origin = run.origin().unwrap_or_else(|error| {
+        notes.push(format!("Where a run was made is not known: {error}"));
+        None
+    });
     Ok(Run {
         path: folder.path.display().to_string(),
         series,
@@ -169,20 +294,20 @@ fn run(folder: &Folder, series: usize, points: usize) -> Result<Run> {
             update: best.update,
             score: best.score,
         }),
-        evaluations: evaluations(&folder.rows),
-        targets: targets(folder)?,
-        metrics: metrics(&folder.path, points)?,
+        evaluations: evaluations(&folder.rows, &kept),
+        targets: targets(folder, &kept)?,
+        metrics: metrics(folder, points),
         config: config_values,
         defaults,
-        origin: run.origin()?,
+        origin,
         episodes: Vec::new(),
         episodes_missing: None,
     })
 }
 
-fn evaluations(rows: &[EvaluationRow]) -> Evaluations {
+fn evaluations(rows: &[EvaluationRow], kept: &[usize]) -> Evaluations {
     let mut found = Evaluations::default();
-    for row in rows {
+    for row in kept.iter().map(|&place| &rows[place]) {
         found.update.push(row.update);
         found.seconds.push(row.seconds);
         found.episodes.push(row.episodes);
@@ -195,7 +320,7 @@ fn evaluations(rows: &[EvaluationRow]) -> Evaluations {
 }
 
 /// What the run reached of the returns that it aims at. The first of them is what all other numbers are about.
-fn targets(folder: &Folder) -> Result<Vec<Target>> {
+fn targets(folder: &Folder, kept: &[usize]) -> Result<Vec<Target>> {
     let key = format!(
         "algorithm.{}.target_returns",
         folder.config.algorithm.name()
@@ -205,20 +330,27 @@ fn targets(folder: &Folder) -> Result<Vec<Target>> {
         Some(toml::Value::Array(asked)) => asked.first().and_then(number),
         _ => None,
     };
+    let own = || kept.iter().map(|&place| &folder.rows[place]);
     let mut found: Vec<Target> = first
         .into_iter()
         .map(|asked| Target {
             asked,
-            return_mean: folder.rows.iter().map(|row| Some(row.returns.0)).collect(),
-            return_std: folder.rows.iter().map(|row| Some(row.returns.1)).collect(),
+            return_mean: own().map(|row| Some(row.returns.0)).collect(),
+            return_std: own().map(|row| Some(row.returns.1)).collect(),
         })
         .collect();
     for aim in Table::aims(&folder.path)? {
         let (mean, std) = (|pair: (f64, f64)| pair.0, |pair: (f64, f64)| pair.1);
         found.push(Target {
             asked: aim.asked,
-            return_mean: aim.returns.iter().map(|row| row.map(mean)).collect(),
-            return_std: aim.returns.iter().map(|row| row.map(std)).collect(),
+            return_mean: kept
+                .iter()
+                .map(|&place| aim.returns[place].map(mean))
+                .collect(),
+            return_std: kept
+                .iter()
+                .map(|&place| aim.returns[place].map(std))
+                .collect(),
         });
     }
     Ok(found)
@@ -229,12 +361,10 @@ fn number(value: &toml::Value) -> Option<f64> {
     value.as_float().or(whole)
 }
 
-fn metrics(folder: &Path, points: usize) -> Result<Metrics> {
-    let path = metrics_file(folder);
-    let Some((names, _)) = table::read_if_present(&path)? else {
-        return Ok(Metrics::default());
+fn metrics(folder: &Folder, points: usize) -> Metrics {
+    let Some((names, rows)) = &folder.metrics else {
+        return Metrics::default();
     };
-    let rows = table::all_numbers(&path)?;
     let mut columns = BTreeMap::new();
     for (place, name) in names.iter().enumerate() {
         if ["update", "seconds"].contains(&name.as_str()) {
@@ -251,10 +381,10 @@ fn metrics(folder: &Path, points: usize) -> Result<Metrics> {
             .unzip();
         columns.insert(name.clone(), Column { update, value });
     }
-    Ok(Metrics {
+    Metrics {
         rows: rows.len(),
         columns,
-    })
+    }
 }
 
 /// Every key with its value, and the defaults of those that have another value; null where the default is unset.

@@ -225,7 +225,7 @@ function curves() {
   };
   body.append(el("div", { class: "controls" },
     choice("Over", [["update", "updates"], ["seconds", "training time"]], set("axis")),
-    choice("Band", [["interval", "95 % interval of the mean"], ["deviation", "one standard deviation"], ["none", "none"]], set("band")),
+    choice("Band", [["interval", "95 % interval of the mean (Student's t)"], ["deviation", "one standard deviation"], ["none", "none"]], set("band")),
     tick("Single seeds", true, set("single"))), place);
   redraws.push(() => {
     const found = groups();
