@@ -18,6 +18,9 @@ use trajformer_core::error::Result;
 /// Evaluations of a run that are kept.
 const MOST_EVALUATIONS: usize = 300;
 
+/// Names of a table's columns, and its rows.
+type Numbers = (Vec<String>, Vec<Vec<f64>>);
+
 /// A run directory that is read.
 pub(super) struct Folder {
     pub path: PathBuf,
@@ -25,7 +28,7 @@ pub(super) struct Folder {
     /// Rows of its evaluations.
     rows: Vec<EvaluationRow>,
     /// Columns and rows of its `metrics.csv`, if there is one.
-    metrics: Option<(Vec<String>, Vec<Vec<f64>>)>,
+    metrics: Option<Numbers>,
     run: RunDir,
 }
 
@@ -232,7 +235,7 @@ pub(super) fn curves(runs: &[Named]) -> usize {
         .sum()
 }
 
-fn read_metrics(folder: &Path) -> Result<Option<(Vec<String>, Vec<Vec<f64>>)>> {
+fn read_metrics(folder: &Path) -> Result<Option<Numbers>> {
     let path = folder.join("metrics.csv");
     let Some((columns, _)) = table::read_if_present(&path)? else {
         return Ok(None);
