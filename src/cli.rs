@@ -14,11 +14,12 @@ use crate::commands::export::ExportArgs;
 use crate::commands::hub::HubCommand;
 use crate::commands::plan::PlanArgs;
 use crate::commands::report::ReportArgs;
+use crate::commands::shell::{CompletionsArgs, ManArgs};
 use crate::commands::train::TrainArgs;
 
 /// Offline reinforcement learning: logged experience in, policies, plans and scores out.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, long_version = trajformer::about::description(), about, max_term_width = 100)]
 #[command(after_help = "Examples:\n  \
     trajformer demo\n  \
     trajformer train configs/td3_bc/short/hopper-medium.toml --set data.path=hopper-medium.hdf5\n  \
@@ -111,6 +112,17 @@ pub enum Command {
         after_help = "Example:\n  trajformer config show configs/bc/short/hopper-medium.toml --differences"
     )]
     Config(ConfigCommand),
+    /// Print what completes commands in a shell.
+    #[command(after_help = "Examples:\n  \
+        trajformer completions bash > ~/.local/share/bash-completion/completions/trajformer\n  \
+        trajformer completions zsh > ~/.zfunc/_trajformer\n  \
+        trajformer completions fish > ~/.config/fish/completions/trajformer.fish")]
+    Completions(CompletionsArgs),
+    /// Write manual pages, one per command.
+    #[command(
+        after_help = "Example:\n  trajformer man ~/.local/share/man/man1 && man trajformer-train"
+    )]
+    Man(ManArgs),
 }
 
 /// A number of threads: more than any processor has would only exhaust the system.

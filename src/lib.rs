@@ -45,8 +45,8 @@ pub use app::fitted::{fit, fit_with};
 pub use app::report as run_report;
 pub use app::run::TrainedRun;
 pub use app::{
-    bench, checkpoint, compare, config, demo, evaluate, evaluations, export, fqe, hub, instruct,
-    online, prepare, preview, publish, scoring, token_report, trainer,
+    about, bench, checkpoint, compare, config, demo, evaluate, evaluations, export, fqe, hub,
+    instruct, online, prepare, preview, publish, scoring, token_report, trainer,
 };
 pub use candle_core;
 pub use trajformer_algorithms::{offpolicy, planning};

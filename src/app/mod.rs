@@ -1,5 +1,6 @@
 //! The application: configurations, runs and the commands.
 
+pub mod about;
 pub mod action_range;
 pub mod behaviors;
 pub mod bench;

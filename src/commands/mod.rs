@@ -13,6 +13,7 @@ pub mod hints;
 pub mod hub;
 pub mod plan;
 pub mod report;
+pub mod shell;
 pub mod train;
 
 use std::path::Path;
@@ -42,5 +43,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Export(args) => export::run(args),
         Command::Hub(command) => hub::run(command),
         Command::Config(command) => config::run(command),
+        Command::Completions(args) => shell::completions(args),
+        Command::Man(args) => shell::man(args),
     }
 }

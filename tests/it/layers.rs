@@ -80,6 +80,7 @@ const TABLE: &[(&str, &str)] = &[
     ("envs", "core/environment core/error"),
     ("report", "core/error"),
     // The application, from the ground up.
+    ("app/about", ""),
     ("app/progress", ""),
     ("app/table", "core/*"),
     ("app/collect", "core/* envs"),
@@ -92,7 +93,7 @@ const TABLE: &[(&str, &str)] = &[
         "app/bench",
         "core/* data/* algorithms/planning algorithms/registry algorithms/RULE app/config envs",
     ),
-    ("app/checkpoint", "core/* app/config"),
+    ("app/checkpoint", "core/* app/about app/config"),
     ("app/evaluate", "core/* app/collect app/config envs"),
     (
         "app/evaluations",
@@ -112,7 +113,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/hub", "core/* app/pretrained"),
     (
         "app/report",
-        "core/* data/info app/checkpoint app/compare app/config app/evaluate app/evaluations app/run app/scoring app/table \
+        "core/* data/info app/about app/checkpoint app/compare app/config app/evaluate app/evaluations app/run app/scoring app/table \
          envs formats report",
     ),
     (

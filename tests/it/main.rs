@@ -79,6 +79,7 @@ mod runs;
 mod sequence_starts;
 mod sequences;
 mod settings;
+mod shell;
 mod stored_runs;
 mod text_loss;
 mod tidy;

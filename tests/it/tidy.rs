@@ -158,10 +158,11 @@ fn only_checkpoint_metrics_and_report_write_a_runs_files() {
         "src/app/table.rs",
         "src/app/logger",
         "src/report",
-        "src/formats",          // data files,
-        "src/formats/files.rs", // which it puts in place
-        "src/app/demo/mod.rs",  // its folder
-        "src/app/hub",          // the Hub's cache
+        "src/formats",           // data files,
+        "src/formats/files.rs",  // which it puts in place
+        "src/app/demo/mod.rs",   // its folder
+        "src/app/hub",           // the Hub's cache
+        "src/commands/shell.rs", // manual pages
     ];
     check_absent_in(shipped, "src", &writes, &others);
 }

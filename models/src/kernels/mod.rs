@@ -24,3 +24,22 @@ pub mod real;
 pub(crate) mod rows;
 pub mod storage;
 pub mod switch;
+
+/// The widest instructions of this processor that kernels and matrix products were written for; which ones are used is decided
+/// at run time.
+pub fn instructions() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            return "AVX-512";
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return "AVX2 and FMA";
+        }
+    }
+    if cfg!(target_arch = "aarch64") {
+        "NEON"
+    } else {
+        "portable instructions"
+    }
+}

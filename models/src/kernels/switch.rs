@@ -58,7 +58,12 @@ impl Kernel {
     /// Whether it handles this tensor and is not switched off.
     pub fn takes(self, tensor: &Tensor) -> bool {
         let real = matches!(tensor.dtype(), DType::F32 | DType::F64);
-        tensor.device().is_cpu() && real && !off()[self as usize].load(Ordering::Relaxed)
+        tensor.device().is_cpu() && real && self.is_on()
+    }
+
+    /// Whether it is not switched off.
+    pub fn is_on(self) -> bool {
+        !off()[self as usize].load(Ordering::Relaxed)
     }
 
     /// Switches it on or off from now on, for benchmarks of both.

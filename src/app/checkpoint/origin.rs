@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::app::about::commit;
 use crate::app::checkpoint::RunDir;
 use trajformer_core::atomic::write_atomically;
 use trajformer_core::error::{Error, Result};
@@ -61,7 +62,7 @@ impl Origin {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: option_env!("TRAJFORMER_COMMIT").map(str::to_owned),
+            commit: commit().map(str::to_owned),
             at: since.map(|time| time.as_secs()).unwrap_or_default(),
             command: (!arguments.is_empty()).then(|| arguments.join(" ")),
             machine: Machine {

@@ -11,6 +11,7 @@ mod thin;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::app::about::features;
 use crate::app::checkpoint::check_output;
 use crate::app::checkpoint::origin::Origin;
 use crate::app::config::sections::EvaluateConfig;
@@ -151,22 +152,6 @@ pub fn check_place(path: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Features of this build that change what it can do.
-fn features() -> Vec<&'static str> {
-    let known = [
-        ("cli", cfg!(feature = "cli")),
-        ("hub", cfg!(feature = "hub")),
-        ("pictures", cfg!(feature = "pictures")),
-        ("text", cfg!(feature = "text")),
-        ("arrow", cfg!(feature = "arrow")),
-        ("mujoco", cfg!(feature = "mujoco")),
-        ("cuda", cfg!(feature = "cuda")),
-        ("metal", cfg!(feature = "metal")),
-    ];
-    let on = known.iter().filter(|(_, on)| *on);
-    on.map(|(name, _)| *name).collect()
 }
 
 /// Records episodes of the first run of each series, whose places in `runs` are `starts`.
