@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::app::collect::empty;
 use crate::app::config::sections::EvaluateConfig;
+use crate::app::progress::Progress;
 use crate::envs;
 use trajformer_core::dataset::{Dataset, Episode};
 use trajformer_core::error::{Error, Result};
@@ -95,6 +96,8 @@ pub struct Evaluator {
     /// Instead of the environment's own, where there are any.
     instructions: Vec<Arc<str>>,
     interrupt: Interrupt,
+    /// Whether it says how far it has come.
+    says_progress: bool,
 }
 
 impl Evaluator {
@@ -120,6 +123,7 @@ impl Evaluator {
                         .map(|text| text.as_str().into())
                         .collect(),
                     interrupt: Interrupt::new(),
+                    says_progress: false,
                 }))
             }
             _ => Ok(None),
@@ -137,6 +141,7 @@ impl Evaluator {
             goal: None,
             instructions: Vec::new(),
             interrupt: Interrupt::new(),
+            says_progress: false,
         }
     }
 
@@ -145,6 +150,14 @@ impl Evaluator {
     pub fn with_interrupt(self, interrupt: &Interrupt) -> Self {
         Self {
             interrupt: interrupt.clone(),
+            ..self
+        }
+    }
+
+    /// The same evaluator that says how far it has come, with [`Progress`]; inside of training the updates' does.
+    pub fn with_progress(self) -> Self {
+        Self {
+            says_progress: true,
             ..self
         }
     }
@@ -311,6 +324,8 @@ impl Evaluator {
         self.begin(policy, targets, prepare)?;
         let mut active = vec![true; rows];
         let (mut returns, mut lengths) = (vec![0.0; rows], vec![0; rows]);
+        let progress = || Progress::of("episodes", 0, rows as u64);
+        let progress = self.says_progress.then(progress);
         while active.contains(&true) {
             if self.interrupt.is_set() {
                 return Err(Error::Interrupted);
@@ -341,6 +356,15 @@ impl Evaluator {
             for (row, active) in active.iter_mut().enumerate() {
                 *active &= !(step.terminated[row] || step.truncated[row]);
             }
+            if let Some(progress) = &progress {
+                let steps = lengths.iter().max().copied().unwrap_or(0);
+                let said = format!("in step {steps}");
+                progress.say(said.clone(), said);
+                progress.set(active.iter().filter(|active| !**active).count() as u64);
+            }
+        }
+        if let Some(progress) = &progress {
+            progress.finish();
         }
         Ok((returns, lengths))
     }

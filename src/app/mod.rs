@@ -31,3 +31,4 @@ pub mod table;
 pub mod text;
 pub mod token_report;
 pub mod trainer;
+pub mod watch;

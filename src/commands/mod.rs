@@ -5,6 +5,7 @@ pub mod bench;
 pub mod collect;
 pub mod compare;
 pub mod config;
+pub mod dashboard;
 pub mod data;
 pub mod demo;
 pub mod evaluate;
@@ -14,6 +15,7 @@ pub mod hub;
 pub mod plan;
 pub mod report;
 pub mod train;
+pub mod watch;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -33,6 +35,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo(args) => demo::run(args),
         Command::Train(args) => train::run(args),
+        Command::Watch(args) => watch::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Report(args) => report::run(args),

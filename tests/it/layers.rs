@@ -81,7 +81,7 @@ const TABLE: &[(&str, &str)] = &[
     // The application, from the ground up.
     ("app/progress", ""),
     ("app/table", "core/*"),
-    ("app/collect", "core/* envs"),
+    ("app/collect", "core/* app/progress envs"),
     ("app/behaviors", "core/* envs formats"),
     ("app/token_report", "core/* data/* report"),
     ("app/fqe", "core/* data/* algorithms/offpolicy app/progress"),
@@ -92,7 +92,10 @@ const TABLE: &[(&str, &str)] = &[
         "core/* data/* algorithms/planning algorithms/registry algorithms/RULE app/config envs",
     ),
     ("app/checkpoint", "core/* app/config"),
-    ("app/evaluate", "core/* app/collect app/config envs"),
+    (
+        "app/evaluate",
+        "core/* app/collect app/config app/progress envs",
+    ),
     (
         "app/evaluations",
         "core/* app/checkpoint app/evaluate app/table",
@@ -141,6 +144,10 @@ const TABLE: &[(&str, &str)] = &[
     (
         "app/fitted",
         "core/* app/checkpoint app/config app/evaluate app/run app/scoring",
+    ),
+    (
+        "app/watch",
+        "app/checkpoint app/compare app/config app/evaluations app/table",
     ),
     (
         "app/demo",

@@ -164,6 +164,9 @@ fn run(folder: &Folder, series: usize, points: usize) -> Result<Run> {
         data,
         updates: config.total_updates(),
         done: state.as_ref().map_or(0, |state| state.update),
+        stopped_early: state
+            .as_ref()
+            .is_some_and(|state| state.stopped_early(config)),
         seconds: state.as_ref().map_or(0.0, |state| state.seconds),
         best: best.map(|best| BestScore {
             update: best.update,
