@@ -96,7 +96,7 @@ pub struct Evaluator {
     /// Instead of the environment's own, where there are any.
     instructions: Vec<Arc<str>>,
     interrupt: Interrupt,
-    /// Whether it says how far it has come.
+    /// Whether it shows how far it has come with a bar, where there is a terminal.
     says_progress: bool,
 }
 
@@ -154,7 +154,7 @@ impl Evaluator {
         }
     }
 
-    /// The same evaluator that says how far it has come, with [`Progress`]; inside of training the updates' does.
+    /// The same evaluator with a bar on a terminal; inside of training that is the updates'. Elsewhere lines say how far it has come.
     pub fn with_progress(self) -> Self {
         Self {
             says_progress: true,
@@ -324,8 +324,8 @@ impl Evaluator {
         self.begin(policy, targets, prepare)?;
         let mut active = vec![true; rows];
         let (mut returns, mut lengths) = (vec![0.0; rows], vec![0; rows]);
-        let progress = || Progress::of("episodes", 0, rows as u64);
-        let progress = self.says_progress.then(progress);
+        let progress = Progress::of("episodes", 0, rows as u64);
+        let progress = (self.says_progress || progress.writes_lines()).then_some(progress);
         while active.contains(&true) {
             if self.interrupt.is_set() {
                 return Err(Error::Interrupted);

@@ -61,10 +61,15 @@ impl Progress {
         }
     }
 
+    /// Whether there is no terminal for a bar.
+    pub fn writes_lines(&self) -> bool {
+        self.bar.is_hidden()
+    }
+
     /// So many are done.
     pub fn set(&self, done: u64) {
         self.bar.set_position(done);
-        if !self.bar.is_hidden() {
+        if !self.writes_lines() {
             return;
         }
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);

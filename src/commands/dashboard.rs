@@ -107,7 +107,7 @@ fn table<'a>(glances: &[Glance], rows: usize, view: &View) -> Table<'a> {
     let mut shown: Vec<Row<'_>> = glances.iter().enumerate().take(rows).map(run_row).collect();
     let hidden = glances.len().saturating_sub(rows);
     if hidden > 0 && !shown.is_empty() {
-        let last = format!("… and {} runs more", hidden + 1);
+        let last = format!("… {} more", hidden + 1);
         shown.pop();
         shown.push(Row::new([Cell::from(""), Cell::from(last)]));
     }
@@ -115,7 +115,7 @@ fn table<'a>(glances: &[Glance], rows: usize, view: &View) -> Table<'a> {
         .iter()
         .map(|glance| name(glance).chars().count())
         .max();
-    let longest = longest.unwrap_or(0).clamp(6, 34) as u16;
+    let longest = longest.unwrap_or(0).clamp(10, 34) as u16;
     let widths = [
         Constraint::Length(2),
         Constraint::Length(longest),
@@ -455,7 +455,7 @@ mod tests {
             text(&[odd.clone()], (w, h));
         }
         let shown = text(&many, (110, 30));
-        assert!(shown.contains("runs more"), "{shown}");
+        assert!(shown.contains("… 27 more"), "{shown}");
     }
 
     #[test]

@@ -204,6 +204,11 @@ fn everything_that_takes_a_run_takes_a_kept_checkpoint() {
     succeeds(folder, &[&collect[..], &["half", "half.npz"]].concat());
     assert!(read("kept.npz") == read("half.npz"));
     succeeds(folder, &["compare", "run@20", "run"]);
+    #[cfg(feature = "hub")]
+    {
+        let push = |run: &str| succeeds(folder, &["hub", "push", run, "me/model", "--dry-run"]);
+        assert_eq!(push("run@10").replace("run@10", "half"), push("half"));
+    }
     // The rows of online learning start at a kept checkpoint of learning on data alone.
     let go_on = [
         "train",
