@@ -16,6 +16,7 @@ use crate::commands::plan::PlanArgs;
 use crate::commands::report::ReportArgs;
 use crate::commands::shell::{CompletionsArgs, ManArgs};
 use crate::commands::train::TrainArgs;
+use crate::commands::watch::WatchArgs;
 
 /// Offline reinforcement learning: logged experience in, policies, plans and scores out.
 #[derive(Debug, Parser)]
@@ -43,13 +44,22 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         trajformer train configs/td3_bc/short/hopper-medium.toml --set data.path=hopper-medium.hdf5\n  \
         trajformer train configs/bc/short/hopper-medium.toml --seeds 0..5\n  \
-        trajformer train --resume runs/td3_bc-hopper-medium-short --set train.updates=200000\n\
+        trajformer train --resume runs/td3_bc-hopper-medium-short --set train.updates=200000\n  \
+        trajformer train --resume runs/td3_bc-hopper-medium-short@50000 --out runs/branch\n\
         A build without the feature `mujoco` can train, but not score in MuJoCo:\n  \
         trajformer train configs/bc/short/hopper-medium.toml --set evaluate.episodes=0")]
     Train(TrainArgs),
+    /// Watch runs while they train: a dashboard of curves, rates and time left in the terminal.
+    #[command(after_help = "Examples:\n  \
+        trajformer watch runs/td3_bc-hopper-medium-short\n  \
+        trajformer watch runs\n  \
+        trajformer watch runs --once > status.txt\n\
+        It reads the files of the runs and changes nothing. q quits, the arrows show more curves.")]
+    Watch(WatchArgs),
     /// Score a trained run in an environment.
     #[command(after_help = "Examples:\n  \
         trajformer evaluate runs/td3_bc-hopper-medium-short --env hopper-v4 --episodes 20\n  \
+        trajformer evaluate runs/td3_bc-hopper-medium-short@best --sample\n  \
         trajformer evaluate runs/td3_bc-hopper-medium-short --record rollouts.hdf5\n  \
         trajformer evaluate runs/td3_bc-hopper-medium-short --env gym:Hopper-v5 --python .venv/bin/python\n  \
         trajformer evaluate hf://edbeeching/decision-transformer-gym-hopper-medium --env hopper-v4\n  \

@@ -120,6 +120,12 @@ pub mod text {
     pub use trajformer_core::instructions::{Instructions, TextConfig};
 }
 
+/// What the files of runs say while they train, and words for how far work has come.
+pub mod watch {
+    pub use crate::app::progress::{duration, sparkline};
+    pub use crate::app::watch::*;
+}
+
 /// What updates report, and the tables, events and bars that show it.
 pub mod metrics {
     pub use crate::app::logger::{Logger, tensorboard};

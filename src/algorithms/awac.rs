@@ -28,7 +28,7 @@ use trajformer_models::gaussian::{GaussianActor, GaussianActorConfig, Mean};
 use trajformer_models::params::StateVisitor;
 use trajformer_models::work::{self, Passes};
 
-use crate::offpolicy::{ActionFn, InitContext, Learner, OffPolicy, Target, Trained};
+use crate::offpolicy::{ActionFn, InitContext, Learner, OffPolicy, SampleFn, Target, Trained};
 use trajformer_core::algorithm::{Algorithm, Build};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
@@ -251,6 +251,14 @@ impl Learner for Awac {
         _: Option<f64>,
     ) -> Result<Option<Tensor>> {
         self.sample(observation, normals).map(Some) // (1, A)
+    }
+
+    fn sampler(&self) -> Result<Option<SampleFn>> {
+        let actor = self.actor.snapshot()?;
+        Ok(Some(Box::new(move |observations, normals| {
+            let policy = actor.distribution(observations)?;
+            Ok(policy.sample(normals)?.clamp(-1.0, 1.0)?)
+        })))
     }
 
     fn critics(&self) -> Option<&Critics> {

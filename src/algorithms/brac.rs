@@ -45,8 +45,8 @@ use trajformer_models::params::StateVisitor;
 use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{
-    ActionFn, CandidatePolicy, Choice, InitContext, Learner, OffPolicy, PolicyParts, Target,
-    Trained, repeated,
+    ActionFn, CandidatePolicy, Choice, InitContext, Learner, OffPolicy, PolicyParts, SampleFn,
+    Target, Trained, repeated,
 };
 use trajformer_core::policy::Policy;
 use trajformer_models::rng::Rng;
@@ -492,6 +492,17 @@ impl Learner for Brac {
     ) -> Result<Option<Tensor>> {
         let policy = distribution(&self.actor.detached, observation)?;
         Ok(Some(policy.sample(normals)?.0)) // (1, A)
+    }
+
+    /// Of the behaviour policy while that is fitted.
+    fn sampler(&self) -> Result<Option<SampleFn>> {
+        let actor = match self.policy_updates() {
+            None | Some(0) => self.behavior.snapshot()?,
+            Some(_) => self.actor.snapshot()?,
+        };
+        Ok(Some(Box::new(move |observations, normals| {
+            Ok(distribution(&actor, observations)?.sample(normals)?.0)
+        })))
     }
 
     fn critics(&self) -> Option<&Critics> {

@@ -39,8 +39,8 @@ use trajformer_models::params::StateVisitor;
 use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{
-    ActionFn, CandidatePolicy, Choice, InitContext, Learner, OffPolicy, PolicyParts, Target,
-    Trained, repeated,
+    ActionFn, CandidatePolicy, Choice, InitContext, Learner, OffPolicy, PolicyParts, SampleFn,
+    Target, Trained, repeated,
 };
 use trajformer_core::policy::Policy;
 use trajformer_models::rng::Rng;
@@ -351,6 +351,13 @@ impl Learner for Crr {
         _: Option<f64>,
     ) -> Result<Option<Tensor>> {
         sample(&self.actor.detached, observation, normals).map(Some) // (1, A)
+    }
+
+    fn sampler(&self) -> Result<Option<SampleFn>> {
+        let actor = self.actor.snapshot()?;
+        Ok(Some(Box::new(move |observations, normals| {
+            sample(&actor, observations, normals)
+        })))
     }
 
     fn critics(&self) -> Option<&Critics> {

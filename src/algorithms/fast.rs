@@ -325,6 +325,30 @@ impl FastPolicy {
     }
 }
 
+impl FastPolicy {
+    /// What acts by tokens that are drawn at this temperature; 0: the likeliest.
+    fn chunk_policy(&self, temperature: f64) -> Result<ChunkPolicy> {
+        let config = &self.learner.config;
+        let row = |bound: Tensor| bound.to_device(&Device::Cpu)?.to_vec1::<f32>();
+        Ok(ChunkPolicy {
+            generator: Generator {
+                temperature,
+                ..self.generator(config.constrained)?
+            },
+            tokenizer: self.tokenizer.clone(),
+            normalizer: self.normalizer.clone(),
+            range: (row(self.bounds.low()?)?, row(self.bounds.high()?)?),
+            chunk_steps: config.chunk_steps,
+            execute_steps: config.execute_steps,
+            instructions: self
+                .instructed
+                .as_ref()
+                .map(|told| Arc::clone(told.known())),
+            rows: Vec::new(),
+        })
+    }
+}
+
 impl Algorithm for FastPolicy {
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let config = &self.learner.config;
@@ -348,21 +372,18 @@ impl Algorithm for FastPolicy {
     }
 
     fn policy(&self) -> Result<Box<dyn Policy>> {
-        let config = &self.learner.config;
-        let row = |bound: Tensor| bound.to_device(&Device::Cpu)?.to_vec1::<f32>();
-        Ok(Box::new(ChunkPolicy {
-            generator: self.generator(config.constrained)?,
-            tokenizer: self.tokenizer.clone(),
-            normalizer: self.normalizer.clone(),
-            range: (row(self.bounds.low()?)?, row(self.bounds.high()?)?),
-            chunk_steps: config.chunk_steps,
-            execute_steps: config.execute_steps,
-            instructions: self
-                .instructed
-                .as_ref()
-                .map(|told| Arc::clone(told.known())),
-            rows: Vec::new(),
-        }))
+        Ok(Box::new(
+            self.chunk_policy(self.learner.config.temperature)?,
+        ))
+    }
+
+    /// By its temperature, or by the network's own distribution where that is 0, which takes the likeliest tokens.
+    fn sampling_policy(&self) -> Result<Option<Box<dyn Policy>>> {
+        let temperature = match self.learner.config.temperature {
+            0.0 => 1.0,
+            temperature => temperature,
+        };
+        Ok(Some(Box::new(self.chunk_policy(temperature)?)))
     }
 
     fn instructed(&mut self) -> Option<&mut InstructedEpisodes> {

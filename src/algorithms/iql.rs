@@ -38,7 +38,9 @@ use trajformer_models::params::StateVisitor;
 use trajformer_models::value::{StateValue, StateValueConfig};
 use trajformer_models::work::{self, Passes};
 
-use crate::offpolicy::{ActionFn, InitContext, Learner, OffPolicy, Target, Trained, join};
+use crate::offpolicy::{
+    ActionFn, InitContext, Learner, OffPolicy, SampleFn, Target, Trained, join,
+};
 use trajformer_core::algorithm::{Algorithm, Build};
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
@@ -354,6 +356,17 @@ impl Learner for Iql {
         let noise = noise.unwrap_or(EXPLORATION_NOISE);
         let action = self.actor.explore(observation, normals, noise)?; // (1, A)
         Ok(Some(action.clamp(-1.0, 1.0)?))
+    }
+
+    fn sampler(&self) -> Result<Option<SampleFn>> {
+        let Actor::Gaussian(actor) = &self.actor else {
+            return Ok(None);
+        };
+        let actor = actor.snapshot()?;
+        Ok(Some(Box::new(move |observations, normals| {
+            let policy = actor.distribution(observations)?;
+            Ok(policy.sample(normals)?.clamp(-1.0, 1.0)?)
+        })))
     }
 
     fn critics(&self) -> Option<&Critics> {

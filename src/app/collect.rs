@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
+use crate::app::progress::Progress;
 use crate::envs::reference_for;
 use trajformer_core::dataset::{ActionKind, Dataset, Episode};
 use trajformer_core::environment::{EnvSpec, Environment};
@@ -31,6 +32,7 @@ pub fn collect(
     let mut data = empty(env.spec());
     let streams = Streams::from_seed(seed);
     let instructions = env.instructions();
+    let progress = Progress::of("steps", 0, steps as u64);
     while data.steps() < steps {
         let index = data.episodes.len() as u64;
         let instruction = match instructions.len() {
@@ -51,12 +53,13 @@ pub fn collect(
             instruction: instruction.clone(),
         }])?;
         let left = steps - data.steps();
-        let episode = run_episode(env, policy, observation, left, &mut data)?;
+        let episode = run_episode(env, policy, observation, left, (&mut data, &progress))?;
         data.episodes.push(Episode {
             instruction,
             ..episode
         });
     }
+    progress.finish();
     Ok(data)
 }
 
@@ -84,7 +87,7 @@ fn run_episode(
     policy: &mut dyn Policy,
     mut observation: Vec<f32>,
     limit: usize,
-    data: &mut Dataset,
+    (data, progress): (&mut Dataset, &Progress),
 ) -> Result<Episode> {
     let start = data.steps();
     loop {
@@ -99,6 +102,7 @@ fn run_episode(
         data.actions.extend_from_slice(&action);
         data.rewards.push(step.reward);
         observation = step.observation;
+        progress.set(data.steps() as u64);
         let steps = data.steps() - start;
         if step.terminated || step.truncated || steps == limit {
             return Ok(Episode {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::app::collect::empty;
 use crate::app::config::sections::EvaluateConfig;
+use crate::app::progress::Progress;
 use crate::envs;
 use trajformer_core::dataset::{Dataset, Episode};
 use trajformer_core::error::{Error, Result};
@@ -95,6 +96,8 @@ pub struct Evaluator {
     /// Instead of the environment's own, where there are any.
     instructions: Vec<Arc<str>>,
     interrupt: Interrupt,
+    /// Whether it shows how far it has come with a bar, where there is a terminal.
+    says_progress: bool,
 }
 
 impl Evaluator {
@@ -119,6 +122,7 @@ impl Evaluator {
                         .map(|text| text.as_str().into())
                         .collect(),
                     interrupt: Interrupt::new(),
+                    says_progress: false,
                 }))
             }
             _ => Ok(None),
@@ -136,6 +140,7 @@ impl Evaluator {
             goal: None,
             instructions: Vec::new(),
             interrupt: Interrupt::new(),
+            says_progress: false,
         }
     }
 
@@ -144,6 +149,14 @@ impl Evaluator {
     pub fn with_interrupt(self, interrupt: &Interrupt) -> Self {
         Self {
             interrupt: interrupt.clone(),
+            ..self
+        }
+    }
+
+    /// The same evaluator with a bar on a terminal; inside of training that is the updates'. Elsewhere lines say how far it has come.
+    pub fn with_progress(self) -> Self {
+        Self {
+            says_progress: true,
             ..self
         }
     }
@@ -310,6 +323,8 @@ impl Evaluator {
         self.begin(policy, targets, prepare)?;
         let mut active = vec![true; rows];
         let (mut returns, mut lengths) = (vec![0.0; rows], vec![0; rows]);
+        let progress = Progress::of("episodes", 0, rows as u64);
+        let progress = (self.says_progress || progress.writes_lines()).then_some(progress);
         while active.contains(&true) {
             if self.interrupt.is_set() {
                 return Err(Error::Interrupted);
@@ -340,6 +355,15 @@ impl Evaluator {
             for (row, active) in active.iter_mut().enumerate() {
                 *active &= !(step.terminated[row] || step.truncated[row]);
             }
+            if let Some(progress) = &progress {
+                let steps = lengths.iter().max().copied().unwrap_or(0);
+                let said = format!("in step {steps}");
+                progress.say(said.clone(), said);
+                progress.set(active.iter().filter(|active| !**active).count() as u64);
+            }
+        }
+        if let Some(progress) = &progress {
+            progress.finish();
         }
         Ok((returns, lengths))
     }

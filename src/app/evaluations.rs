@@ -112,6 +112,28 @@ impl Evaluations {
         Ok(returns.into_iter().zip(scores).map(row).collect())
     }
 
+    /// (update, mean score) of every evaluation of the run directory `folder`, which may be being written, and whether they are
+    /// normalised scores: returns where there are none. A row that holds something else than numbers is left out.
+    ///
+    /// # Errors
+    /// If the table is there and can't be read, or is none of evaluations.
+    pub fn settled(folder: &Path) -> Result<(bool, Vec<(f64, f64)>)> {
+        let path = folder.join(FILE);
+        let Some((columns, rows)) = table::settled(&path)? else {
+            return Ok((false, Vec::new()));
+        };
+        let place = |name: &str| columns.iter().position(|column| column == name);
+        let (score, found) = (place("score_mean"), place("return_mean"));
+        let Some(column) = score.or(found) else {
+            let problem = "no column `return_mean`: no table of evaluations";
+            return Err(Error::data(&path, problem));
+        };
+        let number = |cell: &String| cell.trim().parse().ok().filter(|x: &f64| x.is_finite());
+        let point = |row: &Vec<String>| Some((number(&row[0])?, number(&row[column])?));
+        let points = rows.iter().filter_map(point).collect();
+        Ok((score.is_some(), points))
+    }
+
     /// What the evaluations of the run directory `folder`, the [`rows`](Self::rows), found for each further return that its
     /// policy aims at.
     ///

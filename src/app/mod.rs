@@ -32,3 +32,4 @@ pub mod table;
 pub mod text;
 pub mod token_report;
 pub mod trainer;
+pub mod watch;

@@ -18,6 +18,7 @@ use crate::app::action_range;
 use crate::app::checkpoint::fingerprint::{
     DataFingerprint, differences, free_overrides, listed, settings,
 };
+use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::{RunDir, RunSpec, RunState};
 use crate::app::config::{Purpose, RunConfig};
 use crate::app::evaluate::Evaluator;
@@ -174,9 +175,10 @@ impl Ready {
     }
 }
 
-/// Continues a run, bit for bit; one that is finished already reports what it found and stays as it
+/// Continues a run, bit for bit; one that is finished already, or that stopped early, reports what it found and stays as it
 /// is. `overrides` may change `train.updates`, `online.steps`, `data.path`, `evaluate.python`, `device` and the length of a
-/// learning rate's decay, nothing else. On another device the last bits are others from then on. A decay over the training's own updates is as long as they are now.
+/// learning rate's decay, what is kept (`train.keep`, `train.keep_every_updates`) and when it stops early
+/// (`train.patience_evaluations`), nothing else. On another device the last bits are others from then on. A decay over the training's own updates is as long as they are now.
 ///
 /// # Errors
 /// If the run or its data can't be read, its configuration or data is not what it was started with,
@@ -197,8 +199,8 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
     let changed = differences(&settings(&stored)?, &settings(&config)?);
     if !changed.is_empty() {
         return Err(Error::settings(format!(
-            "a run that is resumed can change `train.updates`, `online.steps` and how long a learning rate decays \
-             only (and `data.path`, `evaluate.python` and `device`, for data and runs that have moved), but {}; start a new run for other \
+            "a run that is resumed can change `train.updates`, `online.steps`, how long a learning rate decays, what is kept \
+             and `train.patience_evaluations` only (and `data.path`, `evaluate.python` and `device`, for data and runs that have moved), but {}; start a new run for other \
              settings",
             listed(&changed)
         )));
@@ -221,7 +223,9 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
         )));
     }
     match &state {
-        Some(state) if done == total && !state.evaluation_pending => {
+        Some(state)
+            if (done == total && !state.evaluation_pending) || state.stopped_early(&config) =>
+        {
             return finished(&run, &config, state);
         }
         Some(_) => {}
@@ -239,11 +243,21 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
 /// What a finished run found: its last evaluation.
 fn finished(run: &RunDir, config: &RunConfig, state: &RunState) -> Result<Outcome> {
     let env = config.evaluate.env.as_deref().unwrap_or_default();
-    tracing::info!(
-        "{}: all of its {} updates are done; raise `train.updates` for more",
-        run.path().display(),
-        state.update
-    );
+    let (stopped_early, folder) = (state.stopped_early(config), run.path().display());
+    if stopped_early {
+        tracing::info!(
+            "{folder}: it stopped early, after {} of {} updates and {} evaluations without a better score; raise \
+             `train.patience_evaluations` for more, or set it to 0",
+            state.update,
+            config.total_updates(),
+            state.evaluations_without_gain
+        );
+    } else {
+        tracing::info!(
+            "{folder}: all of its {} updates are done; raise `train.updates` for more",
+            state.update
+        );
+    }
     Ok(Outcome {
         update: state.update,
         updates_per_s: 0.0,
@@ -253,7 +267,18 @@ fn finished(run: &RunDir, config: &RunConfig, state: &RunState) -> Result<Outcom
         normalized: envs::score::reference_for(env).is_some(),
         interrupted: false,
         evaluation_pending: false,
+        stopped_early,
     })
+}
+
+/// Makes the run `out` that goes on from a checkpoint of another: `RUN@50000`, `RUN@best`, `RUN@last` or `RUN`. It has all
+/// that the other has logged and kept until then; trained to the same end, with [`resume`], it has the same bits. The other
+/// stays as it is.
+///
+/// # Errors
+/// If the checkpoint can't be read, or something is at `out` already.
+pub fn branch(from: &Path, out: &Path) -> Result<()> {
+    RunDir::open(from)?.branch(out)
 }
 
 /// The configuration of a run that goes on: as it is kept, and as it is from now on.
@@ -431,7 +456,25 @@ pub struct TrainedRun {
     pub algorithm: Box<dyn Algorithm>,
 }
 
-/// Opens a trained run without its data. `overrides` may change where and how it acts (device, planner, targets), nothing
+impl TrainedRun {
+    /// The policy with actions drawn from its distribution.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if it has none: a deterministic policy, or one that plans.
+    pub fn sampling_policy(&self) -> Result<Box<dyn Policy>> {
+        let policy = self.algorithm.sampling_policy()?;
+        policy.ok_or_else(|| {
+            let problem = format!(
+                "the policy of this run ({}) has no distribution to sample actions from: it is deterministic, or chooses among \
+                 plans",
+                self.config.algorithm.name()
+            );
+            Error::unsupported(Ability::Sampling, problem)
+        })
+    }
+}
+
+/// Opens a trained run without its data, or a checkpoint that it keeps: `RUN@50000`, `RUN@best`, `RUN@last`. `overrides` may change where and how it acts (device, planner, targets), nothing
 /// that training decided.
 ///
 /// # Errors
@@ -470,6 +513,7 @@ pub fn open_custom(
 }
 
 fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Result<TrainedRun> {
+    let path = &named(path)?;
     if !path.join("config.toml").is_file()
         && let Some(imported) = imported::open(path, request)?
     {
@@ -544,7 +588,7 @@ fn acting_device(config: &RunConfig, overrides: &[String]) -> Result<Device> {
 /// The policy of a trained run for an environment, to collect data with.
 ///
 /// # Errors
-/// If the run can't be read, does not fit the environment, needs a goal, or is asked to `sample`.
+/// If the run can't be read, does not fit the environment, needs a goal, or has no distribution to `sample` from.
 pub fn policy(path: &Path, spec: &EnvSpec, sample: bool) -> Result<Box<dyn Policy>> {
     let trained = open(path, &[])?;
     let (o, a) = (trained.spec.observation_dim, trained.spec.action_dim);
@@ -559,14 +603,11 @@ pub fn policy(path: &Path, spec: &EnvSpec, sample: bool) -> Result<Box<dyn Polic
             expected,
         });
     }
-    if sample {
-        let problem = format!(
-            "run {}: a run acts without sampling: take its actions as they are, or add noise to them",
-            path.display()
-        );
-        return Err(Error::unsupported(Ability::Sampling, problem));
-    }
-    let policy = trained.algorithm.policy()?;
+    let policy = if sample {
+        trained.sampling_policy()?
+    } else {
+        trained.algorithm.policy()?
+    };
     if policy.needs_goal() {
         let problem = format!(
             "run {}: it needs a goal for every episode, which collecting has not",

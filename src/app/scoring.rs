@@ -26,6 +26,9 @@ pub struct EvaluateRequest {
     pub seed: Option<u64>,
     /// Score the run once for each of these instructions, over the same start states; none: once.
     pub instructions: Vec<String>,
+    /// Draw actions from the policy's distribution, where it otherwise takes their mean or the likeliest. Not with
+    /// `instructions`.
+    pub sample: bool,
     /// Keep the episodes as a data set; of a policy that aims at several returns, those of the first. Not with
     /// `instructions`.
     pub record: bool,
@@ -50,6 +53,8 @@ pub struct Found {
     pub scores: Scores,
     /// The seed that start states and the policy were drawn from.
     pub seed: u64,
+    /// Whether actions were drawn from the policy's distribution.
+    pub sampled: bool,
     /// The episodes, if they were to be recorded.
     pub recorded: Option<Dataset>,
 }
@@ -66,7 +71,8 @@ pub enum Scores {
 
 impl Found {
     /// One JSON object with stable names: the fields of [`Evaluation`], or `instructions` with one [`InstructionScore`]
-    /// each; and `seed`.
+    /// each; `seed`; and `sampled`, whether actions were drawn from the policy's
+    /// distribution.
     ///
     /// # Errors
     /// If a number can't be written as JSON.
@@ -78,6 +84,7 @@ impl Found {
             Scores::Instructions(_) => serde_json::json!({ "instructions": value }),
         };
         value["seed"] = self.seed.into();
+        value["sampled"] = self.sampled.into();
         Ok(value)
     }
 }
@@ -116,7 +123,7 @@ pub(super) fn get_ready(run: &mut TrainedRun, evaluator: &Evaluator) -> Result<(
 /// with `instructions`, or an episode fails.
 pub fn evaluate(run: &mut TrainedRun, request: &EvaluateRequest) -> Result<Found> {
     let settings = request.settings(&run.config.evaluation());
-    let mut evaluator = evaluator(&settings)?;
+    let mut evaluator = evaluator(&settings)?.with_progress();
     let seed = settings.seed;
     if !request.instructions.is_empty() {
         if request.record {
@@ -124,15 +131,25 @@ pub fn evaluate(run: &mut TrainedRun, request: &EvaluateRequest) -> Result<Found
                 "episodes that follow given instructions can't be recorded: leave out one of both",
             ));
         }
+        if request.sample {
+            return Err(Error::settings(
+                "actions are not sampled where instructions are given: leave out one of both",
+            ));
+        }
         let scores = instruct::score(run, &request.instructions, &settings)?;
         return Ok(Found {
             scores: Scores::Instructions(scores),
             seed,
+            sampled: false,
             recorded: None,
         });
     }
     get_ready(run, &evaluator)?;
-    let mut policy = run.algorithm.policy()?;
+    let mut policy = if request.sample {
+        run.sampling_policy()?
+    } else {
+        run.algorithm.policy()?
+    };
     let (evaluation, recorded) = if request.record {
         if let [first, _, ..] = policy.target_returns()[..] {
             tracing::warn!("only episodes that aim at the first target, {first}, are recorded");
@@ -145,6 +162,7 @@ pub fn evaluate(run: &mut TrainedRun, request: &EvaluateRequest) -> Result<Found
     Ok(Found {
         scores: Scores::Episodes(evaluation),
         seed,
+        sampled: request.sample,
         recorded,
     })
 }

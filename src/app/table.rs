@@ -110,12 +110,32 @@ pub fn read_if_present(path: &Path) -> Result<Option<Cells>> {
     }
 }
 
+/// As [`read_if_present`], of a table that is being written: a last line without its end does not count yet, as its last number
+/// may be cut.
+///
+/// # Errors
+/// If there is a file that can't be read.
+pub fn settled(path: &Path) -> Result<Option<Cells>> {
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        found => {
+            let text = found.map_err(Error::io(path))?;
+            let end = text.rfind('\n').map_or(0, |at| at + 1);
+            Ok(Some(parsed(&text[..end])))
+        }
+    }
+}
+
 /// Columns and rows of a table that [`CsvTable`] wrote.
 ///
 /// # Errors
 /// If it can't be read or is empty.
 pub fn read(path: &Path) -> Result<Cells> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    Ok(parsed(&text))
+}
+
+fn parsed(text: &str) -> Cells {
     let mut lines = text
         .lines()
         .map(|line| line.split(',').map(str::to_owned).collect());
@@ -125,7 +145,7 @@ pub fn read(path: &Path) -> Result<Cells> {
     let rows = lines
         .filter(|row: &Vec<String>| row.len() == width)
         .collect();
-    Ok((columns, rows))
+    (columns, rows)
 }
 
 /// The named columns of a table, row by row; NaN where a cell is empty.

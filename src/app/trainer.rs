@@ -6,7 +6,7 @@ use trajformer_core::interrupt::Interrupt;
 use trajformer_models::kernels::parallel;
 
 use crate::app::checkpoint::{Best, RunDir, RunState, check_finite};
-use crate::app::config::sections::{EvaluateConfig, TrainConfig};
+use crate::app::config::sections::{EvaluateConfig, Keep, TrainConfig};
 use crate::app::evaluate::{Evaluation, Evaluator};
 use crate::app::logger::Logger;
 use crate::app::online::Interaction;
@@ -34,6 +34,8 @@ pub struct Outcome {
     pub interrupted: bool,
     /// Whether an evaluation was due at its end, and was broken off.
     pub evaluation_pending: bool,
+    /// Whether the run ended before all of its updates because its scores rose no more (`train.patience_evaluations`).
+    pub stopped_early: bool,
 }
 
 /// What a run trains with.
@@ -66,6 +68,8 @@ struct Progress {
     evaluation: Option<Evaluation>,
     /// An evaluation is due at `update` and has not been made.
     evaluation_pending: bool,
+    /// Evaluations since the best one, where they are counted.
+    without_gain: u64,
     /// Update of the checkpoint on the disk.
     saved: Option<u64>,
 }
@@ -79,6 +83,7 @@ impl Progress {
             best: state.best,
             evaluation: None,
             evaluation_pending: state.evaluation_pending,
+            without_gain: state.evaluations_without_gain,
             saved: (!state.checksums.is_empty()).then_some(state.update),
         }
     }
@@ -90,6 +95,7 @@ impl Progress {
     fn state(&self) -> RunState {
         RunState {
             evaluation_pending: self.evaluation_pending,
+            evaluations_without_gain: self.without_gain,
             ..RunState::new(self.update, self.seconds(), self.best)
         }
     }
@@ -118,7 +124,11 @@ impl Training<'_> {
             stopped = at.evaluation_pending;
             self.record_evaluation(at)?;
         }
-        while at.update < self.total_updates && !stopped {
+        if at.saved == Some(at.update) && !stopped {
+            // A kill may have come between the checkpoint and its copy.
+            self.keep(at)?;
+        }
+        while at.update < self.total_updates && !stopped && !self.is_out_of_patience(at) {
             let start = Instant::now();
             if at.update >= self.train.updates {
                 self.interact(at.update - self.train.updates, rng, logger)?;
@@ -151,7 +161,11 @@ impl Training<'_> {
                     self.save(at, rng)?;
                 }
             }
+            if save && !at.evaluation_pending {
+                self.keep(at)?;
+            }
         }
+        let stopped_early = self.is_out_of_patience(at) && at.update < self.total_updates;
         let done = (at.update - first) as f64;
         let env = self.evaluate.env.as_deref().unwrap_or_default();
         Ok(Outcome {
@@ -165,8 +179,10 @@ impl Training<'_> {
             evaluation: at.evaluation.take(),
             best: at.best,
             normalized: reference_for(env).is_some(),
-            interrupted: at.evaluation_pending || at.update < self.total_updates,
+            interrupted: at.evaluation_pending
+                || (at.update < self.total_updates && !stopped_early),
             evaluation_pending: at.evaluation_pending,
+            stopped_early,
         })
     }
 
@@ -193,7 +209,45 @@ impl Training<'_> {
     }
 
     fn checkpoint_is_due(&self, update: u64) -> bool {
-        self.is_an_end(update) || update.is_multiple_of(self.train.checkpoint_every_updates)
+        let train = self.train;
+        // Of scores that decide what is kept, or how long is trained, none is lost with a kill.
+        let scores_decide = train.keep != Keep::Last || train.patience_evaluations > 0;
+        self.is_an_end(update)
+            || update.is_multiple_of(train.checkpoint_every_updates)
+            || self.is_kept_anyway(update)
+            || (scores_decide && self.evaluation_is_due(update))
+    }
+
+    /// Whether the checkpoint of this update is kept, whatever `train.keep` says.
+    fn is_kept_anyway(&self, update: u64) -> bool {
+        let every = self.train.keep_every_updates;
+        every > 0 && update.is_multiple_of(every)
+    }
+
+    /// Keeps the checkpoint of this update, if it is one to keep, and no longer the one that was the best before.
+    fn keep(&self, at: &Progress) -> Result<()> {
+        let Some(run) = self.run.filter(|_| at.update > 0) else {
+            return Ok(());
+        };
+        let best = at.best.filter(|best| best.update == at.update);
+        let is_kept = match self.train.keep {
+            Keep::Last => false,
+            Keep::Best => best.is_some(),
+            Keep::All => self.checkpoint_is_due(at.update),
+        };
+        if is_kept || self.is_kept_anyway(at.update) {
+            run.keep(at.update)?;
+        }
+        match best {
+            Some(best) if self.train.keep == Keep::Best => run.drop_superseded(best.update),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether scores have not risen for so long that training ends.
+    fn is_out_of_patience(&self, at: &Progress) -> bool {
+        let patience = self.train.patience_evaluations;
+        patience > 0 && at.without_gain >= patience && !at.evaluation_pending
     }
 
     fn save(&mut self, at: &mut Progress, rng: &Rng) -> Result<()> {
@@ -228,6 +282,9 @@ impl Training<'_> {
         if at.best.is_none_or(|best| score > best.score) {
             let update = at.update;
             at.best = Some(Best { update, score });
+            at.without_gain = 0;
+        } else if self.train.patience_evaluations > 0 {
+            at.without_gain += 1;
         }
         at.evaluation = Some(found);
         at.evaluation_pending = false;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use trajformer::checkpoint::named::named;
 use trajformer::policy::behavior::behavior;
 use trajformer::policy::file::{FilePolicyOptions, HiddenActivation, OutputActivation};
 use trajformer::policy::noise::NoisyPolicy;
@@ -31,8 +32,8 @@ pub struct CollectArgs {
     /// episode takes the next.
     #[arg(long, value_delimiter = ',', value_name = "LEVEL,...")]
     pub noise: Vec<f64>,
-    /// Draw the actions of an .npz policy from its distribution instead of taking its mean, or add noise to those of a
-    /// waypoint policy. Runs have none: give --noise.
+    /// Draw the actions of a run or of an .npz policy from its distribution instead of taking its mean, or add noise to those of
+    /// a waypoint policy. Deterministic ones have none: give --noise.
     #[arg(long)]
     pub sample: bool,
     /// Activation of an .npz policy's hidden layers, where no manifest.json beside it says it.
@@ -106,7 +107,7 @@ pub fn run(args: &CollectArgs) -> anyhow::Result<ExitCode> {
         );
     }
     data::check_new(&args.out)?;
-    let folder = hub::local(Path::new(&args.policy))?;
+    let folder = named(&hub::local(Path::new(&args.policy))?)?;
     let mut policy = if folder.is_dir() {
         run::policy(&folder, env.spec(), args.sample)?
     } else {

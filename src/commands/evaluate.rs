@@ -16,7 +16,7 @@ use crate::output::say;
 /// Arguments of `evaluate`.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
-    /// Run directory, folder of a model of another library, or hf://ID.
+    /// Run directory, a checkpoint that it keeps (RUN@50000, RUN@best), folder of a model of another library, or hf://ID.
     pub run: PathBuf,
     /// For a model of another library: data that it was trained on, which its statistics and bins come from.
     #[arg(long, value_name = "DATA")]
@@ -35,6 +35,10 @@ pub struct EvaluateArgs {
     /// and resamples; default: 0.
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Draw each action from the policy's distribution (Gaussian actors, FAST's tokens), which otherwise takes the mean or the
+    /// likeliest, e.g. `evaluate RUN --sample --episodes 50`. Deterministic policies have none.
+    #[arg(long, conflicts_with_all = ["instructions", "off_policy"])]
+    pub sample: bool,
     /// Keep the roll-outs as a data set; of a policy that aims at several returns those of the first.
     #[arg(long, value_name = "FILE.hdf5")]
     pub record: Option<PathBuf>,
@@ -90,6 +94,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         episodes: args.episodes,
         seed: args.seed,
         instructions: args.instructions.clone(),
+        sample: args.sample,
         record: args.record.is_some(),
     };
     let settings = request.settings(&trained.config.evaluate);
@@ -104,6 +109,9 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     // Neither loses the other: what was found is printed first, and kept even if it can't be printed.
     let json = args.json.then(|| found.json()).transpose()?;
     let printed = match &found.scores {
+        Scores::Episodes(evaluation) if found.sampled => {
+            say!("{}\n  actions were sampled", evaluation.summary())
+        }
         Scores::Episodes(evaluation) => say!("{}", evaluation.summary()),
         Scores::Instructions(scores) => say_instructions(scores, args.picture.as_deref()),
     };

@@ -77,7 +77,7 @@ fn hint(error: &Error) -> Option<String> {
         }
         Error::Unsupported { ability, .. } => match ability {
             Ability::Instructions => "`--instruction`",
-            Ability::Sampling => "leave `--sample` out, or give `--noise 0.1`",
+            Ability::Sampling => "leave `--sample` out; `data collect` also takes `--noise 0.1`",
             Ability::MazePicture => "`--picture`",
             _ => return None,
         },

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod collect;
 pub mod compare;
 pub mod config;
+pub mod dashboard;
 pub mod data;
 pub mod demo;
 pub mod evaluate;
@@ -15,6 +16,7 @@ pub mod plan;
 pub mod report;
 pub mod shell;
 pub mod train;
+pub mod watch;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -34,6 +36,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo(args) => demo::run(args),
         Command::Train(args) => train::run(args),
+        Command::Watch(args) => watch::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Report(args) => report::run(args),

@@ -23,11 +23,12 @@ pub struct TrainArgs {
     /// configs/td3_bc/short.
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     pub config: Option<PathBuf>,
-    /// Run directory to continue, bit for bit.
+    /// Run directory to continue, bit for bit; with --out also a checkpoint that one keeps: RUN@50000, RUN@best.
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
     /// Change a key: a TOML value, or a bare word as a string. With --resume only how long the run is (train.updates,
-    /// online.steps) and its rates fall (decay_updates, actor_decay_updates), and where it goes on (data.path,
+    /// online.steps) and its rates fall (decay_updates, actor_decay_updates), which checkpoints it keeps (train.keep,
+    /// train.keep_every_updates), when it stops early (train.patience_evaluations), and where it goes on (data.path,
     /// evaluate.python, device).
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
@@ -35,8 +36,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "A..B", conflicts_with = "resume")]
     pub seeds: Option<String>,
     /// Run directory to make; with --seeds the folder that holds one per seed. Default: runs/ALGORITHM-NAME, by the
-    /// configuration file's folder and name.
-    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    /// configuration file's folder and name. With --resume: leave that run as it is, and go on from its checkpoint in this folder.
+    #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// cpu, cuda, cuda:N or metal; default: the configuration's `device`.
     #[arg(long)]
@@ -65,6 +66,10 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     overrides.extend(args.device.iter().map(|device| format!("device={device}")));
     overrides.extend(python_key(args.python.as_deref()));
     if let Some(path) = &args.resume {
+        if let Some(out) = &args.out {
+            run::branch(path, out)?;
+        }
+        let path = args.out.as_ref().unwrap_or(path);
         let outcome = run::resume_with(path, &overrides, &options)?;
         series.outcomes.push((path.clone(), outcome));
     } else if let Some(path) = &args.config {
@@ -132,6 +137,9 @@ impl Report<'_> {
             }
             if let Some(best) = &outcome.best {
                 say!("  best: {:.1} at update {}", best.score, best.update)?;
+            }
+            if outcome.stopped_early {
+                say!("  stopped early: its scores rose no more (`train.patience_evaluations`)")?;
             }
             if outcome.interrupted {
                 say!(
@@ -233,6 +241,13 @@ impl Report<'_> {
             "return_best": best(false),
             "interrupted": self.interrupted,
         });
+        let early = self
+            .outcomes
+            .iter()
+            .filter(|(_, outcome)| outcome.stopped_early);
+        if early.clone().count() > 0 {
+            value["stopped_early"] = early.map(|(path, _)| shown(path)).collect();
+        }
         if !self.failures.is_empty() {
             let failed = self.failures.iter().map(|failure| {
                 let (run, error) = (shown(&failure.folder), hints::of_library(&failure.error));

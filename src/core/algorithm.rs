@@ -36,6 +36,15 @@ pub trait Algorithm: Send {
     /// If a tensor operation fails.
     fn policy(&self) -> Result<Box<dyn Policy>>;
 
+    /// A snapshot that draws each action from the policy's distribution, where [`Self::policy`] takes its mean or what is likeliest;
+    /// `None` for policies that are deterministic, or that choose among plans of theirs.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn sampling_policy(&self) -> Result<Option<Box<dyn Policy>>> {
+        Ok(None)
+    }
+
     /// Shows the whole state to `visitor`: networks under `model.`, what a policy needs beside them
     /// (normaliser, discretiser, bounds) under `policy.`, targets and optimiser under `training.`.
     ///

@@ -209,6 +209,7 @@ fn every_command_prints_one_json_object_with_its_keys_last() {
         "return_mean",
         "return_std",
         "returns",
+        "sampled",
         "score_mean",
         "score_std",
         "seed",

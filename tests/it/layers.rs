@@ -83,7 +83,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/about", ""),
     ("app/progress", ""),
     ("app/table", "core/*"),
-    ("app/collect", "core/* envs"),
+    ("app/collect", "core/* app/progress envs"),
     ("app/behaviors", "core/* envs formats"),
     ("app/token_report", "core/* data/* report"),
     ("app/fqe", "core/* data/* algorithms/offpolicy app/progress"),
@@ -94,7 +94,10 @@ const TABLE: &[(&str, &str)] = &[
         "core/* data/* algorithms/planning algorithms/registry algorithms/RULE app/config envs",
     ),
     ("app/checkpoint", "core/* app/about app/config"),
-    ("app/evaluate", "core/* app/collect app/config envs"),
+    (
+        "app/evaluate",
+        "core/* app/collect app/config app/progress envs",
+    ),
     (
         "app/evaluations",
         "core/* app/checkpoint app/evaluate app/table",
@@ -146,6 +149,10 @@ const TABLE: &[(&str, &str)] = &[
     (
         "app/fitted",
         "core/* app/checkpoint app/config app/evaluate app/run app/scoring",
+    ),
+    (
+        "app/watch",
+        "app/checkpoint app/compare app/config app/evaluations app/table",
     ),
     (
         "app/demo",

@@ -41,6 +41,7 @@ mod in_memory;
 mod initial_values;
 mod instructions;
 mod interrupts;
+mod kept;
 mod killed_early;
 mod layers;
 mod learning;

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use trajformer_models::actor::DeterministicActor;
 use trajformer_models::gaussian::TanhGaussianActor;
 
-use crate::offpolicy::policy_parts::ActionFn;
+use crate::offpolicy::policy_parts::{ActionFn, SampleFn};
 use crate::offpolicy::trained::Trained;
 use trajformer_core::error::Result;
 
@@ -19,6 +19,20 @@ pub enum Explorer<'a> {
 }
 
 impl Explorer<'_> {
+    /// What draws from the actor's distribution, if it has one; later updates do not change it.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn sampler(&self) -> Result<Option<SampleFn>> {
+        let Self::Drawn(actor) = self else {
+            return Ok(None);
+        };
+        let actor = actor.snapshot()?;
+        Ok(Some(Box::new(move |observations, normals| {
+            Ok(actor.distribution(observations)?.sample(normals)?.0)
+        })))
+    }
+
     /// An action (1, A) in ±1 at an observation (1, O), made with standard normals (1, A).
     ///
     /// # Errors

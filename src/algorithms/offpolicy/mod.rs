@@ -14,7 +14,7 @@ mod trained;
 pub use acting::Explorer;
 pub use candidates::{CandidatePolicy, Choice, repeated};
 pub use ensemble_start::EnsembleStart;
-pub use policy_parts::{ActionFn, PolicyParts};
+pub use policy_parts::{ActionFn, PolicyParts, SampleFn};
 pub use rnd_bonus::RndBonus;
 pub use trained::{InitContext, StateNames, Target, Trained, join};
 
@@ -80,6 +80,14 @@ pub trait Learner: Send {
     /// The actor that [`Self::explore`] asks, where it is one of the usual kinds.
     fn explorer(&self) -> Explorer<'_> {
         Explorer::None
+    }
+
+    /// What draws from the policy's distribution, by default that of [`Self::explorer`]; `None` for deterministic policies.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn sampler(&self) -> Result<Option<SampleFn>> {
+        self.explorer().sampler()
     }
 
     /// How its authors mix batches online.
@@ -266,11 +274,22 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
     }
 
     fn policy(&self) -> Result<Box<dyn Policy>> {
-        self.learner.policy(PolicyParts {
-            normalizer: self.data.normalizer().clone(),
-            bounds: self.data.bounds().clone(),
-            device: self.data.device().clone(),
-        })
+        self.learner.policy(self.parts())
+    }
+
+    fn sampling_policy(&self) -> Result<Option<Box<dyn Policy>>> {
+        let Some(sample) = self.learner.sampler()? else {
+            return Ok(None);
+        };
+        // A single candidate is taken, whatever its value.
+        let only = move |observations: &Tensor, normals: &Tensor| {
+            let actions = sample(observations, normals)?; // (1, E, A)
+            let values = actions.narrow(D::Minus1, 0, 1)?.squeeze(D::Minus1)?; // (1, E)
+            Ok((actions, values))
+        };
+        let sizes = (1, self.data.dims().1);
+        let policy = CandidatePolicy::new(self.parts(), Box::new(only), sizes, Choice::Best);
+        Ok(Some(Box::new(policy)))
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
@@ -335,6 +354,15 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
 }
 
 impl<L: Learner> OffPolicy<L> {
+    /// What stands around the actor.
+    fn parts(&self) -> PolicyParts {
+        PolicyParts {
+            normalizer: self.data.normalizer().clone(),
+            bounds: self.data.bounds().clone(),
+            device: self.data.device().clone(),
+        }
+    }
+
     /// An observation as the networks see it (1, O).
     fn seen(&self, observation: &[f32]) -> Result<Tensor> {
         let device = self.data.device();

@@ -9,6 +9,9 @@ use trajformer_core::normalizer::{ActionBounds, Normalizer};
 /// From normalised observations (B, O) to actions (B, A) in ±1.
 pub type ActionFn = Box<dyn Fn(&Tensor) -> Result<Tensor> + Send>;
 
+/// From normalised observations (B, O) and standard normals (.., B, A) to actions (.., B, A) in ±1.
+pub type SampleFn = Box<dyn Fn(&Tensor, &Tensor) -> Result<Tensor> + Send>;
+
 /// What an actor needs around it to act in an environment.
 pub struct PolicyParts {
     /// Normalises observations.

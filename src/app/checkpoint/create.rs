@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::app::checkpoint::named::FOLDER;
 use crate::app::checkpoint::{RunDir, RunSpec, runs_inside};
 use crate::app::config::RunConfig;
 use trajformer_core::algorithm::Algorithm;
@@ -10,7 +11,7 @@ use trajformer_core::atomic::{remove_unfinished, write_atomically, write_synced}
 use trajformer_core::error::{Error, Result};
 
 /// What a run keeps in its folder, event files aside: nothing of it may be there before.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "config.json",
     "state.toml",
     "model.safetensors",
@@ -21,8 +22,9 @@ const FILES: [&str; 10] = [
     "evaluations.csv",
     "origin.json",
     "config.toml",
+    FOLDER,
 ];
-const EVENTS: &str = "events.out.tfevents.";
+pub(super) const EVENTS: &str = "events.out.tfevents.";
 /// What is written before `config.toml`.
 const CREATED: [&str; 3] = ["instructions.safetensors", "origin.json", "config.json"];
 /// There while a run is made.

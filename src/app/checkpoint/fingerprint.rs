@@ -21,6 +21,13 @@ const LENGTHS: [&str; 5] = [
     "algorithm.fast.decay_updates",
 ];
 
+/// Keys that say which checkpoints are kept and when a run gives up, with their defaults: a run may change them on its way.
+const KEEPING: [(&str, &str); 3] = [
+    ("train.keep", "last"),
+    ("train.keep_every_updates", "0"),
+    ("train.patience_evaluations", "0"),
+];
+
 /// A data set in a few numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataFingerprint {
@@ -111,10 +118,11 @@ pub fn all_settings(config: &RunConfig) -> Result<BTreeMap<String, String>> {
 
 /// Whether a run may change this key on its way.
 pub fn is_free(key: &str) -> bool {
-    LENGTHS.contains(&key) || PLACES.contains(&key)
+    let keeping = KEEPING.iter().any(|(name, _)| *name == key);
+    keeping || LENGTHS.contains(&key) || PLACES.contains(&key)
 }
 
-/// The keys that a run may change to train longer, or elsewhere, as `KEY=VALUE`.
+/// The keys that a run may change to train longer, keep more, or go on elsewhere, as `KEY=VALUE`.
 ///
 /// # Errors
 /// If a value has no TOML form.
@@ -122,7 +130,13 @@ pub fn free_overrides(config: &RunConfig) -> Result<Vec<String>> {
     let keys = all_settings(config)?;
     let free = LENGTHS.iter().chain([&DEVICE]);
     let given = free.filter_map(|key| keys.get_key_value(*key));
-    Ok(given.map(|(key, value)| format!("{key}={value}")).collect())
+    let given = given.map(|(key, value)| format!("{key}={value}"));
+    // Not in the configuration where they have their defaults.
+    let keeping = KEEPING.iter().map(|(key, default)| {
+        let value = keys.get(*key).map_or(*default, String::as_str);
+        format!("{key}={value}")
+    });
+    Ok(given.chain(keeping).collect())
 }
 
 fn flatten(key: &str, value: &toml::Value, keys: &mut BTreeMap<String, String>) {

@@ -12,6 +12,7 @@
 //! | `metrics.csv`, `evaluations.csv` | rows past the checkpoint are cut on resume |
 //! | `origin.json` | program, machine, time and command of its start |
 //! | `train.lock` | empty; locked while a process trains the run |
+//! | `checkpoints/` | kept checkpoints, each a run directory as this one was: see `kept.rs` |
 //! | `unfinished` | while the run is made, before `config.toml` is there |
 //!
 //! The three tensor files are first written beside their place (`*.new`), then `state.toml` is
@@ -22,6 +23,8 @@ mod beside;
 mod create;
 pub mod fingerprint;
 mod instructions;
+mod kept;
+pub mod named;
 pub mod origin;
 mod published;
 mod tensors;
@@ -140,8 +143,16 @@ pub struct RunState {
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub evaluation_pending: bool,
+    /// Evaluations since the best one, counted where a run may stop early (`train.patience_evaluations`).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub evaluations_without_gain: u64,
     /// CRC-32 of the tensor files that belong to this state.
     pub checksums: BTreeMap<String, String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it with a reference
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The best evaluation of a run.
@@ -162,29 +173,33 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Opens an existing run.
+    /// Opens an existing run, or a kept checkpoint of one: `RUN@50000`, `RUN@best`, `RUN@last`.
     ///
     /// # Errors
     /// If there is none.
     pub fn open(path: &Path) -> Result<Self> {
+        let path = named::named(path)?;
         if !path.join("config.toml").is_file() {
             return Err(Error::NoRun {
-                path: path.to_path_buf(),
-                problem: no_run(path),
+                problem: no_run(&path),
+                path,
             });
         }
-        Ok(Self {
-            path: path.to_path_buf(),
-            _lock: None,
-        })
+        Ok(Self { path, _lock: None })
     }
 
     /// Opens an existing run to train it: nobody else can meanwhile.
     ///
     /// # Errors
-    /// If there is none, or another process trains it.
+    /// If there is none, another process trains it, or it is a kept checkpoint, which stays as it is.
     pub fn open_to_train(path: &Path) -> Result<Self> {
-        let run = Self::open(path)?.locked()?;
+        let run = Self::open(path)?;
+        if named::run_of(run.path()).is_some() {
+            return Err(run.occupied(
+                "a kept checkpoint stays as it is: what goes on from it is a run in a folder of its own, so name one",
+            ));
+        }
+        let run = run.locked()?;
         run.finish_creation()?;
         Ok(run)
     }
@@ -523,7 +538,15 @@ impl RunState {
             rng,
             best,
             evaluation_pending: false,
+            evaluations_without_gain: 0,
             checksums,
         }
+    }
+
+    /// Whether a run of this configuration has stopped early here, for want of better scores.
+    pub fn stopped_early(&self, config: &RunConfig) -> bool {
+        let patience = config.train.patience_evaluations;
+        let lost = patience > 0 && self.evaluations_without_gain >= patience;
+        lost && !self.evaluation_pending && self.update < config.total_updates()
     }
 }

@@ -467,7 +467,25 @@ fn about_cell(cell: &Cell, by: &[String]) -> Vec<String> {
         )),
         _ => {}
     }
-    if least < total {
+    let early: Vec<u64> = cell
+        .runs
+        .iter()
+        .filter_map(|run| run.stopped_early)
+        .collect();
+    if let (Some(first), Some(last)) = (early.iter().min(), early.iter().max()) {
+        let span = if first == last {
+            format!("{first}")
+        } else {
+            format!("{first} to {last}")
+        };
+        notes.push(format!(
+            "{what}: stopped early, after {span} of {total} updates ({} of {} runs), chosen by the scores that are shown: no \
+             result of a full training",
+            early.len(),
+            cell.runs.len()
+        ));
+    }
+    if least < total && early.len() < cell.runs.len() {
         notes.push(format!(
             "{what}: not finished, evaluated after {least} of {total} updates"
         ));

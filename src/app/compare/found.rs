@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::app::checkpoint::fingerprint::{Difference, all_settings, differences, settings};
+use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::{RunDir, runs_inside};
 use crate::app::evaluations::{EvaluationRow, Evaluations};
 use trajformer_core::error::{Error, Result};
@@ -48,6 +49,8 @@ pub struct Run {
     pub evaluations: Vec<EvaluationRow>,
     /// Updates after which it is finished.
     pub total_updates: u64,
+    /// The update at which it stopped early, if it did.
+    pub stopped_early: Option<u64>,
 }
 
 impl Run {
@@ -58,6 +61,8 @@ impl Run {
     pub fn read(folder: &Path) -> Result<Self> {
         let directory = RunDir::open(folder)?;
         let config = directory.config()?;
+        let state = directory.state()?;
+        let early = state.filter(|state| state.stopped_early(&config));
         let checksum = directory.spec()?.data.map(|data| data.checksum);
         Ok(Self {
             folder: folder.to_path_buf(),
@@ -70,6 +75,7 @@ impl Run {
             settings: all_settings(&config)?,
             evaluations: Evaluations::finite_rows(folder)?,
             total_updates: config.total_updates(),
+            stopped_early: early.map(|state| state.update),
         })
     }
 
@@ -138,17 +144,24 @@ pub fn task_names(tasks: &BTreeSet<Task>) -> BTreeMap<Task, String> {
         .collect()
 }
 
-/// The series at or below `path`: a run directory is one by itself, a folder of run directories is one, and a folder of such folders
+/// The series at or below `path`: a run directory, or a checkpoint that one keeps (`RUN@best`), is one by itself, a folder of run directories is one, and a folder of such folders
 /// holds several, in the order of their names.
 ///
 /// # Errors
 /// If there is no run.
 pub fn found(path: &Path) -> Result<Vec<Series>> {
-    if !path.join("config.toml").exists() {
-        std::fs::read_dir(path).map_err(Error::io(path))?;
+    let folder = named(path)?;
+    if !folder.join("config.toml").exists() {
+        std::fs::read_dir(&folder).map_err(Error::io(&folder))?;
     }
     let mut series = Vec::new();
-    collect(path, DEEPEST, &mut series);
+    collect(&folder, DEEPEST, &mut series);
+    if folder != path {
+        // A kept checkpoint is called as it was named.
+        for found in &mut series {
+            found.path = path.to_path_buf();
+        }
+    }
     if series.is_empty() {
         return Err(Error::NoRun {
             path: path.to_path_buf(),

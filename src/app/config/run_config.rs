@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::config::sections::{DataConfig, EvaluateConfig, OnlineConfig, TrainConfig};
+use crate::app::config::sections::{DataConfig, EvaluateConfig, Keep, OnlineConfig, TrainConfig};
 use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::keys::Keys;
@@ -111,7 +111,35 @@ impl RunConfig {
                 "`online.steps` is set, but no environment to act in: set `evaluate.env`",
             ));
         }
+        self.check_keeping()?;
         self.algorithm.check()
+    }
+
+    /// Fails where `[train]` asks for scores that nothing makes, or for an end before learning online.
+    fn check_keeping(&self) -> Result<()> {
+        let scored = self.evaluate.env.is_some() && self.evaluate.episodes > 0;
+        let refuse = |key: &str, problem: &str| {
+            Err(Error::settings(format!(
+                "`train.{key}` is set, but {problem}"
+            )))
+        };
+        let no_score = "nothing scores the run: set `evaluate.env` and `evaluate.episodes`";
+        if self.train.keep == Keep::Best && !scored {
+            return refuse("keep = \"best\"", no_score);
+        }
+        match self.train.patience_evaluations {
+            0 => Ok(()),
+            _ if !scored => refuse("patience_evaluations", no_score),
+            _ if self.evaluate.every_updates == 0 => refuse(
+                "patience_evaluations",
+                "there is one evaluation only, at the end: set `evaluate.every_updates`",
+            ),
+            _ if self.online.steps > 0 => refuse(
+                "patience_evaluations",
+                "a run that stopped early would never learn online: leave it out, or `online.steps`",
+            ),
+            _ => Ok(()),
+        }
     }
 
     /// `[evaluate]` with what other tables decide: observations are made of the keys that the data's are made of, unless it

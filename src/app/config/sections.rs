@@ -63,6 +63,43 @@ pub struct TrainConfig {
     pub checkpoint_every_updates: u64,
     /// A row of `metrics.csv` is the mean over so many updates.
     pub log_every_updates: u64,
+    /// Which checkpoints stay in the run's folder beside the last one: `"last"` for none, `"best"` for that of the best
+    /// evaluation so far, `"all"` for every one that is written. With `"best"` and `"all"` one is written at every evaluation too.
+    #[serde(skip_serializing_if = "Keep::is_last")]
+    pub keep: Keep,
+    /// A checkpoint is written and stays every so many updates, whatever `keep` says; 0: none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub keep_every_updates: u64,
+    /// Early stopping: training ends after so many evaluations in a row without a score (a return, where there are no scores)
+    /// above the best one; 0: it never ends early. A checkpoint is written at every evaluation then.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub patience_evaluations: u64,
+}
+
+/// `train.keep`: which checkpoints stay beside the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// `"last"`: none.
+    #[default]
+    Last,
+    /// `"best"`: that of the best evaluation so far.
+    Best,
+    /// `"all"`: every one that is written.
+    All,
+}
+
+impl Keep {
+    /// Whether only the last checkpoint is kept.
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it with a reference
+    fn is_last(&self) -> bool {
+        *self == Self::Last
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it with a reference
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Default for TrainConfig {
@@ -71,6 +108,9 @@ impl Default for TrainConfig {
             updates: 100_000,
             checkpoint_every_updates: 5_000,
             log_every_updates: 500,
+            keep: Keep::Last,
+            keep_every_updates: 0,
+            patience_evaluations: 0,
         }
     }
 }

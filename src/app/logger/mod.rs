@@ -5,12 +5,11 @@ pub mod tensorboard;
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
-use indicatif::ProgressBar;
 
 use crate::app::checkpoint::{RunDir, RunState};
 use crate::app::evaluate::Evaluation;
-use crate::app::evaluations::Evaluations;
-use crate::app::progress::progress_style;
+use crate::app::evaluations::{EvaluationRow, Evaluations};
+use crate::app::progress::{Progress, sparkline};
 use crate::app::table::CsvTable;
 use tensorboard::TensorBoard;
 use trajformer_core::error::{Error, Result};
@@ -24,7 +23,11 @@ pub struct Logger {
     /// None where a run is kept in memory only.
     files: Option<Files>,
     pending: BTreeMap<&'static str, Pending>,
-    bar: ProgressBar,
+    progress: Progress,
+    /// What evaluations found so far, earlier calls included: scores, or returns where there are no scores.
+    scores: Vec<f64>,
+    /// The first means of the last row, for the bar.
+    shown: String,
 }
 
 /// The tables and events of a run.
@@ -53,9 +56,6 @@ impl Logger {
     pub fn open(run: Option<&RunDir>, state: &RunState, updates: u64) -> Result<Self> {
         let update = state.update;
         let evaluated = update.saturating_sub(state.evaluation_pending.into());
-        let bar = ProgressBar::new(updates).with_position(update);
-        bar.set_style(progress_style());
-        bar.reset_eta();
         let files = |run: &RunDir| {
             Ok::<_, Error>(Files {
                 metrics: CsvTable::open(&run.file("metrics.csv"), update)?,
@@ -66,10 +66,17 @@ impl Logger {
                 },
             })
         };
+        let files = run.map(files).transpose()?;
+        // They are only shown: where they can't be read, training goes on.
+        let rows = run.and_then(|run| Evaluations::rows(run.path()).ok());
+        let rows = rows.unwrap_or_default();
+        let score = |row: &EvaluationRow| row.scores.unwrap_or(row.returns).0;
         Ok(Self {
-            files: run.map(files).transpose()?,
+            files,
             pending: BTreeMap::new(),
-            bar,
+            progress: Progress::of("updates", update, updates),
+            scores: rows.iter().map(score).collect(),
+            shown: String::new(),
         })
     }
 
@@ -85,7 +92,7 @@ impl Logger {
             pending.unread.push((update, value));
             full |= pending.unread.len() >= MOST_UNREAD;
         }
-        self.bar.set_position(update);
+        self.progress.set(update);
         if full { self.check() } else { Ok(()) }
     }
 
@@ -168,8 +175,22 @@ impl Logger {
             .take(3)
             .map(|(name, value)| format!("{name} {value:.4}"))
             .collect();
-        self.bar.set_message(shown.join("  "));
+        self.shown = shown.join("  ");
+        self.say();
         Ok(())
+    }
+
+    /// What is said beside the progress: the last score, the curve of scores on a terminal, and losses.
+    fn say(&self) {
+        let score = self.scores.last().map(|score| format!("score {score:.1}"));
+        let score = score.unwrap_or_default();
+        let parts = |sparks: &str| {
+            let parts = [score.as_str(), sparks, self.shown.as_str()];
+            let said: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            said.join("  ")
+        };
+        self.progress
+            .say(parts(""), parts(&sparkline(&self.scores)));
     }
 
     /// Writes what an evaluation found.
@@ -180,14 +201,17 @@ impl Logger {
         if let Some(files) = &mut self.files {
             files.evaluation(update, seconds, result)?;
         }
-        self.bar
-            .suspend(|| tracing::info!("update {update}: {}", result.summary()));
+        self.scores
+            .push(result.score_mean.unwrap_or(result.return_mean));
+        self.progress
+            .aside(|| tracing::info!("update {update}: {}", result.summary()));
+        self.say();
         Ok(())
     }
 
     /// Takes the bar away.
     pub fn finish(&self) {
-        self.bar.finish_and_clear();
+        self.progress.finish();
     }
 }
 

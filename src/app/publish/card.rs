@@ -139,9 +139,14 @@ fn body(facts: &Facts<'_>) -> String {
     let spec = &facts.spec;
     let env = facts.config.evaluate.env.as_deref();
     let on = env.map_or_else(String::new, |env| format!(" for `{env}`"));
+    let early = if facts.state.stopped_early(&facts.config) {
+        format!(" (stopped early, of {})", facts.config.total_updates())
+    } else {
+        String::new()
+    };
     let mut text = format!(
         "# {title}{on}\n\nA policy trained offline with [Trajformer](https://github.com/trajformer/trajformer): \
-         [{title}]({paper}) (`{name}`), {} observations, {} actions, {} updates, seed {}.\n\n## Data\n\n",
+         [{title}]({paper}) (`{name}`), {} observations, {} actions, {} updates{early}, seed {}.\n\n## Data\n\n",
         spec.observation_dim, spec.action_dim, facts.state.update, facts.config.seed
     );
     let names = data_names(facts);

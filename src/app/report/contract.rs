@@ -81,6 +81,8 @@ pub struct Run {
     pub updates: u64,
     /// Updates done.
     pub done: u64,
+    /// Whether it ended before all updates because its scores rose no more.
+    pub stopped_early: bool,
     /// Seconds of training and evaluating.
     pub seconds: f64,
     /// Its best evaluation.

@@ -292,6 +292,9 @@ fn run(
         data,
         updates: config.total_updates(),
         done: state.as_ref().map_or(0, |state| state.update),
+        stopped_early: state
+            .as_ref()
+            .is_some_and(|state| state.stopped_early(config)),
         seconds: state.as_ref().map_or(0.0, |state| state.seconds),
         best: best.map(|best| BestScore {
             update: best.update,

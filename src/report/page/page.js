@@ -151,7 +151,7 @@ function runTable() {
       el("td", {}, swatch(ofRun(run).look), el("span", { class: "name", title: run.path }, ofRun(run).name)),
       el("td", {}, run.algorithm), el("td", {}, run.env || "–"), el("td", {}, dataName(run) || "–"),
       number(format(run.seed)),
-      number(format(run.done), run.done < run.updates ? `of ${format(run.updates)}` : null),
+      number(format(run.done), run.done < run.updates ? `${run.stopped_early ? "stopped early, " : ""}of ${format(run.updates)}` : null),
       number(duration(run.seconds)),
       number(lastText, at < 0 ? "not evaluated" : unit),
       number(run.best ? rounded(run.best.score) : "–", run.best ? `at ${format(run.best.update)}` : null));
