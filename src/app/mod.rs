@@ -1,5 +1,6 @@
 //! The application: configurations, runs and the commands.
 
+pub mod act;
 pub mod action_range;
 pub mod behaviors;
 pub mod bench;
@@ -13,6 +14,7 @@ pub mod evaluations;
 pub mod export;
 pub mod fitted;
 pub mod fqe;
+pub mod from_data;
 pub mod hub;
 pub mod imported;
 pub mod instruct;

@@ -238,6 +238,28 @@ fn load_text(algorithm: &mut dyn Algorithm) -> Result<()> {
     Ok(())
 }
 
+/// Scores of most of the data beyond these are worth a warning.
+const PLAUSIBLE_SCORES: (f64, f64) = (-30.0, 150.0);
+
+/// What to say where the data's returns are not those of an environment, by its reference returns.
+pub(super) fn far_returns(data: &Dataset, env: &str) -> Option<String> {
+    let reference = envs::score::reference_for(env)?;
+    let mut returns = data.returns();
+    returns.sort_by(f64::total_cmp);
+    let median = *returns.get(returns.len() / 2)?;
+    let score = envs::score::normalized_score(reference, median);
+    let (least, most) = PLAUSIBLE_SCORES;
+    (!(least..=most).contains(&score)).then(|| {
+        format!(
+            "{}: half of its episodes return {median:.1} or less, a score of {score:.0} in `{env}`, where random actions return {:.1} and \
+             an expert {:.1}: does the data come from there? `evaluate.env` names where policies are scored",
+            data.source_names(),
+            reference.random,
+            reference.expert
+        )
+    })
+}
+
 pub(super) fn evaluator_for(
     config: &RunConfig,
     dataset: &Dataset,
@@ -289,5 +311,39 @@ pub fn warn_of_other_version(data: Option<&str>, asked: &str) {
         && !plain(data).eq_ignore_ascii_case(plain(asked))
     {
         tracing::warn!("the data names the environment `{data}`, policies are scored in `{asked}`");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trajformer_core::dataset::Episode;
+
+    #[test]
+    fn returns_that_no_policy_has_in_an_environment_are_named_with_its_reference() {
+        let data = |reward: f32| Dataset {
+            rewards: vec![reward; 20],
+            episodes: vec![
+                Episode {
+                    terminated: true,
+                    ..Episode::new(0, 10)
+                },
+                Episode {
+                    terminated: true,
+                    ..Episode::new(10, 10)
+                },
+            ],
+            sources: vec!["arm.npz".into()],
+            ..Dataset::blank(11, 3)
+        };
+        assert_eq!(far_returns(&data(150.0), "hopper-v4"), None);
+        assert_eq!(far_returns(&data(-1e6), "pendulum-v1"), None); // Nobody has measured any.
+        assert_eq!(far_returns(&Dataset::blank(11, 3), "hopper-v4"), None);
+        for reward in [-150.0, 600.0] {
+            let said = far_returns(&data(reward), "hopper-v4").expect("a warning");
+            for words in ["arm.npz", "`hopper-v4`", "3234.3", "`evaluate.env`"] {
+                assert!(said.contains(words), "{said}");
+            }
+        }
     }
 }

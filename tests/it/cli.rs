@@ -157,7 +157,20 @@ fn errors_name_the_flags_that_mend_them() {
         found.contains("seed = 3 (there 0), set by --set seed=3"),
         "{found}"
     );
-    for file in ["state.toml", "model.safetensors", "policy.safetensors"] {
+    // Without its state a checkpoint can't go on; without its tensors there is none.
+    fs::remove_file(folder.join("run/state.toml")).unwrap();
+    for arguments in [&["evaluate", "run"][..], &["train", "--resume", "run"]] {
+        let errors = check(
+            arguments,
+            &["state.toml is missing", "from a copy", "config.toml"],
+        );
+        assert!(!errors.contains("`--"), "{errors}");
+    }
+    for file in [
+        "model.safetensors",
+        "policy.safetensors",
+        "training.safetensors",
+    ] {
         fs::remove_file(folder.join("run").join(file)).unwrap();
     }
     check(

@@ -14,6 +14,7 @@ const TABLE: &[(&str, &str)] = &[
     ("core/fast_files", ""),
     ("core/interrupt", ""),
     ("core/mixing", ""),
+    ("core/nearest", ""),
     ("core/schedules", ""),
     ("core/statistics", ""),
     ("core/atomic", "core/error"),
@@ -76,12 +77,16 @@ const TABLE: &[(&str, &str)] = &[
     ("algorithms/registry", "core/* algorithms/RULE"),
     // Files, environments, pictures.
     ("formats", "core/* data/tokenizers"),
-    ("envs", "core/environment core/error"),
+    ("envs", "core/environment core/error core/nearest"),
     ("report", "core/error"),
     // The application, from the ground up.
     ("app/progress", ""),
     ("app/table", "core/*"),
     ("app/collect", "core/* envs"),
+    (
+        "app/act",
+        "core/* algorithms/registry app/instruct app/run formats",
+    ),
     ("app/behaviors", "core/* envs formats"),
     ("app/token_report", "core/* data/* report"),
     ("app/fqe", "core/* data/* algorithms/offpolicy app/progress"),

@@ -184,20 +184,19 @@ impl RunDir {
     /// # Errors
     /// If there is none, or another process trains it.
     pub fn open_to_train(path: &Path) -> Result<Self> {
-        let run = Self::open(path)?.locked()?;
+        let run = Self::open(path)?.locked("wait for its end")?;
         run.finish_creation()?;
         Ok(run)
     }
 
-    fn locked(self) -> Result<Self> {
+    /// Keeps others from training there; `advice` is for whoever finds that another process does.
+    fn locked(self, advice: &str) -> Result<Self> {
         let path = self.file(LOCK);
         let file = fs::File::create(&path).map_err(Error::io(&path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
-                return Err(self.occupied(
-                    "another process trains it now; wait for its end, or choose another folder",
-                ));
+                return Err(self.fail(format!("another process trains it now: {advice}")));
             }
             Err(fs::TryLockError::Error(error)) => {
                 tracing::warn!(
@@ -357,9 +356,9 @@ impl RunDir {
         let mut names = GROUPS.iter().map(|group| format!("{group}.safetensors"));
         match names.find(|name| self.file(name).exists()) {
             None => Ok(()),
-            Some(name) => Err(self.occupied(format!(
-                "state.toml is missing, but {name} is there: restore it from a copy, or start \
-                 another run in another folder"
+            Some(name) => Err(self.fail(format!(
+                "state.toml is missing, but {name} is there: without it nothing says which update this is, and the run can neither go on \
+                 nor act. Restore state.toml from a copy; else its config.toml trains the same run anew in another folder"
             ))),
         }
     }
@@ -402,9 +401,12 @@ impl RunDir {
     }
 
     fn load_into(&self, algorithm: &mut dyn Algorithm, groups: &[&str]) -> Result<RunState> {
-        let state = self.state()?.ok_or_else(|| Error::NoCheckpoint {
-            path: self.path.clone(),
-        })?;
+        let Some(state) = self.state()? else {
+            self.refuse_tensors_without_state()?;
+            return Err(Error::NoCheckpoint {
+                path: self.path.clone(),
+            });
+        };
         let mut loader = Loader {
             groups: BTreeMap::new(),
             folder: &self.path,
@@ -493,11 +495,20 @@ pub fn runs_inside(folder: &Path) -> Vec<PathBuf> {
 /// Fails if a file that is made to be looked at, a report or a table, would take the place of something else.
 ///
 /// # Errors
-/// If there is a file of a run directory, or what is no regular file: a folder, a device, a link.
+/// If there is a file of a run directory, or what is no regular file (a folder, a device, a link), or its folder is not there.
 pub fn check_output(path: &Path) -> Result<()> {
     let fail = |problem: &str| Err(Error::data(path, problem));
     let Ok(there) = fs::symlink_metadata(path) else {
-        return Ok(());
+        return match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => Err(Error::data(
+                path,
+                format!(
+                    "the folder {} is not there: make it first",
+                    folder.display()
+                ),
+            )),
+            _ => Ok(()),
+        };
     };
     if there.is_dir() {
         return fail("a folder: name the file to write");
