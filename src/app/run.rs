@@ -5,7 +5,7 @@
 //! ```
 
 use crate::app::prepare::{
-    PreparedFor, Recipe, Rule, check_encoder, check_goal, evaluator_for, far_returns,
+    PreparedFor, Recipe, Rule, check_encoder, check_goal, environment_misfits, evaluator_for,
     interaction_for, load_data, prepare,
 };
 use crate::formats::files;
@@ -118,8 +118,7 @@ impl Ready {
         dataset.require_steps()?;
         let config = &from_data::settled(config, dataset)?;
         let evaluator = evaluator_for(config, dataset, &options.interrupt)?;
-        let env = evaluator.as_ref().map(|evaluator| &evaluator.spec().name);
-        if let Some(warning) = env.and_then(|env| far_returns(dataset, env)) {
+        for warning in environment_misfits(config, dataset, evaluator.as_ref()) {
             tracing::warn!("{warning}");
         }
         let (action_low, action_high) =

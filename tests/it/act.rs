@@ -35,9 +35,10 @@ const ALGORITHMS: [&str; 6] = [
     "[algorithm.fast]\nchunk_steps = 4\nexecute_steps = 2\nlayers = 1\nheads = 1\nembedding = 8\nbatch_size = 4",
 ];
 
+/// Actions in a range that numbers go to and back from with a rounding.
 fn trained(algorithm: &str, data: &Dataset) -> TrainedRun {
     let text = format!(
-        "[train]\nupdates = 4\n[evaluate]\nenv = \"pendulum-v1\"\nepisodes = 2\nevery_updates = 1000\n{algorithm}\n"
+        "[data]\naction_range = [-1.7, 1.9]\n[train]\nupdates = 4\n[evaluate]\nenv = \"pendulum-v1\"\nepisodes = 2\nevery_updates = 1000\n{algorithm}\n"
     );
     let config = RunConfig::parse(&text).unwrap_or_else(|error| panic!("{algorithm}: {error}"));
     fit(data, &config).unwrap_or_else(|error| panic!("{algorithm}: {error}"))
@@ -142,7 +143,7 @@ struct Files {
 }
 
 impl Files {
-    /// Arrays as an `.npz` file, written by Python's layout through our own writer of single arrays is not enough: zip by hand.
+    /// Arrays as an `.npz` file in NumPy's layout.
     fn npz(&self, name: &str, arrays: &[(&str, &[usize], Vec<f32>)]) -> PathBuf {
         let path = self.folder.path().join(name);
         let mut writer = zip::ZipWriter::new(fs::File::create(&path).unwrap());

@@ -102,6 +102,10 @@ const TABLE: &[(&str, &str)] = &[
         "app/evaluations",
         "core/* app/checkpoint app/evaluate app/table",
     ),
+    (
+        "app/from_data",
+        "core/* data/return_sequences algorithms/registry app/config",
+    ),
     ("app/online", "core/* app/config"),
     (
         "app/compare",
@@ -139,7 +143,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/run",
-        "core/* app/action_range app/checkpoint app/config app/evaluate app/evaluations app/fqe app/imported app/online app/prepare \
+        "core/* app/action_range app/checkpoint app/config app/evaluate app/evaluations app/fqe app/from_data app/imported app/online app/prepare \
          app/trainer envs formats",
     ),
     ("app/series", "core/* app/config app/run app/trainer"),
@@ -153,7 +157,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/export",
-        "core/* algorithms/registry algorithms/RULE app/config app/imported app/run",
+        "core/* algorithms/registry algorithms/RULE app/config app/imported app/run envs",
     ),
     (
         "app/instruct",

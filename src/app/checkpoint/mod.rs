@@ -495,20 +495,11 @@ pub fn runs_inside(folder: &Path) -> Vec<PathBuf> {
 /// Fails if a file that is made to be looked at, a report or a table, would take the place of something else.
 ///
 /// # Errors
-/// If there is a file of a run directory, or what is no regular file (a folder, a device, a link), or its folder is not there.
+/// If there is a file of a run directory, or what is no regular file: a folder, a device, a link.
 pub fn check_output(path: &Path) -> Result<()> {
     let fail = |problem: &str| Err(Error::data(path, problem));
     let Ok(there) = fs::symlink_metadata(path) else {
-        return match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => Err(Error::data(
-                path,
-                format!(
-                    "the folder {} is not there: make it first",
-                    folder.display()
-                ),
-            )),
-            _ => Ok(()),
-        };
+        return Ok(());
     };
     if there.is_dir() {
         return fail("a folder: name the file to write");
@@ -521,6 +512,23 @@ pub fn check_output(path: &Path) -> Result<()> {
         return fail("a file of a run directory, which would be lost: name another file");
     }
     Ok(())
+}
+
+/// Fails if the folder that a file is to be written to is not there: for commands that work long before they write.
+///
+/// # Errors
+/// If so: which folder.
+pub fn check_folder(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            let problem = format!(
+                "the folder {} is not there: make it first",
+                folder.display()
+            );
+            Err(Error::data(path, problem))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl RunState {

@@ -1,10 +1,7 @@
 //! From TOML tables and `key=value` overrides to a configuration, with errors that name the key as it is
 //! written and where it came from.
 
-use std::collections::BTreeMap;
-
-use crate::app::config::departures::flatten;
-use crate::app::config::layers::{EXTENDS, Layers};
+use crate::app::config::layers::{EXTENDS, Layers, join};
 use crate::app::config::overrides::set_words;
 use crate::app::config::run_config::RunConfig;
 use crate::app::config::words::{NO_WORD, Problem, plain_words, require_tables, words_of};
@@ -153,14 +150,24 @@ fn meant(name: &str, message: &str, algorithm: &str) -> String {
     let Ok(Ok(defaults)) = defaults else {
         return near;
     };
-    let mut keys = BTreeMap::new();
-    flatten("", defaults, &mut keys);
     let inside = format!(".{name}");
-    let known = keys.keys().map(String::as_str).chain(WITHOUT_DEFAULT);
-    let mut others = known.filter(|key| key.ends_with(&inside));
-    others
-        .next()
-        .map_or(near, |key| format!("; did you mean `{key}`?"))
+    let without = WITHOUT_DEFAULT
+        .into_iter()
+        .find(|key| key.ends_with(&inside));
+    let found = find(&defaults, name, "").or_else(|| without.map(str::to_owned));
+    found.map_or(near, |key| format!("; did you mean `{key}`?"))
+}
+
+/// The first key of this name inside of a table of `table`, as a whole.
+fn find(table: &toml::Table, name: &str, prefix: &str) -> Option<String> {
+    table.iter().find_map(|(table, value)| {
+        let (inner, key) = (value.as_table()?, join(prefix, table));
+        if inner.contains_key(name) {
+            Some(join(&key, name))
+        } else {
+            find(inner, name, &key)
+        }
+    })
 }
 
 #[cfg(test)]
