@@ -253,6 +253,35 @@ fn the_command_takes_rows_sequences_and_data_sets_and_says_which_array_is_wrong(
     let (_, last) = runs("dt", "sequences.npz", &["--last"]);
     assert_eq!(last.to_f32(), [whole.to_f32()[199], whole.to_f32()[399]]);
 
+    // Episodes one after the other, told apart by their lengths, first steps, or numbers of steps.
+    let flat = [
+        ("observations", &[400, 3][..], data.observations.clone()),
+        ("actions", &[400, 1], data.actions.clone()),
+        ("rewards", &[400], data.rewards.clone()),
+    ];
+    let numbers = |of: fn(usize) -> usize| (0..400).map(|row| of(row) as f32).collect::<Vec<f32>>();
+    let ends: [(&str, &[usize], Vec<f32>); 4] = [
+        ("episode_lengths", &[2], vec![200.0; 2]),
+        (
+            "episode_starts",
+            &[400],
+            numbers(|row| usize::from(row % 200 == 0)),
+        ),
+        ("timeouts", &[400], numbers(|row| usize::from(row == 199))),
+        ("timesteps", &[400], numbers(|row| row % 200)),
+    ];
+    for end in ends {
+        let name = end.0;
+        files.npz("told.npz", &[&flat[..], &[end]].concat());
+        let (said, told) = runs("dt", "told.npz", &[]);
+        assert!(said.contains("of 2 episodes"), "{name}: {said}");
+        assert_eq!(told.to_f32(), whole.to_f32(), "{name}");
+    }
+    files.npz("one.npz", &flat);
+    let (said, one) = runs("dt", "one.npz", &[]);
+    assert!(said.contains("400 steps of one episode"), "{said}");
+    assert_ne!(one.to_f32(), whole.to_f32());
+
     let refused = |run: &str, file: &str, words: &[&str]| {
         fs::remove_file(folder.join("out.npz")).ok();
         let arguments = act(run, file, &[]);
@@ -300,6 +329,9 @@ fn the_command_takes_rows_sequences_and_data_sets_and_says_which_array_is_wrong(
     let late = ("timesteps", &[2, 200][..], late);
     files.npz("late.npz", &[observations.clone(), taken, late]);
     refused("dt", "late.npz", &["`timesteps` is 5 at row 0, expected 0"]);
+    let wrong = ("episode_lengths", &[2][..], vec![200.0, 100.0]);
+    files.npz("lengths.npz", &[&flat[..], &[wrong]].concat());
+    refused("dt", "lengths.npz", &["`episode_lengths`", "sum up to 400"]);
     let target = ("targets", &[1][..], vec![1.0]);
     files.npz("target.npz", &[observations.clone(), target]);
     refused(

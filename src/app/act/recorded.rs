@@ -11,11 +11,12 @@ use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Error, Result};
 
 /// Names of the arrays that are read; the second ones are other spellings.
-const NAMES: [(&str, &[&str]); 10] = [
+const NAMES: [(&str, &[&str]); 11] = [
     ("observations", &["obs"]),
     ("actions", &[]),
     ("rewards", &[]),
-    ("episode_starts", &[]),
+    ("episode_starts", &["episode_parts"]),
+    ("episode_lengths", &[]),
     ("terminations", &["terminals"]),
     ("truncations", &["timeouts"]),
     ("timesteps", &[]),
@@ -74,6 +75,7 @@ impl Recorded {
     /// | `actions` | (N, A) or (B, T, A) | taken after each observation; the last of an episode is not looked at |
     /// | `rewards` | (N,) or (B, T) | what followed |
     /// | `episode_starts` | (N,) | 1 at the first step of each episode; or `terminations` and `truncations` at the last ones |
+    /// | `episode_lengths` | (episodes,) | instead |
     /// | `timesteps` | (N,) or (B, T) | number of each step in its episode, from 0; tells episodes apart as well |
     /// | `target_returns` or `targets` | (episodes,) or one number | return to aim at, in the environment's units |
     /// | `goals` | (episodes, O) or (O,) | observation to reach |
@@ -293,9 +295,38 @@ impl Arrays<'_> {
         Err(self.shape(name, &array.shape, &expected))
     }
 
+    /// `episode_lengths` as flags of the first steps.
+    fn lengths(&mut self, layout: Layout, rows: usize) -> Result<Option<Vec<f32>>> {
+        let Some(array) = self.arrays.remove("episode_lengths") else {
+            return Ok(None);
+        };
+        let mut starts = vec![0.0; rows];
+        let mut end = 0usize;
+        for length in array.to_f64() {
+            if length >= 1.0 && length.fract() == 0.0 && end < rows {
+                starts[end] = 1.0;
+                end = end.saturating_add(length as usize);
+            } else {
+                end = usize::MAX;
+            }
+        }
+        if end == rows && layout == Layout::Rows {
+            return Ok(Some(starts));
+        }
+        let expected =
+            format!("whole numbers that sum up to {rows}, the rows of `observations` (N, O)");
+        Err(Error::data(
+            self.path,
+            format!("array `episode_lengths`: expected {expected}"),
+        ))
+    }
+
     /// Rows of each episode, and whether the file says them.
     fn episodes(&mut self, layout: Layout, rows: usize) -> Result<(Vec<Range<usize>>, bool)> {
-        let starts = self.column("episode_starts", layout, rows)?;
+        let starts = match self.lengths(layout, rows)? {
+            Some(starts) => Some(starts),
+            None => self.column("episode_starts", layout, rows)?,
+        };
         let terminated = self.column("terminations", layout, rows)?;
         let truncated = self.column("truncations", layout, rows)?;
         let timesteps = self.column("timesteps", layout, rows)?;
