@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::act::ActArgs;
 use crate::commands::bench::BenchCommand;
 use crate::commands::compare::CompareArgs;
 use crate::commands::config::ConfigCommand;
@@ -71,6 +72,14 @@ pub enum Command {
         trajformer evaluate runs/decision_transformer-pointmaze-rooms --instruction 'go to the upper left room' \
         --picture rooms.svg")]
     Evaluate(EvaluateArgs),
+    /// What a trained run would do at recorded observations: no environment is needed.
+    #[command(after_help = "Examples:\n  \
+        trajformer act runs/td3_bc-hopper-medium-short --observations states.npy --out actions.npz\n  \
+        trajformer act runs/decision_transformer-hopper-medium-short --observations episodes.npz --out actions.npz\n  \
+        trajformer act runs/trajectory_transformer-hopper-medium-short --observations so-far.npz --out next.npz --last\n\
+        Policies that remember need the history: `actions` and `rewards` beside the observations, and `episode_starts` where there are\n\
+        several episodes. At each step they are told what was really done before. docs/policies.md has the table of arrays.")]
+    Act(ActArgs),
     /// Put runs side by side: a table, statistics over seeds and tasks, and pictures of them.
     #[command(after_help = "Examples:\n  \
         trajformer compare runs/bc-hopper-medium-short runs/td3_bc-hopper-medium-short --picture curves.svg\n  \
@@ -94,9 +103,11 @@ pub enum Command {
         after_help = "Example:\n  trajformer bench update --algorithm td3_bc --threads 2"
     )]
     Bench(BenchCommand),
-    /// Make one plan from a start state and compare it with what then happens.
-    #[command(after_help = "Example:\n  \
-        trajformer plan runs/trajectory_transformer-hopper-medium-short --picture plan.svg")]
+    /// Make one plan from a start state, or from a step of a data set, and compare it with what happens.
+    #[command(after_help = "Examples:\n  \
+        trajformer plan runs/trajectory_transformer-hopper-medium-short --picture plan.svg\n  \
+        trajformer plan runs/trajectory_transformer-hopper-medium-short --data hopper-medium.hdf5 --episode 3 --step 100 \
+        --picture plan.svg")]
     Plan(PlanArgs),
     /// Look at, convert and collect data.
     #[command(

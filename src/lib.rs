@@ -31,7 +31,7 @@
 //! [`data`] holds what was logged, [`algorithms`] learn from it ([`offpolicy`] holds what value-based ones share), [`planning`] searches with what they learned, a
 //! [`policy`] acts in [`envs`], and [`evaluate`] scores it, or [`fqe`] without an environment; [`run`] puts these together, in the order of a run. [`pretrained`] opens models of other libraries, and
 //! [`hub`] fetches and publishes; [`export`] writes policies for other runtimes. [`text`] makes numbers of instructions, and
-//! [`instruct`] tells them to policies.
+//! [`instruct`] tells them to policies; [`mod@act`] asks them what they would do at recorded observations.
 //! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`scoring`], [`demo`],
 //! [`preview`], [`token_report`], [`compare`], [`run_report`] and [`mod@bench`] are the commands.
 
@@ -45,7 +45,7 @@ pub use app::fitted::{fit, fit_with};
 pub use app::report as run_report;
 pub use app::run::TrainedRun;
 pub use app::{
-    about, bench, checkpoint, compare, config, demo, evaluate, evaluations, export, fqe, hub,
+    about, act, bench, checkpoint, compare, config, demo, evaluate, evaluations, export, fqe, hub,
     instruct, online, prepare, preview, publish, scoring, token_report, trainer,
 };
 pub use candle_core;

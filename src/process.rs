@@ -41,13 +41,18 @@ pub fn settle_threads(threads: Option<NonZeroUsize>) {
 
 /// The token that the first Ctrl-C (or SIGTERM) sets, which asks for an end with a checkpoint; the second ends at once.
 pub fn catch_interrupts() -> Interrupt {
+    catch_interrupts_saying("saving a checkpoint; once more ends at once without")
+}
+
+/// The same for work without checkpoints; `then` is what the first Ctrl-C leads to.
+pub fn catch_interrupts_saying(then: &'static str) -> Interrupt {
     let interrupt = Interrupt::new();
     let token = interrupt.clone();
     let caught = ctrlc::set_handler(move || {
         if token.set() {
             std::process::exit(INTERRUPTED.into());
         }
-        tracing::info!("interrupted: saving a checkpoint; once more ends at once without");
+        tracing::info!("interrupted: {then}");
     });
     // Without a handler Ctrl-C would lose the updates since the last checkpoint, no more.
     if let Err(error) = caught {

@@ -48,7 +48,7 @@ use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::policy::Policy;
 use trajformer_core::source::Stage;
 use trajformer_data::return_sequences;
-use trajformer_data::return_sequences::{Padding, ReturnOptions, ReturnSequences};
+use trajformer_data::return_sequences::{Padding, ReturnOptions, ReturnScale, ReturnSequences};
 use trajformer_data::return_view::ReturnView;
 use trajformer_models::rng::Rng;
 
@@ -77,8 +77,8 @@ pub struct DecisionTransformerConfig {
     pub warmup_updates: u64,
     /// Gradients are clipped to this norm.
     pub clip_norm: f64,
-    /// Returns are divided by this.
-    pub return_scale: f64,
+    /// Returns are divided by this: a number, or `"data"` for the largest return in the data, without its sign.
+    pub return_scale: ReturnScale,
     /// Returns to aim at, in the environment's units; each is evaluated, the first is the result. The authors': 3600 and
     /// 1800 for hopper, 12000 and 6000 for halfcheetah, 5000 and 2500 for walker2d. Empty: the best return in the data.
     pub target_returns: Vec<f32>,
@@ -106,7 +106,7 @@ impl Default for DecisionTransformerConfig {
             weight_decay: 1e-4,
             warmup_updates: 10_000,
             clip_norm: 0.25,
-            return_scale: 1000.0,
+            return_scale: ReturnScale::Number(1000.0),
             target_returns: Vec::new(),
             max_episode_steps: 1000,
             padding: Padding::Left,
@@ -135,9 +135,11 @@ impl DecisionTransformerConfig {
         keys.dropout(self.dropout)?;
         keys.positive(&[
             ("learning_rate", self.learning_rate),
-            ("return_scale", self.return_scale),
             ("clip_norm", self.clip_norm),
         ])?;
+        if let ReturnScale::Number(scale) = self.return_scale {
+            keys.positive(&[("return_scale", scale)])?;
+        }
         keys.not_negative(&[("weight_decay", self.weight_decay)])?;
         if let Some(text) = &self.text {
             text.check("algorithm.decision_transformer.text")?;
@@ -164,9 +166,10 @@ impl DecisionTransformerConfig {
     /// If no episode of the data is complete, or its actions are discrete.
     pub fn build(&self, build: Build<'_>) -> Result<DecisionTransformer> {
         let (o, a) = build.source.dims();
+        let return_scale = self.return_scale.of(build.source.data())?;
         let options = ReturnOptions {
             context_steps: self.context_steps,
-            return_scale: self.return_scale,
+            return_scale,
             max_episode_steps: self.max_episode_steps,
             padding: self.padding,
         };
@@ -198,7 +201,16 @@ impl DecisionTransformerConfig {
             bounds: build.bounds.clone(),
             best_return: view.best_return,
             instructed: instructed.transpose()?,
-            learner: Learner::new(self, o, a, params, build.source.stage())?,
+            learner: Learner::new(
+                &Self {
+                    return_scale: ReturnScale::Number(return_scale),
+                    ..self.clone()
+                },
+                o,
+                a,
+                params,
+                build.source.stage(),
+            )?,
         })
     }
 
@@ -253,7 +265,7 @@ impl DecisionTransformer {
         let sizes = &parts.sizes;
         let options = ReturnOptions {
             context_steps: config.context_steps,
-            return_scale: config.return_scale,
+            return_scale: config.return_scale.of(None)?,
             max_episode_steps: sizes.max_timesteps,
             padding: config.padding,
         };
@@ -319,7 +331,7 @@ impl Algorithm for DecisionTransformer {
             device: learner.model.params.device().clone(),
             options: ContextOptions {
                 context_steps: learner.config.context_steps,
-                return_scale: learner.config.return_scale,
+                return_scale: learner.config.return_scale.of(None)?,
                 target_returns: learner.config.target_returns.clone(),
                 best_return: self.best_return as f32,
                 max_episode_steps: learner.config.max_episode_steps,

@@ -92,24 +92,26 @@ impl Evaluations {
         let Some((columns, _)) = table::read_if_present(&path)? else {
             return Ok(Vec::new());
         };
-        let names = ["update", "seconds", "episodes", "return_mean", "return_std"];
+        let updates = table::updates(&path)?;
+        let names = ["seconds", "episodes", "return_mean", "return_std"];
         let returns = table::numbers(&path, names)?;
         let scores = if columns.iter().any(|column| column == "score_mean") {
             table::numbers(&path, ["score_mean", "score_std"])?
         } else {
             vec![[f64::NAN; 2]; returns.len()]
         };
-        let row = |(numbers, [mean, std]): ([f64; 5], [f64; 2])| {
-            let [update, seconds, episodes, return_mean, return_std] = numbers;
+        let row = |((update, numbers), [mean, std]): ((u64, [f64; 4]), [f64; 2])| {
+            let [seconds, episodes, return_mean, return_std] = numbers;
             EvaluationRow {
-                update: update as u64,
+                update,
                 seconds,
                 episodes: episodes as usize,
                 returns: (return_mean, return_std),
                 scores: (mean.is_finite() && std.is_finite()).then_some((mean, std)),
             }
         };
-        Ok(returns.into_iter().zip(scores).map(row).collect())
+        let rows = updates.into_iter().zip(returns).zip(scores);
+        Ok(rows.map(row).collect())
     }
 
     /// (update, mean score) of every evaluation of the run directory `folder`, which may be being written, and whether they are
@@ -280,6 +282,18 @@ mod tests {
     }
 
     #[test]
+    fn updates_that_go_back_are_an_error_that_names_the_line() {
+        let problem = error(&format!("{HEAD}\n20,2,3,4,5\n10,2,3,4,5\n"));
+        let expected = "line 3: `update` is `10`, expected 20 or more";
+        assert!(
+            problem.contains(FILE) && problem.contains(expected),
+            "{problem}"
+        );
+        let folder = folder(&format!("{HEAD}\n20,2,3,4,5\n20,2,3,4,5\n"));
+        assert_eq!(Evaluations::rows(folder.path()).expect("rows").len(), 2);
+    }
+
+    #[test]
     fn a_run_without_evaluations_has_no_rows() {
         let folder = tempfile::tempdir().expect("a folder");
         assert_eq!(Evaluations::rows(folder.path()).expect("rows"), []);
@@ -302,10 +316,14 @@ mod tests {
         for (text, row, column, found) in [
             (format!("{HEAD}\n1,2,3,4o,5\n"), 2, "return_mean", "4o"),
             (format!("{HEAD}\none,2,3,4,5\n"), 2, "update", "one"),
+            (format!("{HEAD}\n1.5,2,3,4,5\n"), 2, "update", "1.5"),
+            (format!("{HEAD}\n-1,2,3,4,5\n"), 2, "update", "-1"),
+            (format!("{HEAD}\n,2,3,4,5\n"), 2, "update", ""),
+            (format!("{HEAD}\nNaN,2,3,4,5\n"), 2, "update", "NaN"),
             (scores, 3, "score_std", "x7"),
         ] {
             let problem = error(&text);
-            let expected = format!("line {row}: `{column}` is `{found}`, expected a number");
+            let expected = format!("line {row}: `{column}` is `{found}`, expected a ");
             assert!(
                 problem.contains(FILE) && problem.contains(&expected),
                 "{problem}"

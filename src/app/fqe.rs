@@ -14,6 +14,8 @@
 //! critics learn its mean. Deviation from the first paper:
 //! one gradient step per target, which follows slowly (Polyak), instead of a full regression each.
 
+use std::time::Instant;
+
 use candle_core::{D, DType, Device, Tensor};
 use serde::Serialize;
 use trajformer_models::critic::{CriticConfig, Critics};
@@ -36,6 +38,9 @@ use trajformer_models::rng::{Rng, Streams};
 const ROWS: usize = 4096;
 /// More than this of the critics' first values in the estimate is worth a warning.
 const MOST_UNSETTLED: f64 = 0.03;
+/// After so many updates, or seconds, it says how long all will take.
+const TIMED_UPDATES: u64 = 20;
+const TIMED_SECONDS: f64 = 2.0;
 /// Resamples of fewer episodes say little of what others would have been.
 const FEW_EPISODES: usize = 10;
 /// Share of resamples below and above the interval.
@@ -60,7 +65,7 @@ pub struct FqeConfig {
     pub target_rate: f64,
     /// Of initial values, batches and resamples.
     pub seed: u64,
-    /// Stops it early, without an estimate.
+    /// Stops it early: with what it has so far, if there was an update.
     pub interrupt: Interrupt,
 }
 
@@ -100,6 +105,12 @@ pub struct Estimate {
     /// Root of the mean square of π(s) - a over the data, for a range of ±1: an estimate far from the
     /// data's actions is a guess.
     pub action_distance: f64,
+    /// Updates that were done.
+    pub updates: u64,
+    /// Updates that were to be done: more than `updates` if it was interrupted, and then the estimate is no result.
+    pub planned_updates: u64,
+    /// Share of the critics' first values that is left in the estimate, by how often targets have followed.
+    pub unsettled: f64,
 }
 
 impl Estimate {
@@ -116,8 +127,18 @@ impl Estimate {
             }
             (Some((low, high)), _) => format!("90 % {low:.1} to {high:.1}"),
         };
+        let so_far = if self.updates < self.planned_updates {
+            format!(
+                "interrupted after {} of {} updates, with {:.0} % of the critics' first values left, so far and no result: ",
+                self.updates,
+                self.planned_updates,
+                100.0 * self.unsettled
+            )
+        } else {
+            String::new()
+        };
         format!(
-            "estimated return, discounted by {}: {:.1} ({interval}){data}; the policy's actions are {:.2} from the data's",
+            "{so_far}estimated return, discounted by {}: {:.1} ({interval}){data}; the policy's actions are {:.2} from the data's",
             self.discount, self.value, self.action_distance
         )
     }
@@ -126,8 +147,8 @@ impl Estimate {
 /// Judges `policy`, a memoryless one, by `data`; one that draws its actions draws one at each observation, once; `bounds` are those of its actions.
 ///
 /// # Errors
-/// If the policy remembers earlier steps, shapes don't fit, a setting is out of range, or
-/// it is interrupted.
+/// If the policy remembers earlier steps, shapes don't fit, a setting is out of range, or it is interrupted before its first update: later
+/// it returns what it has so far, whose `updates` are fewer than `planned_updates`.
 pub fn estimate(
     policy: &mut dyn Policy,
     data: &Dataset,
@@ -135,7 +156,7 @@ pub fn estimate(
     config: &FqeConfig,
 ) -> Result<Estimate> {
     check(policy, config)?;
-    let left = unsettled(config);
+    let left = unsettled(config, config.updates);
     if left > MOST_UNSETTLED {
         tracing::warn!(
             "{:.0} % of the critics' first values are left after {} updates: the estimate is not settled; take more \
@@ -167,17 +188,31 @@ pub fn estimate(
     let target = Target::new(&critics)?;
     let (mut rng, progress) = (streams.stream("train"), Progress::new(config.updates));
     let _workers = parallel::spin_workers();
+    let (begin, mut done, mut announced) = (Instant::now(), 0, false);
     for update in 0..config.updates {
         if config.interrupt.is_set() {
-            return Err(Error::Interrupted);
+            break;
         }
         let loss = prepared.loss(&critics.net, target.net()?, config, &mut rng)?;
         critics.minimize(&loss, config.learning_rate)?;
         target.follow(&critics, config.target_rate)?;
-        progress.set(update + 1);
+        done = update + 1;
+        progress.set(done);
+        let seconds = begin.elapsed().as_secs_f64();
+        if !announced && (done == TIMED_UPDATES || seconds > TIMED_SECONDS) {
+            announced = true;
+            let all = seconds / done as f64 * config.updates as f64;
+            tracing::info!(
+                "fitted Q evaluation: {} updates take about {all:.0} s",
+                config.updates
+            );
+        }
     }
     progress.finish();
-    prepared.judge(&critics.detached, config)
+    if done == 0 {
+        return Err(Error::Interrupted);
+    }
+    prepared.judge(&critics.detached, config, done)
 }
 
 fn check(policy: &dyn Policy, config: &FqeConfig) -> Result<()> {
@@ -199,8 +234,8 @@ fn check(policy: &dyn Policy, config: &FqeConfig) -> Result<()> {
 
 /// Share of the critics' first values that is left in the estimate: targets follow at a rate, and each step
 /// looks 1 / (1 - γ) further.
-fn unsettled(config: &FqeConfig) -> f64 {
-    (-(config.updates as f64) * config.target_rate * (1.0 - config.discount)).exp()
+fn unsettled(config: &FqeConfig, updates: u64) -> f64 {
+    (-(updates as f64) * config.target_rate * (1.0 - config.discount)).exp()
 }
 
 /// The data with the policy's actions beside its own, in ±1.
@@ -320,7 +355,8 @@ impl Prepared {
         Ok(error.mean(D::Minus1)?.sum_all()?)
     }
 
-    fn judge(&self, critics: &Critics, config: &FqeConfig) -> Result<Estimate> {
+    /// The estimate after so many updates.
+    fn judge(&self, critics: &Critics, config: &FqeConfig, updates: u64) -> Result<Estimate> {
         let (starts, actions) = &self.starts;
         let values = critics.forward(starts, actions)?; // (N, E)
         let sums = (values * &self.start_weights)?.sum(D::Minus1)?;
@@ -330,7 +366,7 @@ impl Prepared {
         members.sort_by(f64::total_cmp);
         if members.iter().any(|v| !v.is_finite()) {
             return Err(Error::Training {
-                update: config.updates,
+                update: updates,
                 problem: "fitted Q evaluation diverged: the policy's values are not finite"
                     .to_owned(),
                 resumable: None,
@@ -346,6 +382,9 @@ impl Prepared {
             data_value: self.data_value,
             discount: config.discount,
             action_distance: self.action_distance,
+            updates,
+            planned_updates: config.updates,
+            unsettled: unsettled(config, updates),
         })
     }
 }
@@ -497,6 +536,57 @@ mod tests {
     }
 
     #[test]
+    fn what_is_there_when_it_is_interrupted_is_labelled_as_no_result() {
+        struct Still;
+        impl Policy for Still {
+            fn begin(&mut self, _: &[EpisodeStart]) -> Result<()> {
+                Ok(())
+            }
+            fn act(&mut self, observations: &Tensor, _: &[bool]) -> Result<Tensor> {
+                Ok(observations.zeros_like()?)
+            }
+            fn is_memoryless(&self) -> bool {
+                true
+            }
+        }
+        let bounds = ActionBounds::new(&[-1.0], &[1.0], &Device::Cpu).expect("bounds");
+        let config = FqeConfig {
+            updates: 1 << 40,
+            ..quick()
+        };
+        let token = config.interrupt.clone();
+        let stopper = std::thread::spawn(move || {
+            let begin = Instant::now();
+            while begin.elapsed().as_millis() < 300 {
+                std::thread::yield_now();
+            }
+            token.set();
+        });
+        let found = estimate(&mut Still, &data(20, 30), &bounds, &config);
+        stopper.join().expect("a thread");
+        match found {
+            Ok(found) => {
+                assert!(found.updates > 0 && found.updates < found.planned_updates);
+                let text = found.summary();
+                assert!(
+                    text.starts_with("interrupted after ") && text.contains("no result"),
+                    "{text}"
+                );
+            }
+            // On a machine so slow that no update was done.
+            Err(error) => assert!(matches!(error, Error::Interrupted), "{error}"),
+        }
+        let whole = estimate(&mut Still, &data(20, 30), &bounds, &quick());
+        let whole = whole.expect("an estimate");
+        assert_eq!((whole.updates, whole.planned_updates), (600, 600));
+        assert!(
+            whole.summary().starts_with("estimated return"),
+            "{}",
+            whole.summary()
+        );
+    }
+
+    #[test]
     fn a_policy_that_draws_its_actions_is_worth_their_mean() {
         /// A half, give or take as much as a quarter.
         struct Drawn(Vec<Rng>);
@@ -602,6 +692,7 @@ mod tests {
         assert!(counts.iter().all(|c| c.iter().sum::<f32>() == 7.0));
         assert!(counts[0] != counts[1]);
         assert_eq!(quantile(&[1.0, 2.0, 4.0], 0.75), 3.0);
-        assert!(unsettled(&quick()) < MOST_UNSETTLED && unsettled(&FqeConfig::default()) < 0.01);
+        let left = |config: FqeConfig| unsettled(&config, config.updates);
+        assert!(left(quick()) < MOST_UNSETTLED && left(FqeConfig::default()) < 0.01);
     }
 }

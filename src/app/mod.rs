@@ -1,6 +1,7 @@
 //! The application: configurations, runs and the commands.
 
 pub mod about;
+pub mod act;
 pub mod action_range;
 pub mod behaviors;
 pub mod bench;
@@ -14,6 +15,7 @@ pub mod evaluations;
 pub mod export;
 pub mod fitted;
 pub mod fqe;
+pub mod from_data;
 pub mod hub;
 pub mod imported;
 pub mod instruct;

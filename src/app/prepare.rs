@@ -238,6 +238,64 @@ fn load_text(algorithm: &mut dyn Algorithm) -> Result<()> {
     Ok(())
 }
 
+/// Scores of most of the data beyond these are worth a warning.
+const PLAUSIBLE_SCORES: (f64, f64) = (-30.0, 150.0);
+
+/// What to say of a new run whose `evaluate.env` does not fit its data, as far as training would not refuse it: the environment is not used
+/// yet and has other dimensions or another name, or half of the data's returns are far from its reference returns.
+pub(super) fn environment_misfits(
+    config: &RunConfig,
+    data: &Dataset,
+    evaluator: Option<&Evaluator>,
+) -> Vec<String> {
+    let Some(name) = &config.evaluate.env else {
+        return Vec::new();
+    };
+    let far = far_returns(data, name);
+    // One that scores was checked when it was made, and costs a process if it is Gymnasium's.
+    if evaluator.is_some() || envs::gym::is_gym(name) {
+        return far.into_iter().collect();
+    }
+    let mut found = Vec::new();
+    if let Ok(env) = envs::make(name) {
+        let (had, has) = (
+            (data.observation_dim, data.action_dim),
+            (env.spec().observation_dim, env.spec().action_dim),
+        );
+        if had != has {
+            let source = data.source_names();
+            // What else differs is no news then.
+            return vec![format!(
+                "`evaluate.env` is `{name}`, which has {} observations and {} actions, but {source} has {} and {}: the data comes from \
+                 somewhere else, and the policy can't be scored there; leave the key out, or name the right environment",
+                has.0, has.1, had.0, had.1
+            )];
+        }
+    }
+    found.extend(other_version(data.env_name.as_deref(), name));
+    found.extend(far);
+    found
+}
+
+/// What to say where the data's returns are not those of an environment, by its reference returns.
+fn far_returns(data: &Dataset, env: &str) -> Option<String> {
+    let reference = envs::score::reference_for(env)?;
+    let mut returns = data.returns();
+    returns.sort_by(f64::total_cmp);
+    let median = *returns.get(returns.len() / 2)?;
+    let score = envs::score::normalized_score(reference, median);
+    let (least, most) = PLAUSIBLE_SCORES;
+    (!(least..=most).contains(&score)).then(|| {
+        format!(
+            "{}: half of its episodes return {median:.1} or less, a score of {score:.0} in `{env}`, where random actions return {:.1} and \
+             an expert {:.1}: does the data come from there? `evaluate.env` names where policies are scored",
+            data.source_names(),
+            reference.random,
+            reference.expert
+        )
+    })
+}
+
 pub(super) fn evaluator_for(
     config: &RunConfig,
     dataset: &Dataset,
@@ -278,10 +336,78 @@ pub(super) fn check_goal(evaluator: Option<&Evaluator>, algorithm: &dyn Algorith
 /// Says so when the data's environment and the one asked for have different names; `Hopper-v5` and Gymnasium's `gym:Hopper-v5`
 /// are the same.
 pub fn warn_of_other_version(data: Option<&str>, asked: &str) {
+    if let Some(warning) = other_version(data, asked) {
+        tracing::warn!("{warning}");
+    }
+}
+
+fn other_version(data: Option<&str>, asked: &str) -> Option<String> {
     let plain = |name| envs::gym::own_id(name).unwrap_or(name);
-    if let Some(data) = data
-        && !plain(data).eq_ignore_ascii_case(plain(asked))
-    {
-        tracing::warn!("the data names the environment `{data}`, policies are scored in `{asked}`");
+    let data = data.filter(|data| !plain(data).eq_ignore_ascii_case(plain(asked)))?;
+    Some(format!(
+        "the data names the environment `{data}`, policies are scored in `{asked}`"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trajformer_core::dataset::Episode;
+
+    #[test]
+    fn an_environment_that_is_not_used_yet_is_held_against_the_data_too() {
+        let misfits = |env: &str, data: &Dataset| {
+            let text = format!("[evaluate]\nenv = \"{env}\"\nepisodes = 0\n[algorithm.bc]\n");
+            let config = RunConfig::parse(&text).expect("a configuration");
+            environment_misfits(&config, data, None)
+        };
+        let data = |name: Option<&str>| Dataset {
+            env_name: name.map(str::to_owned),
+            sources: vec!["arm.npz".into()],
+            ..Dataset::blank(3, 1)
+        };
+        let none: [String; 0] = [];
+        assert_eq!(misfits("pendulum-v1", &data(None)), none);
+        assert_eq!(misfits("pendulum-v1", &data(Some("Pendulum-v1"))), none);
+        assert_eq!(misfits("gym:Anything-v0", &data(None)), none);
+        let said = misfits("pendulum-v1", &data(Some("Arm-v0")));
+        assert!(said[0].contains("`Arm-v0`") && said.len() == 1, "{said:?}");
+        let said = misfits("pointmaze-umaze", &data(Some("Arm-v0")));
+        let words = [
+            "`pointmaze-umaze`",
+            "4 observations and 2 actions",
+            "arm.npz has 3 and 1",
+        ];
+        for word in words {
+            assert!(said[0].contains(word) && said.len() == 1, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn returns_that_no_policy_has_in_an_environment_are_named_with_its_reference() {
+        let data = |reward: f32| Dataset {
+            rewards: vec![reward; 20],
+            episodes: vec![
+                Episode {
+                    terminated: true,
+                    ..Episode::new(0, 10)
+                },
+                Episode {
+                    terminated: true,
+                    ..Episode::new(10, 10)
+                },
+            ],
+            sources: vec!["arm.npz".into()],
+            ..Dataset::blank(11, 3)
+        };
+        assert_eq!(far_returns(&data(150.0), "hopper-v4"), None);
+        assert_eq!(far_returns(&data(-1e6), "pendulum-v1"), None); // Nobody has measured any.
+        assert_eq!(far_returns(&Dataset::blank(11, 3), "hopper-v4"), None);
+        for reward in [-150.0, 600.0] {
+            let said = far_returns(&data(reward), "hopper-v4").expect("a warning");
+            for words in ["arm.npz", "`hopper-v4`", "3234.3", "`evaluate.env`"] {
+                assert!(said.contains(words), "{said}");
+            }
+        }
     }
 }

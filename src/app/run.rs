@@ -5,8 +5,8 @@
 //! ```
 
 use crate::app::prepare::{
-    PreparedFor, Recipe, Rule, check_encoder, check_goal, evaluator_for, interaction_for,
-    load_data, prepare,
+    PreparedFor, Recipe, Rule, check_encoder, check_goal, environment_misfits, evaluator_for,
+    interaction_for, load_data, prepare,
 };
 use crate::formats::files;
 use std::path::Path;
@@ -25,6 +25,7 @@ use crate::app::evaluate::Evaluator;
 use crate::app::evaluations::Evaluations;
 use crate::app::fqe;
 use crate::app::fqe::FqeConfig;
+use crate::app::from_data;
 use crate::app::imported;
 use crate::app::imported::Request;
 use crate::app::online::{Interaction, interactive};
@@ -111,12 +112,16 @@ impl Ready {
         let dataset = match options.data {
             Some(dataset) => dataset,
             None => {
-                loaded = load_data(config)?;
+                loaded = load_data(config).map_err(hint_at_where_data_comes_from)?;
                 &loaded
             }
         };
         dataset.require_steps()?;
+        let config = &from_data::settled(config, dataset)?;
         let evaluator = evaluator_for(config, dataset, &options.interrupt)?;
+        for warning in environment_misfits(config, dataset, evaluator.as_ref()) {
+            tracing::warn!("{warning}");
+        }
         let (action_low, action_high) =
             action_range::of_run(config, dataset, evaluator.as_ref().map(Evaluator::spec))?;
         let mut algorithm = prepare(
@@ -391,6 +396,24 @@ fn hint_at_other_device(error: Error) -> Error {
     }
 }
 
+/// A file that is not there: the key that names it, and what to do.
+fn hint_at_where_data_comes_from(error: Error) -> Error {
+    match error {
+        Error::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+            let place = if path.is_relative() {
+                "`data.path` starts at the working directory"
+            } else {
+                "so says `data.path`"
+            };
+            let problem = format!(
+                "{source}; {place}. docs/data.md says where data sets come from and how your own are written"
+            );
+            Error::DataMissing { path, problem }
+        }
+        other => other,
+    }
+}
+
 /// Relative paths of data are the likeliest reason why a run that trained does not find it again; else it is gone.
 fn hint_at_working_directory(error: Error) -> Error {
     match error {
@@ -424,7 +447,7 @@ pub fn start_or_resume(
         return start_with(config, folder, options);
     }
     let stored = RunDir::open(folder)?.config()?;
-    let config = &with_encoder(config, options);
+    let config = &from_data::as_settled(&with_encoder(config, options), &stored);
     let changed = differences(&settings(&stored)?, &settings(config)?);
     if !changed.is_empty() {
         return Err(Error::Occupied {

@@ -127,7 +127,13 @@ pub fn parse_seeds(text: &str) -> Result<Vec<u64>> {
             wrong(&format!("expected seeds up to {LARGEST_SEED}"))
         }
         Some((first, end)) if first < end => Ok((first..end).collect()),
-        _ => wrong("expected A..B with A < B, e.g. 0..5"),
+        _ => match text.trim().parse::<u64>() {
+            Ok(count @ 1..=MOST_SEEDS) => wrong(&format!(
+                "expected A..B with A < B: 0..{count} for {count} seeds, {count}..{} for the seed {count} alone",
+                count + 1
+            )),
+            _ => wrong("expected A..B with A < B, e.g. 0..5"),
+        },
     }
 }
 

@@ -172,6 +172,24 @@ pub fn numbers<const N: usize>(path: &Path, names: [&str; N]) -> Result<Vec<[f64
     rows.iter().enumerate().map(row).collect()
 }
 
+/// The numbers of updates of a table, row by row.
+///
+/// # Errors
+/// If it can't be read, or a row's is no whole number or smaller than that of the row before: names file and line.
+pub fn updates(path: &Path) -> Result<Vec<u64>> {
+    let (_, rows) = read(path)?;
+    let mut found: Vec<u64> = Vec::with_capacity(rows.len());
+    for (at, row) in rows.iter().enumerate() {
+        let update = row_update(path, at, row)?;
+        if let Some(before) = found.last().filter(|before| **before > update) {
+            let expected = format!("{before} or more, as in the line before");
+            return Err(bad_cell(path, at, "update", &row[0], &expected));
+        }
+        found.push(update);
+    }
+    Ok(found)
+}
+
 /// All columns of a table, row by row; NaN where a cell is empty.
 ///
 /// # Errors

@@ -87,11 +87,18 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         report::check_path(path)?;
     }
     let files = args.csv.iter().filter(|path| **path != Path::new("-"));
-    for path in files.chain(&args.picture) {
+    for path in files.clone().chain(&args.picture) {
         checkpoint::check_output(path)?;
+    }
+    for path in files {
+        checkpoint::check_folder(path)?;
     }
     if let Some(name) = &args.metric {
         return compare_metric(args, name);
+    }
+    let plot = args.plot.unwrap_or_default();
+    if args.x.is_some() && plot != Plot::Curves {
+        anyhow::bail!("`--x` is the axis of curves: leave it out, or draw `--plot curves`");
     }
     let options = Options {
         by: args.by.clone(),
@@ -101,7 +108,6 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         resamples: args.resamples,
     };
     let found = compare::compared(&local_runs(args)?, &options)?;
-    let plot = args.plot.unwrap_or_default();
     if let Some(path) = &args.picture {
         let title = args.title.as_deref();
         draw_plot(path, title, &found, plot, args.x.unwrap_or_default())?;
@@ -161,6 +167,13 @@ fn compare_metric(args: &CompareArgs, name: &str) -> anyhow::Result<ExitCode> {
             data.unwrap_or_else(|| "-".to_owned()),
             line.run.display()
         )?;
+    }
+    for line in lines.iter().filter(|line| line.left_out > 0) {
+        complain(format_args!(
+            "note: {}: {} values of `{name}` are NaN or infinite and left out",
+            line.run.display(),
+            line.left_out
+        ));
     }
     if let Some(path) = &args.picture {
         let title = args.title.as_deref().unwrap_or("Learning curves");

@@ -12,6 +12,7 @@ use trajformer::scoring::{self, EvaluateRequest, Scores};
 use trajformer::{data, hub, report, run};
 
 use crate::output::say;
+use crate::process;
 
 /// Arguments of `evaluate`.
 #[derive(Debug, Args)]
@@ -149,6 +150,9 @@ fn off_policy(args: &EvaluateArgs, path: &Path) -> anyhow::Result<ExitCode> {
         updates: args.updates,
         discount: args.discount,
         seed: args.seed.unwrap_or_default(),
+        interrupt: process::catch_interrupts_saying(
+            "the estimate so far follows; once more ends at once without",
+        ),
         ..FqeConfig::default()
     };
     let folder = hub::local(&args.run)?;
@@ -156,6 +160,9 @@ fn off_policy(args: &EvaluateArgs, path: &Path) -> anyhow::Result<ExitCode> {
     say!("{}", found.summary())?;
     if args.json {
         say!("{}", serde_json::to_string(&found)?)?;
+    }
+    if found.updates < found.planned_updates {
+        return Ok(ExitCode::from(process::INTERRUPTED));
     }
     Ok(ExitCode::SUCCESS)
 }

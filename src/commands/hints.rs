@@ -1,6 +1,8 @@
 //! Errors as the command shows them: what the library says, and the flags that do something about it. The library names
 //! no flags; which of them an error is about is said here alone.
 
+use std::path::Path;
+
 use trajformer::Error;
 use trajformer::error::{Ability, Origin, shell_quoted};
 
@@ -20,7 +22,7 @@ pub fn explained(error: &anyhow::Error, command: &Command) -> String {
         text = with_flags(error, text);
     }
     if matches!(command, Command::Data(_)) {
-        text = with_data_flags(&text);
+        text = with_data_flags(&text).replace("`evaluate.python`", "`--python`");
     }
     text
 }
@@ -53,6 +55,14 @@ fn hint(error: &Error) -> Option<String> {
         Error::NotSet { key, .. } => return Some(format!("`--set {key}=VALUE`")),
         Error::NoData { .. } => "`--data FILE` of `evaluate`",
         Error::DataMoved { .. } => "`--set data.path=FILE`",
+        Error::DataMissing { path, .. } => {
+            return Some(match d4rl_name(path) {
+                Some(name) => format!(
+                    "`trajformer data pull {name}` fetches D4RL's; `--set data.path=FILE` names another place"
+                ),
+                None => "`--set data.path=FILE`".to_owned(),
+            });
+        }
         Error::NoDevice { .. } => "`--set device=cpu` takes the CPU",
         Error::NoGoal { .. } => "`--set 'evaluate.goal=[...]'`",
         Error::UnknownInstruction { .. } => "`evaluate --instruction TEXT` asks the run's encoder",
@@ -84,6 +94,34 @@ fn hint(error: &Error) -> Option<String> {
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+/// What D4RL calls the data of a file of such a name: `hopper-medium-v2` for `data/hopper_medium.hdf5`; `None` for other names.
+fn d4rl_name(path: &Path) -> Option<String> {
+    const VERSIONS: [(&str, &str); 11] = [
+        ("hopper", "v2"),
+        ("halfcheetah", "v2"),
+        ("walker2d", "v2"),
+        ("ant", "v2"),
+        ("antmaze", "v2"),
+        ("maze2d", "v1"),
+        ("kitchen", "v0"),
+        ("pen", "v1"),
+        ("hammer", "v1"),
+        ("door", "v1"),
+        ("relocate", "v1"),
+    ];
+    let stem = path.file_stem()?.to_str()?.to_ascii_lowercase();
+    let plain = stem.replace('_', "-");
+    let (family, kind) = plain.split_once('-')?;
+    let (_, version) = VERSIONS.iter().find(|(name, _)| *name == family)?;
+    let last = kind.rsplit('-').next()?;
+    let number = last.strip_prefix('v').filter(|rest| !rest.is_empty());
+    if number.is_some_and(|rest| rest.bytes().all(|digit| digit.is_ascii_digit())) {
+        Some(plain)
+    } else {
+        Some(format!("{plain}-{version}"))
+    }
 }
 
 /// Keys of the table `[data]` that the `data` commands have flags for.
@@ -133,6 +171,34 @@ mod tests {
              (`--observation-keys a,b`); `data.path` stays"
         );
         assert_eq!(with_data_flags("nothing"), "nothing");
+    }
+
+    #[test]
+    fn missing_data_of_d4rls_names_can_be_fetched() {
+        let name = |path: &str| d4rl_name(Path::new(path));
+        for (path, expected) in [
+            ("data/hopper-medium.hdf5", "hopper-medium-v2"),
+            ("hopper_medium-v2.hdf5", "hopper-medium-v2"),
+            (
+                "halfcheetah_medium_replay.hdf5",
+                "halfcheetah-medium-replay-v2",
+            ),
+            ("maze2d-umaze.hdf5", "maze2d-umaze-v1"),
+            ("pen-human-v1.hdf5", "pen-human-v1"),
+        ] {
+            assert_eq!(name(path).as_deref(), Some(expected), "{path}");
+        }
+        for path in ["mine.npz", "data/robot-arm.npz", "hopper.hdf5", ""] {
+            assert_eq!(name(path), None, "{path}");
+        }
+        let missing = |path: &str| {
+            of_library(&Error::DataMissing {
+                path: path.into(),
+                problem: "not there".to_owned(),
+            })
+        };
+        assert!(missing("hopper-medium.hdf5").contains("`trajformer data pull hopper-medium-v2`"));
+        assert!(missing("mine.npz").ends_with("(`--set data.path=FILE`)"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The commands: each file has a command's arguments and what it does with them, which is to ask the library and to
 //! print what it found.
 
+pub mod act;
 pub mod bench;
 pub mod collect;
 pub mod compare;
@@ -38,6 +39,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Train(args) => train::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Evaluate(args) => evaluate::run(args),
+        Command::Act(args) => act::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Report(args) => report::run(args),
         Command::Bench(command) => bench::run(command),

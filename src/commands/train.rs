@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 use trajformer::config::RunConfig;
+use trajformer::data::formats;
 use trajformer::error::shell_quoted;
 use trajformer::evaluate;
 use trajformer::run::{self, Failure, RunOptions, Series};
@@ -73,6 +74,15 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         let outcome = run::resume_with(path, &overrides, &options)?;
         series.outcomes.push((path.clone(), outcome));
     } else if let Some(path) = &args.config {
+        check_configuration(path)?;
+        if args.seeds.is_some() {
+            let names_seed = |text: &&String| text.split('=').next().map(str::trim) == Some("seed");
+            if let Some(set) = overrides.iter().find(names_seed) {
+                anyhow::bail!(
+                    "`--set {set}`: `--seeds` gives every run its seed: leave out one of both"
+                );
+            }
+        }
         let config = RunConfig::load(path, &overrides)?;
         let out = args.out.clone().unwrap_or_else(|| run::default_out(path));
         match &args.seeds {
@@ -114,6 +124,29 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Says what to do with a run or a data set where a configuration is expected.
+fn check_configuration(path: &Path) -> anyhow::Result<()> {
+    let shown = shell_quoted(path);
+    if path.join("config.toml").is_file() {
+        anyhow::bail!(
+            "{shown} is a run, expected a configuration file: `trajformer train --resume {shown}` goes on with it"
+        );
+    }
+    let is_data = path.exists() && formats::detect(path).is_ok();
+    if is_data {
+        anyhow::bail!(
+            "{shown} is a data set, expected a configuration file: `trajformer train configs/own-data/td3_bc.toml --set data.path={shown}` \
+             learns from it; docs/data.md says more"
+        );
+    }
+    if path.is_dir() {
+        anyhow::bail!(
+            "{shown} is a folder, expected a configuration file, e.g. configs/own-data/td3_bc.toml"
+        );
+    }
+    Ok(())
+}
+
 struct Report<'a> {
     outcomes: &'a [(PathBuf, Outcome)],
     failures: &'a [Failure],
@@ -136,7 +169,10 @@ impl Report<'_> {
                 say!("  last: {}", evaluation.summary())?;
             }
             if let Some(best) = &outcome.best {
-                say!("  best: {:.1} at update {}", best.score, best.update)?;
+                let (score, update) = (best.score, best.update);
+                say!(
+                    "  best evaluation: {score:.1} at update {update}, chosen by this number; the last is the result"
+                )?;
             }
             if outcome.stopped_early {
                 say!("  stopped early: its scores rose no more (`train.patience_evaluations`)")?;
@@ -151,7 +187,14 @@ impl Report<'_> {
         let what = if self.normalized() { "score" } else { "return" };
         if let (true, Some((mean, std))) = (self.outcomes.len() > 1, self.last(self.normalized())) {
             let seeds = self.outcomes.len();
-            say!("{what} {mean:.1} ± {std:.1} over {seeds} seeds (last checkpoints)")?;
+            say!(
+                "{what} {mean:.1} ± {std:.1} over {seeds} seeds (last evaluations; ± one standard deviation between seeds)"
+            )?;
+            if let Some(best) = self.best(self.normalized()) {
+                say!(
+                    "  best evaluation: {best:.1}, the mean over seeds of each run's highest; the last is the result"
+                )?;
+            }
         }
         let tried = self.outcomes.len() + self.failures.len();
         if tried < self.wanted {
@@ -208,6 +251,18 @@ impl Report<'_> {
         }
     }
 
+    /// The best evaluation: a run's highest score or return, of several seeds the mean of those, as `compare` has it. `None` if a run has
+    /// none of this kind.
+    fn best(&self, normalized: bool) -> Option<f64> {
+        let of_run = |(_, outcome): &(PathBuf, Outcome)| {
+            let best = outcome.best.filter(|_| outcome.normalized == normalized)?;
+            Some(best.score)
+        };
+        let found: Option<Vec<f64>> = self.outcomes.iter().map(of_run).collect();
+        let found = found.filter(|scores| !scores.is_empty())?;
+        Some(evaluate::mean_std(&found).0)
+    }
+
     fn json(&self) -> serde_json::Value {
         let last = self.outcomes.last();
         let failed = self.failures.last().map(|failure| &failure.folder);
@@ -221,12 +276,6 @@ impl Report<'_> {
         });
         let shown = |path: &Path| path.display().to_string();
         let (score, returns) = (self.last(true), self.last(false));
-        let best = |normalized: bool| {
-            let runs = self.outcomes.iter();
-            runs.filter(|(_, outcome)| outcome.normalized == normalized)
-                .filter_map(|(_, outcome)| Some(outcome.best?.score))
-                .reduce(f64::max)
-        };
         let mut value = json!({
             "run": folder.map(shown),
             "runs": self.outcomes.iter().map(|(path, _)| shown(path)).collect::<Vec<_>>(),
@@ -235,10 +284,10 @@ impl Report<'_> {
             "seconds": self.outcomes.iter().map(|(_, outcome)| outcome.seconds).sum::<f64>(),
             "score_mean": score.map(|pair| pair.0),
             "score_std": score.map(|pair| pair.1),
-            "score_best": best(true),
+            "score_best": self.best(true),
             "return_mean": returns.map(|pair| pair.0),
             "return_std": returns.map(|pair| pair.1),
-            "return_best": best(false),
+            "return_best": self.best(false),
             "interrupted": self.interrupted,
         });
         let early = self

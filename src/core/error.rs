@@ -99,6 +99,14 @@ pub enum Error {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// The data of a new run is not where `data.path` says.
+    #[error("{path}: {problem}", path = path.display())]
+    DataMissing {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What is wrong, and where such data comes from.
+        problem: String,
+    },
     /// A run was opened without its data and is asked to learn: resume it instead.
     #[error(
         "this run was opened without its data: it can act, but not learn; continue its training by resuming it"

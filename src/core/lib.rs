@@ -16,6 +16,7 @@ pub mod interrupt;
 pub mod keys;
 pub mod metrics;
 pub mod mixing;
+pub mod nearest;
 pub mod normalizer;
 pub mod policy;
 pub mod schedules;

@@ -66,6 +66,27 @@ pub trait Policy: Send {
     /// If shapes do not fit or the network fails.
     fn act(&mut self, observations: &Tensor, active: &[bool]) -> Result<Tensor>;
 
+    /// Tells what was done (E, A) after [`act`](Self::act), in the environment's units, where that is something else than what the
+    /// policy said: it remembers this in its own action's place. Before [`observe`](Self::observe).
+    ///
+    /// # Errors
+    /// If the shape does not fit.
+    fn took(&mut self, actions: &Tensor) -> Result<()> {
+        let _ = actions;
+        Ok(())
+    }
+
+    /// A step of the past, in all rows: observations (E, O), what was done (E, A) and the rewards (E) that followed. The policy remembers it and
+    /// need not say what it would have done.
+    ///
+    /// # Errors
+    /// As [`act`](Self::act).
+    fn recall(&mut self, observations: &Tensor, actions: &Tensor, rewards: &[f32]) -> Result<()> {
+        self.act(observations, &vec![true; rewards.len()])?;
+        self.took(actions)?;
+        self.observe(rewards)
+    }
+
     /// Tells the rewards (E) that followed the last actions; 0 for ended rows.
     ///
     /// # Errors

@@ -52,6 +52,54 @@ pub enum Padding {
     RightZeros,
 }
 
+/// What returns are divided by.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(untagged, expecting = "a number or \"data\"")]
+pub enum ReturnScale {
+    /// This number, positive.
+    Number(f64),
+    /// The largest return of the data's complete episodes, without its sign: `"data"`. A run that starts keeps the number.
+    FromData(DataWord),
+}
+
+/// The word `data`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataWord {
+    /// `"data"`.
+    Data,
+}
+
+impl ReturnScale {
+    /// `"data"`.
+    pub const DATA: Self = Self::FromData(DataWord::Data);
+
+    /// The number: that of `data` where it is left to it; 1 where all returns are 0.
+    ///
+    /// # Errors
+    /// If it is left to data, and there is none or no episode of it is complete.
+    pub fn of(self, data: Option<&Dataset>) -> Result<f64> {
+        let returns = match (self, data) {
+            (Self::Number(scale), _) => return Ok(scale),
+            (_, Some(data)) => data.returns(),
+            (_, None) => {
+                return Err(Error::settings(
+                    "`return_scale` is \"data\", but there is no data here to take it from: give a number",
+                ));
+            }
+        };
+        if returns.is_empty() {
+            return Err(Error::settings(
+                "`return_scale` is \"data\", but no episode of the data is complete, so that no return is known: give a number",
+            ));
+        }
+        let largest = returns
+            .iter()
+            .fold(0.0f64, |most, value| most.max(value.abs()));
+        Ok(if largest > 0.0 { largest } else { 1.0 })
+    }
+}
+
 /// How sub-trajectories are cut and scaled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReturnOptions {

@@ -7,6 +7,7 @@ use crate::envs::reference::{ReferenceReturns, d4rl};
 use crate::envs::{pendulum, pointmaze};
 use trajformer_core::environment::Environment;
 use trajformer_core::error::{Error, Result};
+use trajformer_core::nearest::did_you_mean;
 
 /// The environments: one line each. What a line names is in the environment's own file.
 pub const ENVIRONMENTS: &[Entry] = &[
@@ -198,6 +199,7 @@ pub fn make_with(name: &str, options: &GymOptions) -> Result<Box<dyn Environment
         ));
         missing.retain(|entry| !needs(&entry));
     }
+    problem += &did_you_mean(name, ENVIRONMENTS.iter().map(Entry::name));
     Err(Error::Env {
         name: name.to_owned(),
         problem,

@@ -8,6 +8,7 @@ use crate::formats::{FORMATS, Writer};
 use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::dataset_checks;
 use trajformer_core::error::{Error, Result};
+use trajformer_core::nearest::did_you_mean;
 
 /// Loads files or folders and joins them into one data set, in the given order.
 ///
@@ -211,9 +212,12 @@ fn target(path: &Path) -> Result<(&'static Writer, &str)> {
     match writers.find(asked) {
         Some(writer) => Ok((writer, name)),
         None => {
+            let endings = FORMATS.iter().filter_map(|format| format.writer.as_ref());
+            let endings = endings.flat_map(|writer| writer.endings.iter().copied());
             let problem = format!(
-                "can't tell the format from the name: end it in {}",
-                formats::written()
+                "can't tell the format from the name: end it in {}{}",
+                formats::written(),
+                did_you_mean(ending.as_deref().unwrap_or_default(), endings)
             );
             Err(Error::data(path, problem))
         }

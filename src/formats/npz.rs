@@ -37,6 +37,7 @@ use crate::formats::format::{Format, Place, Writer};
 use crate::formats::npy::{Code, Header};
 use crate::formats::options::LoadOptions;
 use crate::formats::vectors::choose_keys;
+use trajformer_core::atomic::write_atomically;
 use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::error::{Error, Result};
 
@@ -177,6 +178,69 @@ pub fn read_npz(path: &Path) -> Result<BTreeMap<String, NpyArray>> {
         arrays.insert(name, NpyArray::from_stored(&header, &bytes));
     }
     Ok(arrays)
+}
+
+/// The arrays of an `.npz` or `.npy` file, by name, the only one of an `.npy` file as `observations`; `None` if it is neither.
+///
+/// # Errors
+/// As [`read_npz`].
+pub fn read_arrays(path: &Path) -> Result<Option<BTreeMap<String, NpyArray>>> {
+    let place = Place::at(path)?;
+    if place.has(b"\x93NUMPY", &[0]) {
+        let array = read_npy(path)?;
+        return Ok(Some(BTreeMap::from([("observations".to_owned(), array)])));
+    }
+    match detect(&place)? {
+        Some(_) => read_npz(path).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Reads an `.npy` file.
+///
+/// # Errors
+/// If it can't be read, is cut off, or holds no plain numbers.
+pub fn read_npy(path: &Path) -> Result<NpyArray> {
+    let problem = |what: String| Error::data(path, format!("npy file {what}"));
+    let mut file = BufReader::new(File::open(path).map_err(Error::io(path))?);
+    let header = Header::read(&mut file).map_err(problem)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(Error::io(path))?;
+    let expected = header.count().saturating_mul(header.size);
+    if bytes.len() != expected {
+        let found = bytes.len();
+        return Err(problem(format!(
+            "has {found} bytes of numbers, expected {expected} by its shape {:?}",
+            header.shape
+        )));
+    }
+    Ok(NpyArray::from_stored(&header, &bytes))
+}
+
+/// Writes one array of f32 as an `.npz` file, which is there as a whole or not at all.
+///
+/// # Errors
+/// If the file can't be written.
+pub fn write_array(path: &Path, name: &str, shape: &[usize], values: &[f32]) -> Result<()> {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Deflated)
+        .large_file(true);
+    let failed = |e: zip::result::ZipError| Error::io(path)(std::io::Error::other(e));
+    writer
+        .start_file(format!("{name}.npy"), options)
+        .map_err(failed)?;
+    let sizes: String = shape.iter().map(|size| format!("{size}, ")).collect();
+    let mut bytes = values.iter().flat_map(|value| value.to_le_bytes());
+    write_npy(
+        &mut writer,
+        "<f4",
+        &format!("({})", sizes.trim_end()),
+        &mut bytes,
+    )
+    .map_err(Error::io(path))?;
+    let file = writer.finish().map_err(failed)?;
+    write_atomically(path, &file.into_inner())
 }
 
 /// Reads on to the end, where the archive compares its checksum.

@@ -157,7 +157,20 @@ fn errors_name_the_flags_that_mend_them() {
         found.contains("seed = 3 (there 0), set by --set seed=3"),
         "{found}"
     );
-    for file in ["state.toml", "model.safetensors", "policy.safetensors"] {
+    // Without its state a checkpoint can't go on; without its tensors there is none.
+    fs::remove_file(folder.join("run/state.toml")).unwrap();
+    for arguments in [&["evaluate", "run"][..], &["train", "--resume", "run"]] {
+        let errors = check(
+            arguments,
+            &["state.toml is missing", "from a copy", "config.toml"],
+        );
+        assert!(!errors.contains("`--"), "{errors}");
+    }
+    for file in [
+        "model.safetensors",
+        "policy.safetensors",
+        "training.safetensors",
+    ] {
         fs::remove_file(folder.join("run").join(file)).unwrap();
     }
     check(
@@ -642,4 +655,161 @@ mod interruption {
         assert_eq!(child.wait().unwrap().code(), Some(130));
         assert!(!folder.join("run/state.toml").exists());
     }
+}
+
+#[test]
+fn what_was_typed_in_the_wrong_place_is_answered_with_what_to_type() {
+    let folder = trained();
+    let folder = folder.path();
+    let check = |arguments: &[&str], words: &[&str], never: &str| {
+        let errors = fails(folder, arguments);
+        for word in words {
+            assert!(
+                errors.contains(word),
+                "{arguments:?}: no `{word}` in {errors}"
+            );
+        }
+        assert!(never.is_empty() || !errors.contains(never), "{errors}");
+    };
+    let own = "configs/own-data/td3_bc.toml --set data.path=data.npz";
+    check(
+        &["train", "data.npz"],
+        &["data.npz is a data set", own],
+        "UTF-8",
+    );
+    check(
+        &["train", "run"],
+        &["run is a run", "`trajformer train --resume run`"],
+        "",
+    );
+    fs::create_dir(folder.join("empty")).unwrap();
+    check(
+        &["train", "empty"],
+        &["empty is a folder, expected a configuration"],
+        "",
+    );
+    let train = ["train", "run.toml", "--out", "new"];
+    let with = |more: &[&'static str]| [&train[..], more].concat();
+    check(
+        &with(&["--seeds", "3"]),
+        &["`--seeds`", "0..3 for 3 seeds", "3..4 for the seed 3"],
+        "",
+    );
+    let both = with(&["--seeds", "0..2", "--set", "seed=3"]);
+    check(
+        &both,
+        &["`--set seed=3`", "`--seeds` gives every run its seed"],
+        "",
+    );
+    check(
+        &with(&["--set", "train.update=3"]),
+        &["`--set train.update=3`", "did you mean `updates`?"],
+        "",
+    );
+    check(
+        &with(&["--set", "evaluate.env=pendulum-v2"]),
+        &["pendulum-v2", "did you mean `pendulum-v1`?"],
+        "",
+    );
+    check(
+        &["data", "convert", "data.npz", "data.hdf"],
+        &["data.hdf", "did you mean `hdf5`?"],
+        "",
+    );
+    let missing = |path: &str| format!("data.path={path}");
+    check(
+        &[&train[..], &["--set", &missing("data/hopper-medium.hdf5")]].concat(),
+        &[
+            "data/hopper-medium.hdf5: No such file",
+            "`data.path` starts at the working directory",
+            "docs/data.md",
+            "`trajformer data pull hopper-medium-v2`",
+        ],
+        "",
+    );
+    check(
+        &[&train[..], &["--set", &missing("mine.npz")]].concat(),
+        &["mine.npz: No such file", "`--set data.path=FILE`"],
+        "data pull",
+    );
+    let collect = [
+        "data",
+        "collect",
+        "--env",
+        "gym:Any-v0",
+        "--python",
+        "/nonexistent",
+    ];
+    check(
+        &[
+            &collect[..],
+            &["--policy", "random", "--steps", "5", "new.npz"],
+        ]
+        .concat(),
+        &["/nonexistent", "`--python`"],
+        "evaluate.python",
+    );
+    let held = fs::File::create(folder.join("run/train.lock")).unwrap();
+    held.lock().unwrap();
+    let longer = ["train", "--resume", "run", "--set", "train.updates=9"];
+    check(
+        &longer,
+        &["another process trains it now: wait for its end"],
+        "--out",
+    );
+}
+
+#[test]
+fn a_time_limit_that_is_no_number_of_seconds_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [
+        "data",
+        "collect",
+        "--env",
+        "gym:Any-v0",
+        "--policy",
+        "random",
+        "--steps",
+        "5",
+        "new.npz",
+    ];
+    let mut command = command(folder.path(), &arguments);
+    let found = command
+        .env("TRAJFORMER_GYM_TIMEOUT_S", "ten")
+        .output()
+        .unwrap();
+    let errors = text(&found.stderr);
+    assert_eq!(found.status.code(), Some(1), "{errors}");
+    assert!(
+        errors.contains("TRAJFORMER_GYM_TIMEOUT_S is `ten`, expected a number of seconds"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn the_best_evaluation_of_seeds_is_the_mean_of_each_runs_best() {
+    let folder = trained();
+    let folder = folder.path();
+    let series = [
+        "train", "run.toml", "--out", "two", "--seeds", "0..2", "--json",
+    ];
+    let said = succeeds(folder, &series);
+    let best = |name: &str| -> f64 {
+        let text = fs::read_to_string(folder.join("two").join(name).join("state.toml")).unwrap();
+        let state: toml::Table = toml::from_str(&text).unwrap();
+        state["best"]["score"].as_float().unwrap()
+    };
+    let expected = (best("seed-0") + best("seed-1")) / 2.0;
+    let found = last_json(&said);
+    assert_eq!(found["return_best"].as_f64(), Some(expected), "{said}");
+    let line = last_json(&succeeds(folder, &["compare", "two", "--json"]));
+    assert_eq!(line["runs"][0]["best"].as_f64(), Some(expected));
+    assert!(
+        said.contains("one standard deviation between seeds"),
+        "{said}"
+    );
+    assert!(
+        !said.lines().any(|line| line.trim().starts_with("best:")),
+        "{said}"
+    );
 }

@@ -938,3 +938,129 @@ fn a_picture_that_can_not_be_drawn_is_refused_before_anything_is_printed() {
     ];
     has(&fails(folder, &one), &["needs two groups"]);
 }
+
+#[test]
+fn questions_that_can_not_be_answered_are_refused_before_anything_is_computed_or_ignored() {
+    let folder = sweep();
+    let folder = folder.path();
+    let error = fails(folder, &["sweep", "--csv", "newdir/x.csv"]);
+    has(&error, &["newdir/x.csv: the folder newdir is not there"]);
+    assert!(!error.contains(".tmp"), "{error}");
+    let error = fails(folder, &["sweep", "--by", "algorithm.bc.fractoin"]);
+    has(
+        &error,
+        &[
+            "no run has the key `algorithm.bc.fractoin`",
+            "did you mean `algorithm.bc.fraction`?",
+        ],
+    );
+    assert!(!error.contains("configuration:"), "{error}");
+    has(
+        &fails(folder, &["sweep", "--by", "fractoin"]),
+        &["did you mean `algorithm.bc.fraction`?"],
+    );
+    let error = fails(folder, &["sweep", "--by", "the data's checksum"]);
+    has(&error, &["no run has the key", "`algorithm`"]);
+    assert!(!error.contains("did you mean"), "{error}");
+    let plot = [
+        "--by",
+        "algorithm",
+        "--picture",
+        "p.svg",
+        "--plot",
+        "profiles",
+    ];
+    let error = fails(
+        folder,
+        &[&["sweep"], &plot[..], &["--x", "updates"]].concat(),
+    );
+    has(&error, &["`--x` is the axis of curves"]);
+    // Seeds on other data: what differs is no key to group by.
+    let other = |seed: u64, data: &str| {
+        let folder = folder.join(format!("mixed/seed-{seed}"));
+        Made { seed, ..HOPPER }.write(&folder);
+        let spec = fs::read_to_string(folder.join("config.json")).unwrap();
+        fs::write(
+            folder.join("config.json"),
+            spec.replace("hopper-medium-v2", data),
+        )
+        .unwrap();
+    };
+    other(0, "one");
+    other(1, "two");
+    let error = fails(folder, &["mixed"]);
+    has(
+        &error,
+        &[
+            "learned from other data",
+            "checksum one",
+            "two in mixed/seed-1",
+            "`algorithm`",
+        ],
+    );
+    assert!(!error.contains("group them by this key"), "{error}");
+}
+
+#[test]
+fn a_key_that_is_named_twice_groups_once_and_names_may_hold_equals_signs() {
+    let folder = sweep();
+    let folder = folder.path();
+    let names = |arguments: &[&str]| -> Vec<String> {
+        let found = json(folder, arguments);
+        let lines = found["runs"].as_array().unwrap().iter();
+        lines
+            .map(|line| line["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let twice = names(&["sweep", "--by", "algorithm", "--by", "algorithm"]);
+    assert_eq!(twice, names(&["sweep", "--by", "algorithm"]));
+    for seed in [0, 1] {
+        let place = folder.join(format!("alpha=1/seed-{seed}"));
+        Made { seed, ..HOPPER }.write(&place);
+    }
+    let label = |text: &str| names(&["alpha=1", "--label", text]);
+    assert_eq!(label("alpha=1=ours"), ["ours"]);
+    assert_eq!(label("alpha=1=a=b"), ["a=b"]);
+    let error = fails(folder, &["alpha=1", "--label", "alpha=ours"]);
+    has(&error, &["no line is called `alpha`; there are `alpha=1`"]);
+}
+
+#[test]
+fn values_of_a_metric_that_are_no_numbers_are_counted_aloud() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let path = HOPPER.write(&folder.join("a")).join("metrics.csv");
+    fs::write(
+        &path,
+        "update,loss,rare\n10,1.5,\n20,NaN,\n30,inf,7\n40,0.5,\n",
+    )
+    .unwrap();
+    let metric = |name: &str| {
+        let found = run(folder, &["a", "--metric", name, "--json"]);
+        assert!(found.status.success());
+        let said = String::from_utf8(found.stderr).unwrap();
+        let printed = String::from_utf8(found.stdout).unwrap();
+        let value: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+        (said, value["runs"][0].clone())
+    };
+    let (said, line) = metric("loss");
+    has(
+        &said,
+        &["a: 2 values of `loss` are NaN or infinite and left out"],
+    );
+    assert_eq!((&line["left_out"], &line["last"]), (&2.into(), &0.5.into()));
+    let (said, line) = metric("rare");
+    assert!(
+        !said.contains("left out") && line["left_out"] == 0,
+        "{said}"
+    );
+    fs::write(&path, "update,loss\n10,NaN\n").unwrap();
+    has(
+        &fails(folder, &["a", "--metric", "loss"]),
+        &["NaN and infinite values only, 1 of them"],
+    );
+    has(
+        &fails(folder, &["a", "--metric", "los"]),
+        &["no column `los`", "did you mean `loss`?"],
+    );
+}

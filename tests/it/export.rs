@@ -258,3 +258,45 @@ fn files_are_those_that_onnxruntime_has_confirmed() {
         );
     }
 }
+
+/// The value of `environment` in a file's metadata: what stands before the key's value in the protocol buffer is its length.
+fn environment(file: &Path) -> String {
+    let bytes = fs::read(file).unwrap();
+    let key = b"\x0a\x0benvironment\x12";
+    let at = bytes
+        .windows(key.len())
+        .rposition(|part| part == key)
+        .unwrap()
+        + key.len();
+    let length = usize::from(bytes[at]);
+    String::from_utf8(bytes[at + 1..at + 1 + length].to_vec()).unwrap()
+}
+
+#[test]
+fn a_file_names_the_environment_that_its_policy_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let data = trajformer::data::load_one(&folder.join("data.npz")).unwrap();
+    let named = |name: Option<&str>| trajformer::Dataset {
+        env_name: name.map(str::to_owned),
+        ..data.clone()
+    };
+    let exported = |env: Option<&str>, data: &trajformer::Dataset| {
+        let mut config = config(folder, "bc", 2);
+        config.evaluate.env = env.map(str::to_owned);
+        config.evaluate.episodes = 0;
+        let mut trained = trajformer::fit(data, &config).unwrap();
+        let file = folder.join("named.onnx");
+        fs::remove_file(&file).ok();
+        export::write(&mut trained, &file).unwrap();
+        environment(&file)
+    };
+    assert_eq!(exported(Some("pendulum-v1"), &named(None)), "pendulum-v1");
+    // Nothing scored, and so nothing found out that the maze is another environment.
+    assert_eq!(exported(Some("pointmaze-umaze"), &named(None)), "");
+    let of_data = exported(Some("pointmaze-umaze"), &named(Some("Pendulum-v1")));
+    assert_eq!(of_data, "Pendulum-v1");
+    assert_eq!(exported(None, &named(Some("MyArm-v0"))), "MyArm-v0");
+    assert_eq!(exported(None, &named(None)), "");
+}

@@ -14,6 +14,7 @@ const TABLE: &[(&str, &str)] = &[
     ("core/fast_files", ""),
     ("core/interrupt", ""),
     ("core/mixing", ""),
+    ("core/nearest", ""),
     ("core/schedules", ""),
     ("core/statistics", ""),
     ("core/atomic", "core/error"),
@@ -77,13 +78,17 @@ const TABLE: &[(&str, &str)] = &[
     ("algorithms/registry", "core/* algorithms/RULE"),
     // Files, environments, pictures.
     ("formats", "core/* data/tokenizers"),
-    ("envs", "core/environment core/error"),
+    ("envs", "core/environment core/error core/nearest"),
     ("report", "core/error"),
     // The application, from the ground up.
     ("app/about", ""),
     ("app/progress", ""),
     ("app/table", "core/*"),
     ("app/collect", "core/* app/progress envs"),
+    (
+        "app/act",
+        "core/* algorithms/registry app/instruct app/run formats",
+    ),
     ("app/behaviors", "core/* envs formats"),
     ("app/token_report", "core/* data/* report"),
     ("app/fqe", "core/* data/* algorithms/offpolicy app/progress"),
@@ -101,6 +106,10 @@ const TABLE: &[(&str, &str)] = &[
     (
         "app/evaluations",
         "core/* app/checkpoint app/evaluate app/table",
+    ),
+    (
+        "app/from_data",
+        "core/* data/return_sequences algorithms/registry app/config",
     ),
     ("app/online", "core/* app/config"),
     (
@@ -139,7 +148,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/run",
-        "core/* app/action_range app/checkpoint app/config app/evaluate app/evaluations app/fqe app/imported app/online app/prepare \
+        "core/* app/action_range app/checkpoint app/config app/evaluate app/evaluations app/fqe app/from_data app/imported app/online app/prepare \
          app/trainer envs formats",
     ),
     (
@@ -160,7 +169,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/export",
-        "core/* algorithms/registry algorithms/RULE app/config app/imported app/run",
+        "core/* algorithms/registry algorithms/RULE app/config app/imported app/run envs",
     ),
     (
         "app/instruct",

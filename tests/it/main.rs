@@ -7,6 +7,7 @@ mod hashed_weights;
 mod parity;
 mod value_based;
 
+mod act;
 mod acting;
 mod acting_keys;
 mod cli;

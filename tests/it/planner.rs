@@ -624,3 +624,52 @@ fn a_plan_is_executed_for_as_many_steps_as_asked() {
     }
     assert!(planned[0] != planned[1]);
 }
+
+#[test]
+fn a_past_that_is_recalled_is_the_past_that_was_acted_in() {
+    let tiny = tiny(17, 2, 8);
+    let planner = || {
+        let search = tiny.search::<f32>(false, small(Window::Crop));
+        let mut planner = BeamPlanner::new(search, vec![-9.0; 2], vec![9.0; 2]).expect("a planner");
+        planner.begin(&starts(&[5, 6])).expect("a start");
+        planner
+    };
+    let row = |values: [f32; 2], width: usize| {
+        let values = values
+            .iter()
+            .flat_map(|value| vec![*value; width])
+            .collect::<Vec<_>>();
+        Tensor::from_vec(values, (2, width), &Device::Cpu).expect("numbers")
+    };
+    let (mut acts, mut recalls, mut alone) = (planner(), planner(), planner());
+    let now = row([0.3, -0.4], 3);
+    for step in 0..3 {
+        let size = step as f32;
+        let observations = row([size / 4.0, -size / 3.0], 3);
+        let (taken, rewards) = (row([0.4, -0.5 + size], 2), [size, 0.5]);
+        acts.act(&observations, &[true, true]).expect("actions");
+        acts.took(&taken).expect("fits");
+        acts.observe(&rewards).expect("rewards");
+        recalls
+            .recall(&observations, &taken, &rewards)
+            .expect("recalled");
+        // Its own actions in place of those that were taken.
+        alone.act(&observations, &[true, true]).expect("actions");
+        alone.observe(&rewards).expect("rewards");
+        let prefixes =
+            |planner: &BeamPlanner| planner.prefixes(&now, &[true, true]).expect("prefixes");
+        let tokens = |planner: &BeamPlanner| -> Vec<Vec<u32>> {
+            prefixes(planner)
+                .into_iter()
+                .map(|prefix| prefix.tokens)
+                .collect()
+        };
+        assert_eq!(tokens(&acts), tokens(&recalls), "step {step}");
+        assert_ne!(tokens(&acts), tokens(&alone), "step {step}");
+    }
+    let error = acts
+        .took(&row([0.0; 2], 3))
+        .expect_err("too wide")
+        .to_string();
+    assert!(error.contains("actions"), "{error}");
+}

@@ -8,7 +8,7 @@ use trajformer::algorithms::decision_transformer::DecisionTransformerConfig;
 use trajformer::algorithms::lamo::LamoConfig;
 use trajformer::algorithms::{Algorithm, Build, Source};
 use trajformer::data::return_sequences::{
-    Padding, ReturnOptions, ReturnSequences, observation_normalizer,
+    Padding, ReturnOptions, ReturnScale, ReturnSequences, observation_normalizer,
 };
 use trajformer::data::{ActionBounds, ActionKind, Dataset, Episode};
 use trajformer::policy::{EpisodeStart, Policy};
@@ -197,7 +197,7 @@ fn build(golden: &Golden, name: &str) -> Box<dyn Algorithm> {
             layers: count("layers"),
             heads: count("heads"),
             embedding: count("width"),
-            return_scale: golden.number("return_scale"),
+            return_scale: ReturnScale::Number(golden.number("return_scale")),
             max_episode_steps: count("longest_episode"),
             target_returns,
             ..DecisionTransformerConfig::default()

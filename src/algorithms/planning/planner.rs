@@ -294,6 +294,34 @@ impl<T: Float> Policy for BeamPlanner<T> {
         actions
     }
 
+    fn took(&mut self, actions: &Tensor) -> Result<()> {
+        let expected = (self.episodes.len(), self.action_low.len());
+        if actions.dims() != [expected.0, expected.1] {
+            let found = format!("{:?}", actions.dims());
+            return Err(Error::shape("actions", found, format!("{expected:?}")));
+        }
+        let taken = actions.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+        let o = self.search.model().observation_dim;
+        for (episode, action) in self.episodes.iter_mut().zip(taken) {
+            if let Some(pending) = &mut episode.pending {
+                pending[o..].copy_from_slice(&action);
+            }
+        }
+        Ok(())
+    }
+
+    /// Without a plan: searching is slow, and what was done is known.
+    fn recall(&mut self, observations: &Tensor, actions: &Tensor, rewards: &[f32]) -> Result<()> {
+        let rows = self.rows(observations, &vec![true; rewards.len()])?;
+        for (episode, row) in self.episodes.iter_mut().zip(&rows) {
+            let mut pending: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
+            pending.resize(row.len() + self.action_low.len(), 0.0);
+            episode.pending = Some(pending);
+        }
+        self.took(actions)?;
+        self.observe(rewards)
+    }
+
     fn observe(&mut self, rewards: &[f32]) -> Result<()> {
         if rewards.len() != self.episodes.len() {
             let expected = format!("{}, one for each episode", self.episodes.len());

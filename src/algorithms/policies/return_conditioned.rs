@@ -153,6 +153,30 @@ impl Policy for ReturnConditionedPolicy {
         Ok(self.bounds.from_unit(&actions)?.to_device(&Device::Cpu)?)
     }
 
+    fn took(&mut self, actions: &Tensor) -> Result<()> {
+        check_rows(self.state.rows.len(), actions.dim(0)?)?;
+        let own = self.state.rows.iter().filter_map(|row| row.actions.back());
+        let own: Vec<f32> = own.flatten().copied().collect();
+        let own = Tensor::from_vec(own, actions.dims(), &self.device)?;
+        let said = self.bounds.from_unit(&own)?.to_vec2::<f32>()?;
+        let taken = actions.to_vec2::<f32>()?;
+        let unit = self.bounds.to_unit(&actions.to_device(&self.device)?)?;
+        let unit = unit.to_vec2::<f32>()?;
+        let rows = self
+            .state
+            .rows
+            .iter_mut()
+            .zip(said)
+            .zip(taken.into_iter().zip(unit));
+        for ((row, said), (taken, unit)) in rows {
+            // Its own action stays what it is: to the other units and back would round it.
+            if let Some(last) = row.actions.back_mut().filter(|_| said != taken) {
+                *last = unit;
+            }
+        }
+        Ok(())
+    }
+
     fn observe(&mut self, rewards: &[f32]) -> Result<()> {
         for (row, reward) in self.state.rows.iter_mut().zip(rewards) {
             let left = row.returns.back().copied().unwrap_or(0.0);

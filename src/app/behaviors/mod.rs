@@ -13,10 +13,20 @@ use crate::app::behaviors::waypoint::{Goals, WaypointPolicy};
 use crate::envs::pointmaze::Layout;
 use trajformer_core::environment::EnvSpec;
 use trajformer_core::error::{Ability, Error, Result};
+use trajformer_core::nearest::did_you_mean;
 use trajformer_core::policy::Policy;
 
 /// Standard deviation of the noise on the waypoint controller's forces when it samples.
 const WAYPOINT_NOISE: f64 = 0.3;
+
+/// The policies that have names.
+const BUILT_IN: [&str; 5] = [
+    "random",
+    "zero",
+    "waypoint",
+    "waypoint-once",
+    "waypoint-goal",
+];
 
 /// What [`behavior`] takes, for help texts.
 pub const NAMES: &str = "random, zero, waypoint (a point maze, towards random places), \
@@ -57,7 +67,10 @@ pub fn behavior(
         }
         _ => Err(Error::Unknown {
             name: name.to_owned(),
-            problem: format!("unknown policy `{name}`; there are {NAMES}"),
+            problem: format!(
+                "unknown policy `{name}`; there are {NAMES}{}",
+                did_you_mean(name, BUILT_IN)
+            ),
         }),
     }
 }

@@ -50,7 +50,7 @@ impl RunDir {
             _lock: None,
         };
         run.refuse_foreign_files()?;
-        let run = run.locked()?;
+        let run = run.locked("wait for its end, or choose another folder")?;
         run.refuse_foreign_files()?;
         let mut description = algorithm.description();
         description

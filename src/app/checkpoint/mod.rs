@@ -199,20 +199,19 @@ impl RunDir {
                 "a kept checkpoint stays as it is: what goes on from it is a run in a folder of its own, so name one",
             ));
         }
-        let run = run.locked()?;
+        let run = run.locked("wait for its end")?;
         run.finish_creation()?;
         Ok(run)
     }
 
-    fn locked(self) -> Result<Self> {
+    /// Keeps others from training there; `advice` is for whoever finds that another process does.
+    fn locked(self, advice: &str) -> Result<Self> {
         let path = self.file(LOCK);
         let file = fs::File::create(&path).map_err(Error::io(&path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
-                return Err(self.occupied(
-                    "another process trains it now; wait for its end, or choose another folder",
-                ));
+                return Err(self.fail(format!("another process trains it now: {advice}")));
             }
             Err(fs::TryLockError::Error(error)) => {
                 tracing::warn!(
@@ -372,9 +371,9 @@ impl RunDir {
         let mut names = GROUPS.iter().map(|group| format!("{group}.safetensors"));
         match names.find(|name| self.file(name).exists()) {
             None => Ok(()),
-            Some(name) => Err(self.occupied(format!(
-                "state.toml is missing, but {name} is there: restore it from a copy, or start \
-                 another run in another folder"
+            Some(name) => Err(self.fail(format!(
+                "state.toml is missing, but {name} is there: without it nothing says which update this is, and the run can neither go on \
+                 nor act. Restore state.toml from a copy; else its config.toml trains the same run anew in another folder"
             ))),
         }
     }
@@ -417,9 +416,12 @@ impl RunDir {
     }
 
     fn load_into(&self, algorithm: &mut dyn Algorithm, groups: &[&str]) -> Result<RunState> {
-        let state = self.state()?.ok_or_else(|| Error::NoCheckpoint {
-            path: self.path.clone(),
-        })?;
+        let Some(state) = self.state()? else {
+            self.refuse_tensors_without_state()?;
+            return Err(Error::NoCheckpoint {
+                path: self.path.clone(),
+            });
+        };
         let mut loader = Loader {
             groups: BTreeMap::new(),
             folder: &self.path,
@@ -525,6 +527,23 @@ pub fn check_output(path: &Path) -> Result<()> {
         return fail("a file of a run directory, which would be lost: name another file");
     }
     Ok(())
+}
+
+/// Fails if the folder that a file is to be written to is not there: for commands that work long before they write.
+///
+/// # Errors
+/// If so: which folder.
+pub fn check_folder(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            let problem = format!(
+                "the folder {} is not there: make it first",
+                folder.display()
+            );
+            Err(Error::data(path, problem))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl RunState {

@@ -10,6 +10,7 @@ use crate::app::compare::aggregates::{OverTasks, common_tasks, names};
 use crate::app::compare::found::{Run, Series, Task, check_seeds, found, task_names};
 use crate::app::compare::lines::{Cell, Line, common_updates, folder_name, joined, line};
 use trajformer_core::error::{Error, Result};
+use trajformer_core::nearest::nearest;
 
 /// Bootstrap samples of an interval, unless told otherwise.
 pub const RESAMPLES: usize = 2_000;
@@ -129,6 +130,14 @@ pub fn compare(runs: &[PathBuf]) -> Result<Vec<Line>> {
 /// If there is no run or none has an evaluation; if a folder holds runs that are no seeds of one configuration and nothing is grouped; if a return or score is not
 /// finite; if a key or a label's line does not exist.
 pub fn compared(paths: &[PathBuf], options: &Options) -> Result<Comparison> {
+    let mut by = options.by.clone();
+    // A key that is named twice groups once.
+    let mut seen = BTreeSet::new();
+    by.retain(|key| seen.insert(key.clone()));
+    let options = &Options {
+        by,
+        ..options.clone()
+    };
     let mut notes = Vec::new();
     let series: Vec<Series> = paths
         .iter()
@@ -250,14 +259,24 @@ fn check_keys(read: &[(Series, Vec<Run>)], options: &Options) -> Result<()> {
             .filter(is_near)
             .map(|key| format!("`{key}`"))
             .collect();
-        let hint = if near.is_empty() {
-            "`trajformer config show RUN/config.toml` lists all keys".to_owned()
-        } else {
-            format!("did you mean {}?", near.join(" or "))
+        let typed = nearest(key, all.iter().map(|key| key.as_str()));
+        let end_of = |other: &&&String| {
+            let end = other.rsplit('.').next().unwrap_or(other);
+            nearest(key, [end]).is_some()
         };
-        return Err(Error::settings(format!(
-            "no run has the key `{key}`: {hint}"
-        )));
+        let meant = typed.or_else(|| all.iter().find(end_of).map(|other| other.as_str()));
+        let hint = match (near.is_empty(), meant) {
+            (false, _) => format!("did you mean {}?", near.join(" or ")),
+            (true, Some(meant)) => format!("did you mean `{meant}`?"),
+            (true, None) => {
+                "it is none of `algorithm` and the keys of their configurations (config.toml)"
+                    .to_owned()
+            }
+        };
+        return Err(Error::Unknown {
+            name: key.clone(),
+            problem: format!("no run has the key `{key}`: {hint}"),
+        });
     }
     Ok(())
 }
@@ -341,9 +360,19 @@ fn shared_folder(left: &Path, right: &Path) -> PathBuf {
         .collect()
 }
 
+/// `NAME=LABEL`, which is divided at its first `=`, divided so that NAME is a line where there is such a place: names may hold one.
+fn divided((name, label): &(String, String), names: &BTreeSet<String>) -> (String, String) {
+    let text = format!("{name}={label}");
+    let places = text.match_indices('=').map(|(at, _)| at);
+    let mut divisions = places.map(|at| (text[..at].to_owned(), text[at + 1..].to_owned()));
+    let found = divisions.find(|(name, label)| names.contains(name) && !label.is_empty());
+    found.unwrap_or_else(|| (name.clone(), label.clone()))
+}
+
 fn relabel(cells: &mut [Cell], labels: &[(String, String)]) -> Result<()> {
     let names: BTreeSet<String> = cells.iter().map(|cell| cell.name.clone()).collect();
-    for (name, _) in labels {
+    let labels: Vec<(String, String)> = labels.iter().map(|label| divided(label, &names)).collect();
+    for (name, _) in &labels {
         if !names.contains(name) {
             let there: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
             return Err(Error::Unsuitable(format!(

@@ -9,6 +9,8 @@ use crate::app::checkpoint::{RunDir, runs_inside};
 use crate::app::evaluations::{EvaluationRow, Evaluations};
 use trajformer_core::error::{Error, Result};
 
+/// What stands for the data among settings; no key of a configuration.
+const CHECKSUM: &str = "the data's checksum";
 /// How deep runs may lie below a folder that was named.
 const DEEPEST: usize = 4;
 /// Names of data files that say nothing without the folder around them.
@@ -225,6 +227,15 @@ pub fn check_seeds(series: &Series) -> Result<()> {
     for folder in rest {
         let found = differences(&expected, &apart_from_seed(folder)?);
         if let Some(Difference { key, before, now }) = found.first() {
+            if key == CHECKSUM {
+                return Err(Error::Unsuitable(format!(
+                    "{}: its runs are not seeds of one configuration: they learned from other data, with the checksum {before} in \
+                     {} and {now} in {}; name the runs one by one, or group all of them by `algorithm`, which keeps data sets apart",
+                    series.path.display(),
+                    first.display(),
+                    folder.display()
+                )));
+            }
             return Err(Error::Unsuitable(format!(
                 "{}: its runs are not seeds of one configuration: `{key}` is {before} in {} and \
                  {now} in {}; name the runs one by one, or group them by this key",
@@ -243,7 +254,7 @@ fn apart_from_seed(folder: &Path) -> Result<BTreeMap<String, String>> {
     let mut settings = settings(&run.config()?)?;
     settings.remove("seed");
     if let Some(data) = run.spec()?.data {
-        settings.insert("the data's checksum".to_owned(), data.checksum);
+        settings.insert(CHECKSUM.to_owned(), data.checksum);
     }
     Ok(settings)
 }

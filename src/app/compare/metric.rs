@@ -12,6 +12,7 @@ use crate::app::table;
 use crate::report::curves;
 use crate::report::curves::{Curves, ReferenceLine, Scale, Series};
 use trajformer_core::error::{Error, Result};
+use trajformer_core::nearest::did_you_mean;
 
 /// Values whose largest is so many times their smallest are drawn on a logarithmic scale.
 const WIDE: f64 = 300.0;
@@ -29,6 +30,8 @@ pub struct MetricLine {
     pub last: f64,
     /// Largest value.
     pub largest: f64,
+    /// Values that are not finite (NaN or infinite), which are left out.
+    pub left_out: usize,
     /// Mean discounted return of the data in the units of the critics, where the run has measured it.
     pub return_to_go: Option<f64>,
     /// Update and value of every row, for each seed.
@@ -53,24 +56,35 @@ pub fn metric(runs: &[PathBuf], name: &str) -> Result<Vec<MetricLine>> {
 
 fn line(run: &Path, folders: &[PathBuf], name: &str) -> Result<MetricLine> {
     let algorithm = RunDir::open(&folders[0])?.config()?.algorithm.name();
-    let (mut curves, mut returns) = (Vec::new(), Vec::new());
+    let (mut curves, mut returns, mut left_out) = (Vec::new(), Vec::new(), 0);
     for folder in folders {
         let path = folder.join("metrics.csv");
-        let (columns, _) = table::read(&path)?;
-        if !columns.iter().any(|column| column == name) {
+        let (columns, cells) = table::read(&path)?;
+        let Some(place) = columns.iter().position(|column| column == name) else {
+            let near = did_you_mean(name, columns.iter().map(String::as_str));
             let (path, columns) = (path.display(), columns.join(", "));
             return Err(Error::Unknown {
                 name: name.to_owned(),
-                problem: format!("{path} has no column `{name}`; there are {columns}"),
+                problem: format!("{path} has no column `{name}`; there are {columns}{near}"),
             });
-        }
+        };
+        let is_number = |row: &&Vec<String>| !row[place].trim().is_empty();
+        let written = cells.iter().filter(is_number).count();
         let rows = table::numbers(&path, ["update", name])?.into_iter();
         let curve: Vec<(f64, f64)> = rows
             .map(|[update, value]| (update, value))
             .filter(|(_, value)| value.is_finite())
             .collect();
+        left_out += written - curve.len().min(written);
         if curve.is_empty() {
-            let problem = format!("{}: column `{name}` holds no number yet", path.display());
+            let path = path.display();
+            let problem = if written == 0 {
+                format!("{path}: column `{name}` holds no number yet")
+            } else {
+                format!(
+                    "{path}: column `{name}` holds NaN and infinite values only, {written} of them: the training diverged"
+                )
+            };
             return Err(Error::Unsuitable(problem));
         }
         curves.push(curve);
@@ -90,6 +104,7 @@ fn line(run: &Path, folders: &[PathBuf], name: &str) -> Result<MetricLine> {
             .iter()
             .flatten()
             .fold(f64::NEG_INFINITY, |largest, point| largest.max(point.1)),
+        left_out,
         return_to_go: (!returns.is_empty()).then(|| mean_std(&returns).0),
         curves,
     })

@@ -1,12 +1,13 @@
 //! From TOML tables and `key=value` overrides to a configuration, with errors that name the key as it is
 //! written and where it came from.
 
-use crate::app::config::layers::{EXTENDS, Layers};
+use crate::app::config::layers::{EXTENDS, Layers, join};
 use crate::app::config::overrides::set_words;
 use crate::app::config::run_config::RunConfig;
 use crate::app::config::words::{NO_WORD, Problem, plain_words, require_tables, words_of};
 use trajformer_algorithms::registry::{ALGORITHMS, CustomConfig};
 use trajformer_core::error::{Error, Origin, Result};
+use trajformer_core::nearest::did_you_mean;
 
 /// A checked configuration from what files and overrides say together. Errors name what set the key that they are
 /// about; what an override breaks is blamed on it.
@@ -76,6 +77,10 @@ fn read_table(table: &toml::Table) -> std::result::Result<RunConfig, Problem> {
         [name] if names.contains(&name) || name == CustomConfig::NAME => {
             require_tables(table, name)?;
         }
+        [name] => {
+            let near = did_you_mean(name, names.iter().copied());
+            return wrong(format!("`algorithm` holds {given:?}, {}{near}", expected()));
+        }
         _ => return wrong(format!("`algorithm` holds {given:?}, {}", expected())),
     }
     serde_path_to_error::deserialize(table.clone()).map_err(|error| {
@@ -85,6 +90,14 @@ fn read_table(table: &toml::Table) -> std::result::Result<RunConfig, Problem> {
             words_of(table, &path).unwrap_or(message)
         } else {
             message
+        };
+        let message = match message.strip_prefix("unknown word `") {
+            Some(rest) => {
+                let word = rest.split('`').next().unwrap_or_default();
+                let listed = message.split('`').skip(1).step_by(2).skip(1);
+                format!("{message}{}", did_you_mean(word, listed))
+            }
+            None => message,
         };
         let unknown = message.strip_prefix("unknown field `");
         let unknown = unknown.and_then(|rest| rest.split('`').next());
@@ -96,15 +109,63 @@ fn read_table(table: &toml::Table) -> std::result::Result<RunConfig, Problem> {
             Some(EXTENDS) => {
                 format!("`{EXTENDS}` stands at the top of a file, before its first [table]")
             }
-            _ => message,
+            Some(name) => {
+                let near = meant(name, &message, given[0]);
+                format!("{message}{near}")
+            }
+            None => message,
         };
         Problem {
-            text: if message.contains(&path) && !path.contains('.') {
+            text: if path == "." || (message.contains(&path) && !path.contains('.')) {
                 message
             } else {
                 format!("`{path}`: {message}")
             },
             keys: inside.into_iter().chain([path]).collect(),
+        }
+    })
+}
+
+/// Keys that have no default, so that a blank configuration lacks them.
+const WITHOUT_DEFAULT: [&str; 7] = [
+    "data.action_range",
+    "data.max_episode_steps",
+    "data.observation_columns",
+    "data.observation_keys",
+    "evaluate.env",
+    "evaluate.goal",
+    "evaluate.python",
+];
+
+/// `; did you mean ...?` about an unknown key: one that is near among those that the message lists, else one of its name in another table.
+fn meant(name: &str, message: &str, algorithm: &str) -> String {
+    // What stands in quotes: the key itself, then those that there are.
+    let listed = message.split('`').skip(1).step_by(2).skip(1);
+    let near = did_you_mean(name, listed);
+    if !near.is_empty() {
+        return near;
+    }
+    let blank = format!("[algorithm.{algorithm}]");
+    let defaults = toml::from_str::<RunConfig>(&blank).map(toml::Table::try_from);
+    let Ok(Ok(defaults)) = defaults else {
+        return near;
+    };
+    let inside = format!(".{name}");
+    let without = WITHOUT_DEFAULT
+        .into_iter()
+        .find(|key| key.ends_with(&inside));
+    let found = find(&defaults, name, "").or_else(|| without.map(str::to_owned));
+    found.map_or(near, |key| format!("; did you mean `{key}`?"))
+}
+
+/// The first key of this name inside of a table of `table`, as a whole.
+fn find(table: &toml::Table, name: &str, prefix: &str) -> Option<String> {
+    table.iter().find_map(|(table, value)| {
+        let (inner, key) = (value.as_table()?, join(prefix, table));
+        if inner.contains_key(name) {
+            Some(join(&key, name))
+        } else {
+            find(inner, name, &key)
         }
     })
 }
@@ -210,6 +271,47 @@ mod tests {
         );
         let range = problem(good, &["data.action_range=[1, 1]"]);
         assert!(range.contains("data.action_range"), "{range}");
+    }
+
+    #[test]
+    fn an_unknown_key_or_algorithm_is_answered_with_what_may_be_meant() {
+        let check = |text: &str, set: &[&str], meant: &str| {
+            let set: Vec<String> = set.iter().map(|&text| text.to_owned()).collect();
+            let mut layers = Layers::from(table(text));
+            let error = from_layers(&mut layers, &set).expect_err(text).to_string();
+            assert!(error.ends_with(meant), "{error}");
+        };
+        let bc = "[algorithm.bc]\n";
+        check(
+            &format!("{bc}[train]\nupdate = 5"),
+            &[],
+            "; did you mean `updates`?",
+        );
+        check(bc, &["train.upadtes=5"], "; did you mean `updates`?");
+        check(
+            bc,
+            &["algorithm.bc.batchsize=5"],
+            "; did you mean `batch_size`?",
+        );
+        // The right name in the wrong table.
+        check(bc, &["updates=5"], "; did you mean `train.updates`?");
+        check(bc, &["env=hopper-v4"], "; did you mean `evaluate.env`?");
+        check(
+            bc,
+            &["train.batch_size=5"],
+            "; did you mean `algorithm.bc.batch_size`?",
+        );
+        check("[algorithm.td3bc]", &[], "; did you mean `td3_bc`?");
+        check(
+            "[algorithm.bc]\n[evaluat]\nenv = \"a\"",
+            &[],
+            "; did you mean `evaluate`?",
+        );
+        let error = from_layers(&mut Layers::from(table(bc)), &["train.zebra=1".to_owned()]);
+        let error = error.expect_err("no such key").to_string();
+        assert!(!error.contains("did you mean"), "{error}");
+        let word = "[algorithm.iql]\nactor = \"gausian\"";
+        check(word, &[], "; did you mean `gaussian`?");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::app::config::Purpose;
 use crate::app::imported::Request;
 use crate::app::run;
 use crate::app::run::TrainedRun;
+use crate::envs;
 use graph::Graph;
 use parts::Parts;
 use trajformer_algorithms::registry::AlgorithmConfig;
@@ -96,13 +97,39 @@ pub fn write(run: &mut TrainedRun, path: &Path) -> Result<Graph> {
     let graph = graph_of(run)?;
     let notes = [
         ("algorithm", run.config.algorithm.name().to_owned()),
-        (
-            "environment",
-            run.config.evaluate.env.clone().unwrap_or_default(),
-        ),
+        // Empty where none is known.
+        ("environment", environment(run)?.unwrap_or_default()),
     ];
     write_atomically(path, &onnx::encode(&graph, &notes)?)?;
     Ok(graph)
+}
+
+/// The environment that the policy is for: where it is scored, else where its data says that it comes from; `None` if neither is known, or
+/// only one that the policy doesn't fit, as `evaluate.env` may be where nothing was scored.
+///
+/// # Errors
+/// If an environment that is built in can't be made.
+fn environment(run: &TrainedRun) -> Result<Option<String>> {
+    let expected = (run.spec.observation_dim, run.spec.action_dim);
+    let named = [run.config.evaluate.env.as_ref(), run.spec.env_name.as_ref()];
+    for name in named.into_iter().flatten() {
+        // What is not built in can't be asked.
+        let built_in = envs::names()
+            .iter()
+            .any(|other| other.eq_ignore_ascii_case(name));
+        if !built_in {
+            return Ok(Some(name.clone()));
+        }
+        let env = envs::make(name)?;
+        if (env.spec().observation_dim, env.spec().action_dim) == expected {
+            return Ok(Some(name.clone()));
+        }
+        tracing::warn!(
+            "the run names the environment `{name}`, which has other numbers of observations and actions than its policy: the file does not \
+             name it"
+        );
+    }
+    Ok(None)
 }
 
 /// The policy of a run as a graph: `observation` (batch, O) to `action` (batch, A) in the environment's units;

@@ -73,7 +73,8 @@ fn meaning(parts: &Parts, config: &DecisionTransformerConfig, targets: &[f32]) -
          first step, and at every later step the one before less the reward received since; here targets are {}. \
          Everything is in the environment's units: the graph normalizes observations, scales actions to -1..1 and \
          divides returns by {}.",
-        targets, config.return_scale
+        targets,
+        config.return_scale.of(None)?
     ))
 }
 
@@ -125,7 +126,7 @@ impl Builder<'_> {
         let unit = self.graph.node(Op::Div, &[&unit, &half]);
         let (low, high) = (self.graph.number(-1.0)?, self.graph.number(1.0)?);
         let unit = self.graph.node(Op::Clip, &[&unit, &low, &high]);
-        let scale = self.graph.number(config.return_scale)?;
+        let scale = self.graph.number(config.return_scale.of(None)?)?;
         let returns = self.graph.node(Op::Div, &[&returns, &scale]);
         let table = self.constant("embed_timestep.weight", "model.embed_timestep.weight")?;
         let rows = parts
@@ -314,7 +315,7 @@ fn compare(
         .target_returns
         .first()
         .copied()
-        .unwrap_or(config.return_scale as f32);
+        .unwrap_or(config.return_scale.of(None)? as f32);
     let start = EpisodeStart {
         rng: Rng::from_seed(0),
         target_return: Some(target),

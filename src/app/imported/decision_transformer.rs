@@ -31,7 +31,7 @@ use trajformer_core::dataset::Dataset;
 use trajformer_core::device::open_device;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::normalizer::Normalizer;
-use trajformer_data::return_sequences::observation_normalizer;
+use trajformer_data::return_sequences::{ReturnScale, observation_normalizer};
 
 /// More rows of a table than any model has.
 const MOST_ROWS: usize = 1 << 24;
@@ -208,7 +208,7 @@ fn configuration(
         embedding: sizes.hidden,
         max_episode_steps: sizes.max_timesteps,
         dropout: 0.0,
-        return_scale: RETURN_SCALE,
+        return_scale: ReturnScale::Number(RETURN_SCALE),
         target_returns: known.map_or_else(Vec::new, |model| model.target_returns.to_vec()),
         ..DecisionTransformerConfig::default()
     });

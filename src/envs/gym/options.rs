@@ -47,13 +47,42 @@ impl GymOptions {
             .unwrap_or_else(|| PathBuf::from("python3"))
     }
 
-    /// What one step, reset or picture may take.
-    pub(super) fn patience(&self) -> Duration {
-        let variable = || {
-            let seconds = std::env::var(TIMEOUT_VARIABLE).ok()?.parse::<f64>().ok()?;
-            let seconds = Duration::try_from_secs_f64(seconds).ok()?;
-            Some(seconds).filter(|seconds| !seconds.is_zero())
-        };
-        self.timeout.or_else(variable).unwrap_or(TIMEOUT)
+    /// What one step, reset or picture may take; what is wrong with [`TIMEOUT_VARIABLE`] where that is asked and is no number of seconds.
+    pub(super) fn patience(&self) -> Result<Duration, String> {
+        match (self.timeout, std::env::var_os(TIMEOUT_VARIABLE)) {
+            (Some(timeout), _) => Ok(timeout),
+            (None, None) => Ok(TIMEOUT),
+            (None, Some(text)) => seconds(&text.to_string_lossy()),
+        }
+    }
+}
+
+/// The seconds that [`TIMEOUT_VARIABLE`] says; nothing is the default.
+fn seconds(text: &str) -> Result<Duration, String> {
+    if text.trim().is_empty() {
+        return Ok(TIMEOUT);
+    }
+    let number = text.trim().parse::<f64>().ok();
+    let found = number.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    found.filter(|seconds| !seconds.is_zero()).ok_or_else(|| {
+        format!("the environment variable {TIMEOUT_VARIABLE} is `{text}`, expected a number of seconds above 0, e.g. 600")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_holds_seconds_or_is_refused() {
+        assert_eq!(seconds("2.5"), Ok(Duration::from_millis(2_500)));
+        assert_eq!(seconds(" "), Ok(TIMEOUT));
+        for text in ["ten", "0", "-1", "inf", "NaN", "1e400", "10s"] {
+            let error = seconds(text).expect_err(text);
+            assert!(
+                error.contains(TIMEOUT_VARIABLE) && error.contains(text),
+                "{error}"
+            );
+        }
     }
 }

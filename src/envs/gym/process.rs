@@ -107,7 +107,7 @@ impl Process {
             name: name.to_owned(),
             problem,
         };
-        let timeout = options.patience();
+        let timeout = options.patience().map_err(failed)?;
         let limit = timeout.max(TIMEOUT);
         let (channel, [input, output]) =
             channel(limit).map_err(|error| failed(format!("no channel to Python: {error}")))?;
