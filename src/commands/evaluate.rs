@@ -76,7 +76,8 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         return off_policy(args, data);
     }
     args.record.as_deref().map(data::check_new).transpose()?;
-    let dataset = args.data.as_deref().map(data::load_one).transpose()?;
+    let load = |path: &PathBuf| data::load(&data::resolved(std::slice::from_ref(path))?);
+    let dataset = args.data.as_ref().map(load).transpose()?;
     let opening = Request {
         overrides: &args.overrides,
         data: dataset.as_ref(),

@@ -6,6 +6,7 @@ pub mod collect;
 pub mod compare;
 pub mod config;
 pub mod data;
+pub mod data_sets;
 pub mod demo;
 pub mod evaluate;
 pub mod export;

@@ -86,6 +86,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/token_report", "core/* data/* report"),
     ("app/fqe", "core/* data/* algorithms/offpolicy app/progress"),
     ("app/config", "core/* algorithms/registry formats"),
+    ("app/datasets", "core/*"),
     ("app/action_range", "core/* app/config envs formats"),
     (
         "app/bench",
@@ -108,10 +109,10 @@ const TABLE: &[(&str, &str)] = &[
     ),
     ("app/pretrained", "core/*"),
     ("app/preview", "core/* app/config app/evaluate envs report"),
-    ("app/hub", "core/* app/pretrained"),
+    ("app/hub", "core/* app/datasets app/pretrained"),
     (
         "app/report",
-        "core/* data/info app/checkpoint app/compare app/config app/evaluate app/evaluations app/run app/scoring app/table \
+        "core/* data/info app/checkpoint app/compare app/config app/datasets app/evaluate app/evaluations app/run app/scoring app/table \
          envs formats report",
     ),
     (
@@ -125,7 +126,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/text", "core/* app/hub app/pretrained"),
     (
         "app/prepare",
-        "core/* app/config app/evaluate app/hub app/online app/pretrained app/text envs formats",
+        "core/* app/config app/datasets app/evaluate app/hub app/online app/pretrained app/text envs formats",
     ),
     (
         "app/imported",
@@ -134,7 +135,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/run",
-        "core/* app/action_range app/checkpoint app/config app/evaluate app/evaluations app/fqe app/imported app/online app/prepare \
+        "core/* app/action_range app/checkpoint app/config app/datasets app/evaluate app/evaluations app/fqe app/imported app/online app/prepare \
          app/trainer envs formats",
     ),
     ("app/series", "core/* app/config app/run app/trainer"),
