@@ -8,8 +8,9 @@ use trajformer::data::formats::fast_folder;
 use trajformer::data::tokenizers::TokenizerKind;
 use trajformer::data::{ColumnChoice, LoadOptions};
 use trajformer::rng::Rng;
+use trajformer::run_report::data_picture::data_picture;
 use trajformer::token_report::{self, TokenReportOptions};
-use trajformer::{data, formats, hub, report};
+use trajformer::{checkpoint, data, formats, hub, report};
 
 use crate::cli::count;
 use crate::commands::collect::{self, CollectArgs};
@@ -37,7 +38,7 @@ pub enum DataCommand {
     /// Episodes, returns, dimensions, ends and warnings of a data set.
     #[command(after_help = "Examples:\n  \
         trajformer data info hopper-medium.hdf5\n  \
-        trajformer data info hopper-medium-v2")]
+        trajformer data info hopper-medium-v2 --picture hopper.svg")]
     Info {
         /// File, folder, or name of a fetched data set; several are joined.
         #[arg(required = true)]
@@ -45,6 +46,9 @@ pub enum DataCommand {
         /// How it is read.
         #[command(flatten)]
         read: ReadArgs,
+        /// Draw returns, lengths, rewards, and the range of each dimension.
+        #[arg(long, value_name = "FILE.svg|png")]
+        picture: Option<PathBuf>,
         /// Print one JSON object, last on standard output.
         #[arg(long)]
         json: bool,
@@ -174,7 +178,12 @@ pub fn run(command: &DataCommand) -> anyhow::Result<ExitCode> {
     match command {
         DataCommand::List(args) => data_sets::list(args),
         DataCommand::Pull(args) => data_sets::pull(args),
-        DataCommand::Info { path, read, json } => info(path, read, *json),
+        DataCommand::Info {
+            path,
+            read,
+            picture,
+            json,
+        } => info(path, read, picture.as_deref(), *json),
         DataCommand::Tokens(args) => tokens(args),
         DataCommand::Convert {
             input,
@@ -185,10 +194,27 @@ pub fn run(command: &DataCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn info(paths: &[PathBuf], read: &ReadArgs, json: bool) -> anyhow::Result<ExitCode> {
+fn info(
+    paths: &[PathBuf],
+    read: &ReadArgs,
+    picture: Option<&Path>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    if let Some(picture) = picture {
+        report::check_path(picture)?;
+        checkpoint::check_output(picture)?;
+    }
     let paths = data::resolved(paths)?;
-    let info = data::info(&data::load_with(&paths, &read.options())?);
-    if json {
+    let dataset = data::load_with(&paths, &read.options())?;
+    let info = data::info(&dataset);
+    if let Some(picture) = picture {
+        dataset.require_steps()?;
+        report::data::draw(picture, &data_picture(&dataset))?;
+    }
+    if !json && let Some(picture) = picture {
+        output::whole(hints::with_data_flags(&info.to_string()))?;
+        say!("wrote {}", picture.display())?;
+    } else if json {
         say!("{}", serde_json::to_string(&info)?)?;
     } else {
         output::whole(hints::with_data_flags(&info.to_string()))?;

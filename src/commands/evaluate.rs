@@ -11,6 +11,7 @@ use trajformer::pretrained::Request;
 use trajformer::scoring::{self, EvaluateRequest, Scores};
 use trajformer::{data, hub, report, run};
 
+use crate::commands::collect;
 use crate::output::say;
 
 /// Arguments of `evaluate`.
@@ -110,7 +111,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     };
     let printed = printed.and_then(|()| json.map_or(Ok(()), |value| say!("{value}")));
     if let (Some(path), Some(dataset)) = (&args.record, &found.recorded) {
-        data::save(dataset, path)?;
+        collect::save(dataset, path)?;
     }
     printed?;
     Ok(ExitCode::SUCCESS)

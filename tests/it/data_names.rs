@@ -270,6 +270,43 @@ fn slips_are_named_and_damaged_files_are_not_taken() {
     assert!(errors.contains("no rewards"), "{errors}");
 }
 
+#[test]
+fn a_data_set_is_drawn_whole_or_not_at_all() {
+    let machine = Machine::new();
+    machine.collect("data.npz");
+    for name in ["data.svg", "pictures/data.png"] {
+        let printed = machine.succeeds(&["data", "info", "data.npz", "--picture", name], &[]);
+        assert!(
+            printed.contains("600") && printed.ends_with(&format!("wrote {name}\n")),
+            "{printed}"
+        );
+    }
+    let svg = fs::read_to_string(machine.path().join("data.svg")).unwrap();
+    for word in [
+        "Returns: ",
+        "Lengths: 200",
+        "Rewards: ",
+        "Observations",
+        "Actions",
+        "600 steps of pendulum-v1 in 3 episodes",
+    ] {
+        assert!(svg.contains(word), "{word}");
+    }
+    let png = fs::read(machine.path().join("pictures/data.png")).unwrap();
+    assert!(png.starts_with(b"\x89PNG") && png.len() > 20_000);
+    assert_eq!(
+        fs::read_dir(machine.path().join("pictures"))
+            .unwrap()
+            .count(),
+        1
+    );
+    // What can't be drawn there is said before the data is read.
+    for (name, words) in [("data.pdf", ".svg or .png"), (".", "svg")] {
+        let errors = machine.fails(&["data", "info", "none.npz", "--picture", name], &[]);
+        assert!(errors.contains(words), "{errors}");
+    }
+}
+
 #[cfg(not(feature = "hub"))]
 #[test]
 fn a_build_without_the_network_lists_and_says_what_it_lacks() {

@@ -77,7 +77,7 @@ const TABLE: &[(&str, &str)] = &[
     // Files, environments, pictures.
     ("formats", "core/* data/tokenizers"),
     ("envs", "core/environment core/error"),
-    ("report", "core/error"),
+    ("report", "core/atomic core/error"),
     // The application, from the ground up.
     ("app/progress", ""),
     ("app/table", "core/*"),

@@ -175,7 +175,11 @@ impl Known {
             return versions;
         }
         let most = (name.len() / 6).clamp(1, 3);
-        let distance = |full: &str| edits(&name, &full.to_lowercase());
+        // With its version or without.
+        let distance = |full: &str| {
+            let whole = edits(&name, &full.to_lowercase());
+            unversioned(full).map_or(whole, |front| whole.min(edits(&name, &front)))
+        };
         let near: BTreeSet<(usize, &str)> = names()
             .map(|full| (distance(full), full))
             .filter(|(distance, _)| *distance <= most)
@@ -338,6 +342,7 @@ mod tests {
             ["antmaze-umaze-v2", "antmaze-umaze-v0"]
         );
         assert_eq!(known.like("hoper-medium-v2")[0], "hopper-medium-v2");
+        assert_eq!(known.like("hopper-medum")[0], "hopper-medium-v2");
         assert!(known.like("data/mine").is_empty() && known.like("").is_empty());
     }
 
