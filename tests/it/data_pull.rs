@@ -633,6 +633,11 @@ fn other_data_sets_of_the_hub_come_by_their_address() {
         printed.contains("train.npz") && printed.contains("test.npz"),
         "{printed}"
     );
+    let errors = machine.fails(&["data", "info", "hf://datasets/someone/pendulum@two"], &[]);
+    assert!(
+        errors.contains("name one of them") && errors.contains("test.npz"),
+        "{errors}"
+    );
     let errors = machine.fails(&["data", "pull", "hf://datasets/someone/robots"], &endpoint);
     assert!(errors.contains("parquet"), "{errors}");
     let errors = machine.fails(

@@ -117,6 +117,21 @@ fn resolve(path: &Path) -> Result<PathBuf> {
             check(&named, &found)?;
             Ok(found)
         }
+        None if place.exists() => {
+            let files = place::files(&place);
+            let files: Vec<String> = files
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect();
+            let problem = match &files[..] {
+                [] => "holds no data file that is read here".to_owned(),
+                files => format!(
+                    "holds several data files: name one of them, {}",
+                    files.join(", ")
+                ),
+            };
+            Err(Error::data(&place, problem))
+        }
         None => Err(Error::NotFetched {
             name: named.name(),
             place,
