@@ -35,7 +35,7 @@ impl HubName {
                 && *part != "."
         };
         let parts: Vec<&str> = path.trim_end_matches('/').split('/').collect();
-        let fine = parts.len() >= 2 && parts.iter().all(|p| part(p));
+        let fine = parts.len() >= 2 && parts.iter().all(part);
         let fine = fine && revision.as_deref().is_none_or(|revision| part(&revision));
         if !fine {
             return Some(Err(Error::Hub {

@@ -178,6 +178,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("hopper-medium-v2");
         std::fs::write(&file, b"mine").expect("a file");
-        assert_eq!(resolved(&[file.clone()]).expect("a path"), [file]);
+        assert_eq!(
+            resolved(std::slice::from_ref(&file)).expect("a path"),
+            [file]
+        );
     }
 }

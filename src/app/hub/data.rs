@@ -83,18 +83,18 @@ impl Work<'_> {
     fn all(&self, named: &Named) -> Result<(Record, Checked, bool)> {
         match named {
             Named::Known(set) => match (&set.repository, &set.repository_folder) {
-                (Some(repository), Some(folder)) => self.from_hub(&Folder {
+                (Some(repository), Some(folder)) => self.repository_files(&Folder {
                     repository,
                     folder,
                     revision: "main",
                 }),
-                _ => self.from_addresses(set),
+                _ => self.addressed_files(set),
             },
             Named::Hub(HubName {
                 repository,
                 folder,
                 revision,
-            }) => self.from_hub(&Folder {
+            }) => self.repository_files(&Folder {
                 repository,
                 folder,
                 revision: revision.as_deref().unwrap_or("main"),
@@ -118,7 +118,7 @@ impl Work<'_> {
         write_atomically(&self.record_path(), &bytes)
     }
 
-    fn from_addresses(&self, set: &DataSet) -> Result<(Record, Checked, bool)> {
+    fn addressed_files(&self, set: &DataSet) -> Result<(Record, Checked, bool)> {
         let fail = |address: &str, failure: &Failure| self.explain(address, failure);
         let first = set.addresses.first().map_or("", String::as_str);
         let lock = lock(self.place).map_err(|failure| fail(first, &failure))?;
@@ -194,7 +194,7 @@ impl Work<'_> {
         }
     }
 
-    fn from_hub(&self, folder: &Folder<'_>) -> Result<(Record, Checked, bool)> {
+    fn repository_files(&self, folder: &Folder<'_>) -> Result<(Record, Checked, bool)> {
         let page = format!("{}/datasets/{}", cache::endpoint(), folder.repository);
         let fail = |failure: &Failure| self.explain(&page, failure);
         let lock = lock(self.place).map_err(|failure| fail(&failure))?;
