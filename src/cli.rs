@@ -24,7 +24,8 @@ use crate::commands::watch::WatchArgs;
 #[command(version, long_version = trajformer::about::description(), about, max_term_width = 100)]
 #[command(after_help = "Examples:\n  \
     trajformer demo\n  \
-    trajformer train configs/td3_bc/short/hopper-medium.toml --set data.path=hopper-medium.hdf5\n  \
+    trajformer data pull hopper-medium-v2\n  \
+    trajformer train configs/td3_bc/short/hopper-medium.toml\n  \
     trajformer train --help")]
 pub struct Cli {
     /// What to do.
@@ -109,7 +110,7 @@ pub enum Command {
         trajformer plan runs/trajectory_transformer-hopper-medium-short --data hopper-medium.hdf5 --episode 3 --step 100 \
         --picture plan.svg")]
     Plan(PlanArgs),
-    /// Look at, convert and collect data.
+    /// Fetch, look at, convert and collect data.
     #[command(
         subcommand,
         after_help = "Example:\n  trajformer data info hopper-medium.hdf5"

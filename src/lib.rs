@@ -80,6 +80,7 @@ pub mod algorithms {
 /// Logged experience: data sets, the files they come from, and what is prepared from them.
 pub mod data {
     pub use crate::app::collect;
+    pub use crate::app::datasets::{self as named, resolved};
     pub use crate::formats;
     pub use crate::formats::columns::{self, ColumnChoice};
     pub use crate::formats::files::{

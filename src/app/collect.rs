@@ -26,10 +26,43 @@ pub fn collect(
     steps: usize,
     seed: u64,
 ) -> Result<Dataset> {
+    let (data, failure) = collect_until(env, policy, steps, seed)?;
+    match failure {
+        None => Ok(data),
+        Some(error) => Err(error),
+    }
+}
+
+/// [`collect`], but for a failure of environment or policy after the first step: then what was collected before is given too,
+/// with an episode at its end that is neither terminated nor truncated.
+///
+/// # Errors
+/// If `steps` is 0, or environment or policy fail before there is a step.
+pub fn collect_until(
+    env: &mut dyn Environment,
+    policy: &mut dyn Policy,
+    steps: usize,
+    seed: u64,
+) -> Result<(Dataset, Option<Error>)> {
     if steps == 0 {
         return Err(Error::settings("nothing to collect: steps is 0"));
     }
     let mut data = empty(env.spec());
+    let failure = add_episodes(env, policy, steps, seed, &mut data).err();
+    match failure {
+        Some(error) if data.steps() == 0 => Err(error),
+        failure => Ok((data, failure)),
+    }
+}
+
+/// Collects into `data`, episode after episode; also what comes before a failure.
+fn add_episodes(
+    env: &mut dyn Environment,
+    policy: &mut dyn Policy,
+    steps: usize,
+    seed: u64,
+    data: &mut Dataset,
+) -> Result<()> {
     let streams = Streams::from_seed(seed);
     let instructions = env.instructions();
     let progress = Progress::of("steps", 0, steps as u64);
@@ -53,14 +86,32 @@ pub fn collect(
             instruction: instruction.clone(),
         }])?;
         let left = steps - data.steps();
-        let episode = run_episode(env, policy, observation, left, (&mut data, &progress))?;
-        data.episodes.push(Episode {
-            instruction,
-            ..episode
-        });
+        let mut last = observation;
+        let start = data.steps();
+        let found = run_episode(env, policy, &mut last, left, (data, &progress));
+        let steps = data.steps() - start;
+        let (episode, failure) = match found {
+            Ok(episode) => (episode, None),
+            Err(error) => {
+                let cut = Episode {
+                    final_observation: Some(last.into_boxed_slice()),
+                    ..Episode::new(start, steps)
+                };
+                (cut, Some(error))
+            }
+        };
+        if steps > 0 {
+            data.episodes.push(Episode {
+                instruction,
+                ..episode
+            });
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
     }
     progress.finish();
-    Ok(data)
+    Ok(())
 }
 
 /// No steps yet, of an environment that looks like `spec`.
@@ -85,30 +136,30 @@ pub(crate) fn empty(spec: &EnvSpec) -> Dataset {
 fn run_episode(
     env: &mut dyn Environment,
     policy: &mut dyn Policy,
-    mut observation: Vec<f32>,
+    observation: &mut Vec<f32>,
     limit: usize,
     (data, progress): (&mut Dataset, &Progress),
 ) -> Result<Episode> {
     let start = data.steps();
     loop {
-        let input = Tensor::from_slice(&observation, (1, observation.len()), &Device::Cpu)?;
+        let input = Tensor::from_slice(observation, (1, observation.len()), &Device::Cpu)?;
         let action = policy
             .act(&input, &[true])?
             .flatten_all()?
             .to_vec1::<f32>()?;
         let step = env.step(&action)?;
         policy.observe(&[step.reward])?;
-        data.observations.extend_from_slice(&observation);
+        data.observations.extend_from_slice(observation);
         data.actions.extend_from_slice(&action);
         data.rewards.push(step.reward);
-        observation = step.observation;
+        *observation = step.observation;
         progress.set(data.steps() as u64);
         let steps = data.steps() - start;
         if step.terminated || step.truncated || steps == limit {
             return Ok(Episode {
                 terminated: step.terminated,
                 truncated: step.truncated && !step.terminated,
-                final_observation: Some(observation.into_boxed_slice()),
+                final_observation: Some(observation.clone().into_boxed_slice()),
                 ..Episode::new(start, steps)
             });
         }
@@ -142,6 +193,59 @@ mod tests {
         assert_eq!(ends, [(0..300, true), (300..600, true), (600..700, false)]);
         assert_eq!(data.returns().len(), 2);
         assert_eq!(data.env_name.as_deref(), Some("pointmaze-umaze"));
+    }
+
+    /// A pendulum that breaks on its way.
+    struct Breaking(Box<dyn Environment>, usize);
+
+    impl Environment for Breaking {
+        fn spec(&self) -> &EnvSpec {
+            self.0.spec()
+        }
+
+        fn reset(&mut self, seed: u64) -> Result<Vec<f32>> {
+            self.0.reset(seed)
+        }
+
+        fn step(&mut self, action: &[f32]) -> Result<trajformer_core::environment::Step> {
+            match self.1.checked_sub(1) {
+                Some(left) => {
+                    self.1 = left;
+                    self.0.step(action)
+                }
+                None => Err(Error::Unsuitable("it broke".to_owned())),
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_collected_before_a_failure_is_kept() {
+        let whole = random(700, 1);
+        for (before, episodes) in [(450, 2), (300, 1), (0, 0)] {
+            let mut env = Breaking(envs::make("pointmaze-umaze").expect("built in"), before);
+            let mut policy = RandomPolicy::new(env.spec());
+            let found = collect_until(&mut env, &mut policy, 700, 1);
+            if before == 0 {
+                assert!(found.is_err(), "there is nothing to keep");
+                continue;
+            }
+            let (data, failure) = found.expect("steps");
+            assert_eq!(failure.expect("a failure").to_string(), "it broke");
+            assert_eq!((data.steps(), data.episodes.len()), (before, episodes));
+            assert_eq!(data.observations[..], whole.observations[..4 * before]);
+            let last = data.episodes.last().expect("an episode");
+            assert_eq!(
+                (last.range().end, last.is_complete()),
+                (before, before == 300)
+            );
+            let next = last.final_observation.as_deref().expect("kept");
+            if before == 450 {
+                assert_eq!(next, whole.observation(450));
+            }
+        }
+        let mut env = Breaking(envs::make("pointmaze-umaze").expect("built in"), 450);
+        let mut policy = RandomPolicy::new(env.spec());
+        assert!(collect(&mut env, &mut policy, 700, 1).is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod collect;
 pub mod compare;
 pub mod config;
+pub mod datasets;
 pub mod demo;
 pub mod evaluate;
 pub mod evaluations;

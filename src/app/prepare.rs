@@ -7,6 +7,7 @@ use std::sync::Arc;
 use candle_core::Device;
 
 use crate::app::config::RunConfig;
+use crate::app::datasets;
 use crate::app::evaluate::Evaluator;
 use crate::app::online::{Interaction, interactive};
 use crate::app::pretrained::gpt2;
@@ -36,7 +37,8 @@ pub fn load_data(config: &RunConfig) -> Result<Dataset> {
             problem: "no data: give a file, a folder or a data set".to_owned(),
         });
     }
-    let dataset = files::load_with(&config.data.path, &config.data.load_options())?;
+    let paths = datasets::resolved(&config.data.path)?;
+    let dataset = files::load_with(&paths, &config.data.load_options())?;
     let known_range = |warning: &&String| !warning.contains(OUTSIDE_UNIT);
     for warning in dataset.warnings.iter().filter(known_range) {
         tracing::warn!("{warning}");

@@ -21,6 +21,7 @@ use crate::app::checkpoint::fingerprint::{
 use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::{RunDir, RunSpec, RunState};
 use crate::app::config::{Purpose, RunConfig};
+use crate::app::datasets;
 use crate::app::evaluate::Evaluator;
 use crate::app::evaluations::Evaluations;
 use crate::app::fqe;
@@ -658,7 +659,8 @@ pub fn judge(
     };
     let trained = open_with(path, &request)?;
     let options = trained.config.data.load_options();
-    let dataset = files::load_with(&[data.to_path_buf()], &options)?;
+    let paths = datasets::resolved(&[data.to_path_buf()])?;
+    let dataset = files::load_with(&paths, &options)?;
     let (o, a) = (trained.spec.observation_dim, trained.spec.action_dim);
     if (o, a) != (dataset.observation_dim, dataset.action_dim) {
         let found = (dataset.observation_dim, dataset.action_dim);

@@ -1,15 +1,18 @@
 //! `trajformer data collect`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use trajformer::checkpoint::named::named;
+use trajformer::data::Dataset;
 use trajformer::policy::behavior::behavior;
 use trajformer::policy::file::{FilePolicyOptions, HiddenActivation, OutputActivation};
 use trajformer::policy::noise::NoisyPolicy;
 use trajformer::{data, envs, hub, run};
 
+use crate::commands::hints;
 use crate::output::{self, say};
 
 /// Arguments of `data collect`.
@@ -116,10 +119,69 @@ pub fn run(args: &CollectArgs) -> anyhow::Result<ExitCode> {
     if !args.noise.is_empty() {
         policy = Box::new(NoisyPolicy::new(policy, args.noise.clone(), env.spec())?);
     }
-    let dataset = data::collect::collect(&mut *env, &mut *policy, args.steps, args.seed)?;
+    let (dataset, failure) =
+        data::collect::collect_until(&mut *env, &mut *policy, args.steps, args.seed)?;
     let printed = output::whole(data::info(&dataset));
-    data::save(&dataset, &args.out)?;
+    save(&dataset, &args.out)?;
+    if let Some(error) = failure {
+        anyhow::bail!(
+            "{}: the {} of {} steps before it are in {}",
+            hints::of_library(&error),
+            dataset.steps(),
+            args.steps,
+            args.out.display()
+        );
+    }
     printed?;
     say!("wrote {}", args.out.display())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Saves what took long to make; where that fails, into the system's folder for temporary files, so that it is not lost.
+///
+/// # Errors
+/// If it can't be saved where it should be: says where it is instead.
+pub fn save(dataset: &Dataset, path: &Path) -> anyhow::Result<()> {
+    let Err(error) = data::save(dataset, path) else {
+        return Ok(());
+    };
+    let mut name = OsString::from(format!("trajformer-{}-", std::process::id()));
+    name.push(path.file_name().unwrap_or_default());
+    let elsewhere = std::env::temp_dir().join(name);
+    match data::save(dataset, &elsewhere) {
+        Ok(()) => anyhow::bail!(
+            "{}: what was to be there is in {} instead",
+            hints::of_library(&error),
+            elsewhere.display()
+        ),
+        Err(_) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cant_be_saved_where_it_should_be_is_not_lost() {
+        let mut env = envs::make("pendulum-v1").expect("built in");
+        let mut policy =
+            behavior("zero", env.spec(), &FilePolicyOptions::default()).expect("known");
+        let dataset = data::collect::collect(&mut *env, &mut *policy, 7, 1).expect("steps");
+        // Its folder is no folder.
+        let file = std::env::temp_dir().join(format!("trajformer-test-{}", std::process::id()));
+        std::fs::write(&file, b"mine").expect("a file");
+        let error = save(&dataset, &file.join("seven.npz"))
+            .expect_err("no folder")
+            .to_string();
+        std::fs::remove_file(&file).expect("the file");
+        let elsewhere = error
+            .split(" is in ")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next());
+        let elsewhere = Path::new(elsewhere.expect("another place"));
+        let found = data::load_one(elsewhere).expect("the data");
+        std::fs::remove_file(elsewhere).expect("the data");
+        assert_eq!(found.steps(), 7);
+    }
 }

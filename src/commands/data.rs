@@ -8,26 +8,47 @@ use trajformer::data::formats::fast_folder;
 use trajformer::data::tokenizers::TokenizerKind;
 use trajformer::data::{ColumnChoice, LoadOptions};
 use trajformer::rng::Rng;
+use trajformer::run_report::data_picture::data_picture;
 use trajformer::token_report::{self, TokenReportOptions};
-use trajformer::{data, formats, hub, report};
+use trajformer::{checkpoint, data, formats, hub, report};
 
 use crate::cli::count;
 use crate::commands::collect::{self, CollectArgs};
+use crate::commands::data_sets::{self, ListArgs, PullArgs};
 use crate::commands::hints;
 use crate::output::{self, say};
 
 /// The `data` commands.
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
+    /// Public data sets that can be named: sizes, licences, checksums, and which are on this machine.
+    #[command(after_help = "Examples:\n  \
+        trajformer data list\n  \
+        trajformer data list 'hopper*v2'\n  \
+        trajformer data list minari --json")]
+    List(ListArgs),
+    /// Fetch a public data set, and check it; what was interrupted goes on where it stopped.
+    #[command(after_help = "Examples:\n  \
+        trajformer data pull hopper-medium-v2\n  \
+        trajformer data pull mujoco/hopper/medium-v0 --to ~/.minari/datasets\n  \
+        trajformer data pull hf://datasets/farama-minari/D4RL/pen/human-v2\n\
+        It goes to TRAJFORMER_DATA, else trajformer/data in XDG_CACHE_HOME or ~/.cache. HTTP_PROXY, HTTPS_PROXY and NO_PROXY are\n\
+        respected; TRAJFORMER_DATA_MIRROR names a server that has D4RL's and OGBench's files under the same paths.")]
+    Pull(PullArgs),
     /// Episodes, returns, dimensions, ends and warnings of a data set.
-    #[command(after_help = "Example:\n  trajformer data info hopper-medium.hdf5")]
+    #[command(after_help = "Examples:\n  \
+        trajformer data info hopper-medium.hdf5\n  \
+        trajformer data info hopper-medium-v2 --picture hopper.svg")]
     Info {
-        /// File or folder; several are joined.
+        /// File, folder, or name of a fetched data set; several are joined.
         #[arg(required = true)]
         path: Vec<PathBuf>,
         /// How it is read.
         #[command(flatten)]
         read: ReadArgs,
+        /// Draw returns, lengths, rewards, and the range of each dimension.
+        #[arg(long, value_name = "FILE.svg|png")]
+        picture: Option<PathBuf>,
         /// Print one JSON object, last on standard output.
         #[arg(long)]
         json: bool,
@@ -155,7 +176,14 @@ impl From<TokenizerArg> for TokenizerKind {
 /// What failed, and where.
 pub fn run(command: &DataCommand) -> anyhow::Result<ExitCode> {
     match command {
-        DataCommand::Info { path, read, json } => info(path, read, *json),
+        DataCommand::List(args) => data_sets::list(args),
+        DataCommand::Pull(args) => data_sets::pull(args),
+        DataCommand::Info {
+            path,
+            read,
+            picture,
+            json,
+        } => info(path, read, picture.as_deref(), *json),
         DataCommand::Tokens(args) => tokens(args),
         DataCommand::Convert {
             input,
@@ -166,9 +194,27 @@ pub fn run(command: &DataCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn info(paths: &[PathBuf], read: &ReadArgs, json: bool) -> anyhow::Result<ExitCode> {
-    let info = data::info(&data::load_with(paths, &read.options())?);
-    if json {
+fn info(
+    paths: &[PathBuf],
+    read: &ReadArgs,
+    picture: Option<&Path>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    if let Some(picture) = picture {
+        report::check_path(picture)?;
+        checkpoint::check_output(picture)?;
+    }
+    let paths = data::resolved(paths)?;
+    let dataset = data::load_with(&paths, &read.options())?;
+    let info = data::info(&dataset);
+    if let Some(picture) = picture {
+        dataset.require_steps()?;
+        report::data::draw(picture, &data_picture(&dataset))?;
+    }
+    if !json && let Some(picture) = picture {
+        output::whole(hints::with_data_flags(&info.to_string()))?;
+        say!("wrote {}", picture.display())?;
+    } else if json {
         say!("{}", serde_json::to_string(&info)?)?;
     } else {
         output::whole(hints::with_data_flags(&info.to_string()))?;
@@ -178,7 +224,8 @@ fn info(paths: &[PathBuf], read: &ReadArgs, json: bool) -> anyhow::Result<ExitCo
 
 fn convert(input: &Path, output: &Path, read: &ReadArgs) -> anyhow::Result<ExitCode> {
     data::check_new(output)?;
-    let converted = data::convert_with(input, output, &read.options())?;
+    let input = data::resolved(&[input.to_path_buf()])?.remove(0);
+    let converted = data::convert_with(&input, output, &read.options())?;
     for warning in &converted.warnings {
         tracing::warn!("{}", hints::with_data_flags(warning));
     }
@@ -213,7 +260,8 @@ fn tokens(args: &TokensArgs) -> anyhow::Result<ExitCode> {
         chunk_steps: args.chunk.unwrap_or(usual.chunk_steps),
         scale: args.scale.unwrap_or(usual.scale),
     };
-    let dataset = data::load_with(&args.path, &args.read.options())?;
+    let paths = data::resolved(&args.path)?;
+    let dataset = data::load_with(&paths, &args.read.options())?;
     let mut rng = Rng::from_seed(args.seed);
     let (found, fast) = token_report::report(&dataset, &options, given, &mut rng)?;
     output::whole(&found.report)?;

@@ -11,6 +11,7 @@ use trajformer::pretrained::Request;
 use trajformer::scoring::{self, EvaluateRequest, Scores};
 use trajformer::{data, hub, report, run};
 
+use crate::commands::collect;
 use crate::output::say;
 use crate::process;
 
@@ -81,7 +82,8 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         return off_policy(args, data);
     }
     args.record.as_deref().map(data::check_new).transpose()?;
-    let dataset = args.data.as_deref().map(data::load_one).transpose()?;
+    let load = |path: &PathBuf| data::load(&data::resolved(std::slice::from_ref(path))?);
+    let dataset = args.data.as_ref().map(load).transpose()?;
     let opening = Request {
         overrides: &args.overrides,
         data: dataset.as_ref(),
@@ -118,7 +120,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     };
     let printed = printed.and_then(|()| json.map_or(Ok(()), |value| say!("{value}")));
     if let (Some(path), Some(dataset)) = (&args.record, &found.recorded) {
-        data::save(dataset, path)?;
+        collect::save(dataset, path)?;
     }
     printed?;
     Ok(ExitCode::SUCCESS)

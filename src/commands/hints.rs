@@ -52,6 +52,11 @@ fn hint(error: &Error) -> Option<String> {
         Error::NotSet { key, .. } if key == "data.path" => {
             "`--set data.path=FILE`, e.g. `--set data.path=hopper-medium.hdf5`"
         }
+        Error::NotFetched { name, .. } => {
+            return Some(format!(
+                "`trajformer data pull {name}`; `--set data.path=FILE` names another file in a configuration's place"
+            ));
+        }
         Error::NotSet { key, .. } => return Some(format!("`--set {key}=VALUE`")),
         Error::NoData { .. } => "`--data FILE` of `evaluate`",
         Error::DataMoved { .. } => "`--set data.path=FILE`",

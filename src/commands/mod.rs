@@ -8,6 +8,7 @@ pub mod compare;
 pub mod config;
 pub mod dashboard;
 pub mod data;
+pub mod data_sets;
 pub mod demo;
 pub mod evaluate;
 pub mod export;

@@ -228,10 +228,21 @@ pub enum Error {
         /// What is wrong and what to do.
         problem: String,
     },
-    /// A model can't be fetched from the Hugging Face Hub, or published there.
+    /// A known data set is named that is not on this machine: fetch it.
+    #[error(
+        "{name}: a public data set that has not been fetched yet; it would be {place}",
+        place = place.display()
+    )]
+    NotFetched {
+        /// Its name.
+        name: String,
+        /// Where it will be.
+        place: PathBuf,
+    },
+    /// A model or a data set can't be fetched from the Hugging Face Hub or another server, or published there.
     #[error("{what}: {problem}")]
     Hub {
-        /// The model, as `hf://ID`.
+        /// The model, as `hf://ID`, or the data set's name.
         what: String,
         /// What is wrong and what to do.
         problem: String,

@@ -174,12 +174,12 @@ fn append(source: &Path, values: &mut Vec<f32>, mut more: Vec<f32>) -> Result<()
 }
 
 /// Makes the folder of a data set that will be saved as `path`, and fails if it can't be saved there:
-/// for commands that work long before they save.
+/// for commands that work long before they save. It tries to write there.
 ///
 /// # Errors
-/// If the name tells no format, its folder can't be made, or something is there already.
+/// If the name tells no format, its folder can't be made or written to, or something is there already.
 pub fn check_new(path: &Path) -> Result<()> {
-    target(path)?;
+    let (writer, name) = target(path)?;
     if path.exists() {
         let problem = "exists already; remove it, or choose another name for the data set";
         return Err(Error::data(path, problem));
@@ -189,11 +189,26 @@ pub fn check_new(path: &Path) -> Result<()> {
             std::fs::create_dir_all(folder).map_err(|e| {
                 let folder = folder.display();
                 Error::data(path, format!("its folder {folder} can't be made: {e}"))
-            })
+            })?;
         }
-        _ => Ok(()),
+        _ => {}
     }
+    let beside = path.with_file_name(format!("{name}.partial"));
+    let tried = if writer.endings.is_empty() {
+        remove(&beside);
+        std::fs::create_dir(&beside)
+    } else {
+        std::fs::write(&beside, [0; PROBE_BYTES])
+    };
+    remove(&beside);
+    tried.map_err(|e| {
+        let problem = format!("can't be written: {e}; free space there, or choose another place");
+        Error::data(path, problem)
+    })
 }
+
+/// What is written to see whether anything can be.
+const PROBE_BYTES: usize = 1 << 16;
 
 /// What the name of a data set asks for, and the name.
 fn target(path: &Path) -> Result<(&'static Writer, &str)> {

@@ -16,6 +16,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::report::pixels::{Pixels, average_down, drawing_error};
 use crate::report::style::{Anchor, Font, Point, Rgb, Stroke, WHITE};
+use trajformer_core::atomic::write_atomically;
 use trajformer_core::error::{Error, Result};
 
 /// Device pixels per logical pixel, in each direction.
@@ -107,7 +108,7 @@ pub(super) fn render(
                 )
                 .replace("<polyline ", "<polyline stroke-linejoin=\"round\" ")
                 .replace("font-family=\"sans-serif\"", SVG_FAMILIES);
-            std::fs::write(path, text).map_err(Error::io(path))
+            write_atomically(path, text.as_bytes())
         }
         "png" => {
             let mut pixels = vec![255; (large.0 * large.1 * 3) as usize];
@@ -119,11 +120,17 @@ pub(super) fn render(
                 (small.0 as usize, small.1 as usize),
                 AVERAGED as usize,
             );
-            let mut file = BitMapBackend::new(path, small);
+            // Written beside its place, whose ending it needs, and renamed.
+            let mut name = path.file_stem().unwrap_or_default().to_owned();
+            name.push(".tmp.png");
+            let beside = path.with_file_name(name);
+            let mut file = BitMapBackend::new(&beside, small);
             file.blit_bitmap((0, 0), small, &pixels)
                 .map_err(drawing_error)?;
             file.present()
-                .map_err(|error| Error::io(path)(std::io::Error::other(error.to_string())))
+                .map_err(|error| Error::io(path)(std::io::Error::other(error.to_string())))?;
+            drop(file);
+            std::fs::rename(&beside, path).map_err(Error::io(path))
         }
         _ => Err(Error::Unsuitable(format!(
             "{}: a picture's name ends in .svg or .png, found `.{ending}`",

@@ -45,7 +45,7 @@ MAZE2D = [f"maze2d-{maze}" for maze in ("umaze", "medium", "large")]
 ASIDE = {
     "project", "group", "name", "device", "seed", "train_seed", "eval_seed", "test_seed", "checkpoints_path", "load_model",
     "buffer_size", "deterministic_torch", "log_every", "max_action",
-}  # fmt: skip
+}
 
 
 # ---- reading Python files without running them
@@ -200,13 +200,19 @@ def rewards(path, function, env, **options):
 # ---- collecting
 
 
+# The versions of D4RL's data sets that our configurations name: CORL's, and the only one of each other.
+VERSIONS = {
+    "hopper": "v2", "halfcheetah": "v2", "walker2d": "v2", "antmaze": "v2", "maze2d": "v1", "kitchen": "v0",
+}
+
+
 class Settings:
     """The settings of one configuration, and which keys of the authors' file they come from."""
 
     def __init__(self, algorithm, data, source, values=None):
         self.algorithm, self.source, self.given = algorithm, source, dict(values or {})
         self.found, self.used = {}, set()
-        self.set("data.path", [f"data/{data}.hdf5"], "data set")
+        self.set("data.path", [f"{data}-{VERSIONS[data.split('-')[0]]}"], "data set")
 
     def set(self, key, value, name):
         top = key.split(".")[0] in ("train", "evaluate", "online", "data")

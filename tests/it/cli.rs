@@ -395,6 +395,42 @@ fn outputs_are_checked_before_the_work() {
             assert!(!errors.contains(".partial"), "{errors}");
         }
     }
+    // A full disk is seen before the work too: what is written beside goes nowhere.
+    #[cfg(target_os = "linux")]
+    for (name, arguments) in [
+        (
+            "full.npz",
+            &[
+                "data",
+                "collect",
+                "--env",
+                "pendulum-v1",
+                "--policy",
+                "random",
+                "--steps",
+                "10000000000",
+                "full.npz",
+            ][..],
+        ),
+        (
+            "full.hdf5",
+            &[
+                "evaluate",
+                "run",
+                "--episodes",
+                "100000",
+                "--record",
+                "full.hdf5",
+            ],
+        ),
+    ] {
+        std::os::unix::fs::symlink("/dev/full", folder.join(format!("{name}.partial"))).unwrap();
+        let errors = fails(folder, arguments);
+        assert!(
+            errors.contains(&format!("{name}: can't be written")),
+            "{errors}"
+        );
+    }
     let printed = succeeds(folder, &["evaluate", "run", "--record", "new/kept.hdf5"]);
     assert!(printed.contains("return") && folder.join("new/kept.hdf5").exists());
 }

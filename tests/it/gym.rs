@@ -331,6 +331,43 @@ fn command(toys: &TempDir, arguments: &[&str]) -> Command {
     command
 }
 
+#[test]
+fn what_was_collected_before_a_failure_is_saved() {
+    let toys = toys();
+    let collect = |policy: &str, out: &str| {
+        let arguments = [
+            "data",
+            "collect",
+            "--env",
+            "gym:Raises-v0",
+            "--python",
+            "python3",
+            "--steps",
+            "500",
+        ];
+        let rest = ["--policy", policy, out];
+        command(&toys, &[&arguments[..], &rest].concat())
+            .output()
+            .unwrap()
+    };
+    let found = collect("random", "kept.npz");
+    let errors = String::from_utf8_lossy(&found.stderr).into_owned();
+    assert_eq!(found.status.code(), Some(1), "{errors}");
+    let data = trajformer::data::load_one(&toys.path().join("kept.npz")).unwrap();
+    let said = format!(
+        "the {} of 500 steps before it are in kept.npz",
+        data.steps()
+    );
+    check_words(&errors, &["too fast", &said]);
+    assert!((1..500).contains(&data.steps()));
+    assert!(
+        data.actions.chunks(2).all(|action| action[0] <= 0.5),
+        "the step that failed is not among them"
+    );
+    // Nothing fails.
+    assert!(collect("zero", "whole.npz").status.success());
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_hanging_process_ends_with_the_program_even_if_that_is_killed() {

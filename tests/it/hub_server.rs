@@ -409,7 +409,12 @@ impl State {
             self.branches.entry(id.clone()).or_default().extend([main]);
             return Answer::json(200, &json!({"url": format!("http://hub/{id}")}));
         }
-        let Some(rest) = path.strip_prefix("/api/models/") else {
+        // Of data sets the kind is a part of the ID here.
+        let data = || {
+            path.strip_prefix("/api/")
+                .filter(|rest| rest.starts_with("datasets/"))
+        };
+        let Some(rest) = path.strip_prefix("/api/models/").or_else(data) else {
             return missing();
         };
         if let Some((id, branch)) = rest.split_once("/revision/") {

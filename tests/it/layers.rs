@@ -79,7 +79,7 @@ const TABLE: &[(&str, &str)] = &[
     // Files, environments, pictures.
     ("formats", "core/* data/tokenizers"),
     ("envs", "core/environment core/error core/nearest"),
-    ("report", "core/error"),
+    ("report", "core/atomic core/error"),
     // The application, from the ground up.
     ("app/about", ""),
     ("app/progress", ""),
@@ -93,6 +93,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/token_report", "core/* data/* report"),
     ("app/fqe", "core/* data/* algorithms/offpolicy app/progress"),
     ("app/config", "core/* algorithms/registry envs formats"),
+    ("app/datasets", "core/*"),
     ("app/action_range", "core/* app/config envs formats"),
     (
         "app/bench",
@@ -122,10 +123,10 @@ const TABLE: &[(&str, &str)] = &[
     ),
     ("app/pretrained", "core/*"),
     ("app/preview", "core/* app/config app/evaluate envs report"),
-    ("app/hub", "core/* app/pretrained"),
+    ("app/hub", "core/* app/datasets app/pretrained"),
     (
         "app/report",
-        "core/* data/info app/about app/checkpoint app/compare app/config app/evaluate app/evaluations app/run app/scoring app/table \
+        "core/* data/info app/about app/checkpoint app/compare app/config app/datasets app/evaluate app/evaluations app/run app/scoring app/table \
          envs formats report",
     ),
     (
@@ -139,7 +140,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/text", "core/* app/hub app/pretrained"),
     (
         "app/prepare",
-        "core/* app/config app/evaluate app/hub app/online app/pretrained app/text envs formats",
+        "core/* app/config app/datasets app/evaluate app/hub app/online app/pretrained app/text envs formats",
     ),
     (
         "app/imported",
@@ -148,7 +149,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/run",
-        "core/* app/action_range app/checkpoint app/config app/evaluate app/evaluations app/fqe app/from_data app/imported app/online app/prepare \
+        "core/* app/action_range app/checkpoint app/config app/datasets app/evaluate app/evaluations app/fqe app/from_data app/imported app/online app/prepare \
          app/trainer envs formats",
     ),
     (

@@ -14,8 +14,11 @@ mod cli;
 mod compare;
 mod data;
 mod data_corpus;
+mod data_names;
 mod data_order;
 mod data_properties;
+#[cfg(feature = "hub")]
+mod data_pull;
 mod data_views;
 mod defaults;
 mod device;

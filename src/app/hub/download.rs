@@ -152,7 +152,7 @@ impl Snapshot<'_> {
 }
 
 /// Whether an answer begins at byte `start`; one from the beginning is fine too.
-fn continues(answer: &Answer, start: u64) -> Result<bool, Failure> {
+pub(super) fn continues(answer: &Answer, start: u64) -> Result<bool, Failure> {
     if answer.status() != 206 {
         return Ok(start == 0);
     }
@@ -220,7 +220,7 @@ pub(super) fn hexadecimal(hash: Sha256) -> String {
     hash.finalize().iter().map(digits).collect()
 }
 
-fn is_sha256(tag: &str) -> bool {
+pub(super) fn is_sha256(tag: &str) -> bool {
     tag.len() == 64 && tag.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
 }
 

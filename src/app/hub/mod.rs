@@ -1,11 +1,12 @@
-//! The Hugging Face Hub: models in, runs out. Only this module uses the network, and the cache that Hub
+//! The Hugging Face Hub: models in, runs out; and public data sets, from the Hub and the servers of their publishers. Only this module uses the network, and the cache that Hub
 //! libraries share.
 //!
 //! Reading tries the cache first, without asking anybody; `hub pull` asks the Hub for what is new. Variables
 //! mean what they mean to Hub users: `HF_HOME`, `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE` and `XDG_CACHE_HOME`
 //! say where the cache is, `HF_HUB_OFFLINE` forbids the network, `HF_ENDPOINT` names another Hub, `HF_TOKEN`
 //! (or the token file of `hf auth login`, `HF_TOKEN_PATH`) opens private and gated repositories and is sent to the Hub
-//! only, `HF_HUB_DOWNLOAD_TIMEOUT` says for how many seconds a server may be silent.
+//! only, `HF_HUB_DOWNLOAD_TIMEOUT` says for how many seconds a server may be silent. `TRAJFORMER_DATA_MIRROR` names a server
+//! that has D4RL's and OGBench's files under the same paths.
 
 #[cfg(feature = "hub")]
 mod address;
@@ -13,9 +14,13 @@ pub mod cache;
 #[cfg(feature = "hub")]
 mod client;
 #[cfg(feature = "hub")]
+mod data;
+#[cfg(feature = "hub")]
 mod download;
 #[cfg(feature = "hub")]
 mod explain;
+#[cfg(feature = "hub")]
+mod fetch;
 #[cfg(feature = "hub")]
 mod lfs;
 pub mod model;
@@ -32,8 +37,10 @@ mod token;
 use std::path::{Path, PathBuf};
 
 use cache::Cache;
-pub use model::Pulled;
+pub use model::{Checked, DataFile, Pulled, PulledData};
 pub use reference::Reference;
+
+use crate::app::datasets::Named;
 use trajformer_core::error::{Error, Result};
 
 /// The folder of a model: `path` itself, or what `hf://ID[@REVISION]` names, from the cache or the Hub.
@@ -79,6 +86,36 @@ pub fn pull(reference: &Reference) -> Result<Pulled> {
             })
         }
     }
+}
+
+/// Fetches a data set into its place in the cache, or below the folder `to`; if it is there already, compares its checksum with
+/// the published one, or with that of its first time.
+///
+/// A failure leaves nothing under the data set's name; what has come stays beside it, and the next call goes on from there.
+///
+/// # Errors
+/// If a server can't be reached or refuses, what it sends is not what is known of the data set, or the disk fails; always
+/// without the feature `hub`.
+pub fn pull_data(named: &Named, to: Option<&Path>) -> Result<PulledData> {
+    let place = to.map_or_else(|| named.cached(), |folder| named.below(folder));
+    fetch_data(named, &place)
+}
+
+#[cfg(feature = "hub")]
+fn fetch_data(named: &Named, place: &Path) -> Result<PulledData> {
+    data::pull(named, place)
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetch_data(named: &Named, place: &Path) -> Result<PulledData> {
+    Err(Error::NotBuilt {
+        feature: "hub",
+        problem: format!(
+            "this build can't fetch data: build with the feature `hub` (a default one), or put {} at {}",
+            named.name(),
+            place.display()
+        ),
+    })
 }
 
 /// Why the network is not used, if it is not.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::pretrained::weights;
 
@@ -41,4 +41,46 @@ pub struct Pulled {
     pub commit: String,
     /// Its files with their sizes in bytes.
     pub files: Vec<(String, u64)>,
+}
+
+/// A file of a data set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataFile {
+    /// Its name, with folders below the data set's own.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256, 64 hexadecimal digits.
+    pub sha256: String,
+}
+
+/// What the checksum of a data set was compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checked {
+    /// With the one that is published.
+    Published,
+    /// With the one that was noted when it first came.
+    AsBefore,
+    /// With nothing: none is published, and it came for the first time. It is noted now.
+    First,
+}
+
+/// A data set on this machine.
+#[derive(Debug, Clone, Serialize)]
+pub struct PulledData {
+    /// Its name.
+    pub name: String,
+    /// Its file or folder.
+    pub place: PathBuf,
+    /// What a reader is to open; `None` where it has several data files, or none.
+    pub path: Option<PathBuf>,
+    /// The data files in its folder, where it is one.
+    pub readable: Vec<PathBuf>,
+    /// Its files.
+    pub files: Vec<DataFile>,
+    /// What the checksum of its first file was compared with.
+    pub checked: Checked,
+    /// Whether anything came over the network.
+    pub is_new: bool,
 }

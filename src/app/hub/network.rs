@@ -18,8 +18,8 @@ use crate::app::hub::cache;
 use crate::app::hub::token::Token;
 
 /// Tries after the first, each after twice the wait of the one before.
-const RETRIES: usize = 3;
-const FIRST_WAIT: Duration = Duration::from_millis(100);
+pub(super) const RETRIES: usize = 3;
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// How long finding a host, and then connecting to it, may take.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Redirects that are followed one after the other.
@@ -105,7 +105,7 @@ impl Failure {
     }
 
     /// Whether it may be otherwise a moment later.
-    fn may_pass(&self) -> bool {
+    pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Refused(refusal) => [408, 429, 500, 502, 503, 504].contains(&refusal.status),
             Self::Unreachable { .. } | Self::Broken { .. } => true,
@@ -235,6 +235,18 @@ impl Network {
                 token.origin()
             )));
         }
+        Self::with(patience, token)
+    }
+
+    /// A client for servers that are not the Hub: it knows no token.
+    ///
+    /// # Errors
+    /// If `SSL_CERT_FILE` has no certificates.
+    pub(super) fn anonymous(patience: Duration) -> Result<Self, Failure> {
+        Self::with(patience, None)
+    }
+
+    fn with(patience: Duration, token: Option<Token>) -> Result<Self, Failure> {
         let tls = TlsConfig::builder().root_certs(roots()?).build();
         let config = Agent::config_builder()
             .tls_config(tls)
@@ -263,7 +275,7 @@ impl Network {
         let (mut tag, mut size) = (None, None);
         let mut url = url.to_owned();
         for _ in 0..REDIRECTS {
-            let answer = self.step(&url, None)?;
+            let answer = self.step(&url, None, None)?;
             let linked = |name: &str| answer.header(name).map(str::to_owned);
             tag = tag.or_else(|| linked("X-Linked-ETag"));
             size = size.or_else(|| linked("X-Linked-Size").and_then(|text| text.parse().ok()));
@@ -301,9 +313,19 @@ impl Network {
 
     /// The content of an address, from byte `start` on if it is given.
     pub(super) fn get(&self, url: &str, start: Option<u64>) -> Result<Answer, Failure> {
+        self.get_if(url, start, None)
+    }
+
+    /// The same; of an address whose content has another `validator` (an ETag or a date) than before, all of it.
+    pub(super) fn get_if(
+        &self,
+        url: &str,
+        start: Option<u64>,
+        validator: Option<&str>,
+    ) -> Result<Answer, Failure> {
         let mut url = url.to_owned();
         for _ in 0..REDIRECTS {
-            let answer = self.step(&url, start)?;
+            let answer = self.step(&url, start, validator)?;
             match answer.elsewhere()? {
                 Some(target) => url = target,
                 None => return Ok(answer),
@@ -312,13 +334,21 @@ impl Network {
         Err(Failure::Odd(format!("{} leads on and on", plain(&url))))
     }
 
-    fn step(&self, url: &str, start: Option<u64>) -> Result<Answer, Failure> {
+    fn step(
+        &self,
+        url: &str,
+        start: Option<u64>,
+        validator: Option<&str>,
+    ) -> Result<Answer, Failure> {
         let mut request = self.agent.get(url);
         if let Some(secret) = self.secret_for(url) {
             request = request.header("Authorization", secret);
         }
         if let Some(start) = start {
             request = request.header("Range", format!("bytes={start}-"));
+            if let Some(validator) = validator {
+                request = request.header("If-Range", validator);
+            }
         }
         self.answer(url, request.call())
     }

@@ -33,6 +33,11 @@ impl Bar {
         self.0.set_position(bytes);
     }
 
+    /// Whether nobody sees it.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.0.is_hidden()
+    }
+
     pub(super) fn end(&self) {
         self.0.finish_and_clear();
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::app::checkpoint::fingerprint::DataFingerprint;
 use crate::app::config::RunConfig;
+use crate::app::datasets;
 use crate::app::report::contract::{DataSet, Dimension, Histogram, Run};
 use crate::app::report::thin::{histogram, rounded};
 use crate::formats::files;
@@ -26,7 +27,9 @@ pub(super) fn of_runs(runs: &[(&RunConfig, &Run)]) -> Vec<DataSet> {
             continue;
         }
         seen.push(paths);
-        found.push(match files::load_with(paths, &config.data.load_options()) {
+        let loaded = datasets::resolved(paths)
+            .and_then(|paths| files::load_with(&paths, &config.data.load_options()));
+        found.push(match loaded {
             Ok(dataset) => described(name(paths), &dataset, run),
             Err(error) => DataSet {
                 missing: Some(format!(
@@ -44,7 +47,8 @@ pub(super) fn of_runs(runs: &[(&RunConfig, &Run)]) -> Vec<DataSet> {
 /// # Errors
 /// If it can't be read or holds no step.
 pub(super) fn given(paths: &[PathBuf], config: &RunConfig, run: &Run) -> Result<DataSet> {
-    let dataset = files::load_with(paths, &config.data.load_options())?;
+    let resolved = datasets::resolved(paths)?;
+    let dataset = files::load_with(&resolved, &config.data.load_options())?;
     dataset.require_steps()?;
     Ok(described(name(paths), &dataset, run))
 }

@@ -3,6 +3,7 @@
 //! [`page`](crate::report::page).
 
 pub mod contract;
+pub mod data_picture;
 mod data_set;
 mod episodes;
 mod runs;
