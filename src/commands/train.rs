@@ -132,7 +132,8 @@ fn check_configuration(path: &Path) -> anyhow::Result<()> {
             "{shown} is a run, expected a configuration file: `trajformer train --resume {shown}` goes on with it"
         );
     }
-    let is_data = path.exists() && formats::detect(path).is_ok();
+    // A pipe can be read once only.
+    let is_data = (path.is_file() || path.is_dir()) && formats::detect(path).is_ok();
     if is_data {
         anyhow::bail!(
             "{shown} is a data set, expected a configuration file: `trajformer train configs/own-data/td3_bc.toml --set data.path={shown}` \

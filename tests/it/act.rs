@@ -292,7 +292,7 @@ fn the_command_takes_rows_sequences_and_data_sets_and_says_which_array_is_wrong(
         }
         assert!(!folder.join("out.npz").exists(), "{file}");
     };
-    files.npz("alone.npz", &[observations.clone()]);
+    files.npz("alone.npz", std::slice::from_ref(&observations));
     refused(
         "dt",
         "alone.npz",
