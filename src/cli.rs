@@ -14,6 +14,7 @@ use crate::commands::export::ExportArgs;
 use crate::commands::hub::HubCommand;
 use crate::commands::plan::PlanArgs;
 use crate::commands::report::ReportArgs;
+use crate::commands::sweep::SweepArgs;
 use crate::commands::train::TrainArgs;
 
 /// Offline reinforcement learning: logged experience in, policies, plans and scores out.
@@ -77,6 +78,16 @@ pub enum Command {
         trajformer report runs/bc-hopper-medium-short runs/td3_bc-hopper-medium-short --out report.html\n  \
         trajformer report runs/demo/planner --episodes 4 --title 'Planning in a maze'")]
     Report(ReportArgs),
+    /// Train many runs from one file, side by side: algorithms x data sets x seeds x any keys; then compare them.
+    #[command(after_help = "Examples:\n  \
+        trajformer sweep sweeps/medium-replay.toml --data-dir data --dry-run\n  \
+        trajformer sweep sweeps/medium-replay.toml --data-dir data --out results/medium-replay\n  \
+        trajformer sweep sweep.toml --jobs 8 --run-threads 2\n  \
+        trajformer sweep sweep.toml --devices cuda:0,cuda:1\n  \
+        trajformer sweep sweep.toml --shard 1/3\n  \
+        trajformer sweep sweep.toml --emit-hyperqueue job.toml\n\
+        The same command goes on after a kill: finished runs are skipped, failed ones tried again. docs/sweeps.md describes the file.")]
+    Sweep(SweepArgs),
     /// Measure this build on this machine.
     #[command(
         subcommand,

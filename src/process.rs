@@ -1,6 +1,8 @@
 //! What belongs to the process: its threads, and how it ends.
 
+use std::io::{ErrorKind, Read};
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use trajformer::interrupt::Interrupt;
 
@@ -8,6 +10,9 @@ use crate::output;
 
 /// Exit status after Ctrl-C, as shells use it.
 pub const INTERRUPTED: u8 = 130;
+
+/// How long the end takes at most, once standard input has closed: nobody waits any more.
+const LAST_SECONDS: Duration = Duration::from_secs(60);
 
 /// Stack of each thread in the pool.
 const STACK_BYTES: usize = 8 << 20;
@@ -54,4 +59,26 @@ pub fn catch_interrupts() -> Interrupt {
         tracing::warn!("Ctrl-C can't be caught: {error}");
     }
     interrupt
+}
+
+/// Sets the token when standard input closes, which asks for an end with a checkpoint; what hasn't ended a minute later is ended,
+/// and keeps its last checkpoint.
+pub fn interrupt_when_stdin_closes(interrupt: &Interrupt) {
+    let token = interrupt.clone();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 256];
+        let mut input = std::io::stdin().lock();
+        loop {
+            match input.read(&mut bytes) {
+                Ok(0) => break,
+                Err(error) if error.kind() != ErrorKind::Interrupted => break,
+                _ => {}
+            }
+        }
+        if !token.set() {
+            tracing::info!("standard input closed: saving a checkpoint");
+        }
+        std::thread::sleep(LAST_SECONDS);
+        std::process::exit(INTERRUPTED.into());
+    });
 }

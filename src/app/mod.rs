@@ -27,6 +27,7 @@ pub mod report;
 pub mod run;
 pub mod scoring;
 pub mod series;
+pub mod sweep;
 pub mod table;
 pub mod text;
 pub mod token_report;

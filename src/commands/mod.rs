@@ -13,6 +13,7 @@ pub mod hints;
 pub mod hub;
 pub mod plan;
 pub mod report;
+pub mod sweep;
 pub mod train;
 
 use std::path::Path;
@@ -36,6 +37,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Evaluate(args) => evaluate::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Report(args) => report::run(args),
+        Command::Sweep(args) => sweep::run(args),
         Command::Bench(command) => bench::run(command),
         Command::Plan(args) => plan::run(args),
         Command::Data(command) => data::run(command),

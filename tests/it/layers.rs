@@ -139,6 +139,10 @@ const TABLE: &[(&str, &str)] = &[
     ),
     ("app/series", "core/* app/config app/run app/trainer"),
     (
+        "app/sweep",
+        "core/* app/checkpoint app/config app/evaluations app/series app/table envs",
+    ),
+    (
         "app/fitted",
         "core/* app/checkpoint app/config app/evaluate app/run app/scoring",
     ),
