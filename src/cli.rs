@@ -14,6 +14,7 @@ use crate::commands::export::ExportArgs;
 use crate::commands::hub::HubCommand;
 use crate::commands::plan::PlanArgs;
 use crate::commands::report::ReportArgs;
+use crate::commands::reproduce::ReproduceArgs;
 use crate::commands::sweep::SweepArgs;
 use crate::commands::train::TrainArgs;
 
@@ -88,6 +89,13 @@ pub enum Command {
         trajformer sweep sweep.toml --emit-hyperqueue job.toml\n\
         The same command goes on after a kill: finished runs are skipped, failed ones tried again. docs/sweeps.md describes the file.")]
     Sweep(SweepArgs),
+    /// Train papers' own configurations and put each score beside the published one, with a verdict.
+    #[command(after_help = "Examples:\n  \
+        trajformer reproduce d4rl-locomotion --data-dir data\n  \
+        trajformer reproduce d4rl-locomotion --algorithms td3_bc,iql --datasets hopper-medium --data-dir data --yes\n  \
+        trajformer reproduce d4rl-locomotion --algorithms bc --updates 1000 --seeds 0..2 --data-dir data --yes\n\
+        Without --yes it says what it needs and how long it takes. Verdicts compare means by Welch's 95 % interval.")]
+    Reproduce(ReproduceArgs),
     /// Measure this build on this machine.
     #[command(
         subcommand,

@@ -33,7 +33,7 @@
 //! [`hub`] fetches and publishes; [`export`] writes policies for other runtimes. [`text`] makes numbers of instructions, and
 //! [`instruct`] tells them to policies.
 //! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`scoring`], [`demo`],
-//! [`preview`], [`token_report`], [`compare`], [`sweep`], [`run_report`] and [`mod@bench`] are the commands.
+//! [`preview`], [`token_report`], [`compare`], [`sweep`], [`reproduce`], [`run_report`] and [`mod@bench`] are the commands.
 
 mod app;
 pub mod envs;
@@ -46,7 +46,7 @@ pub use app::report as run_report;
 pub use app::run::TrainedRun;
 pub use app::{
     bench, checkpoint, compare, config, demo, evaluate, evaluations, export, fqe, hub, instruct,
-    online, prepare, preview, publish, scoring, sweep, token_report, trainer,
+    online, prepare, preview, publish, reproduce, scoring, sweep, token_report, trainer,
 };
 pub use candle_core;
 pub use trajformer_algorithms::{offpolicy, planning};

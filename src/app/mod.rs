@@ -24,6 +24,7 @@ pub mod preview;
 pub mod progress;
 pub mod publish;
 pub mod report;
+pub mod reproduce;
 pub mod run;
 pub mod scoring;
 pub mod series;

@@ -13,6 +13,7 @@ pub mod hints;
 pub mod hub;
 pub mod plan;
 pub mod report;
+pub mod reproduce;
 pub mod sweep;
 pub mod train;
 
@@ -38,6 +39,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Compare(args) => compare::run(args),
         Command::Report(args) => report::run(args),
         Command::Sweep(args) => sweep::run(args),
+        Command::Reproduce(args) => reproduce::run(args),
         Command::Bench(command) => bench::run(command),
         Command::Plan(args) => plan::run(args),
         Command::Data(command) => data::run(command),

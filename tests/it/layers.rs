@@ -143,6 +143,10 @@ const TABLE: &[(&str, &str)] = &[
         "core/* app/checkpoint app/config app/evaluations app/series app/table envs",
     ),
     (
+        "app/reproduce",
+        "core/* app/checkpoint app/compare app/config app/sweep",
+    ),
+    (
         "app/fitted",
         "core/* app/checkpoint app/config app/evaluate app/run app/scoring",
     ),

@@ -80,6 +80,7 @@ mod sequence_starts;
 mod sequences;
 mod settings;
 mod stored_runs;
+mod sweep;
 mod text_loss;
 mod tidy;
 mod token_report;

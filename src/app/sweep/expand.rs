@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::app::config::RunConfig;
 use crate::app::series::default_out;
 use crate::app::sweep::file::{Draws, Group, Pick, SweepFile};
+use crate::app::sweep::line::Line;
 use crate::app::sweep::names::{short_keys, value_word};
-use crate::app::sweep::plan::Line;
 use trajformer_core::error::{Error, Origin, Result};
 use trajformer_models::rng::Streams;
 
@@ -200,7 +200,11 @@ fn of_configuration(
             let mut overrides: Vec<String> = data_key(file, named, &base).into_iter().collect();
             let keys = set.iter().chain(&point).chain(&sample);
             overrides.extend(keys.map(|(key, value)| format!("{key}={value}")));
-            let config = RunConfig::load(&path, &overrides)?;
+            let config = RunConfig::load(&path, &overrides).map_err(|error| {
+                let text = error.to_string();
+                let text = text.strip_prefix("configuration: ").unwrap_or(&text);
+                Error::settings(format!("{name}: {text}"))
+            })?;
             lines.push(Line {
                 name,
                 config,

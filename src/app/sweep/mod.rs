@@ -6,12 +6,14 @@
 
 mod expand;
 mod file;
+mod line;
 mod names;
 mod plan;
 mod shard;
 mod standing;
 
 pub use file::{Draws, Group, Pick, SweepFile};
-pub use plan::{CONFIGS, LOGS, Line, Plan, PlannedRun, write_table};
+pub use line::Line;
+pub use plan::{CONFIGS, LOGS, Plan, PlannedRun, write_table};
 pub use shard::{Shard, ShardSource};
 pub use standing::{Standing, State};

@@ -9,6 +9,7 @@ use crate::app::checkpoint::fingerprint::{all_settings, differences, listed, set
 use crate::app::config::RunConfig;
 use crate::app::sweep::expand;
 use crate::app::sweep::file::SweepFile;
+use crate::app::sweep::line::Line;
 use crate::app::sweep::standing::Standing;
 use crate::envs;
 use trajformer_core::atomic::write_synced;
@@ -20,19 +21,6 @@ pub const CONFIGS: &str = "configs";
 pub const LOGS: &str = "logs";
 /// Most runs of one sweep.
 const MOST_RUNS: usize = 100_000;
-
-/// One configuration with its seeds: a line of the table.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Line {
-    /// Its folder inside the sweep's.
-    pub name: String,
-    /// Its resolved configuration; the seed is each run's own.
-    pub config: RunConfig,
-    /// The file that it came from.
-    pub source: PathBuf,
-    /// Its seeds.
-    pub seeds: Vec<u64>,
-}
 
 /// One run.
 #[derive(Debug, Clone, PartialEq, Eq)]

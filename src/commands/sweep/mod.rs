@@ -2,7 +2,7 @@
 
 mod children;
 mod emit;
-mod show;
+pub mod show;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -71,6 +71,13 @@ pub struct TrainingArgs {
     pub json: bool,
 }
 
+impl TrainingArgs {
+    /// Whether anything is trained: else runs are listed or written down only.
+    pub fn trains(&self) -> bool {
+        !self.dry_run && self.emit_commands.is_none() && self.emit_hyperqueue.is_none()
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -121,8 +128,6 @@ pub struct Ended {
     pub code: ExitCode,
     /// The runs, and their comparison.
     pub json: serde_json::Value,
-    /// Whether every run of the plan is finished.
-    pub is_complete: bool,
 }
 
 /// Trains the runs of a plan that are not finished, and compares them; `None` if nothing was to be trained.
@@ -226,7 +231,8 @@ fn shard(args: &TrainingArgs) -> anyhow::Result<Shard> {
     })
 }
 
-fn workers(args: &TrainingArgs, defaults: &Defaults, runs: usize) -> Workers {
+/// How many processes, with how many threads, train `runs` runs.
+pub fn workers(args: &TrainingArgs, defaults: &Defaults, runs: usize) -> Workers {
     let cores = rayon::current_num_threads();
     let devices = if args.devices.is_empty() {
         &defaults.devices
@@ -313,7 +319,6 @@ fn conclude(
         .filter(|standing| !standing.is_finished())
         .count()
         - left;
-    let is_complete = left + elsewhere == 0;
     let compared = compare::compared(
         std::slice::from_ref(&plan.out),
         &compare::Options::default(),
@@ -389,9 +394,5 @@ fn conclude(
         (false, 0) => ExitCode::SUCCESS,
         (false, _) => ExitCode::FAILURE,
     };
-    Ok(Ended {
-        code,
-        json,
-        is_complete,
-    })
+    Ok(Ended { code, json })
 }
