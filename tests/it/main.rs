@@ -72,6 +72,7 @@ mod planner_parity;
 mod policies;
 mod pretrained;
 mod report;
+mod reproduce;
 mod return_conditioned;
 mod rows;
 mod run_report;

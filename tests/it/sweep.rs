@@ -719,4 +719,21 @@ fn sweeps_are_written_for_others_to_run() {
         0,
     );
     assert!(printed.contains("12 runs, 2 finished"), "{printed}");
+    let (printed, _) = ends(
+        folder,
+        &[
+            "sweep",
+            "sweep.toml",
+            "--out",
+            "my out",
+            "--dry-run",
+            "--json",
+        ],
+        0,
+    );
+    let found = last_json(&printed);
+    assert_eq!(
+        (&found["finished"], &found["runs"][0]["state"]),
+        (&2.into(), &"finished".into())
+    );
 }

@@ -153,7 +153,7 @@ pub fn train(
             .count(),
     );
     if args.dry_run {
-        list(plan, &own, &standings, &workers)?;
+        list(plan, &own, &standings, &workers, args)?;
         return Ok(None);
     }
     plan.write_configs()?;
@@ -262,6 +262,7 @@ fn list(
     own: &[usize],
     standings: &BTreeMap<usize, Standing>,
     workers: &Workers,
+    args: &TrainingArgs,
 ) -> anyhow::Result<()> {
     for at in own {
         let standing = &standings[at];
@@ -270,27 +271,53 @@ fn list(
             State::Begun => "begun   ",
             State::Finished => "finished",
         };
-        let score = standing
-            .score
-            .map_or_else(String::new, |score| format!(", last score {score:.1}"));
-        let name = plan.runs[*at].folder.display();
+        let score = standing.score;
+        let score = score.map_or_else(String::new, |score| format!(", last score {score:.1}"));
+        let (name, updates) = (plan.runs[*at].folder.display(), standing.updates);
         say!(
-            "{word}  {name}: {} of {} updates{score}",
-            standing.updates,
+            "{word}  {name}: {updates} of {} updates{score}",
             standing.total
         )?;
     }
     let done = own.iter().filter(|at| standings[*at].is_finished()).count();
     let seconds = Estimate::new(plan, standings).seconds_left(own, plan);
+    let seconds = seconds.map(|seconds| seconds / workers.jobs as f64);
     let left = match seconds {
         Some(seconds) => format!(
-            ", about {} left with {} side by side",
-            duration(seconds / workers.jobs as f64),
+            "about {} left with {} side by side",
+            duration(seconds),
             workers.jobs
         ),
-        None => ", how long the rest takes is not known before the first of its runs".to_owned(),
+        None => {
+            "how long the rest takes is known once a run of each algorithm has begun".to_owned()
+        }
     };
-    say!("{} runs, {done} finished{left}", own.len())
+    say!("{} runs, {done} finished, {left}", own.len())?;
+    if args.json {
+        let runs = own.iter().map(|at| described(plan, *at, &standings[at]));
+        let runs: Vec<serde_json::Value> = runs.collect();
+        let out = plan.out.display().to_string();
+        say!(
+            "{}",
+            json!({ "out": out, "finished": done, "left": own.len() - done, "seconds_left": seconds, "runs": runs })
+        )?;
+    }
+    Ok(())
+}
+
+/// A run and what there is of it.
+fn described(plan: &Plan, at: usize, standing: &Standing) -> serde_json::Value {
+    let run = &plan.runs[at];
+    json!({
+        "run": run.folder.display().to_string(),
+        "line": plan.line(run).name,
+        "seed": run.seed,
+        "state": standing.state,
+        "updates": standing.updates,
+        "total_updates": standing.total,
+        "seconds": standing.seconds,
+        "last": standing.score,
+    })
 }
 
 /// Says what failed and what is left, and compares what is there.
@@ -364,17 +391,7 @@ fn conclude(
         ));
     }
     let runs = own.iter().map(|at| {
-        let run = &plan.runs[*at];
-        let mut value = json!({
-            "run": run.folder.display().to_string(),
-            "line": plan.line(run).name,
-            "seed": run.seed,
-            "state": standings[*at].state,
-            "updates": standings[*at].updates,
-            "total_updates": standings[*at].total,
-            "seconds": standings[*at].seconds,
-            "last": standings[*at].score,
-        });
+        let mut value = described(plan, *at, &standings[*at]);
         if let Fate::Failed(why) = &fates[*at] {
             value["error"] = why.as_str().into();
         }
