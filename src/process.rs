@@ -48,10 +48,14 @@ pub fn settle_threads(threads: Option<NonZeroUsize>) {
 pub fn catch_interrupts() -> Interrupt {
     let interrupt = Interrupt::new();
     let token = interrupt.clone();
+    // Who else may have set the token, standard input's end, doesn't count.
+    let mut was_asked = false;
     let caught = ctrlc::set_handler(move || {
-        if token.set() {
+        if was_asked {
             std::process::exit(INTERRUPTED.into());
         }
+        was_asked = true;
+        token.set();
         tracing::info!("interrupted: saving a checkpoint; once more ends at once without");
     });
     // Without a handler Ctrl-C would lose the updates since the last checkpoint, no more.

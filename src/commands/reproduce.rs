@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
-use trajformer::bench::{self, UpdateOptions};
+use trajformer::bench::{UpdateOptions, Updates};
 use trajformer::checkpoint::{check_output, fingerprint};
 use trajformer::reproduce::{NAMES, Reproduction, Request, table};
 use trajformer::run::parse_seeds;
@@ -166,6 +167,7 @@ fn say_time(reproduction: &Reproduction, args: &ReproduceArgs) -> anyhow::Result
         .stack_size(STACK_BYTES)
         .build()?;
     let mut timed: BTreeMap<(String, usize), f64> = BTreeMap::new();
+    complain("timing a few updates of every algorithm ...");
     let (mut seconds, mut episodes) = (0.0, 0);
     let mut by_algorithm: BTreeMap<&str, f64> = BTreeMap::new();
     for line in &plan.lines {
@@ -174,8 +176,7 @@ fn say_time(reproduction: &Reproduction, args: &ReproduceArgs) -> anyhow::Result
         let per_update = match timed.get(&key) {
             Some(known) => *known,
             None => {
-                let found = pool.install(|| bench::update(&options))?;
-                let found = found.ms_per_update.unwrap_or_default() / 1e3;
+                let found = pool.install(|| seconds_per_update(&options))?;
                 timed.insert(key, found);
                 found
             }
@@ -209,6 +210,23 @@ fn say_time(reproduction: &Reproduction, args: &ReproduceArgs) -> anyhow::Result
         duration(seconds),
         parts.join(", ")
     )
+}
+
+/// The mean time of an update, of as few as say something: those of the largest ensembles take seconds.
+fn seconds_per_update(options: &UpdateOptions) -> trajformer::Result<f64> {
+    // What is said of the data is said of made-up data.
+    tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), || {
+        let mut updates = Updates::new(options)?;
+        updates.step()?;
+        let (begin, mut done) = (Instant::now(), 0);
+        // Both of a pair: what happens at every second update has its share.
+        while done == 0 || begin.elapsed().as_secs_f64() < options.seconds {
+            updates.step()?;
+            updates.step()?;
+            done += 2;
+        }
+        Ok(begin.elapsed().as_secs_f64() / f64::from(done))
+    })
 }
 
 /// How updates of a line are timed: its own settings, on made-up data of the robot's sizes.
