@@ -98,7 +98,7 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
         sources.push_str(&format!("{algorithm}: {source}{note}\n"));
     }
     whole(&sources)?;
-    let path = out.join("verdicts.txt");
+    let path = reproduction.plan.own_path("verdicts.txt");
     check_output(&path)?;
     write_table(&path, &format!("{text}\n{sources}"))?;
     say!("wrote {}", path.display())?;

@@ -212,7 +212,7 @@ fn a_shortened_reproduction_trains_and_has_no_verdict() {
     assert_eq!(json["verdicts"][0]["verdict"], "shortened");
     assert_eq!(json["verdicts"][0]["scores"].as_array().unwrap().len(), 2);
     let out: PathBuf = folder.join("runs/d4rl-locomotion");
-    let text = fs::read_to_string(out.join("verdicts.txt")).unwrap();
+    let text = fs::read_to_string(out.join(".sweep/verdicts.txt")).unwrap();
     assert!(
         text.contains("shortened, not comparable") && text.contains("CORL's table"),
         "{text}"

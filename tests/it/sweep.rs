@@ -185,7 +185,10 @@ fn what_a_sweep_can_not_mean_is_said() {
         &["`grid.train.updates` is 5", "a list"],
     );
     check(&all("grid.train.updates = [5, 5]"), &["holds 5 twice"]);
-    check(&all("set.train.update = 5"), &["train", "update"]);
+    check(
+        &all("set.train.update = 5"),
+        &["unknown field `update`", "did you mean `train.updates`?"],
+    );
     check(&all("\"set.algorithm.td3_bc.alpha\" = 5"), &["unknown key"]);
     check(
         &all("set.algorithm.td3_bc.alpha = 5"),
@@ -404,7 +407,7 @@ fn started(
 
 /// Waits until no process has a log of the sweep open any more.
 fn wait_for_orphans(out: &Path) {
-    for entry in fs::read_dir(out.join("logs")).unwrap() {
+    for entry in fs::read_dir(out.join(".sweep/logs")).unwrap() {
         // A child holds its log's lock as long as it lives.
         fs::File::open(entry.unwrap().path())
             .unwrap()
@@ -479,7 +482,17 @@ fn a_sweep_that_is_killed_again_and_again_ends_with_the_bits_of_an_undisturbed_o
     let lines = lines["runs"].as_array().unwrap();
     assert_eq!(lines.len(), 6);
     assert!(lines.iter().all(|line| line["seeds"] == 2));
-    let table = fs::read_to_string(folder.join("killed/compare.txt")).unwrap();
+    // So is what `killed/*` stands for.
+    let entries = fs::read_dir(folder.join("killed")).unwrap();
+    let entries = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let visible: Vec<String> = entries
+        .filter(|name| !name.starts_with('.'))
+        .map(|name| format!("killed/{name}"))
+        .collect();
+    let visible: Vec<&str> = visible.iter().map(String::as_str).collect();
+    let (found, _) = ends(folder, &[&["compare", "--json"], &visible[..]].concat(), 0);
+    assert_eq!(last_json(&found)["runs"].as_array().unwrap().len(), 6);
+    let table = fs::read_to_string(folder.join("killed/.sweep/compare.txt")).unwrap();
     assert!(
         table.contains("iql-tiny-two") && printed.starts_with(&table),
         "{table}"
@@ -533,7 +546,7 @@ fn a_sweep_that_is_asked_to_stop_stops_its_runs_with_checkpoints() {
         assert!(line.unwrap().contains(&said), "{line:?}: {said}");
     }
     // Nobody has a log any more.
-    for entry in fs::read_dir(folder.join("out/logs")).unwrap() {
+    for entry in fs::read_dir(folder.join("out/.sweep/logs")).unwrap() {
         fs::File::open(entry.unwrap().path())
             .unwrap()
             .try_lock()
@@ -555,7 +568,9 @@ fn a_run_that_fails_is_named_and_tried_again_and_the_others_go_on() {
         (&6.into(), &6.into())
     );
     assert!(
-        errors.contains("error: iql-tiny-two/seed-1 failed (out/logs/iql-tiny-two-seed-1.log)"),
+        errors.contains(
+            "error: iql-tiny-two/seed-1 failed (out/.sweep/logs/iql-tiny-two-seed-1.log)"
+        ),
         "{errors}"
     );
     assert!(
@@ -629,6 +644,12 @@ fn what_is_missing_or_in_the_way_is_said_before_anything_starts() {
     );
     let (_, errors) = ends(folder, &[&sweep[..], &["--shard", "4/3"]].concat(), 1);
     assert!(errors.contains("expected I/N"), "{errors}");
+    let (_, errors) = ends(folder, &[&sweep[..], &["--devices", "cpu,tpu"]].concat(), 1);
+    assert!(
+        errors.contains("`--devices`") && errors.contains("`tpu`"),
+        "{errors}"
+    );
+    assert!(!errors.contains("started"), "{errors}");
 
     // Its first seed is trained, the second is a shard's of two.
     let (printed, errors) = ends(folder, &[&sweep[..], &["--shard", "1/2"]].concat(), 0);

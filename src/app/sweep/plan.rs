@@ -15,10 +15,10 @@ use crate::envs;
 use trajformer_core::atomic::write_synced;
 use trajformer_core::error::{Error, Origin, Result};
 
-/// Folder, inside that of the sweep, of the resolved configurations.
-pub const CONFIGS: &str = "configs";
-/// Folder, inside that of the sweep, of what runs print.
-pub const LOGS: &str = "logs";
+/// What a sweep has beside its runs, inside its folder. A pattern such as `OUT/*` does not match it: what is left are runs.
+const OWN: &str = ".sweep";
+const CONFIGS: &str = "configs";
+const LOGS: &str = "logs";
 /// Most runs of one sweep.
 const MOST_RUNS: usize = 100_000;
 
@@ -111,15 +111,20 @@ impl Plan {
         format!("{}/seed-{}", self.line(run).name, run.seed)
     }
 
+    /// Where a file of the sweep itself lies: a table, say.
+    pub fn own_path(&self, name: &str) -> PathBuf {
+        self.out.join(OWN).join(name)
+    }
+
     /// Where the resolved configuration of a line lies, once [`write_configs`](Self::write_configs) has been called.
     pub fn config_path(&self, line: &Line) -> PathBuf {
-        self.out.join(CONFIGS).join(format!("{}.toml", line.name))
+        self.own_path(CONFIGS).join(format!("{}.toml", line.name))
     }
 
     /// Where the output of a run is kept.
     pub fn log_path(&self, run: &PlannedRun) -> PathBuf {
         let name = format!("{}-seed-{}.log", self.line(run).name, run.seed);
-        self.out.join(LOGS).join(name)
+        self.own_path(LOGS).join(name)
     }
 
     /// How far a run has come.
@@ -220,7 +225,7 @@ impl Plan {
     /// If the disk fails.
     pub fn write_configs(&self) -> Result<()> {
         for name in [CONFIGS, LOGS] {
-            let folder = self.out.join(name);
+            let folder = self.own_path(name);
             fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         }
         for line in &self.lines {

@@ -13,6 +13,7 @@ use clap::Args;
 use serde_json::json;
 use trajformer::checkpoint;
 use trajformer::compare::{self, wording};
+use trajformer::device::open_device;
 use trajformer::sweep::{Plan, Shard, Standing, State, SweepFile};
 
 use crate::cli::count;
@@ -167,6 +168,9 @@ pub fn train(
         return Ok(None);
     }
     plan.check_needs()?;
+    for device in workers.devices.iter().filter(|device| !is_built(device)) {
+        open_device(device).context("`--devices`")?;
+    }
     let interrupt = process::catch_interrupts();
     let left: Vec<usize> = in_order(plan, &own, &standings);
     complain(format_args!(
@@ -189,6 +193,12 @@ pub fn train(
     });
     show.finish();
     conclude(plan, &own, &fates?, interrupt.is_set()).map(Some)
+}
+
+/// Whether this build has the kind of device; it is not opened here, which would take memory of it.
+fn is_built(device: &str) -> bool {
+    let kind = device.split(':').next().unwrap_or_default();
+    (cfg!(feature = "cuda") && kind == "cuda") || (cfg!(feature = "metal") && kind == "metal")
 }
 
 /// Unfinished runs, the first seed of every configuration before the second of any: tables of few seeds are whole early.
@@ -358,7 +368,7 @@ fn conclude(
                 ("compare.txt", text),
                 ("compare.csv", wording::csv(compared)),
             ] {
-                let path = plan.out.join(name);
+                let path = plan.own_path(name);
                 checkpoint::check_output(&path)?;
                 trajformer::sweep::write_table(&path, &text)?;
                 say!("wrote {}", path.display())?;
