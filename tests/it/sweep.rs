@@ -405,14 +405,14 @@ fn started(
     (child, lines)
 }
 
-/// Waits until no process has a log of the sweep open any more.
-fn wait_for_orphans(out: &Path) {
-    for entry in fs::read_dir(out.join(".sweep/logs")).unwrap() {
-        // A child holds its log's lock as long as it lives.
-        fs::File::open(entry.unwrap().path())
-            .unwrap()
-            .lock()
-            .unwrap();
+/// Fails if a process has a log of the sweep: a child holds its log's lock as long as it lives.
+fn check_no_orphans(out: &Path) {
+    let logs: Vec<_> = fs::read_dir(out.join(".sweep/logs")).unwrap().collect();
+    assert!(!logs.is_empty());
+    for entry in logs {
+        let path = entry.unwrap().path();
+        let free = fs::File::open(&path).unwrap().try_lock();
+        assert!(free.is_ok(), "{}: {free:?}", path.display());
     }
 }
 
@@ -455,10 +455,11 @@ fn a_sweep_that_is_killed_again_and_again_ends_with_the_bits_of_an_undisturbed_o
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    wait_for_orphans(&folder.join("killed"));
     let before = run_folders(&folder.join("killed"));
     assert!(!before.is_empty() && before.len() < 12, "{}", before.len());
+    // At once: what was left behind may still be there.
     ends(folder, &["sweep", "sweep.toml", "--out", "killed"], 0);
+    check_no_orphans(&folder.join("killed"));
     let whole = run_folders(&folder.join("whole"));
     assert_eq!(whole.len(), 12);
     for run in whole {
@@ -545,13 +546,38 @@ fn a_sweep_that_is_asked_to_stop_stops_its_runs_with_checkpoints() {
         let said = format!("stopped at update {} ", state.update);
         assert!(line.unwrap().contains(&said), "{line:?}: {said}");
     }
-    // Nobody has a log any more.
-    for entry in fs::read_dir(folder.join("out/.sweep/logs")).unwrap() {
-        fs::File::open(entry.unwrap().path())
-            .unwrap()
-            .try_lock()
-            .unwrap();
-    }
+    check_no_orphans(&folder.join("out"));
+}
+
+#[test]
+fn a_run_that_another_process_has_is_left_alone_and_waited_for() {
+    let folder = with_data();
+    let folder = folder.path();
+    let emit = [
+        "sweep",
+        "sweep.toml",
+        "--out",
+        "out",
+        "--emit-commands",
+        "all.sh",
+    ];
+    ends(folder, &emit, 0); // makes the folders
+    let log = folder.join("out/.sweep/logs/bc-tiny-two-seed-0.log");
+    let held = fs::File::create(&log).unwrap();
+    held.lock().unwrap();
+    let (mut child, mut lines) = started(folder, &["sweep", "sweep.toml", "--out", "out"], 11);
+    let waits = |line: String| line.contains("1 run is being trained by other processes");
+    assert!(lines.any(waits), "it never waited");
+    assert!(!folder.join("out/bc-tiny-two/seed-0").exists());
+    assert_eq!(run_folders(&folder.join("out")).len(), 11);
+    drop(held);
+    lines.for_each(drop);
+    assert!(child.wait().unwrap().success());
+    assert!(
+        folder
+            .join("out/bc-tiny-two/seed-0/model.safetensors")
+            .exists()
+    );
 }
 
 #[test]
@@ -578,7 +604,7 @@ fn a_run_that_fails_is_named_and_tried_again_and_the_others_go_on() {
         "{errors}"
     );
     assert!(
-        errors.contains("6 runs are left; the same command goes on with them"),
+        errors.contains("6 runs are left; the same command goes on"),
         "{errors}"
     );
     fs::write(folder.join("two.npz"), good).unwrap();
@@ -659,7 +685,7 @@ fn what_is_missing_or_in_the_way_is_said_before_anything_starts() {
     );
     assert_eq!(errors.matches(": started").count(), 5, "{errors}");
     assert!(
-        printed.contains("6 runs of other shards are not finished"),
+        printed.contains("of other shards 6 runs are not finished"),
         "{printed}"
     );
     let of_slurm = command(folder, &sweep)

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
+#[cfg(unix)]
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -189,15 +190,17 @@ fn start(
     writeln!(log, "$ trajformer {}", arguments.join(" ")).with_context(shown)?;
     let begin = log.metadata().with_context(shown)?.len();
     let program = std::env::current_exe().context("this program's own file")?;
-    let child = Command::new(&program)
+    let mut command = Command::new(&program);
+    command
         .args(&arguments)
         .stdin(Stdio::piped())
         .stdout(log.try_clone().with_context(shown)?)
-        .stderr(log)
-        // Ctrl-C is for this process, which then closes the pipe.
-        .process_group(0)
-        .spawn()
-        .with_context(|| format!("{}", program.display()))?;
+        .stderr(log);
+    // Ctrl-C is for this process, which then closes the pipe.
+    #[cfg(unix)]
+    command.process_group(0);
+    let child = command.spawn();
+    let child = child.with_context(|| format!("{}", program.display()))?;
     Ok(Some(Running {
         run,
         child,
@@ -213,7 +216,7 @@ fn fate(plan: &Plan, ended: &Running, status: ExitStatus) -> anyhow::Result<Fate
     if status.code() == Some(INTERRUPTED.into()) {
         return Ok(Fate::Left);
     }
-    let how = match (status.code(), status.signal()) {
+    let how = match (status.code(), signal(status)) {
         (Some(0), _) => match standing {
             Ok(standing) if standing.is_finished() => return Ok(Fate::Finished),
             Ok(standing) => format!(
@@ -228,6 +231,15 @@ fn fate(plan: &Plan, ended: &Running, status: ExitStatus) -> anyhow::Result<Fate
     };
     let last = last_lines(&ended.log, ended.begin).unwrap_or_default();
     Ok(Fate::Failed([how, last].join("\n").trim_end().to_owned()))
+}
+
+/// The signal that ended a process, where there are signals.
+fn signal(status: ExitStatus) -> Option<i32> {
+    #[cfg(unix)]
+    let found = status.signal();
+    #[cfg(not(unix))]
+    let found = status.code();
+    found
 }
 
 /// The last lines of a log, from `begin` on.

@@ -18,7 +18,7 @@ use trajformer::sweep::{Plan, Shard, Standing, State, SweepFile};
 
 use crate::cli::count;
 use crate::commands::sweep::children::{Fate, Workers};
-use crate::commands::sweep::show::{Estimate, Show, duration};
+use crate::commands::sweep::show::{Estimate, Show, duration, runs_are};
 use crate::output::{complain, say, whole};
 use crate::process;
 
@@ -384,7 +384,8 @@ fn conclude(
     )?;
     if elsewhere > 0 {
         say!(
-            "{elsewhere} runs of other shards are not finished; `trajformer compare {}` when they are",
+            "of other shards {} not finished; `trajformer compare {}` when all are",
+            runs_are(elsewhere),
             trajformer::error::shell_quoted(&plan.out)
         )?;
     }
@@ -397,7 +398,8 @@ fn conclude(
     }
     if left > 0 {
         complain(format_args!(
-            "{left} runs are left; the same command goes on with them"
+            "{} left; the same command goes on",
+            runs_are(left)
         ));
     }
     let runs = own.iter().map(|at| {

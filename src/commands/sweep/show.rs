@@ -85,8 +85,10 @@ impl<'a> Show<'a> {
                 }
             }
             Event::Waiting(runs) => {
-                let text =
-                    format!("{runs} runs are being trained by other processes: waiting for them");
+                let text = format!(
+                    "{} being trained by other processes: waiting",
+                    runs_are(*runs)
+                );
                 match &self.table {
                     None => complain(text),
                     Some(table) => table.suspend(|| complain(text)),
@@ -298,6 +300,14 @@ impl<'a> Estimate<'a> {
             Some(left * per_update)
         };
         runs.iter().map(of_run).sum()
+    }
+}
+
+/// `1 run is`, `2 runs are`.
+pub fn runs_are(count: usize) -> String {
+    match count {
+        1 => "1 run is".to_owned(),
+        _ => format!("{count} runs are"),
     }
 }
 
