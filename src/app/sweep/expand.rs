@@ -261,7 +261,7 @@ fn products(axes: &[&[toml::Value]]) -> Vec<Vec<toml::Value>> {
         let longer = |front: &Vec<toml::Value>| {
             let front = front.clone();
             axis.iter()
-                .map(move |value| [&front[..], &[value.clone()]].concat())
+                .map(move |value| [&front[..], std::slice::from_ref(value)].concat())
                 .collect::<Vec<_>>()
         };
         found = found.iter().flat_map(longer).collect();
