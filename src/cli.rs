@@ -15,7 +15,9 @@ use crate::commands::export::ExportArgs;
 use crate::commands::hub::HubCommand;
 use crate::commands::plan::PlanArgs;
 use crate::commands::report::ReportArgs;
+use crate::commands::reproduce::ReproduceArgs;
 use crate::commands::shell::{CompletionsArgs, ManArgs};
+use crate::commands::sweep::SweepArgs;
 use crate::commands::train::TrainArgs;
 use crate::commands::watch::WatchArgs;
 
@@ -98,6 +100,23 @@ pub enum Command {
         trajformer report runs/bc-hopper-medium-short runs/td3_bc-hopper-medium-short --out report.html\n  \
         trajformer report runs/demo/planner --episodes 4 --title 'Planning in a maze'")]
     Report(ReportArgs),
+    /// Train many runs from one file, side by side: algorithms x data sets x seeds x any keys; then compare them.
+    #[command(after_help = "Examples:\n  \
+        trajformer sweep sweeps/medium-replay.toml --data-dir data --dry-run\n  \
+        trajformer sweep sweeps/medium-replay.toml --data-dir data --out results/medium-replay\n  \
+        trajformer sweep sweep.toml --jobs 8 --run-threads 2\n  \
+        trajformer sweep sweep.toml --devices cuda:0,cuda:1\n  \
+        trajformer sweep sweep.toml --shard 1/3\n  \
+        trajformer sweep sweep.toml --emit-hyperqueue job.toml\n\
+        The same command goes on after a kill: finished runs are skipped, failed ones tried again. docs/sweeps.md describes the file.")]
+    Sweep(SweepArgs),
+    /// Train papers' own configurations and put each score beside the published one, with a verdict.
+    #[command(after_help = "Examples:\n  \
+        trajformer reproduce d4rl-locomotion --data-dir data\n  \
+        trajformer reproduce d4rl-locomotion --algorithms td3_bc,iql --datasets hopper-medium --data-dir data --yes\n  \
+        trajformer reproduce d4rl-locomotion --algorithms bc --updates 1000 --seeds 0..2 --data-dir data --yes\n\
+        Without --yes it says what it needs and how long it takes. Verdicts compare means by Welch's 95 % interval.")]
+    Reproduce(ReproduceArgs),
     /// Measure this build on this machine.
     #[command(
         subcommand,

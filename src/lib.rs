@@ -33,7 +33,7 @@
 //! [`hub`] fetches and publishes; [`export`] writes policies for other runtimes. [`text`] makes numbers of instructions, and
 //! [`instruct`] tells them to policies; [`mod@act`] asks them what they would do at recorded observations.
 //! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`scoring`], [`demo`],
-//! [`preview`], [`token_report`], [`compare`], [`run_report`] and [`mod@bench`] are the commands.
+//! [`preview`], [`token_report`], [`compare`], [`sweep`], [`reproduce`], [`run_report`] and [`mod@bench`] are the commands.
 
 mod app;
 pub mod envs;
@@ -46,7 +46,7 @@ pub use app::report as run_report;
 pub use app::run::TrainedRun;
 pub use app::{
     about, act, bench, checkpoint, compare, config, demo, evaluate, evaluations, export, fqe, hub,
-    instruct, online, prepare, preview, publish, scoring, token_report, trainer,
+    instruct, online, prepare, preview, publish, reproduce, scoring, sweep, token_report, trainer,
 };
 pub use candle_core;
 pub use trajformer_algorithms::{offpolicy, planning};

@@ -1,6 +1,8 @@
 //! What belongs to the process: its threads, and how it ends.
 
+use std::io::{ErrorKind, Read};
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use trajformer::interrupt::Interrupt;
 
@@ -8,6 +10,9 @@ use crate::output;
 
 /// Exit status after Ctrl-C, as shells use it.
 pub const INTERRUPTED: u8 = 130;
+
+/// How long the end takes at most, once standard input has closed: nobody waits any more.
+const LAST_SECONDS: Duration = Duration::from_secs(60);
 
 /// Stack of each thread in the pool.
 const STACK_BYTES: usize = 8 << 20;
@@ -48,10 +53,14 @@ pub fn catch_interrupts() -> Interrupt {
 pub fn catch_interrupts_saying(then: &'static str) -> Interrupt {
     let interrupt = Interrupt::new();
     let token = interrupt.clone();
+    // Who else may have set the token, standard input's end, doesn't count.
+    let mut was_asked = false;
     let caught = ctrlc::set_handler(move || {
-        if token.set() {
+        if was_asked {
             std::process::exit(INTERRUPTED.into());
         }
+        was_asked = true;
+        token.set();
         tracing::info!("interrupted: {then}");
     });
     // Without a handler Ctrl-C would lose the updates since the last checkpoint, no more.
@@ -59,4 +68,26 @@ pub fn catch_interrupts_saying(then: &'static str) -> Interrupt {
         tracing::warn!("Ctrl-C can't be caught: {error}");
     }
     interrupt
+}
+
+/// Sets the token when standard input closes, which asks for an end with a checkpoint; what hasn't ended a minute later is ended,
+/// and keeps its last checkpoint.
+pub fn interrupt_when_stdin_closes(interrupt: &Interrupt) {
+    let token = interrupt.clone();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 256];
+        let mut input = std::io::stdin().lock();
+        loop {
+            match input.read(&mut bytes) {
+                Ok(0) => break,
+                Err(error) if error.kind() != ErrorKind::Interrupted => break,
+                _ => {}
+            }
+        }
+        if !token.set() {
+            tracing::info!("standard input closed: saving a checkpoint");
+        }
+        std::thread::sleep(LAST_SECONDS);
+        std::process::exit(INTERRUPTED.into());
+    });
 }

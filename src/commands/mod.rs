@@ -16,7 +16,9 @@ pub mod hints;
 pub mod hub;
 pub mod plan;
 pub mod report;
+pub mod reproduce;
 pub mod shell;
+pub mod sweep;
 pub mod train;
 pub mod watch;
 
@@ -43,6 +45,8 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Act(args) => act::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Report(args) => report::run(args),
+        Command::Sweep(args) => sweep::run(args),
+        Command::Reproduce(args) => reproduce::run(args),
         Command::Bench(command) => bench::run(command),
         Command::Plan(args) => plan::run(args),
         Command::Data(command) => data::run(command),

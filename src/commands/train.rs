@@ -47,6 +47,10 @@ pub struct TrainArgs {
     /// active virtual environment, else python3.
     #[arg(long, value_name = "PATH")]
     pub python: Option<PathBuf>,
+    /// End with a checkpoint, as on Ctrl-C, when standard input closes: for programs that start this one, and that a training
+    /// must not outlive, e.g. `sleep 60 | trajformer train --until-stdin-closes ...`.
+    #[arg(long)]
+    pub until_stdin_closes: bool,
     /// Print one JSON object, last on standard output.
     #[arg(long)]
     pub json: bool,
@@ -61,6 +65,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         interrupt: process::catch_interrupts(),
         ..RunOptions::default()
     };
+    if args.until_stdin_closes {
+        process::interrupt_when_stdin_closes(&options.interrupt);
+    }
     let mut wanted = 1;
     let mut series = Series::default();
     let mut overrides = args.overrides.clone();

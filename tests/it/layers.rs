@@ -157,6 +157,14 @@ const TABLE: &[(&str, &str)] = &[
         "core/* app/checkpoint app/compare app/config app/run app/trainer",
     ),
     (
+        "app/sweep",
+        "core/* app/checkpoint app/config app/evaluations app/series app/table envs",
+    ),
+    (
+        "app/reproduce",
+        "core/* app/checkpoint app/compare app/config app/sweep",
+    ),
+    (
         "app/fitted",
         "core/* app/checkpoint app/config app/evaluate app/run app/scoring",
     ),

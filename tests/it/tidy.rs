@@ -136,6 +136,8 @@ fn only_the_formats_open_data_files() {
         "src/app/bench",             // the system's word on memory
         "src/app/pretrained",        // models of other libraries
         "src/app/hub",               // the Hub's cache
+        "src/app/sweep",             // a sweep's own file
+        "src/commands/sweep",        // the ends of logs
     ];
     check_absent_in(shipped, "src", &reads, &others);
     check_absent("models/src", &["std::fs"], &[]);
@@ -163,6 +165,8 @@ fn only_checkpoint_metrics_and_report_write_a_runs_files() {
         "src/app/demo/mod.rs",   // its folder
         "src/app/hub",           // the Hub's cache
         "src/commands/shell.rs", // manual pages
+        "src/app/sweep",         // resolved configurations, tables
+        "src/commands/sweep",    // logs
     ];
     check_absent_in(shipped, "src", &writes, &others);
 }
@@ -190,8 +194,9 @@ fn only_the_hub_uses_the_network_and_its_cache() {
 }
 
 #[test]
-fn only_environments_of_gymnasium_start_processes() {
-    check_absent("src", &["Command::new("], &["src/envs/gym"]);
+fn only_environments_of_gymnasium_and_sweeps_start_processes() {
+    let starts = ["src/envs/gym", "src/commands/sweep"];
+    check_absent("src", &["Command::new("], &starts);
     check_absent("models/src", &["Command::new("], &[]);
 }
 

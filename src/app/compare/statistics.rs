@@ -166,7 +166,7 @@ pub fn student_interval(mean: f64, deviation: f64, count: usize) -> Option<Inter
 }
 
 /// The t between whose negative and itself 95 % of Student's distribution with `freedom` degrees of freedom lies.
-fn student_quantile(freedom: usize) -> f64 {
+pub fn student_quantile(freedom: usize) -> f64 {
     let (mut low, mut high) = (1.9, 12.8); // of infinitely many, and of one
     for _ in 0..60 {
         let middle = f64::midpoint(low, high);

@@ -1,0 +1,82 @@
+//! [`Standing`]: how far a run has come, from the files in its folder.
+
+use std::path::Path;
+
+use crate::app::checkpoint::RunDir;
+use crate::app::evaluations::Evaluations;
+use crate::app::table;
+use serde::Serialize;
+use trajformer_core::error::Result;
+
+/// What is there of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Nothing.
+    Missing,
+    /// A part of it.
+    Begun,
+    /// All of its updates and evaluations.
+    Finished,
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Standing {
+    /// What is there.
+    pub state: State,
+    /// Updates of its last checkpoint.
+    pub updates: u64,
+    /// Updates of the last row of its metrics, which may be ahead of the checkpoint.
+    pub logged: u64,
+    /// Updates in all.
+    pub total: u64,
+    /// Seconds of training and evaluation until the last row.
+    pub seconds: f64,
+    /// The last evaluation's score; the return where there is no score.
+    pub score: Option<f64>,
+}
+
+impl Standing {
+    /// How far the run in `folder` has come, of `total` updates.
+    ///
+    /// # Errors
+    /// If its state can't be read.
+    pub fn of(folder: &Path, total: u64) -> Result<Self> {
+        let nothing = Self {
+            state: State::Missing,
+            updates: 0,
+            logged: 0,
+            total,
+            seconds: 0.0,
+            score: None,
+        };
+        if !folder.join("config.toml").is_file() {
+            return Ok(nothing);
+        }
+        let state = RunDir::open(folder)?.state()?;
+        // Tables are read while they are written: what isn't whole yet is seen next time.
+        let rows =
+            table::numbers(&folder.join("metrics.csv"), ["update", "seconds"]).unwrap_or_default();
+        let [logged, seconds] = rows.last().copied().unwrap_or_default();
+        let evaluations = Evaluations::rows(folder).unwrap_or_default();
+        let last = evaluations.last();
+        let updates = state.as_ref().map_or(0, |state| state.update);
+        let done = state
+            .as_ref()
+            .is_some_and(|state| updates == total && !state.evaluation_pending);
+        Ok(Self {
+            state: if done { State::Finished } else { State::Begun },
+            updates,
+            logged: (logged as u64).max(updates),
+            seconds: state.map_or(0.0, |state| state.seconds).max(seconds),
+            score: last.map(|row| row.scores.map_or(row.returns.0, |scores| scores.0)),
+            ..nothing
+        })
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_finished(&self) -> bool {
+        self.state == State::Finished
+    }
+}
