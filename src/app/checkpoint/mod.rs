@@ -33,6 +33,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use trajformer_core::atomic::{write_atomically, write_synced};
 
 use candle_core::Device;
@@ -52,6 +53,8 @@ use trajformer_models::rng::{Rng, RngState};
 const FORMAT: u32 = 1;
 
 const LOCK: &str = "train.lock";
+/// How long a lock is waited for: a process that this one is just starting holds a copy of its locks for a moment.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
 
 /// What a run's networks see and do: enough to rebuild them without the data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -208,7 +211,16 @@ impl RunDir {
     fn locked(self, advice: &str) -> Result<Self> {
         let path = self.file(LOCK);
         let file = fs::File::create(&path).map_err(Error::io(&path))?;
-        match file.try_lock() {
+        let begin = Instant::now();
+        let locked = loop {
+            match file.try_lock() {
+                Err(fs::TryLockError::WouldBlock) if begin.elapsed() < LOCK_WAIT => {
+                    std::thread::sleep(LOCK_WAIT / 20);
+                }
+                other => break other,
+            }
+        };
+        match locked {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
                 return Err(self.fail(format!("another process trains it now: {advice}")));

@@ -1,4 +1,4 @@
-//! `RUN@50000`, `RUN@best`, `RUN@last`: how kept checkpoints are named, and where they lie. What keeps them is [`kept`](super::kept).
+//! `RUN@50000`, `RUN@best`, `RUN@last`: how kept checkpoints are named, and where they lie. What keeps them is `kept.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
