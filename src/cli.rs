@@ -14,6 +14,8 @@ use crate::commands::export::ExportArgs;
 use crate::commands::hub::HubCommand;
 use crate::commands::plan::PlanArgs;
 use crate::commands::report::ReportArgs;
+#[cfg(feature = "mujoco")]
+use crate::commands::setup::SetupCommand;
 use crate::commands::train::TrainArgs;
 
 /// Offline reinforcement learning: logged experience in, policies, plans and scores out.
@@ -43,7 +45,7 @@ pub enum Command {
         trajformer train configs/td3_bc/short/hopper-medium.toml --set data.path=hopper-medium.hdf5\n  \
         trajformer train configs/bc/short/hopper-medium.toml --seeds 0..5\n  \
         trajformer train --resume runs/td3_bc-hopper-medium-short --set train.updates=200000\n\
-        A build without the feature `mujoco` can train, but not score in MuJoCo:\n  \
+        Without MuJoCo (`trajformer setup mujoco` installs it) it trains, but can't score in hopper and the like:\n  \
         trajformer train configs/bc/short/hopper-medium.toml --set evaluate.episodes=0")]
     Train(TrainArgs),
     /// Score a trained run in an environment.
@@ -105,6 +107,10 @@ pub enum Command {
         after_help = "Example:\n  trajformer hub pull edbeeching/decision-transformer-gym-hopper-medium"
     )]
     Hub(HubCommand),
+    /// Install what scores need.
+    #[cfg(feature = "mujoco")]
+    #[command(subcommand, after_help = "Example:\n  trajformer setup mujoco")]
+    Setup(SetupCommand),
     /// Show configurations.
     #[command(
         subcommand,

@@ -30,7 +30,7 @@
 //!
 //! [`data`] holds what was logged, [`algorithms`] learn from it ([`offpolicy`] holds what value-based ones share), [`planning`] searches with what they learned, a
 //! [`policy`] acts in [`envs`], and [`evaluate`] scores it, or [`fqe`] without an environment; [`run`] puts these together, in the order of a run. [`pretrained`] opens models of other libraries, and
-//! [`hub`] fetches and publishes; [`export`] writes policies for other runtimes. [`text`] makes numbers of instructions, and
+//! [`hub`] fetches and publishes; `setup` installs MuJoCo; [`export`] writes policies for other runtimes. [`text`] makes numbers of instructions, and
 //! [`instruct`] tells them to policies.
 //! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`scoring`], [`demo`],
 //! [`preview`], [`token_report`], [`compare`], [`run_report`] and [`mod@bench`] are the commands.
@@ -44,6 +44,8 @@ pub use app::config::RunConfig;
 pub use app::fitted::{fit, fit_with};
 pub use app::report as run_report;
 pub use app::run::TrainedRun;
+#[cfg(feature = "mujoco")]
+pub use app::setup;
 pub use app::{
     bench, checkpoint, compare, config, demo, evaluate, evaluations, export, fqe, hub, instruct,
     online, prepare, preview, publish, scoring, token_report, trainer,

@@ -27,6 +27,8 @@ pub mod report;
 pub mod run;
 pub mod scoring;
 pub mod series;
+#[cfg(feature = "mujoco")]
+pub mod setup;
 pub mod table;
 pub mod text;
 pub mod token_report;

@@ -13,6 +13,8 @@ pub mod hints;
 pub mod hub;
 pub mod plan;
 pub mod report;
+#[cfg(feature = "mujoco")]
+pub mod setup;
 pub mod train;
 
 use std::path::Path;
@@ -41,6 +43,8 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Data(command) => data::run(command),
         Command::Export(args) => export::run(args),
         Command::Hub(command) => hub::run(command),
+        #[cfg(feature = "mujoco")]
+        Command::Setup(command) => setup::run(command),
         Command::Config(command) => config::run(command),
     }
 }

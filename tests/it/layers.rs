@@ -109,6 +109,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/pretrained", "core/*"),
     ("app/preview", "core/* app/config app/evaluate envs report"),
     ("app/hub", "core/* app/pretrained"),
+    ("app/setup", "core/* app/hub envs"),
     (
         "app/report",
         "core/* data/info app/checkpoint app/compare app/config app/evaluate app/evaluations app/run app/scoring app/table \

@@ -79,6 +79,8 @@ mod runs;
 mod sequence_starts;
 mod sequences;
 mod settings;
+#[cfg(feature = "mujoco")]
+mod setup;
 mod stored_runs;
 mod text_loss;
 mod tidy;

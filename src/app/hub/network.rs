@@ -216,6 +216,8 @@ pub(super) struct Network {
     agent: Agent,
     endpoint: String,
     token: Option<Token>,
+    /// Name and password for the endpoint's own addresses, as the header that opens them; in place of a token.
+    login: Option<String>,
 }
 
 impl Network {
@@ -228,6 +230,7 @@ impl Network {
         let set = std::env::var("HF_HUB_DOWNLOAD_TIMEOUT").ok();
         let set = set.and_then(|text| text.trim().parse().ok());
         let patience = set.filter(|&s| s > 0).map_or(patience, Duration::from_secs);
+        let mut network = Self::of(cache::endpoint(), None, patience)?;
         let token = Token::find();
         if let Some(token) = token.as_ref().filter(|token| !token.is_plain()) {
             return Err(Failure::Wrong(format!(
@@ -235,6 +238,19 @@ impl Network {
                 token.origin()
             )));
         }
+        network.token = token;
+        Ok(network)
+    }
+
+    /// A client of another server than the Hub, which gets no token.
+    ///
+    /// # Errors
+    /// If `SSL_CERT_FILE` has no certificates.
+    pub(super) fn of(
+        endpoint: String,
+        login: Option<String>,
+        patience: Duration,
+    ) -> Result<Self, Failure> {
         let tls = TlsConfig::builder().root_certs(roots()?).build();
         let config = Agent::config_builder()
             .tls_config(tls)
@@ -249,8 +265,9 @@ impl Network {
             .build();
         Ok(Self {
             agent: Agent::new_with_config(config),
-            endpoint: cache::endpoint(),
-            token,
+            endpoint,
+            token: None,
+            login,
         })
     }
 
@@ -263,7 +280,7 @@ impl Network {
         let (mut tag, mut size) = (None, None);
         let mut url = url.to_owned();
         for _ in 0..REDIRECTS {
-            let answer = self.step(&url, None)?;
+            let answer = self.step(&url, None, None)?;
             let linked = |name: &str| answer.header(name).map(str::to_owned);
             tag = tag.or_else(|| linked("X-Linked-ETag"));
             size = size.or_else(|| linked("X-Linked-Size").and_then(|text| text.parse().ok()));
@@ -301,9 +318,23 @@ impl Network {
 
     /// The content of an address, from byte `start` on if it is given.
     pub(super) fn get(&self, url: &str, start: Option<u64>) -> Result<Answer, Failure> {
+        self.follow(url, start, None)
+    }
+
+    /// The content of an address as one of the types `accepted`.
+    pub(super) fn get_as(&self, url: &str, accepted: &str) -> Result<Answer, Failure> {
+        self.follow(url, None, Some(accepted))
+    }
+
+    fn follow(
+        &self,
+        url: &str,
+        start: Option<u64>,
+        accepted: Option<&str>,
+    ) -> Result<Answer, Failure> {
         let mut url = url.to_owned();
         for _ in 0..REDIRECTS {
-            let answer = self.step(&url, start)?;
+            let answer = self.step(&url, start, accepted)?;
             match answer.elsewhere()? {
                 Some(target) => url = target,
                 None => return Ok(answer),
@@ -312,8 +343,16 @@ impl Network {
         Err(Failure::Odd(format!("{} leads on and on", plain(&url))))
     }
 
-    fn step(&self, url: &str, start: Option<u64>) -> Result<Answer, Failure> {
+    fn step(
+        &self,
+        url: &str,
+        start: Option<u64>,
+        accepted: Option<&str>,
+    ) -> Result<Answer, Failure> {
         let mut request = self.agent.get(url);
+        if let Some(accepted) = accepted {
+            request = request.header("Accept", accepted);
+        }
         if let Some(secret) = self.secret_for(url) {
             request = request.header("Authorization", secret);
         }
@@ -417,8 +456,12 @@ impl Network {
 
     /// What opens the Hub's own addresses. Other hosts never see it.
     fn secret_for(&self, url: &str) -> Option<String> {
-        let token = self.token.as_ref().filter(|_| self.is_ours(url))?;
-        Some(format!("Bearer {}", token.text()))
+        if !self.is_ours(url) {
+            return None;
+        }
+        let token = self.token.as_ref();
+        let token = token.map(|token| format!("Bearer {}", token.text()));
+        token.or_else(|| self.login.clone())
     }
 }
 
