@@ -13,6 +13,7 @@ use crate::commands::evaluate::EvaluateArgs;
 use crate::commands::export::ExportArgs;
 use crate::commands::hub::HubCommand;
 use crate::commands::plan::PlanArgs;
+use crate::commands::render::RenderArgs;
 use crate::commands::report::ReportArgs;
 #[cfg(feature = "mujoco")]
 use crate::commands::setup::SetupCommand;
@@ -79,6 +80,13 @@ pub enum Command {
         trajformer report runs/bc-hopper-medium-short runs/td3_bc-hopper-medium-short --out report.html\n  \
         trajformer report runs/demo/planner --episodes 4 --title 'Planning in a maze'")]
     Report(ReportArgs),
+    /// Draw episodes of a run as a moving picture: the ball in its maze or the robot, and what a planner imagines.
+    #[command(after_help = "Examples:\n  \
+        trajformer render runs/demo/planner --out maze.gif\n  \
+        trajformer render runs/td3_bc-hopper-medium-short --out hopper.gif --episodes 2 --seed 7\n  \
+        trajformer render runs/trajectory_transformer-hopper-medium-short --out plan.png --width 640 --every 2\n\
+        Robots are drawn by MuJoCo (`trajformer setup mujoco`) through EGL, on a GPU or in software.")]
+    Render(RenderArgs),
     /// Measure this build on this machine.
     #[command(
         subcommand,

@@ -33,7 +33,7 @@
 //! [`hub`] fetches and publishes; `setup` installs MuJoCo; [`export`] writes policies for other runtimes. [`text`] makes numbers of instructions, and
 //! [`instruct`] tells them to policies.
 //! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`scoring`], [`demo`],
-//! [`preview`], [`token_report`], [`compare`], [`run_report`] and [`mod@bench`] are the commands.
+//! [`preview`], [`render`], [`token_report`], [`compare`], [`run_report`] and [`mod@bench`] are the commands.
 
 mod app;
 pub mod envs;
@@ -48,7 +48,7 @@ pub use app::run::TrainedRun;
 pub use app::setup;
 pub use app::{
     bench, checkpoint, compare, config, demo, evaluate, evaluations, export, fqe, hub, instruct,
-    online, prepare, preview, publish, scoring, token_report, trainer,
+    online, prepare, preview, publish, render, scoring, token_report, trainer,
 };
 pub use candle_core;
 pub use trajformer_algorithms::{offpolicy, planning};

@@ -23,6 +23,7 @@ pub mod pretrained;
 pub mod preview;
 pub mod progress;
 pub mod publish;
+pub mod render;
 pub mod report;
 pub mod run;
 pub mod scoring;

@@ -12,6 +12,7 @@ pub mod export;
 pub mod hints;
 pub mod hub;
 pub mod plan;
+pub mod render;
 pub mod report;
 #[cfg(feature = "mujoco")]
 pub mod setup;
@@ -38,6 +39,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Evaluate(args) => evaluate::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Report(args) => report::run(args),
+        Command::Render(args) => render::run(args),
         Command::Bench(command) => bench::run(command),
         Command::Plan(args) => plan::run(args),
         Command::Data(command) => data::run(command),

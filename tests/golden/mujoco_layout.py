@@ -29,6 +29,15 @@ FIELDS = {
     "DATA_CTRL": ("mjData", "ctrl", "mjtNum*", "Actions (nu)."),
     "DATA_XPOS": ("mjData", "xpos", "mjtNum*", "Where the bodies' frames are (nbody, 3)."),
     "DATA_CFRC_EXT": ("mjData", "cfrc_ext", "mjtNum*", "Contact forces on the bodies (nbody, 6)."),
+    "SCENE_NGEOM": ("mjvScene", "ngeom", "int", "How many shapes it has."),
+    "SCENE_GEOMS": ("mjvScene", "geoms", "mjvGeom*", "Its shapes (ngeom)."),
+    "GEOM_MATID": ("mjvGeom", "matid", "int", "Its material, -1 for none."),
+    "GEOM_RGBA": ("mjvGeom", "rgba", "float*", "Its color (4)."),
+    "GEOM_TRANSPARENT": ("mjvGeom", "transparent", "mjtByte", "Whether it is drawn as transparent."),
+    "CAMERA_LOOKAT": ("mjvCamera", "lookat", "mjtNum*", "The place that it looks at (3)."),
+    "CAMERA_DISTANCE": ("mjvCamera", "distance", "mjtNum", "How far away from there it is."),
+    "CAMERA_AZIMUTH": ("mjvCamera", "azimuth", "mjtNum", "Which way it looks, in degrees."),
+    "CAMERA_ELEVATION": ("mjvCamera", "elevation", "mjtNum", "How far up it looks, in degrees."),
 }
 # Constant: (expression, Rust's type, what it is).
 VALUES = {
@@ -37,6 +46,17 @@ VALUES = {
     "STATE_QPOS": ("mjSTATE_QPOS", "u32", "The positions, as a part of the state."),
     "STATE_QVEL": ("mjSTATE_QVEL", "u32", "The velocities, as a part of the state."),
     "STATE_CTRL": ("mjSTATE_CTRL", "u32", "The actions, as a part of the state."),
+    "SCENE_SIZE": ("sizeof(mjvScene)", "usize", "Bytes of a scene."),
+    "GEOM_SIZE": ("sizeof(mjvGeom)", "usize", "Bytes of a shape of a scene."),
+    "CAMERA_SIZE": ("sizeof(mjvCamera)", "usize", "Bytes of a camera."),
+    "OPTION_SIZE": ("sizeof(mjvOption)", "usize", "Bytes of the options of what is shown."),
+    "CONTEXT_SIZE": ("sizeof(mjrContext)", "usize", "Bytes of what drawing needs on its device."),
+    "FONT_100": ("mjFONTSCALE_100", "i32", "Letters in their usual size."),
+    "FONT_NORMAL": ("mjFONT_NORMAL", "i32", "Letters without a shadow."),
+    "TOP_LEFT": ("mjGRID_TOPLEFT", "i32", "Where words are."),
+    "OFFSCREEN": ("mjFB_OFFSCREEN", "i32", "Drawing into memory."),
+    "EVERYTHING": ("mjCAT_ALL", "i32", "Bodies, the world and lights."),
+    "BODIES": ("mjCAT_DYNAMIC", "i32", "Bodies alone."),
     "STATE_FORCES": ("mjSTATE_XFRC_APPLIED", "u32", "Forces from outside, six per body, as a part of the state."),
 }
 FRONT = """\

@@ -77,7 +77,7 @@ const TABLE: &[(&str, &str)] = &[
     // Files, environments, pictures.
     ("formats", "core/* data/tokenizers"),
     ("envs", "core/environment core/error"),
-    ("report", "core/error"),
+    ("report", "core/atomic core/error"),
     // The application, from the ground up.
     ("app/progress", ""),
     ("app/table", "core/*"),
@@ -114,6 +114,10 @@ const TABLE: &[(&str, &str)] = &[
         "app/report",
         "core/* data/info app/checkpoint app/compare app/config app/evaluate app/evaluations app/run app/scoring app/table \
          envs formats report",
+    ),
+    (
+        "app/render",
+        "core/* app/checkpoint app/report app/run envs report",
     ),
     (
         "app/trainer",

@@ -71,6 +71,7 @@ mod planner;
 mod planner_parity;
 mod policies;
 mod pretrained;
+mod render;
 mod report;
 mod return_conditioned;
 mod rows;

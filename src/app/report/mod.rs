@@ -4,7 +4,7 @@
 
 pub mod contract;
 mod data_set;
-mod episodes;
+pub(crate) mod episodes;
 mod runs;
 mod thin;
 

@@ -16,13 +16,23 @@ use super::places::{Place, Places, VERSION};
 const MESSAGE: usize = 1024;
 
 /// A structure of the library's, behind a pointer.
-type Raw = *mut c_void;
+pub(super) type Raw = *mut c_void;
+
+/// A part of a picture, in pixels (`mjrRect`).
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(super) struct Rectangle {
+    pub(super) left: c_int,
+    pub(super) bottom: c_int,
+    pub(super) width: c_int,
+    pub(super) height: c_int,
+}
 
 macro_rules! functions {
     ($($name:ident = $symbol:literal: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
         /// Functions of libmujoco.
-        struct Functions {
-            $($name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
+        pub(super) struct Functions {
+            $(pub(super) $name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
         }
 
         impl Functions {
@@ -49,6 +59,21 @@ functions! {
     state_size = "mj_stateSize": fn(Raw, c_uint) -> c_int;
     get_state = "mj_getState": fn(Raw, Raw, *mut f64, c_uint);
     set_state = "mj_setState": fn(Raw, Raw, *const f64, c_uint);
+    default_camera = "mjv_defaultCamera": fn(Raw);
+    default_option = "mjv_defaultOption": fn(Raw);
+    default_scene = "mjv_defaultScene": fn(Raw);
+    make_scene = "mjv_makeScene": fn(Raw, Raw, c_int);
+    free_scene = "mjv_freeScene": fn(Raw);
+    update_scene = "mjv_updateScene": fn(Raw, Raw, Raw, Raw, Raw, c_int, Raw);
+    add_geoms = "mjv_addGeoms": fn(Raw, Raw, Raw, Raw, c_int, Raw);
+    default_context = "mjr_defaultContext": fn(Raw);
+    make_context = "mjr_makeContext": fn(Raw, Raw, c_int);
+    free_context = "mjr_freeContext": fn(Raw);
+    set_buffer = "mjr_setBuffer": fn(c_int, Raw);
+    resize_offscreen = "mjr_resizeOffscreen": fn(c_int, c_int, Raw);
+    render = "mjr_render": fn(Rectangle, Raw, Raw);
+    overlay = "mjr_overlay": fn(c_int, c_int, Rectangle, *const c_char, *const c_char, Raw);
+    read_pixels = "mjr_readPixels": fn(*mut u8, *mut f32, Rectangle, Raw);
 }
 
 /// The library, opened once and never closed; a failure is tried again.
@@ -195,6 +220,16 @@ impl Model {
         Ok(model)
     }
 
+    /// The library's functions.
+    pub(super) fn functions(&self) -> &'static Functions {
+        self.functions
+    }
+
+    /// The structure itself.
+    pub(super) fn raw(&self) -> Raw {
+        self.raw.as_ptr()
+    }
+
     /// How many velocities there are.
     pub(super) fn velocities(&self) -> usize {
         self.velocities
@@ -292,8 +327,13 @@ impl Data {
         }
     }
 
-    pub(super) fn model(&self) -> &Model {
+    pub(super) fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// The structure itself, to be changed.
+    pub(super) fn raw(&mut self) -> Raw {
+        self.raw.as_ptr()
     }
 
     /// Positions.

@@ -13,11 +13,13 @@
 
 mod layout;
 mod library;
+pub mod offscreen;
 pub mod places;
 
 use std::path::Path;
 
 use self::library::{Data, Model};
+use self::offscreen::{Offscreen, View};
 use self::places::Places;
 use trajformer_core::environment::check_action;
 use trajformer_core::environment::{EnvSpec, Environment, Step};
@@ -217,6 +219,11 @@ impl Mujoco {
         Ok(env)
     }
 
+    /// Whether a robot has this name, in lower case.
+    pub fn is_known(name: &str) -> bool {
+        robot(name).is_some()
+    }
+
     /// Positions (qpos) and velocities (qvel).
     pub fn state(&self) -> (Vec<f64>, Vec<f64>) {
         (self.data.qpos().to_vec(), self.data.qvel().to_vec())
@@ -248,6 +255,67 @@ impl Mujoco {
         self.data.forward();
         self.steps = 0;
         Ok(())
+    }
+
+    /// Simulated seconds per step.
+    pub fn seconds_per_step(&self) -> f64 {
+        self.seconds_per_step
+    }
+
+    /// Positions (qpos) of states that are expected to follow the present one, from their observations (T, O). Where the robot
+    /// is along its track is not observed: it follows from the velocities.
+    ///
+    /// # Errors
+    /// If an observation has the wrong length.
+    pub fn expected_positions(&self, observations: &[Vec<f32>]) -> Result<Vec<Vec<f64>>> {
+        let hidden = self.robot.hidden_positions;
+        let (positions, velocities) = (self.data.qpos(), self.data.qvel());
+        let observed = positions.len() - hidden;
+        let mut track = positions[..hidden].to_vec();
+        let mut expected = Vec::with_capacity(observations.len());
+        for observation in observations {
+            if observation.len() < observed + velocities.len() {
+                return Err(Error::shape(
+                    format!("environment `{}`: expected observation", self.spec.name),
+                    observation.len(),
+                    self.spec.observation_dim,
+                ));
+            }
+            for (place, velocity) in track.iter_mut().zip(&observation[observed..]) {
+                *place += f64::from(*velocity) * self.seconds_per_step;
+            }
+            let rest = observation[..observed].iter().map(|&p| f64::from(p));
+            expected.push(track.iter().copied().chain(rest).collect());
+        }
+        Ok(expected)
+    }
+
+    /// What draws pictures of `width` x `height` pixels of this robot, from its side, going along with it.
+    ///
+    /// # Errors
+    /// If the system has no EGL with OpenGL: what to install.
+    pub fn offscreen(&self, width: usize, height: usize) -> Result<Offscreen> {
+        let track = self.robot.hidden_positions;
+        // Ant runs in the plane.
+        let view = if track > 1 {
+            View {
+                distance: 5.0,
+                elevation: -30.0,
+                height: 0.5,
+                track,
+            }
+        } else {
+            View {
+                distance: 3.6,
+                elevation: -8.0,
+                height: 0.7,
+                track,
+            }
+        };
+        Offscreen::new(self.data.model(), view, (width, height)).map_err(|problem| Error::Env {
+            name: self.spec.name.clone(),
+            problem,
+        })
     }
 
     /// The observation of the present state, in full precision (O).
