@@ -96,7 +96,7 @@ fn gather(
         if files.is_empty() {
             continue;
         }
-        if let Source::Given(given) = &source {
+        if let Some(given) = source.given() {
             let mut kept = Vec::new();
             for file in files {
                 match given.file(file)? {
@@ -153,6 +153,14 @@ impl Source {
                       3.3.7 and gymnasium 0.29.1 and 1.4.0"
                 .to_owned(),
         })
+    }
+
+    fn given(&self) -> Option<&Given> {
+        match self {
+            Self::Given(given) => Some(given),
+            #[cfg(feature = "hub")]
+            Self::Index(_) => None,
+        }
     }
 
     /// The wheel of a project, in which `file` is.

@@ -94,7 +94,7 @@ fn functions(places: &Places) -> Result<&'static Functions, String> {
                 match library(OsStr::new(name)) {
                     Ok(found) => Some(checked(found, &format!("the system's {name}"))),
                     Err(error) => {
-                        failures.push(error.to_string());
+                        failures.push(reason(&error));
                         None
                     }
                 }
@@ -118,9 +118,19 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
 
 fn open(name: &OsStr, shown: &dyn Display) -> Result<Functions, String> {
     let found = library(name).map_err(|error| {
-        format!("{shown} can't be opened ({error}); it is damaged, or made for another system")
+        let why = reason(&error);
+        format!("{shown} can't be opened ({why}); it is damaged, or made for another system")
     })?;
     checked(found, shown)
+}
+
+/// What the system's loader says: the last of an error's causes.
+pub(super) fn reason(error: &libloading::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
 }
 
 fn library(name: &OsStr) -> Result<libloading::Library, libloading::Error> {
@@ -133,7 +143,8 @@ fn library(name: &OsStr) -> Result<libloading::Library, libloading::Error> {
 
 /// The functions of an opened library, which stays open, if it is the right version.
 fn checked(library: libloading::Library, shown: &dyn Display) -> Result<Functions, String> {
-    let no_function = |error: libloading::Error| format!("{shown} is no MuJoCo {VERSION}: {error}");
+    let no_function =
+        |error: libloading::Error| format!("{shown} is no MuJoCo {VERSION}: {}", reason(&error));
     // Reason for `unsafe`: both functions take nothing, and have had these types in all versions; the text is the
     // library's own, which stays open meanwhile.
     #[allow(unsafe_code)]

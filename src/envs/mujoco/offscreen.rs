@@ -5,7 +5,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::layout;
-use super::library::{Data, Model, Raw, Rectangle};
+use super::library::{Data, Model, Raw, Rectangle, reason};
 
 /// Environment variable that names libEGL.
 pub const EGL_VARIABLE: &str = "TRAJFORMER_EGL_LIB";
@@ -357,7 +357,11 @@ impl Functions {
         let name = named.unwrap_or_else(|| OsString::from("libEGL.so.1"));
         let failed = |error: libloading::Error| {
             let name: &OsStr = &name;
-            missing(&format!("{} can't be opened ({error})", name.display()))
+            missing(&format!(
+                "{} can't be opened ({})",
+                name.display(),
+                reason(&error)
+            ))
         };
         // Reason for `unsafe`: the system's own library, whose functions have the types of EGL's headers; it is never closed.
         #[allow(unsafe_code)]
