@@ -2,7 +2,7 @@
 //! the largest differences from what was recorded.
 //!
 //! ```sh
-//! cargo run --release --features mujoco --example replay -- transitions.npz hopper-v4
+//! cargo run --release --example replay -- transitions.npz hopper-v4
 //! ```
 //!
 //! The file holds `observations`, `actions`, `rewards` and `next_observations`, one row per

@@ -14,8 +14,11 @@ use crate::commands::evaluate::EvaluateArgs;
 use crate::commands::export::ExportArgs;
 use crate::commands::hub::HubCommand;
 use crate::commands::plan::PlanArgs;
+use crate::commands::render::RenderArgs;
 use crate::commands::report::ReportArgs;
 use crate::commands::reproduce::ReproduceArgs;
+#[cfg(feature = "mujoco")]
+use crate::commands::setup::SetupCommand;
 use crate::commands::shell::{CompletionsArgs, ManArgs};
 use crate::commands::sweep::SweepArgs;
 use crate::commands::train::TrainArgs;
@@ -50,7 +53,7 @@ pub enum Command {
         trajformer train configs/bc/short/hopper-medium.toml --seeds 0..5\n  \
         trajformer train --resume runs/td3_bc-hopper-medium-short --set train.updates=200000\n  \
         trajformer train --resume runs/td3_bc-hopper-medium-short@50000 --out runs/branch\n\
-        A build without the feature `mujoco` can train, but not score in MuJoCo:\n  \
+        Without MuJoCo (`trajformer setup mujoco` installs it) it trains, but can't score in hopper and the like:\n  \
         trajformer train configs/bc/short/hopper-medium.toml --set evaluate.episodes=0")]
     Train(TrainArgs),
     /// Watch runs while they train: a dashboard of curves, rates and time left in the terminal.
@@ -117,6 +120,13 @@ pub enum Command {
         trajformer reproduce d4rl-locomotion --algorithms bc --updates 1000 --seeds 0..2 --data-dir data --yes\n\
         Without --yes it says what it needs and how long it takes. Verdicts compare means by Welch's 95 % interval.")]
     Reproduce(ReproduceArgs),
+    /// Draw episodes of a run as a moving picture: the ball in its maze or the robot, and what a planner imagines.
+    #[command(after_help = "Examples:\n  \
+        trajformer render runs/demo/planner --out maze.gif\n  \
+        trajformer render runs/td3_bc-hopper-medium-short --out hopper.gif --episodes 2 --seed 7\n  \
+        trajformer render runs/trajectory_transformer-hopper-medium-short --out plan.png --width 640 --every 2\n\
+        Robots are drawn by MuJoCo (`trajformer setup mujoco`) through EGL, on a GPU or in software.")]
+    Render(RenderArgs),
     /// Measure this build on this machine.
     #[command(
         subcommand,
@@ -147,6 +157,10 @@ pub enum Command {
         after_help = "Example:\n  trajformer hub pull edbeeching/decision-transformer-gym-hopper-medium"
     )]
     Hub(HubCommand),
+    /// Install what scores need.
+    #[cfg(feature = "mujoco")]
+    #[command(subcommand, after_help = "Example:\n  trajformer setup mujoco")]
+    Setup(SetupCommand),
     /// Show configurations.
     #[command(
         subcommand,

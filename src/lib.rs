@@ -30,10 +30,10 @@
 //!
 //! [`data`] holds what was logged, [`algorithms`] learn from it ([`offpolicy`] holds what value-based ones share), [`planning`] searches with what they learned, a
 //! [`policy`] acts in [`envs`], and [`evaluate`] scores it, or [`fqe`] without an environment; [`run`] puts these together, in the order of a run. [`pretrained`] opens models of other libraries, and
-//! [`hub`] fetches and publishes; [`export`] writes policies for other runtimes. [`text`] makes numbers of instructions, and
+//! [`hub`] fetches and publishes; `setup` installs MuJoCo; [`export`] writes policies for other runtimes. [`text`] makes numbers of instructions, and
 //! [`instruct`] tells them to policies; [`mod@act`] asks them what they would do at recorded observations.
 //! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`scoring`], [`demo`],
-//! [`preview`], [`token_report`], [`compare`], [`sweep`], [`reproduce`], [`run_report`] and [`mod@bench`] are the commands.
+//! [`preview`], [`render`], [`token_report`], [`compare`], [`sweep`], [`reproduce`], [`run_report`] and [`mod@bench`] are the commands.
 
 mod app;
 pub mod envs;
@@ -44,9 +44,12 @@ pub use app::config::RunConfig;
 pub use app::fitted::{fit, fit_with};
 pub use app::report as run_report;
 pub use app::run::TrainedRun;
+#[cfg(feature = "mujoco")]
+pub use app::setup;
 pub use app::{
     about, act, bench, checkpoint, compare, config, demo, evaluate, evaluations, export, fqe, hub,
-    instruct, online, prepare, preview, publish, reproduce, scoring, sweep, token_report, trainer,
+    instruct, online, prepare, preview, publish, render, reproduce, scoring, sweep, token_report,
+    trainer,
 };
 pub use candle_core;
 pub use trajformer_algorithms::{offpolicy, planning};

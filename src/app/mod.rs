@@ -27,11 +27,14 @@ pub mod pretrained;
 pub mod preview;
 pub mod progress;
 pub mod publish;
+pub mod render;
 pub mod report;
 pub mod reproduce;
 pub mod run;
 pub mod scoring;
 pub mod series;
+#[cfg(feature = "mujoco")]
+pub mod setup;
 pub mod sweep;
 pub mod table;
 pub mod text;

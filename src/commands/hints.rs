@@ -24,7 +24,26 @@ pub fn explained(error: &anyhow::Error, command: &Command) -> String {
     if matches!(command, Command::Data(_)) {
         text = with_data_flags(&text).replace("`evaluate.python`", "`--python`");
     }
+    let of_library = error.downcast_ref::<Error>();
+    if matches!(command, Command::Train(_)) && matches!(of_library, Some(Error::Mujoco { .. })) {
+        text.push_str(" (to train without scores: `--set evaluate.episodes=0`)");
+    }
+    if is_setup(command) && matches!(of_library, Some(Error::Hub { .. })) {
+        text.push_str(
+            " (`trajformer setup mujoco --help` says how wheels that were fetched elsewhere are taken with `--from`)",
+        );
+    }
     text
+}
+
+#[cfg(feature = "mujoco")]
+fn is_setup(command: &Command) -> bool {
+    matches!(command, Command::Setup(_))
+}
+
+#[cfg(not(feature = "mujoco"))]
+fn is_setup(_: &Command) -> bool {
+    false
 }
 
 /// An error of the library.
@@ -68,6 +87,7 @@ fn hint(error: &Error) -> Option<String> {
                 None => "`--set data.path=FILE`".to_owned(),
             });
         }
+        Error::Mujoco { .. } => "`trajformer setup mujoco` installs library and models",
         Error::NoDevice { .. } => "`--set device=cpu` takes the CPU",
         Error::NoGoal { .. } => "`--set 'evaluate.goal=[...]'`",
         Error::UnknownInstruction { .. } => "`evaluate --instruction TEXT` asks the run's encoder",

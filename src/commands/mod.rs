@@ -15,8 +15,11 @@ pub mod export;
 pub mod hints;
 pub mod hub;
 pub mod plan;
+pub mod render;
 pub mod report;
 pub mod reproduce;
+#[cfg(feature = "mujoco")]
+pub mod setup;
 pub mod shell;
 pub mod sweep;
 pub mod train;
@@ -47,11 +50,14 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Report(args) => report::run(args),
         Command::Sweep(args) => sweep::run(args),
         Command::Reproduce(args) => reproduce::run(args),
+        Command::Render(args) => render::run(args),
         Command::Bench(command) => bench::run(command),
         Command::Plan(args) => plan::run(args),
         Command::Data(command) => data::run(command),
         Command::Export(args) => export::run(args),
         Command::Hub(command) => hub::run(command),
+        #[cfg(feature = "mujoco")]
+        Command::Setup(command) => setup::run(command),
         Command::Config(command) => config::run(command),
         Command::Completions(args) => shell::completions(args),
         Command::Man(args) => shell::man(args),

@@ -189,6 +189,20 @@ pub enum Error {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// MuJoCo's library or a model of its robots is not on this machine, or is not what is needed.
+    #[error("environment `{name}`: {problem}")]
+    Mujoco {
+        /// The environment's name.
+        name: String,
+        /// What is wrong, where it was looked for, and what to do.
+        problem: String,
+    },
+    /// MuJoCo can't be installed.
+    #[error("MuJoCo: {problem}")]
+    Setup {
+        /// What is wrong and what to do.
+        problem: String,
+    },
     /// There is a run where one was to begin: resume it, or choose another folder.
     #[error(
         "run {path}: there is a run already; continue it by resuming it, or choose another folder",
@@ -242,7 +256,7 @@ pub enum Error {
     /// A model or a data set can't be fetched from the Hugging Face Hub or another server, or published there.
     #[error("{what}: {problem}")]
     Hub {
-        /// The model, as `hf://ID`, or the data set's name.
+        /// The model, as `hf://ID`, the data set's name, or the server.
         what: String,
         /// What is wrong and what to do.
         problem: String,

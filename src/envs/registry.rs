@@ -37,7 +37,6 @@ const fn robot(name: &'static str) -> Entry {
 const MUJOCO: Feature = Feature {
     name: "mujoco",
     is_built: cfg!(feature = "mujoco"),
-    setup: "run tests/setup-mujoco once",
 };
 
 /// Stands in the place of the robots in builds without them; [`Entry::make`] refuses before.
@@ -68,8 +67,6 @@ pub struct Entry {
 struct Feature {
     name: &'static str,
     is_built: bool,
-    /// What is to be done once before such a build.
-    setup: &'static str,
 }
 
 impl Entry {
@@ -117,8 +114,7 @@ impl Entry {
             Some(feature) if !feature.is_built => Err(Error::Env {
                 name: self.name.to_owned(),
                 problem: format!(
-                    "not in this build: {}, then build with `--features {}`; this build has {}",
-                    feature.setup,
+                    "not in this build: build with `--features {}`, which is a default one; this build has {}",
                     feature.name,
                     names().join(", ")
                 ),
@@ -192,10 +188,9 @@ pub fn make_with(name: &str, options: &GymOptions) -> Result<Box<dyn Environment
             .map(|entry| entry.name)
             .collect();
         problem.push_str(&format!(
-            "; built with `--features {}` also {} ({} before)",
+            "; built with `--features {}` also {}",
             feature.name,
-            names.join(", "),
-            feature.setup
+            names.join(", ")
         ));
         missing.retain(|entry| !needs(&entry));
     }
@@ -251,7 +246,7 @@ mod tests {
     #[test]
     fn an_environment_of_a_missing_feature_says_how_to_build_it() {
         let problem = make("Hopper-v4").err().expect("not built in").to_string();
-        assert!(problem.contains("--features mujoco") && problem.contains("setup-mujoco"));
+        assert!(problem.contains("--features mujoco") && problem.contains("pendulum-v1"));
     }
 
     #[test]

@@ -14,7 +14,8 @@ use plotters::prelude::{
 use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::report::pixels::{Pixels, average_down, drawing_error};
+use crate::report::moving::Frame;
+use crate::report::pixels::{Pixels, average_down, drawing_error, shrink};
 use crate::report::style::{Anchor, Font, Point, Rgb, Stroke, WHITE};
 use trajformer_core::atomic::write_atomically;
 use trajformer_core::error::{Error, Result};
@@ -111,9 +112,7 @@ pub(super) fn render(
             write_atomically(path, text.as_bytes())
         }
         "png" => {
-            let mut pixels = vec![255; (large.0 * large.1 * 3) as usize];
-            let backend = Backend::Bitmap(Pixels::new(&mut pixels, large));
-            Canvas::fill_in(backend, large, draw)?;
+            let pixels = Canvas::bitmap(large, draw)?;
             let small = (large.0 / AVERAGED, large.1 / AVERAGED);
             let pixels = average_down(
                 &pixels,
@@ -139,6 +138,27 @@ pub(super) fn render(
     }
 }
 
+/// Draws a picture of `size` logical pixels with `draw`, as one of `width` pixels.
+///
+/// # Errors
+/// If drawing fails.
+pub(super) fn frame(
+    size: Point,
+    width: usize,
+    draw: impl FnOnce(&mut Canvas<'_>) -> Result<()>,
+) -> Result<Frame> {
+    register_fonts();
+    let large = (size.0.ceil() as u32 * SCALE, size.1.ceil() as u32 * SCALE);
+    let pixels = Canvas::bitmap(large, draw)?;
+    let from = (large.0 as usize, large.1 as usize);
+    let width = width.clamp(1, from.0);
+    let size = (width, (from.1 * width).div_ceil(from.0));
+    Ok(Frame {
+        size,
+        pixels: shrink(&pixels, from, size),
+    })
+}
+
 /// Gives plotters the built-in font; later calls do nothing.
 fn register_fonts() {
     static ONCE: Once = Once::new();
@@ -153,6 +173,19 @@ fn register_fonts() {
 fn device((x, y): Point) -> (i32, i32) {
     let scale = f64::from(SCALE);
     ((x * scale).round() as i32, (y * scale).round() as i32)
+}
+
+impl Canvas<'_> {
+    /// The pixels of a bitmap of this size.
+    fn bitmap(
+        size: (u32, u32),
+        draw: impl FnOnce(&mut Canvas<'_>) -> Result<()>,
+    ) -> Result<Vec<u8>> {
+        let mut pixels = vec![255; (size.0 * size.1 * 3) as usize];
+        let backend = Backend::Bitmap(Pixels::new(&mut pixels, size));
+        Canvas::fill_in(backend, size, draw)?;
+        Ok(pixels)
+    }
 }
 
 impl<'a> Canvas<'a> {

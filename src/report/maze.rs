@@ -5,8 +5,9 @@
 use std::path::Path;
 
 use crate::report::axes::{Header, MARGIN, Mark};
-use crate::report::canvas::{Canvas, render};
+use crate::report::canvas::{self, Canvas, render};
 use crate::report::marks::{END_RADIUS, REWARD, draw_goal, draw_start};
+use crate::report::moving::Frame;
 use crate::report::style::{
     Anchor, BLACK, BLUE, Font, GREEN, MUTED, ORANGE, Point, Rgb, SKY, Stroke, TEXT, VERMILION,
 };
@@ -154,6 +155,21 @@ impl Mazes {
 /// # Errors
 /// If `path` ends in neither `.svg` nor `.png`, or can't be written.
 pub fn draw(path: &Path, picture: &Mazes) -> Result<()> {
+    let (size, fill) = sheet(picture);
+    render(path, size, fill)
+}
+
+/// The mazes as one of several pictures, `width` pixels wide.
+///
+/// # Errors
+/// If drawing fails, or without the feature `pictures`.
+pub fn frame(picture: &Mazes, width: usize) -> Result<Frame> {
+    let (size, fill) = sheet(picture);
+    canvas::frame(size, width, fill)
+}
+
+/// The size of the sheet in logical pixels, and what fills it.
+fn sheet(picture: &Mazes) -> (Point, impl FnOnce(&mut Canvas<'_>) -> Result<()>) {
     const GAP: f64 = 28.0;
     let columns = match picture.panels.len() {
         4 => 2,
@@ -179,7 +195,7 @@ pub fn draw(path: &Path, picture: &Mazes) -> Result<()> {
         .max(520.0);
     let top = header.height(width) + 6.0;
     let height = top + spread(panel.1, rows.max(1)) + MARGIN;
-    render(path, (width, height), |canvas| {
+    let fill = move |canvas: &mut Canvas<'_>| {
         header.draw(canvas, width)?;
         for (index, maze) in picture.panels.iter().enumerate() {
             let (row, column) = (index / columns, index % columns);
@@ -193,7 +209,8 @@ pub fn draw(path: &Path, picture: &Mazes) -> Result<()> {
             draw_maze(canvas, (maze, &roles), (left, above + words), side)?;
         }
         Ok(())
-    })
+    };
+    ((width, height), fill)
 }
 
 fn legend(picture: &Mazes) -> Vec<(Mark, String)> {

@@ -2,7 +2,7 @@
 //! intervals, data sets, tokens beside the data; and [`page`], which shows all of a run in a browser.
 //!
 //! Each picture is plain data plus one `draw(path, &picture)`; the file's ending chooses the back
-//! end, `.svg` (text, sharp at every size) or `.png` (needs no font on the machine). Nothing here
+//! end, `.svg` (text, sharp at every size) or `.png` (needs no font on the machine). [`moving`] puts frames into one file. Nothing here
 //! knows runs, policies or environments: callers fill in numbers and words.
 //!
 //! Colors are Okabe and Ito's set, which stays distinguishable with color-vision deficiency.
@@ -13,6 +13,7 @@ pub mod data;
 pub mod intervals;
 mod marks;
 pub mod maze;
+pub mod moving;
 pub mod page;
 pub mod panels;
 pub mod plan;

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::path::Path;
 
+use crate::report::moving::Frame;
 use crate::report::style::{Anchor, Font, Point, Rgb, Stroke};
 use trajformer_core::error::{Error, Result};
 
@@ -26,6 +27,16 @@ pub(super) fn render(
             path.display()
         ),
     })
+}
+
+/// Fails: says which feature draws.
+pub(super) fn frame(
+    _: Point,
+    _: usize,
+    _: impl FnOnce(&mut Canvas<'_>) -> Result<()>,
+) -> Result<Frame> {
+    crate::report::check_built()?;
+    Err(Error::Internal("a sheet in a build without".to_owned()))
 }
 
 impl Font {

@@ -157,6 +157,34 @@ pub(super) fn average_down(
     small
 }
 
+/// A smaller bitmap, of any size: each pixel is the mean of the whole pixels that it covers, at least one.
+pub(super) fn shrink(pixels: &[u8], from: (usize, usize), to: (usize, usize)) -> Vec<u8> {
+    let covered = |index: usize, from: usize, to: usize| {
+        let start = (index * from / to).min(from - 1);
+        start..((index + 1) * from / to).clamp(start + 1, from)
+    };
+    let mut small = Vec::with_capacity(to.0 * to.1 * 3);
+    for y in 0..to.1 {
+        let rows = covered(y, from.1, to.1);
+        for x in 0..to.0 {
+            let columns = covered(x, from.0, to.0);
+            let count = rows.len() * columns.len();
+            let mut sums = [count / 2; 3];
+            for row in rows.clone() {
+                let place = |column: usize| (row * from.0 + column) * 3;
+                let covered = &pixels[place(columns.start)..place(columns.end)];
+                for pixel in covered.as_chunks::<3>().0 {
+                    for (sum, &byte) in sums.iter_mut().zip(pixel) {
+                        *sum += usize::from(byte);
+                    }
+                }
+            }
+            small.extend(sums.map(|sum| (sum / count) as u8));
+        }
+    }
+    small
+}
+
 pub(super) fn drawing_error(error: impl std::error::Error) -> Error {
     Error::Unsuitable(format!("drawing a picture failed: {error}"))
 }
@@ -165,7 +193,7 @@ pub(super) fn drawing_error(error: impl std::error::Error) -> Error {
 mod tests {
     use plotters::prelude::{Color, RGBColor};
 
-    use super::{Pixels, average_down};
+    use super::{Pixels, average_down, shrink};
 
     const BLACK: RGBColor = RGBColor(0, 0, 0);
 
@@ -206,6 +234,16 @@ mod tests {
                 .unwrap();
         });
         assert!(sheet.iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn shrinking_takes_the_mean_of_what_a_pixel_covers() {
+        let grey = |values: &[u8]| -> Vec<u8> { values.iter().flat_map(|&v| [v; 3]).collect() };
+        let row = [0, 10, 20, 40, 80];
+        assert_eq!(shrink(&grey(&row), (5, 1), (2, 1)), grey(&[5, 47]));
+        assert_eq!(shrink(&grey(&row), (5, 1), (5, 1)), grey(&row));
+        let square = [0, 10, 20, 30];
+        assert_eq!(shrink(&grey(&square), (2, 2), (1, 1)), grey(&[15]));
     }
 
     #[test]

@@ -124,10 +124,15 @@ const TABLE: &[(&str, &str)] = &[
     ("app/pretrained", "core/*"),
     ("app/preview", "core/* app/config app/evaluate envs report"),
     ("app/hub", "core/* app/datasets app/pretrained"),
+    ("app/setup", "core/* app/hub envs"),
     (
         "app/report",
         "core/* data/info app/about app/checkpoint app/compare app/config app/datasets app/evaluate app/evaluations app/run app/scoring app/table \
          envs formats report",
+    ),
+    (
+        "app/render",
+        "core/* app/checkpoint app/report app/run envs report",
     ),
     (
         "app/trainer",

@@ -76,6 +76,7 @@ mod planner;
 mod planner_parity;
 mod policies;
 mod pretrained;
+mod render;
 mod report;
 mod reproduce;
 mod return_conditioned;
@@ -85,6 +86,8 @@ mod runs;
 mod sequence_starts;
 mod sequences;
 mod settings;
+#[cfg(feature = "mujoco")]
+mod setup;
 mod shell;
 mod stored_runs;
 mod sweep;

@@ -1,5 +1,5 @@
 //! The Hugging Face Hub: models in, runs out; and public data sets, from the Hub and the servers of their publishers. Only this module uses the network, and the cache that Hub
-//! libraries share.
+//! libraries share. Its way of asking servers also serves Python's package index ([`index`]).
 //!
 //! Reading tries the cache first, without asking anybody; `hub pull` asks the Hub for what is new. Variables
 //! mean what they mean to Hub users: `HF_HOME`, `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE` and `XDG_CACHE_HOME`
@@ -21,6 +21,8 @@ mod download;
 mod explain;
 #[cfg(feature = "hub")]
 mod fetch;
+#[cfg(feature = "hub")]
+pub mod index;
 #[cfg(feature = "hub")]
 mod lfs;
 pub mod model;

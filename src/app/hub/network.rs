@@ -211,11 +211,34 @@ pub(super) struct Found {
     pub(super) answer: Option<Answer>,
 }
 
+/// What of an address is asked for.
+struct Wish<'a> {
+    /// The content from this byte on.
+    start: Option<u64>,
+    /// An ETag or a date: of other content, all of it.
+    validator: Option<&'a str>,
+    /// Types of content, as in `Accept`.
+    accepted: Option<&'a str>,
+}
+
+impl Wish<'_> {
+    /// Content of any kind, from byte `start` on if it is given.
+    fn from(start: Option<u64>) -> Self {
+        Self {
+            start,
+            validator: None,
+            accepted: None,
+        }
+    }
+}
+
 /// The Hub and who asks it.
 pub(super) struct Network {
     agent: Agent,
     endpoint: String,
     token: Option<Token>,
+    /// Name and password for the endpoint's own addresses, as the header that opens them; in place of a token.
+    login: Option<String>,
 }
 
 impl Network {
@@ -228,6 +251,7 @@ impl Network {
         let set = std::env::var("HF_HUB_DOWNLOAD_TIMEOUT").ok();
         let set = set.and_then(|text| text.trim().parse().ok());
         let patience = set.filter(|&s| s > 0).map_or(patience, Duration::from_secs);
+        let mut network = Self::of(cache::endpoint(), None, patience)?;
         let token = Token::find();
         if let Some(token) = token.as_ref().filter(|token| !token.is_plain()) {
             return Err(Failure::Wrong(format!(
@@ -235,7 +259,8 @@ impl Network {
                 token.origin()
             )));
         }
-        Self::with(patience, token)
+        network.token = token;
+        Ok(network)
     }
 
     /// A client for servers that are not the Hub: it knows no token.
@@ -243,10 +268,18 @@ impl Network {
     /// # Errors
     /// If `SSL_CERT_FILE` has no certificates.
     pub(super) fn anonymous(patience: Duration) -> Result<Self, Failure> {
-        Self::with(patience, None)
+        Self::of(cache::endpoint(), None, patience)
     }
 
-    fn with(patience: Duration, token: Option<Token>) -> Result<Self, Failure> {
+    /// A client of another server than the Hub, which gets no token.
+    ///
+    /// # Errors
+    /// If `SSL_CERT_FILE` has no certificates.
+    pub(super) fn of(
+        endpoint: String,
+        login: Option<String>,
+        patience: Duration,
+    ) -> Result<Self, Failure> {
         let tls = TlsConfig::builder().root_certs(roots()?).build();
         let config = Agent::config_builder()
             .tls_config(tls)
@@ -261,8 +294,9 @@ impl Network {
             .build();
         Ok(Self {
             agent: Agent::new_with_config(config),
-            endpoint: cache::endpoint(),
-            token,
+            endpoint,
+            token: None,
+            login,
         })
     }
 
@@ -275,7 +309,7 @@ impl Network {
         let (mut tag, mut size) = (None, None);
         let mut url = url.to_owned();
         for _ in 0..REDIRECTS {
-            let answer = self.step(&url, None, None)?;
+            let answer = self.step(&url, &Wish::from(None))?;
             let linked = |name: &str| answer.header(name).map(str::to_owned);
             tag = tag.or_else(|| linked("X-Linked-ETag"));
             size = size.or_else(|| linked("X-Linked-Size").and_then(|text| text.parse().ok()));
@@ -313,7 +347,7 @@ impl Network {
 
     /// The content of an address, from byte `start` on if it is given.
     pub(super) fn get(&self, url: &str, start: Option<u64>) -> Result<Answer, Failure> {
-        self.get_if(url, start, None)
+        self.follow(url, &Wish::from(start))
     }
 
     /// The same; of an address whose content has another `validator` (an ETag or a date) than before, all of it.
@@ -323,9 +357,26 @@ impl Network {
         start: Option<u64>,
         validator: Option<&str>,
     ) -> Result<Answer, Failure> {
+        let wish = Wish {
+            validator,
+            ..Wish::from(start)
+        };
+        self.follow(url, &wish)
+    }
+
+    /// The content of an address as one of the types `accepted`.
+    pub(super) fn get_as(&self, url: &str, accepted: &str) -> Result<Answer, Failure> {
+        let wish = Wish {
+            accepted: Some(accepted),
+            ..Wish::from(None)
+        };
+        self.follow(url, &wish)
+    }
+
+    fn follow(&self, url: &str, wish: &Wish<'_>) -> Result<Answer, Failure> {
         let mut url = url.to_owned();
         for _ in 0..REDIRECTS {
-            let answer = self.step(&url, start, validator)?;
+            let answer = self.step(&url, wish)?;
             match answer.elsewhere()? {
                 Some(target) => url = target,
                 None => return Ok(answer),
@@ -334,19 +385,17 @@ impl Network {
         Err(Failure::Odd(format!("{} leads on and on", plain(&url))))
     }
 
-    fn step(
-        &self,
-        url: &str,
-        start: Option<u64>,
-        validator: Option<&str>,
-    ) -> Result<Answer, Failure> {
+    fn step(&self, url: &str, wish: &Wish<'_>) -> Result<Answer, Failure> {
         let mut request = self.agent.get(url);
+        if let Some(accepted) = wish.accepted {
+            request = request.header("Accept", accepted);
+        }
         if let Some(secret) = self.secret_for(url) {
             request = request.header("Authorization", secret);
         }
-        if let Some(start) = start {
+        if let Some(start) = wish.start {
             request = request.header("Range", format!("bytes={start}-"));
-            if let Some(validator) = validator {
+            if let Some(validator) = wish.validator {
                 request = request.header("If-Range", validator);
             }
         }
@@ -447,8 +496,12 @@ impl Network {
 
     /// What opens the Hub's own addresses. Other hosts never see it.
     fn secret_for(&self, url: &str) -> Option<String> {
-        let token = self.token.as_ref().filter(|_| self.is_ours(url))?;
-        Some(format!("Bearer {}", token.text()))
+        if !self.is_ours(url) {
+            return None;
+        }
+        let token = self.token.as_ref();
+        let token = token.map(|token| format!("Bearer {}", token.text()));
+        token.or_else(|| self.login.clone())
     }
 }
 

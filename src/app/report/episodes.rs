@@ -28,7 +28,7 @@ const MOST_PLAN_DIMENSIONS: usize = 4;
 const MOST_FUTURES: usize = 6;
 
 /// A recorded episode, before it is thinned.
-pub(super) struct Recorded {
+pub(crate) struct Recorded {
     env: String,
     seed: u64,
     number: usize,
@@ -72,7 +72,7 @@ struct Imagination {
 ///
 /// # Errors
 /// If the run does not fit its environment or an episode fails.
-pub(super) fn record(run: &mut TrainedRun, episodes: usize) -> Result<Vec<Recorded>> {
+pub(crate) fn record(run: &mut TrainedRun, episodes: usize) -> Result<Vec<Recorded>> {
     let mut settings = run.config.evaluate.clone();
     settings.episodes = episodes;
     let mut evaluator = scoring::evaluator(&settings)?;
@@ -211,8 +211,56 @@ impl Imagination {
 
 impl Recorded {
     /// Whether a planner made it.
-    pub(super) fn is_planned(&self) -> bool {
+    pub(crate) fn is_planned(&self) -> bool {
         !self.plans.is_empty()
+    }
+
+    /// Its steps.
+    pub(crate) fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Its place among the episodes of the evaluation.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// The evaluation's seed.
+    #[cfg(feature = "mujoco")]
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Undiscounted return.
+    pub(crate) fn total(&self) -> f64 {
+        self.total
+    }
+
+    /// What it was told to do.
+    pub(crate) fn instruction(&self) -> Option<&str> {
+        self.start.instruction.as_deref()
+    }
+
+    /// Observation before a step (O).
+    pub(crate) fn observation(&self, step: usize) -> &[f32] {
+        &self.steps[step].observation
+    }
+
+    /// Action of a step (A).
+    #[cfg(feature = "mujoco")]
+    pub(crate) fn action(&self, step: usize) -> &[f32] {
+        &self.steps[step].action
+    }
+
+    /// Reward of a step.
+    pub(crate) fn reward(&self, step: usize) -> f32 {
+        self.steps[step].reward
+    }
+
+    /// The plan that was followed at a step: how many steps earlier it was made, and its futures (futures, horizon, O), best first.
+    pub(crate) fn plan(&self, step: usize) -> Option<(usize, &[Vec<Vec<f32>>])> {
+        let plan = self.plans.iter().rev().find(|plan| plan.step <= step)?;
+        Some((step - plan.step, &plan.observations))
     }
 
     /// As a page shows it, with at most `numbers` numbers of plans.
@@ -281,7 +329,7 @@ impl Recorded {
     }
 
     /// The goal, or the middle of the room that the instruction names.
-    fn place_to_reach(&self) -> Option<[f64; 2]> {
+    pub(crate) fn place_to_reach(&self) -> Option<[f64; 2]> {
         let room = self.start.instruction.as_deref().map(Room::named_in);
         if let Some(Ok(room)) = room {
             return Some([room.middle.0 as f64 + 0.5, room.middle.1 as f64 + 0.5]);

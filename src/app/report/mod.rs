@@ -5,7 +5,7 @@
 pub mod contract;
 pub mod data_picture;
 mod data_set;
-mod episodes;
+pub(crate) mod episodes;
 mod runs;
 mod thin;
 

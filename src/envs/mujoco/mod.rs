@@ -1,4 +1,4 @@
-//! Hopper, HalfCheetah, Walker2d and Ant on real MuJoCo (feature `mujoco`).
+//! Hopper, HalfCheetah, Walker2d and Ant on real MuJoCo (feature `mujoco`), whose library is opened when the first robot is made.
 //!
 //! Source: Gymnasium 0.29.1, `envs/mujoco/*_v4.py`, and Gymnasium 1.4.0, `envs/mujoco/*_v5.py`, on
 //! MuJoCo 3.3.7. Observations, rewards, healthy ranges, frame skip and the 1000-step limit are
@@ -11,21 +11,20 @@
 //! but cost what was asked for, and Ant's speed is that of its torso's body frame, which MuJoCo
 //! updates at the start of a substep.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod layout;
+mod library;
+pub mod offscreen;
+pub mod places;
 
-use mujoco_rs::prelude::{MjData, MjModel};
+use std::path::Path;
 
+use self::library::{Data, Model};
+use self::offscreen::{Offscreen, View};
+use self::places::Places;
 use trajformer_core::environment::check_action;
 use trajformer_core::environment::{EnvSpec, Environment, Step};
 use trajformer_core::error::{Error, Result};
 use trajformer_models::rng::Rng;
-
-/// Environment variable that names the folder of the model files.
-pub const MODELS_VARIABLE: &str = "TRAJFORMER_MUJOCO_MODELS";
-
-/// Where tests/setup-mujoco puts the model files.
-const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.mujoco/models");
 
 /// Which state counts as healthy; leaving it ends the episode.
 #[derive(Debug, Clone, Copy)]
@@ -147,6 +146,14 @@ pub(super) fn make(name: &str) -> Result<Box<dyn Environment>> {
     Ok(Box::new(Mujoco::new(name)?))
 }
 
+/// Opens a file as MuJoCo's library.
+///
+/// # Errors
+/// If it can't be opened, or is another version than 3.3.7: what is wrong.
+pub fn check_library(path: &Path) -> std::result::Result<(), String> {
+    library::check(path)
+}
+
 /// What follows an action, in full precision.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExactStep {
@@ -164,7 +171,7 @@ pub struct ExactStep {
 pub struct Mujoco {
     spec: EnvSpec,
     robot: Robot,
-    data: MjData<Arc<MjModel>>,
+    data: Data,
     /// Simulated seconds per step.
     seconds_per_step: f64,
     steps: usize,
@@ -174,40 +181,47 @@ impl Mujoco {
     /// The robot `name`, e.g. `hopper-v4`, standing at its initial position without noise.
     ///
     /// # Errors
-    /// If there is no such robot, or its model file can't be found or loaded.
+    /// If there is no such robot, or the library or its model file can't be found or loaded.
     pub fn new(name: &str) -> Result<Self> {
-        let failed = |problem: String| Error::Env {
+        let robot = robot(name).ok_or_else(|| Error::Env {
+            name: name.to_owned(),
+            problem: "no MuJoCo robot has this name".to_owned(),
+        })?;
+        let failed = |problem: String| Error::Mujoco {
             name: name.to_owned(),
             problem,
         };
-        let robot =
-            robot(name).ok_or_else(|| failed("no MuJoCo robot has this name".to_owned()))?;
-        let model = load_model(robot.model).map_err(failed)?;
-        let (positions, velocities) = (model.qpos0().len(), model.ffi().nv as usize);
+        let model = Model::load(&Places::from_environment(), robot.model).map_err(failed)?;
         let contacts = if robot.contact_cost > 0.0 {
-            6 * (model.ffi().nbody as usize - 1)
+            6 * (model.bodies() - 1)
         } else {
             0
         };
-        let range = model.actuator_ctrlrange();
+        let positions = model.initial_positions().len();
+        let range = model.action_ranges();
         let spec = EnvSpec {
             name: name.to_owned(),
-            observation_dim: positions - robot.hidden_positions + velocities + contacts,
+            observation_dim: positions - robot.hidden_positions + model.velocities() + contacts,
             action_dim: range.len(),
             action_low: range.iter().map(|r| r[0] as f32).collect(),
             action_high: range.iter().map(|r| r[1] as f32).collect(),
             max_episode_steps: 1000,
         };
-        let seconds_per_step = model.opt().timestep * robot.frame_skip as f64;
+        let seconds_per_step = model.timestep() * robot.frame_skip as f64;
         let mut env = Self {
             spec,
             robot,
-            data: MjData::new(Arc::new(model)),
+            data: Data::new(model).map_err(failed)?,
             seconds_per_step,
             steps: 0,
         };
         env.data.forward();
         Ok(env)
+    }
+
+    /// Whether a robot has this name, in lower case.
+    pub fn is_known(name: &str) -> bool {
+        robot(name).is_some()
     }
 
     /// Positions (qpos) and velocities (qvel).
@@ -241,6 +255,67 @@ impl Mujoco {
         self.data.forward();
         self.steps = 0;
         Ok(())
+    }
+
+    /// Simulated seconds per step.
+    pub fn seconds_per_step(&self) -> f64 {
+        self.seconds_per_step
+    }
+
+    /// Positions (qpos) of states that are expected to follow the present one, from their observations (T, O). Where the robot
+    /// is along its track is not observed: it follows from the velocities.
+    ///
+    /// # Errors
+    /// If an observation has the wrong length.
+    pub fn expected_positions(&self, observations: &[Vec<f32>]) -> Result<Vec<Vec<f64>>> {
+        let hidden = self.robot.hidden_positions;
+        let (positions, velocities) = (self.data.qpos(), self.data.qvel());
+        let observed = positions.len() - hidden;
+        let mut track = positions[..hidden].to_vec();
+        let mut expected = Vec::with_capacity(observations.len());
+        for observation in observations {
+            if observation.len() < observed + velocities.len() {
+                return Err(Error::shape(
+                    format!("environment `{}`: expected observation", self.spec.name),
+                    observation.len(),
+                    self.spec.observation_dim,
+                ));
+            }
+            for (place, velocity) in track.iter_mut().zip(&observation[observed..]) {
+                *place += f64::from(*velocity) * self.seconds_per_step;
+            }
+            let rest = observation[..observed].iter().map(|&p| f64::from(p));
+            expected.push(track.iter().copied().chain(rest).collect());
+        }
+        Ok(expected)
+    }
+
+    /// What draws pictures of `width` x `height` pixels of this robot, from its side, going along with it.
+    ///
+    /// # Errors
+    /// If the system has no EGL with OpenGL: what to install.
+    pub fn offscreen(&self, width: usize, height: usize) -> Result<Offscreen> {
+        let track = self.robot.hidden_positions;
+        // Ant runs in the plane.
+        let view = if track > 1 {
+            View {
+                distance: 5.0,
+                elevation: -30.0,
+                height: 0.5,
+                track,
+            }
+        } else {
+            View {
+                distance: 3.6,
+                elevation: -8.0,
+                height: 0.7,
+                track,
+            }
+        };
+        Offscreen::new(self.data.model(), view, (width, height)).map_err(|problem| Error::Env {
+            name: self.spec.name.clone(),
+            problem,
+        })
     }
 
     /// The observation of the present state, in full precision (O).
@@ -324,33 +399,6 @@ impl Mujoco {
     }
 }
 
-/// Loads a model file, from the folder that [`MODELS_VARIABLE`] names or from where
-/// tests/setup-mujoco put it.
-fn load_model(file: &str) -> std::result::Result<MjModel, String> {
-    let folder = std::env::var_os(MODELS_VARIABLE).map_or_else(|| MODELS.into(), PathBuf::from);
-    let path = folder.join(file);
-    if !path.is_file() {
-        return Err(format!(
-            "model file {} not found; run tests/setup-mujoco, or set {MODELS_VARIABLE} to the \
-             folder that holds {file}",
-            path.display()
-        ));
-    }
-    if path.to_str().is_none() {
-        return Err(format!(
-            "MuJoCo takes no path that is not UTF-8: {}",
-            path.display()
-        ));
-    }
-    let version = mujoco_rs::get_mujoco_version();
-    if version != "3.3.7" {
-        return Err(format!(
-            "needs libmujoco 3.3.7, found {version}; run tests/setup-mujoco"
-        ));
-    }
-    MjModel::from_xml(&path).map_err(|error| format!("MuJoCo refused {}: {error}", path.display()))
-}
-
 impl Environment for Mujoco {
     fn spec(&self) -> &EnvSpec {
         &self.spec
@@ -364,7 +412,7 @@ impl Environment for Mujoco {
             ..
         } = self.robot;
         let uniform = |rng: &mut Rng| noise * (2.0 * rng.uniform() - 1.0);
-        let initial = self.data.model().qpos0();
+        let initial = self.data.model().initial_positions();
         let positions: Vec<f64> = initial.iter().map(|p| p + uniform(&mut rng)).collect();
         let velocities: Vec<f64> = (0..self.data.qvel().len())
             .map(|_| {
