@@ -9,6 +9,9 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use trajformer_models::kernels::{memory, switch};
 
@@ -18,22 +21,28 @@ fn main() -> ExitCode {
     memory::keep_freed_blocks();
     let cli = Cli::parse();
     process::settle_threads(cli.threads);
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TRAJFORMER_LOG")
-        // What the crates of the network log of failures is in our error.
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,ureq=off,rustls=off"));
-    // Whatever is asked for, bytes of requests are not logged: the token is among them.
-    let filter = match "ureq_proto=off".parse() {
-        Ok(directive) => filter.add_directive(directive),
-        Err(_) => filter,
+    let asked = std::env::var("TRAJFORMER_LOG").ok();
+    let asked = asked.and_then(|text| text.parse::<Targets>().ok());
+    // What the crates of the network log of failures is in our error.
+    let usual = || {
+        Targets::new()
+            .with_default(LevelFilter::INFO)
+            .with_targets([("ureq", LevelFilter::OFF), ("rustls", LevelFilter::OFF)])
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    // Whatever is asked for, bytes of requests are not logged: the token is among them.
+    let filter = asked
+        .unwrap_or_else(usual)
+        .with_target("ureq_proto", LevelFilter::OFF);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .without_time()
         // A log that can't be written must not end what it logs.
-        .log_internal_errors(false)
+        .log_internal_errors(false);
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(filter)
         .init();
     // Inside the pool, so that handing it work costs no switch of threads.
     let kernels = switch::check().map_err(anyhow::Error::msg);
