@@ -228,6 +228,10 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
             config.train.updates, config.online.steps
         )));
     }
+    // What is given must be what was learned from, though nothing may be left to learn.
+    if let Some(dataset) = options.data {
+        check_same_data(&spec, dataset, path)?;
+    }
     match &state {
         Some(state)
             if (done == total && !state.evaluation_pending) || state.stopped_early(&config) =>

@@ -16,6 +16,7 @@ mod hdf5_bytes;
 mod hdf5_errors;
 mod hdf5_group;
 mod hdf5_links;
+pub mod in_memory;
 mod limits;
 mod minari;
 #[cfg(feature = "arrow")]

@@ -88,6 +88,27 @@ fn an_interrupted_run_in_memory_keeps_what_it_has_learned() {
 }
 
 #[test]
+fn a_finished_run_is_not_taken_for_one_of_other_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let mut dataset = data::load_one(&folder.join("data.npz")).unwrap();
+    let (config, out) = (config(folder, "bc", 5), folder.join("run"));
+    run::start_on(&config, &dataset, &out).unwrap();
+    let resumed = |dataset: &data::Dataset| {
+        let options = RunOptions {
+            data: Some(dataset),
+            ..RunOptions::default()
+        };
+        run::start_or_resume(&config, &out, &options)
+    };
+    assert_eq!(resumed(&dataset).unwrap().update, 5);
+    dataset.rewards[0] += 1.0;
+    let problem = resumed(&dataset).unwrap_err().to_string();
+    assert!(problem.contains("checksum"), "{problem}");
+}
+
+#[test]
 fn a_rule_of_another_program_is_trained_and_opened_with_it_and_not_without() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -193,6 +193,8 @@ const TABLE: &[(&str, &str)] = &[
         "app/scoring",
         "core/* app/config app/evaluate app/instruct app/prepare app/run",
     ),
+    // The Python module stands above the facade.
+    ("python", ""),
 ];
 
 /// Arrows that should not be, and are: none.
