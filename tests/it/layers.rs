@@ -163,11 +163,11 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/sweep",
-        "core/* app/checkpoint app/config app/evaluations app/series app/table envs",
+        "core/* app/checkpoint app/config app/datasets app/evaluations app/series app/table envs",
     ),
     (
         "app/reproduce",
-        "core/* app/checkpoint app/compare app/config app/sweep",
+        "core/* app/checkpoint app/compare app/config app/datasets app/sweep",
     ),
     (
         "app/fitted",

@@ -156,7 +156,7 @@ fn what_it_needs_is_said_before_anything_runs() {
     for words in [
         "8 runs",
         "999906 steps  there: d4rl/hopper_medium-v2.hdf5",
-        "999995 steps  MISSING: d4rl/walker2d-medium.hdf5 (walker2d_medium-v2.hdf5)",
+        "999995 steps  MISSING: d4rl/walker2d-medium-v2.hdf5",
         "MuJoCo",
         "bc: CORL's table",
         "for the updates alone",
