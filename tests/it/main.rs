@@ -9,6 +9,7 @@ mod value_based;
 
 mod acting;
 mod acting_keys;
+mod book;
 mod cli;
 mod compare;
 mod data;
