@@ -179,6 +179,12 @@ fn every_command_of_the_book_runs() {
     copy(&root().join("configs"), &folder.join("configs"));
     let (mut ran, mut skipped) = (0, 0);
     for chapter in chapters() {
+        for span in spans(&chapter.text) {
+            if span.starts_with("trajformer ") {
+                // Arguments that don't exist are refused before the help.
+                run(folder, &words(&format!("{span} --help")), &chapter.name);
+            }
+        }
         for block in blocks(&chapter.text) {
             let place = format!("{}:{}", chapter.name, block.line);
             if let Some(file) = block.mark.strip_prefix("file: ") {
@@ -377,6 +383,7 @@ fn every_key_of_the_book_exists() {
     for chapter in chapters() {
         let algorithm = subject(&chapter);
         for span in spans(&chapter.text) {
+            let span = span.strip_prefix("--set ").unwrap_or(&span);
             // Spaces around it are TOML's; Python's arguments have none.
             let parts = span.split_once(" = ").or_else(|| {
                 let parts = span.split_once('=');
@@ -384,7 +391,7 @@ fn every_key_of_the_book_exists() {
             });
             let (key, value) = match parts {
                 Some((key, value)) => (key, Some(value)),
-                None => (span.as_str(), None),
+                None => (span, None),
             };
             let plain = key
                 .chars()
