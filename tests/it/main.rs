@@ -10,6 +10,7 @@ mod value_based;
 mod act;
 mod acting;
 mod acting_keys;
+mod choose;
 mod cli;
 mod compare;
 mod data;

@@ -72,7 +72,7 @@ impl Transitions {
         };
         let observations = Tensor::from_vec(observations, (count, observation_dim), device)?;
         let next_observations = rows(&kept, observation_dim, |k| k.next_observation, device)?;
-        let (scale, shift) = affine(data, config)?;
+        let (scale, shift) = reward_transform(data, config)?;
         let reward = |step: usize| data.rewards[step] * scale + shift;
         let rewards = kept.iter().map(|k| reward(k.step));
         let taken = Returns {
@@ -167,8 +167,11 @@ fn rows<'a>(
     Ok(Tensor::from_vec(values, (kept.len(), width), device)?) // (N, width)
 }
 
-/// Factor and shift of rewards.
-fn affine(data: &Dataset, config: &TransitionsConfig) -> Result<(f32, f32)> {
+/// Factor and shift of rewards, as a view of `data` has them.
+///
+/// # Errors
+/// If they are scaled by the range of returns, and there is none.
+pub fn reward_transform(data: &Dataset, config: &TransitionsConfig) -> Result<(f32, f32)> {
     match config.rewards {
         RewardTransform::None => Ok((1.0, 0.0)),
         RewardTransform::Shift(shift) => Ok((1.0, shift)),
