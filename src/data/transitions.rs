@@ -8,6 +8,7 @@
 mod best;
 mod building;
 mod checks;
+mod rewards;
 
 use candle_core::{Device, Tensor};
 use trajformer_models::params::StateVisitor;
@@ -16,7 +17,7 @@ use trajformer_models::rng::Rng;
 pub use crate::batch::Batch;
 pub use crate::transitions_config::{RewardTransform, TransitionsConfig};
 pub use best::best_fraction;
-pub use building::reward_transform;
+pub use rewards::reward_transform;
 
 use crate::replay::{Experience, Replay};
 use crate::returns::Returns;

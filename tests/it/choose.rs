@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use candle_core::{Device, Tensor};
 use serde_json::Value;
 use trajformer::choose::{Choice, ChooseOptions, choose};
 use trajformer::config::RunConfig;
@@ -11,7 +12,7 @@ use trajformer::fqe::FqeConfig;
 use trajformer::interrupt::Interrupt;
 use trajformer::rng::Rng;
 use trajformer::run::{self, RunOptions};
-use trajformer::{Error, Result};
+use trajformer::{Error, Result, TrainedRun};
 
 use crate::cli::{fails, succeeds};
 use crate::runs::{config, write_data};
@@ -106,11 +107,13 @@ fn good_random_and_bad_policies_are_ranked_by_what_they_are_worth() {
         assert_eq!((run.td_error, run.has_history), (None, false));
         assert_eq!(run.members.len(), 8);
     }
+    let text = trajformer::choose::wording::report(&found);
+    assert!(text.contains("good. Nothing in the data shows"), "{text}");
     // Nothing in the log goes on doing 0.8: its best episode is below.
     assert!(found.runs[0].above_data && !found.runs[2].above_data);
     assert_eq!(
         found.notes,
-        ["3 of 3 runs learned from other data than they are judged by"]
+        ["2 of 3 runs learned from other data than they are judged by"]
     );
 
     // What a run is worth doesn't depend on which others are beside it.
@@ -140,10 +143,6 @@ fn good_random_and_bad_policies_are_ranked_by_what_they_are_worth() {
         (&20.into(), &200.into())
     );
     assert!(output.contains("Take good: "), "{output}");
-    assert!(
-        output.contains("Above the data's best return: good"),
-        "{output}"
-    );
     let table = fs::read_to_string(folder.path().join("choice.csv")).unwrap();
     assert_eq!(table.lines().count(), 4);
     assert!(
@@ -182,6 +181,17 @@ fn two_copies_of_one_run_are_not_told_apart() {
     assert_eq!((name(&found.chosen), names), ("good", vec!["copy"]));
     let text = trajformer::choose::wording::report(&found);
     assert!(text.contains("Can't tell: "), "{text}");
+    assert!(!text.contains("no result"), "{text}");
+    let so_far = Choice {
+        interrupted: true,
+        planned_runs: 5,
+        ..found
+    };
+    let text = trajformer::choose::wording::report(&so_far);
+    assert!(
+        text.starts_with("interrupted after 3 of 5 runs: what follows is so far and no result"),
+        "{text}"
+    );
 }
 
 /// All kinds of policies on one task, judged by the scores that they got when they were trained.
@@ -255,6 +265,74 @@ fn policies_that_remember_stand_beside_those_that_do_not_and_the_choice_is_judge
         output.contains("Can't tell: ") || output.contains("Take "),
         "{output}"
     );
+}
+
+/// Its critics see half the reward and 1 more; the error is in the environment's rewards.
+#[test]
+fn the_temporal_difference_error_is_that_of_the_runs_own_critics_on_the_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let keys = [
+        "evaluate.episodes=0",
+        "algorithm.td3_bc.data.rewards={affine={scale=0.5,shift=1.0}}",
+    ];
+    let scaled = config(folder, "td3_bc", 20)
+        .with_overrides(&keys.map(str::to_owned))
+        .unwrap();
+    let runs = ["scaled", "bc"].map(|name| folder.join(name));
+    run::start(&scaled, &runs[0]).unwrap();
+    run::start(&config(folder, "bc", 5), &runs[1]).unwrap();
+    let fqe = FqeConfig {
+        updates: 5,
+        ..quick()
+    };
+    let found = chosen(&runs, None, fqe).unwrap();
+    let error_of = |run: &str| {
+        found
+            .runs
+            .iter()
+            .find(|one| name(&one.name) == run)
+            .unwrap()
+            .td_error
+    };
+    assert_eq!(error_of("bc"), None);
+
+    let data = data::load_one(&folder.join("data.npz")).unwrap();
+    let mut trained = run::open(&runs[0], &[]).unwrap();
+    let row = |values: &[f32]| Tensor::from_slice(values, (1, values.len()), &Device::Cpu).unwrap();
+    let value = |trained: &TrainedRun, observation: &[f32], action: &[f32]| {
+        let found = trained
+            .algorithm
+            .action_values(&row(observation), &row(action))
+            .unwrap();
+        f64::from(found.unwrap().to_vec1::<f32>().unwrap()[0])
+    };
+    let (mut sum, mut count) = (0.0, 0);
+    for episode in &data.episodes {
+        for step in episode.range() {
+            let next = if step + 1 < episode.range().end {
+                Some(data.observation(step + 1))
+            } else {
+                episode.final_observation.as_deref()
+            };
+            let Some(next) = next else { continue };
+            let action = trained.act(next).unwrap();
+            let target =
+                f64::from(data.rewards[step]) * 0.5 + 1.0 + 0.99 * value(&trained, next, &action);
+            let error = target - value(&trained, data.observation(step), data.action(step));
+            sum += (error / 0.5).powi(2);
+            count += 1;
+        }
+    }
+    let expected = (sum / f64::from(count)).sqrt();
+    let error = error_of("scaled").unwrap();
+    // Products of other numbers of rows, in f32.
+    assert!(
+        (error - expected).abs() < 1e-3 * expected,
+        "{error}, not {expected}"
+    );
+    assert!(expected > 0.5, "{expected}");
 }
 
 #[test]

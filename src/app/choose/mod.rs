@@ -59,8 +59,8 @@ pub struct Choice {
     pub chosen: String,
     /// By how much the best run of a resample is better than the chosen one, on average over the resamples; discounted rewards.
     pub expected_regret: f64,
-    /// Runs that are not told apart from the chosen one: the 90 % interval of the difference in the same resample contains 0. Empty:
-    /// the choice is clear.
+    /// Runs that are not told apart from the chosen one: the 90 % interval of its lead in the same resample is not above 0. Empty: the
+    /// choice is clear.
     pub not_told_apart: Vec<String>,
     /// The runs, from the highest value to the lowest.
     pub runs: Vec<Candidate>,
@@ -386,7 +386,7 @@ impl Stage<'_> {
         let not_told_apart = candidates
             .iter()
             .enumerate()
-            .filter(|(at, one)| *at != top && one.behind.contains_zero())
+            .filter(|(at, one)| *at != top && !one.behind.is_positive())
             .map(|(_, one)| one.name.clone())
             .collect();
         candidates.sort_by(|a, b| b.value.total_cmp(&a.value));

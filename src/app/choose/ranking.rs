@@ -26,9 +26,9 @@ impl Interval {
         }
     }
 
-    /// Whether it contains 0: what it is of may be positive or negative.
-    pub fn contains_zero(&self) -> bool {
-        self.low <= 0.0 && self.high >= 0.0
+    /// Whether all of it is above 0.
+    pub fn is_positive(&self) -> bool {
+        self.low > 0.0
     }
 }
 
@@ -152,10 +152,10 @@ mod tests {
         let best: Vec<f64> = found.iter().map(|one| one.probability_best).collect();
         assert_eq!(best, [0.0, 0.75, 0.25]);
         assert_eq!((found[0].behind.low, found[0].behind.high), (1.0, 1.0));
-        assert!(!found[0].behind.contains_zero());
+        assert!(found[0].behind.is_positive());
         // The intervals of both values overlap nearly wholly: pairs tell what they can't.
         assert!(found[0].interval.high > found[1].interval.low);
-        assert!(found[2].behind.contains_zero());
+        assert!(!found[2].behind.is_positive());
         near(found[1].expected_regret, 30.0 / 4.0);
         near(found[0].expected_regret, (31.0 + 1.0 + 1.0 + 1.0) / 4.0);
         near(found[2].expected_regret, 90.0 / 4.0);
@@ -173,7 +173,7 @@ mod tests {
         for one in &found {
             near(one.probability_best, 0.5);
             assert_eq!(one.expected_regret, 0.0);
-            assert!(one.behind.contains_zero());
+            assert!(!one.behind.is_positive());
         }
     }
 

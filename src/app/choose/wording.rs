@@ -96,7 +96,7 @@ pub fn conclusions(choice: &Choice) -> Vec<String> {
     let first = &choice.runs[0];
     if choice.not_told_apart.is_empty() {
         lines.push(format!(
-            "Take {}: in 90 % of the resamples it is ahead of each other run; expected regret {:.1}.",
+            "Take {}: the 90 % interval of its lead over each other run is above 0; expected regret {:.1}.",
             choice.chosen, choice.expected_regret
         ));
     } else {
