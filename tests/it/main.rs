@@ -11,6 +11,7 @@ mod act;
 mod acting;
 mod acting_keys;
 mod book;
+mod choose;
 mod cli;
 mod compare;
 mod data;
