@@ -187,7 +187,7 @@ fn what_a_sweep_can_not_mean_is_said() {
     check(&all("grid.train.updates = [5, 5]"), &["holds 5 twice"]);
     check(
         &all("set.train.update = 5"),
-        &["unknown field `update`", "did you mean `train.updates`?"],
+        &["unknown field `update`", "did you mean `updates`?"],
     );
     check(&all("\"set.algorithm.td3_bc.alpha\" = 5"), &["unknown key"]);
     check(
