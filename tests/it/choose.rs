@@ -299,7 +299,7 @@ fn the_temporal_difference_error_is_that_of_the_runs_own_critics_on_the_data() {
     assert_eq!(error_of("bc"), None);
 
     let data = data::load_one(&folder.join("data.npz")).unwrap();
-    let mut trained = run::open(&runs[0], &[]).unwrap();
+    let trained = run::open(&runs[0], &[]).unwrap();
     let row = |values: &[f32]| Tensor::from_slice(values, (1, values.len()), &Device::Cpu).unwrap();
     let value = |trained: &TrainedRun, observation: &[f32], action: &[f32]| {
         let found = trained
