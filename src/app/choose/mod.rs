@@ -381,20 +381,16 @@ impl Stage<'_> {
                     .and_then(|scores: &Vec<Option<f64>>| scores[at]),
             });
         }
-        let chosen = candidates[top].name.clone();
-        let expected_regret = standings[top].expected_regret;
-        let not_told_apart = candidates
-            .iter()
-            .enumerate()
-            .filter(|(at, one)| *at != top && !one.behind.is_positive())
-            .map(|(_, one)| one.name.clone())
-            .collect();
+        let first = candidates.remove(top);
         candidates.sort_by(|a, b| b.value.total_cmp(&a.value));
+        let unclear = candidates.iter().filter(|one| !one.behind.is_positive());
+        let not_told_apart = unclear.map(|one| one.name.clone()).collect();
+        candidates.insert(0, first);
         Ok(Choice {
             interrupted: false,
             planned_runs: candidates.len(),
-            chosen,
-            expected_regret,
+            chosen: candidates[0].name.clone(),
+            expected_regret: candidates[0].expected_regret,
             not_told_apart,
             runs: candidates,
             data: self.shared.data.sources.clone(),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::app::choose::ranking::Interval;
 use crate::app::choose::{Candidate, Choice};
 use crate::app::compare::tables::{Align, Table, wrapped};
 use trajformer_core::atomic::write_atomically;
@@ -62,14 +63,15 @@ fn table(choice: &Choice) -> Table {
         choice.discount, choice.members, choice.episodes
     );
     let mut table = Table::new(caption, columns);
-    for run in &choice.runs {
-        table.push(row(run, measure.is_some()));
+    for (at, run) in choice.runs.iter().enumerate() {
+        let behind = (at > 0).then_some(run.behind);
+        table.push(row(run, behind, measure.is_some()));
     }
     table
 }
 
-fn row(run: &Candidate, with_score: bool) -> Vec<String> {
-    let range = |low: f64, high: f64| format!("{low:.1} to {high:.1}");
+fn row(run: &Candidate, behind: Option<Interval>, with_score: bool) -> Vec<String> {
+    let range = |found: Interval| format!("{:.1} to {:.1}", found.low, found.high);
     let or_none = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     let above = if run.above_data { "!" } else { "" };
     let mut cells = vec![
@@ -77,10 +79,10 @@ fn row(run: &Candidate, with_score: bool) -> Vec<String> {
         run.algorithm.clone(),
         run.train_updates.to_string(),
         format!("{:.1}{above}", run.value),
-        range(run.interval.low, run.interval.high),
+        range(run.interval),
         format!("{:.0} %", 100.0 * run.probability_best),
         format!("{:.1}", run.expected_regret),
-        range(run.behind.low, run.behind.high),
+        or_none(behind.map(range)),
         format!("{:.2}", run.action_distance),
         or_none(run.td_error.map(|error| format!("{error:.3}"))),
     ];
