@@ -614,6 +614,29 @@ fn a_run_that_fails_is_named_and_tried_again_and_the_others_go_on() {
 }
 
 #[test]
+fn runs_that_stop_early_are_finished_and_damaged_tables_of_finished_ones_are_errors() {
+    let folder = with_data();
+    let folder = folder.path();
+    let text = "configs = \"configs/bc/tiny.toml\"\nset.train.updates = 400\nset.train.patience_evaluations = 1\n\
+                set.evaluate.env = \"pendulum-v1\"\nset.evaluate.every_updates = 1\nset.evaluate.episodes = 1\n[datasets]\none = \"one.npz\"\n";
+    fs::write(folder.join("early.toml"), text).unwrap();
+    let sweep = ["sweep", "early.toml", "--out", "early", "--json"];
+    let (printed, errors) = ends(folder, &sweep, 0);
+    assert_eq!(last_json(&printed)["finished"], 1, "{errors}");
+    let run = &run_folders(&folder.join("early"))[0];
+    let update = scores(run).last().unwrap()[0];
+    assert!(update < 400.0, "{update}: it was to stop early");
+    let (printed, errors) = ends(folder, &sweep, 0);
+    assert_eq!(last_json(&printed)["finished"], 1, "{errors}");
+    assert!(!errors.contains(": started"), "{errors}");
+    let table = run.join("evaluations.csv");
+    let damaged = fs::read_to_string(&table).unwrap().replace("\n1,", "\nx,");
+    fs::write(&table, damaged).unwrap();
+    let (_, errors) = ends(folder, &sweep, 1);
+    assert!(errors.contains("evaluations.csv: line 2"), "{errors}");
+}
+
+#[test]
 fn what_is_missing_or_in_the_way_is_said_before_anything_starts() {
     let folder = with_data();
     let folder = folder.path();
