@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::act::ActArgs;
 use crate::commands::bench::BenchCommand;
+use crate::commands::choose::ChooseArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::config::ConfigCommand;
 use crate::commands::data::DataCommand;
@@ -98,6 +99,15 @@ pub enum Command {
         Runs of one task have the same data and environment. The last evaluation is the result; the best one was chosen by\n\
         its own score. docs/running.md says how the statistics are computed.")]
     Compare(CompareArgs),
+    /// Say which run to deploy, from data alone: every run's value with its uncertainty, and what a wrong choice would cost.
+    #[command(after_help = "Examples:\n  \
+        trajformer choose runs/bc-hopper-medium-short runs/td3_bc-hopper-medium-short\n  \
+        trajformer choose results/medium-replay --data hopper-medium-replay-v2 --updates 5000 --members 10 --hidden 64,64\n  \
+        trajformer choose runs/decision_transformer-hopper-medium-short runs/td3_bc-hopper-medium-short@best --episodes 50\n  \
+        trajformer choose results --judge --csv choice.csv\n\
+        All runs are judged on the same resamples of the data's episodes by fitted Q evaluation, so that their differences are paired.\n\
+        docs/policies.md says how, and how far such a choice was off where it was measured.")]
+    Choose(ChooseArgs),
     /// Write runs as one page to open in a browser: curves, diagnostics, data, configurations, and episodes to scrub.
     #[command(after_help = "Examples:\n  \
         trajformer report runs/bc-hopper-medium-short runs/td3_bc-hopper-medium-short --out report.html\n  \

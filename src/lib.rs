@@ -29,7 +29,7 @@
 //! # Modules, from data to scores
 //!
 //! [`data`] holds what was logged, [`algorithms`] learn from it ([`offpolicy`] holds what value-based ones share), [`planning`] searches with what they learned, a
-//! [`policy`] acts in [`envs`], and [`evaluate`] scores it, or [`fqe`] without an environment; [`run`] puts these together, in the order of a run. [`pretrained`] opens models of other libraries, and
+//! [`policy`] acts in [`envs`], and [`evaluate`] scores it, or [`fqe`] without an environment, which [`choose`] ranks runs by; [`run`] puts these together, in the order of a run. [`pretrained`] opens models of other libraries, and
 //! [`hub`] fetches and publishes; `setup` installs MuJoCo; [`export`] writes policies for other runtimes. [`text`] makes numbers of instructions, and
 //! [`instruct`] tells them to policies; [`mod@act`] asks them what they would do at recorded observations.
 //! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`scoring`], [`demo`],
@@ -47,9 +47,9 @@ pub use app::run::TrainedRun;
 #[cfg(feature = "mujoco")]
 pub use app::setup;
 pub use app::{
-    about, act, bench, checkpoint, compare, config, demo, evaluate, evaluations, export, fqe, hub,
-    instruct, online, prepare, preview, publish, render, reproduce, scoring, sweep, token_report,
-    trainer,
+    about, act, bench, checkpoint, choose, compare, config, demo, evaluate, evaluations, export,
+    fqe, hub, instruct, online, prepare, preview, publish, render, reproduce, scoring, sweep,
+    token_report, trainer,
 };
 pub use candle_core;
 pub use trajformer_algorithms::{offpolicy, planning};

@@ -23,16 +23,9 @@ fn main() -> ExitCode {
     process::settle_threads(cli.threads);
     let asked = std::env::var("TRAJFORMER_LOG").ok();
     let asked = asked.and_then(|text| text.parse::<Targets>().ok());
-    // What the crates of the network log of failures is in our error.
-    let usual = || {
-        Targets::new()
-            .with_default(LevelFilter::INFO)
-            .with_targets([("ureq", LevelFilter::OFF), ("rustls", LevelFilter::OFF)])
-    };
-    // Whatever is asked for, bytes of requests are not logged: the token is among them.
-    let filter = asked
-        .unwrap_or_else(usual)
-        .with_target("ureq_proto", LevelFilter::OFF);
+    let filter = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    // What the network's crates write with the crate `log` is not collected, whatever is asked for: bytes of requests are
+    // among it, and in them the token. What they log of failures is in our errors.
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

@@ -7,7 +7,7 @@
 //! actions nearby. Their cosines are a loss. With α the temperature and a, a' drawn from the policy π anew for each line:
 //!
 //! ```text
-//! L(ln α)  = -ln α mean (ln π(a | s) - H),  H = -A
+//! L(ln α)  = -ln α mean (ln π(a | s) + H),  H = -A
 //! L(π)     = mean (α ln π(a | s) - min_i Q_i(s, a))
 //! y        = r + γ (1 - terminated) (min_i Q'_i(s', a') - α ln π(a' | s'))
 //! g_i      = ∇_a Q_i(s, a_data) / (|∇_a Q_i(s, a_data)| + 1e-10)
@@ -191,7 +191,7 @@ impl Edac {
         })
     }
 
-    /// -ln α mean (ln π(a | s) - H), with gradients to the temperature alone.
+    /// -ln α mean (ln π(a | s) + H), with gradients to the temperature alone.
     fn temperature_loss(
         &self,
         policy: &TanhGaussian,

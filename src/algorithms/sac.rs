@@ -10,7 +10,7 @@
 //! y        = r + γ (1 - terminated) (min_i Q'_i(s', a') - α ln π(a' | s'))
 //! L(Q_i)   = mean (Q_i(s, a_data) - y)²
 //! L(π)     = mean (α ln π(a | s) - min_i Q_i(s, a))
-//! L(ln α)  = -ln α mean (ln π(a | s) - H),  H = -A, with the a of L(π)
+//! L(ln α)  = -ln α mean (ln π(a | s) + H),  H = -A, with the a of L(π)
 //! target  <- (1 - rate) target + rate online
 //! ```
 //!

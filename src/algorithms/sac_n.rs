@@ -7,7 +7,7 @@
 //! keeps the policy there. With α the temperature and a, a' drawn from the policy π anew for each line:
 //!
 //! ```text
-//! L(ln α)  = -ln α mean (ln π(a | s) - H),  H = -A
+//! L(ln α)  = -ln α mean (ln π(a | s) + H),  H = -A
 //! L(π)     = mean (α ln π(a | s) - min_i Q_i(s, a))
 //! y        = r + γ (1 - terminated) (min_i Q'_i(s', a') - α ln π(a' | s'))
 //! L(Q_i)   = mean (Q_i(s, a_data) - y)²
@@ -181,7 +181,7 @@ impl SacN {
         })
     }
 
-    /// -ln α mean (ln π(a | s) - H), with gradients to the temperature alone.
+    /// -ln α mean (ln π(a | s) + H), with gradients to the temperature alone.
     fn temperature_loss(
         &self,
         policy: &TanhGaussian,

@@ -87,6 +87,41 @@ impl Default for FqeConfig {
     }
 }
 
+impl FqeConfig {
+    /// Fails if a setting is out of range.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] that says which.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |what: &str| Err(Error::settings(format!("fitted Q evaluation: {what}")));
+        match self {
+            c if !(0.0..1.0).contains(&c.discount) => wrong("the discount must lie in [0, 1)"),
+            c if c.updates == 0 => wrong("at least one update is needed"),
+            c if c.members == 0 || c.batch_size == 0 => wrong("critics and batch can't be empty"),
+            c if c.hidden.contains(&0) => wrong("a hidden layer can't be empty"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Share of the critics' first values that is left in an estimate after all updates.
+    pub fn unsettled(&self) -> f64 {
+        unsettled(self, self.updates)
+    }
+
+    /// Warns if the updates are too few for the estimate to settle.
+    pub fn warn_of_unsettled(&self) {
+        let left = self.unsettled();
+        if left > MOST_UNSETTLED {
+            tracing::warn!(
+                "{:.0} % of the critics' first values are left after {} updates: the estimate is not settled; take more \
+                 updates",
+                100.0 * left,
+                self.updates
+            );
+        }
+    }
+}
+
 /// What [`estimate`] found, in discounted rewards from the data's start states.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Estimate {
@@ -155,81 +190,34 @@ pub fn estimate(
     bounds: &ActionBounds,
     config: &FqeConfig,
 ) -> Result<Estimate> {
-    check(policy, config)?;
-    let left = unsettled(config, config.updates);
-    if left > MOST_UNSETTLED {
-        tracing::warn!(
-            "{:.0} % of the critics' first values are left after {} updates: the estimate is not settled; take more \
-             updates",
-            100.0 * left,
-            config.updates
-        );
-    }
-    let streams = Streams::from_seed(config.seed);
-    let prepared = Prepared::new(policy, data, bounds, config, &streams)?;
-    let sizes = CriticConfig {
-        observation_dim: data.observation_dim,
-        action_dim: data.action_dim,
-        hidden: config.hidden.clone(),
-        members: config.members,
-        ..CriticConfig::default()
-    };
-    let mut start = InitContext {
-        observation_dim: data.observation_dim,
-        action_dim: data.action_dim,
-        stage: Stage::Learning,
-        training_updates: config.updates,
-        encoder: None,
-        dtype: DType::F32,
-        device: &Device::Cpu,
-        rng: &mut streams.stream("init"),
-    };
-    let mut critics = Trained::<Critics>::new("critics", sizes, &mut start)?;
-    let target = Target::new(&critics)?;
-    let (mut rng, progress) = (streams.stream("train"), Progress::new(config.updates));
-    let _workers = parallel::spin_workers();
-    let (begin, mut done, mut announced) = (Instant::now(), 0, false);
-    for update in 0..config.updates {
-        if config.interrupt.is_set() {
-            break;
-        }
-        let loss = prepared.loss(&critics.net, target.net()?, config, &mut rng)?;
-        critics.minimize(&loss, config.learning_rate)?;
-        target.follow(&critics, config.target_rate)?;
-        done = update + 1;
-        progress.set(done);
-        let seconds = begin.elapsed().as_secs_f64();
-        if !announced && (done == TIMED_UPDATES || seconds > TIMED_SECONDS) {
-            announced = true;
-            let all = seconds / done as f64 * config.updates as f64;
-            tracing::info!(
-                "fitted Q evaluation: {} updates take about {all:.0} s",
-                config.updates
-            );
-        }
-    }
-    progress.finish();
-    if done == 0 {
-        return Err(Error::Interrupted);
-    }
-    prepared.judge(&critics.detached, config, done)
-}
-
-fn check(policy: &dyn Policy, config: &FqeConfig) -> Result<()> {
     if !policy.is_memoryless() {
         return Err(Error::unsupported(
             Ability::Memoryless,
-            "fitted Q evaluation judges policies that act on the present observation alone; this one remembers earlier \
-             steps or plans ahead: score it in an environment",
+            "fitted Q evaluation of one run judges policies that act on the present observation alone; this one remembers \
+             earlier steps or plans ahead: score it in an environment, or beside other runs on the same data",
         ));
     }
-    let wrong = |what: &str| Err(Error::settings(format!("fitted Q evaluation: {what}")));
-    match config {
-        c if !(0.0..1.0).contains(&c.discount) => wrong("the discount must lie in [0, 1)"),
-        c if c.updates == 0 => wrong("at least one update is needed"),
-        c if c.members == 0 || c.batch_size == 0 => wrong("critics and batch can't be empty"),
-        _ => Ok(()),
-    }
+    config.check()?;
+    config.warn_of_unsettled();
+    let ground = Ground::new(data, bounds, config)?;
+    let actions = ground.ask(policy, config.seed)?;
+    let fitted = ground.fit(&actions, config)?;
+    let mut members = fitted.members;
+    members.sort_by(f64::total_cmp);
+    let episodes = ground.starts.dim(0)?;
+    let bound = |share: f64| (episodes > 1).then(|| quantile(&members, share));
+    Ok(Estimate {
+        value: members.iter().sum::<f64>() / members.len() as f64,
+        low: bound(TAIL),
+        high: bound(1.0 - TAIL),
+        episodes,
+        data_value: ground.data_value(),
+        discount: config.discount,
+        action_distance: ground.distance(&actions)?,
+        updates: fitted.updates,
+        planned_updates: config.updates,
+        unsettled: unsettled(config, fitted.updates),
+    })
 }
 
 /// Share of the critics' first values that is left in the estimate: targets follow at a rate, and each step
@@ -238,44 +226,58 @@ fn unsettled(config: &FqeConfig, updates: u64) -> f64 {
     (-(updates as f64) * config.target_rate * (1.0 - config.discount)).exp()
 }
 
-/// The data with the policy's actions beside its own, in ±1.
-struct Prepared {
+/// The data as fitted Q evaluation sees it, with the resamples of its episodes: nothing of it depends on a policy. Policies that are
+/// judged on one ground, with one configuration, have the same resamples, the same critics at first and the same batches: their values
+/// differ by their actions alone.
+pub struct Ground {
     transitions: Transitions,
     /// Of the critics' observations.
     normalizer: Normalizer,
-    /// π(s') of every transition (M, A).
-    policy_next: Tensor,
+    bounds: ActionBounds,
     /// Weight of every transition's episode in every resample (M, N).
     weights: Tensor,
-    /// InitContext states of the episodes (E, O) and what the policy does there (E, A).
-    starts: (Tensor, Tensor),
+    /// First observations of the episodes (E, O).
+    starts: Tensor,
     /// (N, E)
     start_weights: Tensor,
-    data_value: Option<f64>,
-    action_distance: f64,
+    /// Discounted returns of the complete episodes.
+    returns: Vec<f64>,
     /// What rewards are divided by, so that values are about 1 and Adam need not climb to them.
     scale: f64,
 }
 
-impl Prepared {
-    fn new(
-        policy: &mut dyn Policy,
-        data: &Dataset,
-        bounds: &ActionBounds,
-        config: &FqeConfig,
-        streams: &Streams,
-    ) -> Result<Self> {
+/// What a policy does where its critics are asked, in ±1 of the ground's bounds.
+pub struct Asked {
+    /// π(s) of every transition (M, A).
+    pub now: Tensor,
+    /// π(s') of every transition (M, A); arbitrary where the episode terminated.
+    pub next: Tensor,
+    /// At the first observation of every episode (E, A).
+    pub first: Tensor,
+}
+
+/// What [`Ground::fit`] found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fitted {
+    /// The policy's value in each resample (N), in their order.
+    pub members: Vec<f64>,
+    /// Updates that were done: fewer than were asked for if it was interrupted.
+    pub updates: u64,
+}
+
+impl Ground {
+    /// Prepares `data`; actions within `bounds` are ±1.
+    ///
+    /// # Errors
+    /// If no step has a known next one, no episode a known start, or the bounds don't fit.
+    pub fn new(data: &Dataset, bounds: &ActionBounds, config: &FqeConfig) -> Result<Self> {
+        let streams = Streams::from_seed(config.seed);
         let view = TransitionsConfig {
             normalize_observations: false,
             keep_truncations: true,
             ..TransitionsConfig::default()
         };
         let transitions = Transitions::new(data, bounds, &view, &Device::Cpu)?;
-        let mut acts = |observations: &Tensor, draws: &str| -> Result<Tensor> {
-            bounds.to_unit(&actions_of(policy, observations, streams, draws)?)
-        };
-        let policy_now = acts(transitions.observations(), "act")?;
-        let policy_next = acts(transitions.next_observations(), "act next")?;
         let first: Vec<f32> = data
             .episodes
             .iter()
@@ -283,7 +285,6 @@ impl Prepared {
             .collect();
         let shape = (data.episodes.len(), data.observation_dim);
         let starts = Tensor::from_vec(first, shape, &Device::Cpu)?;
-        let start_actions = acts(&starts, "act first")?;
         let flat = transitions.observations().flatten_all()?.to_vec1::<f32>()?;
         let normalizer = Normalizer::fit(&flat, data.observation_dim, 1e-3, &Device::Cpu)?;
         let size = f64::from(
@@ -311,23 +312,139 @@ impl Prepared {
         let weights = Tensor::from_vec(weights, (episodes.len(), config.members), &Device::Cpu)?;
         let start_weights = start_weights(data, &counts)?;
         let shape = (config.members, data.episodes.len());
-        let distance = (policy_now - transitions.actions())?.sqr()?.mean_all()?;
         Ok(Self {
-            policy_next,
             weights,
-            starts: (normalizer.apply(&starts)?, start_actions),
+            starts,
             start_weights: Tensor::from_vec(start_weights, shape, &Device::Cpu)?,
-            data_value: discounted(data, config.discount),
-            action_distance: f64::from(distance.sqrt()?.to_scalar::<f32>()?),
+            returns: discounted(data, config.discount),
             scale,
             normalizer,
+            bounds: bounds.clone(),
             transitions,
+        })
+    }
+
+    /// The transitions that critics learn from (M).
+    pub fn transitions(&self) -> &Transitions {
+        &self.transitions
+    }
+
+    /// Mean discounted return of the complete episodes; `None` if there is none.
+    pub fn data_value(&self) -> Option<f64> {
+        let count = self.returns.len();
+        (count > 0).then(|| self.returns.iter().sum::<f64>() / count as f64)
+    }
+
+    /// Best discounted return of the complete episodes; `None` if there is none.
+    pub fn data_best(&self) -> Option<f64> {
+        self.returns.iter().copied().reduce(f64::max)
+    }
+
+    /// What a memoryless policy does; one that draws its actions draws one at each observation, by `seed`.
+    ///
+    /// # Errors
+    /// If the policy fails.
+    pub fn ask(&self, policy: &mut dyn Policy, seed: u64) -> Result<Asked> {
+        let (streams, bounds, transitions) =
+            (&Streams::from_seed(seed), &self.bounds, &self.transitions);
+        let mut acts = |observations: &Tensor, draws: &str| -> Result<Tensor> {
+            bounds.to_unit(&actions_of(policy, observations, streams, draws)?)
+        };
+        let now = acts(transitions.observations(), "act")?;
+        let policy_next = acts(transitions.next_observations(), "act next")?;
+        Ok(Asked {
+            now,
+            next: policy_next,
+            first: acts(&self.starts, "act first")?,
+        })
+    }
+
+    /// Root of the mean square of π(s) - a over the data, for a range of ±1.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn distance(&self, asked: &Asked) -> Result<f64> {
+        let distance = (&asked.now - self.transitions.actions())?
+            .sqr()?
+            .mean_all()?;
+        Ok(f64::from(distance.sqrt()?.to_scalar::<f32>()?))
+    }
+
+    /// The same for each dimension of the actions (A).
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn distances(&self, asked: &Asked) -> Result<Vec<f64>> {
+        let apart = (&asked.now - self.transitions.actions())?
+            .sqr()?
+            .mean(0)?
+            .sqrt()?;
+        Ok(apart.to_dtype(DType::F64)?.to_vec1()?)
+    }
+
+    /// Fits the critics of a policy that does what was `asked`.
+    ///
+    /// # Errors
+    /// If it diverges, or is interrupted before its first update: later it gives the values so far.
+    pub fn fit(&self, asked: &Asked, config: &FqeConfig) -> Result<Fitted> {
+        let streams = Streams::from_seed(config.seed);
+        let (observation_dim, action_dim) = self.transitions.dims();
+        let sizes = CriticConfig {
+            observation_dim,
+            action_dim,
+            hidden: config.hidden.clone(),
+            members: config.members,
+            ..CriticConfig::default()
+        };
+        let mut start = InitContext {
+            observation_dim,
+            action_dim,
+            stage: Stage::Learning,
+            training_updates: config.updates,
+            encoder: None,
+            dtype: DType::F32,
+            device: &Device::Cpu,
+            rng: &mut streams.stream("init"),
+        };
+        let mut critics = Trained::<Critics>::new("critics", sizes, &mut start)?;
+        let target = Target::new(&critics)?;
+        let (mut rng, progress) = (streams.stream("train"), Progress::new(config.updates));
+        let _workers = parallel::spin_workers();
+        let (begin, mut done, mut announced) = (Instant::now(), 0, false);
+        for update in 0..config.updates {
+            if config.interrupt.is_set() {
+                break;
+            }
+            let loss = self.loss(asked, &critics.net, target.net()?, config, &mut rng)?;
+            critics.minimize(&loss, config.learning_rate)?;
+            target.follow(&critics, config.target_rate)?;
+            done = update + 1;
+            progress.set(done);
+            let seconds = begin.elapsed().as_secs_f64();
+            if !announced && (done == TIMED_UPDATES || seconds > TIMED_SECONDS) {
+                announced = true;
+                let all = seconds / done as f64 * config.updates as f64;
+                tracing::info!(
+                    "fitted Q evaluation: {} updates take about {all:.0} s",
+                    config.updates
+                );
+            }
+        }
+        progress.finish();
+        if done == 0 {
+            return Err(Error::Interrupted);
+        }
+        let members = self.values(asked, &critics.detached, done)?;
+        Ok(Fitted {
+            members,
+            updates: done,
         })
     }
 
     /// Σ_i mean w_i (Q_i(s, a) - y_i)² of a batch.
     fn loss(
         &self,
+        asked: &Asked,
         critics: &Critics,
         target: &Critics,
         config: &FqeConfig,
@@ -342,7 +459,7 @@ impl Prepared {
         let next_observations = self.normalizer.apply(&batch.next_observations)?;
         let rewards = (&batch.rewards / self.scale)?; // (B)
         let rows = Tensor::from_slice(&rows, rows.len(), &Device::Cpu)?;
-        let next_actions = self.policy_next.index_select(&rows, 0)?; // (B, A)
+        let next_actions = asked.next.index_select(&rows, 0)?; // (B, A)
         let weights = self.weights.index_select(&rows, 0)?.t()?; // (N, B)
         let next_q = target.forward(&next_observations, &next_actions)?; // (N, B)
         let go_on = ((1.0 - &batch.terminated)? * config.discount)?; // (B)
@@ -355,15 +472,14 @@ impl Prepared {
         Ok(error.mean(D::Minus1)?.sum_all()?)
     }
 
-    /// The estimate after so many updates.
-    fn judge(&self, critics: &Critics, config: &FqeConfig, updates: u64) -> Result<Estimate> {
-        let (starts, actions) = &self.starts;
-        let values = critics.forward(starts, actions)?; // (N, E)
+    /// The value in each resample (N), after so many updates.
+    fn values(&self, asked: &Asked, critics: &Critics, updates: u64) -> Result<Vec<f64>> {
+        let starts = self.normalizer.apply(&self.starts)?;
+        let values = critics.forward(&starts, &asked.first)?; // (N, E)
         let sums = (values * &self.start_weights)?.sum(D::Minus1)?;
         let members = (sums / self.start_weights.sum(D::Minus1)?)?; // (N)
         let members = (members.to_dtype(DType::F64)? * self.scale)?;
-        let mut members = members.to_vec1::<f64>()?;
-        members.sort_by(f64::total_cmp);
+        let members = members.to_vec1::<f64>()?;
         if members.iter().any(|v| !v.is_finite()) {
             return Err(Error::Training {
                 update: updates,
@@ -372,20 +488,7 @@ impl Prepared {
                 resumable: None,
             });
         }
-        let episodes = starts.dim(0)?;
-        let bound = |share: f64| (episodes > 1).then(|| quantile(&members, share));
-        Ok(Estimate {
-            value: members.iter().sum::<f64>() / members.len() as f64,
-            low: bound(TAIL),
-            high: bound(1.0 - TAIL),
-            episodes,
-            data_value: self.data_value,
-            discount: config.discount,
-            action_distance: self.action_distance,
-            updates,
-            planned_updates: config.updates,
-            unsettled: unsettled(config, updates),
-        })
+        Ok(members)
     }
 }
 
@@ -456,18 +559,16 @@ fn start_weights(data: &Dataset, counts: &[Vec<f32>]) -> Result<Vec<f32>> {
     Ok(weights)
 }
 
-/// Mean discounted return of the complete episodes.
-fn discounted(data: &Dataset, discount: f64) -> Option<f64> {
-    let complete: Vec<f64> = data
-        .episodes
+/// Discounted returns of the complete episodes.
+fn discounted(data: &Dataset, discount: f64) -> Vec<f64> {
+    data.episodes
         .iter()
         .filter(|episode| episode.is_complete())
         .map(|episode| {
             let rewards = episode.range().rev().map(|step| data.rewards[step]);
             rewards.fold(0.0, |sum, reward| f64::from(reward) + discount * sum)
         })
-        .collect();
-    (!complete.is_empty()).then(|| complete.iter().sum::<f64>() / complete.len() as f64)
+        .collect()
 }
 
 #[cfg(test)]

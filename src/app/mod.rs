@@ -6,6 +6,7 @@ pub mod action_range;
 pub mod behaviors;
 pub mod bench;
 pub mod checkpoint;
+pub mod choose;
 pub mod collect;
 pub mod compare;
 pub mod config;

@@ -78,6 +78,7 @@ fn hint(error: &Error) -> Option<String> {
         }
         Error::NotSet { key, .. } => return Some(format!("`--set {key}=VALUE`")),
         Error::NoData { .. } => "`--data FILE` of `evaluate`",
+        Error::NoCommonData { .. } => "`--data DATA`",
         Error::DataMoved { .. } => "`--set data.path=FILE`",
         Error::DataMissing { path, .. } => {
             return Some(match d4rl_name(path) {
@@ -113,6 +114,7 @@ fn hint(error: &Error) -> Option<String> {
         Error::Unsupported { ability, .. } => match ability {
             Ability::Instructions => "`--instruction`",
             Ability::Sampling => "leave `--sample` out; `data collect` also takes `--noise 0.1`",
+            Ability::Memoryless => "`trajformer choose RUN OTHER --data DATA`",
             Ability::MazePicture => "`--picture`",
             _ => return None,
         },

@@ -3,6 +3,7 @@
 
 pub mod act;
 pub mod bench;
+pub mod choose;
 pub mod collect;
 pub mod compare;
 pub mod config;
@@ -47,6 +48,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Evaluate(args) => evaluate::run(args),
         Command::Act(args) => act::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Choose(args) => choose::run(args),
         Command::Report(args) => report::run(args),
         Command::Sweep(args) => sweep::run(args),
         Command::Reproduce(args) => reproduce::run(args),

@@ -119,25 +119,21 @@ fn say_needs(reproduction: &Reproduction, args: &ReproduceArgs) -> anyhow::Resul
         plan.lines.len(),
         args.seeds
     )?;
-    say!(
-        "Data, D4RL's files of version 2 (http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2/):"
-    )?;
+    say!("Data, D4RL's of version 2 (`trajformer data pull NAME` fetches one):")?;
     for (data, file) in reproduction.data() {
         let is_there = if file.exists() { "there" } else { "MISSING" };
-        let [_, d4rl, _] = data.files();
         say!(
-            "  {:<26} {:>9} steps  {is_there}: {} ({d4rl})",
-            data.name,
+            "  {:<28} {:>9} steps  {is_there}: {}",
+            data.d4rl_name(),
             data.steps,
             file.display()
         )?;
     }
-    let is_built = if cfg!(feature = "mujoco") {
-        "in this build"
-    } else {
-        "NOT in this build: build with `--features mujoco`"
+    let robots = match trajformer::envs::make("hopper-v4") {
+        Ok(_) => "found".to_owned(),
+        Err(error) => format!("NOT found: {error}; `trajformer setup mujoco` installs it"),
     };
-    say!("MuJoCo for the scores, {is_built}; environments are -v4, D4RL's scores are of -v2")?;
+    say!("MuJoCo for the scores, {robots}; environments are -v4, D4RL's scores are of -v2")?;
     say!("Scores are compared with:")?;
     for (algorithm, source, note) in reproduction.sources() {
         let note = if note.is_empty() {

@@ -154,7 +154,9 @@ impl Dataset {
     /// # Errors
     /// If not one episode is left.
     pub fn sample_episodes(&self, share: f64, rng: &mut Rng) -> Result<Self> {
-        let complete: Vec<&Episode> = self.episodes.iter().filter(|e| e.is_complete()).collect();
+        let all = self.episodes.iter().enumerate();
+        let complete = all.filter(|(_, episode)| episode.is_complete());
+        let complete: Vec<usize> = complete.map(|(at, _)| at).collect();
         let count = (complete.len() as f64 * share) as usize;
         if count == 0 {
             return Err(Error::settings(format!(
@@ -169,15 +171,21 @@ impl Dataset {
         }
         rows.truncate(count);
         rows.sort_unstable();
+        let rows: Vec<usize> = rows.into_iter().map(|row| complete[row]).collect();
+        Ok(self.of_episodes(&rows))
+    }
+
+    /// A data set of the episodes with these numbers, in this order.
+    pub fn of_episodes(&self, numbers: &[usize]) -> Self {
         let mut sampled = Self {
             observations: Vec::new(),
             actions: Vec::new(),
             rewards: Vec::new(),
-            episodes: Vec::with_capacity(count),
+            episodes: Vec::with_capacity(numbers.len()),
             ..self.clone()
         };
-        for row in rows {
-            let (start, episode) = (sampled.steps(), complete[row]);
+        for &number in numbers {
+            let (start, episode) = (sampled.steps(), &self.episodes[number]);
             let range = episode.range();
             let (o, a) = (self.observation_dim, self.action_dim);
             sampled
@@ -192,7 +200,7 @@ impl Dataset {
                 ..episode.clone()
             });
         }
-        Ok(sampled)
+        sampled
     }
 
     /// The best of [`Self::returns`]; minus infinity if no episode is complete.

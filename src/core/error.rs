@@ -91,6 +91,12 @@ pub enum Error {
         /// What is missing.
         problem: String,
     },
+    /// Several runs have no data in common, and none is given to judge them by.
+    #[error("{problem}")]
+    NoCommonData {
+        /// Which runs, and what to do.
+        problem: String,
+    },
     /// The data of a run is not where it was: name its place.
     #[error("{path}: {problem}", path = path.display())]
     DataMoved {

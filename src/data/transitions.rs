@@ -8,6 +8,7 @@
 mod best;
 mod building;
 mod checks;
+mod rewards;
 
 use candle_core::{Device, Tensor};
 use trajformer_models::params::StateVisitor;
@@ -16,6 +17,7 @@ use trajformer_models::rng::Rng;
 pub use crate::batch::Batch;
 pub use crate::transitions_config::{RewardTransform, TransitionsConfig};
 pub use best::best_fraction;
+pub use rewards::reward_transform;
 
 use crate::replay::{Experience, Replay};
 use crate::returns::Returns;
@@ -81,6 +83,11 @@ impl Transitions {
             episode
         };
         self.steps.iter().map(number).collect()
+    }
+
+    /// Number of each transition's step in the data that it was made from.
+    pub fn steps(&self) -> &[usize] {
+        &self.steps
     }
 
     /// What observations were normalized with: the policy must use the same.

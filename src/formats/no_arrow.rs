@@ -14,7 +14,7 @@ pub const FORMAT: Format = arrow_format(read);
 fn read(folder: &Path, _: &LoadOptions) -> Result<Dataset> {
     Err(Error::data(
         folder,
-        "is in Minari's Arrow storage, which this build can't read: build with the feature `arrow` (`cargo install --path . --features arrow`), or \
+        "is in Minari's Arrow storage, which this build can't read: build with the feature `arrow`, or \
          convert it to hdf5 storage with the minari package",
     ))
 }

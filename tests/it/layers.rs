@@ -112,6 +112,11 @@ const TABLE: &[(&str, &str)] = &[
         "app/from_data",
         "core/* data/return_sequences algorithms/registry app/config",
     ),
+    (
+        "app/choose",
+        "core/* data/transitions data/transitions_config algorithms/registry app/act app/checkpoint app/compare app/config app/datasets \
+         app/evaluations app/fqe app/progress app/run formats",
+    ),
     ("app/online", "core/* app/config"),
     (
         "app/compare",
@@ -163,11 +168,11 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/sweep",
-        "core/* app/checkpoint app/config app/evaluations app/series app/table envs",
+        "core/* app/checkpoint app/config app/datasets app/evaluations app/series app/table envs",
     ),
     (
         "app/reproduce",
-        "core/* app/checkpoint app/compare app/config app/sweep",
+        "core/* app/checkpoint app/compare app/config app/datasets app/sweep",
     ),
     (
         "app/fitted",

@@ -10,6 +10,8 @@ mod value_based;
 mod act;
 mod acting;
 mod acting_keys;
+mod book;
+mod choose;
 mod cli;
 mod compare;
 mod data;

@@ -35,7 +35,8 @@ fn write_runs(reproduction: &Reproduction, scores: &[f64], steps: usize) {
             format!("format = 1\nupdate = {updates}\nseconds = 5.0\nrng = \"\"\n[checksums]\n");
         fs::write(folder.join("state.toml"), state).unwrap();
         let rows = format!(
-            "update,seconds,episodes,return_mean,return_std,score_mean,score_std\n5000,1,10,0,0,999,0\n{updates},5,10,0,0,{score},0\n"
+            "update,seconds,episodes,return_mean,return_std,score_mean,score_std\n{},1,10,0,0,999,0\n{updates},5,10,0,0,{score},0\n",
+            updates / 2
         );
         fs::write(folder.join("evaluations.csv"), rows).unwrap();
     }
@@ -156,7 +157,7 @@ fn what_it_needs_is_said_before_anything_runs() {
     for words in [
         "8 runs",
         "999906 steps  there: d4rl/hopper_medium-v2.hdf5",
-        "999995 steps  MISSING: d4rl/walker2d-medium.hdf5 (walker2d_medium-v2.hdf5)",
+        "999995 steps  MISSING: d4rl/walker2d-medium-v2.hdf5",
         "MuJoCo",
         "bc: CORL's table",
         "for the updates alone",
@@ -167,7 +168,7 @@ fn what_it_needs_is_said_before_anything_runs() {
     assert!(errors.contains("add `--yes`"), "{errors}");
     let (_, errors) = ends(folder, &[&arguments[..], &["--yes"]].concat(), 1);
     assert!(
-        errors.contains("d4rl/walker2d-medium.hdf5: no such data"),
+        errors.contains("d4rl/walker2d-medium-v2.hdf5: no such data"),
         "{errors}"
     );
     assert!(!errors.contains("started"), "{errors}");

@@ -26,7 +26,7 @@ fn the_version_names_commit_features_and_kernels() {
         let found = long.lines().find_map(|line| line.strip_prefix(name));
         found.unwrap_or_else(|| panic!("{name}: {long}")).to_owned()
     };
-    assert!(long.starts_with(&*short.trim_end()), "{long}");
+    assert!(long.starts_with(short.trim_end()), "{long}");
     assert!(!line("commit: ").is_empty());
     assert!(line("features: ").starts_with("cli, "), "{long}");
     assert!(line("platform: ").contains(std::env::consts::ARCH));

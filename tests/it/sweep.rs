@@ -187,7 +187,7 @@ fn what_a_sweep_can_not_mean_is_said() {
     check(&all("grid.train.updates = [5, 5]"), &["holds 5 twice"]);
     check(
         &all("set.train.update = 5"),
-        &["unknown field `update`", "did you mean `train.updates`?"],
+        &["unknown field `update`", "did you mean `updates`?"],
     );
     check(&all("\"set.algorithm.td3_bc.alpha\" = 5"), &["unknown key"]);
     check(
@@ -611,6 +611,29 @@ fn a_run_that_fails_is_named_and_tried_again_and_the_others_go_on() {
     let (printed, errors) = ends(folder, &sweep, 0);
     assert_eq!(last_json(&printed)["finished"], 12);
     assert_eq!(errors.matches(": started").count(), 6, "{errors}");
+}
+
+#[test]
+fn runs_that_stop_early_are_finished_and_damaged_tables_of_finished_ones_are_errors() {
+    let folder = with_data();
+    let folder = folder.path();
+    let text = "configs = \"configs/bc/tiny.toml\"\nset.train.updates = 400\nset.train.patience_evaluations = 1\n\
+                set.evaluate.env = \"pendulum-v1\"\nset.evaluate.every_updates = 1\nset.evaluate.episodes = 1\n[datasets]\none = \"one.npz\"\n";
+    fs::write(folder.join("early.toml"), text).unwrap();
+    let sweep = ["sweep", "early.toml", "--out", "early", "--json"];
+    let (printed, errors) = ends(folder, &sweep, 0);
+    assert_eq!(last_json(&printed)["finished"], 1, "{errors}");
+    let run = &run_folders(&folder.join("early"))[0];
+    let update = scores(run).last().unwrap()[0];
+    assert!(update < 400.0, "{update}: it was to stop early");
+    let (printed, errors) = ends(folder, &sweep, 0);
+    assert_eq!(last_json(&printed)["finished"], 1, "{errors}");
+    assert!(!errors.contains(": started"), "{errors}");
+    let table = run.join("evaluations.csv");
+    let damaged = fs::read_to_string(&table).unwrap().replace("\n1,", "\nx,");
+    fs::write(&table, damaged).unwrap();
+    let (_, errors) = ends(folder, &sweep, 1);
+    assert!(errors.contains("evaluations.csv: line 2"), "{errors}");
 }
 
 #[test]

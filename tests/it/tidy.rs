@@ -409,7 +409,7 @@ fn links_between_documents_lead_somewhere() {
 }
 
 /// The anchor of a heading, as it is made of its text where Markdown is shown.
-fn anchor(heading: &str) -> String {
+pub fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = text
         .chars()

@@ -260,7 +260,7 @@ fn independent(
 }
 
 /// Through every episode as it was recorded (rows, A). If only last steps are asked for, other rows hold anything.
-fn walk(
+pub(crate) fn walk(
     policy: &mut dyn Policy,
     recorded: &Recorded,
     (starts, dim): (&[EpisodeStart], usize),
@@ -410,7 +410,7 @@ impl Clock {
         let all = seconds / self.done as f64 * self.total as f64;
         if all > LONG_SECONDS {
             tracing::info!(
-                "acting at {} steps will take about {all:.0} s ({:.3} s per step); actions are written at the end",
+                "acting at {} steps will take about {all:.0} s ({:.3} s per step); the actions come all together, at the end",
                 self.total,
                 seconds / self.done as f64
             );

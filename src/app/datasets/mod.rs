@@ -72,6 +72,32 @@ impl Named {
     }
 }
 
+/// Where in `folder` the data of `path` lies: a file under its own name; a data set that is named under that name, as it is
+/// fetched or as its publisher calls the file, or without the version. The first of these that is there, else the first.
+pub fn within(folder: &Path, path: &Path) -> PathBuf {
+    let name = path.file_name().map_or(path, Path::new);
+    let known = path.to_str().and_then(|text| Named::find(text).ok());
+    let Some(Named::Known(set)) = known.filter(|_| !path.exists()) else {
+        return folder.join(name);
+    };
+    let published = set.addresses.first();
+    let published = published.and_then(|address| address.rsplit('/').next());
+    let local = set.local();
+    let unversioned = local.to_str().and_then(|text| {
+        let (name, ending) = text.rsplit_once('.')?;
+        let (name, version) = name.rsplit_once("-v")?;
+        version.parse::<u32>().ok()?;
+        Some(format!("{name}.{ending}"))
+    });
+    let mut names = vec![local.clone()];
+    names.extend(published.map(PathBuf::from));
+    names.extend(unversioned.map(PathBuf::from));
+    let mut places = names.into_iter().map(|name| folder.join(name));
+    places
+        .find(|place| place.exists())
+        .unwrap_or_else(|| folder.join(local))
+}
+
 fn unknown(name: &str, like: &[&str]) -> Error {
     let meant = match like {
         [] => String::new(),

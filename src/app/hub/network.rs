@@ -386,6 +386,7 @@ impl Network {
     }
 
     fn step(&self, url: &str, wish: &Wish<'_>) -> Result<Answer, Failure> {
+        tracing::debug!("GET {}", plain(url));
         let mut request = self.agent.get(url);
         if let Some(accepted) = wish.accepted {
             request = request.header("Accept", accepted);

@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::app::checkpoint::RunDir;
 use crate::app::compare::statistics::student_quantile;
 use crate::app::compare::tables::{Align, Table};
+use crate::app::datasets::{self, Named};
 use crate::app::sweep::{Line, Plan};
 use published::{COLUMNS, Column, LOCOMOTION, Spread};
 use trajformer_core::error::{Error, Result};
@@ -284,11 +285,14 @@ pub fn table(judged: &[Judged]) -> Table {
     table
 }
 
-/// The first of a data set's names that is there, else the first.
+/// A data set's file in the folder; if it is not there but was fetched by its name, that one.
 fn file_of(data: &DataSet, folder: &Path) -> PathBuf {
-    let files = data.files().map(|name| folder.join(name));
-    let there = files.iter().find(|path| path.exists());
-    there.unwrap_or(&files[0]).clone()
+    let name = data.d4rl_name();
+    let file = datasets::within(folder, Path::new(&name));
+    match Named::find(&name).map(|named| named.cached()) {
+        Ok(cached) if !file.exists() && cached.exists() => cached,
+        _ => file,
+    }
 }
 
 fn one_of(name: &str, known: &[&str], what: &str) -> Result<()> {
@@ -367,11 +371,7 @@ mod tests {
             for data in &LOCOMOTION {
                 let (config, path) = configs::config(column.algorithm, data.name).expect(data.name);
                 let file = &config.data.path[0];
-                assert!(
-                    file.ends_with(format!("{}.hdf5", data.name)),
-                    "{}",
-                    path.display()
-                );
+                assert!(file.ends_with(data.d4rl_name()), "{}", path.display());
                 let algorithm = if column.algorithm == "bc_10" {
                     "bc"
                 } else {
@@ -384,14 +384,25 @@ mod tests {
 
     #[test]
     fn files_are_found_under_their_own_names_and_d4rls() {
-        let files = LOCOMOTION[4].files();
-        assert_eq!(
-            files,
-            [
-                "hopper-medium-replay.hdf5",
-                "hopper_medium_replay-v2.hdf5",
-                "hopper-medium-replay-v2.hdf5"
-            ]
-        );
+        let folder = tempfile::tempdir().expect("a folder");
+        let found = |there: &str| {
+            let _ = std::fs::remove_dir_all(folder.path());
+            std::fs::create_dir_all(folder.path()).expect("a folder");
+            if !there.is_empty() {
+                std::fs::write(folder.path().join(there), "").expect("a file");
+            }
+            let file = file_of(&LOCOMOTION[4], folder.path());
+            file.file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+        };
+        for name in [
+            "hopper-medium-replay.hdf5",
+            "hopper_medium_replay-v2.hdf5",
+            "hopper-medium-replay-v2.hdf5",
+        ] {
+            assert_eq!(found(name).as_deref(), Some(name));
+        }
+        let usual = Some("hopper-medium-replay-v2.hdf5");
+        assert_eq!(found("").as_deref(), usual);
     }
 }

@@ -50,12 +50,9 @@ pub struct DataSet {
 }
 
 impl DataSet {
-    /// Names that its file may have: that of configurations, and D4RL's.
-    pub fn files(&self) -> [String; 3] {
-        let name = self.name;
-        let (robot, rest) = name.split_once('-').unwrap_or((name, ""));
-        let d4rl = format!("{robot}_{}-v2.hdf5", rest.replace('-', "_"));
-        [format!("{name}.hdf5"), d4rl, format!("{name}-v2.hdf5")]
+    /// What D4RL calls it.
+    pub fn d4rl_name(&self) -> String {
+        format!("{}-v2", self.name)
     }
 }
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::app::checkpoint::fingerprint::all_settings;
 use crate::app::config::RunConfig;
+use crate::app::datasets;
 use crate::app::series::default_out;
 use crate::app::sweep::file::{Draws, Group, Pick, SweepFile};
 use crate::app::sweep::line::Line;
-use crate::app::sweep::names::{nearest, short_keys, value_word};
+use crate::app::sweep::names::{short_keys, value_word};
 use trajformer_core::error::{Error, Origin, Result};
 use trajformer_models::rng::Streams;
 
@@ -204,7 +204,7 @@ fn of_configuration(
             let config = RunConfig::load(&path, &overrides).map_err(|error| {
                 let text = error.to_string();
                 let text = text.strip_prefix("configuration: ").unwrap_or(&text);
-                Error::settings(format!("{name}: {text}{}", meant(&base, &overrides)))
+                Error::settings(format!("{name}: {text}"))
             })?;
             lines.push(Line {
                 name,
@@ -217,19 +217,6 @@ fn of_configuration(
     Ok(lines)
 }
 
-/// What may have been meant by the first key that is none of the configuration's, as the end of a message.
-fn meant(base: &RunConfig, overrides: &[String]) -> String {
-    let Ok(known) = all_settings(base) else {
-        return String::new();
-    };
-    let keys = overrides.iter().filter_map(|text| text.split('=').next());
-    let unknown = keys.filter(|key| !known.contains_key(*key));
-    let near = unknown.filter_map(|key| nearest(key, known.keys().map(String::as_str)));
-    near.take(1)
-        .map(|near| format!("; did you mean `{near}`?"))
-        .collect()
-}
-
 /// `data.path=...`, where the sweep says where the data lies.
 fn data_key(file: &SweepFile, named: &Named, config: &RunConfig) -> Option<String> {
     let within = |path: &PathBuf| match &file.data_dir {
@@ -240,10 +227,8 @@ fn data_key(file: &SweepFile, named: &Named, config: &RunConfig) -> Option<Strin
         (Some(files), _) => files.iter().map(within).collect(),
         // The file's name stays, its folder is another.
         (None, Some(folder)) => {
-            let names = config.data.path.iter();
-            names
-                .map(|path| folder.join(path.file_name().unwrap_or(path.as_os_str())))
-                .collect()
+            let paths = config.data.path.iter();
+            paths.map(|path| datasets::within(folder, path)).collect()
         }
         (None, None) => return None,
     };

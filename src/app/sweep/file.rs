@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::app::config::LARGEST_SEED;
 use crate::app::series::parse_seeds;
-use crate::app::sweep::names::nearest;
 use trajformer_core::error::{Error, Origin, Result};
+use trajformer_core::nearest::nearest;
 
 /// Keys of `[[runs]]`; at the top of the file they hold for all runs.
 const OF_RUNS: [&str; 8] = [

@@ -132,7 +132,7 @@ impl Plan {
     /// # Errors
     /// If there is something that can't be read.
     pub fn standing(&self, run: &PlannedRun) -> Result<Standing> {
-        Standing::of(&run.folder, self.line(run).config.total_updates())
+        Standing::of(&run.folder, &self.config(run))
     }
 
     /// Fails if the folder of a run holds a run of another configuration, or one that has trained longer: all of them are named,

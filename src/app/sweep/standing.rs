@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::app::checkpoint::RunDir;
+use crate::app::config::RunConfig;
 use crate::app::evaluations::Evaluations;
 use crate::app::table;
 use serde::Serialize;
@@ -38,11 +39,12 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// How far the run in `folder` has come, of `total` updates.
+    /// How far the run of this configuration in `folder` has come; one that stopped early is finished.
     ///
     /// # Errors
-    /// If its state can't be read.
-    pub fn of(folder: &Path, total: u64) -> Result<Self> {
+    /// If its state can't be read, or it is finished and its evaluations can't be.
+    pub fn of(folder: &Path, config: &RunConfig) -> Result<Self> {
+        let total = config.total_updates();
         let nothing = Self {
             state: State::Missing,
             updates: 0,
@@ -59,12 +61,16 @@ impl Standing {
         let rows =
             table::numbers(&folder.join("metrics.csv"), ["update", "seconds"]).unwrap_or_default();
         let [logged, seconds] = rows.last().copied().unwrap_or_default();
-        let evaluations = Evaluations::rows(folder).unwrap_or_default();
-        let last = evaluations.last();
         let updates = state.as_ref().map_or(0, |state| state.update);
-        let done = state
-            .as_ref()
-            .is_some_and(|state| updates == total && !state.evaluation_pending);
+        let done = state.as_ref().is_some_and(|state| {
+            let is_whole = updates == total && !state.evaluation_pending;
+            is_whole || state.stopped_early(config)
+        });
+        let evaluations = match Evaluations::rows(folder) {
+            Err(error) if done => return Err(error),
+            found => found.unwrap_or_default(),
+        };
+        let last = evaluations.last();
         Ok(Self {
             state: if done { State::Finished } else { State::Begun },
             updates,

@@ -7,7 +7,8 @@ use crate::kept_steps::{Kept, kept_steps};
 use crate::returns::Returns;
 use crate::transitions::Transitions;
 use crate::transitions::checks::check_bounds;
-use crate::transitions_config::{RewardTransform, TransitionsConfig};
+use crate::transitions::rewards::reward_transform;
+use crate::transitions_config::TransitionsConfig;
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
@@ -72,7 +73,7 @@ impl Transitions {
         };
         let observations = Tensor::from_vec(observations, (count, observation_dim), device)?;
         let next_observations = rows(&kept, observation_dim, |k| k.next_observation, device)?;
-        let (scale, shift) = affine(data, config)?;
+        let (scale, shift) = reward_transform(data, config)?;
         let reward = |step: usize| data.rewards[step] * scale + shift;
         let rewards = kept.iter().map(|k| reward(k.step));
         let taken = Returns {
@@ -167,30 +168,6 @@ fn rows<'a>(
     Ok(Tensor::from_vec(values, (kept.len(), width), device)?) // (N, width)
 }
 
-/// Factor and shift of rewards.
-fn affine(data: &Dataset, config: &TransitionsConfig) -> Result<(f32, f32)> {
-    match config.rewards {
-        RewardTransform::None => Ok((1.0, 0.0)),
-        RewardTransform::Shift(shift) => Ok((1.0, shift)),
-        RewardTransform::Scale(scale) => Ok((scale, 0.0)),
-        RewardTransform::Affine { scale, shift } => Ok((scale, shift)),
-        RewardTransform::ReturnRange => {
-            let returns = data.require_returns("scaling rewards by the range of returns")?;
-            let high = returns.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let low = returns.iter().copied().fold(f64::INFINITY, f64::min);
-            if high <= low {
-                return Err(Error::Unsuitable(format!(
-                    "{}: rewards can't be scaled by the range of returns, because every return is {low}: set \
-                     `{}.data.rewards = \"none\"`, or give more episodes",
-                    data.source_names(),
-                    config.table
-                )));
-            }
-            Ok(((1000.0 / (high - low)) as f32, 0.0))
-        }
-    }
-}
-
 /// [`Returns::to_go`] of every step of the data.
 fn returns_to_go(
     data: &Dataset,
@@ -222,6 +199,7 @@ fn reached_returns(data: &Dataset, reward: impl Fn(usize) -> f32, taken: &Return
 mod tests {
     use super::*;
     use crate::transitions::tests::{data, raw, transitions};
+    use crate::transitions_config::RewardTransform;
 
     /// (observation, next observation, terminated) of every transition.
     fn view(transitions: &Transitions) -> Vec<(f32, f32, f32)> {

@@ -1,0 +1,257 @@
+//! Which runs are compared, and what they have in common: shapes, data, the way it is read.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+
+use crate::app::checkpoint::fingerprint::DataFingerprint;
+use crate::app::checkpoint::{RunDir, RunSpec};
+use crate::app::compare::found::{Run, found as series_at};
+use crate::app::config::RunConfig;
+use crate::app::datasets;
+use crate::formats::files;
+use trajformer_algorithms::registry::AlgorithmConfig;
+use trajformer_core::dataset::Dataset;
+use trajformer_core::error::{Error, Result};
+use trajformer_core::normalizer::ActionBounds;
+use trajformer_data::transitions::reward_transform;
+use trajformer_data::transitions_config::{RewardTransform, TransitionsConfig};
+
+/// A run that may be chosen.
+pub struct Contender {
+    /// As it was named.
+    pub name: String,
+    /// Its folder, or that of a checkpoint that it keeps.
+    pub folder: PathBuf,
+    /// What comparisons know of it.
+    pub run: Run,
+    config: RunConfig,
+    spec: RunSpec,
+}
+
+/// How a run's critics see rewards.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rewards {
+    /// Factor.
+    pub scale: f32,
+    /// Added afterwards.
+    pub shift: f32,
+    /// Discount.
+    pub discount: f64,
+}
+
+/// The runs at or below `paths`, each once.
+///
+/// # Errors
+/// If a path holds no run, a run can't be read, or there are fewer than two.
+pub fn found(paths: &[PathBuf]) -> Result<Vec<Contender>> {
+    let (mut contenders, mut seen) = (Vec::new(), BTreeSet::new());
+    for path in paths {
+        for series in series_at(path)? {
+            let is_one = series.runs.len() == 1;
+            for folder in series.runs {
+                let place = folder.canonicalize().map_err(Error::io(&folder))?;
+                if !seen.insert(place) {
+                    continue;
+                }
+                let named = if is_one { &series.path } else { &folder };
+                let directory = RunDir::open(&folder)?;
+                contenders.push(Contender {
+                    name: named.display().to_string(),
+                    run: Run::read(&folder)?,
+                    config: directory.config()?,
+                    spec: directory.spec()?,
+                    folder,
+                });
+            }
+        }
+    }
+    if let [only] = &contenders[..] {
+        return Err(Error::Unsuitable(format!(
+            "{} is one run: a choice is among at least two; name others beside it",
+            only.name
+        )));
+    }
+    Ok(contenders)
+}
+
+impl Contender {
+    /// Whether it plans at every step, which is slow.
+    pub fn plans(&self) -> bool {
+        matches!(
+            self.config.algorithm,
+            AlgorithmConfig::TrajectoryTransformer(_)
+        )
+    }
+
+    fn dims(&self) -> (usize, usize) {
+        (self.spec.observation_dim, self.spec.action_dim)
+    }
+
+    /// How its critics see rewards; `None` where its configuration doesn't say, or it depends on other data than this.
+    ///
+    /// # Errors
+    /// If the configuration can't be read.
+    pub fn rewards(&self, shared: &Shared, notes: &mut Vec<String>) -> Result<Option<Rewards>> {
+        let table = toml::Table::try_from(&self.config.algorithm).map_err(Error::internal)?;
+        let Some(own) = table.get(self.config.algorithm.name()) else {
+            return Ok(None);
+        };
+        let discount = own.get("discount").and_then(toml::Value::as_float);
+        let transform = own.get("data").and_then(|data| data.get("rewards"));
+        let (Some(discount), Some(transform)) = (discount, transform) else {
+            return Ok(None);
+        };
+        let rewards: RewardTransform = transform.clone().try_into().map_err(Error::internal)?;
+        let is_own = self.spec.data.as_ref() == Some(&shared.fingerprint);
+        if rewards == RewardTransform::ReturnRange && !is_own {
+            notes.push(format!(
+                "{}: its critics see rewards scaled by other data, so no temporal-difference error is computed",
+                self.name
+            ));
+            return Ok(None);
+        }
+        let view = TransitionsConfig {
+            rewards,
+            ..TransitionsConfig::default()
+        };
+        let (scale, shift) = reward_transform(&shared.data, &view)?;
+        Ok((scale != 0.0).then_some(Rewards {
+            scale,
+            shift,
+            discount,
+        }))
+    }
+}
+
+/// What all runs have in common.
+pub struct Shared {
+    /// The data that they are judged by.
+    pub data: Dataset,
+    /// The range of actions that is ±1: the widest of theirs.
+    pub bounds: ActionBounds,
+    fingerprint: DataFingerprint,
+}
+
+impl Shared {
+    /// Of these runs, by the data at `given` or their own; at least one run.
+    ///
+    /// # Errors
+    /// If they differ in shapes or in how they read data, have other data each and none is given, or it doesn't fit them.
+    pub fn of(
+        contenders: &[Contender],
+        given: Option<&Path>,
+        notes: &mut Vec<String>,
+    ) -> Result<Self> {
+        let first = &contenders[0];
+        for other in contenders {
+            check_alike(first, other)?;
+        }
+        let paths = match given {
+            Some(path) => vec![path.to_path_buf()],
+            None => own_data(contenders)?,
+        };
+        let options = first.config.data.load_options();
+        let data = files::load_with(&datasets::resolved(&paths)?, &options)?;
+        let (found, expected) = ((data.observation_dim, data.action_dim), first.dims());
+        if found != expected {
+            return Err(Error::Dimensions {
+                problem: format!(
+                    "the runs have {} observations and {} actions, {} has {} and {}",
+                    expected.0,
+                    expected.1,
+                    data.source_names(),
+                    found.0,
+                    found.1
+                ),
+                found,
+                expected,
+            });
+        }
+        let fingerprint = DataFingerprint::of(&data);
+        let others = contenders.iter().filter(|one| {
+            let own = one.spec.data.as_ref();
+            own.is_some_and(|own| own != &fingerprint)
+        });
+        match others.count() {
+            0 => {}
+            count => notes.push(format!(
+                "{count} of {} runs learned from other data than they are judged by",
+                contenders.len()
+            )),
+        }
+        let ranges: Vec<(&[f32], &[f32])> = contenders
+            .iter()
+            .map(|one| (&one.spec.action_low[..], &one.spec.action_high[..]))
+            .collect();
+        Ok(Self {
+            bounds: widest(&ranges)?,
+            data,
+            fingerprint,
+        })
+    }
+}
+
+fn check_alike(first: &Contender, other: &Contender) -> Result<()> {
+    let (expected, found) = (first.dims(), other.dims());
+    if expected != found {
+        return Err(Error::Dimensions {
+            problem: format!(
+                "{} has {} observations and {} actions, {} has {} and {}: a choice is among runs of one task",
+                first.name, expected.0, expected.1, other.name, found.0, found.1
+            ),
+            found,
+            expected,
+        });
+    }
+    if first.config.data.load_options() != other.config.data.load_options() {
+        return Err(Error::Unsuitable(format!(
+            "{} and {} read data in different ways (`data.max_episode_steps`, `data.observation_keys` or `data.observation_columns`), so \
+             nothing that both have seen can be shown to both",
+            first.name, other.name
+        )));
+    }
+    Ok(())
+}
+
+/// The data of all runs, if it is the same.
+fn own_data(contenders: &[Contender]) -> Result<Vec<PathBuf>> {
+    let first = &contenders[0];
+    let give = "name the data that they are judged by";
+    if first.config.data.path.is_empty() {
+        return Err(Error::NoCommonData {
+            problem: format!("{} names no data of its own: {give}", first.name),
+        });
+    }
+    for other in contenders {
+        let (a, b) = (&first.config.data.path, &other.config.data.path);
+        let is_other = match (&first.spec.data, &other.spec.data) {
+            (Some(a), Some(b)) => a != b,
+            _ => a != b,
+        };
+        if is_other {
+            return Err(Error::NoCommonData {
+                problem: format!(
+                    "{} and {} learned from other data each: {give}",
+                    first.name, other.name
+                ),
+            });
+        }
+    }
+    Ok(first.config.data.path.clone())
+}
+
+/// The range of actions that is ±1 for all runs: the widest.
+fn widest(ranges: &[(&[f32], &[f32])]) -> Result<ActionBounds> {
+    let over = |pick: fn(f32, f32) -> f32, ends: Vec<&[f32]>| -> Vec<f32> {
+        let mut all = ends[0].to_vec();
+        for end in ends {
+            all.iter_mut().zip(end).for_each(|(a, b)| *a = pick(*a, *b));
+        }
+        all
+    };
+    let low = over(f32::min, ranges.iter().map(|range| range.0).collect());
+    let high = over(f32::max, ranges.iter().map(|range| range.1).collect());
+    ActionBounds::new(&low, &high, &Device::Cpu)
+}
