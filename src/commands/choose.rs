@@ -31,7 +31,7 @@ pub struct ChooseArgs {
     /// Critics per run, each with its own resample of the episodes, the same for all runs.
     #[arg(long, value_name = "N", default_value_t = FqeConfig::default().members, value_parser = count)]
     pub members: usize,
-    /// Widths of the critics' hidden layers, e.g. 64,64, which takes a tenth of the time. Default: 256,256.
+    /// Widths of the critics' hidden layers, e.g. 64,64, which is faster. Default: 256,256.
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = count)]
     pub hidden: Vec<usize>,
     /// Discount of the values.
