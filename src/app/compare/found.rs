@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::app::checkpoint::fingerprint::{Difference, all_settings, differences, settings};
 use crate::app::checkpoint::named::named;
-use crate::app::checkpoint::{RunDir, runs_inside};
+use crate::app::checkpoint::{RunDir, named, runs_inside};
 use crate::app::evaluations::{EvaluationRow, Evaluations};
 use trajformer_core::error::{Error, Result};
 
@@ -202,6 +202,8 @@ fn collect(path: &Path, depth: usize, series: &mut Vec<Series>) {
     let mut folders: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|inside| depth > 0 && inside.is_dir() && !inside.join("config.toml").exists())
+        // Kept checkpoints are no runs of their own, also where the run around them has lost its configuration.
+        .filter(|inside| !inside.ends_with(named::FOLDER))
         .collect();
     folders.sort();
     for folder in folders {
