@@ -21,6 +21,7 @@ pub mod from_data;
 pub mod hub;
 pub mod imported;
 pub mod instruct;
+pub mod locks;
 pub mod logger;
 pub mod online;
 pub mod prepare;

@@ -27,23 +27,24 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     written
 }
 
-/// Removes what processes that were killed in [`write_atomically`] have left beside `path`. Nobody else may be writing it.
+/// Removes what processes that were killed in [`write_atomically`] have left in `folder` beside files of these names. Nobody else may be
+/// writing them.
 ///
 /// # Errors
 /// If the folder can't be read or a file can't be removed.
-pub fn remove_unfinished(path: &Path) -> Result<()> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Ok(());
-    };
-    let name = format!("{}.", name.to_string_lossy());
+pub fn remove_unfinished(folder: &Path, names: &[&str]) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         let entry = entry.map_err(Error::io(folder))?;
         let found = entry.file_name();
         let found = found.to_string_lossy();
-        let between = found
-            .strip_prefix(&name)
-            .and_then(|rest| rest.strip_suffix(BESIDE));
-        if between.is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_digit())) {
+        let Some((name, process)) = found
+            .strip_suffix(BESIDE)
+            .and_then(|front| front.rsplit_once('.'))
+        else {
+            continue;
+        };
+        let is_process = !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit());
+        if is_process && names.contains(&name) {
             let left = entry.path();
             fs::remove_file(&left).map_err(Error::io(&left))?;
         }

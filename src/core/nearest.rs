@@ -28,7 +28,7 @@ fn plain(word: &str) -> Vec<char> {
 }
 
 /// Insertions, deletions, changes and exchanges of neighbours that lead from one word to another (optimal string alignment).
-fn slips(left: &[char], right: &[char]) -> usize {
+pub fn slips(left: &[char], right: &[char]) -> usize {
     let mut rows: Vec<Vec<usize>> = vec![(0..=right.len()).collect()];
     for (i, a) in left.iter().enumerate() {
         let mut row = vec![i + 1];

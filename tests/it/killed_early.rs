@@ -83,6 +83,33 @@ fn every_algorithm_killed_before_its_first_checkpoint_resumes_to_the_bits_of_an_
 }
 
 #[test]
+fn what_a_killed_process_has_left_beside_a_runs_files_is_removed_when_it_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let out = folder.join("run");
+    run::start(&config(folder, "bc", 5), &out).unwrap();
+    let left = [
+        "state.toml.17.tmp",
+        "metrics.csv.4711.tmp",
+        "config.toml.9.tmp",
+    ];
+    let somebodys = [
+        "state.toml.tmp",
+        "metrics.csv.old.tmp",
+        "notes.17.tmp",
+        "metrics.csv.tmp.17",
+    ];
+    for name in left.iter().chain(&somebodys) {
+        fs::write(out.join(name), "half").unwrap();
+    }
+    run::resume(&out, &["train.updates=7".to_owned()]).unwrap();
+    let there = |name: &str| out.join(name).exists();
+    assert!(!left.iter().any(|name| there(name)));
+    assert!(somebodys.iter().all(|name| there(name)));
+}
+
+#[test]
 fn a_run_killed_while_it_is_made_can_be_made_again() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -82,6 +82,7 @@ const TABLE: &[(&str, &str)] = &[
     ("report", "core/atomic core/error"),
     // The application, from the ground up.
     ("app/about", ""),
+    ("app/locks", ""),
     ("app/progress", ""),
     ("app/table", "core/*"),
     ("app/collect", "core/* app/progress envs"),
@@ -99,7 +100,7 @@ const TABLE: &[(&str, &str)] = &[
         "app/bench",
         "core/* data/* algorithms/planning algorithms/registry algorithms/RULE app/config envs",
     ),
-    ("app/checkpoint", "core/* app/about app/config"),
+    ("app/checkpoint", "core/* app/about app/config app/locks"),
     (
         "app/evaluate",
         "core/* app/collect app/config app/progress envs",
@@ -128,7 +129,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     ("app/pretrained", "core/*"),
     ("app/preview", "core/* app/config app/evaluate envs report"),
-    ("app/hub", "core/* app/datasets app/pretrained"),
+    ("app/hub", "core/* app/datasets app/locks app/pretrained"),
     ("app/setup", "core/* app/hub envs"),
     (
         "app/report",

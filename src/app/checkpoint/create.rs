@@ -76,9 +76,13 @@ impl RunDir {
         write_synced(&self.file(UNFINISHED), UNFINISHED_MEANS.as_bytes())?;
         for name in CREATED {
             remove(&self.file(name))?;
-            remove_unfinished(&self.file(name))?;
         }
-        Ok(())
+        remove_unfinished(&self.path, &CREATED)
+    }
+
+    /// Removes what a process that was killed has left beside files of the run.
+    pub(super) fn remove_unfinished(&self) -> Result<()> {
+        remove_unfinished(&self.path, &FILES)
     }
 
     /// Takes the word back, once the run is whole.

@@ -29,11 +29,12 @@ pub mod origin;
 mod published;
 mod tensors;
 
+use crate::app::locks::lock_within;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use trajformer_core::atomic::{write_atomically, write_synced};
 
 use candle_core::Device;
@@ -204,6 +205,7 @@ impl RunDir {
         }
         let run = run.locked("wait for its end")?;
         run.finish_creation()?;
+        run.remove_unfinished()?;
         Ok(run)
     }
 
@@ -211,16 +213,7 @@ impl RunDir {
     fn locked(self, advice: &str) -> Result<Self> {
         let path = self.file(LOCK);
         let file = fs::File::create(&path).map_err(Error::io(&path))?;
-        let begin = Instant::now();
-        let locked = loop {
-            match file.try_lock() {
-                Err(fs::TryLockError::WouldBlock) if begin.elapsed() < LOCK_WAIT => {
-                    std::thread::sleep(LOCK_WAIT / 20);
-                }
-                other => break other,
-            }
-        };
-        match locked {
+        match lock_within(&file, LOCK_WAIT) {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
                 return Err(self.fail(format!("another process trains it now: {advice}")));

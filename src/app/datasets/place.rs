@@ -5,15 +5,21 @@ use std::path::{Path, PathBuf};
 /// Endings of files that a reader here may open, by their content.
 pub const READABLE: [&str; 3] = ["hdf5", "h5", "npz"];
 
+/// The path that a variable names; `None` if it is not set or empty.
+pub fn named(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
+/// Where programs keep what they can fetch again: `XDG_CACHE_HOME`, else `~/.cache`.
+pub fn caches() -> PathBuf {
+    let user = || named("HOME").unwrap_or_default().join(".cache");
+    named("XDG_CACHE_HOME").unwrap_or_else(user)
+}
+
 /// The folder of data sets.
 pub fn root() -> PathBuf {
-    let named = |variable: &str| {
-        std::env::var_os(variable)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    let user = || named("HOME").unwrap_or_default().join(".cache");
-    let caches = || named("XDG_CACHE_HOME").unwrap_or_else(user);
     named("TRAJFORMER_DATA").unwrap_or_else(|| caches().join("trajformer/data"))
 }
 

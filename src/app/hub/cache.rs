@@ -10,6 +10,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use crate::app::datasets::place::{caches, named};
 use crate::app::hub::model::{Pulled, WEIGHTS};
 use crate::app::hub::reference::Reference;
 use crate::app::pretrained::weights;
@@ -38,17 +39,8 @@ pub fn is_on(variable: &str) -> bool {
     ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str())
 }
 
-/// The folder that a variable names; `None` if it is not set or empty.
-pub fn named(variable: &str) -> Option<PathBuf> {
-    env::var_os(variable)
-        .filter(|value| !value.is_empty())
-        .map(PathBuf::from)
-}
-
 /// Where Hub libraries keep what they have: `HF_HOME`, else `huggingface` in `XDG_CACHE_HOME` or `~/.cache`.
 pub fn home() -> PathBuf {
-    let user = || named("HOME").unwrap_or_default().join(".cache");
-    let caches = || named("XDG_CACHE_HOME").unwrap_or_else(user);
     named("HF_HOME").unwrap_or_else(|| caches().join("huggingface"))
 }
 

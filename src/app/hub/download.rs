@@ -10,17 +10,17 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use crate::app::hub::address::encoded;
 use crate::app::hub::network::{Answer, Failure, Found, Network};
 use crate::app::hub::progress::Bar;
+use crate::app::locks::lock_within;
 
 /// How long another process that fetches the same file is waited for.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
-const LOCK_STEP: Duration = Duration::from_millis(100);
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// A model's repository at one commit, there and in the cache.
 pub(super) struct Snapshot<'a> {
@@ -70,16 +70,10 @@ impl Snapshot<'_> {
             .join(format!("{tag}.lock"));
         create_parent(&path)?;
         let file = File::create(&path).map_err(Failure::Disk)?;
-        let start = Instant::now();
-        loop {
-            match file.try_lock() {
-                Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_WAIT => {
-                    std::thread::sleep(LOCK_STEP);
-                }
-                Err(TryLockError::WouldBlock) => return Err(Failure::Locked(path)),
-                // On a file system without locks, what two processes would spoil is found by its size and hash.
-                Ok(()) | Err(TryLockError::Error(_)) => return Ok(file),
-            }
+        match lock_within(&file, LOCK_WAIT) {
+            Err(TryLockError::WouldBlock) => Err(Failure::Locked(path)),
+            // On a file system without locks, what two processes would spoil is found by its size and hash.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
         }
     }
 

@@ -13,13 +13,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::app::hub::address::plain;
+use crate::app::hub::download::LOCK_WAIT;
 use crate::app::hub::download::{continues, is_sha256, sha256};
 use crate::app::hub::network::{Answer, FIRST_WAIT, Failure, Network, RETRIES};
 use crate::app::hub::progress::Bar;
+use crate::app::locks::lock_within;
 
 /// How long another process that fetches the same file is waited for.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
-const LOCK_STEP: Duration = Duration::from_millis(100);
 /// Where there is no bar, how far a file has come is logged this often.
 const SAID_EVERY: Duration = Duration::from_secs(10);
 
@@ -80,16 +80,10 @@ pub(super) fn lock(place: &Path) -> Result<File, Failure> {
     fs::create_dir_all(folder).map_err(disk(folder))?;
     let path = beside(place, ".", ".lock");
     let file = File::create(&path).map_err(disk(&path))?;
-    let start = Instant::now();
-    loop {
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_WAIT => {
-                std::thread::sleep(LOCK_STEP);
-            }
-            Err(TryLockError::WouldBlock) => return Err(Failure::Locked(path)),
-            // On a file system without locks, what two processes would spoil is found by its checksum.
-            Ok(()) | Err(TryLockError::Error(_)) => return Ok(file),
-        }
+    match lock_within(&file, LOCK_WAIT) {
+        Err(TryLockError::WouldBlock) => Err(Failure::Locked(path)),
+        // On a file system without locks, what two processes would spoil is found by its checksum.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
     }
 }
 

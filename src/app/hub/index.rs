@@ -13,6 +13,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::app::datasets::place::named;
 use crate::app::hub::address::{host, plain};
 use crate::app::hub::cache;
 use crate::app::hub::download::hexadecimal;
@@ -239,11 +240,11 @@ fn address() -> (String, String) {
 
 /// pip's configuration files, those that win first.
 fn configurations() -> Vec<PathBuf> {
-    if let Some(file) = cache::named("PIP_CONFIG_FILE") {
+    if let Some(file) = named("PIP_CONFIG_FILE") {
         return vec![file];
     }
-    let home = cache::named("HOME").unwrap_or_default();
-    let own = cache::named("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
+    let home = named("HOME").unwrap_or_default();
+    let own = named("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
     let mut files = vec![own.join("pip/pip.conf"), home.join(".pip/pip.conf")];
     if cfg!(target_os = "macos") {
         files.insert(0, home.join("Library/Application Support/pip/pip.conf"));
@@ -364,13 +365,13 @@ mod tests {
 
     #[test]
     fn addresses_on_a_page_lead_from_the_page() {
-        let base = "https://mirror.example/root/simple/mujoco/?a=b";
+        let base = "https://mirror.example/pypi/simple/mujoco/?a=b";
         for (address, expected) in [
             ("https://files.example/a.whl", "https://files.example/a.whl"),
             ("//files.example/a.whl", "https://files.example/a.whl"),
             ("/f/a.whl", "https://mirror.example/f/a.whl"),
-            ("a.whl", "https://mirror.example/root/simple/mujoco/a.whl"),
-            ("../../f/./a.whl", "https://mirror.example/root/f/a.whl"),
+            ("a.whl", "https://mirror.example/pypi/simple/mujoco/a.whl"),
+            ("../../f/./a.whl", "https://mirror.example/pypi/f/a.whl"),
         ] {
             assert_eq!(resolved(base, address), expected, "{address}");
         }

@@ -13,6 +13,7 @@ use ureq::http::Uri;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, SendBody, Timeout};
 
+use crate::app::datasets::place::named;
 use crate::app::hub::address::{host, origin, plain};
 use crate::app::hub::cache;
 use crate::app::hub::token::Token;
@@ -508,7 +509,7 @@ impl Network {
 
 /// The certificates in the file that `SSL_CERT_FILE` names, else Mozilla's, which are built in.
 fn roots() -> Result<RootCerts, Failure> {
-    let Some(path) = cache::named("SSL_CERT_FILE") else {
+    let Some(path) = named("SSL_CERT_FILE") else {
         return Ok(RootCerts::WebPki);
     };
     let problem = |why: &str| {

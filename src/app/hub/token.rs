@@ -4,6 +4,7 @@ use std::env;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::app::datasets::place::named;
 use crate::app::hub::cache;
 
 /// Who the user is for the Hub.
@@ -34,7 +35,7 @@ impl Token {
                 return Some(Self { text, origin });
             }
         }
-        let file = cache::named("HF_TOKEN_PATH").unwrap_or_else(|| cache::home().join("token"));
+        let file = named("HF_TOKEN_PATH").unwrap_or_else(|| cache::home().join("token"));
         let text = std::fs::read_to_string(&file).ok().and_then(clean)?;
         let origin = Origin::File(file);
         Some(Self { text, origin })

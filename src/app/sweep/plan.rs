@@ -146,10 +146,11 @@ impl Plan {
             if !run.folder.join("config.toml").is_file() {
                 continue;
             }
-            let stored = RunDir::open(&run.folder)?.config()?;
+            let there = RunDir::open(&run.folder)?;
+            let stored = there.config()?;
             let found = differences(&settings(&stored)?, &settings(&self.config(run))?);
             let (done, total) = (
-                self.standing(run)?.updates,
+                there.state()?.map_or(0, |state| state.update),
                 self.line(run).config.total_updates(),
             );
             let problem = match (&found[..], done > total) {
