@@ -108,14 +108,18 @@ impl FqeConfig {
         unsettled(self, self.updates)
     }
 
+    /// Whether so much of the critics' first values is left that the estimate says little of the policy.
+    pub fn is_unsettled(&self) -> bool {
+        self.unsettled() > MOST_UNSETTLED
+    }
+
     /// Warns if the updates are too few for the estimate to settle.
     pub fn warn_of_unsettled(&self) {
-        let left = self.unsettled();
-        if left > MOST_UNSETTLED {
+        if self.is_unsettled() {
             tracing::warn!(
                 "{:.0} % of the critics' first values are left after {} updates: the estimate is not settled; take more \
                  updates",
-                100.0 * left,
+                100.0 * self.unsettled(),
                 self.updates
             );
         }

@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::app::checkpoint::folders::lost_configuration;
 use crate::app::checkpoint::{RunDir, RunState};
-use crate::app::compare::found::found;
+use crate::app::compare::found::{damaged, found};
 use crate::app::config::RunConfig;
 use crate::app::evaluations::Evaluations;
 use crate::app::table;
@@ -96,6 +97,10 @@ pub fn look(paths: &[PathBuf]) -> Vec<Glance> {
             Ok(series) => {
                 let runs = series.iter().flat_map(|series| &series.runs);
                 glances.extend(runs.map(|run| glance(run)));
+                glances.extend(damaged(path).iter().map(|folder| Glance {
+                    problems: lost_configuration(folder).into_iter().collect(),
+                    ..unknown(folder)
+                }));
             }
             Err(error) => glances.push(Glance {
                 problems: vec![error.to_string()],

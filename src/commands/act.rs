@@ -52,7 +52,6 @@ pub fn run(args: &ActArgs) -> anyhow::Result<ExitCode> {
         anyhow::bail!("`--out` {name}: actions are written as NumPy's .npz: end the name in .npz");
     }
     checkpoint::check_output(&args.out)?;
-    checkpoint::check_folder(&args.out)?;
     let place = |path: &PathBuf| path.canonicalize().ok();
     if place(&args.out).is_some() && place(&args.out) == place(&args.observations) {
         anyhow::bail!(

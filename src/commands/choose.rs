@@ -59,7 +59,6 @@ pub struct ChooseArgs {
 pub fn run(args: &ChooseArgs) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.csv {
         checkpoint::check_output(path)?;
-        checkpoint::check_folder(path)?;
     }
     let defaults = FqeConfig::default();
     let hidden = if args.hidden.is_empty() {

@@ -87,11 +87,8 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         report::check_path(path)?;
     }
     let files = args.csv.iter().filter(|path| **path != Path::new("-"));
-    for path in files.clone().chain(&args.picture) {
+    for path in files.chain(&args.picture) {
         checkpoint::check_output(path)?;
-    }
-    for path in files {
-        checkpoint::check_folder(path)?;
     }
     if let Some(name) = &args.metric {
         return compare_metric(args, name);

@@ -234,8 +234,9 @@ fn convert(input: &Path, output: &Path, read: &ReadArgs) -> anyhow::Result<ExitC
 }
 
 fn tokens(args: &TokensArgs) -> anyhow::Result<ExitCode> {
-    if args.picture.is_some() {
-        report::check_built()?;
+    if let Some(picture) = &args.picture {
+        report::check_path(picture)?;
+        checkpoint::check_output(picture)?;
     }
     let kind = TokenizerKind::from(args.tokenizer);
     let is_fast = kind == TokenizerKind::Fast;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
+use trajformer::Error;
 use trajformer::data::named::{DataSet, Named, known};
 use trajformer::data::{self, LoadOptions};
 use trajformer::error::shell_quoted;
@@ -169,7 +170,15 @@ fn notes(sets: &[&DataSet]) -> Vec<String> {
 /// # Errors
 /// What failed, and where.
 pub fn pull(args: &PullArgs) -> anyhow::Result<ExitCode> {
-    let named = Named::find(&args.name)?;
+    let named = Named::find(&args.name).map_err(|error| match error {
+        Error::Unknown { name, problem } => Error::Unknown {
+            name,
+            problem: format!(
+                "{problem}; `trajformer data list` shows all, and others of the Hub are named hf://datasets/OWNER/NAME"
+            ),
+        },
+        other => other,
+    })?;
     let set = match &named {
         Named::Known(set) => Some(*set),
         Named::Hub(_) => None,

@@ -9,7 +9,7 @@ use trajformer::fqe::FqeConfig;
 use trajformer::instruct::{self, InstructionScore};
 use trajformer::pretrained::Request;
 use trajformer::scoring::{self, EvaluateRequest, Scores};
-use trajformer::{data, hub, report, run};
+use trajformer::{checkpoint, data, hub, report, run};
 
 use crate::commands::collect;
 use crate::output::say;
@@ -75,8 +75,9 @@ pub struct EvaluateArgs {
 /// # Errors
 /// What failed, and where.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
-    if args.picture.is_some() {
-        report::check_built()?;
+    if let Some(picture) = &args.picture {
+        report::check_path(picture)?;
+        checkpoint::check_output(picture)?;
     }
     if let Some(data) = &args.off_policy {
         return off_policy(args, data);

@@ -8,7 +8,7 @@ use serde_json::json;
 use trajformer::config::Purpose;
 use trajformer::pretrained::Request;
 use trajformer::preview::{LoggedStep, Preview};
-use trajformer::{Dataset, TrainedRun, data, hub, preview, report, run};
+use trajformer::{Dataset, TrainedRun, checkpoint, data, hub, preview, report, run};
 
 use crate::commands::python_key;
 use crate::output::say;
@@ -54,8 +54,9 @@ pub struct PlanArgs {
 /// # Errors
 /// What failed, and where.
 pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
-    if args.picture.is_some() {
-        report::check_built()?;
+    if let Some(picture) = &args.picture {
+        report::check_path(picture)?;
+        checkpoint::check_output(picture)?;
     }
     let mut overrides = args.overrides.clone();
     overrides.extend(python_key(args.python.as_deref()));

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use trajformer::config::Purpose;
 use trajformer::pretrained::Request;
-use trajformer::render::{self, RenderOptions};
+use trajformer::render::{self, RenderOptions, WIDTHS};
 use trajformer::{hub, run};
 
 use crate::cli::count;
@@ -32,8 +32,8 @@ pub struct RenderArgs {
     /// Steps per frame; default: 25 frames for a second of the environment's time, at most.
     #[arg(long, value_name = "N", value_parser = count)]
     pub every: Option<usize>,
-    /// Width in pixels.
-    #[arg(long, default_value = "480", value_parser = count)]
+    /// Width in pixels, 64 to 1920, e.g. --width 640.
+    #[arg(long, default_value = "480", value_parser = width)]
     pub width: usize,
     /// Change a key of the stored configuration for this picture: evaluate.goal, device, planner settings.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -41,6 +41,17 @@ pub struct RenderArgs {
     /// Print one JSON object, last on standard output.
     #[arg(long)]
     pub json: bool,
+}
+
+fn width(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(width) if WIDTHS.contains(&width) => Ok(width),
+        _ => Err(format!(
+            "expected {} to {} pixels",
+            WIDTHS.start(),
+            WIDTHS.end()
+        )),
+    }
 }
 
 /// Runs the command.

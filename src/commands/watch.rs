@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
-use trajformer::watch::look;
+use trajformer::watch::{Status, look};
 
 use crate::commands::dashboard::{self, View};
 use crate::output;
@@ -53,8 +53,20 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// If the terminal fails.
 pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
     if args.once || !std::io::stdout().is_terminal() {
-        output::whole(dashboard::text(&look(&args.runs), args.size))?;
-        return Ok(ExitCode::SUCCESS);
+        let glances = look(&args.runs);
+        output::whole(dashboard::text(&glances, args.size))?;
+        let unknown: Vec<_> = glances
+            .iter()
+            .filter(|glance| glance.status == Status::Unknown)
+            .collect();
+        for problem in unknown.iter().flat_map(|glance| &glance.problems) {
+            output::complain(format_args!("error: {problem}"));
+        }
+        return Ok(if unknown.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
     }
     let mut terminal = ratatui::try_init().context("the terminal")?;
     let watched = watch(&mut terminal, args);

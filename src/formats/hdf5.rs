@@ -48,6 +48,18 @@ impl Hdf5Group {
         guard(&self.path, &full, || dataset.read_string()).map(Some)
     }
 
+    /// Names of the arrays in this group and those inside, each found to lie inside of the file.
+    pub(super) fn check_arrays(&self) -> Result<Vec<String>> {
+        let names = self.keys_inside()?;
+        for name in &names {
+            // What a link leads to is another file's.
+            if let Some(dataset) = self.dataset(name, NO_CACHE)? {
+                self.check_chunks(&dataset, &format!("{}{name}", self.prefix))?;
+            }
+        }
+        Ok(names)
+    }
+
     /// Fails if a chunk lies outside the file or unpacks to more than the file can hold: the library
     /// would reserve memory for it before it finds out.
     fn check_chunks(&self, dataset: &Dataset, full: &str) -> Result<()> {

@@ -31,6 +31,7 @@ pub mod npz;
 pub mod options;
 mod successors;
 mod vectors;
+pub mod whole;
 
 use std::path::{Path, PathBuf};
 

@@ -243,6 +243,23 @@ pub fn write_array(path: &Path, name: &str, shape: &[usize], values: &[f32]) -> 
     write_atomically(path, &file.into_inner())
 }
 
+/// Names of the arrays of an `.npz` file, each unpacked once and compared with its checksum.
+pub(super) fn check_arrays(path: &Path) -> Result<Vec<String>> {
+    let mut file = NpzFile::open(path)?;
+    let names = file.names();
+    for name in &names {
+        file.with_array(name, |header, reader| {
+            let expected = (header.count() * header.size) as u64;
+            match std::io::copy(&mut reader.take(expected), &mut std::io::sink()) {
+                Ok(found) if found == expected => check_end(reader),
+                Ok(found) => Err(format!("is cut off: {found} bytes, expected {expected}")),
+                Err(error) => Err(format!("can't be unpacked: {error}")),
+            }
+        })?;
+    }
+    Ok(names)
+}
+
 /// Reads on to the end, where the archive compares its checksum.
 fn check_end(reader: &mut dyn Read) -> std::result::Result<(), String> {
     let mut rest = [0u8; 64];
@@ -464,7 +481,7 @@ pub const FORMAT: Format = Format {
 };
 
 /// Zip archives, empty ones too.
-fn detect(place: &Place<'_>) -> Result<Option<PathBuf>> {
+pub(super) fn detect(place: &Place<'_>) -> Result<Option<PathBuf>> {
     let is_zip = [b"PK\x03\x04", b"PK\x05\x06"].map(|first| place.has(first, &[0]));
     Ok(is_zip.contains(&true).then(|| place.path.to_path_buf()))
 }

@@ -132,7 +132,7 @@ fn good_random_and_bad_policies_are_ranked_by_what_they_are_worth() {
     );
     assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
 
-    let arguments = "choose bad good random --data log.npz --updates 300 --members 4 --hidden 16 --discount 0.8 --episodes 20 --csv \
+    let arguments = "choose bad good random --data log.npz --updates 400 --members 5 --hidden 16 --discount 0.8 --episodes 20 --csv \
                      choice.csv --json";
     let arguments: Vec<&str> = arguments.split(' ').collect();
     let output = succeeds(folder.path(), &arguments);
@@ -143,6 +143,25 @@ fn good_random_and_bad_policies_are_ranked_by_what_they_are_worth() {
         (&20.into(), &200.into())
     );
     assert!(output.contains("Take good: "), "{output}");
+    assert!(value["undecided"].as_array().unwrap().is_empty(), "{value}");
+    // One resample, and critics that still say what they said at first: whatever the values, nothing follows.
+    for (updates, members, reason) in [
+        ("400", "1", "1 of at least 5 resamples"),
+        ("400", "4", "4 of at least 5 resamples"),
+        ("60", "5", "first values are left after 60 updates"),
+    ] {
+        let arguments = format!(
+            "choose bad good random --data log.npz --updates {updates} --members {members} --hidden 16 --discount 0.8 --episodes 20"
+        );
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let output = succeeds(folder.path(), &arguments);
+        let flat = output.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            flat.contains("Can't tell: ") && flat.contains(reason),
+            "{output}"
+        );
+        assert!(!output.contains("Take "), "{output}");
+    }
     let table = fs::read_to_string(folder.path().join("choice.csv")).unwrap();
     assert_eq!(table.lines().count(), 4);
     assert!(

@@ -17,29 +17,31 @@ const PLACE: &str = "d4rl/maze2d-umaze-v1.hdf5";
 
 /// How the server answers.
 #[derive(Debug, Clone, Default)]
-struct Manners {
+pub struct Manners {
     /// The ETag; none if it is empty.
-    tag: &'static str,
+    pub tag: &'static str,
     /// Whether it knows `Range`.
-    parts: bool,
+    pub parts: bool,
     /// Whether it knows `If-Range`.
-    conditions: bool,
+    pub conditions: bool,
     /// After so many bytes of a body the connection ends.
-    breaks_after: Option<usize>,
+    pub breaks_after: Option<usize>,
     /// After so many requests it says 503 to all others.
-    dies_after: Option<usize>,
+    pub dies_after: Option<usize>,
     /// Nothing but this status.
-    status: Option<u16>,
+    pub status: Option<u16>,
     /// Where it leads instead.
-    elsewhere: Option<String>,
+    pub elsewhere: Option<String>,
+    /// Keeps the connection open where it would end.
+    pub hangs: bool,
     /// Says nothing of the length.
-    no_length: bool,
+    pub no_length: bool,
 }
 
 #[derive(Debug, Clone)]
-struct Asked {
+pub struct Asked {
     path: String,
-    headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, String>,
 }
 
 #[derive(Default)]
@@ -51,13 +53,13 @@ struct State {
 
 /// A server of files; it answers until the process ends.
 #[derive(Clone)]
-struct Server {
-    endpoint: String,
+pub struct Server {
+    pub endpoint: String,
     state: Arc<Mutex<State>>,
 }
 
 impl Server {
-    fn start(manners: Manners, content: &[u8]) -> Self {
+    pub fn start(manners: Manners, content: &[u8]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let state = State {
@@ -79,15 +81,15 @@ impl Server {
         server
     }
 
-    fn variables(&self) -> [(&str, &str); 1] {
+    pub fn variables(&self) -> [(&str, &str); 1] {
         [("TRAJFORMER_DATA_MIRROR", &self.endpoint)]
     }
 
-    fn set(&self, manners: Manners) {
+    pub fn set(&self, manners: Manners) {
         self.state.lock().unwrap().manners = manners;
     }
 
-    fn put(&self, path: &str, content: &[u8]) {
+    pub fn put(&self, path: &str, content: &[u8]) {
         self.state
             .lock()
             .unwrap()
@@ -96,7 +98,7 @@ impl Server {
     }
 
     /// The requests since the last call.
-    fn asked(&self) -> Vec<Asked> {
+    pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.state.lock().unwrap().asked)
     }
 
@@ -125,6 +127,10 @@ impl Server {
         drop(state);
         // A client that has gone is not this server's trouble.
         let _ = stream.write_all(&answer(&manners, &asked, content, count));
+        if manners.hangs {
+            // Until the client has gone.
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        }
     }
 }
 
@@ -176,7 +182,7 @@ fn answer(manners: &Manners, asked: &Asked, content: Option<Vec<u8>>, count: usi
     }
 }
 
-fn good() -> Manners {
+pub fn good() -> Manners {
     Manners {
         tag: "\"one\"",
         parts: true,

@@ -129,7 +129,10 @@ const TABLE: &[(&str, &str)] = &[
     ),
     ("app/pretrained", "core/*"),
     ("app/preview", "core/* app/config app/evaluate envs report"),
-    ("app/hub", "core/* app/datasets app/locks app/pretrained"),
+    (
+        "app/hub",
+        "core/* app/datasets app/locks app/pretrained formats",
+    ),
     ("app/setup", "core/* app/hub envs"),
     (
         "app/report",
@@ -189,7 +192,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/export",
-        "core/* algorithms/registry algorithms/RULE app/config app/imported app/run envs",
+        "core/* algorithms/registry algorithms/RULE app/checkpoint app/config app/imported app/run envs",
     ),
     (
         "app/instruct",

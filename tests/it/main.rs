@@ -22,6 +22,7 @@ mod data_properties;
 #[cfg(feature = "hub")]
 mod data_pull;
 mod data_views;
+mod data_wrong;
 mod defaults;
 mod device;
 mod discretizer;

@@ -172,12 +172,17 @@ fn what_it_needs_is_said_before_anything_runs() {
         "{errors}"
     );
     assert!(!errors.contains("started"), "{errors}");
-    let (printed, _) = ends(
+    // What is missing is said where nothing is trained, too.
+    let (printed, errors) = ends(
         folder,
         &[&arguments[..], &["--yes", "--dry-run"]].concat(),
-        0,
+        1,
     );
     assert_eq!(printed.matches("to do").count(), 8, "{printed}");
+    assert!(
+        errors.contains("d4rl/walker2d-medium-v2.hdf5: no such data"),
+        "{errors}"
+    );
 }
 
 #[cfg(feature = "mujoco")]

@@ -6,6 +6,7 @@
 
 mod recorded;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -72,9 +73,11 @@ pub fn act(run: &mut TrainedRun, recorded: &Recorded, options: &ActOptions) -> R
         independent(&mut *policy, recorded, options, &run.config.evaluate.seed)?
     } else {
         check_history(run, recorded, &*policy)?;
+        warn_of_actions(run, recorded);
         walk(&mut *policy, recorded, (&starts, dim), options)?
     };
     let seconds = begin.elapsed().as_secs_f64();
+    check_answers(recorded, options, &actions, dim)?;
     let (actions, shape) = if options.last {
         let rows = recorded.episodes.iter().map(|episode| episode.end - 1);
         let pick = |row: usize| actions[row * dim..(row + 1) * dim].iter().copied();
@@ -93,6 +96,66 @@ pub fn act(run: &mut TrainedRun, recorded: &Recorded, options: &ActOptions) -> R
         episodes: (!by_rows).then_some(recorded.episodes.len()),
         seconds,
     })
+}
+
+/// Share of the range of an action by which recorded ones may lie outside of it, as rounding leaves them.
+const OUTSIDE: f32 = 1e-3;
+
+/// Says which actions of a history lie outside of the run's range: the policy has seen none such.
+fn warn_of_actions(run: &TrainedRun, recorded: &Recorded) {
+    let Some((width, actions)) = &recorded.actions else {
+        return;
+    };
+    let (low, high) = (&run.spec.action_low, &run.spec.action_high);
+    let is_outside = |at: usize| {
+        let (value, column) = (actions[at], at % width);
+        let slack = OUTSIDE * (high[column] - low[column]).abs();
+        value < low[column] - slack || value > high[column] + slack
+    };
+    let mut outside = (0..actions.len()).filter(|&at| is_outside(at));
+    if let Some(first) = outside.next() {
+        let column = first % width;
+        tracing::warn!(
+            "{}: {} of {} numbers in `actions` lie outside of the run's range, the first one at row {}, column {column}: {}, where the \
+             range is {} to {}; are they in the environment's units? What the policy makes of such a history is not learned",
+            recorded.path.display(),
+            1 + outside.count(),
+            actions.len(),
+            first / width,
+            actions[first],
+            low[column],
+            high[column]
+        );
+    }
+}
+
+/// Fails if an action that was asked for is not finite: numbers of the observations were too large for the networks.
+fn check_answers(
+    recorded: &Recorded,
+    options: &ActOptions,
+    actions: &[f32],
+    dim: usize,
+) -> Result<()> {
+    let lasts = recorded.episodes.iter().map(|episode| episode.end - 1);
+    let lasts: BTreeSet<usize> = lasts.collect();
+    let is_asked = |row: usize| !options.last || lasts.contains(&row);
+    let is_bad = |at: &usize| !actions[*at].is_finite() && is_asked(at / dim);
+    match (0..actions.len()).find(is_bad) {
+        None => Ok(()),
+        Some(at) => {
+            let row = at / dim;
+            let observation = recorded.observation(row).iter();
+            let largest = observation.fold(0.0f32, |most, value| most.max(value.abs()));
+            Err(Error::data(
+                &recorded.path,
+                format!(
+                    "row {row}: the policy answers with {}; the observation there has numbers up to {largest:e}, for which its networks have no \
+                     answer",
+                    actions[at]
+                ),
+            ))
+        }
+    }
 }
 
 fn check_widths(run: &TrainedRun, recorded: &Recorded) -> Result<()> {

@@ -269,7 +269,34 @@ impl Arrays<'_> {
                 let problem = format!("array `{name}` holds text, expected numbers");
                 Err(Error::data(self.path, problem))
             }
-            _ => Ok(array.to_f32()),
+            _ => {
+                let rounded = array.to_f32();
+                // Where numbers of 64 bits become those that policies compute with.
+                let exact = || array.to_f64().into_iter();
+                if let Some((at, value)) = exact()
+                    .enumerate()
+                    .find(|(at, value)| value.is_finite() && rounded[*at].is_infinite())
+                {
+                    let problem = format!(
+                        "array `{name}`, number {at}: {value:e} is beyond what 32 bits hold (3.4e38), with which policies compute"
+                    );
+                    return Err(Error::data(self.path, problem));
+                }
+                Ok(rounded)
+            }
+        }
+    }
+
+    /// Fails if a number per step is no whole number, as it stands in the file.
+    fn check_whole(&self, name: &str) -> Result<()> {
+        let values = self.arrays.get(name).map(NpyArray::to_f64);
+        let mut values = values.iter().flatten().enumerate();
+        match values.find(|(_, value)| value.fract() != 0.0 || !value.is_finite()) {
+            None => Ok(()),
+            Some((at, value)) => Err(Error::data(
+                self.path,
+                format!("array `{name}`, number {at}: {value}, expected whole numbers"),
+            )),
         }
     }
 
@@ -323,6 +350,9 @@ impl Arrays<'_> {
 
     /// Rows of each episode, and whether the file says them.
     fn episodes(&mut self, layout: Layout, rows: usize) -> Result<(Vec<Range<usize>>, bool)> {
+        for name in ["timesteps", "episode_starts", "terminations", "truncations"] {
+            self.check_whole(name)?;
+        }
         let starts = match self.lengths(layout, rows)? {
             Some(starts) => Some(starts),
             None => self.column("episode_starts", layout, rows)?,

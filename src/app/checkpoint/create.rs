@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::app::checkpoint::folders::refuse_inside_of_a_run;
 use crate::app::checkpoint::named::FOLDER;
 use crate::app::checkpoint::{RunDir, RunSpec, runs_inside};
 use crate::app::config::RunConfig;
@@ -44,6 +45,7 @@ impl RunDir {
         spec: &RunSpec,
         algorithm: &mut dyn Algorithm,
     ) -> Result<Self> {
+        refuse_inside_of_a_run(path)?;
         fs::create_dir_all(path).map_err(Error::io(path))?;
         let run = Self {
             path: path.to_path_buf(),

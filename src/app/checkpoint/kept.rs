@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::app::checkpoint::RunDir;
 use crate::app::checkpoint::create::EVENTS;
+use crate::app::checkpoint::folders::refuse_inside_of_a_run;
 use crate::app::checkpoint::named::{FOLDER, folder_of, kept_updates, run_of};
 use crate::app::checkpoint::tensors::GROUPS;
 use crate::app::config::sections::Keep;
@@ -101,12 +102,16 @@ impl RunDir {
                 problem: problem.to_owned(),
             })
         };
+        refuse_inside_of_a_run(out)?;
         let is_empty = fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
         if out.exists() && !is_empty {
             return occupied(
                 out,
                 "something else is there already; choose another folder",
             );
+        }
+        if self.state()?.is_none() {
+            self.refuse_tensors_without_state()?;
         }
         let state = self.state()?.ok_or_else(|| Error::NoCheckpoint {
             path: self.path().to_path_buf(),

@@ -22,12 +22,14 @@
 mod beside;
 mod create;
 pub mod fingerprint;
+pub mod folders;
 mod instructions;
 mod kept;
 pub mod named;
 pub mod origin;
 mod published;
 mod tensors;
+mod whole;
 
 use crate::app::locks::lock_within;
 use std::collections::BTreeMap;
@@ -44,6 +46,7 @@ use crate::app::config::RunConfig;
 use crate::app::config::moved::current;
 pub use beside::{POLICY_FILE, load_policy, policy_action_dim, save_policy};
 use fingerprint::{DataFingerprint, differences, is_free, listed, settings};
+pub use folders::check_output;
 pub use tensors::check_finite;
 use tensors::{GROUPS, Loader, serialized};
 use trajformer_core::algorithm::Algorithm;
@@ -184,6 +187,7 @@ impl RunDir {
     pub fn open(path: &Path) -> Result<Self> {
         let path = named::named(path)?;
         if !path.join("config.toml").is_file() {
+            folders::check_configured(&path)?;
             return Err(Error::NoRun {
                 problem: no_run(&path),
                 path,
@@ -318,6 +322,15 @@ impl RunDir {
                 state.format
             )));
         }
+        if let Some(update) = named::kept_update(&self.path)
+            && update != state.update
+        {
+            return Err(fail(format!(
+                "a kept checkpoint's folder that is called after update {update}, but its state.toml is of update {}: it was renamed or its \
+                 files exchanged; give the folder its number back, or restore it from a copy",
+                state.update
+            )));
+        }
         Ok(Some(state))
     }
 
@@ -376,6 +389,11 @@ impl RunDir {
         let mut names = GROUPS.iter().map(|group| format!("{group}.safetensors"));
         match names.find(|name| self.file(name).exists()) {
             None => Ok(()),
+            Some(name) if let Some(run) = named::run_of(&self.path) => Err(self.fail(format!(
+                "state.toml of this kept checkpoint is missing, but {name} is there: it is damaged. Restore state.toml from a copy, or remove \
+                 the folder: the run {} itself, and what else it keeps, can be used",
+                shell_quoted(&run)
+            ))),
             Some(name) => Err(self.fail(format!(
                 "state.toml is missing, but {name} is there: without it nothing says which update this is, and the run can neither go on \
                  nor act. Restore state.toml from a copy; else its config.toml trains the same run anew in another folder"
@@ -510,45 +528,6 @@ pub fn runs_inside(folder: &Path) -> Vec<PathBuf> {
         .collect();
     runs.sort();
     runs
-}
-
-/// Fails if a file that is made to be looked at, a report or a table, would take the place of something else.
-///
-/// # Errors
-/// If there is a file of a run directory, or what is no regular file: a folder, a device, a link.
-pub fn check_output(path: &Path) -> Result<()> {
-    let fail = |problem: &str| Err(Error::data(path, problem));
-    let Ok(there) = fs::symlink_metadata(path) else {
-        return Ok(());
-    };
-    if there.is_dir() {
-        return fail("a folder: name the file to write");
-    }
-    if !there.is_file() {
-        return fail("no regular file, but a link or a device: name another file");
-    }
-    let folder = path.parent().unwrap_or(path);
-    if folder.join("config.toml").is_file() {
-        return fail("a file of a run directory, which would be lost: name another file");
-    }
-    Ok(())
-}
-
-/// Fails if the folder that a file is to be written to is not there: for commands that work long before they write.
-///
-/// # Errors
-/// If so: which folder.
-pub fn check_folder(path: &Path) -> Result<()> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
-            let problem = format!(
-                "the folder {} is not there: make it first",
-                folder.display()
-            );
-            Err(Error::data(path, problem))
-        }
-        _ => Ok(()),
-    }
 }
 
 impl RunState {

@@ -30,6 +30,16 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|letter| letter.is_ascii_digit())
 }
 
+/// The update that a kept checkpoint's folder is called after; `None` for all other folders.
+pub fn kept_update(folder: &Path) -> Option<u64> {
+    let is_inside = folder.parent()?.file_name()? == FOLDER;
+    let name = folder
+        .file_name()?
+        .to_str()
+        .filter(|name| is_inside && is_number(name))?;
+    name.parse().ok()
+}
+
 /// The run whose kept checkpoint `folder` is; `None` if it is none.
 pub fn run_of(folder: &Path) -> Option<PathBuf> {
     let folder = fs::canonicalize(folder).ok()?;

@@ -32,6 +32,8 @@ use trajformer_models::rng::Streams;
 const PLANNED_EPISODES: usize = 20;
 /// Resamples of fewer episodes say little of what others would have been.
 const FEW_EPISODES: usize = 10;
+/// With fewer resamples all of them agree by chance more often than one time in twenty: 0.5⁴ is 6 %.
+const FEWEST_MEMBERS: usize = 5;
 /// Rows that critics are asked at a time.
 const ROWS: usize = 4096;
 
@@ -62,6 +64,9 @@ pub struct Choice {
     /// Runs that are not told apart from the chosen one: the 90 % interval of its lead in the same resample is not above 0. Empty: the
     /// choice is clear.
     pub not_told_apart: Vec<String>,
+    /// Why nothing can be told, whatever the intervals say: too few resamples, critics that have not settled, or runs that are not judged yet.
+    /// Empty: `not_told_apart` decides.
+    pub undecided: Vec<String>,
     /// The runs, from the highest value to the lowest.
     pub runs: Vec<Candidate>,
     /// Files that the data is from.
@@ -193,7 +198,34 @@ pub fn choose(paths: &[PathBuf], options: &ChooseOptions) -> Result<Choice> {
     choice.episodes_of_data = whole.episodes.len();
     choice.episodes = data.episodes.len();
     choice.steps = data.steps();
+    choice.undecided = undecided(&choice, &options.fqe);
     Ok(choice)
+}
+
+/// Why nothing follows from the values.
+fn undecided(choice: &Choice, fqe: &FqeConfig) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if choice.interrupted {
+        reasons.push(format!(
+            "{} of {} runs are judged",
+            choice.runs.len(),
+            choice.planned_runs
+        ));
+    }
+    if choice.members < FEWEST_MEMBERS {
+        reasons.push(format!(
+            "{} of at least {FEWEST_MEMBERS} resamples were drawn, and fewer have no 90 % interval (take more critics, one is fitted to each)",
+            choice.members
+        ));
+    }
+    if fqe.is_unsettled() {
+        reasons.push(format!(
+            "{:.0} % of the critics' first values are left after {} updates (take more updates)",
+            100.0 * choice.unsettled,
+            choice.updates
+        ));
+    }
+    reasons
 }
 
 /// The episodes that runs are judged by, if they are not all.
@@ -392,6 +424,7 @@ impl Stage<'_> {
             chosen: candidates[0].name.clone(),
             expected_regret: candidates[0].expected_regret,
             not_told_apart,
+            undecided: Vec::new(),
             runs: candidates,
             data: self.shared.data.sources.clone(),
             episodes: 0,

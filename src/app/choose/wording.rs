@@ -96,7 +96,13 @@ fn row(run: &Candidate, behind: Option<Interval>, with_score: bool) -> Vec<Strin
 pub fn conclusions(choice: &Choice) -> Vec<String> {
     let mut lines = Vec::new();
     let first = &choice.runs[0];
-    if choice.not_told_apart.is_empty() {
+    if !choice.undecided.is_empty() {
+        lines.push(format!(
+            "Can't tell: {}. {} has the highest value so far, which is no reason to take it.",
+            choice.undecided.join("; "),
+            choice.chosen
+        ));
+    } else if choice.not_told_apart.is_empty() {
         lines.push(format!(
             "Take {}: the 90 % interval of its lead over each other run is above 0; expected regret {:.1}.",
             choice.chosen, choice.expected_regret

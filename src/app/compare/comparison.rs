@@ -7,7 +7,9 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::app::compare::aggregates::{OverTasks, common_tasks, names};
-use crate::app::compare::found::{Run, Series, Task, check_seeds, found, task_names};
+use crate::app::compare::found::{
+    Run, Series, Task, about_damaged, check_seeds, found, task_names,
+};
 use crate::app::compare::lines::{Cell, Line, common_updates, folder_name, joined, line};
 use trajformer_core::error::{Error, Result};
 use trajformer_core::nearest::nearest;
@@ -144,6 +146,7 @@ pub fn compared(paths: &[PathBuf], options: &Options) -> Result<Comparison> {
         .map(|path| found(path))
         .collect::<Result<Vec<_>>>()?
         .concat();
+    notes.extend(about_damaged(paths));
     let (mut read, skipped) = read(&series, options)?;
     unify_tasks(read.iter_mut().flat_map(|(_, runs)| runs));
     check_keys(&read, options)?;

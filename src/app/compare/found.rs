@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::app::checkpoint::fingerprint::{Difference, all_settings, differences, settings};
+use crate::app::checkpoint::folders::{check_configured, lost_configuration};
 use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::{RunDir, named, runs_inside};
 use crate::app::evaluations::{EvaluationRow, Evaluations};
@@ -165,12 +166,54 @@ pub fn found(path: &Path) -> Result<Vec<Series>> {
         }
     }
     if series.is_empty() {
+        check_configured(&folder)?;
+        if let Some(first) = damaged(&folder).first() {
+            check_configured(first)?;
+        }
         return Err(Error::NoRun {
             path: path.to_path_buf(),
             problem: "it is not a run directory and holds none: it has no config.toml".to_owned(),
         });
     }
     Ok(series)
+}
+
+/// The folders at or below `path`, where [`found`] looks for runs, that were runs and have lost their configuration, in the order of their
+/// names.
+pub fn damaged(path: &Path) -> Vec<PathBuf> {
+    fn look(path: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+        if path.join("config.toml").exists() || path.ends_with(named::FOLDER) {
+            return;
+        }
+        if lost_configuration(path).is_some() {
+            return found.push(path.to_path_buf());
+        }
+        let entries = std::fs::read_dir(path).into_iter().flatten();
+        let inside = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        for inside in inside.filter(|inside| depth > 0 && inside.is_dir()) {
+            look(&inside, depth - 1, found);
+        }
+    }
+    let mut found = Vec::new();
+    // Seeds lie one deeper than the folders that hold them.
+    look(path, DEEPEST + 1, &mut found);
+    found.sort();
+    found
+}
+
+/// What is to be said of the [`damaged`] folders at or below `paths`, each once.
+pub fn about_damaged(paths: &[PathBuf]) -> Vec<String> {
+    let mut folders: Vec<PathBuf> = paths.iter().flat_map(|path| damaged(path)).collect();
+    folders.sort();
+    folders.dedup();
+    let said = |folder: &PathBuf| {
+        Some(format!(
+            "{} is left out: {}",
+            folder.display(),
+            lost_configuration(folder)?
+        ))
+    };
+    folders.iter().filter_map(said).collect()
 }
 
 fn collect(path: &Path, depth: usize, series: &mut Vec<Series>) {

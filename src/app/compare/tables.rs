@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+/// Letters of a cell that text has room for; other forms have all of them.
+const LONGEST_CELL: usize = 48;
+
 /// Where a column's cells stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
@@ -49,11 +52,16 @@ impl Table {
         self.columns.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Columns of equal width, two spaces apart; the caption below in lines of at most `width` letters.
+    /// Columns of equal width, two spaces apart, the middle of very long cells left out; the caption below in lines of at most `width` letters.
     pub fn text(&self, width: usize) -> String {
         let caption_width = width;
-        let names = self.names();
-        let lines = || std::iter::once(&names).chain(&self.rows);
+        let short = |row: &Vec<String>| -> Vec<String> {
+            let cells = row.iter().map(|cell| shortened(cell, LONGEST_CELL));
+            cells.collect()
+        };
+        let names = short(&self.names());
+        let rows: Vec<Vec<String>> = self.rows.iter().map(short).collect();
+        let lines = || std::iter::once(&names).chain(&rows);
         let length = |cell: &String| cell.chars().count();
         let width = |at: usize| lines().map(|row| length(&row[at])).max().unwrap_or(0);
         let widths: Vec<usize> = (0..names.len()).map(width).collect();
@@ -164,6 +172,18 @@ impl Table {
     }
 }
 
+/// A text of at most `most` letters: the middle of a longer one is left out.
+pub fn shortened(text: &str, most: usize) -> String {
+    let letters: Vec<char> = text.chars().collect();
+    if letters.len() <= most {
+        return text.to_owned();
+    }
+    let end = most.saturating_sub(1) / 2;
+    let start = most.saturating_sub(1) - end;
+    let (first, last) = (&letters[..start], &letters[letters.len() - end..]);
+    first.iter().chain(&['…']).chain(last).collect()
+}
+
 /// `text` in lines of at most `width` letters, where words allow it; lines after the first begin with `indent`.
 pub fn wrapped(text: &str, width: usize, indent: &str) -> String {
     let (mut lines, mut line) = (String::new(), String::new());
@@ -181,11 +201,39 @@ pub fn wrapped(text: &str, width: usize, indent: &str) -> String {
     lines + &line + "\n"
 }
 
-fn escaped_for_markdown(text: &str) -> String {
+/// Text as Markdown prints it, in a cell or a line of its own: what has a meaning there is escaped, and words between backquotes that are keys stay
+/// code.
+pub fn escaped_for_markdown(text: &str) -> String {
+    // Whatever is between a pair of backquotes, if it can't be anything but a key or an option.
+    let is_code = |part: &str| {
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+        !part.is_empty() && part.chars().all(plain)
+    };
+    let parts: Vec<&str> = text.split('`').collect();
+    let is_paired =
+        parts.len() % 2 == 1 && parts.iter().skip(1).step_by(2).all(|part| is_code(part));
+    if !is_paired {
+        return escaped_words(text);
+    }
+    let part = |(at, part): (usize, &&str)| {
+        if at % 2 == 1 {
+            format!("`{part}`")
+        } else {
+            escaped_words(part)
+        }
+    };
+    parts.iter().enumerate().map(part).collect()
+}
+
+fn escaped_words(text: &str) -> String {
     let mut escaped = String::new();
-    for letter in text.chars() {
+    // Brackets are a link's only where a parenthesis follows.
+    for letter in text.replace("](", "]\u{0}(").chars() {
         match letter {
-            '\\' | '|' | '*' | '_' | '`' | '<' | '>' | '~' | '#' => escaped.extend(['\\', letter]),
+            '\\' | '|' | '*' | '_' | '`' | '<' | '>' | '~' | '#' | '&' => {
+                escaped.extend(['\\', letter]);
+            }
+            '\u{0}' => escaped.push('\\'),
             '\n' | '\r' => escaped.push(' '),
             _ => escaped.push(letter),
         }
@@ -257,6 +305,41 @@ mod tests {
         let expected = "| run | last |\n| --- | ---: |\n| a\\_b\\|c | -1.5 [-2.0, 3.0] |\n\
                         | [x], \"y\" | 12.0 |\n\n95 % of a\\_b\n";
         assert_eq!(table().markdown(), expected);
+    }
+
+    #[test]
+    fn what_people_call_their_runs_stays_text_in_markdown() {
+        for (text, expected) in [
+            ("a `train.updates` b_c", "a `train.updates` b\\_c"),
+            ("a `b|c` d", "a \\`b\\|c\\` d"),
+            ("a ` b", "a \\` b"),
+            ("[x](http://y)", "[x]\\(http://y)"),
+            ("<img src=x> &amp;", "\\<img src=x\\> \\&amp;"),
+            ("two\nlines", "two lines"),
+        ] {
+            assert_eq!(escaped_for_markdown(text), expected);
+        }
+    }
+
+    #[test]
+    fn long_names_lose_their_middle_in_text_alone() {
+        assert_eq!(shortened("abcdefgh", 5), "ab…gh");
+        assert_eq!(shortened("abcde", 5), "abcde");
+        let name = format!("first-{}-last", "x".repeat(200));
+        let mut table = Table::new("", vec![("run".to_owned(), Align::Words)]);
+        table.push(vec![name.clone()]);
+        let text = table.text(80);
+        assert!(
+            text.contains("first-x") && text.contains("x-last"),
+            "{text}"
+        );
+        assert!(
+            text.lines()
+                .all(|line| line.chars().count() <= LONGEST_CELL),
+            "{text}"
+        );
+        assert!(table.csv().contains(&name) && table.markdown().contains(&name));
+        assert!(table.latex().contains(&name));
     }
 
     #[test]

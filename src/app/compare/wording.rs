@@ -6,7 +6,7 @@ use crate::app::compare::aggregates::{Aggregates, Estimate, OverTasks, names};
 use crate::app::compare::comparison::Comparison;
 use crate::app::compare::lines::Line;
 use crate::app::compare::statistics::Interval;
-use crate::app::compare::tables::{Align, Table, escaped_for_latex, wrapped};
+use crate::app::compare::tables::{Align, Table, escaped_for_latex, escaped_for_markdown, wrapped};
 use trajformer_core::atomic::write_atomically;
 use trajformer_core::error::Result;
 
@@ -53,7 +53,7 @@ pub fn report(found: &Comparison, form: Form, grouped: bool) -> String {
     }
     let note = |note: &String| match form {
         Form::Text => wrapped(&format!("note: {note}"), WIDTH, "  "),
-        Form::Markdown => format!("* {note}\n"),
+        Form::Markdown => format!("* {}\n", escaped_for_markdown(note)),
         Form::Latex => format!("% {}\n", escaped_for_latex(note)),
     };
     if !found.notes.is_empty() {

@@ -162,6 +162,22 @@ impl Known {
         self.0.iter().filter(fits).collect()
     }
 
+    /// Names that begin with one that is unknown, or, if none does, have it in them; none for a short one.
+    pub fn with_part(&self, name: &str) -> Vec<&str> {
+        let part = name.to_lowercase().replace('_', "-");
+        if part.len() < 3 {
+            return Vec::new();
+        }
+        let names = || self.0.iter().map(|set| set.name.as_str());
+        let begin = names().filter(|full| full.to_lowercase().starts_with(&part));
+        let begin: Vec<&str> = begin.collect();
+        if begin.is_empty() {
+            let inside = names().filter(|full| full.to_lowercase().contains(&part));
+            return inside.collect();
+        }
+        begin
+    }
+
     /// Up to three names like one that is unknown: it lacks their version, or a few letters are wrong.
     pub fn like(&self, name: &str) -> Vec<&str> {
         let name = name.to_lowercase().replace('_', "-");

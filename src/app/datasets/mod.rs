@@ -35,7 +35,7 @@ impl Named {
         }
         match known::all()?.find(name) {
             Some(set) => Ok(Self::Known(set)),
-            None => Err(unknown(name, &known::all()?.like(name))),
+            None => Err(unknown(name, known::all()?)),
         }
     }
 
@@ -98,14 +98,31 @@ pub fn within(folder: &Path, path: &Path) -> PathBuf {
         .unwrap_or_else(|| folder.join(local))
 }
 
-fn unknown(name: &str, like: &[&str]) -> Error {
-    let meant = match like {
-        [] => String::new(),
-        like => format!("; did you mean `{}`?", like.join("`, `")),
+/// Names that are shown of those with a part in them.
+const SHOWN: usize = 6;
+
+fn unknown(name: &str, known: &Known) -> Error {
+    let (like, with_part) = (known.like(name), known.with_part(name));
+    let meant = match (&like[..], &with_part[..]) {
+        ([], []) => String::new(),
+        ([], found) => {
+            let rest = match found.len().saturating_sub(SHOWN) {
+                0 => String::new(),
+                rest => format!(" and {rest} more"),
+            };
+            let shown = found[..found.len().min(SHOWN)].join("`, `");
+            format!("; those with this part in their name are `{shown}`{rest}")
+        }
+        (like, _) => format!("; did you mean `{}`?", like.join("`, `")),
+    };
+    let problem = if name.trim().is_empty() {
+        "the name of a data set is empty".to_owned()
+    } else {
+        format!("`{name}`: no data set of this name is known{meant}")
     };
     Error::Unknown {
         name: name.to_owned(),
-        problem: format!("`{name}`: no data set of this name is known{meant}"),
+        problem,
     }
 }
 
@@ -130,7 +147,7 @@ fn resolve(path: &Path) -> Result<PathBuf> {
             return if like.is_empty() || path.extension().is_some() {
                 Ok(path.to_path_buf())
             } else {
-                let problem = unknown(text, &like).to_string();
+                let problem = unknown(text, known::all()?).to_string();
                 let problem = format!("{problem} (there is no such file either)");
                 Err(Error::Unknown { name, problem })
             };

@@ -11,6 +11,7 @@ mod sequence;
 
 use std::path::Path;
 
+use crate::app::checkpoint::check_output;
 use crate::app::config::Purpose;
 use crate::app::imported::Request;
 use crate::app::run;
@@ -25,7 +26,7 @@ use trajformer_core::error::{Ability, Error, Result};
 /// Fails if no ONNX file can come to be at `path`.
 ///
 /// # Errors
-/// If its name does not end in `.onnx`, it is there already, or its folder is not.
+/// If its name does not end in `.onnx`, it is there already, or its folder can't be made or written to.
 pub fn check_new(path: &Path) -> Result<()> {
     let ending = path.extension().and_then(|ending| ending.to_str());
     if !ending.is_some_and(|ending| ending.eq_ignore_ascii_case("onnx")) {
@@ -41,16 +42,7 @@ pub fn check_new(path: &Path) -> Result<()> {
         let problem = "exists already; remove it, or choose another name";
         return Err(Error::data(path, problem));
     }
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => Err(Error::data(
-            path,
-            format!(
-                "the folder {} is not there: make it first",
-                folder.display()
-            ),
-        )),
-        _ => Ok(()),
-    }
+    check_output(path)
 }
 
 /// Opens a run, or a model of another library, for export. One that draws samples of its actor and chooses among them by

@@ -18,11 +18,11 @@ use hf_hub::{Repo, RepoType};
 use serde::{Deserialize, Serialize};
 
 use crate::app::datasets::place::{self, READABLE};
-use crate::app::datasets::{DataSet, HubName, Named};
+use crate::app::datasets::{DataSet, HubName, Layout, Named};
 use crate::app::hub::address::{encoded, host, plain};
 use crate::app::hub::cache;
 use crate::app::hub::download::sha256;
-use crate::app::hub::fetch::{Server, Wanted, beside, disk, lock, unlock};
+use crate::app::hub::fetch::{Content, Server, Wanted, beside, disk, lock, unlock};
 use crate::app::hub::model::{Checked, DataFile, PulledData};
 use crate::app::hub::network::{Failure, Network, patiently};
 use crate::app::hub::progress::Bar;
@@ -144,8 +144,17 @@ impl Work<'_> {
                     (None, None) => Checked::First,
                 };
             }
-            let sum = if place.is_file() {
-                self.compare(&place, expected)?
+            let content = Content::Arrays(match set.layout {
+                Layout::Hdf5 => &["observations", "actions", "rewards"],
+                Layout::Ogbench => &["observations", "actions"],
+                Layout::Minari => &[],
+            });
+            let sum = if place.exists() {
+                let sum = self.compare(&place, expected)?;
+                if published.is_none() {
+                    self.recognised(&place, content)?;
+                }
+                sum
             } else {
                 is_new = true;
                 let address = mirrored(address);
@@ -156,10 +165,22 @@ impl Work<'_> {
                     name: &name,
                     size: set.size.filter(|_| index == 0),
                     sha256: expected,
+                    content,
                 };
-                wanted
-                    .fetch(&network, self.bar)
-                    .map_err(|failure| fail(&address, &failure))?
+                wanted.fetch(&network, self.bar).map_err(|failure| {
+                    let is_noted = published.is_none() && expected.is_some();
+                    match failure {
+                        Failure::Wrong(problem) if is_noted => fail(
+                            &address,
+                            &Failure::Wrong(format!(
+                                "{problem}; the checksum was noted when it first came, in {}: if that was something else, remove this \
+                                 note",
+                                self.record_path().display()
+                            )),
+                        ),
+                        failure => fail(&address, &failure),
+                    }
+                })?
             };
             let size = fs::metadata(&place).map_err(Error::io(&place))?.len();
             files.push(DataFile {
@@ -192,6 +213,18 @@ impl Work<'_> {
             )),
             _ => Ok(sum),
         }
+    }
+
+    /// Fails if a file that is there is something else, and forgets what was noted of it: its checksum names nothing that is wanted.
+    fn recognised(&self, path: &Path, content: Content<'_>) -> Result<()> {
+        content.check(path).map_err(|error| match error {
+            Error::Data { path, problem } => {
+                let _ = fs::remove_file(self.record_path());
+                let problem = format!("{problem}; remove it, and run the same command again");
+                Error::data(&path, problem)
+            }
+            other => other,
+        })
     }
 
     fn repository_files(&self, folder: &Folder<'_>) -> Result<(Record, Checked, bool)> {
@@ -242,6 +275,7 @@ impl Work<'_> {
                     name: below,
                     size: None,
                     sha256: noted.map(|file| file.sha256.as_str()),
+                    content: Content::by_name(below),
                 };
                 let fetched = wanted.fetch(&network, self.bar);
                 fetched.map_err(|failure| self.explain(&address, &failure))?
@@ -271,13 +305,16 @@ impl Work<'_> {
     fn there(&self, before: Option<Record>) -> Result<(Record, Checked)> {
         if let Some(record) = before {
             for file in &record.files {
-                self.compare(&self.place.join(&file.name), Some(&file.sha256))?;
+                let path = self.place.join(&file.name);
+                self.compare(&path, Some(&file.sha256))?;
+                self.recognised(&path, Content::by_name(&file.name))?;
             }
             return Ok((record, Checked::AsBefore));
         }
         let mut files = Vec::new();
         for path in place::files(self.place) {
             let name = path.strip_prefix(self.place).unwrap_or(&path);
+            self.recognised(&path, Content::by_name(&name.to_string_lossy()))?;
             files.push(DataFile {
                 name: name.to_string_lossy().into_owned(),
                 size: fs::metadata(&path).map_err(Error::io(&path))?.len(),
@@ -382,7 +419,7 @@ impl Work<'_> {
         let problem = match failure {
             Failure::Unreachable { host, why } => format!(
                 "{host} can't be reached ({why}); asked for {shown}. Check the connection and the proxies of HTTP_PROXY and \
-                 HTTPS_PROXY, {by_hand}"
+                 HTTPS_PROXY and run the same command again, which goes on with what has come, {by_hand}"
             ),
             Failure::Broken { host, why } => format!(
                 "the connection to {host} broke ({why}); run the same command again, it goes on where it stopped"

@@ -12,12 +12,16 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::app::datasets::place::READABLE;
 use crate::app::hub::address::plain;
 use crate::app::hub::download::LOCK_WAIT;
 use crate::app::hub::download::{continues, is_sha256, sha256};
 use crate::app::hub::network::{Answer, FIRST_WAIT, Failure, Network, RETRIES};
 use crate::app::hub::progress::Bar;
 use crate::app::locks::lock_within;
+use crate::formats::whole::check_arrays;
+use trajformer_core::error::Error;
+use trajformer_core::stand_in::{json, problem};
 
 /// How long another process that fetches the same file is waited for.
 /// Where there is no bar, how far a file has come is logged this often.
@@ -45,6 +49,51 @@ pub(super) struct Wanted<'a> {
     pub(super) size: Option<u64>,
     /// Its SHA-256, if it is known beforehand.
     pub(super) sha256: Option<&'a str>,
+    /// What kind of file it is, which what came must be.
+    pub(super) content: Content<'a>,
+}
+
+/// What a file is, as far as what comes can be told from something else.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Content<'a> {
+    /// HDF5 or npz, with these arrays and maybe others.
+    Arrays(&'a [&'a str]),
+    /// Text in JSON.
+    Json,
+    /// Anything that is not a page, a pointer or nothing.
+    Any,
+}
+
+impl Content<'_> {
+    /// What a file with this name is.
+    pub(super) fn by_name(name: &str) -> Self {
+        match name.rsplit_once('.').map(|(_, ending)| ending) {
+            Some(ending) if READABLE.contains(&ending) => Self::Arrays(&[]),
+            Some("json") => Self::Json,
+            _ => Self::Any,
+        }
+    }
+
+    /// Fails if the file is something else: says what.
+    pub(super) fn check(self, path: &Path) -> Result<(), Error> {
+        match self {
+            Self::Arrays(names) => check_arrays(path, names),
+            Self::Json => {
+                let bytes = fs::read(path).map_err(Error::io(path))?;
+                json(path, &bytes).map(drop)
+            }
+            Self::Any => {
+                let mut start = Vec::new();
+                let file = File::open(path).map_err(Error::io(path))?;
+                let read = file.take(1 << 11).read_to_end(&mut start);
+                read.map_err(Error::io(path))?;
+                match problem(&start) {
+                    Some(problem) => Err(Error::data(path, problem)),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
 }
 
 /// What is about to come.
@@ -95,22 +144,32 @@ pub(super) fn unlock(place: &Path, lock: File) {
 
 impl Wanted<'_> {
     /// Fetches the file; its SHA-256. What is there of a former try is gone on from, if the server still has the same
-    /// content. While more of it comes with each try, it is tried again.
+    /// content. While much more of it comes with each try, it is tried again: at most 64 times and once a mebibyte.
     pub(super) fn fetch(&self, network: &Network, bar: &Bar) -> Result<String, Failure> {
         bar.name(self.name);
         let mut failures = 0;
         let mut wait = FIRST_WAIT;
+        let mut most = self.have();
+        let mut total = self.size;
         loop {
-            let before = self.have();
-            match self.attempt(network, bar) {
+            match self.attempt(network, bar, &mut total) {
                 Err(failure) if failure.may_pass() => {
-                    if self.have() > before {
+                    // A server that knows no parts begins anew each time, and one may send a byte a time for ever.
+                    let step = total.map_or(1 << 16, |total| (total / 64).clamp(1, 1 << 20));
+                    if self.have() >= most.saturating_add(step) {
+                        most = self.have();
                         (failures, wait) = (0, FIRST_WAIT);
                     }
-                    failures += 1;
+                    failures += if failure.is_silence() { 2 } else { 1 };
                     if failures > RETRIES {
                         return Err(failure);
                     }
+                    tracing::warn!(
+                        "{}: {}; it is asked again, {} bytes have come",
+                        self.name,
+                        failure.why(),
+                        self.have()
+                    );
                     std::thread::sleep(wait);
                     wait *= 2;
                 }
@@ -139,7 +198,13 @@ impl Wanted<'_> {
         (address == self.address && !validator.is_empty()).then(|| validator.to_owned())
     }
 
-    fn attempt(&self, network: &Network, bar: &Bar) -> Result<String, Failure> {
+    /// One try; `total` becomes the bytes of the whole file, once a server says them.
+    fn attempt(
+        &self,
+        network: &Network,
+        bar: &Bar,
+        total: &mut Option<u64>,
+    ) -> Result<String, Failure> {
         let folder = self.place.parent().unwrap_or(self.place);
         fs::create_dir_all(folder).map_err(disk(folder))?;
         let part = self.part();
@@ -151,7 +216,6 @@ impl Wanted<'_> {
             .map_err(disk(&part))?;
         let have = self.have();
         let mut expected = self.sha256.map(str::to_owned);
-        let mut total = self.size;
         // What is whole already is only checked.
         if expected.is_none() || self.size != Some(have) {
             let mut coming = match self.server {
@@ -166,7 +230,7 @@ impl Wanted<'_> {
                     self.name
                 )));
             }
-            total = coming.total.or(total);
+            *total = coming.total.or(self.size);
             if self.server == Server::Hub && expected.is_none() {
                 expected = coming.validator.clone().filter(|tag| is_sha256(tag));
             }
@@ -181,11 +245,11 @@ impl Wanted<'_> {
                 file.set_len(0).map_err(disk(&part))?;
                 fs::write(&note, text).map_err(disk(&note))?;
             }
-            bar.length(total);
+            bar.length(*total);
             self.receive(&mut coming, &mut file, bar)?;
         }
         file.sync_all().map_err(disk(&part))?;
-        let checked = self.check(&part, total, expected.as_deref());
+        let checked = self.check(&part, *total, expected.as_deref());
         if matches!(checked, Err(Failure::Wrong(_))) {
             self.remove();
         }
@@ -317,16 +381,29 @@ impl Wanted<'_> {
                 "{name}: {found} bytes came, {total} were announced; what came is removed, run the same command again"
             )));
         }
+        let odd = match self.content.check(part) {
+            Ok(()) => None,
+            Err(Error::Data { problem, .. }) => Some(problem),
+            Err(Error::Io { source, .. }) => return Err(disk(part)(source)),
+            Err(other) => Some(other.to_string()),
+        };
         let sum = File::open(part).and_then(|mut file| sha256(&mut file));
         let sum = sum.map_err(disk(part))?;
-        match expected {
-            Some(expected) if expected != sum => Err(Failure::Wrong(format!(
-                "{name} has another checksum than it should: SHA-256 {sum}, expected {expected}; what came from {} is \
-                 removed: run the same command again, and if that is the same, do not trust that server",
-                plain(self.address)
-            ))),
-            _ => Ok(sum),
+        let other_sum = expected
+            .filter(|expected| *expected != sum)
+            .map(|expected| {
+                format!("has another checksum than it should: SHA-256 {sum}, expected {expected}")
+            });
+        let problems: Vec<String> = odd.into_iter().chain(other_sum).collect();
+        if problems.is_empty() {
+            return Ok(sum);
         }
+        Err(Failure::Wrong(format!(
+            "{name}: what came {}; it is removed, look what {} is and run the same command again: if that is the same, do not \
+             trust that server",
+            problems.join(", and "),
+            plain(self.address)
+        )))
     }
 }
 

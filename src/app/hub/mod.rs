@@ -100,6 +100,15 @@ pub fn pull(reference: &Reference) -> Result<Pulled> {
 /// without the feature `hub`.
 pub fn pull_data(named: &Named, to: Option<&Path>) -> Result<PulledData> {
     let place = to.map_or_else(|| named.cached(), |folder| named.below(folder));
+    for folder in place.ancestors().skip(1) {
+        if folder.exists() && !folder.is_dir() {
+            let problem = format!(
+                "is a file, where {} is to be put into a folder: name a folder, there or not",
+                named.name()
+            );
+            return Err(Error::data(folder, problem));
+        }
+    }
     fetch_data(named, &place)
 }
 

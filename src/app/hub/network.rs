@@ -29,6 +29,9 @@ const REDIRECTS: usize = 10;
 const WORDS: u64 = 1 << 16;
 const SHOWN: usize = 200;
 
+/// What is said of a server that sends nothing.
+const SILENCE: &str = "it does not answer in time";
+
 /// What can go wrong with a request, or with what it brought.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -83,7 +86,7 @@ impl Failure {
                 }
             }
             ureq::Error::Timeout(Timeout::PerRead | Timeout::PerWrite) => {
-                let why = "it does not answer in time".to_owned();
+                let why = SILENCE.to_owned();
                 Self::Unreachable { host, why }
             }
             ureq::Error::Timeout(_)
@@ -103,6 +106,24 @@ impl Failure {
     /// What a reader of a body from `url` met: errors of `ureq` are inside those of input and output.
     pub(super) fn reading(error: io::Error, url: &str) -> Self {
         Self::of(&ureq::Error::from(error), url)
+    }
+
+    /// Whether a server was waited for in vain.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::Unreachable { why, .. } if why == SILENCE)
+    }
+
+    /// What went wrong with a connection, in a few words.
+    pub(super) fn why(&self) -> String {
+        match self {
+            Self::Unreachable { host, why } | Self::Broken { host, why } => {
+                format!("{host}: {why}")
+            }
+            Self::Refused(refusal) => format!("{} ({})", refusal.status, refusal.word),
+            Self::Odd(what) | Self::Wrong(what) => what.clone(),
+            Self::Locked(path) => path.display().to_string(),
+            Self::Disk(error) => error.to_string(),
+        }
     }
 
     /// Whether it may be otherwise a moment later.
@@ -249,10 +270,7 @@ impl Network {
     /// # Errors
     /// If the token that was found can't be one, or `SSL_CERT_FILE` has no certificates.
     pub(super) fn new(patience: Duration) -> Result<Self, Failure> {
-        let set = std::env::var("HF_HUB_DOWNLOAD_TIMEOUT").ok();
-        let set = set.and_then(|text| text.trim().parse().ok());
-        let patience = set.filter(|&s| s > 0).map_or(patience, Duration::from_secs);
-        let mut network = Self::of(cache::endpoint(), None, patience)?;
+        let mut network = Self::anonymous(patience)?;
         let token = Token::find();
         if let Some(token) = token.as_ref().filter(|token| !token.is_plain()) {
             return Err(Failure::Wrong(format!(
@@ -264,11 +282,14 @@ impl Network {
         Ok(network)
     }
 
-    /// A client for servers that are not the Hub: it knows no token.
+    /// The same for servers that are not the Hub: it knows no token.
     ///
     /// # Errors
     /// If `SSL_CERT_FILE` has no certificates.
     pub(super) fn anonymous(patience: Duration) -> Result<Self, Failure> {
+        let set = std::env::var("HF_HUB_DOWNLOAD_TIMEOUT").ok();
+        let set = set.and_then(|text| text.trim().parse().ok());
+        let patience = set.filter(|&s| s > 0).map_or(patience, Duration::from_secs);
         Self::of(cache::endpoint(), None, patience)
     }
 

@@ -20,8 +20,8 @@ use crate::envs::pointmaze::Layout;
 use crate::report::moving::{self, Frame};
 use trajformer_core::error::{Error, Result};
 
-/// Pixels of a picture's width, in all.
-const WIDTHS: std::ops::RangeInclusive<usize> = 64..=1920;
+/// Pixels that a picture may have in its width.
+pub const WIDTHS: std::ops::RangeInclusive<usize> = 64..=1920;
 
 /// What is drawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,15 +152,8 @@ impl Player<'_> {
 /// Fails if no moving picture can be written to `path`, before long work begins.
 ///
 /// # Errors
-/// If it is a folder, its folder is not there, its name ends otherwise, or this build can't draw.
+/// If it is a folder, its folder can't be made or written to, its name ends otherwise, or this build can't draw.
 pub fn check_place(path: &Path) -> Result<()> {
     moving::check_path(path)?;
-    check_output(path)?;
-    match path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
-        Some(folder) if !folder.is_dir() => Err(Error::data(path, "its folder is not there")),
-        _ => Ok(()),
-    }
+    check_output(path)
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use crate::app::about::features;
 use crate::app::checkpoint::check_output;
 use crate::app::checkpoint::origin::Origin;
+use crate::app::compare::tables::shortened;
 use crate::app::config::sections::EvaluateConfig;
 use crate::app::run;
 use crate::envs;
@@ -32,6 +33,8 @@ const POINTS_PER_CURVE: usize = 600;
 const MOST_PLAN_NUMBERS: usize = 80_000;
 /// Episodes that are recorded of a run where nothing else is asked for.
 const USUAL_EPISODES: usize = 2;
+/// Letters of a name in a heading.
+const LONGEST_NAME: usize = 60;
 /// Episodes that are recorded of a run at most: each has its place in the page.
 const MOST_EPISODES: usize = 20;
 
@@ -119,7 +122,11 @@ pub fn report(runs: &[PathBuf], options: &ReportOptions) -> Result<Report> {
 }
 
 fn titled(names: &[&str]) -> String {
-    match names {
+    let names: Vec<String> = names
+        .iter()
+        .map(|name| shortened(name, LONGEST_NAME))
+        .collect();
+    match &names[..] {
         [first, second, third, _, ..] => {
             format!("{first}, {second}, {third} and {} more", names.len() - 3)
         }
@@ -140,19 +147,13 @@ pub fn write(path: &Path, report: &Report) -> Result<()> {
 /// Fails if a report can't be written to `path`, before long work begins.
 ///
 /// # Errors
-/// If it is a folder, a link, a device or a file of a run directory, or its folder is not there.
+/// If it is a folder, a link, a device or a file of a run directory, or its folder can't be made or written to.
 pub fn check_place(path: &Path) -> Result<()> {
-    let fail = |problem: &str| Err(Error::data(path, problem));
     if path.is_dir() {
-        return fail("a folder: name the file to write, e.g. report.html");
+        let problem = "a folder: name the file to write, e.g. report.html";
+        return Err(Error::data(path, problem));
     }
-    check_output(path)?;
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
-            fail("its folder is not there: make it first, or name another")
-        }
-        _ => Ok(()),
-    }
+    check_output(path)
 }
 
 /// Records episodes of the first run of each series, whose places in `runs` are `starts`.

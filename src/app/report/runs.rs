@@ -57,6 +57,7 @@ pub(super) fn open(runs: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Name
     let mut named = Vec::new();
     let mut seen = BTreeSet::new();
     let mut unread = Vec::new();
+    notes.extend(found::about_damaged(runs));
     for path in runs {
         for series in found(path)? {
             let mut folders = Vec::new();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::app::checkpoint::fingerprint::all_settings;
 use crate::app::config::RunConfig;
 use crate::app::datasets;
 use crate::app::series::default_out;
@@ -174,6 +175,7 @@ fn of_configuration(
             .collect(),
         ..draws.clone()
     });
+    check_whole_numbers(&base, draws.as_ref())?;
     let short = short_keys(&axes.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>());
     let mut lines = Vec::new();
     for values in products(
@@ -215,6 +217,28 @@ fn of_configuration(
         }
     }
     Ok(lines)
+}
+
+/// Fails if fractions would be drawn for a key that takes whole numbers.
+fn check_whole_numbers(config: &RunConfig, draws: Option<&Draws>) -> Result<()> {
+    let settings = all_settings(config)?;
+    for (key, pick) in draws.iter().flat_map(|draws| &draws.keys) {
+        let is_whole = settings
+            .get(key)
+            .is_some_and(|value| value.parse::<i64>().is_ok());
+        let kind = match pick {
+            Pick::Uniform(..) => "int",
+            Pick::LogUniform(..) => "log_int",
+            _ => continue,
+        };
+        if is_whole {
+            return Err(Error::settings(format!(
+                "`random.{key}`: this key takes whole numbers, and fractions would be drawn; draw them with {{ {kind} = [LOW, HIGH] }}, \
+                 both of which count"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// `data.path=...`, where the sweep says where the data lies.
@@ -277,6 +301,17 @@ fn drawn(pick: &Pick, seed: u64, key: &str, at: u64) -> toml::Value {
         Pick::LogUniform(low, high) => {
             let (low, high) = (low.ln(), high.ln());
             (low + (high - low) * rng.uniform()).exp().into()
+        }
+        Pick::Int(low, high) => {
+            let count = (*high as f64) - (*low as f64) + 1.0;
+            let above = (count * rng.uniform()).floor() as i64;
+            low.saturating_add(above).min(*high).into()
+        }
+        Pick::LogInt(low, high) => {
+            // Each number has the share of the logarithms from it to the next one.
+            let (first, end) = ((*low as f64).ln(), (*high as f64 + 1.0).ln());
+            let found = (first + (end - first) * rng.uniform()).exp().floor() as i64;
+            found.clamp(*low, *high).into()
         }
         Pick::Choice(values) => values[rng.below(values.len())].clone(),
     }

@@ -1,5 +1,6 @@
 //! [`SweepFile`]: a sweep as it is written.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::app::config::LARGEST_SEED;
@@ -83,6 +84,10 @@ pub enum Pick {
     Uniform(f64, f64),
     /// Each number's logarithm as likely.
     LogUniform(f64, f64),
+    /// Each whole number from one to another, both counted, as likely.
+    Int(i64, i64),
+    /// The same of whole numbers' logarithms.
+    LogInt(i64, i64),
     /// One of these.
     Choice(Vec<toml::Value>),
 }
@@ -93,7 +98,17 @@ impl SweepFile {
     /// # Errors
     /// If it can't be read, is not TOML, holds an unknown key or a value of a wrong type or range.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::data(
+                path,
+                "there is no such file; a sweep is a TOML file that names configurations, e.g. sweeps/medium-replay.toml",
+            ),
+            ErrorKind::IsADirectory => Error::data(
+                path,
+                "is a folder; name the sweep's file, a TOML file that names configurations",
+            ),
+            _ => Error::io(path)(error),
+        })?;
         Self::parse(&text, path)
     }
 
@@ -378,7 +393,7 @@ fn axis((key, value): (String, toml::Value)) -> Result<(String, Vec<toml::Value>
     }
 }
 
-const PICKS: [&str; 3] = ["uniform", "log_uniform", "choice"];
+const PICKS: [&str; 5] = ["uniform", "log_uniform", "int", "log_int", "choice"];
 
 /// Whether a table says what a value is drawn from.
 fn is_pick(table: &toml::Table) -> bool {
@@ -400,8 +415,8 @@ fn draws(mut table: toml::Table) -> Result<Draws> {
     let seed = number(table.remove("seed"), "random.seed", 0, i64::MAX)?.unwrap_or(0);
     let pick = |(key, value): (String, toml::Value)| {
         let place = format!("random.{key}");
-        let expected =
-            "{ uniform = [LOW, HIGH] }, { log_uniform = [LOW, HIGH] } or { choice = [...] }";
+        let expected = "{ uniform = [LOW, HIGH] }, { log_uniform = [LOW, HIGH] }, { int = [LOW, HIGH] }, { log_int = [LOW, HIGH] } or \
+                        { choice = [...] }";
         let toml::Value::Table(table) = &value else {
             let slip = nearest(&key, OF_RANDOM).map(|near| {
                 Error::settings(format!(
@@ -415,6 +430,30 @@ fn draws(mut table: toml::Table) -> Result<Draws> {
         };
         if kind == "choice" && !values.is_empty() {
             return Ok((key, Pick::Choice(values.clone())));
+        }
+        if kind == "int" || kind == "log_int" {
+            let whole: Option<Vec<i64>> = values.iter().map(toml::Value::as_integer).collect();
+            let is_log = kind == "log_int";
+            return match whole.as_deref() {
+                Some(&[low, high]) if low < high && (!is_log || low > 0) => Ok((
+                    key,
+                    if is_log {
+                        Pick::LogInt(low, high)
+                    } else {
+                        Pick::Int(low, high)
+                    },
+                )),
+                _ if is_log => Err(wrong(
+                    &place,
+                    &value,
+                    "two whole numbers above 0, the lower one first",
+                )),
+                _ => Err(wrong(
+                    &place,
+                    &value,
+                    "two whole numbers, the lower one first",
+                )),
+            };
         }
         let number = |value: &toml::Value| {
             value

@@ -14,6 +14,6 @@ mod standing;
 
 pub use file::{Draws, Group, Pick, SweepFile};
 pub use line::Line;
-pub use plan::{Plan, PlannedRun, write_table};
+pub use plan::{Plan, PlannedRun, Standings, write_table};
 pub use shard::{Shard, ShardSource};
 pub use standing::{Standing, State};

@@ -33,6 +33,15 @@ pub struct PlannedRun {
     pub folder: PathBuf,
 }
 
+/// How far the runs of a sweep have come, by their numbers.
+#[derive(Debug, Default)]
+pub struct Standings {
+    /// All of them.
+    pub found: BTreeMap<usize, Standing>,
+    /// What is wrong with those that are damaged.
+    pub damaged: BTreeMap<usize, Error>,
+}
+
 /// The runs of a sweep: every seed of every line, in the order of the file.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -135,22 +144,42 @@ impl Plan {
         Standing::of(&run.folder, &self.config(run))
     }
 
+    /// How far all runs have come, by their numbers, and what is wrong with those that are damaged: one that can't be read keeps no other from being
+    /// looked at.
+    pub fn standings(&self) -> Standings {
+        let mut all = Standings::default();
+        for (at, run) in self.runs.iter().enumerate() {
+            let config = self.config(run);
+            let standing = Standing::checked(&run.folder, &config).unwrap_or_else(|error| {
+                all.damaged.insert(at, error);
+                Standing::damaged(&config)
+            });
+            all.found.insert(at, standing);
+        }
+        all
+    }
+
     /// Fails if the folder of a run holds a run of another configuration, or one that has trained longer: all of them are named,
-    /// and none is touched.
+    /// and none is touched. Those that can't be read are [`standings`](Self::standings)' to name.
     ///
     /// # Errors
-    /// If so, or a run can't be read.
+    /// If so.
     pub fn check_folders(&self) -> Result<()> {
         let mut wrong = Vec::new();
         for run in &self.runs {
             if !run.folder.join("config.toml").is_file() {
                 continue;
             }
-            let there = RunDir::open(&run.folder)?;
-            let stored = there.config()?;
+            let read = || {
+                let there = RunDir::open(&run.folder)?;
+                Ok::<_, Error>((there.config()?, there.state()?))
+            };
+            let Ok((stored, state)) = read() else {
+                continue;
+            };
             let found = differences(&settings(&stored)?, &settings(&self.config(run))?);
             let (done, total) = (
-                there.state()?.map_or(0, |state| state.update),
+                state.map_or(0, |state| state.update),
                 self.line(run).config.total_updates(),
             );
             let problem = match (&found[..], done > total) {
@@ -174,15 +203,15 @@ impl Plan {
         })
     }
 
-    /// Fails if data or an environment of an unfinished run is missing: everything that is, at once.
+    /// Fails if data or an environment of a run that is to be trained is missing: everything that is, at once.
     ///
     /// # Errors
     /// If so.
-    pub fn check_needs(&self) -> Result<()> {
+    pub fn check_needs(&self, standings: &BTreeMap<usize, Standing>) -> Result<()> {
         let mut needed: BTreeMap<&Path, &str> = BTreeMap::new();
         let mut environments: BTreeMap<&str, &str> = BTreeMap::new();
-        for run in &self.runs {
-            if self.standing(run)?.is_finished() {
+        for (at, run) in self.runs.iter().enumerate() {
+            if standings.get(&at).is_some_and(|found| !found.is_left()) {
                 continue;
             }
             let line = self.line(run);

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::app::checkpoint::RunDir;
+use crate::app::checkpoint::folders::check_configured;
 use crate::app::config::RunConfig;
 use crate::app::evaluations::Evaluations;
 use crate::app::table;
@@ -19,6 +20,8 @@ pub enum State {
     Begun,
     /// All of its updates and evaluations.
     Finished,
+    /// Something that can't be read or is not whole.
+    Damaged,
 }
 
 /// How far a run has come.
@@ -54,6 +57,7 @@ impl Standing {
             score: None,
         };
         if !folder.join("config.toml").is_file() {
+            check_configured(folder)?;
             return Ok(nothing);
         }
         let state = RunDir::open(folder)?.state()?;
@@ -81,8 +85,46 @@ impl Standing {
         })
     }
 
+    /// As [`of`](Self::of), of a run that nobody trains now, whose files are looked at: what can't be read or is not whole is an error
+    /// also where it is not finished.
+    ///
+    /// # Errors
+    /// If its configuration, state, shapes or evaluations can't be read, or a tensor file is missing or cut off.
+    pub fn checked(folder: &Path, config: &RunConfig) -> Result<Self> {
+        let standing = Self::of(folder, config)?;
+        if standing.state == State::Missing {
+            return Ok(standing);
+        }
+        let run = RunDir::open(folder)?;
+        run.config()?;
+        run.spec()?;
+        Evaluations::rows(folder)?;
+        match run.state()? {
+            Some(state) => run.check_lengths(&state)?,
+            None => run.refuse_tensors_without_state()?,
+        }
+        Ok(standing)
+    }
+
+    /// The standing of a run of this configuration that can't be read.
+    pub fn damaged(config: &RunConfig) -> Self {
+        Self {
+            state: State::Damaged,
+            updates: 0,
+            logged: 0,
+            total: config.total_updates(),
+            seconds: 0.0,
+            score: None,
+        }
+    }
+
     /// Whether nothing is left to do.
     pub fn is_finished(&self) -> bool {
         self.state == State::Finished
+    }
+
+    /// Whether it can be trained: it is neither finished nor damaged.
+    pub fn is_left(&self) -> bool {
+        !matches!(self.state, State::Finished | State::Damaged)
     }
 }

@@ -99,9 +99,17 @@ pub fn train(
         let mut busy = 0;
         while running.len() < workers.jobs && busy < queue.len() {
             let Some(run) = queue.pop_front() else { break };
-            if plan.standing(&plan.runs[run])?.is_finished() {
-                fates[run] = Fate::Finished;
-                continue;
+            match plan.standing(&plan.runs[run]) {
+                Ok(standing) if standing.is_finished() => {
+                    fates[run] = Fate::Finished;
+                    continue;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    fates[run] = Fate::Failed(error.to_string());
+                    show(&Event::Ended(run, &fates[run]));
+                    continue;
+                }
             }
             let slot = (0..).find(|slot| running.iter().all(|other| other.slot != *slot));
             match start(plan, run, workers, slot.unwrap_or_default())? {

@@ -14,7 +14,7 @@ use serde_json::json;
 use trajformer::checkpoint;
 use trajformer::compare::{self, wording};
 use trajformer::device::open_device;
-use trajformer::sweep::{Plan, Shard, Standing, State, SweepFile};
+use trajformer::sweep::{Plan, Shard, Standing, Standings, State, SweepFile};
 
 use crate::cli::count;
 use crate::commands::sweep::children::{Fate, Workers};
@@ -142,32 +142,48 @@ pub fn train(
 ) -> anyhow::Result<Option<Ended>> {
     let shard = shard(args)?;
     plan.check_folders()?;
-    let standings = (0..plan.runs.len())
-        .map(|at| Ok((at, plan.standing(&plan.runs[at])?)))
-        .collect::<trajformer::Result<BTreeMap<usize, Standing>>>()?;
+    let Standings {
+        found: standings,
+        damaged,
+    } = plan.standings();
+    for error in damaged.values() {
+        complain(format_args!(
+            "error: {error}; this run is left as it is, the others go on"
+        ));
+    }
     let own: Vec<usize> = (0..plan.runs.len()).filter(|at| shard.has(*at)).collect();
     let workers = workers(
         args,
         defaults,
-        own.iter()
-            .filter(|at| !standings[*at].is_finished())
-            .count(),
+        own.iter().filter(|at| standings[*at].is_left()).count(),
     );
+    let refused = || {
+        let damaged = own.iter().filter(|at| damaged.contains_key(at)).count();
+        (damaged > 0).then(|| anyhow::anyhow!("{} damaged", runs_are(damaged)))
+    };
     if args.dry_run {
         list(plan, &own, &standings, &workers, args)?;
-        return Ok(None);
+        plan.check_needs(&standings)?;
+        return refused().map_or(Ok(None), Err);
+    }
+    for path in args.emit_commands.iter().chain(&args.emit_hyperqueue) {
+        checkpoint::check_output(path)?;
     }
     plan.write_configs()?;
     if args.emit_commands.is_some() || args.emit_hyperqueue.is_some() {
         let left: Vec<usize> = own
             .iter()
             .copied()
-            .filter(|at| !standings[at].is_finished())
+            .filter(|at| standings[at].is_left())
             .collect();
+        // They may be run on another machine, which has what is missing here.
+        if let Err(missing) = plan.check_needs(&standings) {
+            complain(format_args!("note: on this machine, {missing}"));
+        }
         emit::emit(plan, &left, args, &workers)?;
-        return Ok(None);
+        return refused().map_or(Ok(None), Err);
     }
-    plan.check_needs()?;
+    plan.check_needs(&standings)?;
     for device in workers.devices.iter().filter(|device| !is_built(device)) {
         open_device(device).context("`--devices`")?;
     }
@@ -178,7 +194,7 @@ pub fn train(
         plan.out.display(),
         own.len(),
         plan.lines.len(),
-        own.len() - left.len(),
+        own.iter().filter(|at| standings[*at].is_finished()).count(),
         workers.jobs,
         workers.threads,
         if workers.threads == 1 {
@@ -206,7 +222,7 @@ fn in_order(plan: &Plan, own: &[usize], standings: &BTreeMap<usize, Standing>) -
     let mut left: Vec<usize> = own
         .iter()
         .copied()
-        .filter(|at| !standings[at].is_finished())
+        .filter(|at| standings[at].is_left())
         .collect();
     left.sort_by_key(|at| {
         let run = &plan.runs[*at];
@@ -280,6 +296,7 @@ fn list(
             State::Missing => "to do   ",
             State::Begun => "begun   ",
             State::Finished => "finished",
+            State::Damaged => "DAMAGED ",
         };
         let score = standing.score;
         let score = score.map_or_else(String::new, |score| format!(", last score {score:.1}"));
@@ -337,8 +354,8 @@ fn conclude(
     fates: &[Fate],
     interrupted: bool,
 ) -> anyhow::Result<Ended> {
-    let standings = plan.runs.iter().map(|run| plan.standing(run));
-    let standings: Vec<Standing> = standings.collect::<trajformer::Result<_>>()?;
+    let Standings { found, damaged } = plan.standings();
+    let standings: Vec<Standing> = found.into_values().collect();
     let failed: Vec<(usize, &str)> = own
         .iter()
         .filter_map(|at| match &fates[*at] {
@@ -396,16 +413,25 @@ fn conclude(
             plan.log_path(&plan.runs[*at]).display()
         ));
     }
-    if left > 0 {
+    let own_damaged: Vec<&trajformer::Error> =
+        own.iter().filter_map(|at| damaged.get(at)).collect();
+    for error in &own_damaged {
+        complain(format_args!("error: {error}"));
+    }
+    let to_do = left - own_damaged.len();
+    if to_do > 0 {
         complain(format_args!(
             "{} left; the same command goes on",
-            runs_are(left)
+            runs_are(to_do)
         ));
     }
     let runs = own.iter().map(|at| {
         let mut value = described(plan, *at, &standings[*at]);
         if let Fate::Failed(why) = &fates[*at] {
             value["error"] = why.as_str().into();
+        }
+        if let Some(error) = damaged.get(at) {
+            value["error"] = error.to_string().into();
         }
         value
     });

@@ -17,7 +17,16 @@ function empty(text) {
 
 const runs = report.runs.map((run, index) => ({ ...run, index, chosen: true, matches: true }));
 const isShown = (run) => run.chosen && run.matches;
-const series = report.series.map((one, index) => ({ ...one, index, look: look(index), all: one.runs.map((i) => runs[i]) }));
+/** A name that no plot or table need make room for: its middle is left out where it is long. */
+function middleless(name, most = 40) {
+  const letters = [...name];
+  if (letters.length <= most) return name;
+  const end = Math.floor((most - 1) / 2);
+  return `${letters.slice(0, most - 1 - end).join("")}…${letters.slice(-end).join("")}`;
+}
+const series = report.series.map((one, index) => ({
+  ...one, index, name: middleless(one.name), full: one.name, look: look(index), all: one.runs.map((i) => runs[i]),
+}));
 const ofRun = (run) => series[run.series];
 const unitOf = (one) => (one.normalized ? "normalised score" : "return");
 const runLabel = (run) => (ofRun(run).all.length > 1 ? `${ofRun(run).name}, seed ${run.seed}` : ofRun(run).name);
@@ -148,7 +157,7 @@ function runTable() {
     const number = (text, sub) => el("td", { class: "number" }, text, sub ? el("span", { class: "sub" }, sub) : null);
     const row = el("tr", {},
       el("td", {}, box),
-      el("td", {}, swatch(ofRun(run).look), el("span", { class: "name", title: run.path }, ofRun(run).name)),
+      el("td", {}, swatch(ofRun(run).look), el("span", { class: "name", title: `${ofRun(run).full}: ${run.path}` }, ofRun(run).name)),
       el("td", {}, run.algorithm), el("td", {}, run.env || "–"), el("td", {}, dataName(run) || "–"),
       number(format(run.seed)),
       number(format(run.done), run.done < run.updates ? `${run.stopped_early ? "stopped early, " : ""}of ${format(run.updates)}` : null),
@@ -156,7 +165,7 @@ function runTable() {
       number(lastText, at < 0 ? "not evaluated" : unit),
       number(run.best ? rounded(run.best.score) : "–", run.best ? `at ${format(run.best.update)}` : null));
     const settings = Object.entries(run.config).map(([key, value]) => `${key}=${value}`).join(" ");
-    return { run, row, box, text: `${runLabel(run)} ${run.path} ${run.algorithm} ${run.env} ${dataName(run)} ${settings}`.toLowerCase() };
+    return { run, row, box, text: `${runLabel(run)} ${ofRun(run).full} ${run.path} ${run.algorithm} ${run.env} ${dataName(run)} ${settings}`.toLowerCase() };
   });
   const tbody = el("tbody", {}, rows.map((entry) => entry.row));
   const all = el("input", { type: "checkbox", checked: true, "aria-label": "Show all runs" });

@@ -1,0 +1,94 @@
+//! Whether the tensor files of a run are there and as long as they say, without reading their numbers.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::app::checkpoint::{RunDir, RunState};
+use trajformer_core::error::{Error, Result};
+
+/// No header of a safetensors file is longer.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+impl RunDir {
+    /// Fails if a tensor file that `state` names is missing, or shorter or longer than its own header says. Its numbers are not read: those
+    /// that were exchanged are found when the run is opened.
+    ///
+    /// # Errors
+    /// [`Error::Run`]: which file, and what is wrong with it.
+    pub fn check_lengths(&self, state: &RunState) -> Result<()> {
+        for name in state.checksums.keys() {
+            // A save that was killed in its last step has left a file beside its place.
+            let problems = [self.file(name), self.file(&format!("{name}.new"))]
+                .map(|path| length_problem(&path));
+            if let [Some(problem), Some(_)] = problems {
+                return Err(Error::Run {
+                    path: self.path().to_path_buf(),
+                    problem: format!(
+                        "{name} {problem}; restore it from a copy, or move the folder away and train the run anew"
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a safetensors file, by its header and its length.
+fn length_problem(path: &Path) -> Option<String> {
+    let Ok(mut file) = File::open(path) else {
+        return Some("is missing".to_owned());
+    };
+    let found = file.metadata().map_or(0, |file| file.len());
+    let mut header = || {
+        let mut length = [0; 8];
+        file.read_exact(&mut length).ok()?;
+        let length = u64::from_le_bytes(length);
+        if length > found.min(LONGEST_HEADER) {
+            return None;
+        }
+        let mut text = vec![0; usize::try_from(length).ok()?];
+        file.read_exact(&mut text).ok()?;
+        let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        let ends = value.as_object()?.iter().filter_map(|(name, tensor)| {
+            (name != "__metadata__").then(|| tensor["data_offsets"][1].as_u64())
+        });
+        let ends: Option<Vec<u64>> = ends.collect();
+        Some(8 + length + ends?.into_iter().max().unwrap_or(0))
+    };
+    match header() {
+        None => Some("is damaged or cut off: it has no whole header".to_owned()),
+        Some(expected) if expected != found => Some(format!(
+            "is damaged or cut off: it has {found} bytes, {expected} by its header"
+        )),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_compared_with_the_header() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("model.safetensors");
+        assert_eq!(length_problem(&path).as_deref(), Some("is missing"));
+        let header = "{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}";
+        let mut whole = (header.len() as u64).to_le_bytes().to_vec();
+        whole.extend(header.as_bytes());
+        whole.extend([0; 8]);
+        let said = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).expect("written");
+            length_problem(&path)
+        };
+        assert_eq!(said(&whole), None);
+        for cut in [0, 4, 8, 30, whole.len() - 1] {
+            let problem = said(&whole[..cut]).unwrap_or_default();
+            assert!(problem.contains("cut off"), "{cut}: {problem}");
+        }
+        whole.push(0);
+        assert!(said(&whole).is_some());
+        assert!(said(&[255; 40]).is_some());
+    }
+}
