@@ -335,6 +335,18 @@ try {
     }
   });
 
+  await check("a name of 200 letters widens nothing, and is there in full where the pointer rests", async () => {
+    const long = "long-".repeat(40);
+    const page = await open("long.html", { width: 390, height: 844 });
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 390);
+    const name = page.locator("#run-table .name").first();
+    const shown = await name.innerText();
+    assert.ok([...shown].length <= 40 && shown.startsWith("long-long-") && shown.includes("…"), shown);
+    assert.ok((await name.getAttribute("title")).includes(long));
+    assert.ok((await page.evaluate(() => document.querySelector("h1").textContent)).length < 150);
+    await page.close();
+  });
+
   await check("what is missing is said, with the command that makes it", async () => {
     const small = await open("small.html");
     assert.ok((await text(small, "#episodes .empty")).includes("--episodes 2"));

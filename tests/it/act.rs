@@ -15,7 +15,7 @@ use trajformer::policy::simple::RandomPolicy;
 use trajformer::rng::Rng;
 use trajformer::{Dataset, TrainedRun, envs, fit, run};
 
-use crate::cli::{fails, succeeds};
+use crate::cli::{fails, output, succeeds};
 
 fn pendulum(steps: usize) -> Dataset {
     let mut env = envs::make("pendulum-v1").unwrap();
@@ -370,6 +370,88 @@ fn the_command_takes_rows_sequences_and_data_sets_and_says_which_array_is_wrong(
     ];
     succeeds(folder, &below);
     assert!(folder.join("new/below/out.npz").is_file());
+}
+
+/// Numbers of 64 bits in an `.npz` file.
+fn npz64(files: &Files, name: &str, arrays: &[(&str, &[usize], Vec<f64>)]) {
+    let path = files.folder.path().join(name);
+    let mut writer = zip::ZipWriter::new(fs::File::create(path).unwrap());
+    for (name, shape, values) in arrays {
+        let options = zip::write::SimpleFileOptions::default();
+        writer.start_file(format!("{name}.npy"), options).unwrap();
+        let narrow: Vec<f32> = values.iter().map(|_| 0.0).collect();
+        let mut bytes = npy(shape, &narrow);
+        bytes.truncate(bytes.len() - 4 * narrow.len());
+        let at = bytes.windows(3).position(|part| part == b"<f4").unwrap();
+        bytes[at + 2] = b'8';
+        bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        std::io::Write::write_all(&mut writer, &bytes).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+#[test]
+fn numbers_that_no_policy_can_take_are_named_and_histories_out_of_range_are_said() {
+    let files = files();
+    let folder = files.folder.path();
+    let arguments = |run: &'static str, file: &'static str| {
+        ["act", run, "--observations", file, "--out", "out.npz"]
+    };
+    let refused = |run: &'static str, file: &'static str, words: &[&str]| {
+        let errors = fails(folder, &arguments(run, file));
+        for word in words {
+            assert!(errors.contains(word), "{file}: {word}: {errors}");
+        }
+        assert!(!folder.join("out.npz").exists(), "{file}");
+    };
+    let observations = |value: f64| ("observations", &[4, 3][..], vec![value; 12]);
+    npz64(&files, "huge.npz", &[observations(1e300)]);
+    refused(
+        "bc",
+        "huge.npz",
+        &["`observations`, number 0: 1e300", "32 bits"],
+    );
+    // Finite as they are, and not when they have gone through a network.
+    npz64(&files, "large.npz", &[observations(3e38)]);
+    let found = output(folder, &arguments("bc", "large.npz"));
+    let said = String::from_utf8_lossy(&found.stderr);
+    if found.status.success() {
+        let actions = actions(&folder.join("out.npz")).to_f32();
+        assert!(actions.iter().all(|value| value.is_finite()), "{said}");
+        fs::remove_file(folder.join("out.npz")).unwrap();
+    } else {
+        assert!(said.contains("the policy answers with"), "{said}");
+    }
+    for (name, steps) in [
+        ("timesteps", [0.0, 1.0, 2.000_000_01, 3.0]),
+        ("timesteps", [0.0, 0.5, 1.0, 1.5]),
+        ("timesteps", [0.0, 1.0, f64::NAN, 3.0]),
+        ("episode_starts", [1.0, 0.0, 0.25, 0.0]),
+    ] {
+        let steps = (name, &[4][..], steps.to_vec());
+        npz64(&files, "steps.npz", &[observations(0.0), steps]);
+        refused("bc", "steps.npz", &[name, "expected whole numbers"]);
+    }
+    let history = |action: f64| {
+        [
+            observations(0.0),
+            ("actions", &[4, 1][..], vec![action; 4]),
+            ("rewards", &[4][..], vec![0.0; 4]),
+            ("episode_starts", &[4][..], vec![1.0, 0.0, 0.0, 0.0]),
+        ]
+    };
+    for (action, is_said) in [(500.0, true), (1.5, false)] {
+        npz64(&files, "history.npz", &history(action));
+        let found = output(folder, &arguments("dt", "history.npz"));
+        let said = String::from_utf8_lossy(&found.stderr);
+        assert!(found.status.success(), "{said}");
+        assert_eq!(
+            said.contains("lie outside of the run's range"),
+            is_said,
+            "{said}"
+        );
+        fs::remove_file(folder.join("out.npz")).unwrap();
+    }
 }
 
 /// A robot nobody has a simulator of: two numbers are to be brought to zero. No environment has such dimensions.

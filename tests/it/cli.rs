@@ -17,7 +17,8 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-fn output(folder: &Path, arguments: &[&str]) -> Output {
+/// What a command ends with.
+pub fn output(folder: &Path, arguments: &[&str]) -> Output {
     command(folder, arguments).output().unwrap()
 }
 

@@ -1,5 +1,6 @@
 //! `trajformer compare`: rliable's numbers, and the command over evaluation tables written by hand.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -943,8 +944,9 @@ fn a_picture_that_can_not_be_drawn_is_refused_before_anything_is_printed() {
 fn questions_that_can_not_be_answered_are_refused_before_anything_is_computed_or_ignored() {
     let folder = sweep();
     let folder = folder.path();
-    let error = fails(folder, &["sweep", "--csv", "newdir/x.csv"]);
-    has(&error, &["newdir/x.csv: the folder newdir is not there"]);
+    fs::write(folder.join("file"), "mine").unwrap();
+    let error = fails(folder, &["sweep", "--csv", "file/x.csv"]);
+    has(&error, &["file/x.csv: its folder file can't be made"]);
     assert!(!error.contains(".tmp"), "{error}");
     let error = fails(folder, &["sweep", "--by", "algorithm.bc.fractoin"]);
     has(
@@ -1062,5 +1064,80 @@ fn values_of_a_metric_that_are_no_numbers_are_counted_aloud() {
     has(
         &fails(folder, &["a", "--metric", "los"]),
         &["no column `los`", "did you mean `loss`?"],
+    );
+}
+
+#[test]
+fn names_of_runs_stay_text_in_markdown_and_latex_and_long_ones_widen_no_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let name = "a*b*_c&d";
+    HOPPER.write(&folder.join(name));
+    let long = format!("first-{}-last", "x".repeat(200));
+    HOPPER.write(&folder.join(&long));
+    let printed = |form: &[&str]| {
+        let arguments = [&[name, &long][..], form].concat();
+        let found = run(folder, &arguments);
+        assert!(found.status.success(), "{found:?}");
+        String::from_utf8(found.stdout).unwrap()
+    };
+    let markdown = printed(&["--markdown"]);
+    // In a cell and in a note, of which one is about each single seed.
+    assert!(markdown.contains("| a\\*b\\*\\_c\\&d |"), "{markdown}");
+    let note = markdown.lines().find(|line| line.starts_with("* one seed"));
+    let note = note.unwrap_or_else(|| panic!("a note: {markdown}"));
+    assert!(note.contains("a\\*b\\*\\_c\\&d"), "{note}");
+    let latex = printed(&["--latex"]);
+    assert!(latex.contains("a*b*\\_c\\&d"), "{latex}");
+    assert!(!latex.contains("_c&d"), "{latex}");
+    let text = printed(&[]);
+    let table: Vec<&str> = text.lines().take(3).collect();
+    assert!(
+        table.iter().all(|line| line.chars().count() < 180),
+        "{text}"
+    );
+    assert!(
+        table[2].starts_with("first-xxx") && table[2].contains("xxx-last"),
+        "{text}"
+    );
+    assert!(printed(&["--csv", "-"]).contains(&long));
+}
+
+#[test]
+fn data_is_one_task_by_its_checksum_and_different_data_of_one_name_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let other = |name: &str, checksum: &str| {
+        let made = folder.join(name);
+        Made {
+            data: "hopper-medium",
+            ..HOPPER
+        }
+        .write(&made);
+        let path = made.join("config.json");
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.replace(
+            "\"checksum\": \"hopper-medium\"",
+            &format!("\"checksum\": \"{checksum}\""),
+        );
+        fs::write(path, text).unwrap();
+    };
+    HOPPER.write(&folder.join("named"));
+    other("file", "hopper-medium-v2");
+    other("else", "0badf00d");
+    let tasks = |runs: &[&str]| {
+        let found = json(folder, runs);
+        let lines = found["runs"].as_array().unwrap().clone();
+        let tasks: BTreeSet<String> = lines.iter().map(|line| line["task"].to_string()).collect();
+        (tasks.len(), found["notes"].to_string())
+    };
+    let (count, notes) = tasks(&["named", "file"]);
+    assert_eq!(count, 1, "{notes}");
+    assert!(!notes.contains("different data"), "{notes}");
+    let (count, notes) = tasks(&["file", "else"]);
+    assert_eq!(count, 2, "{notes}");
+    assert!(
+        notes.contains("`hopper-medium` names different data"),
+        "{notes}"
     );
 }

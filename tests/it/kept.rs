@@ -8,7 +8,7 @@ use trajformer::checkpoint::RunDir;
 use trajformer::config::RunConfig;
 use trajformer::{compare, run};
 
-use crate::cli::{fails, succeeds};
+use crate::cli::{fails, output, succeeds};
 use crate::runs::{check_same_checkpoint, check_same_run, config, write_data};
 
 /// A small run of `algorithm`, evaluated and saved every five updates, with further keys.
@@ -638,7 +638,14 @@ fn watching_shows_runs_from_their_files_and_changes_none() {
     let text = fs::read_to_string(&metrics).unwrap();
     fs::write(&metrics, format!("{text}25,1.0,0.")).unwrap();
     fs::write(folder.join("runs/b/evaluations.csv"), [0xff]).unwrap();
-    let shown = succeeds(folder, &["watch", "runs", "nowhere", "--size", "120x40"]);
+    let found = output(folder, &["watch", "runs", "nowhere", "--size", "120x40"]);
+    assert_eq!(found.status.code(), Some(1), "a folder is none");
+    let errors = String::from_utf8(found.stderr).unwrap();
+    assert!(
+        errors.contains("error: run nowhere: there is no such folder"),
+        "{errors}"
+    );
+    let shown = String::from_utf8(found.stdout).unwrap();
     for word in ["b: ", "evaluations.csv", "nowhere", "20/20", "critic_loss"] {
         assert!(shown.contains(word), "{word}\n{shown}");
     }

@@ -14,6 +14,7 @@ mod book;
 mod choose;
 mod cli;
 mod compare;
+mod damaged;
 mod data;
 mod data_corpus;
 mod data_names;

@@ -142,23 +142,23 @@ fn what_can_not_be_drawn_is_refused_before_the_work() {
     trained(folder, "pendulum-v1", BC);
     fs::create_dir(folder.join("folder.gif")).unwrap();
     fs::write(folder.join("run/kept.gif"), "kept").unwrap();
+    fs::write(folder.join("kept.txt"), "kept").unwrap();
     for (out, further, words) in [
         ("a.svg", &[][..], "ends in .gif or .png"),
         ("folder.gif", &[], "a folder"),
-        ("nowhere/a.gif", &[], "its folder is not there"),
+        ("kept.txt/a.gif", &[], "can't be made"),
         ("run/kept.gif", &[], "a file of a run directory"),
-        ("a.gif", &[], "pendulum-v1"),
-        (
-            "a.gif",
-            &["--env", "pointmaze-umaze", "--width", "10"],
-            "64 to 1920",
-        ),
+        ("new/a.gif", &[], "pendulum-v1"),
     ] {
         let arguments = [&["render", "run", "--out", out][..], further].concat();
         let error = fails(folder, &arguments, &[]);
         assert!(error.contains(words), "{words}: {error}");
     }
-    assert!(!folder.join("a.gif").exists());
+    assert!(!folder.join("new/a.gif").exists());
+    let wide = ["render", "run", "--out", "a.gif", "--width", "10"];
+    let found = command(folder, &wide, &[]);
+    assert_eq!(found.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&found.stderr).contains("64 to 1920"));
 }
 
 #[cfg(feature = "mujoco")]

@@ -457,7 +457,7 @@ fn bad_input_is_named() {
     let report = |arguments: &[&str]| fails(folder, &[&["report"], arguments].concat());
     for (arguments, words) in [
         (&["nowhere"][..], "nowhere"),
-        (&["bc", "--out", "no/where.html"], "its folder is not there"),
+        (&["bc", "--out", "bc/config.toml/x.html"], "can't be made"),
         (&["bc", "--out", "bc"], "a folder: name the file to write"),
         (&["bc", "--data", "no.npz"], "no.npz"),
         (&["bc", "--episodes", "21"], "at most 20 episodes"),

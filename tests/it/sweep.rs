@@ -116,6 +116,31 @@ fn groups_have_what_is_common_and_keys_of_their_own() {
 }
 
 #[test]
+fn keys_that_take_whole_numbers_are_drawn_as_such_with_both_ends() {
+    let folder = folder();
+    let text = "configs = \"configs/iql/tiny.toml\"\n[random]\nsamples = 400\nseed = 5\n\
+                \"algorithm.iql.batch_size\" = { int = [2, 5] }\n\"train.updates\" = { log_int = [1, 64] }\n";
+    let found = plan(folder.path(), text).unwrap();
+    let values = |name: &str| {
+        let values = (0..400).map(|line| key(&found, line, name).parse().unwrap());
+        values.collect::<Vec<u64>>()
+    };
+    let sizes = values("algorithm.iql.batch_size");
+    for size in 2..=5 {
+        let count = sizes.iter().filter(|found| **found == size).count();
+        // 100 expected, with a standard deviation of 9.
+        assert!((55..145).contains(&count), "{size}: {count}");
+    }
+    assert!(sizes.iter().all(|size| (2..=5).contains(size)));
+    let updates = values("train.updates");
+    assert!(updates.iter().all(|updates| (1..=64).contains(updates)));
+    // Half of the logarithms from 1 to 65 are below 8.06.
+    let low = updates.iter().filter(|updates| **updates <= 7).count();
+    assert!((150..250).contains(&low), "{low}");
+    assert!(updates.contains(&1) && updates.iter().any(|updates| *updates > 50));
+}
+
+#[test]
 fn random_values_are_drawn_within_their_ranges_the_same_each_time() {
     let folder = folder();
     let text = |samples: usize| {
@@ -202,6 +227,22 @@ fn what_a_sweep_can_not_mean_is_said() {
     check(
         &all("[random]\nsamples = 2\ntrain.updates = { log_uniform = [0, 1] }"),
         &["above 0"],
+    );
+    check(
+        &all("[random]\nsamples = 2\ntrain.updates = { int = [1.5, 3] }"),
+        &["two whole numbers, the lower one first"],
+    );
+    check(
+        &all("[random]\nsamples = 2\ntrain.updates = { uniform = [10, 30] }"),
+        &[
+            "`random.train.updates`",
+            "takes whole numbers",
+            "{ int = [LOW, HIGH] }",
+        ],
+    );
+    check(
+        &all("[random]\nsamples = 2\ntrain.updates = { log_uniform = [10, 30] }"),
+        &["{ log_int = [LOW, HIGH] }"],
     );
     check("seeds = 1", &["`configs` is missing"]);
     check(

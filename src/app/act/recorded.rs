@@ -269,21 +269,24 @@ impl Arrays<'_> {
                 let problem = format!("array `{name}` holds text, expected numbers");
                 Err(Error::data(self.path, problem))
             }
-            _ => {
+            NpyValues::F64(ref exact) => {
                 let rounded = array.to_f32();
+                let mut pairs = exact.iter().zip(&rounded).enumerate();
                 // Where numbers of 64 bits become those that policies compute with.
-                let exact = || array.to_f64().into_iter();
-                if let Some((at, value)) = exact()
-                    .enumerate()
-                    .find(|(at, value)| value.is_finite() && rounded[*at].is_infinite())
-                {
-                    let problem = format!(
-                        "array `{name}`, number {at}: {value:e} is beyond what 32 bits hold (3.4e38), with which policies compute"
-                    );
-                    return Err(Error::data(self.path, problem));
+                let is_lost = |&(_, (exact, rounded)): &(usize, (&f64, &f32))| {
+                    exact.is_finite() && rounded.is_infinite()
+                };
+                match pairs.find(is_lost) {
+                    None => Ok(rounded),
+                    Some((at, (value, _))) => {
+                        let problem = format!(
+                            "array `{name}`, number {at}: {value:e} is beyond what 32 bits hold (3.4e38), with which policies compute"
+                        );
+                        Err(Error::data(self.path, problem))
+                    }
                 }
-                Ok(rounded)
             }
+            _ => Ok(array.to_f32()),
         }
     }
 

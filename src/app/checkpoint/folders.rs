@@ -32,6 +32,19 @@ pub fn lost_configuration(folder: &Path) -> Option<String> {
     ))
 }
 
+/// What to say of a run's TOML file that can't be read, `text`.
+pub(super) fn toml_problem(name: &str, text: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(0, |span| span.start.min(text.len()));
+    let line = 1 + text.as_bytes()[..start]
+        .iter()
+        .filter(|byte| **byte == b'\n')
+        .count();
+    let what = error.message().trim().replace('\n', ", ");
+    format!(
+        "{name}, line {line}: {what}; it is damaged or was changed by hand: restore it from a copy"
+    )
+}
+
 /// Fails if `path` was a run and is one no longer.
 ///
 /// # Errors

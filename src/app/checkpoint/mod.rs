@@ -314,8 +314,8 @@ impl RunDir {
             path: self.path.clone(),
             problem,
         };
-        let state: RunState =
-            toml::from_str(&text).map_err(|e| fail(format!("state.toml: {e}")))?;
+        let state: RunState = toml::from_str(&text)
+            .map_err(|e| fail(folders::toml_problem("state.toml", &text, &e)))?;
         if state.format != FORMAT {
             return Err(fail(format!(
                 "state.toml has format {}, this build reads {FORMAT}",

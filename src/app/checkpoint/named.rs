@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::app::checkpoint::folders::toml_problem;
 use trajformer_core::error::{Error, Result};
 
 /// Folder in a run directory that holds its kept checkpoints: `checkpoints/00050000` is the one of update 50,000.
@@ -116,7 +117,7 @@ impl Present {
         };
         let table: toml::Table = text.parse().map_err(|error| Error::Run {
             path: run.to_path_buf(),
-            problem: format!("state.toml: {error}"),
+            problem: toml_problem("state.toml", &text, &error),
         })?;
         let number = |table: &toml::Table| u64::try_from(table.get("update")?.as_integer()?).ok();
         let best = table.get("best").and_then(toml::Value::as_table);

@@ -21,6 +21,7 @@ use crate::app::choose::histories::Histories;
 use crate::app::choose::judged::{Judged, Known};
 use crate::app::choose::ranking::{Interval, standings};
 use crate::app::choose::runs::{Contender, Rewards, Shared};
+use crate::app::compare::found::about_damaged;
 use crate::app::fqe::{Asked, FqeConfig, Ground};
 use crate::app::progress::duration;
 use crate::app::run;
@@ -141,7 +142,7 @@ pub struct Candidate {
 pub fn choose(paths: &[PathBuf], options: &ChooseOptions) -> Result<Choice> {
     options.fqe.check()?;
     let contenders = runs::found(paths)?;
-    let mut notes = Vec::new();
+    let mut notes = about_damaged(paths);
     let shared = Shared::of(&contenders, options.data.as_deref(), &mut notes)?;
     options.fqe.warn_of_unsettled();
     let whole = &shared.data;

@@ -11,6 +11,7 @@ use crate::app::compare::found::{
     Run, Series, Task, about_damaged, check_seeds, found, task_names,
 };
 use crate::app::compare::lines::{Cell, Line, common_updates, folder_name, joined, line};
+use crate::app::compare::tasks;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::nearest::nearest;
 
@@ -148,7 +149,8 @@ pub fn compared(paths: &[PathBuf], options: &Options) -> Result<Comparison> {
         .concat();
     notes.extend(about_damaged(paths));
     let (mut read, skipped) = read(&series, options)?;
-    unify_tasks(read.iter_mut().flat_map(|(_, runs)| runs));
+    let mut runs: Vec<&mut Run> = read.iter_mut().flat_map(|(_, runs)| runs).collect();
+    notes.extend(tasks::unify(&mut runs));
     check_keys(&read, options)?;
     let tasks: BTreeSet<Task> = read
         .iter()
@@ -231,15 +233,6 @@ fn read(series: &[Series], options: &Options) -> Result<Read> {
         tracing::warn!("{} has no evaluation yet and is left out", folder.display());
     }
     Ok((all, skipped))
-}
-
-/// Runs on data of one checksum, scored in one environment, have one task, whatever its files are called.
-fn unify_tasks<'a>(runs: impl Iterator<Item = &'a mut Run>) {
-    let mut known: BTreeMap<(String, Option<String>), Task> = BTreeMap::new();
-    for run in runs.filter(|run| !run.task.checksum.is_empty()) {
-        let key = (run.task.checksum.clone(), run.task.env.clone());
-        run.task = known.entry(key).or_insert_with(|| run.task.clone()).clone();
-    }
 }
 
 fn check_keys(read: &[(Series, Vec<Run>)], options: &Options) -> Result<()> {

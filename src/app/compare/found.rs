@@ -1,6 +1,7 @@
 //! [`Run`]: what a comparison needs to know of a run directory; [`found`]: the runs in a folder.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::app::checkpoint::fingerprint::{Difference, all_settings, differences, settings};
@@ -154,8 +155,18 @@ pub fn task_names(tasks: &BTreeSet<Task>) -> BTreeMap<Task, String> {
 /// If there is no run.
 pub fn found(path: &Path) -> Result<Vec<Series>> {
     let folder = named(path)?;
-    if !folder.join("config.toml").exists() {
-        std::fs::read_dir(&folder).map_err(Error::io(&folder))?;
+    if !folder.join("config.toml").exists()
+        && let Err(error) = std::fs::read_dir(&folder)
+    {
+        let problem = match error.kind() {
+            ErrorKind::NotFound => "there is no such folder".to_owned(),
+            ErrorKind::NotADirectory => {
+                "a file, expected a run directory or a folder that holds some".to_owned()
+            }
+            _ => format!("the folder can't be read: {error}"),
+        };
+        let path = path.to_path_buf();
+        return Err(Error::NoRun { path, problem });
     }
     let mut series = Vec::new();
     collect(&folder, DEEPEST, &mut series);

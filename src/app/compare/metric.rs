@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::app::checkpoint::RunDir;
-use crate::app::compare::found::{check_seeds, found};
+use crate::app::compare::found::{about_damaged, check_seeds, found};
 use crate::app::compare::lines::folder_name;
 use crate::app::evaluate::mean_std;
 use crate::app::table;
@@ -44,6 +44,9 @@ pub struct MetricLine {
 /// # Errors
 /// If one is neither, or has no such column or no number in it; those that it has are named.
 pub fn metric(runs: &[PathBuf], name: &str) -> Result<Vec<MetricLine>> {
+    for note in about_damaged(runs) {
+        tracing::warn!("{note}");
+    }
     let mut lines = Vec::new();
     for run in runs {
         for series in found(run)? {

@@ -9,6 +9,7 @@ pub mod metric;
 pub mod pictures;
 pub mod statistics;
 pub mod tables;
+mod tasks;
 pub mod wording;
 
 pub use comparison::{Comparison, Options, compare, compared};

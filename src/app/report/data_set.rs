@@ -20,6 +20,8 @@ const MOST_ACTIONS: usize = 32;
 /// The data sets that these runs name, each once. One that can't be read says why; a report has enough else to show.
 pub(super) fn of_runs(runs: &[(&RunConfig, &Run)]) -> Vec<DataSet> {
     let mut seen: Vec<&[PathBuf]> = Vec::new();
+    // The same data may have several names.
+    let mut shown: Vec<DataFingerprint> = Vec::new();
     let mut found = Vec::new();
     for (config, run) in runs {
         let paths = &config.data.path[..];
@@ -30,7 +32,14 @@ pub(super) fn of_runs(runs: &[(&RunConfig, &Run)]) -> Vec<DataSet> {
         let loaded = datasets::resolved(paths)
             .and_then(|paths| files::load_with(&paths, &config.data.load_options()));
         found.push(match loaded {
-            Ok(dataset) => described(name(paths), &dataset, run),
+            Ok(dataset) => {
+                let fingerprint = DataFingerprint::of(&dataset);
+                if shown.contains(&fingerprint) {
+                    continue;
+                }
+                shown.push(fingerprint);
+                described(name(paths), &dataset, run)
+            }
             Err(error) => DataSet {
                 missing: Some(format!(
                     "{error}; a relative path starts at the working directory."

@@ -40,7 +40,7 @@ impl Shard {
         if index < count {
             Ok(Self { index, count })
         } else {
-            Err(Error::settings(format!(
+            Err(Error::Unsuitable(format!(
                 "there is no shard {} of {count}",
                 index.saturating_add(1)
             )))
@@ -60,7 +60,7 @@ impl Shard {
         });
         match numbers {
             Some((index, count)) if (1..=count).contains(&index) => Self::new(index - 1, count),
-            _ => Err(Error::settings(format!(
+            _ => Err(Error::Unsuitable(format!(
                 "shard `{text}`: expected I/N, the I-th of N counted from 1, e.g. 1/3, 2/3 and 3/3"
             ))),
         }
@@ -136,8 +136,9 @@ impl Variables<'_> {
             return Ok(None);
         };
         let number = text.trim().parse().map_err(|_| {
-            Error::settings(format!(
-                "{name} is `{text}`, expected a number; name the shard yourself"
+            Error::Unsuitable(format!(
+                "{name} is `{text}`, expected a whole number from 0 on, as schedulers number their tasks; unset this variable or name the shard \
+                 yourself"
             ))
         })?;
         self.read.push(format!("{name}={number}"));
@@ -150,7 +151,7 @@ impl Variables<'_> {
         };
         match self.number(count)? {
             Some(count) => Shard::new(index_found, count).map(Some),
-            None => Err(Error::settings(format!(
+            None => Err(Error::Unsuitable(format!(
                 "{index} is {index_found}, but {count} is not set; name the shard yourself"
             ))),
         }
@@ -173,7 +174,7 @@ impl Variables<'_> {
         {
             Some((index, 0)) if is_regular => Shard::new(index, count)?,
             _ => {
-                return Err(Error::settings(format!(
+                return Err(Error::Unsuitable(format!(
                     "the Slurm array has {count} tasks, which are not numbered in equal steps from {first}; name the shard yourself"
                 )));
             }
@@ -206,10 +207,14 @@ impl Variables<'_> {
             return Ok(None);
         };
         match completions {
+            Some(count) if index >= count => Err(Error::Unsuitable(format!(
+                "JOB_COMPLETION_INDEX is {index}, but the job has {count} completions, counted from 0: say as many as it has, or name the shard \
+                 yourself"
+            ))),
             Some(count) => Shard::new(index, count).map(Some),
-            None => Err(Error::settings(
-                "JOB_COMPLETION_INDEX is set, but not how many completions the job has: say it, or name the shard yourself",
-            )),
+            None => Err(Error::Unsuitable(format!(
+                "JOB_COMPLETION_INDEX is {index}, but how many completions the job has is not said: say it, or name the shard yourself"
+            ))),
         }
     }
 }

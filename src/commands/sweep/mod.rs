@@ -242,8 +242,11 @@ fn shard(args: &TrainingArgs) -> anyhow::Result<Shard> {
         return Ok(Shard::parse(text)?);
     }
     let variable = |name: &str| std::env::var(name).ok();
-    let found = Shard::of_environment(variable, args.completions)
-        .context("the shard (`--shard I/N` names it, `--shard 1/1` is all; `--completions N` of a job of Kubernetes)")?;
+    let found = Shard::of_environment(variable, args.completions).map_err(|error| {
+        anyhow::anyhow!(
+            "{error} (`--shard I/N` names the shard, `--shard 1/1` is all; `--completions N` is for indexed jobs of Kubernetes)"
+        )
+    })?;
     Ok(match found {
         Some(found) => {
             complain(format_args!(

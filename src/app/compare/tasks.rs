@@ -1,0 +1,144 @@
+//! [`unify`]: which runs learned from the same data, whatever its files are called.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::app::compare::found::{Run, Task};
+
+/// Gives runs on the same data, scored in the same environment, one task. Data is the same by its checksum. A run that does not know its data's
+/// checksum, as those of early versions, has the task whose data is called alike, if there is one alone: `hopper_medium` and
+/// `hopper-medium-v2` are. What that supposes, and one name for different data, is said.
+pub(super) fn unify(runs: &mut [&mut Run]) -> Vec<String> {
+    let mut known: BTreeMap<(String, Option<String>), Task> = BTreeMap::new();
+    for run in runs.iter_mut().filter(|run| !run.task.checksum.is_empty()) {
+        let key = (run.task.checksum.clone(), env(&run.task));
+        run.task = known.entry(key).or_insert_with(|| run.task.clone()).clone();
+    }
+    let mut notes = Vec::new();
+    let mut unknown: BTreeMap<(String, Option<String>), Task> = BTreeMap::new();
+    for run in runs.iter_mut().filter(|run| run.task.checksum.is_empty()) {
+        let is_alike = |task: &&Task| {
+            env(task) == env(&run.task) && plain(&task.data) == plain(&run.task.data)
+        };
+        let alike: Vec<&Task> = known.values().filter(is_alike).collect();
+        if let [task] = alike[..] {
+            notes.push(format!(
+                "{} does not say the checksum of its data, `{}`: by its name it is taken for `{}`",
+                run.folder.display(),
+                run.task.data,
+                task.data
+            ));
+            run.task = task.clone();
+        } else {
+            let key = (plain(&run.task.data), env(&run.task));
+            run.task = unknown
+                .entry(key)
+                .or_insert_with(|| run.task.clone())
+                .clone();
+        }
+    }
+    notes.extend(about_names(runs));
+    notes
+}
+
+/// One name for several data sets.
+fn about_names(runs: &[&mut Run]) -> Vec<String> {
+    let mut checksums: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for run in runs {
+        let found = checksums.entry(&run.task.data).or_default();
+        found.insert(&run.task.checksum);
+    }
+    let several = checksums
+        .into_iter()
+        .filter(|(name, found)| !name.is_empty() && found.len() > 1);
+    several
+        .map(|(name, found)| {
+            let found: Vec<&str> = found
+                .into_iter()
+                .map(|checksum| {
+                    if checksum.is_empty() {
+                        "none"
+                    } else {
+                        checksum
+                    }
+                })
+                .collect();
+            format!(
+                "`{name}` names different data (checksums {}): they are different tasks",
+                found.join(", ")
+            )
+        })
+        .collect()
+}
+
+/// The environment, of which simulators know several spellings.
+fn env(task: &Task) -> Option<String> {
+    let env = task.env.as_ref()?;
+    // Those of Gymnasium are what its registry says.
+    Some(if env.starts_with("gym:") {
+        env.clone()
+    } else {
+        env.to_ascii_lowercase()
+    })
+}
+
+/// A data set's name without its version and in one spelling.
+fn plain(data: &str) -> String {
+    let name = data.to_ascii_lowercase().replace('_', "-");
+    match name.rsplit_once("-v") {
+        Some((front, version)) if version.parse::<u32>().is_ok() => front.to_owned(),
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    fn run(name: &str, data: &str, env: &str, checksum: &str) -> Run {
+        Run {
+            folder: PathBuf::from(name),
+            algorithm: "bc".to_owned(),
+            task: Task {
+                data: data.to_owned(),
+                env: Some(env.to_owned()),
+                checksum: checksum.to_owned(),
+            },
+            settings: BTreeMap::new(),
+            evaluations: Vec::new(),
+            total_updates: 1,
+            stopped_early: None,
+        }
+    }
+
+    fn unified(mut runs: Vec<Run>) -> (Vec<Task>, Vec<String>) {
+        let notes = unify(&mut runs.iter_mut().collect::<Vec<_>>());
+        (runs.into_iter().map(|run| run.task).collect(), notes)
+    }
+
+    #[test]
+    fn data_is_one_by_its_checksum_and_by_its_name_where_that_is_unknown() {
+        let (tasks, notes) = unified(vec![
+            run("a", "hopper-medium", "hopper-v4", "1"),
+            run("b", "hopper-medium-v2", "Hopper-v4", "1"),
+            run("c", "hopper_medium-v2", "hopper-v4", ""),
+            run("d", "hopper-medium", "hopper-v5", "1"),
+        ]);
+        assert_eq!((&tasks[1], &tasks[2]), (&tasks[0], &tasks[0]));
+        assert_ne!(tasks[3], tasks[0]);
+        assert_eq!(notes.len(), 1);
+        assert!(notes[0].contains("c does not say") && notes[0].contains("`hopper-medium`"));
+
+        let (tasks, notes) = unified(vec![
+            run("a", "hopper-medium", "hopper-v4", "1"),
+            run("b", "hopper-medium", "hopper-v4", "2"),
+            run("c", "hopper-medium-v2", "hopper-v4", ""),
+            run("d", "hopper_medium", "hopper-v4", ""),
+        ]);
+        let different: BTreeSet<&Task> = tasks.iter().collect();
+        assert_eq!(different.len(), 3, "{tasks:?}");
+        assert_eq!(tasks[2], tasks[3], "both are unknown, and called alike");
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].contains("checksums 1, 2"), "{notes:?}");
+    }
+}

@@ -1,0 +1,289 @@
+//! Runs that were damaged, and commands that are given what they can't use: what is said, and that nothing else is lost.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const CONFIG: &str = "[data]\npath = \"data.hdf5\"\n[train]\nupdates = 20\nlog_every_updates = 10\nkeep = \"all\"\n\
+                      [evaluate]\nenv = \"pendulum-v1\"\nepisodes = 1\nevery_updates = 10\n\
+                      [algorithm.bc]\nhidden = [8]\nbatch_size = 16\n";
+
+fn run(folder: &Path, arguments: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_trajformer"))
+        .args(arguments.split(' '))
+        .current_dir(folder)
+        .env("RAYON_NUM_THREADS", "1")
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap()
+}
+
+/// What is printed and what is complained about.
+fn ends(folder: &Path, arguments: &str, code: i32) -> String {
+    let found = run(folder, arguments);
+    let text = [found.stdout, found.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert_eq!(found.status.code(), Some(code), "{arguments}: {text}");
+    assert!(!text.contains("panicked"), "{arguments}: {text}");
+    text
+}
+
+fn has(text: &str, words: &[&str]) {
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for word in words {
+        assert!(flat.contains(word), "{word}: {text}");
+    }
+}
+
+/// Data, a configuration and a run `a` of it.
+fn trained() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::write(path.join("bc.toml"), CONFIG).unwrap();
+    ends(
+        path,
+        "data collect --env pendulum-v1 --policy random --steps 400 data.hdf5",
+        0,
+    );
+    ends(path, "train bc.toml --out runs/a", 0);
+    folder
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let place = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &place);
+        } else {
+            fs::copy(&path, place).unwrap();
+        }
+    }
+}
+
+/// Every file with its content.
+fn content(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(content(&path));
+        } else {
+            found.push((path.display().to_string(), fs::read(&path).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_run_without_its_configuration_is_named_and_the_others_are_shown() {
+    let folder = trained();
+    let folder = folder.path();
+    copy(&folder.join("runs/a"), &folder.join("runs/b"));
+    fs::remove_file(folder.join("runs/b/config.toml")).unwrap();
+    let weights = folder.join("runs/deep/seed-0");
+    fs::create_dir_all(&weights).unwrap();
+    fs::copy(
+        folder.join("runs/a/training.safetensors"),
+        weights.join("training.safetensors"),
+    )
+    .unwrap();
+    let said = ["b is left out: a damaged run: state.toml is there, but config.toml is missing"];
+    let compared = ends(folder, "compare runs", 0);
+    has(&compared, &said);
+    has(&compared, &["seed-0 is left out", "training.safetensors"]);
+    has(&ends(folder, "compare runs --metric actor_loss", 0), &said);
+    has(&ends(folder, "report runs --episodes 0", 0), &said);
+    let page = fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(page.contains("runs/b is left out: a damaged run"));
+    let watched = ends(folder, "watch runs --once --size 200x40", 1);
+    has(&watched, &["a damaged run", "finished"]);
+    // By itself it is an error for everybody.
+    for command in ["compare runs/b", "evaluate runs/b", "train --resume runs/b"] {
+        has(&ends(folder, command, 1), &["runs/b: a damaged run"]);
+    }
+    has(
+        &ends(folder, "compare runs/deep", 1),
+        &["runs/deep/seed-0: a damaged run"],
+    );
+    has(
+        &ends(folder, "compare nowhere", 1),
+        &["there is no such folder"],
+    );
+    let watched = ends(folder, "watch nowhere --once", 1);
+    has(&watched, &["error: run nowhere: there is no such folder"]);
+}
+
+#[test]
+fn nothing_is_trained_inside_of_a_run_and_kept_checkpoints_are_what_they_are_called() {
+    let folder = trained();
+    let folder = folder.path();
+    let before = content(&folder.join("runs/a"));
+    for out in ["runs/a/checkpoints/new", "runs/a/sub", "runs/a/x/y"] {
+        for command in ["train --resume runs/a@10", "train bc.toml"] {
+            let said = ends(folder, &format!("{command} --out {out}"), 1);
+            has(&said, &[out, "inside of the run"]);
+        }
+    }
+    assert!(
+        before == content(&folder.join("runs/a")),
+        "nothing was written"
+    );
+    ends(folder, "train --resume runs/a@10 --out runs/beside", 0);
+
+    let kept = folder.join("runs/a/checkpoints");
+    fs::rename(kept.join("00000010"), kept.join("00000015")).unwrap();
+    for command in ["evaluate runs/a@15", "train --resume runs/a@15 --out new"] {
+        has(
+            &ends(folder, command, 1),
+            &["called after update 15", "its state.toml is of update 10"],
+        );
+    }
+    assert!(!folder.join("new").exists());
+    fs::remove_file(kept.join("00000020/state.toml")).unwrap();
+    fs::write(folder.join("runs/a/state.toml"), "update = 30 x\n").unwrap();
+    let said = ends(folder, "evaluate runs/a", 1);
+    has(&said, &["state.toml, line 1:", "restore it from a copy"]);
+    let said = ends(folder, "evaluate runs/a/checkpoints/00000020", 1);
+    has(
+        &said,
+        &[
+            "state.toml of this kept checkpoint is missing",
+            "runs/a itself",
+        ],
+    );
+}
+
+#[test]
+fn a_sweep_names_all_damaged_runs_and_goes_on_beside_them() {
+    let folder = trained();
+    let folder = folder.path();
+    fs::write(
+        folder.join("sweep.toml"),
+        "configs = \"bc.toml\"\nseeds = \"0..6\"\n",
+    )
+    .unwrap();
+    ends(folder, "sweep sweep.toml --out all --jobs 1", 0);
+    let seed = |number: usize| {
+        let runs = fs::read_dir(folder.join("all")).unwrap().flatten();
+        let line = runs
+            .map(|entry| entry.path())
+            .find(|path| !path.ends_with(".sweep"));
+        line.unwrap().join(format!("seed-{number}"))
+    };
+    fs::write(seed(0).join("state.toml"), "bad\n").unwrap();
+    fs::write(seed(1).join("evaluations.csv"), "update,seconds\n10,x\n").unwrap();
+    let weights = fs::read(seed(2).join("model.safetensors")).unwrap();
+    fs::write(
+        seed(2).join("model.safetensors"),
+        &weights[..weights.len() - 4],
+    )
+    .unwrap();
+    fs::remove_file(seed(3).join("policy.safetensors")).unwrap();
+    fs::remove_file(seed(4).join("config.toml")).unwrap();
+    fs::remove_dir_all(seed(5)).unwrap();
+    let said = [
+        "seed-0: state.toml, line 1",
+        "seed-1/evaluations.csv",
+        "seed-2: model.safetensors is damaged or cut off",
+        "seed-3: policy.safetensors is missing",
+        "seed-4: a damaged run: state.toml is there, but config.toml is missing",
+    ];
+    let damaged: Vec<_> = (0..5).map(|number| content(&seed(number))).collect();
+    let listed = ends(folder, "sweep sweep.toml --out all --dry-run", 1);
+    has(&listed, &said);
+    has(&listed, &["DAMAGED", "to do", "5 runs are damaged"]);
+    assert!(!seed(5).exists());
+    let went_on = ends(folder, "sweep sweep.toml --out all --jobs 1", 1);
+    has(&went_on, &said);
+    has(&went_on, &["seed-5: finished", "1 of 6 runs finished"]);
+    let after: Vec<_> = (0..5).map(|number| content(&seed(number))).collect();
+    assert!(damaged == after, "what is damaged stays as it is");
+
+    // What is missing is seen before anything is trained, where only a list is asked for too.
+    fs::rename(folder.join("data.hdf5"), folder.join("moved.hdf5")).unwrap();
+    let listed = ends(folder, "sweep sweep.toml --out other --dry-run", 1);
+    has(&listed, &["data.hdf5: no such data"]);
+    let emitted = ends(
+        folder,
+        "sweep sweep.toml --out other --emit-commands new/list.txt",
+        0,
+    );
+    has(
+        &emitted,
+        &["on this machine", "data.hdf5: no such data", "(6 runs)"],
+    );
+    assert!(folder.join("new/list.txt").is_file());
+
+    has(
+        &ends(folder, "sweep nowhere.toml", 1),
+        &["there is no such file"],
+    );
+    has(&ends(folder, "sweep runs", 1), &["is a folder"]);
+    let index = Command::new(env!("CARGO_BIN_EXE_trajformer"))
+        .args(["sweep", "sweep.toml", "--dry-run", "--completions", "3"])
+        .current_dir(folder)
+        .env("JOB_COMPLETION_INDEX", "first")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(index.stderr).unwrap();
+    has(
+        &said,
+        &[
+            "JOB_COMPLETION_INDEX",
+            "is `first`, expected a whole number",
+            "`--shard I/N`",
+        ],
+    );
+    assert!(!said.contains("configuration:"), "{said}");
+}
+
+/// One behaviour of all commands that write a file: its folder is made, and what can't be written is refused before any work.
+#[test]
+fn every_output_has_its_folder_made_and_is_tried_before_the_work() {
+    let folder = trained();
+    let folder = folder.path();
+    let outputs = [
+        "data info data.hdf5 --picture OUT.svg",
+        "data tokens data.hdf5 --picture OUT.svg",
+        "compare runs --csv OUT.csv",
+        "compare runs --picture OUT.svg",
+        "report runs --episodes 0 --out OUT.html",
+        "export runs/a OUT.onnx",
+        "act runs/a --observations data.hdf5 --out OUT.npz",
+        "data convert data.hdf5 OUT.npz",
+        "data collect --env pendulum-v1 --policy random --steps 200 OUT.npz",
+        "evaluate runs/a --record OUT.npz",
+    ];
+    for (at, command) in outputs.iter().enumerate() {
+        let place = format!("new-{at}/below/x");
+        ends(folder, &command.replace("OUT", &place), 0);
+        let made = fs::read_dir(folder.join(format!("new-{at}/below"))).unwrap();
+        assert_eq!(made.count(), 1, "{command}: one file and nothing beside it");
+    }
+    // Where nothing can be written, whatever else is wrong is not looked at before.
+    let early = [
+        "plan nowhere --picture OUT.svg",
+        "render nowhere --out OUT.gif",
+        "choose nowhere --csv OUT.csv",
+    ];
+    for command in outputs.iter().chain(&early) {
+        let said = ends(folder, &command.replace("OUT", "data.hdf5/x"), 1);
+        has(&said, &["data.hdf5/x", "can't be"]);
+        #[cfg(target_os = "linux")]
+        has(
+            &ends(folder, &command.replace("OUT", "/proc/x"), 1),
+            &["/proc/x", "can't be written"],
+        );
+    }
+    for width in ["63", "1921", "many"] {
+        let said = ends(
+            folder,
+            &format!("render runs/a --out x.gif --width {width}"),
+            2,
+        );
+        has(&said, &["expected 64 to 1920 pixels"]);
+    }
+}
