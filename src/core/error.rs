@@ -14,7 +14,7 @@ pub enum Error {
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
     /// Reading or writing failed.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {source}{advice}", path = path.display(), advice = advice(source.kind()))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -342,6 +342,23 @@ pub enum Ability {
     MazePicture,
     /// A learning rule that this program knows.
     Rule,
+}
+
+/// What to do about a failure that the system names.
+fn advice(kind: std::io::ErrorKind) -> &'static str {
+    use std::io::ErrorKind as Kind;
+    match kind {
+        Kind::NotFound => "; check the path",
+        Kind::NotADirectory => "; a part of the path is a file, where a folder is needed",
+        Kind::AlreadyExists => "; something else is in its place: choose another name",
+        Kind::IsADirectory => "; it is a folder: name a file",
+        Kind::PermissionDenied => {
+            "; make it readable and writable for you, or choose another place"
+        }
+        Kind::ReadOnlyFilesystem => "; nothing can be written there: choose another place",
+        Kind::StorageFull | Kind::QuotaExceeded => "; free space there",
+        _ => "",
+    }
 }
 
 impl Error {

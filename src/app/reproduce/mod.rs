@@ -202,7 +202,10 @@ impl Reproduction {
         let of_line = |(line, (column, at)): (usize, &(&'static Column, usize))| {
             let (mut scores, mut is_d4rls) = (Vec::new(), true);
             for run in self.plan.runs.iter().filter(|run| run.line == line) {
-                let standing = self.plan.standing(run)?;
+                // One that can't be read was named when the runs were trained.
+                let Ok(standing) = self.plan.standing(run) else {
+                    continue;
+                };
                 if let (true, Some(score)) = (standing.is_finished(), standing.score) {
                     scores.push(score);
                     let data = RunDir::open(&run.folder)?.spec()?.data;
