@@ -79,6 +79,9 @@ fn hint(error: &Error) -> Option<String> {
         Error::NotSet { key, .. } => return Some(format!("`--set {key}=VALUE`")),
         Error::NoData { .. } => "`--data FILE` of `evaluate`",
         Error::NoCommonData { .. } => "`--data DATA`",
+        Error::NothingYet { .. } => {
+            "shorter: fewer `--episodes`, `--members` and `--updates`, e.g. `--episodes 20 --members 10 --updates 5000`"
+        }
         Error::DataMoved { .. } => "`--set data.path=FILE`",
         Error::DataMissing { path, .. } => {
             return Some(match d4rl_name(path) {

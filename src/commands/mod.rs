@@ -18,6 +18,7 @@ pub mod hub;
 pub mod plan;
 pub mod render;
 pub mod report;
+pub mod probe;
 pub mod reproduce;
 #[cfg(feature = "mujoco")]
 pub mod setup;

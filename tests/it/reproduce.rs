@@ -123,6 +123,7 @@ fn ends(folder: &Path, arguments: &[&str], status: i32) -> (String, String) {
         .args(arguments)
         .current_dir(folder)
         .env("RAYON_NUM_THREADS", "1")
+        .env("XDG_CACHE_HOME", folder.join("cache"))
         .output()
         .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -28,8 +28,6 @@ pub use published::DataSet;
 pub const NAMES: [&str; 1] = ["d4rl-locomotion"];
 /// Fewer seeds have no verdict.
 pub const FEWEST_SEEDS: usize = 3;
-/// How far the number of steps of a file may be from D4RL's: readers and versions count last steps differently.
-const STEPS_TOLERANCE: f64 = 0.02;
 
 /// What is to be reproduced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,10 +204,7 @@ impl Reproduction {
                 if let (true, Some(score)) = (standing.is_finished(), standing.score) {
                     scores.push(score);
                     let data = RunDir::open(&run.folder)?.spec()?.data;
-                    let expected = LOCOMOTION[*at].steps as f64;
-                    is_d4rls &= data.is_none_or(|data| {
-                        (data.steps as f64 - expected).abs() <= STEPS_TOLERANCE * expected
-                    });
+                    is_d4rls &= data.is_none_or(|data| LOCOMOTION[*at].is_size(data.steps));
                 }
             }
             let (published, spread) = (column.scores[*at], column.spread);
