@@ -5,6 +5,7 @@ use std::path::Path;
 
 use trajformer::Error;
 use trajformer::error::{Ability, Origin, shell_quoted};
+use trajformer::nearest::nearest;
 
 use crate::cli::Command;
 
@@ -94,6 +95,9 @@ fn hint(error: &Error) -> Option<String> {
         Error::Mujoco { .. } => "`trajformer setup mujoco` installs library and models",
         Error::NoDevice { .. } => "`--set device=cpu` takes the CPU",
         Error::NoGoal { .. } => "`--set 'evaluate.goal=[...]'`",
+        Error::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+            return missing_file(path);
+        }
         Error::UnknownInstruction { .. } => "`evaluate --instruction TEXT` asks the run's encoder",
         Error::OpenedWithoutData => "`train --resume`",
         Error::NoActivations { .. } => "`--activation relu|tanh`, `--output tanh|identity`",
@@ -124,6 +128,35 @@ fn hint(error: &Error) -> Option<String> {
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+/// What may be meant by a data file that is not there: one beside it, or a public data set; `None` for other files.
+fn missing_file(path: &Path) -> Option<String> {
+    let ending = |path: &Path| path.extension().map(|ending| ending.to_string_lossy().into_owned());
+    let is_data = |path: &Path| {
+        let found = ending(path);
+        found.is_some_and(|ending| ["hdf5", "h5", "npz", "npy"].contains(&ending.as_str()))
+    };
+    if !is_data(path) {
+        return None;
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let inside = std::fs::read_dir(parent.unwrap_or(Path::new(".")));
+    let files = inside.into_iter().flatten().flatten();
+    let files = files.map(|entry| entry.path()).filter(|path| is_data(path));
+    let names: Vec<String> = files
+        .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .collect();
+    let name = path.file_name()?.to_string_lossy();
+    let near = nearest(&name, names.iter().map(String::as_str));
+    let near = near.map_or_else(String::new, |near| {
+        format!("did you mean `{}`? ", path.with_file_name(near).display())
+    });
+    let fetched = d4rl_name(path).map_or_else(
+        || "`trajformer data list` names public data sets".to_owned(),
+        |name| format!("`trajformer data pull {name}` fetches D4RL's, named {name} then"),
+    );
+    Some(format!("{near}{fetched}"))
 }
 
 /// What D4RL calls the data of a file of such a name: `hopper-medium-v2` for `data/hopper_medium.hdf5`; `None` for other names.

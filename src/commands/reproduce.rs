@@ -29,7 +29,7 @@ pub struct ReproduceArgs {
     /// Data sets, e.g. hopper-medium,walker2d-medium. Default: all nine.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub datasets: Vec<String>,
-    /// Seeds, A up to but not including B.
+    /// Seeds: A up to but not including B, so that 0..3 is the seeds 0, 1 and 2.
     #[arg(long, value_name = "A..B", default_value = "0..5")]
     pub seeds: String,
     /// Updates of every run instead of the papers', for a trial: no score is comparable then.

@@ -574,7 +574,7 @@ fn commands_whose_output_is_no_terminal_say_how_far_they_have_come() {
         assert!(line.contains(word), "{line}");
     }
     let evaluate = ["evaluate", "run", "--episodes", "3"];
-    assert!(log(&evaluate, "0").contains("0 of 3 episodes (0 %); in step 1"));
+    assert!(log(&evaluate, "0").contains("0 of 3 episodes have ended, in step 1"));
     let collect = [
         "data",
         "collect",
