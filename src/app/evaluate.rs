@@ -371,7 +371,9 @@ impl Evaluator {
                         // At most: those that run may go on to the time limit.
                         let done: usize = lengths.iter().sum();
                         let running = lengths.iter().zip(&active).filter(|(_, active)| **active);
-                        let left: usize = running.map(|(length, _)| limit.saturating_sub(*length)).sum();
+                        let left: usize = running
+                            .map(|(length, _)| limit.saturating_sub(*length))
+                            .sum();
                         progress.set_of(done as u64, (done + left) as u64);
                     }
                     None => progress.set(ended as u64),

@@ -441,7 +441,10 @@ mod tests {
     fn long_names_keep_their_ends() {
         let name = "decision_transformer-halfcheetah-medium-replay-short/seed-0";
         let shown = text(&[glance(name, Status::Training)], (110, 30));
-        assert!(shown.contains("…etah-medium-replay-short/seed-0 "), "{shown}");
+        assert!(
+            shown.contains("…etah-medium-replay-short/seed-0 "),
+            "{shown}"
+        );
         assert_eq!(ending("seed-0", 6), "seed-0");
         assert_eq!(ending("/seed-0", 6), "…eed-0");
     }

@@ -132,7 +132,10 @@ fn hint(error: &Error) -> Option<String> {
 
 /// What may be meant by a data file that is not there: one beside it, or a public data set; `None` for other files.
 fn missing_file(path: &Path) -> Option<String> {
-    let ending = |path: &Path| path.extension().map(|ending| ending.to_string_lossy().into_owned());
+    let ending = |path: &Path| {
+        path.extension()
+            .map(|ending| ending.to_string_lossy().into_owned())
+    };
     let is_data = |path: &Path| {
         let found = ending(path);
         found.is_some_and(|ending| ["hdf5", "h5", "npz", "npy"].contains(&ending.as_str()))
@@ -140,7 +143,9 @@ fn missing_file(path: &Path) -> Option<String> {
     if !is_data(path) {
         return None;
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
     let inside = std::fs::read_dir(parent.unwrap_or(Path::new(".")));
     let files = inside.into_iter().flatten().flatten();
     let files = files.map(|entry| entry.path()).filter(|path| is_data(path));
@@ -262,6 +267,24 @@ mod tests {
         };
         assert!(missing("hopper-medium.hdf5").contains("`trajformer data pull hopper-medium-v2`"));
         assert!(missing("mine.npz").ends_with("(`--set data.path=FILE`)"));
+    }
+
+    #[test]
+    fn missing_data_files_may_be_slips_or_public_data() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("rollouts.npz"), "").expect("written");
+        let missing = |name: &str| {
+            let path = folder.path().join(name);
+            of_library(&Error::io(&path)(std::io::ErrorKind::NotFound.into()))
+        };
+        let said = missing("rollout.npz");
+        assert!(
+            said.contains("did you mean `") && said.contains("rollouts.npz`?"),
+            "{said}"
+        );
+        assert!(missing("other.npz").contains("(`trajformer data list`"));
+        assert!(missing("hopper-medium.hdf5").contains("`trajformer data pull hopper-medium-v2`"));
+        assert!(!missing("notes.txt").contains('('));
     }
 
     #[test]

@@ -16,9 +16,9 @@ pub mod export;
 pub mod hints;
 pub mod hub;
 pub mod plan;
+pub mod probe;
 pub mod render;
 pub mod report;
-pub mod probe;
 pub mod reproduce;
 #[cfg(feature = "mujoco")]
 pub mod setup;

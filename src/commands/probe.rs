@@ -31,10 +31,7 @@ const USUAL_SIZES: (usize, usize) = (17, 6);
 
 /// The mean seconds of an update of each of these configurations; `None` where the time did not suffice, or it can't be timed on made-up
 /// data. Configurations of one algorithm that were not reached take the time of those that were.
-pub fn seconds_per_update(
-    lines: &[&Line],
-    workers: &Workers,
-) -> anyhow::Result<Vec<Option<f64>>> {
+pub fn seconds_per_update(lines: &[&Line], workers: &Workers) -> anyhow::Result<Vec<Option<f64>>> {
     let device = workers.devices.first().map_or("cpu", String::as_str);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(workers.threads)
@@ -42,19 +39,29 @@ pub fn seconds_per_update(
         .build()?;
     let timings = lines.iter().map(|line| Timing::of(line, device));
     let timings = timings.collect::<anyhow::Result<Vec<Timing>>>()?;
-    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let build = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
     let key = |timing: &Timing| {
         let commit = about::commit().unwrap_or("unknown");
         let version = env!("CARGO_PKG_VERSION");
-        format!("{version} {commit} {build}; {} threads; {}", workers.threads, timing.key)
+        format!(
+            "{version} {commit} {build}; {} threads; {}",
+            workers.threads, timing.key
+        )
     };
     let mut known = kept();
-    let (begin, before) = (Instant::now(), known.len());
+    let (begin, before, mut is_said) = (Instant::now(), known.len(), false);
     // One of each algorithm first.
     let mut order: Vec<usize> = (0..timings.len()).collect();
     let place = |at: usize| {
         let own = &timings[at].options.algorithm;
-        timings[..at].iter().filter(|other| other.options.algorithm == *own).count()
+        timings[..at]
+            .iter()
+            .filter(|other| other.options.algorithm == *own)
+            .count()
     };
     order.sort_by_key(|at| place(*at));
     for at in order {
@@ -62,8 +69,9 @@ pub fn seconds_per_update(
         if known.contains_key(&key) || begin.elapsed() > LONGEST {
             continue;
         }
-        if known.len() == before {
+        if !is_said {
             complain("timing a few updates of every algorithm, some 20 s at most ...");
+            is_said = true;
         }
         // One that can't be timed is tried again, which is quick, and has no time.
         match pool.install(|| timings[at].seconds()) {
@@ -158,7 +166,10 @@ impl Timing {
         }
         let (observations, actions) = dimensions(line.config.evaluate.env.as_deref());
         Ok(Self {
-            key: format!("{algorithm} on {device}; {observations}, {actions}; {}", sizes.join(" ")),
+            key: format!(
+                "{algorithm} on {device}; {observations}, {actions}; {}",
+                sizes.join(" ")
+            ),
             options: UpdateOptions {
                 algorithm: algorithm.to_owned(),
                 batch: None,

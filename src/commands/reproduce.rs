@@ -166,7 +166,10 @@ fn say_time(reproduction: &Reproduction, args: &ReproduceArgs) -> anyhow::Result
         let folder = folder.map(|name| name.to_string_lossy().into_owned());
         runs.push((folder.unwrap_or_default(), line, line.seeds.len()));
         let evaluate = &line.config.evaluate;
-        let evaluations = line.config.total_updates().div_ceil(evaluate.every_updates.max(1));
+        let evaluations = line
+            .config
+            .total_updates()
+            .div_ceil(evaluate.every_updates.max(1));
         episodes += evaluations as usize * evaluate.episodes * line.seeds.len();
     }
     let (table, seconds) = probe::table(&runs, &timed);

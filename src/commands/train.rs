@@ -16,6 +16,7 @@ use trajformer::trainer::Outcome;
 use crate::commands::{hints, python_key};
 use crate::output::{self, say};
 use crate::process;
+use crate::repeated;
 
 /// Arguments of `train`.
 #[derive(Debug, Args)]
@@ -101,7 +102,13 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
             Some(seeds) => {
                 let seeds = run::parse_seeds(seeds).context("`--seeds`")?;
                 wanted = seeds.len();
+                repeated::begin();
                 series = run::series(&config, &out, &seeds, &options)?;
+                for (text, count) in repeated::end() {
+                    output::complain(format_args!(
+                        "{count} of {wanted} seeds gave the warning that is shown once: {text}"
+                    ));
+                }
             }
         }
     }

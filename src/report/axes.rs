@@ -174,10 +174,15 @@ fn number(value: f64, step: f64, largest: f64) -> String {
 
 /// `10k` for `10.000k`.
 fn without_zeros(label: &str) -> String {
-    let end = label.find(|c: char| c.is_alphabetic()).unwrap_or(label.len());
+    let end = label
+        .find(|c: char| c.is_alphabetic())
+        .unwrap_or(label.len());
     let (digits, unit) = label.split_at(end);
     if digits.contains('.') {
-        format!("{}{unit}", digits.trim_end_matches('0').trim_end_matches('.'))
+        format!(
+            "{}{unit}",
+            digits.trim_end_matches('0').trim_end_matches('.')
+        )
     } else {
         label.to_owned()
     }
@@ -398,6 +403,14 @@ mod tests {
         );
         check(0.01, 100.0, Scale::Log, &["0.01", "0.1", "1", "10", "100"]);
         check(0.1, 3.0, Scale::Log, &["0.1", "0.2", "0.5", "1", "2"]);
+    }
+
+    #[test]
+    fn counts_have_no_decimals_that_say_nothing() {
+        let axis = Axis::around([0.0, 25_000.0].into_iter(), Scale::Linear, 0.0).counting();
+        assert_eq!(labels(&axis), ["0", "5000", "10k", "15k", "20k", "25k"]);
+        let axis = Axis::around([0.0, 50_000.0].into_iter(), Scale::Linear, 0.0).counting();
+        assert!(labels(&axis).contains(&"10k"), "{:?}", labels(&axis));
     }
 
     #[test]

@@ -59,7 +59,9 @@ pub fn write(
     let size = first.size;
     let mut first = Some(first);
     if still.is_some_and(|still| still.size != size) {
-        return Err(Error::Internal("a still picture of another size".to_owned()));
+        return Err(Error::Internal(
+            "a still picture of another size".to_owned(),
+        ));
     }
     let mut left = count;
     let mut next = || -> Result<Option<Frame>> {
@@ -145,9 +147,7 @@ mod encode {
         encoder
             .set_frame_delay(milliseconds, 1000)
             .map_err(failed)?;
-        encoder
-            .set_sep_def_img(still.is_some())
-            .map_err(failed)?;
+        encoder.set_sep_def_img(still.is_some()).map_err(failed)?;
         let mut writer = encoder.write_header().map_err(failed)?;
         if let Some(still) = still {
             writer.write_image_data(&still.pixels).map_err(failed)?;

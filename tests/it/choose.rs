@@ -132,9 +132,13 @@ fn good_random_and_bad_policies_are_ranked_by_what_they_are_worth() {
     );
     let said = stopped.err().map(|error| error.to_string()).unwrap();
     assert!(
-        said.starts_with("interrupted in the first of 3 runs (") && said.ends_with("): nothing can be said yet"),
+        said.starts_with("interrupted in the first of 3 runs (")
+            && said.ends_with("): nothing can be said yet"),
         "{said}"
     );
+
+    // What it will do is said at once, with how long it takes as soon as that is known.
+    assert_eq!(ChooseOptions::default().fqe.hidden, [64, 64]);
 
     let arguments = "choose bad good random --data log.npz --updates 300 --members 4 --hidden 16 --discount 0.8 --episodes 20 --csv \
                      choice.csv --json";

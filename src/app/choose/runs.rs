@@ -89,7 +89,11 @@ impl Contender {
     pub fn remembers(&self) -> bool {
         use AlgorithmConfig as Of;
         let algorithm = &self.config.algorithm;
-        self.plans() || matches!(algorithm, Of::DecisionTransformer(_) | Of::Lamo(_) | Of::Fast(_))
+        self.plans()
+            || matches!(
+                algorithm,
+                Of::DecisionTransformer(_) | Of::Lamo(_) | Of::Fast(_)
+            )
     }
 
     fn dims(&self) -> (usize, usize) {

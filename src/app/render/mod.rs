@@ -13,8 +13,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::app::checkpoint::check_output;
-use crate::app::render::scene::{Scene, Words};
 use crate::app::progress::Progress;
+use crate::app::render::scene::{Scene, Words};
 use crate::app::report::episodes::{self, Recorded};
 use crate::app::run::TrainedRun;
 use crate::envs::pointmaze::Layout;

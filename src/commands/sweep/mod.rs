@@ -354,10 +354,14 @@ fn measured(
     let timed = probe::seconds_per_update(&lines, workers)?;
     let name = |line: &Line| line.config.algorithm.name().to_owned();
     let rows = lines.iter().zip(left.values());
-    let rows: Vec<(String, &Line, usize)> = rows.map(|(line, runs)| (name(line), *line, *runs)).collect();
+    let rows: Vec<(String, &Line, usize)> = rows
+        .map(|(line, runs)| (name(line), *line, *runs))
+        .collect();
     whole(probe::table(&rows, &timed).0.text(WIDTH))?;
     let found = left.keys().zip(timed);
-    Ok(found.filter_map(|(line, seconds)| Some((*line, seconds?))).collect())
+    Ok(found
+        .filter_map(|(line, seconds)| Some((*line, seconds?)))
+        .collect())
 }
 
 /// A run and what there is of it.
