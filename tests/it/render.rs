@@ -124,7 +124,7 @@ fn episodes_in_a_maze_are_a_gif_whose_frames_are_their_steps() {
         rows.iter().filter(is_blue).count()
     };
     let (still, first, second) = (picture(), picture(), picture());
-    assert!(still > first && still > second, "{still} {first} {second}");
+    assert!(still > first && still >= second, "{still} {first} {second}");
 }
 
 #[test]

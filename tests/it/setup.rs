@@ -478,7 +478,7 @@ fn wheels_and_folders_do_without_an_index() {
     }
     let said = machine.succeeds(&[&SETUP[..], &["--from", "wheels"]].concat(), &[]);
     assert!(
-        said.contains(&format!("from {} of wheels", mujoco_wheel())),
+        said.contains(&format!("from wheels/{}\n", mujoco_wheel())),
         "{said}"
     );
     machine.is_complete(&machine.user_folder());

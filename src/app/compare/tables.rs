@@ -56,9 +56,14 @@ impl Table {
         widths + 2 * self.columns.len().saturating_sub(1)
     }
 
-    /// The table in lines of at most `width` letters, if that is possible without the columns that `stay`, and what is said of those that
-    /// went: the ones whose cells are all the same first, then from the last one on, with the first column's words for each cell.
-    pub fn folded(mut self, width: usize, stay: &[&str]) -> (Self, Vec<String>) {
+    /// The table in lines of at most `width` letters, as far as columns go without which that is, and what is said of those that went: the
+    /// ones whose cells are all the same first, then others, each time from the last one on. `may_go` says of a column's name, and of whether
+    /// its cells are all the same, if it may.
+    pub fn folded(
+        mut self,
+        width: usize,
+        may_go: impl Fn(&str, bool) -> bool,
+    ) -> (Self, Vec<String>) {
         let mut notes = Vec::new();
         for same_only in [true, false] {
             for at in (1..self.columns.len()).rev() {
@@ -69,7 +74,7 @@ impl Table {
                     .map(|row| row[at].clone())
                     .unwrap_or_default();
                 let is_same = self.rows.len() > 1 && self.rows.iter().all(|row| row[at] == first);
-                if self.width() <= width || stay.contains(&name.as_str()) || same_only != is_same {
+                if self.width() <= width || same_only != is_same || !may_go(&name, is_same) {
                     continue;
                 }
                 notes.push(if is_same {
@@ -338,7 +343,7 @@ mod tests {
             table.push(row.map(str::to_owned).to_vec());
         }
         let folded = |width: usize| {
-            let (table, notes) = table.clone().folded(width, &["last"]);
+            let (table, notes) = table.clone().folded(width, |name, _| name != "last");
             (
                 table.text(80).lines().next().unwrap_or_default().to_owned(),
                 notes,

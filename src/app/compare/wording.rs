@@ -36,10 +36,11 @@ pub fn report(found: &Comparison, form: Form, grouped: bool) -> String {
     let mut folded = Vec::new();
     let mut tables = vec![if papers { by_task(found) } else { lines(found) }];
     if form == Form::Text {
-        let last = format!("last {}", measure(&found.lines[0]));
-        let (table, notes) = tables
-            .remove(0)
-            .folded(WIDTH, &["last", &last, "95 % interval"]);
+        // Keys first; of the others only what says the same in every line.
+        let is_key = |name: &str| found.keys.iter().any(|key| key == name);
+        let own = ["task", "seeds", "updates", "seconds", "over"];
+        let may_go = |name: &str, is_same: bool| is_key(name) || (is_same && own.contains(&name));
+        let (table, notes) = tables.remove(0).folded(WIDTH, may_go);
         tables.push(table);
         folded = notes;
     }

