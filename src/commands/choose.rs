@@ -23,7 +23,7 @@ pub struct ChooseArgs {
     /// Data to judge them by: a file, a folder or a public data set. Default: what they learned from, if it is the same.
     #[arg(long, value_name = "DATA")]
     pub data: Option<PathBuf>,
-    /// Judge by so many episodes, drawn once for all runs. Default: all; 50 where a run remembers earlier steps (Decision Transformer, LaMo,
+    /// Judge by so many episodes, drawn once for all runs. Default: all; 30 where a run remembers earlier steps (Decision Transformer, LaMo,
     /// FAST), 20 where one plans, which takes about 0.1 s per step.
     #[arg(long, value_name = "N", value_parser = count)]
     pub episodes: Option<usize>,

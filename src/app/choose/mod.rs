@@ -31,7 +31,7 @@ use trajformer_models::rng::Streams;
 /// Episodes that are taken by default where a run plans, which takes about 0.1 s per step.
 const PLANNED_EPISODES: usize = 20;
 /// Episodes that are taken by default where a run remembers: it acts at every step of them, with its history.
-const REMEMBERED_EPISODES: usize = 50;
+const REMEMBERED_EPISODES: usize = 30;
 /// Widths of the critics' hidden layers by default: small ones, because every run has critics of its own.
 pub const HIDDEN: [usize; 2] = [64, 64];
 /// Resamples of fewer episodes say little of what others would have been.
@@ -44,7 +44,7 @@ const ROWS: usize = 4096;
 pub struct ChooseOptions {
     /// Data to judge by; default: the runs' own, if it is the same.
     pub data: Option<PathBuf>,
-    /// Episodes that are drawn from it, without replacement, for all runs alike. Default: all, but 50 where a run remembers
+    /// Episodes that are drawn from it, without replacement, for all runs alike. Default: all, but 30 where a run remembers
     /// earlier steps and 20 where one plans.
     pub episodes: Option<usize>,
     /// Settings of fitted Q evaluation; its token stops it after the runs that are judged.
