@@ -62,7 +62,9 @@ pub enum Command {
         trajformer watch runs/td3_bc-hopper-medium-short\n  \
         trajformer watch runs\n  \
         trajformer watch runs --once > status.txt\n\
-        It reads the files of the runs and changes nothing. q quits, the arrows show more curves.")]
+        It reads the files of the runs and changes nothing. q quits, the arrows show more curves. Rates are updates per second,\n\
+        evaluations counted: over the last ten rows of metrics.csv while a run trains, over the whole run after that, as `train`\n\
+        says at its end.")]
     Watch(WatchArgs),
     /// Score a trained run in an environment.
     #[command(after_help = "Examples:\n  \

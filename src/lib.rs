@@ -58,7 +58,7 @@ pub use trajformer_core::dataset::Dataset;
 pub use trajformer_core::environment::Environment;
 pub use trajformer_core::policy::{EpisodeStart, Policy};
 pub use trajformer_core::{
-    Error, Result, algorithm, device, environment, epochs, error, interrupt, schedules,
+    Error, Result, algorithm, device, environment, epochs, error, interrupt, nearest, schedules,
 };
 pub use trajformer_models as models;
 pub use trajformer_models::rng;

@@ -4,11 +4,13 @@ mod cli;
 mod commands;
 mod output;
 mod process;
+mod repeated;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -32,7 +34,8 @@ fn main() -> ExitCode {
         .with_target(false)
         .without_time()
         // A log that can't be written must not end what it logs.
-        .log_internal_errors(false);
+        .log_internal_errors(false)
+        .with_filter(repeated::Once);
     tracing_subscriber::registry()
         .with(lines)
         .with(filter)

@@ -323,7 +323,13 @@ impl Evaluator {
         self.begin(policy, targets, prepare)?;
         let mut active = vec![true; rows];
         let (mut returns, mut lengths) = (vec![0.0; rows], vec![0; rows]);
-        let progress = Progress::of("episodes", 0, rows as u64);
+        let limit = self.spec().max_episode_steps;
+        // Environments of Python may have no time limit: then nobody knows how many steps there will be.
+        let limit = (limit < usize::MAX / MOST_ROWS).then_some(limit);
+        let progress = match limit {
+            Some(limit) => Progress::of("steps", 0, (rows * limit) as u64),
+            None => Progress::of("episodes", 0, rows as u64),
+        };
         let progress = (self.says_progress || progress.writes_lines()).then_some(progress);
         while active.contains(&true) {
             if self.interrupt.is_set() {
@@ -356,10 +362,22 @@ impl Evaluator {
                 *active &= !(step.terminated[row] || step.truncated[row]);
             }
             if let Some(progress) = &progress {
-                let steps = lengths.iter().max().copied().unwrap_or(0);
-                let said = format!("in step {steps}");
+                let step = lengths.iter().max().copied().unwrap_or(0);
+                let ended = active.iter().filter(|active| !**active).count();
+                let said = format!("{ended} of {rows} episodes have ended, in step {step}");
                 progress.say(said.clone(), said);
-                progress.set(active.iter().filter(|active| !**active).count() as u64);
+                match limit {
+                    Some(limit) => {
+                        // At most: those that run may go on to the time limit.
+                        let done: usize = lengths.iter().sum();
+                        let running = lengths.iter().zip(&active).filter(|(_, active)| **active);
+                        let left: usize = running
+                            .map(|(length, _)| limit.saturating_sub(*length))
+                            .sum();
+                        progress.set_of(done as u64, (done + left) as u64);
+                    }
+                    None => progress.set(ended as u64),
+                }
             }
         }
         if let Some(progress) = &progress {

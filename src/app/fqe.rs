@@ -21,7 +21,7 @@ use serde::Serialize;
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::kernels::parallel;
 
-use crate::app::progress::Progress;
+use crate::app::progress::{Progress, duration};
 use trajformer_algorithms::offpolicy::{InitContext, Target, Trained};
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Ability, Error, Result};
@@ -205,7 +205,7 @@ pub fn estimate(
     config.warn_of_unsettled();
     let ground = Ground::new(data, bounds, config)?;
     let actions = ground.ask(policy, config.seed)?;
-    let fitted = ground.fit(&actions, config)?;
+    let fitted = ground.fit(&actions, config, 0)?;
     let mut members = fitted.members;
     members.sort_by(f64::total_cmp);
     let episodes = ground.starts.dim(0)?;
@@ -386,11 +386,11 @@ impl Ground {
         Ok(apart.to_dtype(DType::F64)?.to_vec1()?)
     }
 
-    /// Fits the critics of a policy that does what was `asked`.
+    /// Fits the critics of a policy that does what was `asked`; so many policies are to follow it, which is for what is said of the time.
     ///
     /// # Errors
     /// If it diverges, or is interrupted before its first update: later it gives the values so far.
-    pub fn fit(&self, asked: &Asked, config: &FqeConfig) -> Result<Fitted> {
+    pub fn fit(&self, asked: &Asked, config: &FqeConfig, following: usize) -> Result<Fitted> {
         let streams = Streams::from_seed(config.seed);
         let (observation_dim, action_dim) = self.transitions.dims();
         let sizes = CriticConfig {
@@ -428,15 +428,26 @@ impl Ground {
             if !announced && (done == TIMED_UPDATES || seconds > TIMED_SECONDS) {
                 announced = true;
                 let all = seconds / done as f64 * config.updates as f64;
+                let others = match following {
+                    0 => String::new(),
+                    1 => format!("; with those of 1 more run {}", duration(2.0 * all)),
+                    more => {
+                        let whole = duration((more + 1) as f64 * all);
+                        format!("; with those of {more} more runs {whole}")
+                    }
+                };
                 tracing::info!(
-                    "fitted Q evaluation: {} updates take about {all:.0} s",
-                    config.updates
+                    "fitted Q evaluation: {} updates take about {}{others}",
+                    config.updates,
+                    duration(all)
                 );
             }
         }
         progress.finish();
         if done == 0 {
-            return Err(Error::Interrupted);
+            return Err(Error::NothingYet {
+                problem: "interrupted before the first update: nothing can be said yet".to_owned(),
+            });
         }
         let members = self.values(asked, &critics.detached, done)?;
         Ok(Fitted {
@@ -679,7 +690,7 @@ mod tests {
                 );
             }
             // On a machine so slow that no update was done.
-            Err(error) => assert!(matches!(error, Error::Interrupted), "{error}"),
+            Err(error) => assert!(matches!(error, Error::NothingYet { .. }), "{error}"),
         }
         let whole = estimate(&mut Still, &data(20, 30), &bounds, &quick());
         let whole = whole.expect("an estimate");

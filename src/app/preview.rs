@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 
 use crate::app::config::RunConfig;
 use crate::app::evaluate::{require_goal, starting_goal};
+use crate::app::progress::Progress;
 use crate::envs;
 use crate::report::plan;
 use crate::report::plan::PlanPanel;
@@ -204,12 +205,15 @@ pub fn preview_logged(
         goal,
         instruction: episode.instruction.clone(),
     }])?;
+    let progress = Progress::of("steps before it", 0, place.step as u64);
     for (step, observation) in rows.iter().take(place.step).enumerate() {
+        progress.set(step as u64);
         let row = episode.start + step;
         let tensor = |values: &[f32]| Tensor::from_slice(values, (1, values.len()), &Device::Cpu);
         let (observation, action) = (tensor(observation)?, tensor(data.action(row))?);
         policy.recall(&observation, &action, &[data.rewards[row]])?;
     }
+    progress.finish();
     let (imagined, seconds) = planned(policy, config, &rows[place.step])?;
     let horizon = imagined.rewards.dim(1)?;
     let first_step = place.step.saturating_sub(horizon);

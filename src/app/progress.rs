@@ -66,6 +66,12 @@ impl Progress {
         self.bar.is_hidden()
     }
 
+    /// So many are done, of another total than before.
+    pub fn set_of(&self, done: u64, total: u64) {
+        self.bar.set_length(total);
+        self.set(done);
+    }
+
     /// So many are done.
     pub fn set(&self, done: u64) {
         self.bar.set_position(done);

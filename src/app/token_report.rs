@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::app::progress::Progress;
 use crate::report::tokens::{TokenPanel, TokenPicture};
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::Result;
@@ -157,6 +158,11 @@ pub fn report(
         TokenizerKind::KMeans => {
             let table = Table::actions(data);
             let mut tokenizer = KMeans::unfitted(table.dims(), options.vocabulary)?;
+            tracing::info!(
+                "k-means: moving {} centers among {} actions; this says nothing until it is done",
+                options.vocabulary,
+                data.steps()
+            );
             tokenizer.fit(&Chunks::new(&table.rows, table.dims(), 1, &[])?, rng)?;
             let starts: Vec<usize> = (0..data.steps()).collect();
             let parts = Parts {
@@ -174,10 +180,17 @@ pub fn report(
                 scale: options.scale,
                 vocab_size: options.vocabulary,
             };
+            let is_new = given.is_none();
             let mut tokenizer = match given {
                 Some(fast) => FastActions::around(dims, fast)?,
                 None => FastActions::unfitted(dims, fit)?,
             };
+            if is_new {
+                tracing::info!(
+                    "FAST: learning merges from {} chunks; this says nothing until it is done (100,000 chunks took some 5 s)",
+                    all.len()
+                );
+            }
             tokenizer.fit(&Chunks::new(&rows, dims, steps, &all)?, rng)?;
             // One chunk after the other, from the start of every episode on.
             let first = |step: usize| all[step];
@@ -269,7 +282,9 @@ fn chunked(
     // Steps that are left of the episode that the chunks walk through.
     let mut left = data.episodes.iter().map(|episode| episode.steps);
     let mut rest = 0;
-    for &start in parts.starts {
+    let progress = Progress::of("chunks", 0, parts.starts.len() as u64);
+    for (at, &start) in parts.starts.iter().enumerate() {
+        progress.set(at as u64);
         if rest == 0 {
             rest = left.next().unwrap_or(0);
         }
@@ -284,6 +299,7 @@ fn chunked(
         invalid += usize::from(!decoded.valid);
         seen.extend(tokens);
     }
+    progress.finish();
     let column = |rows: &[f64], dim| Table::column(rows, dims, dim).collect::<Vec<f64>>();
     let names = table.names.iter().enumerate();
     let dimensions: Vec<DimensionReport> = names

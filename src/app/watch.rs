@@ -12,7 +12,7 @@ use crate::app::evaluations::Evaluations;
 use crate::app::table;
 
 /// Rows of `metrics.csv` that the present rate is taken over.
-const RATE_ROWS: usize = 10;
+pub const RATE_ROWS: usize = 10;
 /// A run is taken to be training for so long after its files changed, or for three times as long as between its last two rows.
 const FRESH: Duration = Duration::from_secs(120);
 
@@ -31,7 +31,8 @@ pub struct Glance {
     pub total: u64,
     /// Seconds of training and evaluating until then.
     pub seconds: f64,
-    /// Updates per second over the last rows, evaluations counted.
+    /// Updates per second, evaluations counted: over the last [`RATE_ROWS`] rows of `metrics.csv` while it trains, over the whole run
+    /// once it does not, which is what `train` says at its end.
     pub rate: Option<f64>,
     /// What it does.
     pub status: Status,
@@ -177,6 +178,9 @@ fn glance(folder: &Path) -> Glance {
     seen.problems = problems;
     advance(&mut seen, state.as_ref());
     seen.status = status(&seen, config.as_ref(), state.as_ref());
+    if seen.status != Status::Training && seen.seconds > 0.0 && seen.update > 0 {
+        seen.rate = Some(seen.update as f64 / seen.seconds);
+    }
     seen
 }
 

@@ -25,7 +25,8 @@ pub struct ActArgs {
     /// File to write: `actions`, float32, in the environment's units; (N, A) or (B, T, A).
     #[arg(long, value_name = "FILE.npz")]
     pub out: PathBuf,
-    /// Only the action of the last step of each episode, (episodes, A): the next one to take. A planner then plans once per episode.
+    /// Only the action to take next: at the last observation of each episode, after all steps before it; (episodes, A). A planner
+    /// then plans once per episode.
     #[arg(long)]
     pub last: bool,
     /// Seed of policies that draw, planners among them; default: the run's `evaluate.seed`.
@@ -82,6 +83,13 @@ pub fn run(args: &ActArgs) -> anyhow::Result<ExitCode> {
     npz::write_array(&args.out, "actions", &acted.shape, &acted.actions)?;
     let rows = recorded.rows();
     let how = match acted.episodes {
+        _ if args.last && recorded.episodes.len() == 1 => {
+            format!("the last of {rows} steps of one episode")
+        }
+        _ if args.last => {
+            let episodes = recorded.episodes.len();
+            format!("the last step of each of {episodes} episodes ({rows} steps)")
+        }
         None => format!("{rows} rows, each by itself"),
         Some(1) => format!("{rows} steps of one episode"),
         Some(episodes) => format!("{rows} steps of {episodes} episodes"),

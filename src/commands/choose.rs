@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use clap::Args;
 use trajformer::choose::{self, ChooseOptions, wording};
 use trajformer::fqe::FqeConfig;
-use trajformer::{checkpoint, hub};
+use trajformer::{Error, checkpoint, hub};
 
 use crate::cli::count;
-use crate::output::{say, whole};
+use crate::commands::hints;
+use crate::output::{complain, say, whole};
 use crate::process;
 
 /// Arguments of `choose`.
@@ -22,7 +23,8 @@ pub struct ChooseArgs {
     /// Data to judge them by: a file, a folder or a public data set. Default: what they learned from, if it is the same.
     #[arg(long, value_name = "DATA")]
     pub data: Option<PathBuf>,
-    /// Judge by so many episodes, drawn once for all runs. Default: all; 20 where a run plans, which takes about 0.1 s per step.
+    /// Judge by so many episodes, drawn once for all runs. Default: all; 30 where a run remembers earlier steps (Decision Transformer, LaMo,
+    /// FAST), 20 where one plans, which takes about 0.1 s per step.
     #[arg(long, value_name = "N", value_parser = count)]
     pub episodes: Option<usize>,
     /// Updates of each run's critics.
@@ -31,7 +33,7 @@ pub struct ChooseArgs {
     /// Critics per run, each with its own resample of the episodes, the same for all runs.
     #[arg(long, value_name = "N", default_value_t = FqeConfig::default().members, value_parser = count)]
     pub members: usize,
-    /// Widths of the critics' hidden layers, e.g. 64,64, which is faster. Default: 256,256.
+    /// Widths of the critics' hidden layers. Default: 64,64; 256,256 takes about ten times as long.
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = count)]
     pub hidden: Vec<usize>,
     /// Discount of the values.
@@ -62,7 +64,7 @@ pub fn run(args: &ChooseArgs) -> anyhow::Result<ExitCode> {
     }
     let defaults = FqeConfig::default();
     let hidden = if args.hidden.is_empty() {
-        defaults.hidden.clone()
+        choose::HIDDEN.to_vec()
     } else {
         args.hidden.clone()
     };
@@ -84,7 +86,14 @@ pub fn run(args: &ChooseArgs) -> anyhow::Result<ExitCode> {
     };
     let folders = args.runs.iter().map(|run| hub::local(run));
     let folders = folders.collect::<trajformer::Result<Vec<PathBuf>>>()?;
-    let choice = choose::choose(&folders, &options)?;
+    let choice = match choose::choose(&folders, &options) {
+        Ok(choice) => choice,
+        Err(error @ Error::NothingYet { .. }) => {
+            complain(hints::of_library(&error));
+            return Ok(ExitCode::from(process::INTERRUPTED));
+        }
+        Err(error) => return Err(error.into()),
+    };
     whole(wording::report(&choice))?;
     if let Some(path) = &args.csv {
         wording::write_csv(&choice, path)?;

@@ -20,6 +20,8 @@ const COLORS: [Color; 6] = [
 ];
 /// Least columns and lines of a chart.
 const CHART: (u16, u16) = (36, 9);
+/// Most letters of a run's name.
+const NAME: usize = 34;
 /// Cells of a bar of progress.
 const BAR: usize = 12;
 /// Most points of a line: more can't be told apart.
@@ -99,6 +101,16 @@ fn name(glance: &Glance) -> String {
     }
 }
 
+/// The last letters of a text that is longer than `most`: what tells runs apart, a seed or a checkpoint, comes last.
+fn ending(text: &str, most: usize) -> String {
+    let count = text.chars().count();
+    if count <= most {
+        return text.to_owned();
+    }
+    let last = text.chars().skip(count + 1 - most);
+    std::iter::once('…').chain(last).collect()
+}
+
 fn color(run: usize) -> Color {
     COLORS[run % COLORS.len()]
 }
@@ -115,7 +127,7 @@ fn table<'a>(glances: &[Glance], rows: usize, view: &View) -> Table<'a> {
         .iter()
         .map(|glance| name(glance).chars().count())
         .max();
-    let longest = longest.unwrap_or(0).clamp(10, 34) as u16;
+    let longest = longest.unwrap_or(0).clamp(10, NAME) as u16;
     let widths = [
         Constraint::Length(2),
         Constraint::Length(longest),
@@ -168,7 +180,7 @@ fn run_row<'a>((at, glance): (usize, &Glance)) -> Row<'a> {
     let score = |value: Option<f64>| value.map_or(String::new(), compact);
     let cells = [
         Cell::from(Span::styled((at + 1).to_string(), color(at))),
-        Cell::from(name(glance)),
+        Cell::from(ending(&name(glance), NAME)),
         Cell::from(Span::styled(state, style)),
         Cell::from(progress),
         Cell::from(format!(
@@ -423,6 +435,18 @@ mod tests {
         }
         let digits = |line: &&str| line.contains("111") || line.contains("222");
         assert!(shown.lines().filter(digits).count() > 3, "{shown}");
+    }
+
+    #[test]
+    fn long_names_keep_their_ends() {
+        let name = "decision_transformer-halfcheetah-medium-replay-short/seed-0";
+        let shown = text(&[glance(name, Status::Training)], (110, 30));
+        assert!(
+            shown.contains("…etah-medium-replay-short/seed-0 "),
+            "{shown}"
+        );
+        assert_eq!(ending("seed-0", 6), "seed-0");
+        assert_eq!(ending("/seed-0", 6), "…eed-0");
     }
 
     #[test]

@@ -9,10 +9,10 @@ use trajformer::fqe::FqeConfig;
 use trajformer::instruct::{self, InstructionScore};
 use trajformer::pretrained::Request;
 use trajformer::scoring::{self, EvaluateRequest, Scores};
-use trajformer::{checkpoint, data, hub, report, run};
+use trajformer::{Error, checkpoint, data, hub, report, run};
 
 use crate::commands::collect;
-use crate::output::say;
+use crate::output::{complain, say};
 use crate::process;
 
 /// Arguments of `evaluate`.
@@ -159,7 +159,13 @@ fn off_policy(args: &EvaluateArgs, path: &Path) -> anyhow::Result<ExitCode> {
         ..FqeConfig::default()
     };
     let folder = hub::local(&args.run)?;
-    let found = run::judge(&folder, &args.overrides, path, &config)?;
+    let found = match run::judge(&folder, &args.overrides, path, &config) {
+        Err(error @ Error::NothingYet { .. }) => {
+            complain(error);
+            return Ok(ExitCode::from(process::INTERRUPTED));
+        }
+        found => found?,
+    };
     say!("{}", found.summary())?;
     if args.json {
         say!("{}", serde_json::to_string(&found)?)?;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use trajformer::Error;
 use trajformer::error::{Ability, Origin, shell_quoted};
+use trajformer::nearest::nearest;
 
 use crate::cli::Command;
 
@@ -79,6 +80,9 @@ fn hint(error: &Error) -> Option<String> {
         Error::NotSet { key, .. } => return Some(format!("`--set {key}=VALUE`")),
         Error::NoData { .. } => "`--data FILE` of `evaluate`",
         Error::NoCommonData { .. } => "`--data DATA`",
+        Error::NothingYet { .. } => {
+            "shorter: fewer `--episodes`, `--members` and `--updates`, e.g. `--episodes 20 --members 10 --updates 5000`"
+        }
         Error::DataMoved { .. } => "`--set data.path=FILE`",
         Error::DataMissing { path, .. } => {
             return Some(match d4rl_name(path) {
@@ -91,6 +95,9 @@ fn hint(error: &Error) -> Option<String> {
         Error::Mujoco { .. } => "`trajformer setup mujoco` installs library and models",
         Error::NoDevice { .. } => "`--set device=cpu` takes the CPU",
         Error::NoGoal { .. } => "`--set 'evaluate.goal=[...]'`",
+        Error::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+            return missing_file(path);
+        }
         Error::UnknownInstruction { .. } => "`evaluate --instruction TEXT` asks the run's encoder",
         Error::OpenedWithoutData => "`train --resume`",
         Error::NoActivations { .. } => "`--activation relu|tanh`, `--output tanh|identity`",
@@ -121,6 +128,40 @@ fn hint(error: &Error) -> Option<String> {
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+/// What may be meant by a data file that is not there: one beside it, or a public data set; `None` for other files.
+fn missing_file(path: &Path) -> Option<String> {
+    let ending = |path: &Path| {
+        path.extension()
+            .map(|ending| ending.to_string_lossy().into_owned())
+    };
+    let is_data = |path: &Path| {
+        let found = ending(path);
+        found.is_some_and(|ending| ["hdf5", "h5", "npz", "npy"].contains(&ending.as_str()))
+    };
+    if !is_data(path) {
+        return None;
+    }
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let inside = std::fs::read_dir(parent.unwrap_or(Path::new(".")));
+    let files = inside.into_iter().flatten().flatten();
+    let files = files.map(|entry| entry.path()).filter(|path| is_data(path));
+    let names: Vec<String> = files
+        .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .collect();
+    let name = path.file_name()?.to_string_lossy();
+    let near = nearest(&name, names.iter().map(String::as_str));
+    let near = near.map_or_else(String::new, |near| {
+        format!("did you mean `{}`? ", path.with_file_name(near).display())
+    });
+    let fetched = d4rl_name(path).map_or_else(
+        || "`trajformer data list` names public data sets".to_owned(),
+        |name| format!("`trajformer data pull {name}` fetches D4RL's, named {name} then"),
+    );
+    Some(format!("{near}{fetched}"))
 }
 
 /// What D4RL calls the data of a file of such a name: `hopper-medium-v2` for `data/hopper_medium.hdf5`; `None` for other names.
@@ -226,6 +267,24 @@ mod tests {
         };
         assert!(missing("hopper-medium.hdf5").contains("`trajformer data pull hopper-medium-v2`"));
         assert!(missing("mine.npz").ends_with("(`--set data.path=FILE`)"));
+    }
+
+    #[test]
+    fn missing_data_files_may_be_slips_or_public_data() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("rollouts.npz"), "").expect("written");
+        let missing = |name: &str| {
+            let path = folder.path().join(name);
+            of_library(&Error::io(&path)(std::io::ErrorKind::NotFound.into()))
+        };
+        let said = missing("rollout.npz");
+        assert!(
+            said.contains("did you mean `") && said.contains("rollouts.npz`?"),
+            "{said}"
+        );
+        assert!(missing("other.npz").contains("(`trajformer data list`"));
+        assert!(missing("hopper-medium.hdf5").contains("`trajformer data pull hopper-medium-v2`"));
+        assert!(!missing("notes.txt").contains('('));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod export;
 pub mod hints;
 pub mod hub;
 pub mod plan;
+pub mod probe;
 pub mod render;
 pub mod report;
 pub mod reproduce;

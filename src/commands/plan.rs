@@ -127,10 +127,11 @@ fn from_data(
     overrides: &[String],
     path: &Path,
 ) -> anyhow::Result<Preview> {
+    let path = &data::resolved(&[path.to_path_buf()])?.remove(0);
     let (trained, dataset) = if folder.join("config.toml").is_file() {
         let trained = opened(folder, overrides, None)?;
         let read = trained.config.data.load_options();
-        (trained, data::load_with(&[path.to_path_buf()], &read)?)
+        (trained, data::load_with(std::slice::from_ref(path), &read)?)
     } else {
         let dataset = data::load_one(path)?;
         (opened(folder, overrides, Some(&dataset))?, dataset)

@@ -1,29 +1,23 @@
 //! `trajformer reproduce`: papers' own configurations as a sweep, and a verdict per score.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
-use trajformer::bench::{UpdateOptions, Updates};
-use trajformer::checkpoint::{check_output, fingerprint};
+use trajformer::checkpoint::check_output;
+use trajformer::data::formats::d4rl_hdf5;
 use trajformer::reproduce::{NAMES, Reproduction, Request, table};
 use trajformer::run::parse_seeds;
 use trajformer::sweep::{Line, write_table};
 
+use crate::commands::probe;
 use crate::commands::sweep::show::duration;
 use crate::commands::sweep::{Defaults, TrainingArgs, train, workers};
 use crate::output::{complain, say, whole};
 
 /// Width of the table's caption.
 const WIDTH: usize = 110;
-/// How long updates of an algorithm are timed.
-const SECONDS: f64 = 0.1;
-/// Stack of the threads that are timed: gradients of deep graphs recurse.
-const STACK_BYTES: usize = 8 << 20;
-
 /// Arguments of `reproduce`.
 #[derive(Debug, Args)]
 pub struct ReproduceArgs {
@@ -35,7 +29,7 @@ pub struct ReproduceArgs {
     /// Data sets, e.g. hopper-medium,walker2d-medium. Default: all nine.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub datasets: Vec<String>,
-    /// Seeds, A up to but not including B.
+    /// Seeds: A up to but not including B, so that 0..3 is the seeds 0, 1 and 2.
     #[arg(long, value_name = "A..B", default_value = "0..5")]
     pub seeds: String,
     /// Updates of every run instead of the papers', for a trial: no score is comparable then.
@@ -120,13 +114,23 @@ fn say_needs(reproduction: &Reproduction, args: &ReproduceArgs) -> anyhow::Resul
         args.seeds
     )?;
     say!("Data, D4RL's of version 2 (`trajformer data pull NAME` fetches one):")?;
+    let mut others = 0;
     for (data, file) in reproduction.data() {
-        let is_there = if file.exists() { "there" } else { "MISSING" };
+        let there = match (file.exists(), d4rl_hdf5::rows(&file)) {
+            (false, _) => "MISSING".to_owned(),
+            (true, Ok(steps)) if !data.is_size(steps) => {
+                others += 1;
+                format!("there, with {steps} steps, NOT D4RL's")
+            }
+            (true, Ok(_)) => "there".to_owned(),
+            (true, Err(error)) => format!("there, but can't be read ({error})"),
+        };
+        let (name, path) = (data.d4rl_name(), file.display());
+        say!("  {name:<28} {:>9} steps  {there}: {path}", data.steps)?;
+    }
+    if others > 0 {
         say!(
-            "  {:<28} {:>9} steps  {is_there}: {}",
-            data.d4rl_name(),
-            data.steps,
-            file.display()
+            "  {others} of another size than D4RL's: no score of runs that learn from such data will be comparable"
         )?;
     }
     let robots = match trajformer::envs::make("hopper-v4") {
@@ -153,100 +157,32 @@ fn say_needs(reproduction: &Reproduction, args: &ReproduceArgs) -> anyhow::Resul
 fn say_time(reproduction: &Reproduction, args: &ReproduceArgs) -> anyhow::Result<()> {
     let plan = &reproduction.plan;
     let workers = workers(&args.training, &Defaults::default(), plan.runs.len());
-    let device = workers
-        .devices
-        .first()
-        .cloned()
-        .unwrap_or_else(|| "cpu".to_owned());
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(workers.threads)
-        .stack_size(STACK_BYTES)
-        .build()?;
-    let mut timed: BTreeMap<(String, usize), f64> = BTreeMap::new();
-    complain("timing a few updates of every algorithm ...");
-    let (mut seconds, mut episodes) = (0.0, 0);
-    let mut by_algorithm: BTreeMap<&str, f64> = BTreeMap::new();
+    let lines: Vec<&Line> = plan.lines.iter().collect();
+    let timed = probe::seconds_per_update(&lines, &workers)?;
+    let mut episodes = 0;
+    let mut runs = Vec::new();
     for line in &plan.lines {
-        let options = timing(line, &device)?;
-        let key = (options.overrides.join(" "), options.observations);
-        let per_update = match timed.get(&key) {
-            Some(known) => *known,
-            None => {
-                let found = pool.install(|| seconds_per_update(&options))?;
-                timed.insert(key, found);
-                found
-            }
-        };
-        let (updates, seeds) = (line.config.total_updates(), line.seeds.len());
-        let needed = updates as f64 * per_update * seeds as f64;
-        seconds += needed;
-        let folder = line
-            .source
-            .iter()
-            .nth(1)
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        *by_algorithm.entry(folder).or_default() += needed;
+        let folder = line.source.iter().nth(1);
+        let folder = folder.map(|name| name.to_string_lossy().into_owned());
+        runs.push((folder.unwrap_or_default(), line, line.seeds.len()));
         let evaluate = &line.config.evaluate;
-        episodes +=
-            updates.div_ceil(evaluate.every_updates.max(1)) as usize * evaluate.episodes * seeds;
+        let evaluations = line
+            .config
+            .total_updates()
+            .div_ceil(evaluate.every_updates.max(1));
+        episodes += evaluations as usize * evaluate.episodes * line.seeds.len();
     }
-    let mut parts: Vec<(&str, f64)> = by_algorithm.into_iter().collect();
-    parts.sort_by(|left, right| right.1.total_cmp(&left.1));
-    let parts: Vec<String> = parts
-        .iter()
-        .map(|(name, seconds)| format!("{name} {}", duration(*seconds)))
-        .collect();
-    say!(
-        "Time on this machine, {} side by side with {} thread(s) each: about {} for the updates alone ({} one after the other: {}), and \
-         {episodes} episodes of up to 1000 steps for the scores",
-        workers.jobs,
-        workers.threads,
-        duration(seconds / workers.jobs as f64),
-        duration(seconds),
-        parts.join(", ")
-    )
-}
-
-/// The mean time of an update, of as few as say something: those of the largest ensembles take seconds.
-fn seconds_per_update(options: &UpdateOptions) -> trajformer::Result<f64> {
-    // What is said of the data is said of made-up data.
-    tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), || {
-        let mut updates = Updates::new(options)?;
-        updates.step()?;
-        let (begin, mut done) = (Instant::now(), 0);
-        // Both of a pair: what happens at every second update has its share.
-        while done == 0 || begin.elapsed().as_secs_f64() < options.seconds {
-            updates.step()?;
-            updates.step()?;
-            done += 2;
-        }
-        Ok(begin.elapsed().as_secs_f64() / f64::from(done))
-    })
-}
-
-/// How updates of a line are timed: its own settings, on made-up data of the robot's sizes.
-fn timing(line: &Line, device: &str) -> anyhow::Result<UpdateOptions> {
-    let algorithm = line.config.algorithm.name();
-    let front = format!("algorithm.{algorithm}.");
-    let settings = fingerprint::all_settings(&line.config)?;
-    let overrides = settings
-        .iter()
-        .filter_map(|(key, value)| Some(format!("{}={value}", key.strip_prefix(&front)?)));
-    let is_hopper = line
-        .config
-        .evaluate
-        .env
-        .as_deref()
-        .is_some_and(|env| env.starts_with("hopper"));
-    let (observations, actions) = if is_hopper { (11, 3) } else { (17, 6) };
-    Ok(UpdateOptions {
-        algorithm: algorithm.to_owned(),
-        batch: None,
-        observations,
-        actions,
-        overrides: overrides.collect(),
-        device: device.to_owned(),
-        seconds: SECONDS,
-    })
+    let (table, seconds) = probe::table(&runs, &timed);
+    say!("Time of the updates alone on this machine, from a few of them:")?;
+    whole(table.text(WIDTH))?;
+    let all = match seconds {
+        Some(seconds) => format!(
+            "about {} with {} side by side, {} thread(s) each",
+            duration(seconds / workers.jobs as f64),
+            workers.jobs,
+            workers.threads
+        ),
+        None => "known once the others are timed: the same command goes on with them".to_owned(),
+    };
+    say!("In all: {all}; and {episodes} episodes of up to 1000 steps for the scores")
 }

@@ -49,6 +49,9 @@ pub fn run(command: &SetupCommand) -> anyhow::Result<ExitCode> {
         for file in &installed.written {
             say!("{}", file.display())?;
         }
+        for source in &installed.sources {
+            say!("from {source}")?;
+        }
         say!("MuJoCo 3.3.7 and its models are in {folder}, their licences beside them")?;
     }
     if !installed.is_found {

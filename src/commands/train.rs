@@ -16,6 +16,7 @@ use trajformer::trainer::Outcome;
 use crate::commands::{hints, python_key};
 use crate::output::{self, say};
 use crate::process;
+use crate::repeated;
 
 /// Arguments of `train`.
 #[derive(Debug, Args)]
@@ -33,7 +34,8 @@ pub struct TrainArgs {
     /// evaluate.python, device).
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Train several seeds, A up to but not including B, and report the aggregate.
+    /// Train several seeds and report the aggregate: A up to but not including B, so that 0..3 is the seeds 0, 1 and 2, and 3..4 the
+    /// seed 3 alone.
     #[arg(long, value_name = "A..B", conflicts_with = "resume")]
     pub seeds: Option<String>,
     /// Run directory to make; with --seeds the folder that holds one per seed. Default: runs/ALGORITHM-NAME, by the
@@ -100,7 +102,13 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
             Some(seeds) => {
                 let seeds = run::parse_seeds(seeds).context("`--seeds`")?;
                 wanted = seeds.len();
+                repeated::begin();
                 series = run::series(&config, &out, &seeds, &options)?;
+                for (text, count) in repeated::end() {
+                    output::complain(format_args!(
+                        "{count} of {wanted} seeds gave the warning that is shown once: {text}"
+                    ));
+                }
             }
         }
     }
@@ -167,11 +175,11 @@ impl Report<'_> {
     fn print(&self) -> anyhow::Result<()> {
         for (path, outcome) in self.outcomes {
             say!(
-                "{}: {} updates in {:.0} s ({:.1} updates/s)",
+                "{}: {} updates in {:.0} s ({:.1} updates/s, evaluations counted)",
                 path.display(),
                 outcome.update,
                 outcome.seconds,
-                outcome.updates_per_s
+                outcome.update as f64 / outcome.seconds.max(1e-9)
             )?;
             if let Some(evaluation) = &outcome.evaluation {
                 say!("  last: {}", evaluation.summary())?;

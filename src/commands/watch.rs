@@ -18,7 +18,6 @@ use crate::output;
 #[derive(Debug, Args)]
 pub struct WatchArgs {
     /// Run directories, or folders that hold some; new runs in them appear by themselves.
-    #[arg(required = true)]
     pub runs: Vec<PathBuf>,
     /// Print one frame as text and exit, e.g. `watch runs --once`; always so where standard output is no terminal.
     #[arg(long)]
@@ -52,6 +51,12 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// # Errors
 /// If the terminal fails.
 pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
+    if args.runs.is_empty() {
+        anyhow::bail!(
+            "name runs to watch: run directories, or folders that hold some, e.g. `trajformer watch runs{}`",
+            if args.once { " --once" } else { "" }
+        );
+    }
     if args.once || !std::io::stdout().is_terminal() {
         let glances = look(&args.runs);
         output::whole(dashboard::text(&glances, args.size))?;

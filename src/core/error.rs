@@ -283,6 +283,12 @@ pub enum Error {
     /// The work's [`Interrupt`](crate::interrupt::Interrupt) was set before it was done.
     #[error("interrupted")]
     Interrupted,
+    /// The same, of an estimate or a choice that is of use before it is done, but not yet.
+    #[error("{problem}")]
+    NothingYet {
+        /// How far it has come, and why nothing follows from that.
+        problem: String,
+    },
 }
 
 /// Result of this crate.

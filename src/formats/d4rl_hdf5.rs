@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use hdf5_pure::{AttrValue, FileBuilder};
 
+use crate::formats::arrays;
 use crate::formats::arrays::ArrayFile;
 use crate::formats::ends;
 use crate::formats::ends::{Cutting, Marks};
@@ -75,6 +76,15 @@ pub fn read(path: &Path, options: &LoadOptions) -> Result<Dataset> {
     );
     data.reference_returns = scores.0.zip(scores.1);
     Ok(data)
+}
+
+/// How many steps a file has, by its rewards: nothing else is read.
+///
+/// # Errors
+/// If it is no such file, or has no rewards.
+pub fn rows(path: &Path) -> Result<usize> {
+    let mut file = Hdf5Group::open(path)?;
+    Ok(arrays::require(&mut file, &["rewards"])?.rows())
 }
 
 /// Writes a data set: float32, deflated; `next_observations` if the observation after the last step of any episode is

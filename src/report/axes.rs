@@ -86,7 +86,7 @@ impl Axis {
     pub fn counting(mut self) -> Self {
         self.ticks.retain(|(value, _)| value.fract() == 0.0);
         for (value, label) in &mut self.ticks {
-            *label = number(*value, 1.0, value.abs());
+            *label = without_zeros(&number(*value, 1.0, value.abs()));
         }
         self
     }
@@ -170,6 +170,22 @@ fn number(value: f64, step: f64, largest: f64) -> String {
     };
     let decimals = (-(step / divisor).log10() - 1e-9).ceil().max(0.0) as usize;
     format!("{:.decimals$}{unit}", value / divisor).replace('-', "−")
+}
+
+/// `10k` for `10.000k`.
+fn without_zeros(label: &str) -> String {
+    let end = label
+        .find(|c: char| c.is_alphabetic())
+        .unwrap_or(label.len());
+    let (digits, unit) = label.split_at(end);
+    if digits.contains('.') {
+        format!(
+            "{}{unit}",
+            digits.trim_end_matches('0').trim_end_matches('.')
+        )
+    } else {
+        label.to_owned()
+    }
 }
 
 /// The area of a chart and its two axes.
@@ -387,6 +403,14 @@ mod tests {
         );
         check(0.01, 100.0, Scale::Log, &["0.01", "0.1", "1", "10", "100"]);
         check(0.1, 3.0, Scale::Log, &["0.1", "0.2", "0.5", "1", "2"]);
+    }
+
+    #[test]
+    fn counts_have_no_decimals_that_say_nothing() {
+        let axis = Axis::around([0.0, 25_000.0].into_iter(), Scale::Linear, 0.0).counting();
+        assert_eq!(labels(&axis), ["0", "5000", "10k", "15k", "20k", "25k"]);
+        let axis = Axis::around([0.0, 50_000.0].into_iter(), Scale::Linear, 0.0).counting();
+        assert!(labels(&axis).contains(&"10k"), "{:?}", labels(&axis));
     }
 
     #[test]

@@ -42,14 +42,15 @@ impl Kind {
     }
 }
 
-/// Writes `count` frames of one size, each shown for so many seconds, again and again: whole or not at all.
+/// Writes `count` frames of one size, each shown for so many `seconds`, again and again: whole or not at all. An animated PNG shows `still`
+/// where a viewer does not animate, and its first frame without one; a GIF its first frame.
 ///
 /// # Errors
 /// If the path ends in neither `.gif` nor `.png`, there are no frames, or fewer or others than said, or it can't be written.
 pub fn write(
     path: &Path,
-    count: usize,
-    seconds: f64,
+    still: Option<&Frame>,
+    (count, seconds): (usize, f64),
     mut next: impl FnMut() -> Result<Option<Frame>>,
 ) -> Result<()> {
     let kind = Kind::of(path)?;
@@ -57,6 +58,11 @@ pub fn write(
     let first = first.ok_or_else(|| Error::Unsuitable("a moving picture of nothing".to_owned()))?;
     let size = first.size;
     let mut first = Some(first);
+    if still.is_some_and(|still| still.size != size) {
+        return Err(Error::Internal(
+            "a still picture of another size".to_owned(),
+        ));
+    }
     let mut left = count;
     let mut next = || -> Result<Option<Frame>> {
         let Some(frame) = first
@@ -74,7 +80,7 @@ pub fn write(
         left -= 1;
         Ok(Some(frame))
     };
-    let bytes = encode::encode(kind, size, count, seconds, &mut next)?;
+    let bytes = encode::encode((kind, size), still, (count, seconds), &mut next)?;
     trajformer_core::atomic::write_atomically(path, &bytes)
 }
 
@@ -87,15 +93,14 @@ mod encode {
     const SPEED: i32 = 10;
 
     pub(super) fn encode(
-        kind: Kind,
-        size: (usize, usize),
-        count: usize,
-        seconds: f64,
+        (kind, size): (Kind, (usize, usize)),
+        still: Option<&Frame>,
+        (count, seconds): (usize, f64),
         next: &mut dyn FnMut() -> Result<Option<Frame>>,
     ) -> Result<Vec<u8>> {
         match kind {
             Kind::Gif => gif(size, seconds, next),
-            Kind::Png => png(size, count, seconds, next),
+            Kind::Png => png(size, still, (count, seconds), next),
         }
     }
 
@@ -128,8 +133,8 @@ mod encode {
 
     fn png(
         size: (usize, usize),
-        count: usize,
-        seconds: f64,
+        still: Option<&Frame>,
+        (count, seconds): (usize, f64),
         next: &mut dyn FnMut() -> Result<Option<Frame>>,
     ) -> Result<Vec<u8>> {
         let number = |of: usize| u32::try_from(of).map_err(failed);
@@ -142,7 +147,11 @@ mod encode {
         encoder
             .set_frame_delay(milliseconds, 1000)
             .map_err(failed)?;
+        encoder.set_sep_def_img(still.is_some()).map_err(failed)?;
         let mut writer = encoder.write_header().map_err(failed)?;
+        if let Some(still) = still {
+            writer.write_image_data(&still.pixels).map_err(failed)?;
+        }
         while let Some(frame) = next()? {
             writer.write_image_data(&frame.pixels).map_err(failed)?;
         }
@@ -157,10 +166,9 @@ mod encode {
     use trajformer_core::error::Result;
 
     pub(super) fn encode(
-        _: Kind,
-        _: (usize, usize),
-        _: usize,
-        _: f64,
+        _: (Kind, (usize, usize)),
+        _: Option<&Frame>,
+        _: (usize, f64),
         _: &mut dyn FnMut() -> Result<Option<Frame>>,
     ) -> Result<Vec<u8>> {
         crate::report::check_built()?;

@@ -347,6 +347,18 @@ try {
     await page.close();
   });
 
+  await check("the table of runs needs no scrolling in narrower windows", async () => {
+    for (const width of [720, 900, 1000, 1120]) {
+      const page = await open("report.html", { width, height: 900 });
+      const [own, needed] = await page.evaluate(() => {
+        const around = document.querySelector("#run-table").parentElement;
+        return [around.clientWidth, around.scrollWidth];
+      });
+      assert.ok(needed <= own, `${needed} of ${own} at ${width}`);
+      await page.close();
+    }
+  });
+
   await check("what is missing is said, with the command that makes it", async () => {
     const small = await open("small.html");
     assert.ok((await text(small, "#episodes .empty")).includes("--episodes 2"));

@@ -12,7 +12,7 @@ use trajformer::fqe::FqeConfig;
 use trajformer::interrupt::Interrupt;
 use trajformer::rng::Rng;
 use trajformer::run::{self, RunOptions};
-use trajformer::{Error, Result, TrainedRun};
+use trajformer::{Result, TrainedRun};
 
 use crate::cli::{fails, succeeds};
 use crate::runs::{config, write_data};
@@ -130,7 +130,12 @@ fn good_random_and_bad_policies_are_ranked_by_what_they_are_worth() {
             ..quick()
         },
     );
-    assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
+    let said = stopped.err().map(|error| error.to_string()).unwrap();
+    assert!(
+        said.starts_with("interrupted in the first of 3 runs (")
+            && said.ends_with("): nothing can be said yet"),
+        "{said}"
+    );
 
     let arguments = "choose bad good random --data log.npz --updates 400 --members 5 --hidden 16 --discount 0.8 --episodes 20 --csv \
                      choice.csv --json";
@@ -138,6 +143,23 @@ fn good_random_and_bad_policies_are_ranked_by_what_they_are_worth() {
     let output = succeeds(folder.path(), &arguments);
     let value: Value = serde_json::from_str(output.lines().last().unwrap()).unwrap();
     assert_eq!(value["chosen"], "good");
+    // What it will do is said at once, and how long all take as soon as that is known.
+    assert_eq!(ChooseOptions::default().fqe.hidden, [64, 64]);
+    let logged = std::process::Command::new(env!("CARGO_BIN_EXE_trajformer"))
+        .args(&arguments)
+        .current_dir(folder.path())
+        .env("TRAJFORMER_LOG", "info")
+        .output()
+        .unwrap();
+    let logged = String::from_utf8(logged.stderr).unwrap();
+    for words in [
+        "3 runs on 20 of 30 episodes (200 steps): for each 4 critics (16 units), 300 updates",
+        "300 updates take about ",
+        "; with those of 2 more runs ",
+        "1 of 3 runs (bad), about ",
+    ] {
+        assert!(logged.contains(words), "{words}: {logged}");
+    }
     assert_eq!(
         (&value["episodes"], &value["steps"]),
         (&20.into(), &200.into())

@@ -17,6 +17,37 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// A command in `folder` that knows nothing of this machine's Hub, proxies and caches, and reaches nobody but this machine.
+pub fn isolated(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trajformer"));
+    for name in [
+        "HF_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+        "HF_TOKEN_PATH",
+        "HF_HUB_DISABLE_IMPLICIT_TOKEN",
+        "HF_HUB_DOWNLOAD_TIMEOUT",
+        "SSL_CERT_FILE",
+        "HF_HUB_OFFLINE",
+        "HF_HUB_CACHE",
+        "HUGGINGFACE_HUB_CACHE",
+        "http_proxy",
+        "HTTP_PROXY",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+    ] {
+        command.env_remove(name);
+    }
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env("RAYON_NUM_THREADS", "1")
+        .env("NO_PROXY", "127.0.0.1,localhost")
+        .env("HF_HOME", folder.join("home"));
+    command
+}
+
 /// What a command ends with.
 pub fn output(folder: &Path, arguments: &[&str]) -> Output {
     command(folder, arguments).output().unwrap()

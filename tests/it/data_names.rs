@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::cli::isolated;
+
 /// A machine with an empty cache of data.
 pub struct Machine {
     pub folder: tempfile::TempDir,
@@ -27,28 +29,8 @@ impl Machine {
     }
 
     pub fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trajformer"));
-        for name in [
-            "HF_TOKEN",
-            "HUGGING_FACE_HUB_TOKEN",
-            "HF_TOKEN_PATH",
-            "HF_HUB_OFFLINE",
-            "SSL_CERT_FILE",
-            "http_proxy",
-            "HTTP_PROXY",
-            "https_proxy",
-            "HTTPS_PROXY",
-            "all_proxy",
-            "ALL_PROXY",
-        ] {
-            command.env_remove(name);
-        }
+        let mut command = isolated(self.path(), arguments);
         command
-            .args(arguments)
-            .current_dir(self.path())
-            .env("RAYON_NUM_THREADS", "1")
-            .env("NO_PROXY", "127.0.0.1,localhost")
-            .env("HF_HOME", self.path().join("home"))
             .env("TRAJFORMER_DATA", self.path().join("cache"))
             // Nothing answers there.
             .env("TRAJFORMER_DATA_MIRROR", "http://127.0.0.1:9")

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
 
+use crate::cli::isolated;
 use crate::hub_server::{Fault, Files, Hub, Request};
 
 pub const ID: &str = "someone/pendulum-dt";
@@ -34,32 +35,8 @@ impl Machine {
     }
 
     pub fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trajformer"));
-        for name in [
-            "HF_TOKEN",
-            "HUGGING_FACE_HUB_TOKEN",
-            "HF_TOKEN_PATH",
-            "HF_HUB_DISABLE_IMPLICIT_TOKEN",
-            "HF_HUB_DOWNLOAD_TIMEOUT",
-            "SSL_CERT_FILE",
-            "HF_HUB_OFFLINE",
-            "HF_HUB_CACHE",
-            "HUGGINGFACE_HUB_CACHE",
-            "http_proxy",
-            "HTTP_PROXY",
-            "https_proxy",
-            "HTTPS_PROXY",
-            "all_proxy",
-            "ALL_PROXY",
-        ] {
-            command.env_remove(name);
-        }
+        let mut command = isolated(self.path(), arguments);
         command
-            .args(arguments)
-            .current_dir(self.path())
-            .env("RAYON_NUM_THREADS", "1")
-            .env("NO_PROXY", "127.0.0.1,localhost")
-            .env("HF_HOME", self.path().join("home"))
             .env("HF_ENDPOINT", &self.hub.endpoint)
             .envs(variables.iter().copied());
         command.output().unwrap()

@@ -574,7 +574,7 @@ fn commands_whose_output_is_no_terminal_say_how_far_they_have_come() {
         assert!(line.contains(word), "{line}");
     }
     let evaluate = ["evaluate", "run", "--episodes", "3"];
-    assert!(log(&evaluate, "0").contains("0 of 3 episodes (0 %); in step 1"));
+    assert!(log(&evaluate, "0").contains("0 of 3 episodes have ended, in step 1"));
     let collect = [
         "data",
         "collect",
@@ -595,8 +595,30 @@ fn commands_whose_output_is_no_terminal_say_how_far_they_have_come() {
         "10",
     ];
     assert!(log(&fqe, "0").contains("5 of 10 updates (50 %)"));
+    let act = ["act", "run", "--observations", "data.npz", "--out", "a.npz"];
+    assert!(log(&act, "0").contains("0 of "), "act");
+    let tokens = [
+        "data",
+        "tokens",
+        "data.npz",
+        "--tokenizer",
+        "kmeans",
+        "--bins",
+        "4",
+    ];
+    let said = log(&tokens, "0");
+    assert!(
+        said.contains(" chunks (") && said.contains("4 centers"),
+        "{said}"
+    );
+    let rates = log(&evaluate, "0");
+    // By steps of running episodes, from the first step on.
+    assert!(
+        rates.contains("3 of 600 steps (") && rates.contains(" left; 0 of 3"),
+        "{rates}"
+    );
     // What is over soon says nothing.
-    assert!(!log(&evaluate, "1000").contains("episodes ("));
+    assert!(!log(&evaluate, "1000").contains("steps ("));
 }
 
 #[test]
@@ -638,6 +660,11 @@ fn watching_shows_runs_from_their_files_and_changes_none() {
     let text = fs::read_to_string(&metrics).unwrap();
     fs::write(&metrics, format!("{text}25,1.0,0.")).unwrap();
     fs::write(folder.join("runs/b/evaluations.csv"), [0xff]).unwrap();
+    let errors = fails(folder, &["watch", "--once"]);
+    assert!(
+        errors.contains("name runs to watch") && errors.contains("`trajformer watch runs --once`"),
+        "{errors}"
+    );
     let found = output(folder, &["watch", "runs", "nowhere", "--size", "120x40"]);
     assert_eq!(found.status.code(), Some(1), "a folder is none");
     let errors = String::from_utf8(found.stderr).unwrap();

@@ -88,10 +88,10 @@ const TABLE: &[(&str, &str)] = &[
     ("app/collect", "core/* app/progress envs"),
     (
         "app/act",
-        "core/* algorithms/registry app/instruct app/run formats",
+        "core/* algorithms/registry app/instruct app/progress app/run formats",
     ),
     ("app/behaviors", "core/* envs formats"),
-    ("app/token_report", "core/* data/* report"),
+    ("app/token_report", "core/* data/* app/progress report"),
     ("app/fqe", "core/* data/* algorithms/offpolicy app/progress"),
     ("app/config", "core/* algorithms/registry envs formats"),
     ("app/datasets", "core/*"),
@@ -128,7 +128,10 @@ const TABLE: &[(&str, &str)] = &[
         "core/* app/checkpoint app/evaluate app/evaluations app/progress app/table",
     ),
     ("app/pretrained", "core/*"),
-    ("app/preview", "core/* app/config app/evaluate envs report"),
+    (
+        "app/preview",
+        "core/* app/config app/evaluate app/progress envs report",
+    ),
     (
         "app/hub",
         "core/* app/datasets app/locks app/pretrained formats",
@@ -141,7 +144,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/render",
-        "core/* app/checkpoint app/report app/run envs report",
+        "core/* app/checkpoint app/progress app/report app/run envs report",
     ),
     (
         "app/trainer",

@@ -114,6 +114,17 @@ fn episodes_in_a_maze_are_a_gif_whose_frames_are_their_steps() {
     let control = reader.info().animation_control.unwrap();
     assert_eq!((control.num_frames, control.num_plays), (2, 0));
     assert_eq!(reader.info().width, 480);
+    // A viewer that does not animate shows the path as it ends: more blue than in the first frame.
+    let mut reader = reader;
+    let mut picture = || {
+        let mut pixels = vec![0; reader.output_buffer_size()];
+        reader.next_frame(&mut pixels).unwrap();
+        let rows: Vec<&[u8]> = pixels.chunks_exact(3).collect();
+        let is_blue = |pixel: &&&[u8]| i32::from(pixel[2]) > i32::from(pixel[0]) + 80;
+        rows.iter().filter(is_blue).count()
+    };
+    let (still, first, second) = (picture(), picture(), picture());
+    assert!(still > first && still >= second, "{still} {first} {second}");
 }
 
 #[test]

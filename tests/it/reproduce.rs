@@ -88,7 +88,9 @@ fn names_that_are_unknown_are_said_with_those_that_are_known() {
         ..base()
     });
     assert!(
-        error.contains("unknown reproduction `atari`, expected one of d4rl-locomotion"),
+        error.contains("unknown reproduction `atari`, expected one of d4rl-locomotion (hopper")
+            && error.contains("antmaze")
+            && error.contains("no score would be comparable"),
         "{error}"
     );
     let error = fails(Request {
@@ -123,6 +125,7 @@ fn ends(folder: &Path, arguments: &[&str], status: i32) -> (String, String) {
         .args(arguments)
         .current_dir(folder)
         .env("RAYON_NUM_THREADS", "1")
+        .env("XDG_CACHE_HOME", folder.join("cache"))
         .output()
         .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -156,16 +159,24 @@ fn what_it_needs_is_said_before_anything_runs() {
     let (printed, errors) = ends(folder, &arguments, 1);
     for words in [
         "8 runs",
-        "999906 steps  there: d4rl/hopper_medium-v2.hdf5",
+        "999906 steps  there, but can't be read (",
         "999995 steps  MISSING: d4rl/walker2d-medium-v2.hdf5",
         "MuJoCo",
         "bc: CORL's table",
-        "for the updates alone",
+        "Time of the updates alone",
+        "algorithm  one update",
         "episodes",
     ] {
         assert!(printed.contains(words), "{words}: {printed}");
     }
     assert!(errors.contains("add `--yes`"), "{errors}");
+    // Times are kept: the second time nothing is timed.
+    assert!(errors.contains("timing a few updates"), "{errors}");
+    let (again, errors) = ends(folder, &arguments, 1);
+    assert!(
+        !errors.contains("timing") && again == printed,
+        "{errors}{again}"
+    );
     let (_, errors) = ends(folder, &[&arguments[..], &["--yes"]].concat(), 1);
     assert!(
         errors.contains("d4rl/walker2d-medium-v2.hdf5: no such data"),
@@ -212,6 +223,13 @@ fn a_shortened_reproduction_trains_and_has_no_verdict() {
         "--yes",
         "--json",
     ];
+    let preview = &arguments[..arguments.len() - 2];
+    let (printed, _) = ends(folder, preview, 1);
+    assert!(
+        printed
+            .contains("999906 steps  there, with 300 steps, NOT D4RL's: data/hopper-medium.hdf5"),
+        "{printed}"
+    );
     let (printed, _) = ends(folder, &arguments, 0);
     let json: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
     assert_eq!(json["finished"], 2);

@@ -476,7 +476,11 @@ fn wheels_and_folders_do_without_an_index() {
     for (name, content) in wheels(real_library()) {
         fs::write(folder.join(name), content).unwrap();
     }
-    machine.succeeds(&[&SETUP[..], &["--from", "wheels"]].concat(), &[]);
+    let said = machine.succeeds(&[&SETUP[..], &["--from", "wheels"]].concat(), &[]);
+    assert!(
+        said.contains(&format!("from wheels/{}\n", mujoco_wheel())),
+        "{said}"
+    );
     machine.is_complete(&machine.user_folder());
     // What one machine has, another takes.
     let from = machine.user_folder();

@@ -398,6 +398,7 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
         .args(arguments)
         .current_dir(folder)
         .env("RAYON_NUM_THREADS", "1")
+        .env("XDG_CACHE_HOME", folder.join("cache"))
         .env_remove("TRAJFORMER_LOG");
     command
 }
@@ -802,7 +803,8 @@ fn sweeps_are_written_for_others_to_run() {
     assert!(
         Command::new("sh")
             .args(["-c", last])
-            .current_dir(folder)
+            // Wherever it is run.
+            .current_dir("/")
             .output()
             .unwrap()
             .status
@@ -830,6 +832,24 @@ fn sweeps_are_written_for_others_to_run() {
         0,
     );
     assert!(printed.contains("12 runs, 2 finished"), "{printed}");
+    // No run says how long td3_bc takes: it is timed if that is asked for.
+    assert!(printed.contains("`--measure` times"), "{printed}");
+    let measure = [
+        "sweep",
+        "sweep.toml",
+        "--out",
+        "my out",
+        "--dry-run",
+        "--measure",
+    ];
+    let (printed, _) = ends(folder, &measure, 0);
+    assert!(
+        printed.contains("left for the updates alone with"),
+        "{printed}"
+    );
+    let timed = printed.lines().find(|line| line.starts_with("td3_bc "));
+    let timed: Vec<&str> = timed.expect("a row").split_whitespace().collect();
+    assert_eq!((timed[2], timed[timed.len() - 3]), ("ms", "4"), "{timed:?}");
     let (printed, _) = ends(
         folder,
         &[

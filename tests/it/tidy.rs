@@ -142,6 +142,7 @@ fn only_the_formats_open_data_files() {
         "src/app/hub",               // the Hub's cache
         "src/app/sweep",             // a sweep's own file
         "src/commands/sweep",        // the ends of logs
+        "src/commands/probe.rs",     // times that it has kept
         "src/app/setup",             // wheels of Python
     ];
     check_absent_in(shipped, "src", &reads, &others);
@@ -172,6 +173,7 @@ fn only_checkpoint_metrics_and_report_write_a_runs_files() {
         "src/commands/shell.rs", // manual pages
         "src/app/sweep",         // resolved configurations, tables
         "src/commands/sweep",    // logs
+        "src/commands/probe.rs", // times that it keeps
         "src/app/setup/mod.rs",  // MuJoCo's folder
     ];
     check_absent_in(shipped, "src", &writes, &others);
@@ -215,7 +217,11 @@ fn only_the_command_uses_its_crates_prints_or_exits() {
     check_absent(
         "src",
         &of_command,
-        &[&command[..], &["src/output.rs", "src/process.rs"]].concat(),
+        &[
+            &command[..],
+            &["src/output.rs", "src/process.rs", "src/repeated.rs"],
+        ]
+        .concat(),
     );
     check_absent(
         "src",

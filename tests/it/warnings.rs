@@ -136,3 +136,31 @@ fn keys_that_have_moved_are_told_the_author_of_a_file_once_and_nobody_of_a_store
     assert!(!opened && told.contains(decided), "{told}");
     assert!(told.contains("`[algorithm.iql.data]`"), "{told}");
 }
+
+#[test]
+fn a_warning_that_every_seed_gives_is_shown_once_with_how_many_gave_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    data::save(&goal_data(true, false), &folder.join("goal.npz")).unwrap();
+    let text = "[data]\npath = \"goal.npz\"\n[train]\nupdates = 3\n[algorithm.bc]\n";
+    fs::write(folder.join("run.toml"), text).unwrap();
+    let found = Command::new(env!("CARGO_BIN_EXE_trajformer"))
+        .args(["train", "run.toml", "--seeds", "0..3", "--out", "runs"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&found.stderr).into_owned();
+    assert!(found.status.success(), "{said}");
+    let warnings: Vec<&str> = said.lines().filter(|line| line.contains("WARN")).collect();
+    let mut different = warnings.clone();
+    different.sort_unstable();
+    different.dedup();
+    assert!(
+        !warnings.is_empty() && warnings.len() == different.len(),
+        "{said}"
+    );
+    check(
+        &said,
+        &["3 of 3 seeds gave the warning that is shown once: "],
+    );
+}

@@ -14,6 +14,7 @@ use candle_core::{Device, Tensor};
 use serde::Serialize;
 
 use crate::app::instruct;
+use crate::app::progress::Progress;
 use crate::app::run::TrainedRun;
 use recorded::shown;
 pub use recorded::{Layout, Recorded};
@@ -304,7 +305,9 @@ fn independent(
     let streams = Streams::from_seed(options.seed.unwrap_or(*configured));
     let (rows, o) = (recorded.rows(), recorded.observation_dim);
     let mut actions = Vec::new();
+    let progress = Progress::of("rows", 0, rows as u64);
     for first in (0..rows).step_by(ROWS) {
+        progress.set(first as u64);
         if options.interrupt.is_set() {
             return Err(Error::Interrupted);
         }
@@ -319,6 +322,7 @@ fn independent(
         let found = policy.act(&observations, &vec![true; some.len()])?; // (N, A)
         actions.extend(found.flatten_all()?.to_vec1::<f32>()?);
     }
+    progress.finish();
     Ok(actions)
 }
 
@@ -337,6 +341,7 @@ pub(crate) fn walk(
     };
     let total: usize = groups.iter().map(steps).sum();
     let mut clock = Clock::new(total);
+    let progress = Progress::of("steps", 0, total as u64);
     for group in groups {
         policy.begin(&starts[group.clone()])?;
         for step in 0..steps(&group) {
@@ -366,8 +371,10 @@ pub(crate) fn walk(
                 policy.observe(&rewards)?;
             }
             clock.step();
+            progress.set(clock.done as u64);
         }
     }
+    progress.finish();
     Ok(actions)
 }
 

@@ -51,6 +51,7 @@ pub use tensors::check_finite;
 use tensors::{GROUPS, Loader, serialized};
 use trajformer_core::algorithm::Algorithm;
 use trajformer_core::error::{Error, Result, shell_quoted};
+use trajformer_core::nearest::did_you_mean;
 use trajformer_core::stand_in;
 use trajformer_models::rng::{Rng, RngState};
 
@@ -487,6 +488,24 @@ impl RunDir {
     }
 }
 
+/// The folder beside a missing one that may be meant.
+fn near_folder(path: &Path) -> String {
+    let Some((parent, name)) = path.parent().zip(path.file_name()) else {
+        return String::new();
+    };
+    let parent = if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    };
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    let names: Vec<String> = folders
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    did_you_mean(&name.to_string_lossy(), names.iter().map(String::as_str))
+}
+
 /// Why `path` is no run directory, and what may be meant.
 fn no_run(path: &Path) -> String {
     if path.is_file() {
@@ -495,10 +514,16 @@ fn no_run(path: &Path) -> String {
     if !path.exists() {
         let names: Vec<_> = path.components().collect();
         let hint = match path.to_str() {
-            Some(text) if names.len() == 2 && path.is_relative() => {
-                format!("; a model of the Hub is named hf://{text}")
+            // What lies in a folder that is there, or begins as paths do, is no model's name.
+            Some(text)
+                if names.len() == 2
+                    && path.is_relative()
+                    && !text.starts_with('.')
+                    && !path.parent().is_some_and(Path::is_dir) =>
+            {
+                format!("; if a model of the Hub is meant, it is named hf://{text}")
             }
-            _ => String::new(),
+            _ => near_folder(path),
         };
         return format!("there is no such folder, so not a run directory{hint}");
     }

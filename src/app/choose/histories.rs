@@ -208,7 +208,7 @@ mod tests {
         let asked = asked.expect("actions");
         assert_eq!(numbers(&alone.now), numbers(&asked.now));
         assert_eq!(numbers(&alone.first), numbers(&asked.first));
-        let fit = |asked: &Asked| ground.fit(asked, &config).expect("values");
+        let fit = |asked: &Asked| ground.fit(asked, &config, 0).expect("values");
         let (alone, asked) = (fit(&alone), fit(&asked));
         let bits = |values: &[f64]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&alone.members), bits(&asked.members));

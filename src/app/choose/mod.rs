@@ -31,6 +31,10 @@ use trajformer_models::rng::Streams;
 
 /// Episodes that are taken by default where a run plans, which takes about 0.1 s per step.
 const PLANNED_EPISODES: usize = 20;
+/// Episodes that are taken by default where a run remembers: it acts at every step of them, with its history.
+const REMEMBERED_EPISODES: usize = 30;
+/// Widths of the critics' hidden layers by default: small ones, because every run has critics of its own.
+pub const HIDDEN: [usize; 2] = [64, 64];
 /// Resamples of fewer episodes say little of what others would have been.
 const FEW_EPISODES: usize = 10;
 /// With fewer resamples all of them agree by chance more often than one time in twenty: 0.5⁴ is 6 %.
@@ -38,17 +42,32 @@ const FEWEST_MEMBERS: usize = 5;
 /// Rows that critics are asked at a time.
 const ROWS: usize = 4096;
 
-/// What is asked of [`choose`]; by default everything.
-#[derive(Debug, Clone, Default)]
+/// What is asked of [`choose`]; by default everything, with critics of [`HIDDEN`] units.
+#[derive(Debug, Clone)]
 pub struct ChooseOptions {
     /// Data to judge by; default: the runs' own, if it is the same.
     pub data: Option<PathBuf>,
-    /// Episodes that are drawn from it, without replacement, for all runs alike. Default: all, or 20 where a run plans.
+    /// Episodes that are drawn from it, without replacement, for all runs alike. Default: all, but 30 where a run remembers
+    /// earlier steps and 20 where one plans.
     pub episodes: Option<usize>,
     /// Settings of fitted Q evaluation; its token stops it after the runs that are judged.
     pub fqe: FqeConfig,
     /// Whether the choice is compared with the scores that the runs have got in their environment.
     pub judge: bool,
+}
+
+impl Default for ChooseOptions {
+    fn default() -> Self {
+        Self {
+            data: None,
+            episodes: None,
+            fqe: FqeConfig {
+                hidden: HIDDEN.to_vec(),
+                ..FqeConfig::default()
+            },
+            judge: false,
+        }
+    }
 }
 
 /// What [`choose`] found.
@@ -166,33 +185,19 @@ pub fn choose(paths: &[PathBuf], options: &ChooseOptions) -> Result<Choice> {
         shared: &shared,
         options,
     };
+    let fqe = &options.fqe;
     tracing::info!(
-        "{} runs on {} of {} episodes ({} steps)",
+        "{} runs on {} of {} episodes ({} steps): for each {} critics ({} units), {} updates; how long that takes is said after \
+         some of them",
         contenders.len(),
         data.episodes.len(),
         whole.episodes.len(),
-        data.steps()
+        data.steps(),
+        fqe.members,
+        widths(&fqe.hidden),
+        fqe.updates
     );
-    let (begin, mut found) = (Instant::now(), Vec::new());
-    for (at, contender) in contenders.iter().enumerate() {
-        match stage.judge(contender, &mut notes) {
-            Ok(Some(judged)) => found.push(judged),
-            Ok(None) | Err(Error::Interrupted) => break,
-            Err(error) => return Err(of_run(error, contender)),
-        }
-        let seconds = begin.elapsed().as_secs_f64() / found.len() as f64;
-        let left = (contenders.len() - found.len()) as f64 * seconds;
-        let name = &contender.name;
-        tracing::info!(
-            "{} of {} runs ({name}), about {} left",
-            at + 1,
-            contenders.len(),
-            duration(left)
-        );
-    }
-    if found.len() < 2 {
-        return Err(Error::Interrupted);
-    }
+    let found = stage.judged(&contenders, &mut notes)?;
     let mut choice = stage.ranked(&contenders[..found.len()], found, notes)?;
     choice.planned_runs = contenders.len();
     choice.interrupted = choice.runs.len() < contenders.len();
@@ -235,12 +240,16 @@ fn subset(
     data: &Dataset,
     options: &ChooseOptions,
 ) -> Result<Option<Dataset>> {
-    let plans = contenders.iter().any(Contender::plans);
-    let count = match options.episodes {
-        Some(count) => count,
-        None if plans => PLANNED_EPISODES,
-        None => return Ok(None),
+    let (usual, why) = if contenders.iter().any(Contender::plans) {
+        let why = "a run plans, which takes about 0.1 s per step";
+        (PLANNED_EPISODES, why)
+    } else if contenders.iter().any(Contender::remembers) {
+        let why = "a run remembers earlier steps and acts at every step of them with its history";
+        (REMEMBERED_EPISODES, why)
+    } else {
+        (usize::MAX, "")
     };
+    let count = options.episodes.unwrap_or(usual);
     let all = data.episodes.len();
     if count < 2 {
         return Err(Error::settings(format!(
@@ -251,9 +260,7 @@ fn subset(
         return Ok(None);
     }
     if options.episodes.is_none() {
-        tracing::info!(
-            "{count} of {all} episodes are taken, because a run plans, which takes about 0.1 s per step"
-        );
+        tracing::info!("{count} of {all} episodes are taken, because {why}");
     }
     let mut rng = Streams::from_seed(options.fqe.seed).stream("episodes");
     let mut rows: Vec<usize> = (0..all).collect();
@@ -296,12 +303,83 @@ struct Found {
     distance: f64,
     distances: Vec<f64>,
     td_error: Option<f64>,
+    /// Seconds until its actions were known.
+    acting_seconds: f64,
+    /// Seconds that its critics took.
+    fitting_seconds: f64,
+}
+
+/// How long the runs after those that are judged take, by what these took: acting with a history is another thing than without.
+fn left(found: &[Found], contenders: &[Contender]) -> String {
+    let mean = |seconds: Vec<f64>| {
+        (!seconds.is_empty()).then(|| seconds.iter().sum::<f64>() / seconds.len() as f64)
+    };
+    let fitting = found.iter().map(|one| one.fitting_seconds).collect();
+    let mut seconds = 0.0;
+    let mut unknown = 0;
+    for contender in &contenders[found.len()..] {
+        let remembers = contender.remembers();
+        let alike = found.iter().filter(|one| one.has_history == remembers);
+        let acting = mean(alike.map(|one| one.acting_seconds).collect());
+        unknown += usize::from(acting.is_none() && remembers);
+        seconds += acting.unwrap_or(0.0);
+    }
+    seconds += (contenders.len() - found.len()) as f64 * mean(fitting).unwrap_or(0.0);
+    let more = match unknown {
+        0 => "",
+        _ => ", and what runs that remember need to act with their histories",
+    };
+    format!("about {} left{more}", duration(seconds))
+}
+
+/// `64x64`.
+fn widths(hidden: &[usize]) -> String {
+    let widths: Vec<String> = hidden.iter().map(ToString::to_string).collect();
+    widths.join("x")
 }
 
 impl Stage<'_> {
+    /// All runs, or those that came before it was interrupted, if they are at least two.
+    fn judged(&self, contenders: &[Contender], notes: &mut Vec<String>) -> Result<Vec<Found>> {
+        let mut found: Vec<Found> = Vec::new();
+        let count = contenders.len();
+        for (at, contender) in contenders.iter().enumerate() {
+            match self.judge(contender, count - at - 1, notes) {
+                Ok(Some(judged)) => found.push(judged),
+                Ok(None) | Err(Error::Interrupted | Error::NothingYet { .. }) => break,
+                Err(error) => return Err(of_run(error, contender)),
+            }
+            if at + 1 < count {
+                let left = left(&found, contenders);
+                tracing::info!("{} of {count} runs ({}), {left}", at + 1, contender.name);
+            }
+        }
+        let problem = match &found[..] {
+            [] => format!(
+                "interrupted in the first of {count} runs ({}): nothing can be said yet",
+                contenders[0].name
+            ),
+            [only] => {
+                let value = only.members.iter().sum::<f64>() / only.members.len() as f64;
+                format!(
+                    "interrupted after 1 of {count} runs: nothing can be said of a choice yet, which needs two. The value of {} is \
+                     {value:.1}",
+                    contenders[0].name
+                )
+            }
+            _ => return Ok(found),
+        };
+        Err(Error::NothingYet { problem })
+    }
+
     /// One run; `None` if it was interrupted on the way.
-    fn judge(&self, contender: &Contender, notes: &mut Vec<String>) -> Result<Option<Found>> {
-        let fqe = &self.options.fqe;
+    fn judge(
+        &self,
+        contender: &Contender,
+        following: usize,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<Found>> {
+        let (fqe, begin) = (&self.options.fqe, Instant::now());
         let mut trained = run::open(&contender.folder, &[])?;
         let mut policy = trained.algorithm.policy()?;
         let has_history = !policy.is_memoryless();
@@ -321,7 +399,8 @@ impl Stage<'_> {
             Some(rewards) => self.td_error(&trained, &asked, rewards)?,
             None => None,
         };
-        let fitted = self.ground.fit(&asked, fqe)?;
+        let acting_seconds = begin.elapsed().as_secs_f64();
+        let fitted = self.ground.fit(&asked, fqe, following)?;
         if fitted.updates < fqe.updates {
             return Ok(None);
         }
@@ -332,6 +411,8 @@ impl Stage<'_> {
             distance: self.ground.distance(&asked)?,
             distances: self.ground.distances(&asked)?,
             td_error,
+            acting_seconds,
+            fitting_seconds: begin.elapsed().as_secs_f64() - acting_seconds,
         }))
     }
 

@@ -85,6 +85,17 @@ impl Contender {
         )
     }
 
+    /// Whether its actions depend on the steps before, so that it acts at every step of the data in turn.
+    pub fn remembers(&self) -> bool {
+        use AlgorithmConfig as Of;
+        let algorithm = &self.config.algorithm;
+        self.plans()
+            || matches!(
+                algorithm,
+                Of::DecisionTransformer(_) | Of::Lamo(_) | Of::Fast(_)
+            )
+    }
+
     fn dims(&self) -> (usize, usize) {
         (self.spec.observation_dim, self.spec.action_dim)
     }

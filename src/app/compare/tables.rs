@@ -48,6 +48,65 @@ impl Table {
         self
     }
 
+    /// Letters of the longest line that [`text`](Self::text) makes of the cells.
+    fn width(&self) -> usize {
+        let width = |at: usize| {
+            let cells = self.rows.iter().map(|row| &row[at]);
+            let all = cells.chain([&self.columns[at].0]);
+            all.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: usize = (0..self.columns.len()).map(width).sum();
+        widths + 2 * self.columns.len().saturating_sub(1)
+    }
+
+    /// The table in lines of at most `width` letters, as far as columns go without which that is, and what is said of those that went: the
+    /// ones whose cells are all the same first, then others, each time from the last one on. `may_go` says of a column's name, and of whether
+    /// its cells are all the same, if it may.
+    pub fn folded(
+        mut self,
+        width: usize,
+        may_go: impl Fn(&str, bool) -> bool,
+    ) -> (Self, Vec<String>) {
+        let mut notes = Vec::new();
+        for same_only in [true, false] {
+            for at in (1..self.columns.len()).rev() {
+                let name = self.columns[at].0.clone();
+                let first = self
+                    .rows
+                    .first()
+                    .map(|row| row[at].clone())
+                    .unwrap_or_default();
+                let is_same = self.rows.len() > 1 && self.rows.iter().all(|row| row[at] == first);
+                if self.width() <= width || same_only != is_same || !may_go(&name, is_same) {
+                    continue;
+                }
+                notes.push(if is_same {
+                    format!("{name}: {first} in all lines")
+                } else {
+                    format!("{name}: {}", self.values_of(at).join(", "))
+                });
+                self.columns.remove(at);
+                self.rows.iter_mut().for_each(|row| drop(row.remove(at)));
+            }
+        }
+        (self, notes)
+    }
+
+    /// The different values of a column, each with the rows that have it, by their first cells; without those that have none.
+    fn values_of(&self, at: usize) -> Vec<String> {
+        let mut found: Vec<(&str, Vec<&str>)> = Vec::new();
+        for row in &self.rows {
+            let (name, value) = (row[0].as_str(), row[at].as_str());
+            match found.iter_mut().find(|(other, _)| *other == value) {
+                _ if value.is_empty() || value == "-" => {}
+                Some((_, names)) => names.push(name),
+                None => found.push((value, vec![name])),
+            }
+        }
+        let said = |(value, names): (&str, Vec<&str>)| format!("{value} ({})", names.join(", "));
+        found.into_iter().map(said).collect()
+    }
+
     fn names(&self) -> Vec<String> {
         self.columns.iter().map(|(name, _)| name.clone()).collect()
     }
@@ -351,5 +410,38 @@ mod tests {
         let special = r"\ & % $ # _ { } ~ ^ < >";
         let expected = r"\textbackslash{} \& \% \$ \# \_ \{ \} \textasciitilde{} \textasciicircum{} \textless{} \textgreater{}";
         assert_eq!(escaped_for_latex(special), expected);
+    }
+
+    #[test]
+    fn tables_fold_columns_that_are_the_same_and_then_the_last_into_sentences() {
+        let columns = ["run", "seeds", "last", "task", "rate", "decay"];
+        let columns = columns.map(|name| (name.to_owned(), Align::Words));
+        let mut table = Table::new("", columns.to_vec());
+        let rows = [
+            ["a", "2", "1.5", "maze", "0.1", "-"],
+            ["b", "2", "2.5", "maze", "0.2", "cosine"],
+            ["c", "2", "3.5", "room", "0.1", "cosine"],
+        ];
+        for row in rows {
+            table.push(row.map(str::to_owned).to_vec());
+        }
+        let folded = |width: usize| {
+            let (table, notes) = table.clone().folded(width, |name, _| name != "last");
+            (
+                table.text(80).lines().next().unwrap_or_default().to_owned(),
+                notes,
+            )
+        };
+        assert_eq!(folded(80).1, [""; 0]);
+        let (names, notes) = folded(29);
+        assert_eq!(names, "run  last  task  rate  decay");
+        assert_eq!(notes, ["seeds: 2 in all lines"]);
+        let (names, notes) = folded(16);
+        assert_eq!(names, "run  last  task");
+        assert_eq!(
+            notes[1..],
+            ["decay: cosine (b, c)", "rate: 0.1 (a, c), 0.2 (b)"]
+        );
+        assert_eq!(folded(1).0, "run  last");
     }
 }

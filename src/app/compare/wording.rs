@@ -10,7 +10,7 @@ use crate::app::compare::tables::{Align, Table, escaped_for_latex, escaped_for_m
 use trajformer_core::atomic::write_atomically;
 use trajformer_core::error::Result;
 
-/// Columns of a terminal that sentences are wrapped to; tables are as wide as they are.
+/// Columns of a terminal that sentences are wrapped to, and the table of lines is folded to; other tables are as wide as they are.
 const WIDTH: usize = 110;
 /// With more groups than this, each is held only against the one with the highest interquartile mean.
 const MOST_IN_PAIRS: usize = 4;
@@ -33,7 +33,17 @@ pub enum Form {
 /// a row per task and a column per group.
 pub fn report(found: &Comparison, form: Form, grouped: bool) -> String {
     let papers = grouped && form != Form::Text;
+    let mut folded = Vec::new();
     let mut tables = vec![if papers { by_task(found) } else { lines(found) }];
+    if form == Form::Text {
+        // Keys first; of the others only what says the same in every line.
+        let is_key = |name: &str| found.keys.iter().any(|key| key == name);
+        let own = ["task", "seeds", "updates", "seconds", "over"];
+        let may_go = |name: &str, is_same: bool| is_key(name) || (is_same && own.contains(&name));
+        let (table, notes) = tables.remove(0).folded(WIDTH, may_go);
+        tables.push(table);
+        folded = notes;
+    }
     if let Some(over) = &found.over_tasks {
         if !papers {
             tables.push(over_tasks(over));
@@ -56,6 +66,10 @@ pub fn report(found: &Comparison, form: Form, grouped: bool) -> String {
         Form::Markdown => format!("* {}\n", escaped_for_markdown(note)),
         Form::Latex => format!("% {}\n", escaped_for_latex(note)),
     };
+    let column = |text: &String| wrapped(&format!("column {text}"), WIDTH, "  ");
+    if !folded.is_empty() {
+        parts.insert(1, folded.iter().map(column).collect());
+    }
     if !found.notes.is_empty() {
         parts.push(found.notes.iter().map(note).collect());
     }

@@ -38,6 +38,8 @@ pub struct Index {
     network: Network,
     /// Where its address comes from.
     origin: String,
+    /// Its address, without a login.
+    address: String,
 }
 
 /// A file that an index lists.
@@ -82,10 +84,20 @@ impl Index {
             )));
         }
         let (address, login) = without_login(address.trim_end_matches('/'));
+        let shown = address.clone();
         let network = Network::of(address, login, PATIENCE);
         let network =
             network.map_err(|failure| fail(words("the certificates", &origin, &failure)))?;
-        Ok(Self { network, origin })
+        Ok(Self {
+            network,
+            origin,
+            address: shown,
+        })
+    }
+
+    /// Its address, without a login.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// The wheel of a project whose file name starts with `PROJECT-VERSION-` and `fits`: its name and content.

@@ -104,6 +104,11 @@ impl Scene for Maze {
         maze::frame(&picture, self.width)
     }
 
+    /// The last one: the whole path is there.
+    fn telling_step(&self, steps: usize) -> usize {
+        steps - 1
+    }
+
     fn advance(&mut self, _: &Recorded, _: usize) -> Result<()> {
         Ok(())
     }

@@ -13,6 +13,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::app::checkpoint::check_output;
+use crate::app::progress::Progress;
 use crate::app::render::scene::{Scene, Words};
 use crate::app::report::episodes::{self, Recorded};
 use crate::app::run::TrainedRun;
@@ -79,14 +80,16 @@ pub fn render(run: &mut TrainedRun, path: &Path, options: &RenderOptions) -> Res
     let frames = lengths.iter().map(|length| length.div_ceil(every)).sum();
     let seconds_per_frame = scene.seconds_per_step() * every as f64;
     let returns = recorded.iter().map(Recorded::total).collect();
-    let mut player = Player {
-        scene: &mut *scene,
-        episodes: &recorded,
-        every,
-        episode: 0,
-        words: Words { step: 0, sum: 0.0 },
+    let still = still(&mut *scene, &recorded)?;
+    let mut player = Player::new(&mut *scene, &recorded, every);
+    let (progress, mut drawn) = (Progress::of("frames", 0, frames as u64), 0);
+    let next = || {
+        progress.set(drawn);
+        drawn += 1;
+        player.next()
     };
-    moving::write(path, frames, seconds_per_frame, || player.next())?;
+    moving::write(path, still.as_ref(), (frames, seconds_per_frame), next)?;
+    progress.finish();
     Ok(Rendered {
         env,
         frames,
@@ -123,7 +126,29 @@ struct Player<'a> {
     words: Words,
 }
 
-impl Player<'_> {
+/// The frame that stands for all: of the first episode the one that says most of it.
+fn still(scene: &mut dyn Scene, episodes: &[Recorded]) -> Result<Option<Frame>> {
+    let Some(first) = episodes.first().filter(|episode| episode.len() > 0) else {
+        return Ok(None);
+    };
+    let step = scene.telling_step(first.len());
+    // The frames at its first step and at this one.
+    let mut player = Player::new(scene, &episodes[..1], step.max(1));
+    let start = player.next()?;
+    if step == 0 { Ok(start) } else { player.next() }
+}
+
+impl<'a> Player<'a> {
+    fn new(scene: &'a mut dyn Scene, episodes: &'a [Recorded], every: usize) -> Self {
+        Self {
+            scene,
+            episodes,
+            every,
+            episode: 0,
+            words: Words { step: 0, sum: 0.0 },
+        }
+    }
+
     fn next(&mut self) -> Result<Option<Frame>> {
         while let Some(episode) = self.episodes.get(self.episode) {
             let step = self.words.step;

@@ -84,6 +84,11 @@ impl Scene for Robot {
         })
     }
 
+    /// In the middle it moves; at the end it may have fallen.
+    fn telling_step(&self, steps: usize) -> usize {
+        steps / 2
+    }
+
     fn advance(&mut self, episode: &Recorded, step: usize) -> Result<()> {
         let after = self.env.step(episode.action(step))?;
         if step + 1 < episode.len() {

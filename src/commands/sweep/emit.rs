@@ -32,12 +32,14 @@ pub fn emit(
         .collect();
     let mut written = Vec::new();
     if let Some(path) = &args.emit_commands {
+        // The paths of commands, and of data in configurations, begin at this folder.
+        let here = shell_quoted(&std::env::current_dir()?);
         let line = |command: &Vec<String>| {
             let words: Vec<String> = command
                 .iter()
                 .map(|word| shell_quoted(Path::new(word)))
                 .collect();
-            words.join(" ") + "\n"
+            format!("cd {here} && {}\n", words.join(" "))
         };
         written.push((path, commands.iter().map(line).collect::<String>()));
     }

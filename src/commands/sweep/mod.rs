@@ -1,6 +1,6 @@
 //! `trajformer sweep`: many runs from one file, side by side, and their table at the end.
 
-mod children;
+pub mod children;
 mod emit;
 pub mod show;
 
@@ -14,13 +14,17 @@ use serde_json::json;
 use trajformer::checkpoint;
 use trajformer::compare::{self, wording};
 use trajformer::device::open_device;
-use trajformer::sweep::{Plan, Shard, Standing, Standings, State, SweepFile};
+use trajformer::sweep::{Line, Plan, Shard, Standing, Standings, State, SweepFile};
 
 use crate::cli::count;
+use crate::commands::probe;
 use crate::commands::sweep::children::{Fate, Workers};
 use crate::commands::sweep::show::{Estimate, Show, duration, runs_are};
 use crate::output::{complain, say, whole};
 use crate::process;
+
+/// Letters in a line of a table.
+const WIDTH: usize = 110;
 
 /// Arguments of `sweep`.
 #[derive(Debug, Args)]
@@ -61,6 +65,10 @@ pub struct TrainingArgs {
     /// Print the runs, what there is of them and how long the rest takes, and train nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// With --dry-run: time a few updates of the algorithms that no run says the time of, some 20 seconds at most, e.g.
+    /// `sweep sweep.toml --dry-run --measure`.
+    #[arg(long, requires = "dry_run")]
+    pub measure: bool,
     /// Write the unfinished runs as commands, one a line, and train nothing.
     #[arg(long, value_name = "FILE")]
     pub emit_commands: Option<PathBuf>,
@@ -310,17 +318,26 @@ fn list(
         )?;
     }
     let done = own.iter().filter(|at| standings[*at].is_finished()).count();
-    let seconds = Estimate::new(plan, standings).seconds_left(own, plan);
+    let mut estimate = Estimate::new(plan, standings);
+    let mut alone = "";
+    if args.measure {
+        let timed = measured(plan, own, standings, &estimate, workers)?;
+        if !timed.is_empty() {
+            alone = " for the updates alone";
+        }
+        estimate = estimate.or_timed(timed);
+    }
+    let seconds = estimate.seconds_left(own, plan);
     let seconds = seconds.map(|seconds| seconds / workers.jobs as f64);
     let left = match seconds {
         Some(seconds) => format!(
-            "about {} left with {} side by side",
+            "about {} left{alone} with {} side by side",
             duration(seconds),
             workers.jobs
         ),
-        None => {
-            "how long the rest takes is known once a run of each algorithm has begun".to_owned()
-        }
+        None if args.measure => "how long the rest takes is known once the others are timed: the same command goes on with them".to_owned(),
+        None => "how long the rest takes is known once a run of each algorithm has begun; `--measure` times a few updates of each now"
+            .to_owned(),
     };
     say!("{} runs, {done} finished, {left}", own.len())?;
     if args.json {
@@ -333,6 +350,38 @@ fn list(
         )?;
     }
     Ok(())
+}
+
+/// Seconds per update of the lines of unfinished runs that nothing else says the time of, and a table of them.
+fn measured(
+    plan: &Plan,
+    own: &[usize],
+    standings: &BTreeMap<usize, Standing>,
+    estimate: &Estimate<'_>,
+    workers: &Workers,
+) -> anyhow::Result<Vec<(usize, f64)>> {
+    let mut left: BTreeMap<usize, usize> = BTreeMap::new();
+    for at in own.iter().filter(|at| !standings[*at].is_finished()) {
+        let line = plan.runs[*at].line;
+        if estimate.is_unknown(line, plan) {
+            *left.entry(line).or_default() += 1;
+        }
+    }
+    if left.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lines: Vec<&Line> = left.keys().map(|line| &plan.lines[*line]).collect();
+    let timed = probe::seconds_per_update(&lines, workers)?;
+    let name = |line: &Line| line.config.algorithm.name().to_owned();
+    let rows = lines.iter().zip(left.values());
+    let rows: Vec<(String, &Line, usize)> = rows
+        .map(|(line, runs)| (name(line), *line, *runs))
+        .collect();
+    whole(probe::table(&rows, &timed).0.text(WIDTH))?;
+    let found = left.keys().zip(timed);
+    Ok(found
+        .filter_map(|(line, seconds)| Some((*line, seconds?)))
+        .collect())
 }
 
 /// A run and what there is of it.

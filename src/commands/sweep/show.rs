@@ -282,6 +282,20 @@ impl<'a> Estimate<'a> {
         }
     }
 
+    /// With seconds per update of lines, where no run says how long its own take.
+    pub fn or_timed(mut self, timed: impl IntoIterator<Item = (usize, f64)>) -> Self {
+        for (line, seconds) in timed {
+            self.of_line.entry(line).or_insert(seconds);
+        }
+        self
+    }
+
+    /// Whether nothing says how long updates of a line take.
+    pub fn is_unknown(&self, line: usize, plan: &Plan) -> bool {
+        let name = plan.lines[line].config.algorithm.name();
+        !self.of_line.contains_key(&line) && !self.of_algorithm.contains_key(name)
+    }
+
     /// Seconds that `runs` need one after the other; `None` where nothing says how long one takes.
     pub fn seconds_left(&self, runs: &[usize], plan: &Plan) -> Option<f64> {
         let of_run = |at: &usize| {
