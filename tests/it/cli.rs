@@ -557,13 +557,13 @@ fn a_seed_that_fails_does_not_keep_the_others_from_training() {
 }
 
 #[test]
-fn an_export_is_named_onnx_and_lies_in_a_folder_that_is_there() {
+fn an_export_is_named_onnx_and_replaces_nothing() {
     let folder = trained();
     let folder = folder.path();
     for (name, words) in [
         ("x.pt", "end the name in .onnx, e.g. x.onnx"),
         ("policy", "end the name in .onnx, e.g. policy.onnx"),
-        ("nowhere/x.onnx", "the folder nowhere is not there"),
+        ("run.toml/x.onnx", "its folder run.toml can't be made"),
         ("run", "end the name in .onnx"),
     ] {
         let errors = fails(folder, &["export", "run", name]);

@@ -50,9 +50,9 @@ fn length_problem(path: &Path) -> Option<String> {
         let mut text = vec![0; usize::try_from(length).ok()?];
         file.read_exact(&mut text).ok()?;
         let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
-        let ends = value.as_object()?.iter().filter_map(|(name, tensor)| {
-            (name != "__metadata__").then(|| tensor["data_offsets"][1].as_u64())
-        });
+        let tensors = value.as_object()?.iter();
+        let tensors = tensors.filter(|(name, _)| *name != "__metadata__");
+        let ends = tensors.map(|(_, tensor)| tensor["data_offsets"][1].as_u64());
         let ends: Option<Vec<u64>> = ends.collect();
         Some(8 + length + ends?.into_iter().max().unwrap_or(0))
     };
