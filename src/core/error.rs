@@ -342,6 +342,8 @@ pub enum Ability {
     MazePicture,
     /// A learning rule that this program knows.
     Rule,
+    /// To be taken apart, to see where its score goes.
+    Diagnosis,
 }
 
 impl Error {
