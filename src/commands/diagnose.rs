@@ -79,7 +79,8 @@ pub fn run(args: &DiagnoseArgs) -> anyhow::Result<ExitCode> {
     let mut overrides = args.overrides.clone();
     overrides.extend(python_key(args.python.as_deref()));
     let folder = hub::local(&args.run)?;
-    let is_own = folder.join("config.toml").is_file() || args.run.to_string_lossy().contains('@');
+    // A folder without a configuration is a model of another library; what is no folder is a checkpoint that a run keeps.
+    let is_own = !folder.is_dir() || folder.join("config.toml").is_file();
     let fitted = match &args.data {
         Some(path) if !is_own => Some(data::load_one(path)?),
         _ => None,

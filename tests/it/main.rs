@@ -24,6 +24,7 @@ mod data_pull;
 mod data_views;
 mod defaults;
 mod device;
+mod diagnose;
 mod discretizer;
 mod encoder;
 mod envs;

@@ -1,65 +1,11 @@
 //! Where return is lost, and the sentence that says it.
 
-use serde::Serialize;
-
-use crate::app::diagnose::Diagnosis;
+use crate::app::compare::statistics::Interval;
 use crate::app::diagnose::episodes::Difference;
+use crate::app::diagnose::found::{Diagnosis, Loss, Place};
 
 /// A replay that returns less than this share of what was logged says nothing about bins: the simulator did not repeat it.
 const FAITHFUL: f64 = 0.9;
-
-/// Where return can be lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Place {
-    /// Actions are rounded to what their bins stand for.
-    Bins,
-    /// The most likely actions return less than the data's episodes do.
-    Imitation,
-    /// The search returns more when the simulator answers in place of what is imagined.
-    Imagination,
-    /// Even with the simulator the search returns less than the best tenth of the data's episodes: what it proposes, how far it
-    /// looks, and what it takes ends to be worth.
-    Proposals,
-    /// Less is reached than is asked for.
-    Aiming,
-}
-
-/// One of them.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Loss {
-    /// Where.
-    pub place: Place,
-    /// How much return, in the environment's units; below 0: gained.
-    pub lost: Difference,
-}
-
-impl Loss {
-    /// Whether its interval leaves no doubt that something is lost.
-    pub fn is_certain(&self) -> bool {
-        self.lost.interval.is_some_and(|interval| interval.low > 0.0)
-    }
-}
-
-impl Place {
-    /// What is lost there, in words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Bins => "the bins, which round every action",
-            Self::Imitation => {
-                "imitation: the most likely actions return less than the data's episodes"
-            }
-            Self::Imagination => {
-                "imagination: with the simulator in place of imagined observations and rewards the same search returns more"
-            }
-            Self::Proposals => {
-                "what the search tries and how it values where it ends: even with the simulator it stays below the best tenth of \
-                 the data's episodes"
-            }
-            Self::Aiming => "aiming: the run's own target is asked for, and less is reached",
-        }
-    }
-}
 
 /// Losses, most first, and the sentence.
 pub(super) fn judge(found: &Diagnosis) -> (Vec<Loss>, String) {
@@ -78,7 +24,7 @@ pub(super) fn judge(found: &Diagnosis) -> (Vec<Loss>, String) {
 
 fn sentence(most: &Loss, losses: &[Loss], found: &Diagnosis) -> String {
     let within = match most.lost.interval {
-        Some(interval) => format!(" (95 %: {:.0} to {:.0})", interval.low, interval.high),
+        Some(interval) => format!(" (95 %: {:.1} to {:.1})", interval.low, interval.high),
         None => String::new(),
     };
     let cut = if found.whole_episodes {
@@ -87,9 +33,10 @@ fn sentence(most: &Loss, losses: &[Loss], found: &Diagnosis) -> String {
         format!("the first {} steps of an episode", found.steps)
     };
     let mut text = format!(
-        "Most is lost by {}: {:.0} of return{within} in {cut}.",
-        most.place.words(),
-        most.lost.mean
+        "Most is lost by {}: {:.1} of return{within} in {cut}. {}",
+        most.place.name(),
+        most.lost.mean,
+        most.place.meaning()
     );
     let overlaps = |other: &&Loss| match (most.lost.interval, other.lost.interval) {
         (Some(most), Some(other)) => other.high >= most.low,
@@ -102,8 +49,8 @@ fn sentence(most: &Loss, losses: &[Loss], found: &Diagnosis) -> String {
         );
     } else if let Some(second) = losses[1..].iter().find(|loss| loss.lost.mean > 0.0 && overlaps(loss)) {
         text += &format!(
-            " The intervals overlap with what is lost by {}: which is more can't be said with {} episodes.",
-            second.place.words().split(':').next().unwrap_or_default(),
+            " The interval overlaps with that of {}: which loses more can't be said with {} episodes.",
+            second.place.name(),
             found.episodes
         );
     }
@@ -140,7 +87,7 @@ fn losses(found: &Diagnosis) -> Vec<Loss> {
     });
     if let Some(aim) = own {
         let reached = &aim.reached;
-        let interval = reached.interval.map(|interval| crate::app::compare::statistics::Interval {
+        let interval = reached.interval.map(|interval| Interval {
             low: aim.asked - interval.high,
             high: aim.asked - interval.low,
         });

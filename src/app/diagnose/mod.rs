@@ -7,6 +7,7 @@
 
 mod aims;
 mod episodes;
+mod found;
 mod losses;
 mod picture;
 mod replay;
@@ -17,11 +18,9 @@ mod wording;
 use std::path::Path;
 use std::time::Instant;
 
-use serde::Serialize;
-
 pub use aims::{ActionError, ActionErrors, Aim};
 pub use episodes::{Arm, Difference};
-pub use losses::{Loss, Place};
+pub use found::{DiagnoseOptions, Diagnosis, Logged, Loss, Other, Place, Returned};
 pub use picture::draw;
 pub use replay::{BinError, Bins, Replay, Through};
 pub use search::{Decision, HorizonError, Imagination, Returns};
@@ -44,7 +43,6 @@ use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_algorithms::trajectory_transformer::TrajectoryTransformer;
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Ability, Error, Result};
-use trajformer_core::interrupt::Interrupt;
 use trajformer_core::statistics::mean_std;
 use trajformer_data::discretizer::Discretizer;
 
@@ -55,115 +53,10 @@ const WALKED_STEPS: usize = 2_000;
 /// Share of the data's episodes that are its best.
 const BEST: f64 = 0.1;
 
-/// What a diagnosis may cost.
-#[derive(Debug, Clone)]
-pub struct DiagnoseOptions {
-    /// Episodes of everything that acts.
-    pub episodes: usize,
-    /// Plans of each search, over all episodes: episodes are cut where they would need more. Policies that don't plan run whole
-    /// episodes, unless they are held against a search.
-    pub decisions: usize,
-    /// Seed of starts and policies; default: the run's `evaluate.seed`.
-    pub seed: Option<u64>,
-    /// What ends of the search in the simulator are worth.
-    pub worth: Worth,
-    /// Stops it; what was found until then is kept.
-    pub interrupt: Interrupt,
-}
-
-impl Default for DiagnoseOptions {
-    fn default() -> Self {
-        Self {
-            episodes: 10,
-            decisions: 1_000,
-            seed: None,
-            worth: Worth::Model,
-            interrupt: Interrupt::new(),
-        }
-    }
-}
-
-/// The data that a run is held against.
-#[derive(Debug, Default)]
-pub struct Logged {
-    /// What it learned from, where that is still to be found.
-    pub training: Option<Dataset>,
-    /// What is given beside it: held-out episodes, say.
-    pub given: Option<Dataset>,
-}
-
-/// Another run, whose actions are put through the bins.
-pub struct Other {
-    /// What it is called.
-    pub name: String,
-    /// It.
-    pub run: TrainedRun,
-}
-
-/// Where the score goes. Parts that do not apply, or that an interruption left out, are empty.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Diagnosis {
-    /// Registered name.
-    pub algorithm: &'static str,
-    /// Environment; `None` where none is named.
-    pub env: Option<String>,
-    /// Episodes of everything that acts.
-    pub episodes: usize,
-    /// Steps after which they are cut.
-    pub steps: usize,
-    /// Whether that is their whole length.
-    pub whole_episodes: bool,
-    /// Steps that follow one plan; `None` for policies that don't plan.
-    pub plan_every_steps: Option<usize>,
-    /// What ends of the search in the simulator were worth.
-    pub simulated_worth: Option<&'static str>,
-    /// Returns of the data's episodes, over as many steps.
-    pub data: Vec<Returned>,
-    /// What bins cost.
-    pub bins: Option<Bins>,
-    /// Tokens told, of each data set.
-    pub tokens: Vec<Tokens>,
-    /// Most likely actions, without a search.
-    pub greedy: Option<Arm>,
-    /// The search with the simulator in place of what is imagined.
-    pub simulated: Option<Arm>,
-    /// The policy as it is configured.
-    pub configured: Option<Arm>,
-    /// What plans promised, and what came.
-    pub imagination: Option<Imagination>,
-    /// Returns asked for and reached.
-    pub aims: Vec<Aim>,
-    /// Errors of actions along logged episodes, of each data set.
-    pub actions: Vec<ActionErrors>,
-    /// Where return is lost, most first.
-    pub losses: Vec<Loss>,
-    /// The same in a sentence.
-    pub verdict: String,
-    /// What was left out, and why.
-    pub notes: Vec<String>,
-    /// Whether it was stopped early.
-    pub interrupted: bool,
-    /// Seconds that it took.
-    pub seconds: f64,
-}
-
-/// Returns of a data set's episodes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Returned {
-    /// Which data: `training` or `given`.
-    pub data: &'static str,
-    /// The files.
-    pub files: String,
-    /// All episodes.
-    pub all: Arm,
-    /// The best tenth of them.
-    pub best: Arm,
-}
-
 /// The data of a run and what is given beside it. What the run learned from may be gone: then there is none.
 ///
 /// # Errors
-/// If the given data can't be read, is what the run learned from (which needs not be given), or has other dimensions.
+/// If the given data can't be read, or has other dimensions than the run.
 pub fn logged(run: &TrainedRun, given: Option<&Path>) -> Result<Logged> {
     let read = |path: &Path| {
         let paths = datasets::resolved(&[path.to_path_buf()])?;
@@ -200,10 +93,16 @@ pub fn logged(run: &TrainedRun, given: Option<&Path>) -> Result<Logged> {
         own.is_some_and(|own| own.difference(&DataFingerprint::of(data)).is_none())
     };
     match given {
-        Some(data) if is_same(&data) => Ok(Logged {
-            training: Some(data),
-            given: None,
-        }),
+        Some(data) if is_same(&data) => {
+            tracing::warn!(
+                "{}: the run learned from this data: none is left that it has not seen",
+                data.source_names()
+            );
+            Ok(Logged {
+                training: Some(data),
+                given: None,
+            })
+        }
         given => Ok(Logged { training, given }),
     }
 }
@@ -502,17 +401,14 @@ fn bins(
     let Some(stage) = at.stage else {
         return Ok(Some(found));
     };
-    let reference = reference_for(&stage.name);
-    found.replay = replay::replay(data, stage, discretizer, reference)?;
-    match &found.replay {
-        None => notes.push(format!(
+    found.replay = replay::replay(data, stage, discretizer, at.reference)?;
+    notes.push(match &found.replay {
+        None => format!(
             "`{}` can't be set to the states that the data starts at: its actions are not replayed",
             stage.name
-        )),
-        Some(_) => notes.push(format!(
-            "logged actions are replayed from the first observations of {name} episodes, to their end"
-        )),
-    }
+        ),
+        Some(_) => format!("logged actions are those of {name} data, replayed from the first observations of its episodes"),
+    });
     if let Some(other) = other {
         let mut policy = other.run.algorithm.policy()?;
         let plain = stage.run("the other run", &[None], &mut Plain(&mut *policy))?;

@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
-use crate::app::diagnose::Diagnosis;
+use crate::app::diagnose::aims::ActionErrors;
 use crate::app::diagnose::episodes::Arm;
+use crate::app::diagnose::found::Diagnosis;
+use crate::app::diagnose::tokens::Tokens;
+use crate::report::figure;
 use crate::report::figure::{Figure, Panel, Row, Shape};
 use trajformer_core::error::Result;
 
@@ -31,7 +34,7 @@ pub fn draw(path: &Path, found: &Diagnosis, title: &str) -> Result<()> {
         ),
         panels,
     };
-    crate::report::figure::draw(path, &figure)
+    figure::draw(path, &figure)
 }
 
 fn row(name: &str, arm: &Arm) -> Row {
@@ -74,7 +77,7 @@ fn imagined(found: &Diagnosis) -> Option<Panel> {
     }
     let observations = errors.iter().filter_map(|e| Some((e.steps as f64, e.observation?)));
     let unchanged = errors.iter().filter_map(|e| Some((e.steps as f64, e.unchanged?)));
-    let rewards = errors.iter().map(|e| (e.steps as f64, e.reward));
+    let rewards = errors.iter().filter_map(|e| Some((e.steps as f64, e.reward?)));
     Some(Panel {
         title: "Errors of what is imagined".to_owned(),
         x_label: "steps after the plan".to_owned(),
@@ -107,7 +110,7 @@ fn promised(found: &Diagnosis) -> Option<Panel> {
 
 fn tokens(found: &Diagnosis) -> Option<Panel> {
     let first = found.tokens.first()?;
-    let line = |part: &super::Tokens| {
+    let line = |part: &Tokens| {
         let dims = part.dimensions.iter().enumerate();
         let points = dims.filter(|(_, (_, told))| told.tokens > 0);
         let points = points.map(|(at, (_, told))| (at as f64, told.cross_entropy));
@@ -156,7 +159,7 @@ fn aims(found: &Diagnosis) -> Option<Panel> {
 }
 
 fn actions(found: &Diagnosis) -> Option<Panel> {
-    let line = |errors: &super::ActionErrors| {
+    let line = |errors: &ActionErrors| {
         let dims = errors.dimensions.iter().enumerate();
         let points = dims.map(|(dim, error)| (dim as f64, error.error_rms));
         (format!("{} data", errors.data), points.collect())

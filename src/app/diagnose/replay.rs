@@ -93,8 +93,8 @@ pub(super) fn bin_errors(data: &Dataset, discretizer: &Discretizer) -> Vec<BinEr
     (0..o + a).map(error).collect()
 }
 
-/// Replays up to `stage.episodes` complete episodes, evenly spread over the data, from beginning to end; `None` if the simulator
-/// can't be set to any.
+/// Replays the first `stage.steps` steps of up to `stage.episodes` complete episodes, evenly spread over the data; `None` if the
+/// simulator can't be set to any.
 ///
 /// # Errors
 /// [`Error::Interrupted`], or if the simulator fails.
@@ -114,7 +114,8 @@ pub(super) fn replay(
         if stage.interrupt.is_set() {
             return Err(Error::Interrupted);
         }
-        let actions = || episode.range().map(|step| data.action(step).to_vec());
+        let steps = episode.range().take(stage.steps);
+        let actions = || steps.clone().map(|step| data.action(step).to_vec());
         let start = data.observation(episode.start);
         let Some(again) = carry_out(&mut *env, start, actions())? else {
             skipped += 1;
@@ -124,7 +125,8 @@ pub(super) fn replay(
         let Some(by_bins) = carry_out(&mut *env, start, bins)? else {
             continue;
         };
-        logged.push((data.episode_return(episode), episode.steps));
+        let earned = steps.clone().map(|step| f64::from(data.rewards[step])).sum();
+        logged.push((earned, steps.len()));
         replayed.push(again);
         through.push(by_bins);
     }

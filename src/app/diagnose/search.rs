@@ -25,6 +25,10 @@ pub struct Imagination {
     /// Errors after 1, 2, ... imagined steps, the actions of the chosen plan being carried out without planning again. Empty where
     /// the simulator can't be copied.
     pub horizon: Vec<HorizonError>,
+    /// Plans that imagined an end of the task: a reward in the bin of the penalty for it. 0 where there is none.
+    pub ends_imagined: usize,
+    /// Plans whose actions led to an end of the task.
+    pub ends_come: usize,
     /// Predicted and realised returns of decisions. Empty where the search maximises something else.
     pub decisions: Vec<Decision>,
     /// Summary of them.
@@ -43,8 +47,9 @@ pub struct HorizonError {
     pub observation: Option<f64>,
     /// The same if nothing had changed since the plan was made: what an error has to be held against.
     pub unchanged: Option<f64>,
-    /// Imagined less true reward, root mean square, in the data's standard deviations.
-    pub reward: f64,
+    /// Imagined less true reward, root mean square over plans that neither ended here nor imagined so, in the data's standard
+    /// deviations.
+    pub reward: Option<f64>,
 }
 
 /// One plan: what it promised, and what the episode then brought.
@@ -89,6 +94,8 @@ pub(super) struct Watched {
     promises: Vec<(usize, usize, f64)>,
     sums: Vec<Sums>,
     plans: usize,
+    ends_imagined: usize,
+    ends_come: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -97,6 +104,8 @@ struct Sums {
     observation: f64,
     unchanged: f64,
     reward: f64,
+    /// Plans whose reward counts.
+    rewards: usize,
 }
 
 impl Watched {
@@ -109,6 +118,8 @@ impl Watched {
             promises: Vec::new(),
             sums: vec![Sums::default(); horizon],
             plans: 0,
+            ends_imagined: 0,
+            ends_come: 0,
         }
     }
 
@@ -126,6 +137,11 @@ impl Watched {
                 .sum();
             sum / expected.len() as f64
         };
+        let discretizer = &self.planner.search().model().discretizer;
+        let dim = discretizer.dims() - 2;
+        let end = self.ending_reward.map(|end| discretizer.encode(end, dim));
+        let is_end = |reward: f32| Some(discretizer.encode(f64::from(reward), dim)) == end;
+        self.ends_imagined += usize::from(rewards.iter().any(|&reward| is_end(reward)));
         for (at, action) in actions.iter().enumerate() {
             let bounds = low.iter().zip(high);
             let action: Vec<f32> = action
@@ -134,11 +150,14 @@ impl Watched {
                 .map(|(x, (low, high))| x.max(*low).min(*high))
                 .collect();
             let step = env.step(&action)?;
-            let penalty = self.ending_reward.filter(|_| step.terminated);
-            let reward = penalty.unwrap_or_else(|| f64::from(step.reward));
             let sums = &mut self.sums[at];
-            sums.reward += ((f64::from(rewards[at]) - reward) / self.units.reward).powi(2);
             sums.plans += 1;
+            if !step.terminated && !is_end(rewards[at]) {
+                let error = f64::from(rewards[at] - step.reward);
+                sums.reward += (error / self.units.reward).powi(2);
+                sums.rewards += 1;
+            }
+            self.ends_come += usize::from(step.terminated);
             if let Some(imagined) = observations.get(at + 1) {
                 sums.observation += square(imagined, &step.observation);
                 sums.unchanged += square(now, &step.observation);
@@ -186,11 +205,13 @@ impl Watched {
                 plans: sums.plans,
                 observation: (at + 1 < last).then(|| root(sums.observation, sums.plans)),
                 unchanged: (at + 1 < last).then(|| root(sums.unchanged, sums.plans)),
-                reward: root(sums.reward, sums.plans),
+                reward: (sums.rewards > 0).then(|| root(sums.reward, sums.rewards)),
             });
         Imagination {
             plans: self.plans,
             horizon: horizon.collect(),
+            ends_imagined: self.ends_imagined,
+            ends_come: self.ends_come,
             returns: summary(&decisions),
             decisions,
         }

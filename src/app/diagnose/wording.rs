@@ -3,17 +3,17 @@
 use std::fmt::Write;
 
 use crate::app::diagnose::episodes::Arm;
+use crate::app::diagnose::found::{DiagnoseOptions, Diagnosis};
 use crate::app::diagnose::replay::Bins;
 use crate::app::diagnose::search::{HorizonError, Imagination};
 use crate::app::diagnose::tokens::{Told, Tokens};
-use crate::app::diagnose::{DiagnoseOptions, Diagnosis};
 
 /// Imagined steps whose errors are shown.
 const SHOWN_STEPS: [usize; 6] = [1, 2, 3, 5, 10, 15];
 /// Dimensions that bins round most, which are shown.
 const SHOWN_DIMENSIONS: usize = 3;
 
-/// What is about to be done, and how much of it: `steps` are those of [`steps_of`](super::steps_of).
+/// What is about to be done, and how much of it: `steps` are those of each episode.
 pub fn budget(options: &DiagnoseOptions, algorithm: &str, steps: Option<usize>) -> String {
     let episodes = options.episodes;
     match steps {
@@ -88,7 +88,7 @@ fn returns(found: &Diagnosis, text: &mut String) {
     }
     if let Some(bins) = &found.bins {
         if let Some(replay) = &bins.replay {
-            row(text, "logged episodes (to their end)", &replay.logged);
+            row(text, "logged episodes", &replay.logged);
             row(text, "  their actions replayed", &replay.replayed);
             row(text, "  the same through the bins", &replay.binned);
         }
@@ -103,9 +103,9 @@ fn returns(found: &Diagnosis, text: &mut String) {
     if let Some(arm) = &found.simulated {
         let worth = match found.simulated_worth {
             Some("nothing") => "true rewards alone",
-            _ => "ends worth what the model says",
+            _ => "values of the model",
         };
-        row(text, &format!("search in the simulator ({worth})"), arm);
+        row(text, &format!("search in the simulator, {worth}"), arm);
     }
     if let Some(arm) = &found.configured {
         let name = if found.greedy.is_some() {
@@ -166,7 +166,14 @@ fn imagined(found: &Imagination, text: &mut String) {
         line("after so many actions", &|error| Some(error.steps as f64), 0);
         line("observations", &|error| error.observation, 2);
         line("  if nothing had changed", &|error| error.unchanged, 2);
-        line("rewards", &|error| Some(error.reward), 2);
+        line("rewards (of steps without an end)", &|error| error.reward, 2);
+        let percent = |plans: usize| 100.0 * plans as f64 / found.plans.max(1) as f64;
+        let _ = writeln!(
+            text,
+            "  An end was imagined in {:.0} % of the plans, and came in {:.0} %.",
+            percent(found.ends_imagined),
+            percent(found.ends_come)
+        );
     }
     if let Some(returns) = found.returns {
         let _ = writeln!(
