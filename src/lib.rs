@@ -47,9 +47,9 @@ pub use app::run::TrainedRun;
 #[cfg(feature = "mujoco")]
 pub use app::setup;
 pub use app::{
-    about, act, bench, checkpoint, choose, compare, config, demo, diagnose, evaluate, evaluations, export,
-    fqe, hub, instruct, online, prepare, preview, publish, render, reproduce, scoring, sweep,
-    token_report, trainer,
+    about, act, bench, checkpoint, choose, compare, config, demo, diagnose, evaluate, evaluations,
+    export, fqe, hub, instruct, online, prepare, preview, publish, render, reproduce, scoring,
+    sweep, token_report, trainer,
 };
 pub use candle_core;
 pub use trajformer_algorithms::{offpolicy, planning};

@@ -34,8 +34,7 @@ pub struct DiagnoseArgs {
     /// Episodes of everything that acts, from the same starts.
     #[arg(long, value_name = "N", default_value_t = DiagnoseOptions::default().episodes, value_parser = count)]
     pub episodes: usize,
-    /// Plans of each search, over all episodes: episodes are cut where they would need more. A thousand take about a minute or
-    /// three on hopper, more on halfcheetah.
+    /// Plans of each search, over all episodes: episodes are cut where they would need more.
     #[arg(long, value_name = "N", default_value_t = DiagnoseOptions::default().decisions, value_parser = count)]
     pub decisions: usize,
     /// What the ends of the search in the simulator are worth: what the model says, or nothing, which leaves the true rewards of
@@ -118,7 +117,10 @@ pub fn run(args: &DiagnoseArgs) -> anyhow::Result<ExitCode> {
     };
     say_budget(&trained, &options)?;
     let found = diagnose::diagnose(&mut trained, &logged, other.as_ref(), &options)?;
-    let json = args.json.then(|| serde_json::to_string(&found)).transpose()?;
+    let json = args
+        .json
+        .then(|| serde_json::to_string(&found))
+        .transpose()?;
     whole(diagnose::page(&found))?;
     if let Some(path) = &args.picture {
         let title = format!("Where the score of {} goes", args.run.display());

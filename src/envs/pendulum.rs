@@ -4,8 +4,8 @@
 //! state is kept in f64; observations (cos, sin, angular velocity) are f32 as there. Actions are
 //! torques in ±2, so a policy has to know the environment's bounds. Never terminates.
 
-use trajformer_core::environment::{check_action, check_observation};
 use trajformer_core::environment::{EnvSpec, Environment, Step};
+use trajformer_core::environment::{check_action, check_observation};
 use trajformer_core::error::Result;
 use trajformer_models::rng::Rng;
 

@@ -15,8 +15,8 @@ use std::collections::VecDeque;
 use crate::envs::reference::ReferenceReturns;
 use crate::envs::rooms;
 use crate::envs::rooms::Room;
-use trajformer_core::environment::{check_action, check_observation};
 use trajformer_core::environment::{EnvSpec, Environment, Step};
+use trajformer_core::environment::{check_action, check_observation};
 use trajformer_core::error::{Error, Result};
 use trajformer_models::rng::Rng;
 

@@ -77,18 +77,19 @@ pub fn draw(path: &Path, figure: &Figure) -> Result<()> {
     let rows = figure.panels.len().div_ceil(columns);
     let width = (PANEL.0 * columns as f64 + 2.0 * MARGIN).max(header.width());
     let top = header.height(width);
-    render(path, (width, top + PANEL.1 * rows as f64 + MARGIN), |canvas| {
-        header.draw(canvas, width)?;
-        for (index, panel) in figure.panels.iter().enumerate() {
-            let (row, column) = (index / columns, index % columns);
-            let place = (
-                MARGIN + column as f64 * PANEL.0,
-                top + row as f64 * PANEL.1,
-            );
-            draw_panel(canvas, panel, place)?;
-        }
-        Ok(())
-    })
+    render(
+        path,
+        (width, top + PANEL.1 * rows as f64 + MARGIN),
+        |canvas| {
+            header.draw(canvas, width)?;
+            for (index, panel) in figure.panels.iter().enumerate() {
+                let (row, column) = (index / columns, index % columns);
+                let place = (MARGIN + column as f64 * PANEL.0, top + row as f64 * PANEL.1);
+                draw_panel(canvas, panel, place)?;
+            }
+            Ok(())
+        },
+    )
 }
 
 fn draw_panel(canvas: &mut Canvas<'_>, panel: &Panel, (left, top): (f64, f64)) -> Result<()> {

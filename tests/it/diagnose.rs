@@ -10,8 +10,8 @@ use trajformer::algorithms::trajectory_transformer::{Learner, TrajectoryTransfor
 use trajformer::config::RunConfig;
 use trajformer::data::{self, Dataset};
 use trajformer::diagnose::{DiagnoseOptions, Diagnosis, Logged, Other, Worth, diagnose, page};
-use trajformer::envs::{self, EnvSpec, Environment};
 use trajformer::environment::Step;
+use trajformer::envs::{self, EnvSpec, Environment};
 use trajformer::evaluate::Evaluator;
 use trajformer::interrupt::Interrupt;
 use trajformer::models::decoder::{Decoder, DecoderShape};
@@ -108,7 +108,11 @@ fn token_scores_sum_to_the_loss_that_training_has_on_the_same_windows() {
         let found = network.token_scores(&windows, usize::MAX).unwrap();
         assert_eq!(found.windows, windows.len());
         let mut params = Params::new(DType::F32, &Device::Cpu);
-        Network::new(&config.sizes(4, 2), &mut params.init(&mut Rng::from_seed(0))).unwrap();
+        Network::new(
+            &config.sizes(4, 2),
+            &mut params.init(&mut Rng::from_seed(0)),
+        )
+        .unwrap();
         for (own, trained) in params.iter().zip(network.params().iter()) {
             own.slot.set(&trained.slot.tensor().unwrap()).unwrap();
         }
@@ -129,7 +133,12 @@ fn token_scores_sum_to_the_loss_that_training_has_on_the_same_windows() {
             .sum();
         let positions = batch.inputs.elem_count() as f64;
         close(sum / positions, loss, F32_SUMS, "sum of dimensions");
-        assert!(found.dimensions.iter().all(|score| (0.0..=1.0).contains(&score.accuracy)));
+        assert!(
+            found
+                .dimensions
+                .iter()
+                .all(|score| (0.0..=1.0).contains(&score.accuracy))
+        );
     }
 }
 
@@ -150,7 +159,9 @@ fn accuracy_is_the_share_of_tokens_that_the_network_itself_would_say() {
     };
     let net = Network::new(&config.sizes(4, 2), &mut detached).unwrap();
     let said = net.logits(&batch.inputs, None).unwrap().argmax(2).unwrap();
-    let right = said.eq(&batch.targets.to_dtype(DType::U32).unwrap()).unwrap();
+    let right = said
+        .eq(&batch.targets.to_dtype(DType::U32).unwrap())
+        .unwrap();
     let right = right.squeeze(0).unwrap().to_vec1::<u8>().unwrap();
     for (dim, score) in found.dimensions.iter().enumerate() {
         let own: Vec<u8> = (0..right.len())
@@ -187,7 +198,12 @@ fn parts_of_a_diagnosis_are_what_evaluations_replays_and_token_reports_find() {
     assert_eq!(configured.returns, evaluation.returns);
     assert_eq!(configured.score, evaluation.score_mean);
     let one = "algorithm.trajectory_transformer.planner.";
-    let greedy = ["objective=likelihood", "horizon=1", "beam_width=1", "plan_every_steps=1"];
+    let greedy = [
+        "objective=likelihood",
+        "horizon=1",
+        "beam_width=1",
+        "plan_every_steps=1",
+    ];
     let greedy = greedy.map(|key| format!("{one}{key}"));
     let (evaluation, _) = evaluated(&greedy.each_ref().map(String::as_str));
     assert_eq!(found.greedy.as_ref().unwrap().returns, evaluation.returns);
@@ -199,11 +215,20 @@ fn parts_of_a_diagnosis_are_what_evaluations_replays_and_token_reports_find() {
         let episode = &episodes.episodes[decision.episode];
         let rewards = &episodes.rewards[episode.start + decision.step..episode.start + 300];
         let powers = (0..).map(|k| 0.99_f64.powi(k));
-        let expected: f64 = rewards.iter().zip(powers).map(|(&r, p)| f64::from(r) * p).sum();
+        let expected: f64 = rewards
+            .iter()
+            .zip(powers)
+            .map(|(&r, p)| f64::from(r) * p)
+            .sum();
         close(decision.realized, expected, 1e-12, "realized");
     }
     let returns = imagination.returns.unwrap();
-    let mean = imagination.decisions.iter().map(|d| d.predicted).sum::<f64>() / 150.0;
+    let mean = imagination
+        .decisions
+        .iter()
+        .map(|d| d.predicted)
+        .sum::<f64>()
+        / 150.0;
     close(returns.predicted, mean, 1e-12, "mean promise");
 
     // Bins and replays: the maze starts where its first observation says, to the last bit of f32.
@@ -235,6 +260,16 @@ fn parts_of_a_diagnosis_are_what_evaluations_replays_and_token_reports_find() {
     assert_eq!(json["configured"]["returns"].as_array().unwrap().len(), 2);
 }
 
+/// Different action sequences in the plan that a run makes from the start of seed 7.
+fn policy_beams(run: &TrainedRun) -> f64 {
+    let mut policy = run.algorithm.policy().unwrap();
+    let shown = preview::preview(&mut *policy, &run.config, 7).unwrap();
+    let mut beams = shown.imagined.actions.to_vec3::<f32>().unwrap();
+    beams.sort_by(|a, b| a.partial_cmp(b).unwrap());
+    beams.dedup();
+    beams.len() as f64
+}
+
 #[test]
 fn errors_of_what_is_imagined_are_those_of_a_plan_that_is_carried_out() {
     let folder = tempfile::tempdir().unwrap();
@@ -253,6 +288,8 @@ fn errors_of_what_is_imagined_are_those_of_a_plan_that_is_carried_out() {
     assert_eq!((found.steps, found.whole_episodes), (4, false));
     let imagination = found.imagination.unwrap();
     assert_eq!((imagination.plans, imagination.horizon.len()), (1, 4));
+    let beams = policy_beams(&run);
+    assert_eq!(imagination.distinct, beams);
     // Cut after four steps, nothing is known of what came.
     assert!(imagination.decisions.is_empty() && imagination.returns.is_none());
     let mut policy = run.algorithm.policy().unwrap();
@@ -262,12 +299,25 @@ fn errors_of_what_is_imagined_are_those_of_a_plan_that_is_carried_out() {
         (column.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / column.len() as f64).sqrt()
     };
     let units: Vec<f64> = (0..4)
-        .map(|dim| deviation(data.observations.chunks(4).map(|o| f64::from(o[dim])).collect()))
+        .map(|dim| {
+            deviation(
+                data.observations
+                    .chunks(4)
+                    .map(|o| f64::from(o[dim]))
+                    .collect(),
+            )
+        })
         .collect();
     let reward_unit = deviation(data.rewards.iter().map(|&r| f64::from(r)).collect());
     let imagined = shown.imagined.observations.get(0).unwrap();
     let imagined = imagined.to_vec2::<f32>().unwrap();
-    let rewards = shown.imagined.rewards.get(0).unwrap().to_vec1::<f32>().unwrap();
+    let rewards = shown
+        .imagined
+        .rewards
+        .get(0)
+        .unwrap()
+        .to_vec1::<f32>()
+        .unwrap();
     for (at, error) in imagination.horizon.iter().enumerate() {
         assert_eq!((error.steps, error.plans), (at + 1, 1));
         let rms = |of: &[f32]| {
@@ -279,7 +329,12 @@ fn errors_of_what_is_imagined_are_those_of_a_plan_that_is_carried_out() {
         let unchanged = (at < 3).then(|| rms(&shown.observations[0]));
         for (found, expected) in [(error.observation, expected), (error.unchanged, unchanged)] {
             assert_eq!(found.is_some(), expected.is_some());
-            close(found.unwrap_or(0.0), expected.unwrap_or(0.0), 1e-9, "observations");
+            close(
+                found.unwrap_or(0.0),
+                expected.unwrap_or(0.0),
+                1e-9,
+                "observations",
+            );
         }
         let reward = f64::from(rewards[at] - shown.rewards[at]).abs() / reward_unit;
         close(error.reward.unwrap(), reward, 1e-6, "rewards");
@@ -369,9 +424,17 @@ fn a_decision_transformer_is_asked_for_returns_and_held_against_the_data() {
     for target in &evaluation.by_target {
         let target_return = f64::from(target.target_return);
         let aim = found.aims.iter().find(|aim| aim.asked == target_return);
-        close(aim.unwrap().reached.mean, target.return_mean, 1e-12, "reached");
+        close(
+            aim.unwrap().reached.mean,
+            target.return_mean,
+            1e-12,
+            "reached",
+        );
     }
-    assert_eq!(found.configured.as_ref().unwrap().returns, evaluation.returns);
+    assert_eq!(
+        found.configured.as_ref().unwrap().returns,
+        evaluation.returns
+    );
 
     // The error of its actions, one logged episode after the other.
     let mut squares = 0.0;
@@ -408,19 +471,41 @@ fn the_command_says_what_it_will_cost_draws_and_refuses_what_it_is_not_about() {
     let said = succeeds(
         folder,
         &[
-            "diagnose", "run", "--data", "held-out.npz", "--episodes", "2", "--decisions", "10", "--ends", "nothing",
-            "--picture", "where.svg", "--json",
+            "diagnose",
+            "run",
+            "--data",
+            "held-out.npz",
+            "--episodes",
+            "2",
+            "--decisions",
+            "10",
+            "--ends",
+            "nothing",
+            "--picture",
+            "where.svg",
+            "--json",
         ],
     );
-    assert!(said.starts_with("2 episodes of up to 20 steps each"), "{said}");
-    for words in ["given data, all episodes", "search in the simulator, true rewards alone", "wrote where.svg"] {
+    assert!(
+        said.starts_with("2 episodes of up to 20 steps each"),
+        "{said}"
+    );
+    for words in [
+        "given data, all episodes",
+        "search in the simulator, true rewards alone",
+        "wrote where.svg",
+    ] {
         assert!(said.contains(words), "{words}: {said}");
     }
     let json: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     assert_eq!(json["tokens"][1]["data"], "given");
     assert_eq!(json["simulated_worth"], "nothing");
     let picture = std::fs::read_to_string(folder.join("where.svg")).unwrap();
-    for words in ["Errors of what is imagined", "Cross entropy of tokens", "search in simulator"] {
+    for words in [
+        "Errors of what is imagined",
+        "Cross entropy of tokens",
+        "search in simulator",
+    ] {
         assert!(picture.contains(words), "{words}");
     }
     let refused = fails(folder, &["diagnose", "run", "--picture", "where.txt"]);
@@ -429,7 +514,10 @@ fn the_command_says_what_it_will_cost_draws_and_refuses_what_it_is_not_about() {
     std::fs::create_dir(&small).unwrap();
     trained(&small, "bc", "hidden = [8]", &held_out);
     let refused = fails(folder, &["diagnose", "small/run"]);
-    for words in ["`bc` is no sequence model", "trajectory_transformer, decision_transformer, lamo, fast"] {
+    for words in [
+        "`bc` is no sequence model",
+        "trajectory_transformer, decision_transformer, lamo, fast",
+    ] {
         assert!(refused.contains(words), "{refused}");
     }
     let other = fails(folder, &["diagnose", "run", "--env", "pendulum-v1"]);
@@ -465,7 +553,10 @@ fn a_copy_of_an_environment_goes_on_as_it_would_and_leaves_it_alone() {
             // Contact forces, which Ant observes, are not computed before a step.
             assert!((a - b).abs() <= 1e-6 || name == "ant-v5", "{name}: {a} {b}");
         }
-        let wrong = env.reset_to(&start[1..]).expect_err("too short").to_string();
+        let wrong = env
+            .reset_to(&start[1..])
+            .expect_err("too short")
+            .to_string();
         assert!(wrong.contains("to start at"), "{wrong}");
     }
 }
@@ -498,7 +589,9 @@ fn dream(seed: u64) -> Dream {
     let mut params = Params::new(DType::F64, &Device::Cpu);
     Network::new(&sizes, &mut params.init(&mut rng)).unwrap();
     for param in params.iter() {
-        let noise = rng.normal_tensor(param.slot.shape(), DType::F64, &Device::Cpu).unwrap();
+        let noise = rng
+            .normal_tensor(param.slot.shape(), DType::F64, &Device::Cpu)
+            .unwrap();
         let value = (param.slot.tensor().unwrap() + (noise * 0.3).unwrap()).unwrap();
         let value = match param.name.as_str() {
             // One number is always 20 before the heads, and all that it does is to make ends unlikely.
@@ -517,8 +610,8 @@ fn dream(seed: u64) -> Dream {
                 for (dim, head) in heads.iter_mut().enumerate() {
                     for (token, weights) in head.iter_mut().enumerate() {
                         weights[0] = if token == 7 { -2.0 } else { 0.0 };
-                        // Rewards are certain.
-                        let factor = if dim == 5 { 1e4 } else { 1.0 };
+                        // Rewards are certain: what follows token 4 is token 5.
+                        let factor = if dim == 4 { 1e4 } else { 1.0 };
                         weights.iter_mut().for_each(|weight| *weight *= factor);
                     }
                 }
@@ -588,7 +681,7 @@ impl Environment for Dreamed {
         let action: Vec<f64> = action.iter().map(|&x| f64::from(x)).collect();
         discretizer.encode_slice(&action, 3, &mut self.tokens);
         let reward = self.most_likely()?;
-        self.tokens.push(0); // the value, which is never looked at
+        self.most_likely()?; // the value
         let mut observation = Vec::new();
         for dim in 0..3 {
             observation.push(discretizer.decode(self.most_likely()?, dim) as f32);
@@ -637,7 +730,9 @@ fn a_search_in_a_world_that_does_what_the_network_imagines_is_the_network_s_own_
         }
         let recorded = |uniforms| crate::planner::Recorded { uniforms, used: 0 };
         let mut search = BeamSearch::new(dream.model.clone(), config.clone()).unwrap();
-        let own = search.plan(std::slice::from_ref(&prefix), &mut recorded(own)).unwrap();
+        let own = search
+            .plan(std::slice::from_ref(&prefix), &mut recorded(own))
+            .unwrap();
         let world = Dreamed {
             network: dream.network.clone(),
             model: dream.model.clone(),
@@ -648,12 +743,18 @@ fn a_search_in_a_world_that_does_what_the_network_imagines_is_the_network_s_own_
             bounds: bounds.clone(),
             ..SimulatedOptions::default()
         };
-        let mut search = SimulatedSearch::new(dream.model.clone(), config.clone(), options).unwrap();
-        let found = search.plan(&prefix, &world, &mut recorded(simulated)).unwrap();
-        // All tokens but those of values, which nothing looks at.
+        let mut search =
+            SimulatedSearch::new(dream.model.clone(), config.clone(), options).unwrap();
+        let found = search
+            .plan(&prefix, &world, &mut recorded(simulated))
+            .unwrap();
+        // All tokens but those of values: there the one has what is likeliest, the other what is expected.
         let seen = |tokens: &[u32]| -> Vec<u32> {
             let tokens = tokens.iter().enumerate();
-            tokens.filter(|(at, _)| at % 7 != 6).map(|(_, &t)| t).collect()
+            tokens
+                .filter(|(at, _)| at % 7 != 6)
+                .map(|(_, &t)| t)
+                .collect()
         };
         assert_eq!(seen(&found.tokens), seen(&own[0].tokens), "{seed}");
         for (found, expected) in found.scores.iter().zip(&own[0].scores) {
@@ -701,6 +802,8 @@ fn true_rewards_decide_and_nothing_is_earned_after_an_end() {
         horizon: 3,
         beam_width: 40,
         cdf_act: 0.0,
+        // Nearly every action is tried.
+        temperature: 20.0,
         window: Window::Grow,
         max_context_transitions: 1,
         ..PlanConfig::default()
@@ -721,10 +824,19 @@ fn true_rewards_decide_and_nothing_is_earned_after_an_end() {
         ended: false,
     };
     let values: Vec<f64> = model.discretizer.values(3).to_vec();
-    let safe = values.iter().copied().filter(|&v| v <= 0.5).fold(f64::MIN, f64::max);
+    let safe = values
+        .iter()
+        .copied()
+        .filter(|&v| v <= 0.5)
+        .fold(f64::MIN, f64::max);
     let most = values[6];
     let discounted = |rewards: [f64; 3]| rewards[0] + 0.9 * rewards[1] + 0.81 * rewards[2];
-    let ends = [[most, 0.0, 0.0], [safe, most, 0.0], [safe, safe, most], [safe; 3]];
+    let ends = [
+        [most, 0.0, 0.0],
+        [safe, most, 0.0],
+        [safe, safe, most],
+        [safe; 3],
+    ];
     let best = ends.map(discounted).into_iter().fold(f64::MIN, f64::max);
     for (penalty, expected) in [(None, best), (Some(-50.0), discounted([safe; 3]))] {
         let options = SimulatedOptions {
@@ -733,7 +845,9 @@ fn true_rewards_decide_and_nothing_is_earned_after_an_end() {
             worth: Worth::Nothing,
         };
         let mut search = SimulatedSearch::new(model.clone(), config.clone(), options).unwrap();
-        let plan = search.plan(&prefix, &world, &mut Draws(Rng::from_seed(2))).unwrap();
+        let plan = search
+            .plan(&prefix, &world, &mut Draws(Rng::from_seed(2)))
+            .unwrap();
         // What the plan's actions really earn is what it says.
         let mut world = world.clone();
         let mut earned = 0.0;
@@ -745,12 +859,18 @@ fn true_rewards_decide_and_nothing_is_earned_after_an_end() {
             }
             let action = [3, 4].map(|dim| model.discretizer.decode(tokens[dim], dim) as f32);
             let after = world.step(&action).unwrap();
-            let reward = penalty.filter(|_| after.terminated).unwrap_or(f64::from(after.reward));
+            let reward = penalty
+                .filter(|_| after.terminated)
+                .unwrap_or(f64::from(after.reward));
             earned += 0.9_f64.powi(step as i32) * reward;
         }
         close(plan.scores[0], earned, 1e-9, "earned");
         // Of so many candidates the best is found, or nearly.
-        assert!(plan.scores[0] >= expected - 0.8 && plan.scores[0] <= expected + 1e-6, "{} {expected}", plan.scores[0]);
+        assert!(
+            plan.scores[0] >= expected - 0.8 && plan.scores[0] <= expected + 1e-6,
+            "{} {expected}",
+            plan.scores[0]
+        );
         assert!(plan.scores.is_sorted_by(|a, b| a >= b));
     }
 }

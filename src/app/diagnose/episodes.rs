@@ -107,10 +107,8 @@ pub(super) fn binned(
     action: &[f32],
 ) -> Vec<f32> {
     let dims = (observation_dim..).zip(action);
-    dims.map(|(dim, &x)| {
-        discretizer.decode(discretizer.encode(f64::from(x), dim), dim) as f32
-    })
-    .collect()
+    dims.map(|(dim, &x)| discretizer.decode(discretizer.encode(f64::from(x), dim), dim) as f32)
+        .collect()
 }
 
 /// Episodes that have run.

@@ -32,7 +32,7 @@ impl Default for DiagnoseOptions {
     fn default() -> Self {
         Self {
             episodes: 10,
-            decisions: 1_000,
+            decisions: 600,
             seed: None,
             worth: Worth::Model,
             interrupt: Interrupt::new(),
@@ -146,7 +146,9 @@ pub struct Loss {
 impl Loss {
     /// Whether its interval leaves no doubt that something is lost.
     pub fn is_certain(&self) -> bool {
-        self.lost.interval.is_some_and(|interval| interval.low > 0.0)
+        self.lost
+            .interval
+            .is_some_and(|interval| interval.low > 0.0)
     }
 }
 

@@ -13,7 +13,10 @@ pub(super) fn judge(found: &Diagnosis) -> (Vec<Loss>, String) {
     losses.sort_by(|a, b| b.lost.mean.total_cmp(&a.lost.mean));
     let sentence = match losses.first() {
         None if found.interrupted => "It was stopped before anything could be compared.".to_owned(),
-        None => "Nothing acted, or there is no data to hold it against: no loss of return can be named.".to_owned(),
+        None => {
+            "Nothing acted, or there is no data to hold it against: no loss of return can be named."
+                .to_owned()
+        }
         Some(most) if most.lost.mean <= 0.0 => {
             "Nothing that was measured loses return against what it was held against.".to_owned()
         }
@@ -47,7 +50,10 @@ fn sentence(most: &Loss, losses: &[Loss], found: &Diagnosis) -> String {
             " Its interval holds 0: {} episodes don't tell it from chance.",
             found.episodes
         );
-    } else if let Some(second) = losses[1..].iter().find(|loss| loss.lost.mean > 0.0 && overlaps(loss)) {
+    } else if let Some(second) = losses[1..]
+        .iter()
+        .find(|loss| loss.lost.mean > 0.0 && overlaps(loss))
+    {
         text += &format!(
             " The interval overlaps with that of {}: which loses more can't be said with {} episodes.",
             second.place.name(),

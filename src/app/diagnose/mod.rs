@@ -24,7 +24,7 @@ pub use found::{DiagnoseOptions, Diagnosis, Logged, Loss, Other, Place, Returned
 pub use picture::draw;
 pub use replay::{BinError, Bins, Replay, Through};
 pub use search::{Decision, HorizonError, Imagination, Returns};
-pub use tokens::{Told, Tokens};
+pub use tokens::{Tokens, Told};
 pub use trajformer_algorithms::planning::simulated::Worth;
 pub use wording::{budget, page};
 
@@ -435,7 +435,9 @@ fn units(data: &Dataset) -> Units {
     };
     let o = data.observation_dim;
     Units {
-        observation: (0..o).map(|dim| deviation(&data.observations, dim, o)).collect(),
+        observation: (0..o)
+            .map(|dim| deviation(&data.observations, dim, o))
+            .collect(),
         reward: deviation(&data.rewards, 0, 1),
     }
 }
@@ -448,7 +450,9 @@ fn of_imitation(
     found: &mut Diagnosis,
 ) -> Result<()> {
     if other.is_some() {
-        found.notes.push("this run has no bins that another run's actions could go through".to_owned());
+        found
+            .notes
+            .push("this run has no bins that another run's actions could go through".to_owned());
     }
     let mut policy = run.algorithm.policy()?;
     for (name, data) in at.data() {

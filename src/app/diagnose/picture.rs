@@ -60,7 +60,9 @@ fn returns(found: &Diagnosis) -> Panel {
         ("search in simulator", &found.simulated),
         ("as configured", &found.configured),
     ];
-    let acted = arms.iter().filter_map(|(name, arm)| Some((name, arm.as_ref()?)));
+    let acted = arms
+        .iter()
+        .filter_map(|(name, arm)| Some((name, arm.as_ref()?)));
     rows.extend(acted.map(|(name, arm)| row(name, arm)));
     Panel {
         title: "Return".to_owned(),
@@ -75,9 +77,15 @@ fn imagined(found: &Diagnosis) -> Option<Panel> {
     if errors.is_empty() {
         return None;
     }
-    let observations = errors.iter().filter_map(|e| Some((e.steps as f64, e.observation?)));
-    let unchanged = errors.iter().filter_map(|e| Some((e.steps as f64, e.unchanged?)));
-    let rewards = errors.iter().filter_map(|e| Some((e.steps as f64, e.reward?)));
+    let observations = errors
+        .iter()
+        .filter_map(|e| Some((e.steps as f64, e.observation?)));
+    let unchanged = errors
+        .iter()
+        .filter_map(|e| Some((e.steps as f64, e.unchanged?)));
+    let rewards = errors
+        .iter()
+        .filter_map(|e| Some((e.steps as f64, e.reward?)));
     Some(Panel {
         title: "Errors of what is imagined".to_owned(),
         x_label: "steps after the plan".to_owned(),
@@ -116,7 +124,10 @@ fn tokens(found: &Diagnosis) -> Option<Panel> {
         let points = points.map(|(at, (_, told))| (at as f64, told.cross_entropy));
         (format!("{} data", part.data), points.collect())
     };
-    let observed = first.dimensions.iter().filter(|(name, _)| name.starts_with('o'));
+    let observed = first
+        .dimensions
+        .iter()
+        .filter(|(name, _)| name.starts_with('o'));
     let count = observed.count();
     Some(Panel {
         title: "Cross entropy of tokens".to_owned(),

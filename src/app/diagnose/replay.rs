@@ -125,7 +125,10 @@ pub(super) fn replay(
         let Some(by_bins) = carry_out(&mut *env, start, bins)? else {
             continue;
         };
-        let earned = steps.clone().map(|step| f64::from(data.rewards[step])).sum();
+        let earned = steps
+            .clone()
+            .map(|step| f64::from(data.rewards[step]))
+            .sum();
         logged.push((earned, steps.len()));
         replayed.push(again);
         through.push(by_bins);
@@ -155,7 +158,10 @@ fn carry_out(
     if !matches!(env.reset_to(start), Ok(Some(_))) {
         return Ok(None);
     }
-    let (low, high) = (env.spec().action_low.clone(), env.spec().action_high.clone());
+    let (low, high) = (
+        env.spec().action_low.clone(),
+        env.spec().action_high.clone(),
+    );
     let (mut earned, mut steps) = (0.0, 0);
     for action in actions {
         let bounds = low.iter().zip(&high);

@@ -1,5 +1,7 @@
 //! A planner's episodes with what it imagined held against what happens, and its search in the simulator.
 
+use std::collections::HashSet;
+
 use candle_core::{Device, Tensor};
 use serde::Serialize;
 
@@ -25,6 +27,9 @@ pub struct Imagination {
     /// Errors after 1, 2, ... imagined steps, the actions of the chosen plan being carried out without planning again. Empty where
     /// the simulator can't be copied.
     pub horizon: Vec<HorizonError>,
+    /// Action sequences that differ from each other among those that a search ended with, on average over plans: 1 where every
+    /// candidate is the same, and nothing is searched. NaN (null in JSON) without plans.
+    pub distinct: f64,
     /// Plans that imagined an end of the task: a reward in the bin of the penalty for it. 0 where there is none.
     pub ends_imagined: usize,
     /// Plans whose actions led to an end of the task.
@@ -94,6 +99,7 @@ pub(super) struct Watched {
     promises: Vec<(usize, usize, f64)>,
     sums: Vec<Sums>,
     plans: usize,
+    distinct: usize,
     ends_imagined: usize,
     ends_come: usize,
 }
@@ -118,13 +124,19 @@ impl Watched {
             promises: Vec::new(),
             sums: vec![Sums::default(); horizon],
             plans: 0,
+            distinct: 0,
             ends_imagined: 0,
             ends_come: 0,
         }
     }
 
     /// Holds a plan against what its actions lead to.
-    fn compare(&mut self, imagined: &Imagined, mut env: Box<dyn Environment>, now: &[f32]) -> Result<()> {
+    fn compare(
+        &mut self,
+        imagined: &Imagined,
+        mut env: Box<dyn Environment>,
+        now: &[f32],
+    ) -> Result<()> {
         let observations = imagined.observations.get(0)?.to_vec2::<f32>()?;
         let actions = imagined.actions.get(0)?.to_vec2::<f32>()?;
         let rewards = imagined.rewards.get(0)?.to_vec1::<f32>()?;
@@ -174,8 +186,7 @@ impl Watched {
         let discount = self.planner.search().model().discount;
         let realized = |&(episode, step, predicted): &(usize, usize, f64)| {
             let rewards = &rolled.rewards[episode][step..];
-            let known = rolled.ended[episode]
-                || discount.powi(rewards.len() as i32) <= NEGLIGIBLE;
+            let known = rolled.ended[episode] || discount.powi(rewards.len() as i32) <= NEGLIGIBLE;
             let last = rewards.len() - 1;
             let mut sum = 0.0;
             for (at, &reward) in rewards.iter().enumerate().rev() {
@@ -210,6 +221,7 @@ impl Watched {
         Imagination {
             plans: self.plans,
             horizon: horizon.collect(),
+            distinct: self.distinct as f64 / self.plans as f64,
             ends_imagined: self.ends_imagined,
             ends_come: self.ends_come,
             returns: summary(&decisions),
@@ -231,6 +243,7 @@ impl Actor for Watched {
                     continue;
                 };
                 self.plans += 1;
+                self.distinct += distinct(&imagined)?;
                 self.promises.push((row, step, imagined.scores[0]));
                 if let Some(env) = envs.fork(row) {
                     self.compare(&imagined, env, envs.observation(row))?;
@@ -249,11 +262,22 @@ impl Actor for Watched {
     }
 }
 
+/// How many of a plan's action sequences differ from each other.
+fn distinct(imagined: &Imagined) -> Result<usize> {
+    let beams = imagined.actions.flatten_from(1)?.to_vec2::<f32>()?;
+    let bits = |beam: Vec<f32>| -> Vec<u32> { beam.into_iter().map(f32::to_bits).collect() };
+    let different: HashSet<Vec<u32>> = beams.into_iter().map(bits).collect();
+    Ok(different.len())
+}
+
 fn summary(decisions: &[Decision]) -> Option<Returns> {
     let column = |of: fn(&Decision) -> f64| -> Vec<f64> { decisions.iter().map(of).collect() };
     let (predicted, realized) = (column(|d| d.predicted), column(|d| d.realized));
     let ((p, p_std), (r, r_std)) = (mean_std(&predicted), mean_std(&realized));
-    let products = predicted.iter().zip(&realized).map(|(a, b)| (a - p) * (b - r));
+    let products = predicted
+        .iter()
+        .zip(&realized)
+        .map(|(a, b)| (a - p) * (b - r));
     let covariance = products.sum::<f64>() / decisions.len() as f64;
     (!decisions.is_empty()).then_some(Returns {
         decisions: decisions.len(),

@@ -6,10 +6,12 @@ use crate::app::diagnose::episodes::Arm;
 use crate::app::diagnose::found::{DiagnoseOptions, Diagnosis};
 use crate::app::diagnose::replay::Bins;
 use crate::app::diagnose::search::{HorizonError, Imagination};
-use crate::app::diagnose::tokens::{Told, Tokens};
+use crate::app::diagnose::tokens::{Tokens, Told};
 
 /// Imagined steps whose errors are shown.
 const SHOWN_STEPS: [usize; 6] = [1, 2, 3, 5, 10, 15];
+/// A search with fewer different candidates is hardly one.
+const FEW_SEQUENCES: f64 = 2.0;
 /// Dimensions that bins round most, which are shown.
 const SHOWN_DIMENSIONS: usize = 3;
 
@@ -23,7 +25,9 @@ pub fn budget(options: &DiagnoseOptions, algorithm: &str, steps: Option<usize>) 
              search in the simulator: at most {} plans of each search",
             options.decisions
         ),
-        Some(steps) => format!("{episodes} episodes of up to {steps} steps for each return that is asked for"),
+        Some(steps) => {
+            format!("{episodes} episodes of up to {steps} steps for each return that is asked for")
+        }
     }
 }
 
@@ -56,7 +60,9 @@ fn row(text: &mut String, name: &str, arm: &Arm) {
     let interval = arm.interval.map_or_else(String::new, |interval| {
         format!("[{:.1}, {:.1}]", interval.low, interval.high)
     });
-    let score = arm.score.map_or_else(String::new, |score| format!("{score:.1}"));
+    let score = arm
+        .score
+        .map_or_else(String::new, |score| format!("{score:.1}"));
     let _ = writeln!(
         text,
         "  {name:<46}{:>10.1}  {interval:<22}{score:>7}  {:>8}",
@@ -83,7 +89,11 @@ fn returns(found: &Diagnosis, text: &mut String) {
         "episodes"
     );
     for data in &found.data {
-        row(text, &format!("{} data, all episodes", data.data), &data.all);
+        row(
+            text,
+            &format!("{} data, all episodes", data.data),
+            &data.all,
+        );
         row(text, &format!("{} data, best tenth", data.data), &data.best);
     }
     if let Some(bins) = &found.bins {
@@ -116,7 +126,11 @@ fn returns(found: &Diagnosis, text: &mut String) {
         row(text, name, arm);
     }
     for aim in &found.aims {
-        row(text, &format!("asked for {:.1} ({})", aim.asked, aim.origin), &aim.reached);
+        row(
+            text,
+            &format!("asked for {:.1} ({})", aim.asked, aim.origin),
+            &aim.reached,
+        );
     }
 }
 
@@ -145,6 +159,16 @@ fn bin_errors(bins: &Bins, text: &mut String) {
 }
 
 fn imagined(found: &Imagination, text: &mut String) {
+    let _ = writeln!(
+        text,
+        "\nA search ended with {:.1} different action sequences on average{}",
+        found.distinct,
+        if found.distinct < FEW_SEQUENCES {
+            ": nearly nothing was searched, because nearly one action is proposed"
+        } else {
+            ""
+        }
+    );
     if !found.horizon.is_empty() {
         let _ = writeln!(
             text,
@@ -163,10 +187,18 @@ fn imagined(found: &Imagination, text: &mut String) {
             }
             text.push('\n');
         };
-        line("after so many actions", &|error| Some(error.steps as f64), 0);
+        line(
+            "after so many actions",
+            &|error| Some(error.steps as f64),
+            0,
+        );
         line("observations", &|error| error.observation, 2);
         line("  if nothing had changed", &|error| error.unchanged, 2);
-        line("rewards (of steps without an end)", &|error| error.reward, 2);
+        line(
+            "rewards (of steps without an end)",
+            &|error| error.reward,
+            2,
+        );
         let percent = |plans: usize| 100.0 * plans as f64 / found.plans.max(1) as f64;
         let _ = writeln!(
             text,

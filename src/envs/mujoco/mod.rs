@@ -21,8 +21,8 @@ use std::path::Path;
 use self::library::{Data, Model};
 use self::offscreen::{Offscreen, View};
 use self::places::Places;
-use trajformer_core::environment::{check_action, check_observation};
 use trajformer_core::environment::{EnvSpec, Environment, Step};
+use trajformer_core::environment::{check_action, check_observation};
 use trajformer_core::error::{Error, Result};
 use trajformer_models::rng::Rng;
 
