@@ -10,7 +10,7 @@ use crate::app::diagnose::tokens::{Tokens, Told};
 
 /// Imagined steps whose errors are shown.
 const SHOWN_STEPS: [usize; 6] = [1, 2, 3, 5, 10, 15];
-/// A search with fewer different candidates is hardly one.
+/// A search that ends with fewer different candidates has little to choose from.
 const FEW_SEQUENCES: f64 = 2.0;
 /// Dimensions that bins round most, which are shown.
 const SHOWN_DIMENSIONS: usize = 3;
@@ -164,7 +164,7 @@ fn imagined(found: &Imagination, text: &mut String) {
         "\nA search ended with {:.1} different action sequences on average{}",
         found.distinct,
         if found.distinct < FEW_SEQUENCES {
-            ": nearly nothing was searched, because nearly one action is proposed"
+            ": its candidates were nearly all the same in the end"
         } else {
             ""
         }
