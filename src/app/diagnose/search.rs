@@ -30,7 +30,7 @@ pub struct Imagination {
     /// Action sequences that differ from each other among those that a search ended with, on average over plans: 1 where every
     /// candidate is the same, and nothing is searched. NaN (null in JSON) without plans.
     pub distinct: f64,
-    /// Plans that imagined an end of the task: a reward in the bin of the penalty for it. 0 where there is none.
+    /// Plans that imagined an end of the task: a reward in the bin of the penalty for it. 0 where the data has none.
     pub ends_imagined: usize,
     /// Plans whose actions led to an end of the task.
     pub ends_come: usize,
@@ -151,7 +151,10 @@ impl Watched {
         };
         let discretizer = &self.planner.search().model().discretizer;
         let dim = discretizer.dims() - 2;
-        let end = self.ending_reward.map(|end| discretizer.encode(end, dim));
+        // Data in which nothing ends has no bin for it.
+        let is_held = |end: &f64| discretizer.thresholds(dim)[0] <= *end;
+        let end = self.ending_reward.filter(is_held);
+        let end = end.map(|end| discretizer.encode(end, dim));
         let is_end = |reward: f32| Some(discretizer.encode(f64::from(reward), dim)) == end;
         self.ends_imagined += usize::from(rewards.iter().any(|&reward| is_end(reward)));
         for (at, action) in actions.iter().enumerate() {
