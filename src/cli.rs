@@ -11,6 +11,7 @@ use crate::commands::compare::CompareArgs;
 use crate::commands::config::ConfigCommand;
 use crate::commands::data::DataCommand;
 use crate::commands::demo::DemoArgs;
+use crate::commands::diagnose::DiagnoseArgs;
 use crate::commands::evaluate::EvaluateArgs;
 use crate::commands::export::ExportArgs;
 use crate::commands::hub::HubCommand;
@@ -151,6 +152,16 @@ pub enum Command {
         trajformer plan runs/trajectory_transformer-hopper-medium-short --data hopper-medium.hdf5 --episode 3 --step 100 \
         --picture plan.svg")]
     Plan(PlanArgs),
+    /// Say where the score of a sequence model goes: bins, imitation, imagination, search, aiming.
+    #[command(after_help = "Examples:\n  \
+        trajformer diagnose runs/trajectory_transformer-hopper-medium-replay-short --picture where.svg\n  \
+        trajformer diagnose runs/trajectory_transformer-hopper-medium-replay-short --data held-out.hdf5 --episodes 20 \
+        --decisions 5000\n  \
+        trajformer diagnose runs/trajectory_transformer-hopper-medium-replay-short --through \
+        runs/td3_bc-hopper-medium-replay-short\n  \
+        trajformer diagnose runs/decision_transformer-hopper-medium-short --json\n\
+        It ends within minutes; Ctrl-C gives what is finished. docs/diagnose.md says how to read it.")]
+    Diagnose(DiagnoseArgs),
     /// Fetch, look at, convert and collect data.
     #[command(
         subcommand,

@@ -33,7 +33,7 @@
 //! [`hub`] fetches and publishes; `setup` installs MuJoCo; [`export`] writes policies for other runtimes. [`text`] makes numbers of instructions, and
 //! [`instruct`] tells them to policies; [`mod@act`] asks them what they would do at recorded observations.
 //! [`trainer`], [`checkpoint`], [`config`] and [`metrics`] serve it, [`report`] draws, and [`scoring`], [`demo`],
-//! [`preview`], [`render`], [`token_report`], [`compare`], [`sweep`], [`reproduce`], [`run_report`] and [`mod@bench`] are the commands.
+//! [`diagnose`], [`preview`], [`render`], [`token_report`], [`compare`], [`sweep`], [`reproduce`], [`run_report`] and [`mod@bench`] are the commands.
 
 mod app;
 pub mod envs;
@@ -47,9 +47,9 @@ pub use app::run::TrainedRun;
 #[cfg(feature = "mujoco")]
 pub use app::setup;
 pub use app::{
-    about, act, bench, checkpoint, choose, compare, config, demo, evaluate, evaluations, export,
-    fqe, hub, instruct, online, prepare, preview, publish, render, reproduce, scoring, sweep,
-    token_report, trainer,
+    about, act, bench, checkpoint, choose, compare, config, demo, diagnose, evaluate, evaluations,
+    export, fqe, hub, instruct, online, prepare, preview, publish, render, reproduce, scoring,
+    sweep, token_report, trainer,
 };
 pub use candle_core;
 pub use trajformer_algorithms::{offpolicy, planning};

@@ -21,6 +21,8 @@
 //! stays at its floor (their form, which climbs again, is `schedule = "cosine_unclamped"`, which the configurations of their
 //! data sets have); actions are clipped to their bounds.
 
+pub mod token_scores;
+
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
@@ -471,6 +473,10 @@ impl Algorithm for TrajectoryTransformer {
         let passes = work::trajectory_transformer(sizes).train(1.0);
         let batch = self.learner.config.batch_size;
         Some(Work::of(&[passes], batch, sizes.block_size()))
+    }
+
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        Some(self)
     }
 
     fn policy(&self) -> Result<Box<dyn Policy>> {

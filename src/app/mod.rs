@@ -12,6 +12,7 @@ pub mod compare;
 pub mod config;
 pub mod datasets;
 pub mod demo;
+pub mod diagnose;
 pub mod evaluate;
 pub mod evaluations;
 pub mod export;

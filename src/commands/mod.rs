@@ -11,6 +11,7 @@ pub mod dashboard;
 pub mod data;
 pub mod data_sets;
 pub mod demo;
+pub mod diagnose;
 pub mod evaluate;
 pub mod export;
 pub mod hints;
@@ -56,6 +57,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Render(args) => render::run(args),
         Command::Bench(command) => bench::run(command),
         Command::Plan(args) => plan::run(args),
+        Command::Diagnose(args) => diagnose::run(args),
         Command::Data(command) => data::run(command),
         Command::Export(args) => export::run(args),
         Command::Hub(command) => hub::run(command),

@@ -90,6 +90,11 @@ pub trait Algorithm: Send {
         None
     }
 
+    /// The rule itself, for reports that look inside of one kind of it; `None` where nothing does.
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        None
+    }
+
     /// Keys for `config.json`, where another library knows the model: its `model_type` and sizes.
     fn description(&self) -> serde_json::Map<String, serde_json::Value> {
         serde_json::Map::new()

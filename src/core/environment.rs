@@ -49,6 +49,22 @@ pub trait Environment: Send {
     /// If the action has the wrong length or is not finite, or the simulator fails.
     fn step(&mut self, action: &[f32]) -> Result<Step>;
 
+    /// A copy in the present state of the running episode, which goes on as this one would, to the last bit; `None` where the
+    /// simulator can't be copied.
+    fn fork(&self) -> Option<Box<dyn Environment>> {
+        None
+    }
+
+    /// Starts an episode in the state that an observation (O) shows; what it does not show is as at a start without noise.
+    /// `None` where the simulator can't be set or the observation does not tell enough; else what is observed there.
+    ///
+    /// # Errors
+    /// If the observation has the wrong length, or the state can't be.
+    fn reset_to(&mut self, observation: &[f32]) -> Result<Option<Vec<f32>>> {
+        let _ = observation;
+        Ok(None)
+    }
+
     /// Where the running episode is to lead, as an observation (O), for policies that were trained
     /// with goals. `None`, in every episode, if the task is no place to reach.
     fn goal(&self) -> Option<Vec<f32>> {
@@ -70,6 +86,24 @@ pub trait Environment: Send {
         let _ = instruction;
         Ok(())
     }
+}
+
+/// Fails unless `observation` has as many numbers as the environment's.
+///
+/// # Errors
+/// [`Error::Env`] with both.
+pub fn check_observation(spec: &EnvSpec, observation: &[f32]) -> Result<()> {
+    if observation.len() == spec.observation_dim {
+        return Ok(());
+    }
+    Err(Error::Env {
+        name: spec.name.clone(),
+        problem: format!(
+            "got an observation of {} numbers to start at, expected {}",
+            observation.len(),
+            spec.observation_dim
+        ),
+    })
 }
 
 /// Fails unless `action` has one finite number per dimension of the environment.

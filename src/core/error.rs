@@ -348,6 +348,8 @@ pub enum Ability {
     MazePicture,
     /// A learning rule that this program knows.
     Rule,
+    /// To be taken apart, to see where its score goes.
+    Diagnosis,
 }
 
 /// What to do about a failure that the system names.

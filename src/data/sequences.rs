@@ -87,16 +87,41 @@ impl TokenSequences {
     /// # Errors
     /// If actions are discrete, no episode has two steps, or an option is out of range.
     pub fn new(data: &Dataset, options: &TokenOptions) -> Result<Self> {
+        Self::with(data, options, |columns| {
+            Discretizer::fit_columns(
+                data.steps(),
+                columns.dims(),
+                options.bins,
+                options.discretizer,
+                |dim, column| columns.fill(dim, column),
+            )
+        })
+    }
+
+    /// Other episodes of the same source, `options` being those that this was made with: as tokens of this one's thresholds, in windows
+    /// that count as far past the end of an episode as this one's, or as the longest of `data` is.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_others(&self, data: &Dataset, options: &TokenOptions) -> Result<Self> {
+        let longest = data.episodes.iter().map(|episode| episode.steps).max();
+        let options = TokenOptions {
+            max_path_steps: Some(self.max_path_steps.max(longest.unwrap_or(0))),
+            ..options.clone()
+        };
+        Self::with(data, &options, |_| Ok(self.discretizer.clone()))
+    }
+
+    /// Discretises `data` with the thresholds that `thresholds` makes of its columns.
+    fn with(
+        data: &Dataset,
+        options: &TokenOptions,
+        thresholds: impl FnOnce(&Columns<'_>) -> Result<Discretizer>,
+    ) -> Result<Self> {
         check(data, options)?;
         data.require_time_order("a model of sequences")?;
         let columns = Columns::new(data, options);
-        let discretizer = Discretizer::fit_columns(
-            data.steps(),
-            columns.dims(),
-            options.bins,
-            options.discretizer,
-            |dim, column| columns.fill(dim, column),
-        )?;
+        let discretizer = thresholds(&columns)?;
         let tokens = Tokens::encode(&columns, &discretizer);
         let longest = data
             .episodes
@@ -236,6 +261,11 @@ impl TokenSequences {
     /// Draws the indices of `count` windows uniformly, with replacement.
     pub fn draw(&self, count: usize, rng: &mut Rng) -> Vec<usize> {
         (0..count).map(|_| rng.below(self.len())).collect()
+    }
+
+    /// Where batches are made.
+    pub fn is_on_host(&self) -> bool {
+        matches!(self.tokens, Home::Host(_))
     }
 
     /// The episode of the window with this index, counted over those of two steps or more.

@@ -4,8 +4,8 @@
 //! state is kept in f64; observations (cos, sin, angular velocity) are f32 as there. Actions are
 //! torques in ±2, so a policy has to know the environment's bounds. Never terminates.
 
-use trajformer_core::environment::check_action;
 use trajformer_core::environment::{EnvSpec, Environment, Step};
+use trajformer_core::environment::{check_action, check_observation};
 use trajformer_core::error::Result;
 use trajformer_models::rng::Rng;
 
@@ -102,6 +102,17 @@ impl Environment for Pendulum {
         let angle = (2.0 * rng.uniform() - 1.0) * std::f64::consts::PI;
         self.set_state(angle, 2.0 * rng.uniform() - 1.0);
         Ok(self.observation())
+    }
+
+    fn fork(&self) -> Option<Box<dyn Environment>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn reset_to(&mut self, observation: &[f32]) -> Result<Option<Vec<f32>>> {
+        check_observation(&self.spec, observation)?;
+        let [cos, sin, velocity] = [0, 1, 2].map(|index| f64::from(observation[index]));
+        self.set_state(sin.atan2(cos), velocity);
+        Ok(Some(self.observation()))
     }
 
     fn step(&mut self, action: &[f32]) -> Result<Step> {

@@ -15,8 +15,8 @@ use std::collections::VecDeque;
 use crate::envs::reference::ReferenceReturns;
 use crate::envs::rooms;
 use crate::envs::rooms::Room;
-use trajformer_core::environment::check_action;
 use trajformer_core::environment::{EnvSpec, Environment, Step};
+use trajformer_core::environment::{check_action, check_observation};
 use trajformer_core::error::{Error, Result};
 use trajformer_models::rng::Rng;
 
@@ -352,6 +352,17 @@ impl Environment for PointMaze {
             terminated: false,
             truncated: self.steps >= self.spec.max_episode_steps,
         })
+    }
+
+    fn fork(&self) -> Option<Box<dyn Environment>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn reset_to(&mut self, observation: &[f32]) -> Result<Option<Vec<f32>>> {
+        check_observation(&self.spec, observation)?;
+        let at = |index: usize| f64::from(observation[index]);
+        self.set_state([at(0), at(1)], [at(2), at(3)])?;
+        Ok(Some(self.observation()))
     }
 
     /// At rest on the goal, or in the middle of the room: its position, and no velocity.

@@ -180,6 +180,14 @@ impl VectorEnv {
         &self.observations[row]
     }
 
+    /// A copy of one row's environment: see [`Environment::fork`].
+    pub fn fork(&self, row: usize) -> Option<Box<dyn Environment>> {
+        match &self.copies {
+            Copies::Own(envs) => envs[row].fork(),
+            Copies::Gym(_) => None,
+        }
+    }
+
     /// The goal of one row's episode (O), if the task has one: see [`Environment::goal`].
     pub fn goal(&self, row: usize) -> Option<Vec<f32>> {
         match &self.copies {

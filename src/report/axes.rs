@@ -96,6 +96,14 @@ impl Axis {
         (self.scale.length(value) - self.low) / (self.high - self.low)
     }
 
+    /// The numbers at its ends.
+    pub fn span(&self) -> (f64, f64) {
+        match self.scale {
+            Scale::Linear => (self.low, self.high),
+            Scale::Log => (10_f64.powf(self.low), 10_f64.powf(self.high)),
+        }
+    }
+
     /// Width of the widest tick label, in logical pixels.
     pub fn label_width(&self) -> f64 {
         let font = Font::new(TICK_FONT, MUTED);

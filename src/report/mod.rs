@@ -1,5 +1,5 @@
 //! Pictures of a run: learning curves, paths in a maze, plans beside what happened, scores as bars and as
-//! intervals, data sets, tokens beside the data; and [`page`], which shows all of a run in a browser.
+//! intervals, data sets, tokens beside the data, small charts of several kinds; and [`page`], which shows all of a run in a browser.
 //!
 //! Each picture is plain data plus one `draw(path, &picture)`; the file's ending chooses the back
 //! end, `.svg` (text, sharp at every size) or `.png` (needs no font on the machine). [`moving`] puts frames into one file. Nothing here
@@ -10,6 +10,7 @@
 pub mod bars;
 pub mod curves;
 pub mod data;
+pub mod figure;
 pub mod intervals;
 mod marks;
 pub mod maze;

@@ -826,3 +826,36 @@ fn robots_of_gymnasium_itself_do_what_the_built_in_ones_do_from_the_same_state()
         assert!(steps > 50, "{id}: {steps} steps");
     }
 }
+
+#[test]
+fn a_diagnosis_leaves_out_what_needs_an_environment_that_can_be_copied() {
+    let toys = toys();
+    let done = |arguments: &[&str]| {
+        let found = command(&toys, arguments).output().unwrap();
+        let errors = String::from_utf8_lossy(&found.stderr).into_owned();
+        assert!(found.status.success(), "{arguments:?}: {errors}");
+        String::from_utf8_lossy(&found.stdout).into_owned()
+    };
+    let python = ["--env", "gym:Toy-v0", "--python", "python3"];
+    let collect = [
+        "data", "collect", "--steps", "200", "--policy", "random", "data.npz",
+    ];
+    done(&[&collect[..], &python].concat());
+    let config = format!(
+        "[data]\npath = \"data.npz\"\n[train]\nupdates = 3\n[evaluate]\nenv = \"gym:Toy-v0\"\npython = \"python3\"\n\
+         episodes = 1\nevery_updates = 0\n[algorithm.trajectory_transformer]\n{}\n",
+        crate::runs::small("trajectory_transformer")
+    );
+    fs::write(toys.path().join("planner.toml"), config).unwrap();
+    done(&["train", "planner.toml", "--out", "run"]);
+    let said = done(&["diagnose", "run", "--episodes", "1", "--decisions", "1"]);
+    check_words(
+        &said,
+        &[
+            "the state of `gym:Toy-v0` can't be saved and restored",
+            "`gym:Toy-v0` can't be set to the states that the data starts at",
+            "search as configured",
+        ],
+    );
+    assert!(!said.contains("values of the model"), "{said}");
+}

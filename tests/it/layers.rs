@@ -194,6 +194,11 @@ const TABLE: &[(&str, &str)] = &[
         "core/* app/behaviors app/checkpoint app/collect app/config app/evaluate app/run app/table envs formats report",
     ),
     (
+        "app/diagnose",
+        "core/* data/discretizer algorithms/planning algorithms/registry algorithms/RULE app/checkpoint app/compare app/datasets app/evaluate \
+         app/prepare app/progress app/run envs formats report",
+    ),
+    (
         "app/export",
         "core/* algorithms/registry algorithms/RULE app/checkpoint app/config app/imported app/run envs",
     ),

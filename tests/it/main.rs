@@ -26,6 +26,7 @@ mod data_views;
 mod data_wrong;
 mod defaults;
 mod device;
+mod diagnose;
 mod discretizer;
 mod encoder;
 mod envs;

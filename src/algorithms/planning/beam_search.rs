@@ -170,7 +170,7 @@ impl PlanConfig {
         Ok(())
     }
 
-    fn filter(&self, top_k: usize, cdf: f64) -> Filter {
+    pub(super) fn filter(&self, top_k: usize, cdf: f64) -> Filter {
         Filter {
             top_k,
             cdf,
@@ -255,11 +255,7 @@ impl<T: Float> BeamSearch<T> {
         let goal_tokens = if model.goal_conditioned { d } else { 0 };
         let window = model.decoder.window_tokens().saturating_sub(goal_tokens);
         config.check((window + 1) / d)?;
-        let max_tokens = match config.window {
-            Window::Crop => window.min(config.max_context_transitions * d - 1),
-            Window::Grow => window,
-        };
-        let hypotheses = Hypotheses::new(model.decoder.clone(), max_tokens);
+        let hypotheses = Hypotheses::new(model.decoder.clone(), seen_tokens(&model, &config));
         Ok(Self {
             hypotheses,
             model,
@@ -531,6 +527,17 @@ struct Offset<'a> {
 impl Uniforms for Offset<'_> {
     fn next(&mut self, episode: usize) -> f64 {
         self.uniforms.next(self.first + episode)
+    }
+}
+
+/// Longest window that a search sees, in tokens, a goal transition not counted.
+pub(super) fn seen_tokens<T: Float>(model: &SearchModel<T>, config: &PlanConfig) -> usize {
+    let d = model.discretizer.dims();
+    let goal_tokens = if model.goal_conditioned { d } else { 0 };
+    let window = model.decoder.window_tokens().saturating_sub(goal_tokens);
+    match config.window {
+        Window::Crop => window.min(config.max_context_transitions * d - 1),
+        Window::Grow => window,
     }
 }
 

@@ -107,6 +107,18 @@ impl<T: Float> Hypotheses<T> {
         self.gather_cache(parents);
     }
 
+    /// Every sequence grows by tokens that are known already: as many for each, S of them one after the other.
+    pub fn extend(&mut self, known: &[u32]) {
+        let (count, more) = (self.len(), known.len() / self.len().max(1));
+        let mut tokens = Vec::with_capacity(self.tokens.len() + known.len());
+        for index in 0..count {
+            tokens.extend_from_slice(self.sequence(index));
+            tokens.extend_from_slice(&known[index * more..(index + 1) * more]);
+        }
+        self.tokens = tokens;
+        self.length += more;
+    }
+
     /// Only these sequences stay, in this order.
     pub fn select(&mut self, kept: &[usize]) {
         self.tokens = kept

@@ -101,6 +101,16 @@ impl<T: Float> BeamPlanner<T> {
         self
     }
 
+    /// The search that it plans with.
+    pub fn search(&self) -> &BeamSearch<T> {
+        &self.search
+    }
+
+    /// Lowest and highest action (A each).
+    pub fn action_bounds(&self) -> (&[f32], &[f32]) {
+        (&self.action_low, &self.action_high)
+    }
+
     /// [`Policy::act`] with the draws of `uniforms`, by row, in place of the episodes' own streams.
     ///
     /// # Errors

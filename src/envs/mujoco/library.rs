@@ -52,6 +52,7 @@ functions! {
     delete_model = "mj_deleteModel": fn(Raw);
     make_data = "mj_makeData": fn(Raw) -> Raw;
     delete_data = "mj_deleteData": fn(Raw);
+    copy_data = "mj_copyData": fn(Raw, Raw, Raw) -> Raw;
     reset_data = "mj_resetData": fn(Raw, Raw);
     forward = "mj_forward": fn(Raw, Raw);
     step = "mj_step": fn(Raw, Raw);
@@ -336,6 +337,25 @@ impl Data {
                 raw,
             })
         }
+    }
+
+    /// A simulation of the same model in the same state, with all that was computed in it.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub(super) fn copied(&self) -> Result<Self, String> {
+        let copy = Self::new(Arc::clone(&self.model))?;
+        let (model, to, from) = (
+            self.model.raw.as_ptr(),
+            copy.raw.as_ptr(),
+            self.raw.as_ptr(),
+        );
+        // Reason for `unsafe`: both simulations are of this model; the library only reads the one that is copied.
+        #[allow(unsafe_code)]
+        unsafe {
+            (self.model.functions.copy_data)(to, model, from);
+        }
+        Ok(copy)
     }
 
     pub(super) fn model(&self) -> &Arc<Model> {

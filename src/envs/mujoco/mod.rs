@@ -21,8 +21,8 @@ use std::path::Path;
 use self::library::{Data, Model};
 use self::offscreen::{Offscreen, View};
 use self::places::Places;
-use trajformer_core::environment::check_action;
 use trajformer_core::environment::{EnvSpec, Environment, Step};
+use trajformer_core::environment::{check_action, check_observation};
 use trajformer_core::error::{Error, Result};
 use trajformer_models::rng::Rng;
 
@@ -429,6 +429,31 @@ impl Environment for Mujoco {
             .into_iter()
             .map(|v| v as f32)
             .collect())
+    }
+
+    fn fork(&self) -> Option<Box<dyn Environment>> {
+        let data = self.data.copied().ok()?;
+        Some(Box::new(Self {
+            spec: self.spec.clone(),
+            data,
+            ..*self
+        }))
+    }
+
+    /// The place along the track, which is not observed, is 0. Velocities are as they are observed, cut at ±10 where they are
+    /// for the robot.
+    fn reset_to(&mut self, observation: &[f32]) -> Result<Option<Vec<f32>>> {
+        check_observation(&self.spec, observation)?;
+        let hidden = self.robot.hidden_positions;
+        let observed = self.data.qpos().len() - hidden;
+        let numbers = observation.iter().map(|&x| f64::from(x));
+        let positions: Vec<f64> = std::iter::repeat_n(0.0, hidden)
+            .chain(numbers.clone().take(observed))
+            .collect();
+        let velocities = numbers.skip(observed).take(self.data.qvel().len());
+        self.set_state(&positions, &velocities.collect::<Vec<f64>>())?;
+        let found = self.exact_observation();
+        Ok(Some(found.into_iter().map(|x| x as f32).collect()))
     }
 
     fn step(&mut self, action: &[f32]) -> Result<Step> {

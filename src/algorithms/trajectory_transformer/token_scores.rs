@@ -1,0 +1,169 @@
+//! How well a network tells tokens: cross entropy and accuracy of every dimension, on data that it has learned from or not.
+
+use candle_core::DType;
+
+use super::{TerminationPenalty, TrajectoryTransformer};
+use trajformer_core::dataset::Dataset;
+use trajformer_core::error::{Ability, Error, Result};
+use trajformer_data::sequences::{TokenBatch, TokenSequences};
+
+/// Windows that go through the network at once.
+const WINDOWS: usize = 64;
+
+/// What a network makes of windows of a data set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenScores {
+    /// How many windows.
+    pub windows: usize,
+    /// The training loss on them, without dropout: weighted, the mean over all positions.
+    pub loss: f64,
+    /// Every dimension of a transition: observations, actions, reward, value (D).
+    pub dimensions: Vec<TokenScore>,
+}
+
+/// How well tokens of one dimension are told.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct TokenScore {
+    /// Tokens that the loss counts.
+    pub tokens: usize,
+    /// Their mean cross entropy in nats; a uniform guess among N bins has ln N. NaN without tokens.
+    pub cross_entropy: f64,
+    /// Share of them that the most likely token is right about. NaN without tokens.
+    pub accuracy: f64,
+}
+
+impl TrajectoryTransformer {
+    /// `data` as windows of tokens, with the bins of this network and its settings: as it would learn from them.
+    ///
+    /// # Errors
+    /// If the data has other dimensions, discrete actions, or no episode of two steps.
+    pub fn windows_of(&self, data: &Dataset) -> Result<TokenSequences> {
+        let sizes = self.learner.model.net.config();
+        let (found, expected) = (
+            (data.observation_dim, data.action_dim),
+            (sizes.observation_dim, sizes.action_dim),
+        );
+        if found != expected {
+            return Err(Error::Dimensions {
+                problem: format!(
+                    "{} has {} observations and {} actions, the network {} and {}",
+                    data.source_names(),
+                    found.0,
+                    found.1,
+                    expected.0,
+                    expected.1
+                ),
+                found,
+                expected,
+            });
+        }
+        self.sequences
+            .of_others(data, &self.learner.config.token_options())
+    }
+
+    /// What the network makes of up to `count` windows, evenly spread over `sequences`.
+    ///
+    /// # Errors
+    /// If the network reads instructions, or a tensor operation fails.
+    pub fn token_scores(&self, sequences: &TokenSequences, count: usize) -> Result<TokenScores> {
+        if self.instructed.is_some() {
+            let problem = "token scores are not known of networks that read instructions";
+            return Err(Error::unsupported(Ability::Instructions, problem));
+        }
+        let count = count.min(sequences.len());
+        let windows: Vec<usize> = (0..count).map(|i| i * sequences.len() / count).collect();
+        let device = self.learner.model.params.device();
+        let mut sums = Sums::new(self.learner.model.net.config().transition_dim());
+        let (mut loss, mut positions) = (0.0, 0);
+        for some in windows.chunks(WINDOWS) {
+            let batch = sequences.batch(some, device)?;
+            let (sum, more) = self.add(&batch, &mut sums)?;
+            loss += sum;
+            positions += more;
+        }
+        Ok(sums.scores(count, loss / positions as f64))
+    }
+
+    /// Adds a batch; returns the sum of its weighted losses and how many positions it has.
+    fn add(&self, batch: &TokenBatch, sums: &mut Sums) -> Result<(f64, usize)> {
+        let net = &self.learner.model.net;
+        let logits = net.logits(&batch.inputs, None)?.to_dtype(DType::F64)?; // (B, T, N + 1)
+        let (rows, time, _) = logits.dims3()?;
+        let logits = logits.to_vec3::<f64>()?;
+        let targets = batch.targets.to_dtype(DType::U32)?.to_vec2::<u32>()?;
+        let mask = batch.mask.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let sizes = net.config();
+        let (o, a) = (sizes.observation_dim, sizes.action_dim);
+        let weight = |dim: usize| match dim {
+            dim if dim < o => 1.0,
+            dim if dim < o + a => sizes.action_weight,
+            dim if dim == o + a => sizes.reward_weight,
+            _ => sizes.value_weight,
+        };
+        let mut loss = 0.0;
+        for ((logits, targets), mask) in logits.iter().zip(&targets).zip(&mask) {
+            for (position, ((logits, &target), &counts)) in
+                logits.iter().zip(targets).zip(mask).enumerate()
+            {
+                if counts > 0.0 {
+                    let dim = (position + 1) % sums.dims.len();
+                    let nats = cross_entropy(logits, target as usize);
+                    loss += weight(dim) * nats;
+                    sums.add(dim, nats, is_most_likely(logits, target as usize));
+                }
+            }
+        }
+        Ok((loss, rows * time))
+    }
+
+    /// What replaces the reward of a terminating step, if the data's own is not kept.
+    pub fn termination_penalty(&self) -> Option<f64> {
+        match self.learner.config.termination_penalty {
+            TerminationPenalty::Reward(reward) => Some(reward),
+            TerminationPenalty::None(_) => None,
+        }
+    }
+}
+
+/// Tokens, nats and right guesses of every dimension.
+struct Sums {
+    dims: Vec<(usize, f64, usize)>,
+}
+
+impl Sums {
+    fn new(dims: usize) -> Self {
+        Self {
+            dims: vec![(0, 0.0, 0); dims],
+        }
+    }
+
+    fn add(&mut self, dim: usize, nats: f64, right: bool) {
+        let (tokens, sum, rights) = &mut self.dims[dim];
+        *tokens += 1;
+        *sum += nats;
+        *rights += usize::from(right);
+    }
+
+    fn scores(&self, windows: usize, loss: f64) -> TokenScores {
+        let score = |&(tokens, nats, right): &(usize, f64, usize)| TokenScore {
+            tokens,
+            cross_entropy: nats / tokens as f64,
+            accuracy: right as f64 / tokens as f64,
+        };
+        TokenScores {
+            windows,
+            loss,
+            dimensions: self.dims.iter().map(score).collect(),
+        }
+    }
+}
+
+fn cross_entropy(logits: &[f64], target: usize) -> f64 {
+    let maximum = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = logits.iter().map(|logit| (logit - maximum).exp()).sum();
+    maximum + sum.ln() - logits[target]
+}
+
+fn is_most_likely(logits: &[f64], target: usize) -> bool {
+    logits.iter().all(|&logit| logit <= logits[target])
+}

@@ -1,0 +1,109 @@
+//! Where return is lost, and the sentence that says it.
+
+use crate::app::compare::statistics::Interval;
+use crate::app::diagnose::episodes::Difference;
+use crate::app::diagnose::found::{Diagnosis, Loss, Place};
+
+/// A replay that returns less than this share of what was logged says nothing about bins: the simulator did not repeat it.
+const FAITHFUL: f64 = 0.9;
+
+/// Losses, most first, and the sentence.
+pub(super) fn judge(found: &Diagnosis) -> (Vec<Loss>, String) {
+    let mut losses = losses(found);
+    losses.sort_by(|a, b| b.lost.mean.total_cmp(&a.lost.mean));
+    let sentence = match losses.first() {
+        None if found.interrupted => "It was stopped before anything could be compared.".to_owned(),
+        None => {
+            "Nothing acted, or there is no data to hold it against: no loss of return can be named."
+                .to_owned()
+        }
+        Some(most) if most.lost.mean <= 0.0 => {
+            "Nothing that was measured loses return against what it was held against.".to_owned()
+        }
+        Some(most) => sentence(most, &losses, found),
+    };
+    (losses, sentence)
+}
+
+fn sentence(most: &Loss, losses: &[Loss], found: &Diagnosis) -> String {
+    let within = match most.lost.interval {
+        Some(interval) => format!(" (95 %: {:.1} to {:.1})", interval.low, interval.high),
+        None => String::new(),
+    };
+    let cut = if found.whole_episodes {
+        "an episode".to_owned()
+    } else {
+        format!("the first {} steps of an episode", found.steps)
+    };
+    let mut text = format!(
+        "Most is lost by {}: {:.1} of return{within} in {cut}. {}",
+        most.place.name(),
+        most.lost.mean,
+        most.place.meaning()
+    );
+    let overlaps = |other: &&Loss| match (most.lost.interval, other.lost.interval) {
+        (Some(most), Some(other)) => other.high >= most.low,
+        _ => true,
+    };
+    if !most.is_certain() {
+        text += &format!(
+            " Its interval holds 0: {} episodes don't tell it from chance.",
+            found.episodes
+        );
+    } else if let Some(second) = losses[1..]
+        .iter()
+        .find(|loss| loss.lost.mean > 0.0 && overlaps(loss))
+    {
+        text += &format!(
+            " The interval overlaps with that of {}: which loses more can't be said with {} episodes.",
+            second.place.name(),
+            found.episodes
+        );
+    }
+    text
+}
+
+fn losses(found: &Diagnosis) -> Vec<Loss> {
+    let mut losses = Vec::new();
+    let mut lost = |place, lost| losses.push(Loss { place, lost });
+    if let Some(bins) = &found.bins {
+        if let Some(through) = &bins.through {
+            lost(Place::Bins, through.plain.above_paired(&through.binned));
+        } else if let Some(replay) = &bins.replay
+            && (replay.replayed.mean - replay.logged.mean).abs()
+                <= (1.0 - FAITHFUL) * replay.logged.mean.abs()
+        {
+            lost(Place::Bins, replay.replayed.above_paired(&replay.binned));
+        }
+    }
+    // What it learned from, where that is there.
+    let data = found.data.first();
+    if let (Some(data), Some(greedy)) = (data, &found.greedy) {
+        lost(Place::Imitation, data.all.above(greedy));
+    }
+    if let (Some(simulated), Some(configured)) = (&found.simulated, &found.configured) {
+        lost(Place::Imagination, simulated.above_paired(configured));
+    }
+    if let (Some(data), Some(simulated)) = (data, &found.simulated) {
+        lost(Place::Proposals, data.best.above(simulated));
+    }
+    let own = found.aims.iter().find(|aim| {
+        let configured = found.configured.as_ref();
+        configured.is_some_and(|configured| *configured == aim.reached)
+    });
+    if let Some(aim) = own {
+        let reached = &aim.reached;
+        let interval = reached.interval.map(|interval| Interval {
+            low: aim.asked - interval.high,
+            high: aim.asked - interval.low,
+        });
+        lost(
+            Place::Aiming,
+            Difference {
+                mean: aim.asked - reached.mean,
+                interval,
+            },
+        );
+    }
+    losses
+}

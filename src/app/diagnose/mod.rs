@@ -1,0 +1,482 @@
+//! [`diagnose`]: where the score of a sequence model goes.
+//!
+//! A Trajectory Transformer can lose it in four places: in bins, which round every action; in the network's imitation, which its
+//! most likely actions show; in what the search imagines, which the same search in the real simulator shows; and in what is
+//! proposed and how ends are valued, which is what that search still lacks. Each is measured by itself, from the same starts.
+//! Of a Decision Transformer the question is whether what is asked for is what is reached. docs/diagnose.md says how to read it.
+
+mod aims;
+mod episodes;
+mod found;
+mod losses;
+mod picture;
+mod replay;
+mod search;
+mod tokens;
+mod wording;
+
+use std::path::Path;
+use std::time::Instant;
+
+pub use aims::{ActionError, ActionErrors, Aim};
+pub use episodes::{Arm, Difference};
+pub use found::{DiagnoseOptions, Diagnosis, Logged, Loss, Other, Place, Returned};
+pub use picture::draw;
+pub use replay::{BinError, Bins, Replay, Through};
+pub use search::{Decision, HorizonError, Imagination, Returns};
+pub use tokens::{Tokens, Told};
+pub use trajformer_algorithms::planning::simulated::Worth;
+pub use wording::{budget, page};
+
+use crate::app::checkpoint::fingerprint::DataFingerprint;
+use crate::app::datasets;
+use crate::app::diagnose::episodes::{Plain, Stage, ThroughBins};
+use crate::app::diagnose::search::{InSimulator, Units, Watched};
+use crate::app::prepare::load_data;
+use crate::app::run::TrainedRun;
+use crate::envs;
+use crate::envs::score::{ReferenceReturns, reference_for};
+use crate::formats::files;
+use trajformer_algorithms::planning::simulated::SimulatedOptions;
+use trajformer_algorithms::planning::{BeamPlanner, BeamSearch, Objective, PlanConfig};
+use trajformer_algorithms::registry::AlgorithmConfig;
+use trajformer_algorithms::trajectory_transformer::TrajectoryTransformer;
+use trajformer_core::dataset::Dataset;
+use trajformer_core::error::{Ability, Error, Result};
+use trajformer_core::statistics::mean_std;
+use trajformer_data::discretizer::Discretizer;
+
+/// Algorithms that it is about.
+const ALGORITHMS: &str = "trajectory_transformer, decision_transformer, lamo, fast";
+/// Logged steps that an imitating policy is walked through, of each data set.
+const WALKED_STEPS: usize = 2_000;
+/// Share of the data's episodes that are its best.
+const BEST: f64 = 0.1;
+
+/// The data of a run and what is given beside it. What the run learned from may be gone: then there is none.
+///
+/// # Errors
+/// If the given data can't be read, or has other dimensions than the run.
+pub fn logged(run: &TrainedRun, given: Option<&Path>) -> Result<Logged> {
+    let read = |path: &Path| {
+        let paths = datasets::resolved(&[path.to_path_buf()])?;
+        files::load_with(&paths, &run.config.data.load_options())
+    };
+    let given = given.map(read).transpose()?;
+    let training = match load_data(&run.config) {
+        Ok(data) => Some(data),
+        Err(error) => {
+            tracing::warn!("the run's own data is left out: {error}");
+            None
+        }
+    };
+    for data in given.iter().chain(&training) {
+        let found = (data.observation_dim, data.action_dim);
+        let expected = (run.spec.observation_dim, run.spec.action_dim);
+        if found != expected {
+            return Err(Error::Dimensions {
+                problem: format!(
+                    "{}: it has {} observations and {} actions, the run {} and {}: give data that looks like the run's own",
+                    data.source_names(),
+                    found.0,
+                    found.1,
+                    expected.0,
+                    expected.1
+                ),
+                found,
+                expected,
+            });
+        }
+    }
+    let is_same = |data: &Dataset| {
+        let own = run.spec.data.as_ref();
+        own.is_some_and(|own| own.difference(&DataFingerprint::of(data)).is_none())
+    };
+    match given {
+        Some(data) if is_same(&data) => {
+            tracing::warn!(
+                "{}: the run learned from this data: none is left that it has not seen",
+                data.source_names()
+            );
+            Ok(Logged {
+                training: Some(data),
+                given: None,
+            })
+        }
+        given => Ok(Logged { training, given }),
+    }
+}
+
+/// The steps of each episode that `options` allow a run.
+///
+/// # Errors
+/// If the run's environment can't be made.
+pub fn steps_of(run: &TrainedRun, options: &DiagnoseOptions) -> Result<Option<usize>> {
+    let stage = stage(run, options)?;
+    Ok(stage.map(|stage| stage.steps))
+}
+
+/// Fails for runs that there is nothing to say of.
+///
+/// # Errors
+/// Naming the algorithms that it is about.
+pub fn check(run: &TrainedRun) -> Result<()> {
+    use AlgorithmConfig::{DecisionTransformer, Fast, Lamo, TrajectoryTransformer};
+    let name = run.config.algorithm.name();
+    match run.config.algorithm {
+        TrajectoryTransformer(_) | DecisionTransformer(_) | Lamo(_) | Fast(_) => {}
+        _ => {
+            let problem = format!(
+                "`{name}` is no sequence model: a diagnosis is about {ALGORITHMS}; its scores and diagnostics are in `report`"
+            );
+            return Err(Error::unsupported(Ability::Diagnosis, problem));
+        }
+    }
+    if run.algorithm.policy()?.needs_instruction() {
+        let problem = format!(
+            "this run of `{name}` follows instructions, which a diagnosis does not give: score it by its instructions"
+        );
+        return Err(Error::unsupported(Ability::Diagnosis, problem));
+    }
+    Ok(())
+}
+
+/// Finds out where the score of a run goes.
+///
+/// # Errors
+/// As [`check`], and if data, environment or policy fails. An interruption is none.
+pub fn diagnose(
+    run: &mut TrainedRun,
+    logged: &Logged,
+    other: Option<&Other>,
+    options: &DiagnoseOptions,
+) -> Result<Diagnosis> {
+    check(run)?;
+    let begin = Instant::now();
+    let stage = stage(run, options)?;
+    let mut found = Diagnosis {
+        algorithm: run.config.algorithm.name(),
+        env: stage.as_ref().map(|stage| stage.name.clone()),
+        episodes: options.episodes,
+        steps: stage.as_ref().map_or(0, |stage| stage.steps),
+        whole_episodes: stage.as_ref().is_some_and(Stage::is_whole),
+        plan_every_steps: None,
+        simulated_worth: None,
+        data: Vec::new(),
+        bins: None,
+        tokens: Vec::new(),
+        greedy: None,
+        simulated: None,
+        configured: None,
+        imagination: None,
+        aims: Vec::new(),
+        actions: Vec::new(),
+        losses: Vec::new(),
+        verdict: String::new(),
+        notes: Vec::new(),
+        interrupted: false,
+        seconds: 0.0,
+    };
+    if stage.is_none() {
+        let problem = "the run names no environment: nothing acts, and what can be said follows from data alone";
+        found.notes.push(problem.to_owned());
+    }
+    let reference = stage
+        .as_ref()
+        .filter(|stage| stage.is_whole())
+        .and_then(|stage| reference_for(&stage.name));
+    let at = At {
+        stage: stage.as_ref(),
+        logged,
+        reference,
+        options,
+    };
+    found.data = returned(&at);
+    let planner = run
+        .algorithm
+        .as_any()
+        .and_then(|rule| rule.downcast_ref::<TrajectoryTransformer>());
+    let done = match planner {
+        Some(network) => of_planner(network, &at, other, &mut found),
+        None => of_imitation(run, &at, other, &mut found),
+    };
+    match done {
+        Err(Error::Interrupted) => found.interrupted = true,
+        other => other?,
+    }
+    (found.losses, found.verdict) = losses::judge(&found);
+    found.seconds = begin.elapsed().as_secs_f64();
+    Ok(found)
+}
+
+/// What all parts know.
+struct At<'a> {
+    stage: Option<&'a Stage>,
+    logged: &'a Logged,
+    reference: Option<ReferenceReturns>,
+    options: &'a DiagnoseOptions,
+}
+
+impl At<'_> {
+    /// The data sets by what they are to the run.
+    fn data(&self) -> impl Iterator<Item = (&'static str, &Dataset)> {
+        let training = self.logged.training.iter().map(|data| ("training", data));
+        let given = self.logged.given.iter().map(|data| ("given", data));
+        training.chain(given)
+    }
+}
+
+fn stage(run: &TrainedRun, options: &DiagnoseOptions) -> Result<Option<Stage>> {
+    let evaluate = run.config.evaluation();
+    let Some(name) = evaluate.env.clone() else {
+        return Ok(None);
+    };
+    if options.episodes == 0 || options.decisions == 0 {
+        return Err(Error::settings(format!(
+            "{} episodes and {} decisions, expected at least one of each",
+            options.episodes, options.decisions
+        )));
+    }
+    let env = envs::make_with(&name, &evaluate.gym_options())?;
+    let spec = env.spec().clone();
+    drop(env);
+    let found = (spec.observation_dim, spec.action_dim);
+    let expected = (run.spec.observation_dim, run.spec.action_dim);
+    if found != expected {
+        return Err(Error::Dimensions {
+            problem: format!(
+                "environment `{name}` has {} observations and {} actions, the run {} and {}",
+                found.0, found.1, expected.0, expected.1
+            ),
+            found,
+            expected,
+        });
+    }
+    let plans = match &run.config.algorithm {
+        AlgorithmConfig::TrajectoryTransformer(config) => Some(config.planner.plan_every_steps),
+        _ => None,
+    };
+    let steps = plans.map_or(spec.max_episode_steps, |every| {
+        (options.decisions * every / options.episodes).max(1)
+    });
+    Ok(Some(Stage {
+        steps: steps.min(spec.max_episode_steps),
+        options: evaluate.gym_options(),
+        episodes: options.episodes,
+        seed: options.seed.unwrap_or(evaluate.seed),
+        goal: evaluate.goal,
+        interrupt: options.interrupt.clone(),
+        name,
+        spec,
+    }))
+}
+
+/// Returns of the data's episodes over as many steps as episodes have here.
+fn returned(at: &At<'_>) -> Vec<Returned> {
+    let steps = at.stage.map_or(usize::MAX, |stage| stage.steps);
+    let of = |(name, data): (&'static str, &Dataset)| {
+        let counted = data.episodes.iter().filter(|episode| {
+            episode.is_complete() || (!episode.fragment && episode.steps >= steps)
+        });
+        let mut found: Vec<(f64, usize)> = counted
+            .map(|episode| {
+                let length = episode.steps.min(steps);
+                let rewards = &data.rewards[episode.start..episode.start + length];
+                (rewards.iter().map(|&r| f64::from(r)).sum(), length)
+            })
+            .collect();
+        found.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let best = ((found.len() as f64 * BEST).ceil() as usize).max(1);
+        let arm = |found: &[(f64, usize)]| {
+            let (returns, lengths) = found.iter().copied().unzip();
+            Arm::new(returns, lengths, at.reference)
+        };
+        (!found.is_empty()).then(|| Returned {
+            data: name,
+            files: data.source_names(),
+            all: arm(&found),
+            best: arm(&found[..best]),
+        })
+    };
+    at.data().filter_map(of).collect()
+}
+
+/// What can be said of a Trajectory Transformer. What is cheap comes first.
+fn of_planner(
+    network: &TrajectoryTransformer,
+    at: &At<'_>,
+    other: Option<&Other>,
+    found: &mut Diagnosis,
+) -> Result<()> {
+    let planner = network.planner()?;
+    let config = planner.search().config().clone();
+    let model = planner.search().model().clone();
+    let by_return = config.objective == Objective::Return;
+    found.plan_every_steps = Some(config.plan_every_steps);
+    for (name, data) in at.data() {
+        if at.options.interrupt.is_set() {
+            return Err(Error::Interrupted);
+        }
+        found.tokens.push(tokens::tokens(network, data, name)?);
+    }
+    if at.logged.given.is_none() {
+        let problem = "no data is given beside the run's own: how well it tells episodes that it has not seen is not known";
+        found.notes.push(problem.to_owned());
+    }
+    found.bins = bins(&model.discretizer, at, other, &mut found.notes)?;
+    let Some(stage) = at.stage else {
+        return Ok(());
+    };
+    let mut greedy = greedy(&planner)?;
+    let rolled = stage.run("most likely actions", &[None], &mut Plain(&mut greedy))?;
+    found.greedy = Some(rolled.arm(at.reference));
+    let Some((_, data)) = at.data().next() else {
+        found.notes.push("neither the run's data nor other data is there: errors of what is imagined have no unit".to_owned());
+        let mut planner = planner;
+        let rolled = stage.run("search as configured", &[None], &mut Plain(&mut planner))?;
+        found.configured = Some(rolled.arm(at.reference));
+        return Ok(());
+    };
+    let ending_reward = network.termination_penalty();
+    let mut watched = Watched::new(planner, units(data), ending_reward);
+    let rolled = stage.run("search as configured", &[None], &mut watched)?;
+    found.configured = Some(rolled.arm(at.reference));
+    found.imagination = Some(watched.found(&rolled, by_return));
+    if !by_return {
+        found.notes.push("the planner maximises likelihood: there are no predicted returns, and no rewards that the simulator could tell the search".to_owned());
+        return Ok(());
+    }
+    let copies = envs::make_with(&stage.name, &stage.options)?.fork();
+    if copies.is_none() {
+        found.notes.push(format!(
+            "the state of `{}` can't be saved and restored: there is no search in the simulator, and no error of what is imagined",
+            stage.name
+        ));
+        return Ok(());
+    }
+    let options = SimulatedOptions {
+        ending_reward,
+        worth: at.options.worth,
+        ..SimulatedOptions::default()
+    };
+    found.simulated_worth = Some(match at.options.worth {
+        Worth::Model => "model",
+        Worth::Nothing => "nothing",
+    });
+    let mut simulated = InSimulator::new(network.planner()?, options)?;
+    let rolled = stage.run("search in the simulator", &[None], &mut simulated)?;
+    found.simulated = Some(rolled.arm(at.reference));
+    Ok(())
+}
+
+/// The most likely action at each step, without a search.
+fn greedy(planner: &BeamPlanner) -> Result<BeamPlanner> {
+    let config = PlanConfig {
+        horizon: 1,
+        beam_width: 1,
+        plan_every_steps: 1,
+        objective: Objective::Likelihood,
+        ..planner.search().config().clone()
+    };
+    let (low, high) = planner.action_bounds();
+    let search = BeamSearch::new(planner.search().model().clone(), config)?;
+    BeamPlanner::new(search, low.to_vec(), high.to_vec())
+}
+
+fn bins(
+    discretizer: &Discretizer,
+    at: &At<'_>,
+    other: Option<&Other>,
+    notes: &mut Vec<String>,
+) -> Result<Option<Bins>> {
+    // Held-out episodes where there are some.
+    let Some((name, data)) = at.data().last() else {
+        return Ok(None);
+    };
+    let mut found = Bins {
+        dimensions: replay::bin_errors(data, discretizer),
+        replay: None,
+        through: None,
+    };
+    let Some(stage) = at.stage else {
+        return Ok(Some(found));
+    };
+    found.replay = replay::replay(data, stage, discretizer, at.reference)?;
+    notes.push(match &found.replay {
+        None => format!(
+            "`{}` can't be set to the states that the data starts at: its actions are not replayed",
+            stage.name
+        ),
+        Some(_) => format!("logged actions are those of {name} data, replayed from the first observations of its episodes"),
+    });
+    if let Some(other) = other {
+        let mut policy = other.run.algorithm.policy()?;
+        let plain = stage.run("the other run", &[None], &mut Plain(&mut *policy))?;
+        let mut through = ThroughBins {
+            policy: &mut *policy,
+            discretizer,
+            observation_dim: data.observation_dim,
+        };
+        let binned = stage.run("the other run through bins", &[None], &mut through)?;
+        found.through = Some(Through {
+            run: other.name.clone(),
+            plain: plain.arm(at.reference),
+            binned: binned.arm(at.reference),
+        });
+    }
+    Ok(Some(found))
+}
+
+fn units(data: &Dataset) -> Units {
+    let deviation = |numbers: &[f32], at: usize, width: usize| {
+        let column = numbers.iter().skip(at).step_by(width);
+        let (_, deviation) = mean_std(&column.map(|&x| f64::from(x)).collect::<Vec<f64>>());
+        if deviation > 0.0 { deviation } else { 1.0 }
+    };
+    let o = data.observation_dim;
+    Units {
+        observation: (0..o)
+            .map(|dim| deviation(&data.observations, dim, o))
+            .collect(),
+        reward: deviation(&data.rewards, 0, 1),
+    }
+}
+
+/// What can be said of policies that imitate: those that aim at returns, and others.
+fn of_imitation(
+    run: &TrainedRun,
+    at: &At<'_>,
+    other: Option<&Other>,
+    found: &mut Diagnosis,
+) -> Result<()> {
+    if other.is_some() {
+        found
+            .notes
+            .push("this run has no bins that another run's actions could go through".to_owned());
+    }
+    let mut policy = run.algorithm.policy()?;
+    for (name, data) in at.data() {
+        let walk = (name, WALKED_STEPS);
+        let errors = aims::action_errors(&mut *policy, data, walk, &at.options.interrupt)?;
+        found.actions.extend(errors);
+    }
+    let Some(stage) = at.stage else {
+        return Ok(());
+    };
+    let own = policy.target_returns();
+    let targets = match at.data().next() {
+        Some((_, data)) if !own.is_empty() => aims::grid(data, &own),
+        _ => Vec::new(),
+    };
+    if targets.is_empty() {
+        let first = own.first().copied();
+        let rolled = stage.run("the policy", &[first], &mut Plain(&mut *policy))?;
+        found.configured = Some(rolled.arm(at.reference));
+    } else {
+        found.aims = aims::aims(stage, &mut *policy, targets, at.reference)?;
+        let first = own.first().copied().map(f64::from);
+        let own = found.aims.iter().find(|aim| Some(aim.asked) == first);
+        found.configured = own.map(|aim| aim.reached.clone());
+    }
+    Ok(())
+}
