@@ -189,6 +189,30 @@ impl TrajectoryTransformer {
         }
     }
 
+    /// Cross entropies (B, T) of the targets in nats, without dropout, weights or mask.
+    ///
+    /// # Errors
+    /// As [`Self::loss`].
+    pub fn cross_entropies(&self, batch: &TokenBatch) -> Result<Tensor> {
+        let logits = self.logits(&batch.inputs, batch.instructions.as_ref())?; // (B, T, V + 1)
+        let targets = batch.targets.unsqueeze(2)?;
+        Ok(log_softmax(&logits)?
+            .gather(&targets, 2)?
+            .squeeze(2)?
+            .neg()?)
+    }
+
+    /// Weight in the loss of the token that the position `position` predicts.
+    pub fn weight(&self, position: usize) -> f64 {
+        let (config, transition) = (&self.config, self.config.transition_dim());
+        match (position + 1) % transition {
+            place if place < config.observation_dim => 1.0,
+            place if place < transition - 2 => config.action_weight,
+            place if place == transition - 2 => config.reward_weight,
+            _ => config.value_weight,
+        }
+    }
+
     fn fused_loss(&self, hidden: &Tensor, of: &TokenBatch) -> Result<Tensor> {
         let (batch, time, _) = hidden.dims3()?;
         let share = 1.0 / (batch * time) as f64;
@@ -220,14 +244,7 @@ impl TrajectoryTransformer {
 
     /// Loss weights (T) of the tokens that positions 0..T predict.
     fn weights(&self, time: usize) -> Result<Tensor> {
-        let (config, transition) = (&self.config, self.config.transition_dim());
-        let weight = |position: usize| match (position + 1) % transition {
-            place if place < config.observation_dim => 1.0,
-            place if place < transition - 2 => config.action_weight,
-            place if place == transition - 2 => config.reward_weight,
-            _ => config.value_weight,
-        };
-        let weights: Vec<f64> = (0..time).map(weight).collect();
+        let weights: Vec<f64> = (0..time).map(|position| self.weight(position)).collect();
         Ok(Tensor::from_vec(weights, time, &candle_core::Device::Cpu)?)
     }
 
@@ -447,6 +464,32 @@ mod tests {
             }
         }
         check_same_bits(|| results(DType::F32, false))
+    }
+
+    #[test]
+    fn cross_entropies_times_weights_and_mask_are_the_loss() -> Result<()> {
+        let rng = &mut Rng::from_seed(8);
+        let mut params = Params::new(DType::F64, &Device::Cpu);
+        let network = TrajectoryTransformer::new(&config(), &mut params.init(rng))?;
+        let mask: Vec<u32> = (0..5 * 24).map(|i| u32::from(i % 17 != 0)).collect();
+        let batch = TokenBatch {
+            inputs: tokens(5, rng)?,
+            targets: tokens(5, rng)?,
+            mask: Tensor::from_vec(mask, (5, 24), &Device::Cpu)?,
+            instructions: None,
+        };
+        let losses = network.cross_entropies(&batch)?.to_vec2::<f64>()?;
+        let mask = batch.mask.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+        let mut sum = 0.0;
+        for (losses, mask) in losses.iter().zip(&mask) {
+            for (position, (loss, counts)) in losses.iter().zip(mask).enumerate() {
+                sum += loss * counts * network.weight(position);
+            }
+        }
+        let loss = network.loss(&batch, Dropout::off())?.to_scalar::<f64>()?;
+        // Rounding of a sum of 120 numbers.
+        assert!((sum / 120.0 / loss - 1.0).abs() < 1e-13, "{sum} {loss}");
+        Ok(())
     }
 
     #[test]

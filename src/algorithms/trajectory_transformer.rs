@@ -43,6 +43,7 @@ use trajformer_core::dataset::{Dataset, Episode};
 use trajformer_core::dataset_checks::long_sequences;
 use trajformer_core::epochs::{Span, WarmupAndDecay};
 use trajformer_core::error::Result;
+use trajformer_core::held_out::{self, CHUNK_ROWS, HELD_OUT_LOSS, WeightedMean};
 use trajformer_core::instructed_episodes::InstructedEpisodes;
 use trajformer_core::instructions::TextConfig;
 use trajformer_core::keys::Keys;
@@ -301,6 +302,7 @@ impl TrajectoryTransformerConfig {
         let told = |text| InstructedEpisodes::new(text, build.device, has_windows);
         let instructed = self.text.as_ref().map(told);
         Ok(TrajectoryTransformer {
+            held_out: None,
             bounds: build.bounds.clone(),
             instructed: instructed.transpose()?,
             learner: Learner::new(self, o, a, params, build.source.stage())?
@@ -397,6 +399,8 @@ impl TrajectoryTransformerConfig {
 /// The Trajectory Transformer on a data set.
 pub struct TrajectoryTransformer {
     sequences: TokenSequences,
+    /// Windows that are never learned from.
+    held_out: Option<TokenSequences>,
     bounds: ActionBounds,
     instructed: Option<InstructedEpisodes>,
     learner: Learner,
@@ -466,6 +470,44 @@ impl Algorithm for TrajectoryTransformer {
         self.instructed.as_mut()
     }
 
+    fn hold_out(&mut self, data: &Dataset) -> Result<()> {
+        let options = self.learner.config.token_options();
+        let mut windows = self.sequences.of_others(data, &options)?;
+        if !self.sequences.is_on_host() {
+            windows.move_to(self.learner.model.params.device())?;
+        }
+        self.held_out = Some(windows);
+        Ok(())
+    }
+
+    /// The weighted loss; the mean cross entropy of the tokens that count, in nats, and that of each kind of token.
+    fn held_out_losses(&self) -> Result<Vec<(&'static str, f64)>> {
+        let Some(windows) = &self.held_out else {
+            return Ok(Vec::new());
+        };
+        let (learner, net) = (&self.learner, &self.learner.model.detached);
+        let mut loss = WeightedMean::default();
+        let mut all = WeightedMean::default();
+        let mut kinds = [WeightedMean::default(); KINDS.len()];
+        for chunk in held_out::rows(windows.len()).chunks(CHUNK_ROWS) {
+            let batch = windows.batch(chunk, learner.model.params.device())?;
+            let rows = |of: &Tensor| of.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2();
+            let (losses, mask) = (rows(&net.cross_entropies(&batch)?)?, rows(&batch.mask)?); // (B, T)
+            for (losses, mask) in losses.iter().zip(&mask) {
+                for (position, (&found, &counts)) in losses.iter().zip(mask).enumerate() {
+                    // As in training, masked positions count as zero.
+                    loss.add(found * counts * net.weight(position), 1.0);
+                    all.add(found, counts);
+                    kinds[kind(net.config(), position)].add(found, counts);
+                }
+            }
+        }
+        let kinds = KINDS.into_iter().zip(kinds);
+        let named = [(HELD_OUT_LOSS, loss), ("held_out_cross_entropy", all)];
+        let mean = |(name, mean): (_, WeightedMean)| Some((name, mean.get()?));
+        Ok(named.into_iter().chain(kinds).filter_map(mean).collect())
+    }
+
     fn work(&self) -> Option<Work> {
         let sizes = &self.learner.model.config;
         let passes = work::trajectory_transformer(sizes).train(1.0);
@@ -512,6 +554,24 @@ impl Algorithm for TrajectoryTransformer {
             serde_json::Value::Object(keys) => keys,
             _ => serde_json::Map::new(),
         }
+    }
+}
+
+/// Mean cross entropies on what is held out, by what a token stands for.
+const KINDS: [&str; 4] = [
+    "held_out_observation_cross_entropy",
+    "held_out_action_cross_entropy",
+    "held_out_reward_cross_entropy",
+    "held_out_value_cross_entropy",
+];
+
+/// Which of [`KINDS`] the token is that a position predicts.
+fn kind(sizes: &Sizes, position: usize) -> usize {
+    match (position + 1) % sizes.transition_dim() {
+        place if place < sizes.observation_dim => 0,
+        place if place < sizes.observation_dim + sizes.action_dim => 1,
+        place if place == sizes.observation_dim + sizes.action_dim => 2,
+        _ => 3,
     }
 }
 

@@ -87,16 +87,41 @@ impl TokenSequences {
     /// # Errors
     /// If actions are discrete, no episode has two steps, or an option is out of range.
     pub fn new(data: &Dataset, options: &TokenOptions) -> Result<Self> {
+        Self::with(data, options, |columns| {
+            Discretizer::fit_columns(
+                data.steps(),
+                columns.dims(),
+                options.bins,
+                options.discretizer,
+                |dim, column| columns.fill(dim, column),
+            )
+        })
+    }
+
+    /// Other episodes of the same source, `options` being those that this was made with: as tokens of this one's thresholds, in windows
+    /// that count as far past the end of an episode as this one's, or as the longest of `data` is.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_others(&self, data: &Dataset, options: &TokenOptions) -> Result<Self> {
+        let longest = data.episodes.iter().map(|episode| episode.steps).max();
+        let options = TokenOptions {
+            max_path_steps: Some(self.max_path_steps.max(longest.unwrap_or(0))),
+            ..options.clone()
+        };
+        Self::with(data, &options, |_| Ok(self.discretizer.clone()))
+    }
+
+    /// Discretises `data` with the thresholds that `thresholds` makes of its columns.
+    fn with(
+        data: &Dataset,
+        options: &TokenOptions,
+        thresholds: impl FnOnce(&Columns<'_>) -> Result<Discretizer>,
+    ) -> Result<Self> {
         check(data, options)?;
         data.require_time_order("a model of sequences")?;
         let columns = Columns::new(data, options);
-        let discretizer = Discretizer::fit_columns(
-            data.steps(),
-            columns.dims(),
-            options.bins,
-            options.discretizer,
-            |dim, column| columns.fill(dim, column),
-        )?;
+        let discretizer = thresholds(&columns)?;
         let tokens = Tokens::encode(&columns, &discretizer);
         let longest = data
             .episodes
@@ -236,6 +261,11 @@ impl TokenSequences {
     /// Draws the indices of `count` windows uniformly, with replacement.
     pub fn draw(&self, count: usize, rng: &mut Rng) -> Vec<usize> {
         (0..count).map(|_| rng.below(self.len())).collect()
+    }
+
+    /// Where batches are made.
+    pub fn is_on_host(&self) -> bool {
+        matches!(self.tokens, Home::Host(_))
     }
 
     /// The episode of the window with this index, counted over those of two steps or more.
@@ -489,6 +519,28 @@ mod tests {
         );
         assert_eq!(alone, with_open);
         assert_ne!(alone, fitted(&data(2, End::Terminated)));
+    }
+
+    #[test]
+    fn other_episodes_have_the_thresholds_of_the_first_and_may_be_longer() {
+        let sequences = TokenSequences::new(&data(2, End::Terminated), &options()).expect("first");
+        let long = Dataset {
+            episodes: vec![Episode {
+                terminated: true,
+                ..Episode::new(0, 9)
+            }],
+            ..data(3, End::Terminated)
+        };
+        let others = sequences.of_others(&long, &options()).expect("others");
+        assert_eq!(others.len(), 8);
+        let edges = |of: &TokenSequences| [0, 19].map(|token| of.discretizer().decode(token, 2));
+        assert_eq!(edges(&others), edges(&sequences));
+        let own = TokenOptions {
+            max_path_steps: None,
+            ..options()
+        };
+        let own = TokenSequences::new(&long, &own).expect("with its own");
+        assert_ne!(edges(&own), edges(&sequences));
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod fast_tokenizer;
 mod goals;
 mod guards;
 mod gym;
+mod held_out;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "hub")]
