@@ -51,6 +51,8 @@ pub struct TrajectoryTransformerConfig {
     pub value_weight: f64,
     /// Precision of the matrix products of blocks and heads.
     pub precision: Precision,
+    /// Activation of the blocks' hidden layers: `Gelu` in the paper.
+    pub activation: Activation,
     /// E, numbers in the embedding of an instruction (of length 1), which is added to every token through two
     /// linear layers; 0: the network reads none, as the paper's.
     pub instruction_dim: usize,
@@ -119,7 +121,7 @@ impl TrajectoryTransformer {
             heads: config.heads,
             width,
             inner: 4 * width,
-            activation: Activation::Gelu,
+            activation: config.activation,
             attention_dropout: config.attention_dropout,
             residual_dropout: config.residual_dropout,
             layout: Layout::MinGpt,
@@ -162,6 +164,11 @@ impl TrajectoryTransformer {
     /// of linear layers and heads, not to embeddings, norms and biases.
     pub fn decays(name: &str) -> bool {
         name.ends_with(".weight") && ["attn.", "mlp.", "head."].iter().any(|p| name.contains(p))
+    }
+
+    /// Whether the parameter `name` is a matrix of a block: what Muon is for.
+    pub fn is_matrix(name: &str) -> bool {
+        name.ends_with(".weight") && ["attn.", "mlp."].iter().any(|p| name.contains(p))
     }
 
     /// Logits (B, T, V + 1) for tokens (B, T) of type u32, 0..=V, without offsets: position p
@@ -400,6 +407,7 @@ mod tests {
             value_weight: 0.5,
             precision: Precision::Full,
             instruction_dim: 0,
+            activation: Activation::Gelu,
         }
     }
 
@@ -410,8 +418,11 @@ mod tests {
     }
 
     /// Loss and gradients with dropout.
-    fn results(dtype: DType, composed: bool) -> Result<Vec<Tensor>> {
-        let config = config();
+    fn results(dtype: DType, activation: Activation, composed: bool) -> Result<Vec<Tensor>> {
+        let config = TrajectoryTransformerConfig {
+            activation,
+            ..config()
+        };
         let rng = &mut Rng::from_seed(8);
         let mut params = Params::new(dtype, &Device::Cpu);
         let network = TrajectoryTransformer::new(&config, &mut params.init(rng))?;
@@ -451,8 +462,14 @@ mod tests {
     #[test]
     fn fused_trunk_and_loss_equal_plain_tensor_operations() -> Result<()> {
         // Rounding of sums over 120 tokens.
-        for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-4)] {
-            let (fused, composed) = (results(dtype, false)?, results(dtype, true)?);
+        for (dtype, activation, tolerance) in [
+            (DType::F64, Activation::Gelu, 1e-12),
+            (DType::F32, Activation::Gelu, 1e-4),
+            (DType::F64, Activation::SquaredRelu, 1e-12),
+            (DType::F32, Activation::SquaredRelu, 1e-4),
+        ] {
+            let fused = results(dtype, activation, false)?;
+            let composed = results(dtype, activation, true)?;
             assert_eq!(fused.len(), composed.len());
             for (i, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
                 let largest = composed.abs()?.max_all()?.to_dtype(DType::F64)?;
@@ -463,7 +480,7 @@ mod tests {
                 assert!(difference < tolerance, "{dtype:?} {i}: {difference:e}");
             }
         }
-        check_same_bits(|| results(DType::F32, false))
+        check_same_bits(|| results(DType::F32, Activation::Gelu, false))
     }
 
     #[test]

@@ -340,3 +340,61 @@ fn shares_that_keep_nothing_apart_and_algorithms_without_a_loss_are_errors_that_
     let error = held_out::split(&config, &one).err().unwrap().to_string();
     assert!(error.contains("at least two"), "{error}");
 }
+
+/// Optimiser, schedule, averages and network that are not the authors'.
+#[test]
+fn a_modern_recipe_goes_on_to_the_same_bits_and_acts_with_its_averages() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let key = |key: &str| format!("algorithm.trajectory_transformer.{key}");
+    let recipe = [
+        key("optimizer=muon"),
+        key("schedule=warmup_stable_decay"),
+        key("decay_fraction=0.5"),
+        key("average_decay=0.9"),
+        key("mlp=squared_relu"),
+    ];
+    let keys: Vec<&str> = recipe.iter().map(String::as_str).collect();
+    let keys = [&keys[..], &["train.keep=all", "evaluate.episodes=1"]].concat();
+    let (whole, branch) = (folder.join("whole"), folder.join("branch"));
+    run::start(&with(folder, "trajectory_transformer", 20, &keys), &whole).unwrap();
+    let from = format!("{}@10", whole.display());
+    run::branch(Path::new(&from), &branch).unwrap();
+    run::resume(&branch, &[]).unwrap();
+    check_same_run(&whole, &branch, "the recipe");
+    // What acts is not what learns, and opens as any other.
+    let tensors = |file: &str| {
+        candle_core::safetensors::load(whole.join(file), &candle_core::Device::Cpu).unwrap()
+    };
+    let (model, training) = (
+        tensors("model.safetensors"),
+        tensors("training.safetensors"),
+    );
+    let name = "blocks.0.mlp.0.weight";
+    let flat = |of: &candle_core::Tensor| of.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let average = flat(&model[name]);
+    assert_ne!(average, flat(&training[&format!("weights.{name}")]));
+    assert!(training.contains_key(&format!("optimizer.momentum.{name}")));
+    assert!(!training.contains_key(&format!("optimizer.first.{name}")));
+    // What was judged is what opens.
+    let found = run::open(&whole, &[]).unwrap().evaluate().unwrap();
+    let rows = table::numbers(&whole.join("evaluations.csv"), ["update", "return_mean"]).unwrap();
+    assert_eq!(rows.last(), Some(&[20.0, found.return_mean]));
+    // Each key alone changes what is learned.
+    let config = with(
+        folder,
+        "trajectory_transformer",
+        20,
+        &["evaluate.episodes=1"],
+    );
+    run::start(&config, &folder.join("authors")).unwrap();
+    let path = |name: &str| folder.join(name).join("model.safetensors");
+    let authors = fs::read(path("authors")).unwrap();
+    for (number, key) in recipe.iter().enumerate().filter(|(number, _)| *number != 2) {
+        let name = format!("alone-{number}");
+        let config = config.with_overrides(std::slice::from_ref(key)).unwrap();
+        run::start(&config, &folder.join(&name)).unwrap();
+        assert!(authors != fs::read(path(&name)).unwrap(), "{key}");
+    }
+}

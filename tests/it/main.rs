@@ -67,6 +67,7 @@ mod parity_edac;
 mod parity_fast;
 mod parity_iql;
 mod parity_lamo;
+mod parity_muon;
 mod parity_online;
 mod parity_rebrac;
 mod parity_sac;
