@@ -74,7 +74,8 @@ impl Muon {
             weight_decay,
             rate_scale,
         } = config;
-        if !(0.0..1.0).contains(&momentum) || !(weight_decay >= 0.0 && rate_scale > 0.0) {
+        let fits = (0.0..1.0).contains(&momentum) && weight_decay >= 0.0 && rate_scale > 0.0;
+        if !fits {
             return Err(wrong(format!(
                 "momentum must lie in [0, 1), weight_decay be 0 or more and rate_scale positive: {config:?}"
             )));
