@@ -53,6 +53,7 @@ fn tokens(layers: usize) -> Result<Work> {
         value_weight: 1.0,
         precision: Precision::Full,
         instruction_dim: 0,
+        activation: trajformer_models::activation::Activation::Gelu,
     };
     let (mut params, rng) = (
         Params::new(DType::F32, &Device::Cpu),

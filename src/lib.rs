@@ -48,8 +48,8 @@ pub use app::run::TrainedRun;
 pub use app::setup;
 pub use app::{
     about, act, bench, checkpoint, choose, compare, config, demo, diagnose, evaluate, evaluations,
-    export, fqe, hub, instruct, online, prepare, preview, publish, render, reproduce, scoring,
-    sweep, token_report, trainer,
+    export, fqe, held_out, hub, instruct, online, prepare, preview, publish, render, reproduce,
+    scoring, sweep, token_report, trainer,
 };
 pub use candle_core;
 pub use trajformer_algorithms::{offpolicy, planning};
@@ -135,5 +135,6 @@ pub mod metrics {
     pub use crate::app::logger::{Logger, tensorboard};
     pub use crate::app::progress::Progress;
     pub use crate::app::table;
+    pub use trajformer_core::held_out::HELD_OUT_LOSS;
     pub use trajformer_core::metrics::Metrics;
 }

@@ -18,6 +18,8 @@ pub enum Activation {
     Gelu,
     /// x / 2 (1 + tanh(√(2/π) (x + 0.044715 x³))): `gelu_new` in `transformers`, GPT-2's.
     GeluTanh,
+    /// max(x, 0)², with derivative 2 max(x, 0) (So et al. 2021, Primer; `relu2` in `transformers`).
+    SquaredRelu,
 }
 
 impl Activation {
@@ -27,6 +29,7 @@ impl Activation {
             Self::Relu => "relu",
             Self::Gelu => "gelu",
             Self::GeluTanh => "gelu_new",
+            Self::SquaredRelu => "relu2",
         }
     }
 
@@ -35,6 +38,7 @@ impl Activation {
         match name {
             "relu" => Some(Self::Relu),
             "gelu" => Some(Self::Gelu),
+            "relu2" => Some(Self::SquaredRelu),
             "gelu_new" | "gelu_pytorch_tanh" => Some(Self::GeluTanh),
             _ => None,
         }
@@ -47,6 +51,7 @@ impl Activation {
     pub fn forward(self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Relu => Ok((x * x.detach().gt(0.0)?.to_dtype(x.dtype())?)?),
+            Self::SquaredRelu => Ok(Self::Relu.forward(x)?.sqr()?),
             // Not `gelu_erf`: its derivative has six digits only.
             Self::Gelu => {
                 let below = ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)?;

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
+use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::kernels::decode::{Float, Packed};
 use instruction::PackedInstruction;
@@ -29,6 +30,8 @@ pub struct DecoderShape {
     pub bins: usize,
     /// Attention heads.
     pub heads: usize,
+    /// Activation in the blocks: `Gelu` in the paper, or `SquaredRelu`.
+    pub activation: Activation,
 }
 
 /// Weights of a Trajectory Transformer, packed for decoding on the CPU.
@@ -150,6 +153,7 @@ impl<T: Float> Decoder<T> {
             transition_tokens: d,
             bins: n,
             heads,
+            activation,
         } = shape;
         let source = Source { tensors };
         let positions = source.get("pos_emb")?;
@@ -169,7 +173,7 @@ impl<T: Float> Decoder<T> {
             window_tokens,
             token_embedding: source.numbers("tok_emb.weight", &[n * d + 1, width])?,
             position_embedding: source.numbers("pos_emb", &[1, window_tokens, width])?,
-            trunk: Trunk::new(&source, width, heads)?,
+            trunk: Trunk::new(&source, width, heads, activation)?,
             heads: head
                 .chunks_exact((n + 1) * width)
                 .map(|head| Packed::new(head, None, width))

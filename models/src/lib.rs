@@ -16,7 +16,7 @@
 //!
 //! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
 //! [`mlp`]) → networks ([`encoder`], [`actor`], [`gaussian`], [`critic`], [`value`], [`vae`], [`network`], [`gpt`],
-//! [`trajectory_transformer`], [`decision_transformer`], [`conditional_gpt`]) → [`pretrained`] → [`optim`], [`uploads`]; [`kernels`]
+//! [`trajectory_transformer`], [`decision_transformer`], [`conditional_gpt`]) → [`pretrained`] → [`optim`], [`muon`], [`uploads`]; [`kernels`]
 //! hold what is fused, [`work`] counts what networks cost.
 
 pub mod activation;
@@ -37,6 +37,7 @@ pub mod kernels;
 pub mod lamo;
 pub mod linear;
 pub mod mlp;
+pub mod muon;
 pub mod network;
 pub mod norm;
 pub mod optim;

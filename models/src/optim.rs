@@ -78,7 +78,7 @@ pub struct Adam {
 
 /// A variable, which may hold several parameters, and its moments.
 #[derive(Debug)]
-struct Variable {
+pub(crate) struct Variable {
     parameter: Var,
     first: Var,
     second: Var,
@@ -130,6 +130,16 @@ impl Adam {
         config: AdamConfig,
         group: impl Fn(&str) -> ParamGroup,
     ) -> Result<Self> {
+        Self::for_some(params, config, group, |_| true)
+    }
+
+    /// [`Self::new`] for the parameters whose names `chosen` picks; those of one variable are chosen together.
+    pub(crate) fn for_some(
+        params: &Params,
+        config: AdamConfig,
+        group: impl Fn(&str) -> ParamGroup,
+        chosen: impl Fn(&str) -> bool,
+    ) -> Result<Self> {
         let betas_fit = [config.beta1, config.beta2]
             .iter()
             .all(|b| (0.0..1.0).contains(b));
@@ -141,7 +151,7 @@ impl Adam {
             });
         }
         let mut variables: Vec<Variable> = Vec::new();
-        for param in params.iter().filter(|p| p.trainable) {
+        for param in params.iter().filter(|p| p.trainable && chosen(&p.name)) {
             let last = variables.last().map(|v| v.parameter.id());
             if last != Some(param.slot.var().id()) {
                 variables.push(Variable::new(param)?);
@@ -170,12 +180,8 @@ impl Adam {
     /// # Errors
     /// If a tensor operation fails.
     pub fn step(&mut self, gradients: &GradStore, learning_rate: f64) -> Result<Option<Tensor>> {
-        self.steps += 1;
-        let found: Vec<(&Variable, &Tensor)> = self
-            .variables
-            .iter()
-            .filter_map(|variable| Some((variable, gradients.get(&variable.parameter)?)))
-            .collect();
+        self.count_step();
+        let found = self.found(gradients);
         let on_cpu = found
             .iter()
             .all(|(variable, _)| Kernel::Adam.takes(&variable.parameter));
@@ -186,16 +192,33 @@ impl Adam {
         }
     }
 
+    /// Says that a step begins.
+    pub(crate) fn count_step(&mut self) {
+        self.steps += 1;
+    }
+
+    /// The variables that have gradients, with them.
+    pub(crate) fn found<'a>(&'a self, gradients: &'a GradStore) -> Vec<(&'a Variable, &'a Tensor)> {
+        let variables = self.variables.iter();
+        variables
+            .filter_map(|variable| Some((variable, gradients.get(&variable.parameter)?)))
+            .collect()
+    }
+
     fn step_on_cpu(&self, found: &[(&Variable, &Tensor)], rate: f64) -> Result<Option<Tensor>> {
-        let (mut scale, mut norm) = (1.0, None);
-        if let Some(limit) = self.config.clip_norm {
-            let mut sum = 0.0;
-            for (_, gradient) in found {
-                sum += adam::sum_of_squares(gradient)?;
-            }
-            scale = (limit / (sum.sqrt() + CLIP_EPSILON)).min(1.0);
-            norm = Some(Tensor::new(sum.sqrt(), &candle_core::Device::Cpu)?);
-        }
+        let gradients: Vec<&Tensor> = found.iter().map(|(_, gradient)| *gradient).collect();
+        let (scale, norm) = clip_on_cpu(&gradients, self.config.clip_norm)?;
+        self.apply_on_cpu(found, scale, rate)?;
+        Ok(norm)
+    }
+
+    /// Steps with gradients times `scale`.
+    pub(crate) fn apply_on_cpu(
+        &self,
+        found: &[(&Variable, &Tensor)],
+        scale: f64,
+        rate: f64,
+    ) -> Result<()> {
         for (variable, gradient) in found {
             for (range, group) in &variable.parts {
                 let numbers = AdamNumbers {
@@ -211,28 +234,26 @@ impl Adam {
                 )?;
             }
         }
-        Ok(norm)
+        Ok(())
     }
 
     /// The slow twin: plain tensor operations, for every device; reads nothing back.
     fn step_composed(&self, found: &[(&Variable, &Tensor)], rate: f64) -> Result<Option<Tensor>> {
-        let (mut scale, mut norm) = (None, None);
-        if let Some(limit) = self.config.clip_norm {
-            let squares = found
-                .iter()
-                .map(|(_, gradient)| match gradient.dtype() {
-                    DType::F64 => gradient.sqr()?.sum_all(),
-                    _ => gradient.to_dtype(DType::F32)?.sqr()?.sum_all(),
-                })
-                .collect::<candle_core::Result<Vec<_>>>()?;
-            if !squares.is_empty() {
-                let total = Tensor::stack(&squares, 0)?.sum_all()?.sqrt()?;
-                scale = Some(((&total + CLIP_EPSILON)?.recip()? * limit)?.clamp(0.0, 1.0)?);
-                norm = Some(total);
-            }
-        }
+        let gradients: Vec<&Tensor> = found.iter().map(|(_, gradient)| *gradient).collect();
+        let (scale, norm) = clip_composed(&gradients, self.config.clip_norm)?;
+        self.apply_composed(found, scale.as_ref(), rate)?;
+        Ok(norm)
+    }
+
+    /// Steps with gradients times `scale`, on every device.
+    pub(crate) fn apply_composed(
+        &self,
+        found: &[(&Variable, &Tensor)],
+        scale: Option<&Tensor>,
+        rate: f64,
+    ) -> Result<()> {
         for (variable, gradient) in found {
-            let gradient = match &scale {
+            let gradient = match scale {
                 Some(scale) => gradient.broadcast_mul(&scale.to_dtype(gradient.dtype())?)?,
                 None => (*gradient).clone(),
             };
@@ -241,7 +262,7 @@ impl Adam {
                 self.step_composed_part(variable, (range, *group), &gradient, rate)?;
             }
         }
-        Ok(norm)
+        Ok(())
     }
 
     fn step_composed_part(
@@ -312,6 +333,42 @@ impl Adam {
 /// PyTorch's `clip_grad_norm_` adds this to the norm before dividing.
 const CLIP_EPSILON: f64 = 1e-6;
 
+/// What gradients on the CPU are multiplied by so that their global norm is at most `limit`, and the norm if there is a limit.
+pub(crate) fn clip_on_cpu(
+    gradients: &[&Tensor],
+    limit: Option<f64>,
+) -> Result<(f64, Option<Tensor>)> {
+    let Some(limit) = limit else {
+        return Ok((1.0, None));
+    };
+    let mut sum = 0.0;
+    for gradient in gradients {
+        sum += adam::sum_of_squares(gradient)?;
+    }
+    let norm = Tensor::new(sum.sqrt(), &candle_core::Device::Cpu)?;
+    Ok(((limit / (sum.sqrt() + CLIP_EPSILON)).min(1.0), Some(norm)))
+}
+
+/// [`clip_on_cpu`] for every device: both are scalars on it.
+pub(crate) fn clip_composed(
+    gradients: &[&Tensor],
+    limit: Option<f64>,
+) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let (Some(limit), false) = (limit, gradients.is_empty()) else {
+        return Ok((None, None));
+    };
+    let squares = gradients
+        .iter()
+        .map(|gradient| match gradient.dtype() {
+            DType::F64 => gradient.sqr()?.sum_all(),
+            _ => gradient.to_dtype(DType::F32)?.sqr()?.sum_all(),
+        })
+        .collect::<candle_core::Result<Vec<_>>>()?;
+    let total = Tensor::stack(&squares, 0)?.sum_all()?.sqrt()?;
+    let scale = ((&total + CLIP_EPSILON)?.recip()? * limit)?.clamp(0.0, 1.0)?;
+    Ok((Some(scale), Some(total)))
+}
+
 /// target <- (1 - rate) * target + rate * online for every parameter, in place.
 ///
 /// # Errors
@@ -379,6 +436,17 @@ pub enum Schedule {
         /// Smallest factor of the cosine.
         floor: f64,
     },
+    /// Linear warm-up, the whole rate, and a linear decay to nothing at the end: n / warmup as long as n is below `warmup`; then the
+    /// smaller one of 1 and (end + 1 - n) / decay. So it is 1 / decay at the update of number `end`, and 0 after it. Warm-up, stable,
+    /// decay (Hu et al. 2024, MiniCPM, <https://arxiv.org/abs/2404.06395>), with the linear decay of modded-nanogpt.
+    WarmupStableDecay {
+        /// Number of the update that ends the warm-up with the whole rate; 0 and 1 are none.
+        warmup: u64,
+        /// Number of the last update.
+        end: u64,
+        /// Updates of the decay; 0: none.
+        decay: u64,
+    },
 }
 
 impl Schedule {
@@ -389,7 +457,9 @@ impl Schedule {
         match *self {
             Self::Constant => 1.0,
             Self::Warmup { length } => (number as f64 / length.max(1) as f64).min(1.0),
-            Self::WarmupCosine { warmup, .. } | Self::WarmupCosineUnclamped { warmup, .. }
+            Self::WarmupCosine { warmup, .. }
+            | Self::WarmupCosineUnclamped { warmup, .. }
+            | Self::WarmupStableDecay { warmup, .. }
                 if number < warmup =>
             {
                 number as f64 / warmup as f64
@@ -399,6 +469,10 @@ impl Schedule {
             }
             Self::WarmupCosineUnclamped { warmup, end, floor } => {
                 cosine(cosine_progress(number, warmup, end), floor)
+            }
+            Self::WarmupStableDecay { end, decay, .. } => {
+                let left = end.saturating_add(1).saturating_sub(number);
+                (left as f64 / decay.max(1) as f64).min(1.0)
             }
         }
     }
@@ -544,6 +618,15 @@ mod tests {
         }
         assert_eq!(clamped.factor(49), 0.1);
         assert!((unclamped.factor(49) - 1.0).abs() < 1e-15);
+        let stable = Schedule::WarmupStableDecay {
+            warmup: 4,
+            end: 20,
+            decay: 5,
+        };
+        assert_eq!(
+            [0, 1, 3, 10, 15, 16, 19, 20, 30].map(|completed| stable.factor(completed)),
+            [0.25, 0.5, 1.0, 1.0, 1.0, 0.8, 0.2, 0.0, 0.0]
+        );
         // Without a warm-up the first update is one step down the cosine.
         let (warmup, end) = (0, 2);
         let falling = Schedule::WarmupCosine { warmup, end, floor };

@@ -51,6 +51,8 @@ pub struct TrajectoryTransformerConfig {
     pub value_weight: f64,
     /// Precision of the matrix products of blocks and heads.
     pub precision: Precision,
+    /// Activation of the blocks' hidden layers: `Gelu` in the paper.
+    pub activation: Activation,
     /// E, numbers in the embedding of an instruction (of length 1), which is added to every token through two
     /// linear layers; 0: the network reads none, as the paper's.
     pub instruction_dim: usize,
@@ -119,7 +121,7 @@ impl TrajectoryTransformer {
             heads: config.heads,
             width,
             inner: 4 * width,
-            activation: Activation::Gelu,
+            activation: config.activation,
             attention_dropout: config.attention_dropout,
             residual_dropout: config.residual_dropout,
             layout: Layout::MinGpt,
@@ -164,6 +166,11 @@ impl TrajectoryTransformer {
         name.ends_with(".weight") && ["attn.", "mlp.", "head."].iter().any(|p| name.contains(p))
     }
 
+    /// Whether the parameter `name` is a matrix of a block: what Muon is for.
+    pub fn is_matrix(name: &str) -> bool {
+        name.ends_with(".weight") && ["attn.", "mlp."].iter().any(|p| name.contains(p))
+    }
+
     /// Logits (B, T, V + 1) for tokens (B, T) of type u32, 0..=V, without offsets: position p
     /// predicts token p + 1. The first token belongs to the first observation dimension.
     /// `instructions` are the embeddings (B, E) of the windows' instructions, for networks that read them.
@@ -186,6 +193,30 @@ impl TrajectoryTransformer {
             self.fused_loss(&hidden, batch)
         } else {
             self.composed_loss(&hidden, batch)
+        }
+    }
+
+    /// Cross entropies (B, T) of the targets in nats, without dropout, weights or mask.
+    ///
+    /// # Errors
+    /// As [`Self::loss`].
+    pub fn cross_entropies(&self, batch: &TokenBatch) -> Result<Tensor> {
+        let logits = self.logits(&batch.inputs, batch.instructions.as_ref())?; // (B, T, V + 1)
+        let targets = batch.targets.unsqueeze(2)?;
+        Ok(log_softmax(&logits)?
+            .gather(&targets, 2)?
+            .squeeze(2)?
+            .neg()?)
+    }
+
+    /// Weight in the loss of the token that the position `position` predicts.
+    pub fn weight(&self, position: usize) -> f64 {
+        let (config, transition) = (&self.config, self.config.transition_dim());
+        match (position + 1) % transition {
+            place if place < config.observation_dim => 1.0,
+            place if place < transition - 2 => config.action_weight,
+            place if place == transition - 2 => config.reward_weight,
+            _ => config.value_weight,
         }
     }
 
@@ -220,14 +251,7 @@ impl TrajectoryTransformer {
 
     /// Loss weights (T) of the tokens that positions 0..T predict.
     fn weights(&self, time: usize) -> Result<Tensor> {
-        let (config, transition) = (&self.config, self.config.transition_dim());
-        let weight = |position: usize| match (position + 1) % transition {
-            place if place < config.observation_dim => 1.0,
-            place if place < transition - 2 => config.action_weight,
-            place if place == transition - 2 => config.reward_weight,
-            _ => config.value_weight,
-        };
-        let weights: Vec<f64> = (0..time).map(weight).collect();
+        let weights: Vec<f64> = (0..time).map(|position| self.weight(position)).collect();
         Ok(Tensor::from_vec(weights, time, &candle_core::Device::Cpu)?)
     }
 
@@ -383,6 +407,7 @@ mod tests {
             value_weight: 0.5,
             precision: Precision::Full,
             instruction_dim: 0,
+            activation: Activation::Gelu,
         }
     }
 
@@ -393,8 +418,11 @@ mod tests {
     }
 
     /// Loss and gradients with dropout.
-    fn results(dtype: DType, composed: bool) -> Result<Vec<Tensor>> {
-        let config = config();
+    fn results(dtype: DType, activation: Activation, composed: bool) -> Result<Vec<Tensor>> {
+        let config = TrajectoryTransformerConfig {
+            activation,
+            ..config()
+        };
         let rng = &mut Rng::from_seed(8);
         let mut params = Params::new(dtype, &Device::Cpu);
         let network = TrajectoryTransformer::new(&config, &mut params.init(rng))?;
@@ -434,8 +462,14 @@ mod tests {
     #[test]
     fn fused_trunk_and_loss_equal_plain_tensor_operations() -> Result<()> {
         // Rounding of sums over 120 tokens.
-        for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-4)] {
-            let (fused, composed) = (results(dtype, false)?, results(dtype, true)?);
+        for (dtype, activation, tolerance) in [
+            (DType::F64, Activation::Gelu, 1e-12),
+            (DType::F32, Activation::Gelu, 1e-4),
+            (DType::F64, Activation::SquaredRelu, 1e-12),
+            (DType::F32, Activation::SquaredRelu, 1e-4),
+        ] {
+            let fused = results(dtype, activation, false)?;
+            let composed = results(dtype, activation, true)?;
             assert_eq!(fused.len(), composed.len());
             for (i, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
                 let largest = composed.abs()?.max_all()?.to_dtype(DType::F64)?;
@@ -446,7 +480,33 @@ mod tests {
                 assert!(difference < tolerance, "{dtype:?} {i}: {difference:e}");
             }
         }
-        check_same_bits(|| results(DType::F32, false))
+        check_same_bits(|| results(DType::F32, Activation::Gelu, false))
+    }
+
+    #[test]
+    fn cross_entropies_times_weights_and_mask_are_the_loss() -> Result<()> {
+        let rng = &mut Rng::from_seed(8);
+        let mut params = Params::new(DType::F64, &Device::Cpu);
+        let network = TrajectoryTransformer::new(&config(), &mut params.init(rng))?;
+        let mask: Vec<u32> = (0..5 * 24).map(|i| u32::from(i % 17 != 0)).collect();
+        let batch = TokenBatch {
+            inputs: tokens(5, rng)?,
+            targets: tokens(5, rng)?,
+            mask: Tensor::from_vec(mask, (5, 24), &Device::Cpu)?,
+            instructions: None,
+        };
+        let losses = network.cross_entropies(&batch)?.to_vec2::<f64>()?;
+        let mask = batch.mask.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+        let mut sum = 0.0;
+        for (losses, mask) in losses.iter().zip(&mask) {
+            for (position, (loss, counts)) in losses.iter().zip(mask).enumerate() {
+                sum += loss * counts * network.weight(position);
+            }
+        }
+        let loss = network.loss(&batch, Dropout::off())?.to_scalar::<f64>()?;
+        // Rounding of a sum of 120 numbers.
+        assert!((sum / 120.0 / loss - 1.0).abs() < 1e-13, "{sum} {loss}");
+        Ok(())
     }
 
     #[test]

@@ -11,6 +11,8 @@
 //! time-outs, so that episodes of full length run into each other; here the best fraction is taken
 //! of the true episodes.
 
+use std::borrow::Cow;
+
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::{ActorConfig, DeterministicActor};
@@ -19,7 +21,9 @@ use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{ActionFn, InitContext, Learner, OffPolicy, StateNames, Trained};
 use trajformer_core::algorithm::{Algorithm, Build};
+use trajformer_core::dataset::Dataset;
 use trajformer_core::error::Result;
+use trajformer_core::held_out::HELD_OUT_LOSS;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::source::Source;
@@ -141,7 +145,11 @@ impl Bc {
     /// # Errors
     /// If a tensor operation fails.
     pub fn loss(&self, batch: &Batch) -> Result<Tensor> {
-        let actions = self.actor.net.forward(&batch.observations)?; // (B, A)
+        Self::loss_of(&self.actor.net, batch)
+    }
+
+    fn loss_of(actor: &DeterministicActor, batch: &Batch) -> Result<Tensor> {
+        let actions = actor.forward(&batch.observations)?; // (B, A)
         Ok((actions - &batch.actions)?.sqr()?.mean_all()?)
     }
 }
@@ -159,6 +167,21 @@ impl Learner for Bc {
         self.actor.minimize(&loss, self.config.learning_rate)?;
         let mut metrics = Metrics::new();
         metrics.push("actor_loss", &loss);
+        Ok(metrics)
+    }
+
+    /// Their best fraction, as of the data that is learned from.
+    fn held_out<'a>(&self, data: &'a Dataset) -> Result<Option<Cow<'a, Dataset>>> {
+        Ok(Some(if self.config.fraction < 1.0 {
+            Cow::Owned(best_fraction(data, self.config.fraction)?)
+        } else {
+            Cow::Borrowed(data)
+        }))
+    }
+
+    fn losses(&self, batch: &Batch) -> Result<Metrics> {
+        let mut metrics = Metrics::new();
+        metrics.push(HELD_OUT_LOSS, &Self::loss_of(&self.actor.detached, batch)?);
         Ok(metrics)
     }
 

@@ -38,12 +38,13 @@ use crate::policies::return_conditioned::{
     ContextOptions, Instructed, ReturnConditionedPolicy, State,
 };
 use trajformer_core::algorithm::{Algorithm, Build, Matmul, Work};
-use trajformer_core::dataset::Episode;
+use trajformer_core::dataset::{Dataset, Episode};
 use trajformer_core::error::Result;
+use trajformer_core::held_out::{self, CHUNK_ROWS, HELD_OUT_LOSS, WeightedMean};
 use trajformer_core::instructed_episodes::InstructedEpisodes;
 use trajformer_core::instructions::TextConfig;
 use trajformer_core::keys::Keys;
-use trajformer_core::metrics::Metrics;
+use trajformer_core::metrics::{Metrics, numbers};
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::policy::Policy;
 use trajformer_core::source::Stage;
@@ -184,6 +185,7 @@ impl DecisionTransformerConfig {
             .iter()
             .for_each(|text| tracing::warn!("{text}"));
         }
+        let held_out_options = options.clone();
         let view = ReturnView::new(
             build.source,
             "the Decision Transformer",
@@ -197,6 +199,8 @@ impl DecisionTransformerConfig {
         let instructed = self.text.as_ref().map(told);
         Ok(DecisionTransformer {
             sequences: view.sequences,
+            options: held_out_options,
+            held_out: None,
             normalizer: view.normalizer,
             bounds: build.bounds.clone(),
             best_return: view.best_return,
@@ -234,6 +238,10 @@ impl DecisionTransformerConfig {
 /// The Decision Transformer on a data set.
 pub struct DecisionTransformer {
     sequences: ReturnSequences,
+    /// How they are cut and scaled.
+    options: ReturnOptions,
+    /// Those that are never learned from.
+    held_out: Option<ReturnSequences>,
     normalizer: Normalizer,
     bounds: ActionBounds,
     best_return: f64,
@@ -271,7 +279,9 @@ impl DecisionTransformer {
         };
         let (o, a) = (sizes.observation_dim, sizes.action_dim);
         Ok(Self {
-            sequences: ReturnSequences::without_data(o, a, options)?,
+            sequences: ReturnSequences::without_data(o, a, options.clone())?,
+            options,
+            held_out: None,
             normalizer: parts.normalizer,
             bounds: parts.bounds,
             best_return: parts.target_return,
@@ -313,6 +323,40 @@ impl Algorithm for DecisionTransformer {
             Dropout::off()
         };
         learner.update(&contexts, dropout)
+    }
+
+    fn hold_out(&mut self, data: &Dataset) -> Result<()> {
+        let device = self.learner.model.params.device();
+        let (normalizer, options) = (&self.normalizer, self.options.clone());
+        let held_out = ReturnSequences::prepared(data, normalizer, &self.bounds, device, options)?;
+        self.held_out = Some(held_out);
+        Ok(())
+    }
+
+    fn held_out_losses(&self) -> Result<Vec<(&'static str, f64)>> {
+        let Some(sequences) = &self.held_out else {
+            return Ok(Vec::new());
+        };
+        let (model, mut mean) = (&self.learner.model, WeightedMean::default());
+        for chunk in held_out::rows(sequences.steps()).chunks(CHUNK_ROWS) {
+            let batch = sequences.batch(chunk, model.params.device())?;
+            let contexts = Contexts {
+                returns: batch.returns_to_go,
+                observations: batch.states,
+                actions: batch.actions,
+                timesteps: batch.timesteps,
+                mask: batch.mask,
+                instructions: None,
+            };
+            let loss = Learner::loss_of(&model.detached, &contexts, Dropout::off())?;
+            let found = numbers(&[&loss, &contexts.mask.sum_all()?.to_dtype(loss.dtype())?])?;
+            mean.add(found[0], found[1]);
+        }
+        Ok(mean
+            .get()
+            .map(|loss| (HELD_OUT_LOSS, loss))
+            .into_iter()
+            .collect())
     }
 
     fn work(&self) -> Option<Work> {
@@ -466,7 +510,11 @@ impl Learner {
     /// # Errors
     /// As [`Self::update`].
     pub fn loss(&self, contexts: &Contexts, dropout: Dropout) -> Result<Tensor> {
-        let predicted = self.model.net.forward(contexts, dropout)?; // (B, K, A)
+        Self::loss_of(&self.model.net, contexts, dropout)
+    }
+
+    fn loss_of(net: &Network, contexts: &Contexts, dropout: Dropout) -> Result<Tensor> {
+        let predicted = net.forward(contexts, dropout)?; // (B, K, A)
         let error = (predicted - &contexts.actions)?.sqr()?.mean(2)?; // (B, K)
         let mask = contexts.mask.to_dtype(error.dtype())?;
         Ok(((error * &mask)?.sum_all()? / mask.sum_all()?)?)

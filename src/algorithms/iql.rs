@@ -29,6 +29,8 @@
 //! Deviations: actions are mapped to ±1 before anything sees them; first values are PyTorch's, as in CORL, where the authors' are
 //! orthogonal.
 
+use std::borrow::Cow;
+
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::{ActorConfig, DeterministicActor};
@@ -42,7 +44,9 @@ use crate::offpolicy::{
     ActionFn, InitContext, Learner, OffPolicy, SampleFn, Target, Trained, join,
 };
 use trajformer_core::algorithm::{Algorithm, Build};
+use trajformer_core::dataset::Dataset;
 use trajformer_core::error::Result;
+use trajformer_core::held_out::HELD_OUT_LOSS;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::schedules::DecayUpdates;
@@ -340,6 +344,29 @@ impl Learner for Iql {
         )?;
         metrics.extend(others);
         *updates += 1;
+        Ok(metrics)
+    }
+
+    fn held_out<'a>(&self, data: &'a Dataset) -> Result<Option<Cow<'a, Dataset>>> {
+        Ok(Some(Cow::Borrowed(data)))
+    }
+
+    /// All three, of the same values, and the actor's, which decides how it acts, as the loss.
+    fn losses(&self, batch: &Batch) -> Result<Metrics> {
+        let mut parts = Metrics::new();
+        let target = self.target_critics.net()?;
+        let target_q = target
+            .forward(&batch.observations, &batch.actions)?
+            .min(0)?; // (B)
+        let (value, advantages) = self.value_loss(batch, &target_q, &mut parts)?;
+        let (config, next_values) = (&self.config, self.next_values(batch)?);
+        let critics = &self.critics.detached;
+        let critic = Self::critic_loss(critics, batch, &next_values, config, &mut parts)?;
+        let actor = Self::actor_loss(&self.actor, batch, &advantages, config, &mut parts)?;
+        let mut metrics = Metrics::new();
+        metrics.push(HELD_OUT_LOSS, &actor);
+        metrics.push("held_out_critic_loss", &critic);
+        metrics.push("held_out_value_loss", &value);
         Ok(metrics)
     }
 

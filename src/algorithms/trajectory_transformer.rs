@@ -28,9 +28,13 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use trajformer_models::activation::Activation;
 use trajformer_models::decoder::{Decoder, DecoderShape};
 use trajformer_models::dropout::Dropout;
-use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule, WeightDecay};
+use trajformer_models::muon::{Muon, MuonConfig, Optimizer};
+use trajformer_models::optim::{
+    Adam, AdamConfig, ParamGroup, Schedule, WeightDecay, polyak_update,
+};
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::trajectory_transformer::{
     TokenBatch, TrajectoryTransformer as Network, TrajectoryTransformerConfig as Sizes,
@@ -45,6 +49,7 @@ use trajformer_core::dataset::{Dataset, Episode};
 use trajformer_core::dataset_checks::long_sequences;
 use trajformer_core::epochs::{Span, WarmupAndDecay};
 use trajformer_core::error::Result;
+use trajformer_core::held_out::{self, CHUNK_ROWS, HELD_OUT_LOSS, WeightedMean};
 use trajformer_core::instructed_episodes::InstructedEpisodes;
 use trajformer_core::instructions::TextConfig;
 use trajformer_core::keys::Keys;
@@ -93,6 +98,30 @@ pub enum RateSchedule {
     CosineUnclamped,
     /// Not at all.
     Constant,
+    /// Not until the last `decay_fraction` of the updates on the data, then along a line to 0: `"warmup_stable_decay"`.
+    WarmupStableDecay,
+}
+
+/// What takes the steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// AdamW, as the authors.
+    #[default]
+    Adamw,
+    /// Muon for the matrices of the blocks, AdamW for embeddings, norms, biases and heads.
+    Muon,
+}
+
+/// The activation of the blocks' hidden layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MlpKind {
+    /// `"gelu"`, the authors'.
+    #[default]
+    Gelu,
+    /// `"squared_relu"`: max(x, 0)².
+    SquaredRelu,
 }
 
 /// `[algorithm.trajectory_transformer]`. Defaults: the base of the authors' `config/offline.py` and their `scripts/train.py`, but
@@ -150,6 +179,21 @@ pub struct TrajectoryTransformerConfig {
     pub decay_updates: Span,
     /// How the rate falls.
     pub schedule: RateSchedule,
+    /// Share of the updates on the data (`train.updates`), at their end, in which a `"warmup_stable_decay"` falls to 0.
+    pub decay_fraction: f64,
+    /// What takes the steps: AdamW, or Muon for the blocks' matrices.
+    pub optimizer: OptimizerKind,
+    /// Muon's rate after the warm-up: about the spectral norm of a matrix's step.
+    pub muon_learning_rate: f64,
+    /// Muon's decay rate of the momentum.
+    pub muon_momentum: f64,
+    /// Muon's decoupled weight decay.
+    pub muon_weight_decay: f64,
+    /// Weights that act and are judged are the moving average of those that learn: average <- d average + (1 - d) weights after each
+    /// update, with d the smaller one of this and (1 + n) / (10 + n) at update n. 0: they are those that learn.
+    pub average_decay: f64,
+    /// Activation of the blocks' hidden layers.
+    pub mlp: MlpKind,
     /// Type of the matrix products of blocks and heads in training: `"f32"` or `"bf16"`. Planning is
     /// f32.
     pub matmul: Matmul,
@@ -186,6 +230,13 @@ impl Default for TrajectoryTransformerConfig {
             warmup_updates: Span::Epochs(1.0),
             decay_updates: Span::Epochs(20.0),
             schedule: RateSchedule::Cosine,
+            decay_fraction: 0.2,
+            optimizer: OptimizerKind::Adamw,
+            muon_learning_rate: 0.02,
+            muon_momentum: 0.95,
+            muon_weight_decay: 0.0,
+            average_decay: 0.0,
+            mlp: MlpKind::Gelu,
             matmul: Matmul::F32,
             planner: PlanConfig::default(),
             text: None,
@@ -223,14 +274,25 @@ impl TrajectoryTransformerConfig {
         keys.positive(&[
             ("learning_rate", self.learning_rate),
             ("clip_norm", self.clip_norm),
+            ("muon_learning_rate", self.muon_learning_rate),
         ])?;
+        for (key, value) in [
+            ("muon_momentum", self.muon_momentum),
+            ("average_decay", self.average_decay),
+        ] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(keys.wrong(key, value, "0 or above, below 1"));
+            }
+        }
+        keys.shares(&[("decay_fraction", self.decay_fraction)])?;
         keys.not_negative(&[
+            ("muon_weight_decay", self.muon_weight_decay),
             ("weight_decay", self.weight_decay),
             ("action_weight", self.action_weight),
             ("reward_weight", self.reward_weight),
             ("value_weight", self.value_weight),
         ])?;
-        if self.schedule != RateSchedule::Constant {
+        if self.has_cosine() {
             self.spans().check(&keys)?;
         }
         if let Some(text) = &self.text {
@@ -294,7 +356,7 @@ impl TrajectoryTransformerConfig {
         }
         let mut params = Params::new(DType::F32, build.device);
         Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
-        if self.schedule != RateSchedule::Constant && source.data().is_some() {
+        if self.has_cosine() && source.data().is_some() {
             let keys = Keys("algorithm.trajectory_transformer");
             self.spans()
                 .updates(&keys, sequences.len(), self.batch_size)?;
@@ -303,12 +365,19 @@ impl TrajectoryTransformerConfig {
         let told = |text| InstructedEpisodes::new(text, build.device, has_windows);
         let instructed = self.text.as_ref().map(told);
         Ok(TrajectoryTransformer {
+            held_out: None,
             bounds: build.bounds.clone(),
             instructed: instructed.transpose()?,
             learner: Learner::new(self, o, a, params, build.source.stage())?
-                .with_epochs_of(sequences.len()),
+                .with_epochs_of(sequences.len())
+                .with_training_updates(build.training_updates),
             sequences,
         })
+    }
+
+    fn has_cosine(&self) -> bool {
+        use RateSchedule::{Cosine, CosineUnclamped};
+        matches!(self.schedule, Cosine | CosineUnclamped)
     }
 
     fn spans(&self) -> WarmupAndDecay {
@@ -377,13 +446,17 @@ impl TrajectoryTransformerConfig {
             reward_weight: self.reward_weight,
             value_weight: self.value_weight,
             precision: self.matmul.into(),
+            activation: match self.mlp {
+                MlpKind::Gelu => Activation::Gelu,
+                MlpKind::SquaredRelu => Activation::SquaredRelu,
+            },
             instruction_dim: self.text.as_ref().map_or(0, |text| text.embedding_dim()),
         }
     }
 
     /// Factor of the next update's rate, before which `completed` updates were made (0 for the first), where an epoch has so
-    /// many windows.
-    pub fn rate_factor(&self, completed: u64, windows: usize) -> f64 {
+    /// many windows, and the run makes so many updates on its data.
+    pub fn rate_factor(&self, completed: u64, windows: usize, training_updates: u64) -> f64 {
         let updates = |span: Span| span.updates(windows, self.batch_size);
         let (warmup, end) = (updates(self.warmup_updates), updates(self.decay_updates));
         let floor = RATE_FLOOR;
@@ -391,6 +464,11 @@ impl TrajectoryTransformerConfig {
             RateSchedule::Cosine => Schedule::WarmupCosine { warmup, end, floor },
             RateSchedule::CosineUnclamped => Schedule::WarmupCosineUnclamped { warmup, end, floor },
             RateSchedule::Constant => Schedule::Warmup { length: warmup },
+            RateSchedule::WarmupStableDecay => Schedule::WarmupStableDecay {
+                warmup,
+                end: training_updates,
+                decay: (training_updates as f64 * self.decay_fraction).round() as u64,
+            },
         };
         schedule.factor(completed)
     }
@@ -399,6 +477,8 @@ impl TrajectoryTransformerConfig {
 /// The Trajectory Transformer on a data set.
 pub struct TrajectoryTransformer {
     sequences: TokenSequences,
+    /// Windows that are never learned from.
+    held_out: Option<TokenSequences>,
     bounds: ActionBounds,
     instructed: Option<InstructedEpisodes>,
     learner: Learner,
@@ -420,9 +500,10 @@ impl TrajectoryTransformer {
             transition_tokens: sizes.transition_dim(),
             bins: sizes.bins,
             heads: sizes.heads,
+            activation: sizes.activation,
         };
         let decoder = Arc::new(Decoder::<f32>::new(
-            &self.learner.model.params.tensors()?,
+            &self.learner.acting().0.tensors()?,
             shape,
         )?);
         let model = SearchModel {
@@ -468,6 +549,44 @@ impl Algorithm for TrajectoryTransformer {
         self.instructed.as_mut()
     }
 
+    fn hold_out(&mut self, data: &Dataset) -> Result<()> {
+        let options = self.learner.config.token_options();
+        let mut windows = self.sequences.of_others(data, &options)?;
+        if !self.sequences.is_on_host() {
+            windows.move_to(self.learner.model.params.device())?;
+        }
+        self.held_out = Some(windows);
+        Ok(())
+    }
+
+    /// The weighted loss; the mean cross entropy of the tokens that count, in nats, and that of each kind of token.
+    fn held_out_losses(&self) -> Result<Vec<(&'static str, f64)>> {
+        let Some(windows) = &self.held_out else {
+            return Ok(Vec::new());
+        };
+        let (learner, (_, net)) = (&self.learner, self.learner.acting());
+        let mut loss = WeightedMean::default();
+        let mut all = WeightedMean::default();
+        let mut kinds = [WeightedMean::default(); KINDS.len()];
+        for chunk in held_out::rows(windows.len()).chunks(CHUNK_ROWS) {
+            let batch = windows.batch(chunk, learner.model.params.device())?;
+            let rows = |of: &Tensor| of.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2();
+            let (losses, mask) = (rows(&net.cross_entropies(&batch)?)?, rows(&batch.mask)?); // (B, T)
+            for (losses, mask) in losses.iter().zip(&mask) {
+                for (position, (&found, &counts)) in losses.iter().zip(mask).enumerate() {
+                    // As in training, masked positions count as zero.
+                    loss.add(found * counts * net.weight(position), 1.0);
+                    all.add(found, counts);
+                    kinds[kind(net.config(), position)].add(found, counts);
+                }
+            }
+        }
+        let kinds = KINDS.into_iter().zip(kinds);
+        let named = [(HELD_OUT_LOSS, loss), ("held_out_cross_entropy", all)];
+        let mean = |(name, mean): (_, WeightedMean)| Some((name, mean.get()?));
+        Ok(named.into_iter().chain(kinds).filter_map(mean).collect())
+    }
+
     fn work(&self) -> Option<Work> {
         let sizes = &self.learner.model.config;
         let passes = work::trajectory_transformer(sizes).train(1.0);
@@ -485,7 +604,7 @@ impl Algorithm for TrajectoryTransformer {
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
         let learner = &mut self.learner;
-        learner.model.visit(visitor)?;
+        learner.visit(visitor)?;
         self.sequences
             .visit_discretizer("policy.discretizer.", visitor)?;
         self.bounds.visit("policy.action_bounds.", visitor)?;
@@ -521,12 +640,40 @@ impl Algorithm for TrajectoryTransformer {
     }
 }
 
+/// Mean cross entropies on what is held out, by what a token stands for.
+const KINDS: [&str; 4] = [
+    "held_out_observation_cross_entropy",
+    "held_out_action_cross_entropy",
+    "held_out_reward_cross_entropy",
+    "held_out_value_cross_entropy",
+];
+
+/// Which of [`KINDS`] the token is that a position predicts.
+fn kind(sizes: &Sizes, position: usize) -> usize {
+    match (position + 1) % sizes.transition_dim() {
+        place if place < sizes.observation_dim => 0,
+        place if place < sizes.observation_dim + sizes.action_dim => 1,
+        place if place == sizes.observation_dim + sizes.action_dim => 2,
+        _ => 3,
+    }
+}
+
 /// The network and its update, apart from where batches come from.
 pub struct Learner {
     config: TrajectoryTransformerConfig,
     model: Trained<Network>,
     /// In an epoch.
     windows: usize,
+    /// Of the run on its data.
+    training_updates: u64,
+    /// What acts in the place of the model, where weights are averaged.
+    average: Option<Average>,
+}
+
+/// Moving averages of a model's parameters, and the network that they make.
+struct Average {
+    params: Params,
+    net: Network,
 }
 
 impl Learner {
@@ -556,17 +703,71 @@ impl Learner {
             }
         };
         let sizes = config.sizes(observation_dim, action_dim);
-        Ok(Self {
+        Self {
             config: config.clone(),
             model: Trained::around(
                 StateNames::alone("model."),
                 sizes,
                 params,
                 stage,
-                |params| Adam::new(params, adam, group),
+                |params| match config.optimizer {
+                    OptimizerKind::Adamw => Ok(Optimizer::from(Adam::new(params, adam, group)?)),
+                    OptimizerKind::Muon => {
+                        let muon = MuonConfig {
+                            momentum: config.muon_momentum,
+                            weight_decay: config.muon_weight_decay,
+                            rate_scale: config.muon_learning_rate / config.learning_rate,
+                        };
+                        let muon = Muon::new(params, (adam, muon), group, Network::is_matrix)?;
+                        Ok(Optimizer::Muon(muon))
+                    }
+                },
             )?,
             windows: 1,
-        })
+            training_updates: 0,
+            average: None,
+        }
+        .with_average(stage)
+    }
+
+    /// A network that only acts has the averages for its parameters.
+    fn with_average(mut self, stage: Stage) -> Result<Self> {
+        if self.config.average_decay > 0.0 && stage == Stage::Learning {
+            let params = self.model.params.deep_copy(false)?;
+            let net = Network::new(&self.model.config, &mut params.detached())?;
+            self.average = Some(Average { params, net });
+        }
+        Ok(self)
+    }
+
+    /// The same in a run that makes so many updates on its data, which its schedule may count in.
+    #[must_use]
+    pub fn with_training_updates(mut self, updates: u64) -> Self {
+        self.training_updates = updates;
+        self
+    }
+
+    /// The parameters that act: those that learn, or their averages.
+    fn acting(&self) -> (&Params, &Network) {
+        match &self.average {
+            Some(average) => (&average.params, &average.net),
+            None => (&self.model.params, &self.model.detached),
+        }
+    }
+
+    /// The averages after an update.
+    fn follow(&self) -> Result<()> {
+        let Some(average) = &self.average else {
+            return Ok(());
+        };
+        let updates = self.model.steps() as f64;
+        let decay = (1.0 + updates) / (10.0 + updates);
+        let decay = decay.min(self.config.average_decay);
+        Ok(polyak_update(
+            &average.params,
+            &self.model.params,
+            1.0 - decay,
+        )?)
     }
 
     /// The same on data with so many windows, which its schedule may count in.
@@ -581,12 +782,24 @@ impl Learner {
         &self.model.params
     }
 
+    /// Shows the parameters that act as the model, and what learns beside them.
+    fn visit(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        match &self.average {
+            None => self.model.visit(visitor),
+            Some(average) => {
+                average.params.visit("model.", visitor)?;
+                self.model.visit_as("training.weights.", visitor)
+            }
+        }
+    }
+
     /// One update on a batch of windows, at the schedule's rate.
     ///
     /// # Errors
     /// If a tensor operation fails, or the windows have instructions and the network reads none, or the reverse.
     pub fn update(&mut self, batch: &TokenBatch, dropout: Dropout) -> Result<Metrics> {
-        let factor = self.config.rate_factor(self.model.steps(), self.windows);
+        let (config, updates) = (&self.config, self.training_updates);
+        let factor = config.rate_factor(self.model.steps(), self.windows, updates);
         self.update_at_rate(batch, dropout, self.config.learning_rate * factor)
     }
 
@@ -603,6 +816,7 @@ impl Learner {
         let _cached = CachedUploads::hold(self.model.params.device());
         let loss = self.loss(batch, dropout)?;
         let norm = self.model.step(&loss.backward()?, rate)?;
+        self.follow()?;
         Ok(Metrics::of_step(&loss, norm.as_ref()))
     }
 

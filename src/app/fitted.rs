@@ -38,6 +38,7 @@ pub fn fit_with(config: &RunConfig, options: &RunOptions<'_>) -> Result<TrainedR
     let state = RunState {
         rng: ready.rng.state().0,
         evaluation_pending: outcome.evaluation_pending,
+        held_out: outcome.held_out,
         ..RunState::new(outcome.update, outcome.seconds, outcome.best)
     };
     Ok(TrainedRun {

@@ -19,6 +19,7 @@ pub mod export;
 pub mod fitted;
 pub mod fqe;
 pub mod from_data;
+pub mod held_out;
 pub mod hub;
 pub mod imported;
 pub mod instruct;

@@ -19,7 +19,7 @@ use crate::app::checkpoint::fingerprint::{
     DataFingerprint, differences, free_overrides, listed, settings,
 };
 use crate::app::checkpoint::named::named;
-use crate::app::checkpoint::{RunDir, RunSpec, RunState};
+use crate::app::checkpoint::{EarlyStop, RunDir, RunSpec, RunState};
 use crate::app::config::{Purpose, RunConfig};
 use crate::app::datasets;
 use crate::app::evaluate::Evaluator;
@@ -27,6 +27,7 @@ use crate::app::evaluations::Evaluations;
 use crate::app::fqe;
 use crate::app::fqe::FqeConfig;
 use crate::app::from_data;
+use crate::app::held_out;
 use crate::app::imported;
 use crate::app::imported::Request;
 use crate::app::online::{Interaction, interactive};
@@ -118,13 +119,16 @@ impl Ready {
             }
         };
         dataset.require_steps()?;
+        let whole = dataset;
+        let split = held_out::split(config, whole)?;
+        let dataset = &*split.training;
         let config = &from_data::settled(config, dataset)?;
         let evaluator = evaluator_for(config, dataset, &options.interrupt)?;
         for warning in environment_misfits(config, dataset, evaluator.as_ref()) {
             tracing::warn!("{warning}");
         }
         let (action_low, action_high) =
-            action_range::of_run(config, dataset, evaluator.as_ref().map(Evaluator::spec))?;
+            action_range::of_run(config, whole, evaluator.as_ref().map(Evaluator::spec))?;
         let mut algorithm = prepare(
             Recipe {
                 config,
@@ -140,6 +144,7 @@ impl Ready {
                 resumed: false,
             },
         )?;
+        split.give(&mut *algorithm)?;
         check_goal(evaluator.as_ref(), &*algorithm)?;
         let interaction = interaction_for(config, &mut *algorithm)?;
         let spec = RunSpec {
@@ -149,7 +154,7 @@ impl Ready {
             action_high,
             env_name: dataset.env_name.clone(),
             settings: settings(config)?,
-            data: Some(DataFingerprint::of(dataset)),
+            data: Some(DataFingerprint::of(whole)),
         };
         Ok(Self {
             spec,
@@ -184,7 +189,7 @@ impl Ready {
 /// Continues a run, bit for bit; one that is finished already, or that stopped early, reports what it found and stays as it
 /// is. `overrides` may change `train.updates`, `online.steps`, `data.path`, `evaluate.python`, `device` and the length of a
 /// learning rate's decay, what is kept (`train.keep`, `train.keep_every_updates`) and when it stops early
-/// (`train.patience_evaluations`), nothing else. On another device the last bits are others from then on. A decay over the training's own updates is as long as they are now.
+/// (`train.patience_evaluations`, `train.patience_held_out`) or measures losses on what is held out, nothing else. On another device the last bits are others from then on. A decay over the training's own updates is as long as they are now.
 ///
 /// # Errors
 /// If the run or its data can't be read, its configuration or data is not what it was started with,
@@ -206,7 +211,7 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
     if !changed.is_empty() {
         return Err(Error::settings(format!(
             "a run that is resumed can change `train.updates`, `online.steps`, how long a learning rate decays, what is kept \
-             and `train.patience_evaluations` only (and `data.path`, `evaluate.python` and `device`, for data and runs that have moved), but {}; start a new run for other \
+             and when it stops early only (and `data.path`, `evaluate.python` and `device`, for data and runs that have moved), but {}; start a new run for other \
              settings",
             listed(&changed)
         )));
@@ -234,7 +239,8 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
     }
     match &state {
         Some(state)
-            if (done == total && !state.evaluation_pending) || state.stopped_early(&config) =>
+            if (done == total && !state.evaluation_pending)
+                || state.early_stop(&config).is_some() =>
         {
             return finished(&run, &config, state);
         }
@@ -253,14 +259,25 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
 /// What a finished run found: its last evaluation.
 fn finished(run: &RunDir, config: &RunConfig, state: &RunState) -> Result<Outcome> {
     let env = config.evaluate.env.as_deref().unwrap_or_default();
-    let (stopped_early, folder) = (state.stopped_early(config), run.path().display());
-    if stopped_early {
+    let (stopped_early, folder) = (state.early_stop(config), run.path().display());
+    if let Some(stop) = stopped_early {
+        let without_gain = match stop {
+            EarlyStop::Scores => {
+                format!(
+                    "{} evaluations without a better score",
+                    state.evaluations_without_gain
+                )
+            }
+            EarlyStop::HeldOut => {
+                let lowest = state.held_out.map_or(0, |lowest| lowest.without_gain);
+                format!("{lowest} losses on held-out episodes without a lower one")
+            }
+        };
         tracing::info!(
-            "{folder}: it stopped early, after {} of {} updates and {} evaluations without a better score; raise \
-             `train.patience_evaluations` for more, or set it to 0",
+            "{folder}: it stopped early, after {} of {} updates and {without_gain}; raise `{}` for more, or set it to 0",
             state.update,
             config.total_updates(),
-            state.evaluations_without_gain
+            stop.key()
         );
     } else {
         tracing::info!(
@@ -278,6 +295,7 @@ fn finished(run: &RunDir, config: &RunConfig, state: &RunState) -> Result<Outcom
         interrupted: false,
         evaluation_pending: false,
         stopped_early,
+        held_out: state.held_out,
     })
 }
 
@@ -313,6 +331,8 @@ fn ready_to_continue(
         }
     };
     check_same_data(&spec, dataset, run.path())?;
+    let split = held_out::split(config, dataset)?;
+    let dataset = &*split.training;
     let evaluator = evaluator_for(config, dataset, &options.interrupt)?;
     let device = open_device(&config.device).map_err(hint_at_other_device)?;
     if config.device != stored.device {
@@ -344,6 +364,7 @@ fn ready_to_continue(
     if let Some(told) = algorithm.instructed().filter(|_| unsaved) {
         run.save_instructions(told.known())?;
     }
+    split.give(&mut *algorithm)?;
     let interaction = interaction_for(config, &mut *algorithm)?;
     if done > config.train.updates {
         interactive(&mut *algorithm)?.prepare(&config.online.phase())?;

@@ -5,7 +5,7 @@ use trajformer_core::interrupt::Interrupt;
 
 use trajformer_models::kernels::parallel;
 
-use crate::app::checkpoint::{Best, RunDir, RunState, check_finite};
+use crate::app::checkpoint::{Best, EarlyStop, HeldOut, RunDir, RunState, check_finite};
 use crate::app::config::sections::{EvaluateConfig, Keep, TrainConfig};
 use crate::app::evaluate::{Evaluation, Evaluator};
 use crate::app::logger::Logger;
@@ -13,6 +13,7 @@ use crate::app::online::Interaction;
 use crate::envs::score::reference_for;
 use trajformer_core::algorithm::Algorithm;
 use trajformer_core::error::{Error, Result, shell_quoted};
+use trajformer_core::held_out::HELD_OUT_LOSS;
 use trajformer_models::rng::{Rng, Streams};
 
 /// How a training call ended.
@@ -34,8 +35,10 @@ pub struct Outcome {
     pub interrupted: bool,
     /// Whether an evaluation was due at its end, and was broken off.
     pub evaluation_pending: bool,
-    /// Whether the run ended before all of its updates because its scores rose no more (`train.patience_evaluations`).
-    pub stopped_early: bool,
+    /// Why the run ended before all of its updates, if it did so of itself.
+    pub stopped_early: Option<EarlyStop>,
+    /// The lowest loss on the episodes that are kept apart, where there are any.
+    pub held_out: Option<HeldOut>,
 }
 
 /// What a run trains with.
@@ -70,6 +73,8 @@ struct Progress {
     evaluation_pending: bool,
     /// Evaluations since the best one, where they are counted.
     without_gain: u64,
+    /// The lowest loss on what is held out.
+    held_out: Option<HeldOut>,
     /// Update of the checkpoint on the disk.
     saved: Option<u64>,
 }
@@ -84,6 +89,7 @@ impl Progress {
             evaluation: None,
             evaluation_pending: state.evaluation_pending,
             without_gain: state.evaluations_without_gain,
+            held_out: state.held_out,
             saved: (!state.checksums.is_empty()).then_some(state.update),
         }
     }
@@ -96,6 +102,7 @@ impl Progress {
         RunState {
             evaluation_pending: self.evaluation_pending,
             evaluations_without_gain: self.without_gain,
+            held_out: self.held_out,
             ..RunState::new(self.update, self.seconds(), self.best)
         }
     }
@@ -128,7 +135,7 @@ impl Training<'_> {
             // A kill may have come between the checkpoint and its copy.
             self.keep(at)?;
         }
-        while at.update < self.total_updates && !stopped && !self.is_out_of_patience(at) {
+        while at.update < self.total_updates && !stopped && self.early_stop(at).is_none() {
             let start = Instant::now();
             if at.update >= self.train.updates {
                 self.interact(at.update - self.train.updates, rng, logger)?;
@@ -137,8 +144,11 @@ impl Training<'_> {
             at.update += 1;
             logger.collect(at.update, metrics)?;
             stopped = self.interrupt.is_set();
-            at.evaluation_pending = self.evaluation_is_due(at.update);
-            let save = self.checkpoint_is_due(at.update) || stopped;
+            self.judge_held_out(at, logger)?;
+            let ends = self.early_stop(at).is_some();
+            at.evaluation_pending =
+                self.evaluation_is_due(at.update) || (ends && self.evaluator.is_some());
+            let save = self.checkpoint_is_due(at.update) || stopped || ends;
             if save || at.update.is_multiple_of(self.train.log_every_updates) {
                 // A stream of its own: looking more often never changes training.
                 let mut rng = Streams::from_seed(0).numbered("diagnostics", at.update);
@@ -165,7 +175,8 @@ impl Training<'_> {
                 self.keep(at)?;
             }
         }
-        let stopped_early = self.is_out_of_patience(at) && at.update < self.total_updates;
+        let early = self.early_stop(at);
+        let stopped_early = early.filter(|_| at.update < self.total_updates);
         let done = (at.update - first) as f64;
         let env = self.evaluate.env.as_deref().unwrap_or_default();
         Ok(Outcome {
@@ -180,9 +191,10 @@ impl Training<'_> {
             best: at.best,
             normalized: reference_for(env).is_some(),
             interrupted: at.evaluation_pending
-                || (at.update < self.total_updates && !stopped_early),
+                || (at.update < self.total_updates && stopped_early.is_none()),
             evaluation_pending: at.evaluation_pending,
             stopped_early,
+            held_out: at.held_out,
         })
     }
 
@@ -244,10 +256,24 @@ impl Training<'_> {
         }
     }
 
-    /// Whether scores have not risen for so long that training ends.
-    fn is_out_of_patience(&self, at: &Progress) -> bool {
-        let patience = self.train.patience_evaluations;
-        patience > 0 && at.without_gain >= patience && !at.evaluation_pending
+    /// Why training ends here, if scores or losses have been no better for too long.
+    fn early_stop(&self, at: &Progress) -> Option<EarlyStop> {
+        at.state().out_of_patience(self.train)
+    }
+
+    /// Measures losses on what is held out, where that is due; they are part of the row to come.
+    fn judge_held_out(&self, at: &mut Progress, logger: &mut Logger) -> Result<()> {
+        let due = |every: u64| at.update.is_multiple_of(every) || self.is_an_end(at.update);
+        if !self.train.held_out_cadence().is_some_and(due) {
+            return Ok(());
+        }
+        for (name, value) in self.algorithm.held_out_losses()? {
+            logger.note(name, value);
+            if name == HELD_OUT_LOSS {
+                at.held_out = Some(HeldOut::after(at.held_out, at.update, value));
+            }
+        }
+        Ok(())
     }
 
     fn save(&mut self, at: &mut Progress, rng: &Rng) -> Result<()> {

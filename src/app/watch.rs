@@ -60,7 +60,7 @@ pub struct Curve {
 pub enum Status {
     /// All updates are done.
     Finished,
-    /// Its scores rose no more.
+    /// Its scores rose, or its held-out loss fell, no more.
     StoppedEarly,
     /// Its files changed a short while ago.
     Training,
@@ -245,7 +245,7 @@ fn status(seen: &Glance, config: Option<&RunConfig>, state: Option<&RunState>) -
         return Status::Unknown;
     };
     if let Some(state) = state {
-        if state.stopped_early(config) {
+        if state.early_stop(config).is_some() {
             return Status::StoppedEarly;
         }
         if state.update >= seen.total && !state.evaluation_pending {

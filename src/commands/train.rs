@@ -190,8 +190,15 @@ impl Report<'_> {
                     "  best evaluation: {score:.1} at update {update}, chosen by this number; the last is the result"
                 )?;
             }
-            if outcome.stopped_early {
-                say!("  stopped early: its scores rose no more (`train.patience_evaluations`)")?;
+            if let Some(lowest) = &outcome.held_out {
+                say!(
+                    "  lowest loss on held-out episodes: {:.5} at update {}",
+                    lowest.loss,
+                    lowest.update
+                )?;
+            }
+            if let Some(stop) = outcome.stopped_early {
+                say!("  stopped early: {} (`{}`)", stop.reason(), stop.key())?;
             }
             if outcome.interrupted {
                 say!(
@@ -309,7 +316,7 @@ impl Report<'_> {
         let early = self
             .outcomes
             .iter()
-            .filter(|(_, outcome)| outcome.stopped_early);
+            .filter(|(_, outcome)| outcome.stopped_early.is_some());
         if early.clone().count() > 0 {
             value["stopped_early"] = early.map(|(path, _)| shown(path)).collect();
         }

@@ -12,7 +12,8 @@ use trajformer_models::rng::Rng;
 use trajformer_models::work::Passes;
 
 use crate::corpus::{Corpus, CorpusConfig};
-use crate::error::Result;
+use crate::dataset::Dataset;
+use crate::error::{Ability, Error, Result};
 use crate::fast_files::FastFiles;
 use crate::instructed_episodes::InstructedEpisodes;
 use crate::metrics::Metrics;
@@ -61,6 +62,25 @@ pub trait Algorithm: Send {
         Ok(Metrics::new())
     }
 
+    /// Takes episodes that it must never learn from, for [`Self::held_out_losses`]; they are seen as the training data is, with
+    /// the statistics (normaliser, bins) of that. Asked once, before the first update of a process.
+    ///
+    /// # Errors
+    /// If it has no loss that means something without a step, which is the default, or the episodes do not suit it.
+    fn hold_out(&mut self, _data: &Dataset) -> Result<()> {
+        Err(no_held_out_loss())
+    }
+
+    /// Losses of the present networks on the episodes of [`Self::hold_out`], without dropout and without a step, over the same
+    /// rows at every call ([`held_out`](crate::held_out)). One of them is [`HELD_OUT_LOSS`](crate::held_out::HELD_OUT_LOSS).
+    /// Empty if nothing was held out.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn held_out_losses(&self) -> Result<Vec<(&'static str, f64)>> {
+        Ok(Vec::new())
+    }
+
     /// What the critics expect (N) of actions (N, A) at observations (N, O), f32 on the CPU and in the environment's units:
     /// the lowest of the ensemble's Q-values, in the units that rewards have in training. `None` for algorithms without critics.
     ///
@@ -99,6 +119,15 @@ pub trait Algorithm: Send {
     fn description(&self) -> serde_json::Map<String, serde_json::Value> {
         serde_json::Map::new()
     }
+}
+
+/// Said of algorithms whose losses mean nothing, or can't be known, without a step.
+pub fn no_held_out_loss() -> Error {
+    Error::unsupported(
+        Ability::HeldOutLoss,
+        "this algorithm has no loss that is known without a step (BC, IQL and both sequence models have one): leave \
+         `train.held_out_fraction` out",
+    )
 }
 
 /// An algorithm that can go on learning from its own experience.

@@ -175,6 +175,45 @@ impl Dataset {
         Ok(self.of_episodes(&rows))
     }
 
+    /// Numbers of the episodes that are kept apart to measure losses on, in order: `share`, in (0, 1), of the complete episodes,
+    /// as many as fit, drawn without replacement. They depend on which episodes are complete, on `share` and on `rng` alone.
+    ///
+    /// # Errors
+    /// If the share is no whole episode.
+    pub fn draw_held_out(&self, share: f64, rng: &mut Rng) -> Result<Vec<usize>> {
+        let all = self.episodes.iter().enumerate();
+        let complete = all.filter(|(_, episode)| episode.is_complete());
+        let mut numbers: Vec<usize> = complete.map(|(at, _)| at).collect();
+        let of = numbers.len();
+        let count = (of as f64 * share) as usize;
+        if count == 0 {
+            let expected = if of > 1 {
+                format!("expected at least {:.3}", 1.0 / of as f64)
+            } else {
+                "expected data with at least two".to_owned()
+            };
+            return Err(Error::settings(format!(
+                "{}: `train.held_out_fraction` is {share}, which keeps none of the {of} complete episodes apart: {expected}",
+                self.source_names()
+            )));
+        }
+        for place in 0..count {
+            numbers.swap(place, place + rng.below(of - place));
+        }
+        numbers.truncate(count);
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The data without the episodes with these numbers (in order), and these alone.
+    pub fn without_episodes(&self, numbers: &[usize]) -> (Self, Self) {
+        let rest = 0..self.episodes.len();
+        let rest: Vec<usize> = rest
+            .filter(|at| numbers.binary_search(at).is_err())
+            .collect();
+        (self.of_episodes(&rest), self.of_episodes(numbers))
+    }
+
     /// A data set of the episodes with these numbers, in this order.
     pub fn of_episodes(&self, numbers: &[usize]) -> Self {
         let mut sampled = Self {

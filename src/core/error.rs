@@ -342,6 +342,8 @@ pub enum Ability {
     Planning,
     /// To learn from its own experience.
     OnlineLearning,
+    /// To say its loss on episodes that it doesn't learn from.
+    HeldOutLoss,
     /// To be written as a graph.
     Export,
     /// To be drawn as a maze.

@@ -10,6 +10,7 @@ pub mod environment;
 pub mod epochs;
 pub mod error;
 pub mod fast_files;
+pub mod held_out;
 pub mod instructed_episodes;
 pub mod instructions;
 pub mod interrupt;

@@ -522,6 +522,28 @@ mod tests {
     }
 
     #[test]
+    fn other_episodes_have_the_thresholds_of_the_first_and_may_be_longer() {
+        let sequences = TokenSequences::new(&data(2, End::Terminated), &options()).expect("first");
+        let long = Dataset {
+            episodes: vec![Episode {
+                terminated: true,
+                ..Episode::new(0, 9)
+            }],
+            ..data(3, End::Terminated)
+        };
+        let others = sequences.of_others(&long, &options()).expect("others");
+        assert_eq!(others.len(), 8);
+        let edges = |of: &TokenSequences| [0, 19].map(|token| of.discretizer().decode(token, 2));
+        assert_eq!(edges(&others), edges(&sequences));
+        let own = TokenOptions {
+            max_path_steps: None,
+            ..options()
+        };
+        let own = TokenSequences::new(&long, &own).expect("with its own");
+        assert_ne!(edges(&own), edges(&sequences));
+    }
+
+    #[test]
     fn values_need_a_complete_episode_and_the_error_names_the_file() {
         let open = data(1, End::Unknown);
         let error = TokenSequences::new(&open, &options()).expect_err("no returns");

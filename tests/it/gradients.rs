@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use trajformer_models::Result;
+use trajformer_models::activation::Activation;
 use trajformer_models::actor::{ActorConfig, DeterministicActor};
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::decision_transformer::{
@@ -94,6 +95,10 @@ fn check(params: &Params, loss: impl Fn() -> Result<Tensor>, zero: fn(&str) -> b
 type Case = (Params, Box<dyn Fn() -> Result<Tensor>>);
 
 fn trajectory_transformer(precision: Precision) -> Result<Case> {
+    trajectory_transformer_with(precision, Activation::Gelu)
+}
+
+fn trajectory_transformer_with(precision: Precision, activation: Activation) -> Result<Case> {
     let config = TrajectoryTransformerConfig {
         observation_dim: 3,
         action_dim: 2,
@@ -110,6 +115,7 @@ fn trajectory_transformer(precision: Precision) -> Result<Case> {
         value_weight: 1.0,
         precision,
         instruction_dim: 0,
+        activation,
     };
     let rng = &mut Rng::from_seed(1);
     let mut params = Params::new(DType::F64, &Device::Cpu);
@@ -170,8 +176,11 @@ fn decision_transformer(precision: Precision) -> Result<Case> {
 
 #[test]
 fn of_the_trajectory_transformer_agree_with_central_differences() -> Result<()> {
-    let (params, loss) = trajectory_transformer(Precision::Full)?;
-    check(&params, loss, |name| name.ends_with("attn.key.bias"))
+    for activation in [Activation::Gelu, Activation::SquaredRelu] {
+        let (params, loss) = trajectory_transformer_with(Precision::Full, activation)?;
+        check(&params, loss, |name| name.ends_with("attn.key.bias"))?;
+    }
+    Ok(())
 }
 
 #[test]

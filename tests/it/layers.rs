@@ -17,6 +17,7 @@ const TABLE: &[(&str, &str)] = &[
     ("core/nearest", ""),
     ("core/schedules", ""),
     ("core/statistics", ""),
+    ("core/held_out", ""),
     ("core/atomic", "core/error"),
     ("core/dataset", "core/error"),
     ("core/device", "core/error"),
@@ -38,7 +39,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "core/algorithm",
-        "core/corpus core/error core/fast_files core/instructed_episodes core/metrics core/mixing core/normalizer \
+        "core/corpus core/dataset core/error core/fast_files core/instructed_episodes core/metrics core/mixing core/normalizer \
          core/policy core/source",
     ),
     // Views of a data set.
@@ -164,9 +165,10 @@ const TABLE: &[(&str, &str)] = &[
         "core/* data/return_sequences algorithms/registry algorithms/RULE app/action_range app/checkpoint app/config app/prepare \
          app/pretrained",
     ),
+    ("app/held_out", "core/* app/config"),
     (
         "app/run",
-        "core/* app/action_range app/checkpoint app/config app/datasets app/evaluate app/evaluations app/fqe app/from_data app/imported app/online app/prepare \
+        "core/* app/action_range app/checkpoint app/config app/datasets app/evaluate app/evaluations app/fqe app/from_data app/held_out app/imported app/online app/prepare \
          app/trainer envs formats",
     ),
     (

@@ -36,6 +36,7 @@ mod fast_tokenizer;
 mod goals;
 mod guards;
 mod gym;
+mod held_out;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "hub")]
@@ -69,6 +70,7 @@ mod parity_edac;
 mod parity_fast;
 mod parity_iql;
 mod parity_lamo;
+mod parity_muon;
 mod parity_online;
 mod parity_rebrac;
 mod parity_sac;

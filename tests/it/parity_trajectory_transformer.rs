@@ -220,14 +220,16 @@ fn a_learners_rates_follow_the_authors_multiplier_with_updates_in_place_of_token
         RateSchedule::Cosine,
         RateSchedule::CosineUnclamped,
         RateSchedule::Constant,
+        RateSchedule::WarmupStableDecay,
     ] {
         let config = TrajectoryTransformerConfig {
             warmup_updates: Span::Updates(warmup as u64),
             decay_updates: Span::Updates(end as u64),
             schedule,
+            decay_fraction: 0.4,
             ..config(&golden)
         };
-        let mut found = learner(&golden, &config, DType::F64);
+        let mut found = learner(&golden, &config, DType::F64).with_training_updates(10);
         let mut expected = learner(&golden, &config, DType::F64);
         for update in 1..=10 {
             let done = f64::from(update);
@@ -237,6 +239,8 @@ fn a_learners_rates_follow_the_authors_multiplier_with_updates_in_place_of_token
                 RateSchedule::Cosine => cosine(progress.min(1.0)),
                 RateSchedule::CosineUnclamped => cosine(progress),
                 RateSchedule::Constant => 1.0,
+                // The last four of ten: 1, 3/4, 1/2, 1/4.
+                RateSchedule::WarmupStableDecay => f64::min(1.0, (11.0 - done) / 4.0),
             };
             let batch = batch(&golden, 0);
             found.update(&batch, Dropout::off()).expect("an update");

@@ -12,6 +12,7 @@ use trajformer::planning::{
 };
 use trajformer::policy::{EpisodeStart, Policy};
 use trajformer::rng::Rng;
+use trajformer_models::activation::Activation;
 use trajformer_models::decoder::{Decoder, DecoderShape};
 use trajformer_models::kernels::decode::Float;
 use trajformer_models::params::Params;
@@ -43,6 +44,7 @@ pub fn shape(golden: &Golden) -> DecoderShape {
         transition_tokens: golden.integer("observation_dim") + golden.integer("action_dim") + 2,
         bins: golden.integer("bins"),
         heads: golden.integer("heads"),
+        activation: Activation::Gelu,
     }
 }
 
@@ -120,7 +122,7 @@ struct Tiny {
 }
 
 fn tiny(seed: u64, heads: usize, window_transitions: usize) -> Tiny {
-    tiny_instructed(seed, heads, window_transitions, 0)
+    tiny_instructed(seed, heads, window_transitions, 0, Activation::Gelu)
 }
 
 fn tiny_instructed(
@@ -128,6 +130,7 @@ fn tiny_instructed(
     heads: usize,
     window_transitions: usize,
     instruction_dim: usize,
+    activation: Activation,
 ) -> Tiny {
     let sizes = Sizes {
         observation_dim: 3,
@@ -145,6 +148,7 @@ fn tiny_instructed(
         value_weight: 1.0,
         precision: Precision::Full,
         instruction_dim,
+        activation,
     };
     let mut rng = Rng::from_seed(seed);
     let mut params = Params::new(DType::F64, &Device::Cpu);
@@ -168,6 +172,7 @@ fn tiny_instructed(
             transition_tokens: dims,
             bins: 7,
             heads,
+            activation: sizes.activation,
         },
         discretizer: Arc::new(discretizer.expect("finite numbers")),
     }
@@ -299,13 +304,19 @@ fn cached_planning_equals_forward_passes_over_everything_token_for_token() {
     // Crop: no context, some, more than fits. Grow: context and plan fit the window of 8.
     for (window, contexts) in [(Window::Crop, [0, 2, 5]), (Window::Grow, [0, 1, 4])] {
         for (heads, transitions) in [1, 3, 4].into_iter().zip(contexts) {
-            let tiny = tiny(heads as u64, heads, 8);
             let config = small(window);
             let mut rng = Rng::from_seed(9);
             for seed in 0..3 {
+                let activation = if seed == 2 {
+                    Activation::SquaredRelu
+                } else {
+                    Activation::Gelu
+                };
+                let tiny = tiny_instructed(heads as u64, heads, 8, 0, activation);
                 let prefix = random_prefix(&mut rng, transitions);
                 let expected = tiny.naive_plan(&config, &prefix, &mut Rng::from_seed(seed));
-                let place = format!("{window:?}, {heads} heads, {transitions} transitions");
+                let place =
+                    format!("{window:?}, {heads} heads, {transitions} transitions, {activation:?}");
                 let prefixes = std::slice::from_ref(&prefix);
                 let mut search = tiny.search::<f64>(false, config.clone());
                 let plans = search
@@ -355,7 +366,7 @@ fn a_goal_stays_in_front_while_the_window_moves() {
 
 #[test]
 fn episodes_with_other_instructions_are_planned_together_token_for_token() {
-    let tiny = tiny_instructed(17, 2, 8, 5);
+    let tiny = tiny_instructed(17, 2, 8, 5, Activation::SquaredRelu);
     let mut rng = Rng::from_seed(2);
     let prefix = random_prefix(&mut rng, 2);
     for window in [Window::Crop, Window::Grow] {

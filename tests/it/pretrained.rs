@@ -279,6 +279,7 @@ fn trajectory_sizes(shape: &Shape) -> TrajectoryTransformerConfig {
         value_weight: 1.0,
         precision: trajformer_models::precision::Precision::Full,
         instruction_dim: 0,
+        activation: trajformer_models::activation::Activation::Gelu,
     }
 }
 

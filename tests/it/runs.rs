@@ -287,7 +287,7 @@ fn resume_changes_the_number_of_updates_only() {
         let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
         run::resume(&out, &overrides).unwrap_err().to_string()
     };
-    let free = "`online.steps`, how long a learning rate decays, what is kept and `train.patience_evaluations` only";
+    let free = "`online.steps`, how long a learning rate decays, what is kept and when it stops early only";
     assert!(refused(&["seed=4"]).contains(free));
     assert!(refused(&["train.updates=20", "algorithm.bc.batch_size=3"]).contains("only"));
     assert!(refused(&["train.updates=5"]).contains("10 updates are done"));

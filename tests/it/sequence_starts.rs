@@ -193,6 +193,7 @@ fn the_trajectory_transformer_starts_as_the_authors() {
         value_weight: 1.0,
         precision: Precision::Full,
         instruction_dim: 0,
+        activation: trajformer_models::activation::Activation::Gelu,
     };
     let make = |scope: &mut Scope<'_>| drop(TrajectoryTransformer::new(&sizes, scope).unwrap());
     check(&golden, "trajectory_transformer", make, str::to_owned);

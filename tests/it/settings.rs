@@ -401,13 +401,13 @@ fn epochs_end_at_the_rates_that_the_authors_trainer_sets() {
         for (i, factor) in factors.iter().enumerate() {
             // Of the epoch's last update.
             let (factor, completed) = (factor.as_f64().unwrap(), ((i + 1) * epoch - 1) as u64);
-            let found = config.rate_factor(completed, windows);
+            let found = config.rate_factor(completed, windows, 0);
             let place = format!(
                 "{windows} windows, after epoch {}: {found}, {factor}",
                 i + 1
             );
             assert!((found - factor).abs() < RATE_TOLERANCE, "{place}");
-            let clamped = clamped.rate_factor(completed, windows);
+            let clamped = clamped.rate_factor(completed, windows, 0);
             let expected = if i < 20 { factor } else { 0.1 };
             assert!(
                 (clamped - expected).abs() < RATE_TOLERANCE,

@@ -8,6 +8,7 @@ use candle_core::Tensor;
 use super::Cache;
 use super::instruction::PackedInstruction;
 use super::trunk::{Source, Trunk, invalid};
+use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::kernels::decode::{Float, Packed, Store};
 
@@ -54,7 +55,7 @@ impl<T: Float> ConditionalDecoder<T> {
             instruction: PackedInstruction::new(&source, width)?,
             token_embedding: source.numbers("tok_emb.weight", &[vocabulary, width])?,
             position_embedding: source.numbers("pos_emb", &[1, positions, width])?,
-            trunk: Trunk::new(&source, width, heads)?,
+            trunk: Trunk::new(&source, width, heads, Activation::Gelu)?,
             head: Packed::new(&head, None, width),
         })
     }

@@ -7,9 +7,10 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::Cache;
+use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::kernels::decode::{
-    Float, HeadLayout, Packed, Slots, Store, Visible, attend, gelu, layer_norm,
+    Float, HeadLayout, Packed, Slots, Store, Visible, attend, gelu, layer_norm, squared_relu,
 };
 
 /// Epsilon of the authors' layer norms (PyTorch's default).
@@ -24,8 +25,16 @@ pub(super) struct Trunk<T> {
     pub(super) width: usize,
     /// How queries, keys and values are laid out: rows of K numbers.
     layout: HeadLayout,
+    /// Activation of the hidden layers.
+    hidden: Hidden,
     blocks: Vec<Block<T>>,
     final_norm: Norm<T>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Hidden {
+    Gelu,
+    SquaredRelu,
 }
 
 #[derive(Debug)]
@@ -52,7 +61,21 @@ impl<T: Float> Norm<T> {
 }
 impl<T: Float> Trunk<T> {
     /// Copies `blocks.I...` and `ln_f` of this width.
-    pub(super) fn new(source: &Source<'_>, width: usize, heads: usize) -> Result<Self> {
+    pub(super) fn new(
+        source: &Source<'_>,
+        width: usize,
+        heads: usize,
+        activation: Activation,
+    ) -> Result<Self> {
+        let hidden = match activation {
+            Activation::Gelu => Hidden::Gelu,
+            Activation::SquaredRelu => Hidden::SquaredRelu,
+            other => {
+                return Err(invalid(format!(
+                    "{other:?} in a block, which it can't decode"
+                )));
+            }
+        };
         let layout = HeadLayout::new(heads, width / heads)
             .ok_or_else(|| invalid(format!("{heads} attention heads, expected 1 to 16")))?;
         let count = (0..)
@@ -61,6 +84,7 @@ impl<T: Float> Trunk<T> {
         Ok(Self {
             width,
             layout,
+            hidden,
             blocks: (0..count)
                 .map(|i| source.block(i, width, layout))
                 .collect::<Result<_>>()?,
@@ -212,7 +236,10 @@ impl<T: Float> Trunk<T> {
             block.norm2.forward(x, normal);
             wide.resize(x.len() / width * block.up.outputs(), T::ZERO);
             block.up.forward(normal, wide, Store::Replace);
-            gelu(wide);
+            match self.hidden {
+                Hidden::Gelu => gelu(wide),
+                Hidden::SquaredRelu => squared_relu(wide),
+            }
             block.down.forward(wide, x, Store::Add);
         }
         let rows = if count > 1 && !self.blocks.is_empty() {

@@ -244,6 +244,12 @@ vectorized! {
                     *o = *x * tanh_share(*x).0;
                 }
             }
+            Activation::SquaredRelu => {
+                for (o, x) in out.iter_mut().zip(x) {
+                    let on = if *x > T::ZERO { *x } else { T::ZERO };
+                    *o = on * on;
+                }
+            }
         }
     }
 
@@ -274,6 +280,13 @@ vectorized! {
                     let (share, slope) = tanh_share(*x);
                     *o = *x * share;
                     *d *= x.mul_add(slope, share);
+                }
+            }
+            Activation::SquaredRelu => {
+                for ((o, d), x) in out.iter_mut().zip(dout).zip(x) {
+                    let on = if *x > T::ZERO { *x } else { T::ZERO };
+                    *o = on * on;
+                    *d *= on + on;
                 }
             }
         }

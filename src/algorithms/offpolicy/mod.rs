@@ -24,8 +24,13 @@ use trajformer_models::params::StateVisitor;
 use trajformer_models::uploads::CachedUploads;
 use trajformer_models::work::Passes;
 
-use trajformer_core::algorithm::{Algorithm, Build, Interactive, OnlinePhase, Step, Work};
+use std::borrow::Cow;
+use trajformer_core::algorithm::{
+    Algorithm, Build, Interactive, OnlinePhase, Step, Work, no_held_out_loss,
+};
+use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Ability, Error, Result};
+use trajformer_core::held_out::{self, CHUNK_ROWS, WeightedMean};
 use trajformer_core::metrics::Metrics;
 use trajformer_core::mixing::{Mixing, Rows};
 use trajformer_core::policy::Policy;
@@ -110,6 +115,23 @@ pub trait Learner: Send {
         None
     }
 
+    /// What of episodes that are kept apart its losses are taken over; `None` for learners that have no [`Self::losses`].
+    ///
+    /// # Errors
+    /// If the episodes don't suit it.
+    fn held_out<'a>(&self, _data: &'a Dataset) -> Result<Option<Cow<'a, Dataset>>> {
+        Ok(None)
+    }
+
+    /// Losses of the present networks over a batch, means over its rows, without a step or a gradient. One of them is
+    /// [`HELD_OUT_LOSS`](trajformer_core::held_out::HELD_OUT_LOSS).
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn losses(&self, _batch: &Batch) -> Result<Metrics> {
+        Ok(Metrics::new())
+    }
+
     /// Shows networks, targets, optimisers and counters, as [`Algorithm::state`] says.
     ///
     /// # Errors
@@ -133,6 +155,10 @@ pub trait Learner: Send {
 /// A learner on a data set: the algorithm that the trainer sees.
 pub struct OffPolicy<L> {
     data: Transitions,
+    /// How they were made of the data.
+    view: TransitionsConfig,
+    /// Those that are never learned from.
+    held_out: Option<Transitions>,
     batch_size: usize,
     /// Type of the networks' numbers.
     dtype: DType,
@@ -198,6 +224,8 @@ impl<L: Learner> OffPolicy<L> {
         let learner = learner(start, &data)?;
         Ok(Self {
             data,
+            view: view.clone(),
+            held_out: None,
             batch_size,
             dtype,
             mixing: Mixing::Uniform,
@@ -222,7 +250,11 @@ impl<L: Learner> OffPolicy<L> {
     /// # Errors
     /// If there is no such transition or the device fails.
     pub fn batch(&self, rows: &Rows) -> Result<Batch> {
-        let batch = self.data.pick(rows)?;
+        self.seen_batch(self.data.pick(rows)?)
+    }
+
+    /// A batch in the type of the networks.
+    fn seen_batch(&self, batch: Batch) -> Result<Batch> {
         match self.dtype {
             DType::F32 => Ok(batch),
             dtype => batch.to_dtype(dtype),
@@ -296,6 +328,37 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
         self.data.visit(visitor)?;
         self.learner.state(visitor)?;
         self.data.visit_collected(visitor)
+    }
+
+    fn hold_out(&mut self, data: &Dataset) -> Result<()> {
+        let Some(data) = self.learner.held_out(data)? else {
+            return Err(no_held_out_loss());
+        };
+        self.held_out = Some(self.data.of_others(&data, &self.view)?);
+        Ok(())
+    }
+
+    fn held_out_losses(&self) -> Result<Vec<(&'static str, f64)>> {
+        let Some(data) = &self.held_out else {
+            return Ok(Vec::new());
+        };
+        let mut means: Vec<(&'static str, WeightedMean)> = Vec::new();
+        for chunk in held_out::rows(data.len()).chunks(CHUNK_ROWS) {
+            let rows: Vec<u32> = chunk.iter().map(|&row| row as u32).collect();
+            let losses = self
+                .learner
+                .losses(&self.seen_batch(data.gather(&rows)?)?)?;
+            for (name, loss) in losses.values()? {
+                let place = means.iter().position(|(known, _)| *known == name);
+                let place = place.unwrap_or_else(|| {
+                    means.push((name, WeightedMean::default()));
+                    means.len() - 1
+                });
+                means[place].1.add(loss, chunk.len() as f64);
+            }
+        }
+        let mean = |(name, mean): (_, WeightedMean)| Some((name, mean.get()?));
+        Ok(means.into_iter().filter_map(mean).collect())
     }
 
     fn action_values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {

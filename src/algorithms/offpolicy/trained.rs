@@ -6,6 +6,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use trajformer_models::encoder::EncoderFactory;
 use trajformer_models::kernels::parallel;
+use trajformer_models::muon::Optimizer;
 use trajformer_models::network::{Network, Scalar};
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, polyak_update};
 use trajformer_models::params::{Params, StateVisitor};
@@ -95,7 +96,7 @@ pub struct Trained<N: Network> {
     /// Without: gradients pass it only towards its inputs. It sees every update.
     pub detached: N,
     /// None of networks that only act.
-    optimizer: Option<Adam>,
+    optimizer: Option<Optimizer>,
 }
 
 impl<N: Network> Trained<N> {
@@ -129,19 +130,19 @@ impl<N: Network> Trained<N> {
         })
     }
 
-    /// Makes the network around these parameters; `adam` makes their optimiser, if they are to be updated.
+    /// Makes the network around these parameters; `optimizer` makes their optimiser, if they are to be updated.
     ///
     /// # Errors
     /// If names or shapes of the parameters don't fit the sizes, or the device fails.
-    pub fn around(
+    pub fn around<O: Into<Optimizer>>(
         names: StateNames,
         config: N::Config,
         params: Params,
         stage: Stage,
-        adam: impl FnOnce(&Params) -> trajformer_models::Result<Adam>,
+        optimizer: impl FnOnce(&Params) -> trajformer_models::Result<O>,
     ) -> Result<Self> {
         let optimizer = match stage {
-            Stage::Learning => Some(adam(&params)?),
+            Stage::Learning => Some(optimizer(&params)?.into()),
             Stage::Acting => None,
         };
         Ok(Self {
@@ -165,7 +166,7 @@ impl<N: Network> Trained<N> {
 
     /// How many steps were taken.
     pub fn steps(&self) -> u64 {
-        self.optimizer.as_ref().map_or(0, Adam::steps)
+        self.optimizer.as_ref().map_or(0, Optimizer::steps)
     }
 
     /// One step with these gradients, for losses that several networks share. Returns their norm before clipping, a scalar,
@@ -192,7 +193,16 @@ impl<N: Network> Trained<N> {
     /// # Errors
     /// What the visitor says.
     pub fn visit(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
-        self.params.visit(&self.names.model, visitor)?;
+        let prefix = self.names.model.clone();
+        self.visit_as(&prefix, visitor)
+    }
+
+    /// [`Self::visit`] with the parameters under another prefix, for networks whose place another one has.
+    ///
+    /// # Errors
+    /// What the visitor says.
+    pub fn visit_as(&mut self, prefix: &str, visitor: &mut dyn StateVisitor) -> Result<()> {
+        self.params.visit(prefix, visitor)?;
         if let Some(optimizer) = &mut self.optimizer {
             optimizer.visit(&self.names.optimizer, visitor)?;
         }

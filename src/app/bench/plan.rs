@@ -117,6 +117,7 @@ fn search(options: &PlanOptions, streams: &Streams) -> Result<BeamSearch<f32>> {
         transition_tokens: places,
         bins: sizes.bins,
         heads: sizes.heads,
+        activation: sizes.activation,
     };
     let decoder = Arc::new(Decoder::new(&params.tensors()?, shape)?);
     let mut rng = streams.stream("rows");

@@ -22,10 +22,12 @@ const LENGTHS: [&str; 5] = [
 ];
 
 /// Keys that say which checkpoints are kept and when a run gives up, with their defaults: a run may change them on its way.
-const KEEPING: [(&str, &str); 3] = [
+const KEEPING: [(&str, &str); 5] = [
     ("train.keep", "last"),
     ("train.keep_every_updates", "0"),
     ("train.patience_evaluations", "0"),
+    ("train.held_out_every_updates", "0"),
+    ("train.patience_held_out", "0"),
 ];
 
 /// A data set in a few numbers.

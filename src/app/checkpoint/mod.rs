@@ -28,6 +28,7 @@ mod kept;
 pub mod named;
 pub mod origin;
 mod published;
+mod stopping;
 mod tensors;
 mod whole;
 
@@ -44,9 +45,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::config::RunConfig;
 use crate::app::config::moved::current;
+use crate::app::config::sections::TrainConfig;
 pub use beside::{POLICY_FILE, load_policy, policy_action_dim, save_policy};
 use fingerprint::{DataFingerprint, differences, is_free, listed, settings};
 pub use folders::check_output;
+pub use stopping::{EarlyStop, HeldOut};
 pub use tensors::check_finite;
 use tensors::{GROUPS, Loader, serialized};
 use trajformer_core::algorithm::Algorithm;
@@ -154,6 +157,9 @@ pub struct RunState {
     /// Evaluations since the best one, counted where a run may stop early (`train.patience_evaluations`).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub evaluations_without_gain: u64,
+    /// The lowest loss on what is held out, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<HeldOut>,
     /// CRC-32 of the tensor files that belong to this state.
     pub checksums: BTreeMap<String, String>,
 }
@@ -567,14 +573,22 @@ impl RunState {
             best,
             evaluation_pending: false,
             evaluations_without_gain: 0,
+            held_out: None,
             checksums,
         }
     }
 
-    /// Whether a run of this configuration has stopped early here, for want of better scores.
-    pub fn stopped_early(&self, config: &RunConfig) -> bool {
-        let patience = config.train.patience_evaluations;
-        let lost = patience > 0 && self.evaluations_without_gain >= patience;
-        lost && !self.evaluation_pending && self.update < config.total_updates()
+    /// Why a run of this configuration has stopped early here, if it has.
+    pub fn early_stop(&self, config: &RunConfig) -> Option<EarlyStop> {
+        let stop = self.out_of_patience(&config.train)?;
+        (self.update < config.total_updates()).then_some(stop)
+    }
+
+    /// What keeps a run from training on from here, whatever its updates: scores or losses that have been no better for too long.
+    pub fn out_of_patience(&self, train: &TrainConfig) -> Option<EarlyStop> {
+        if self.evaluation_pending {
+            return None;
+        }
+        stopping::out_of_patience(train, self.evaluations_without_gain, self.held_out)
     }
 }

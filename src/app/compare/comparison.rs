@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use crate::app::checkpoint::EarlyStop;
 use crate::app::compare::aggregates::{OverTasks, common_tasks, names};
 use crate::app::compare::found::{
     Run, Series, Task, about_damaged, check_seeds, found, task_names,
@@ -503,9 +504,18 @@ fn about_cell(cell: &Cell, by: &[String]) -> Vec<String> {
         } else {
             format!("{first} to {last}")
         };
+        let stopped_by = |stop| cell.runs.iter().any(|run| run.early_stop == Some(stop));
+        let chosen_by = match (
+            stopped_by(EarlyStop::Scores),
+            stopped_by(EarlyStop::HeldOut),
+        ) {
+            (true, true) => "the scores that are shown or losses on held-out episodes",
+            (false, true) => "losses on held-out episodes",
+            _ => "the scores that are shown",
+        };
         notes.push(format!(
-            "{what}: stopped early, after {span} of {total} updates ({} of {} runs), chosen by the scores that are shown: no \
-             result of a full training",
+            "{what}: stopped early, after {span} of {total} updates ({} of {} runs), chosen by {chosen_by}: no result of a \
+             full training",
             early.len(),
             cell.runs.len()
         ));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::app::checkpoint::fingerprint::{Difference, all_settings, differences, settings};
 use crate::app::checkpoint::folders::{check_configured, lost_configuration};
 use crate::app::checkpoint::named::named;
-use crate::app::checkpoint::{RunDir, named, runs_inside};
+use crate::app::checkpoint::{EarlyStop, RunDir, named, runs_inside};
 use crate::app::evaluations::{EvaluationRow, Evaluations};
 use trajformer_core::error::{Error, Result};
 
@@ -55,6 +55,8 @@ pub struct Run {
     pub total_updates: u64,
     /// The update at which it stopped early, if it did.
     pub stopped_early: Option<u64>,
+    /// Why, if it did.
+    pub early_stop: Option<EarlyStop>,
 }
 
 impl Run {
@@ -66,7 +68,8 @@ impl Run {
         let directory = RunDir::open(folder)?;
         let config = directory.config()?;
         let state = directory.state()?;
-        let early = state.filter(|state| state.stopped_early(&config));
+        let stop = state.as_ref().and_then(|state| state.early_stop(&config));
+        let early = state.filter(|_| stop.is_some());
         let checksum = directory.spec()?.data.map(|data| data.checksum);
         Ok(Self {
             folder: folder.to_path_buf(),
@@ -80,6 +83,7 @@ impl Run {
             evaluations: Evaluations::finite_rows(folder)?,
             total_updates: config.total_updates(),
             stopped_early: early.map(|state| state.update),
+            early_stop: stop,
         })
     }
 

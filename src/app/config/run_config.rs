@@ -104,6 +104,11 @@ impl RunConfig {
             let expected = "above 0, at most 1: the share of episodes to learn from";
             return Err(Keys("data").wrong("sample_ratio", ratio, expected));
         }
+        let held_out = self.train.held_out_fraction;
+        if !(0.0..1.0).contains(&held_out) {
+            let expected = "0 or above, below 1: the share of episodes to keep apart";
+            return Err(Keys("train").wrong("held_out_fraction", held_out, expected));
+        }
         self.evaluate.check()?;
         self.online.check()?;
         if self.online.steps > 0 && self.evaluate.env.is_none() {
@@ -127,6 +132,22 @@ impl RunConfig {
         if self.train.keep == Keep::Best && !scored {
             return refuse("keep = \"best\"", no_score);
         }
+        let online =
+            "a run that stopped early would never learn online: leave it out, or `online.steps`";
+        if self.train.held_out_fraction == 0.0 {
+            let nothing = "nothing is kept apart: set `train.held_out_fraction`";
+            for (key, value) in [
+                ("patience_held_out", self.train.patience_held_out),
+                ("held_out_every_updates", self.train.held_out_every_updates),
+            ] {
+                if value > 0 {
+                    return refuse(key, nothing);
+                }
+            }
+        }
+        if self.train.patience_held_out > 0 && self.online.steps > 0 {
+            return refuse("patience_held_out", online);
+        }
         match self.train.patience_evaluations {
             0 => Ok(()),
             _ if !scored => refuse("patience_evaluations", no_score),
@@ -134,10 +155,7 @@ impl RunConfig {
                 "patience_evaluations",
                 "there is one evaluation only, at the end: set `evaluate.every_updates`",
             ),
-            _ if self.online.steps > 0 => refuse(
-                "patience_evaluations",
-                "a run that stopped early would never learn online: leave it out, or `online.steps`",
-            ),
+            _ if self.online.steps > 0 => refuse("patience_evaluations", online),
             _ => Ok(()),
         }
     }

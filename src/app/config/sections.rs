@@ -74,6 +74,17 @@ pub struct TrainConfig {
     /// above the best one; 0: it never ends early. A checkpoint is written at every evaluation then.
     #[serde(skip_serializing_if = "is_zero")]
     pub patience_evaluations: u64,
+    /// Share of the complete episodes, in [0, 1), that is kept apart to measure losses on; drawn from `seed`, as many as fit. Nothing is
+    /// learned from them, normalisers and bins included. 0: none.
+    #[serde(skip_serializing_if = "is_no_share")]
+    pub held_out_fraction: f64,
+    /// Losses on them are measured every so many updates; 0: for each row of `metrics.csv`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub held_out_every_updates: u64,
+    /// Early stopping: training ends after so many of these losses (`held_out_loss`) in a row that are not below the lowest
+    /// one; 0: it never ends early for them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub patience_held_out: u64,
 }
 
 /// `train.keep`: which checkpoints stay beside the last one.
@@ -102,6 +113,22 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it with a reference
+fn is_no_share(share: &f64) -> bool {
+    *share == 0.0
+}
+
+impl TrainConfig {
+    /// Updates between two measurements of losses on what is held out; `None` if nothing is.
+    pub fn held_out_cadence(&self) -> Option<u64> {
+        let every = match self.held_out_every_updates {
+            0 => self.log_every_updates,
+            every => every,
+        };
+        (self.held_out_fraction > 0.0).then_some(every)
+    }
+}
+
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
@@ -111,6 +138,9 @@ impl Default for TrainConfig {
             keep: Keep::Last,
             keep_every_updates: 0,
             patience_evaluations: 0,
+            held_out_fraction: 0.0,
+            held_out_every_updates: 0,
+            patience_held_out: 0,
         }
     }
 }

@@ -139,7 +139,7 @@ fn body(facts: &Facts<'_>) -> String {
     let spec = &facts.spec;
     let env = facts.config.evaluate.env.as_deref();
     let on = env.map_or_else(String::new, |env| format!(" for `{env}`"));
-    let early = if facts.state.stopped_early(&facts.config) {
+    let early = if facts.state.early_stop(&facts.config).is_some() {
         format!(" (stopped early, of {})", facts.config.total_updates())
     } else {
         String::new()

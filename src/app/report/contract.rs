@@ -81,7 +81,7 @@ pub struct Run {
     pub updates: u64,
     /// Updates done.
     pub done: u64,
-    /// Whether it ended before all updates because its scores rose no more.
+    /// Whether it ended before all updates because its scores rose, or its held-out loss fell, no more.
     pub stopped_early: bool,
     /// Seconds of training and evaluating.
     pub seconds: f64,

@@ -295,7 +295,7 @@ fn run(
         done: state.as_ref().map_or(0, |state| state.update),
         stopped_early: state
             .as_ref()
-            .is_some_and(|state| state.stopped_early(config)),
+            .is_some_and(|state| state.early_stop(config).is_some()),
         seconds: state.as_ref().map_or(0.0, |state| state.seconds),
         best: best.map(|best| BestScore {
             update: best.update,

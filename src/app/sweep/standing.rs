@@ -68,7 +68,7 @@ impl Standing {
         let updates = state.as_ref().map_or(0, |state| state.update);
         let done = state.as_ref().is_some_and(|state| {
             let is_whole = updates == total && !state.evaluation_pending;
-            is_whole || state.stopped_early(config)
+            is_whole || state.early_stop(config).is_some()
         });
         let evaluations = match Evaluations::rows(folder) {
             Err(error) if done => return Err(error),

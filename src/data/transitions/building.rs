@@ -42,6 +42,25 @@ impl Transitions {
         config: &TransitionsConfig,
         device: &Device,
     ) -> Result<Self> {
+        Self::with(data, bounds, config, device, None)
+    }
+
+    /// Other episodes of the same source, `config` being that which this was made with: with this one's normaliser and scale of rewards.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_others(&self, data: &Dataset, config: &TransitionsConfig) -> Result<Self> {
+        Self::with(data, &self.bounds, config, self.device(), Some(self))
+    }
+
+    /// Prepares `data` with the statistics of `fitted`, or with its own.
+    fn with(
+        data: &Dataset,
+        bounds: &ActionBounds,
+        config: &TransitionsConfig,
+        device: &Device,
+        fitted: Option<&Self>,
+    ) -> Result<Self> {
         check_bounds(bounds, data.action_dim)?;
         data.require_continuous_actions("learning from transitions")?;
         if config.next_actions {
@@ -65,7 +84,9 @@ impl Transitions {
         let mut observations = Vec::with_capacity(count * observation_dim);
         kept.iter()
             .for_each(|k| observations.extend_from_slice(data.observation(k.step)));
-        let normalizer = if config.normalize_observations {
+        let normalizer = if let Some(fitted) = fitted {
+            fitted.normalizer.clone()
+        } else if config.normalize_observations {
             let epsilon = config.normalization_epsilon;
             Normalizer::fit(&observations, observation_dim, epsilon, device)?
         } else {
@@ -73,7 +94,10 @@ impl Transitions {
         };
         let observations = Tensor::from_vec(observations, (count, observation_dim), device)?;
         let next_observations = rows(&kept, observation_dim, |k| k.next_observation, device)?;
-        let (scale, shift) = reward_transform(data, config)?;
+        let (scale, shift) = match fitted {
+            Some(fitted) => fitted.scale_shift,
+            None => reward_transform(data, config)?,
+        };
         let reward = |step: usize| data.rewards[step] * scale + shift;
         let rewards = kept.iter().map(|k| reward(k.step));
         let taken = Returns {

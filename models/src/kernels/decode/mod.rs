@@ -211,6 +211,19 @@ fn gelu_body<T: Float, const FUSED: bool>(x: &mut [T]) {
 }
 
 dispatched! {
+    /// x <- max(x, 0)², elementwise.
+    squared_relu => squared_relu_body(x: &mut [T])
+}
+
+#[inline(always)]
+fn squared_relu_body<T: Float, const FUSED: bool>(x: &mut [T]) {
+    for x in x {
+        let on = if *x > T::ZERO { *x } else { T::ZERO };
+        *x = on * on;
+    }
+}
+
+dispatched! {
     /// `y` (R, C) <- `x` (R, C) normalised row by row, times `weight` (C) plus `bias` (C).
     layer_norm => layer_norm_body(x: &[T], weight: &[T], bias: &[T], epsilon: f64, y: &mut [T])
 }
