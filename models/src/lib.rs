@@ -16,7 +16,7 @@
 //!
 //! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
 //! [`mlp`]) → networks ([`encoder`], [`actor`], [`gaussian`], [`critic`], [`value`], [`vae`], [`network`], [`gpt`],
-//! [`trajectory_transformer`], [`decision_transformer`], [`conditional_gpt`]) → [`pretrained`] → [`optim`], [`uploads`]; [`kernels`]
+//! [`trajectory_transformer`], [`decision_transformer`], [`conditional_gpt`], [`tap`]) → [`pretrained`] → [`optim`], [`uploads`]; [`kernels`]
 //! hold what is fused, [`work`] counts what networks cost.
 
 pub mod activation;
@@ -46,6 +46,7 @@ pub mod pretrained;
 pub mod rnd;
 pub mod rng;
 pub mod slot;
+pub mod tap;
 #[cfg(test)]
 mod testing;
 pub mod trajectory_transformer;

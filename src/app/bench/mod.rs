@@ -5,6 +5,7 @@
 //! little on a busy machine; `benches/peers/run` takes medians over interleaved runs.
 
 mod critics;
+mod latent_plan;
 mod plan;
 mod updates;
 
