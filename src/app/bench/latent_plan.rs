@@ -6,7 +6,7 @@ use candle_core::{DType, Device};
 use trajformer_models::params::Params;
 use trajformer_models::tap::{Autoencoder, Prior};
 
-use crate::app::bench::plan::{PlanOptions, Stream, median_of};
+use crate::app::bench::plan_options::{PlanOptions, Stream, median_of};
 use crate::app::bench::updates::Report;
 use trajformer_algorithms::planning::{LatentModel, LatentSearch};
 use trajformer_algorithms::tap::{Learner, TapConfig};

@@ -1,7 +1,6 @@
 //! One plan of an algorithm that plans; of the Trajectory Transformer with a context as long as it gets.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use candle_core::Device;
 use trajformer_models::decoder::{Decoder, DecoderShape};
@@ -9,54 +8,22 @@ use trajformer_models::params::Params;
 use trajformer_models::trajectory_transformer::TrajectoryTransformer;
 
 use crate::app::bench::latent_plan;
+use crate::app::bench::plan_options::{PlanOptions, Stream, median_of};
 use crate::app::bench::updates::{Report, config_of};
-use trajformer_algorithms::planning::sampling::Uniforms;
 use trajformer_algorithms::planning::{BeamSearch, PlanConfig, Prefix, SearchModel, Window};
 use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_algorithms::trajectory_transformer::TrajectoryTransformerConfig;
 use trajformer_core::error::{Error, Result};
 use trajformer_data::discretizer::{Discretizer, DiscretizerKind};
-use trajformer_models::rng::{Rng, Streams};
+use trajformer_models::rng::Streams;
 
 /// Past transitions in front of the current observation: as many as the authors' planner keeps.
 const CONTEXT: usize = 5;
 /// Rows that the discretizer is fitted to.
 const ROWS: usize = 10_000;
-/// Plans that are timed at least.
-const PLANS: usize = 5;
 /// Beams and horizon if none are given: the authors' for halfcheetah-medium.
 const BEAM: usize = 32;
 const HORIZON: usize = 5;
-
-/// What [`plan`] times.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PlanOptions {
-    /// Registered name: `trajectory_transformer` or `tap`.
-    pub algorithm: String,
-    /// Numbers in an observation (O).
-    pub observations: usize,
-    /// Numbers in an action (A).
-    pub actions: usize,
-    /// Sequences that stay after each imagined transition or code (W); default: 32, of TAP its configuration's.
-    pub beam: Option<usize>,
-    /// Transitions to imagine; default: 5, of TAP its configuration's.
-    pub horizon: Option<usize>,
-    /// What the network sees of a long sequence; nothing to TAP.
-    pub window: Window,
-    /// Changes to the algorithm's defaults, `KEY=VALUE`, e.g. `layers=2`.
-    pub overrides: Vec<String>,
-    /// The clock runs at least this long.
-    pub seconds: f64,
-}
-
-/// The random stream of the only episode.
-pub(super) struct Stream(pub Rng);
-
-impl Uniforms for Stream {
-    fn next(&mut self, _episode: usize) -> f64 {
-        self.0.uniform()
-    }
-}
 
 /// Times plans for one episode, with a model of the authors' size and random weights and their settings; the median of at least
 /// five.
@@ -79,21 +46,6 @@ pub fn plan(options: &PlanOptions) -> Result<Report> {
             options.algorithm
         ))),
     }
-}
-
-/// Median seconds of `once`, called at least five times and for so long, after a first time that doesn't count.
-pub(super) fn median_of(seconds: f64, mut once: impl FnMut() -> Result<()>) -> Result<f64> {
-    let mut times = Vec::new();
-    let mut total = 0.0;
-    once()?;
-    while times.len() < PLANS || total < seconds {
-        let start = Instant::now();
-        once()?;
-        times.push(start.elapsed().as_secs_f64());
-        total += start.elapsed().as_secs_f64();
-    }
-    times.sort_by(f64::total_cmp);
-    Ok((times[times.len() / 2] + times[(times.len() - 1) / 2]) / 2.0)
 }
 
 /// Times plans for one episode after a context of five transitions, with a model of the authors'
