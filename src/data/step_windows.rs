@@ -271,3 +271,96 @@ fn mean_and_std(column: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let variance = column.map(|x| (x - mean).powi(2)).sum::<f64>() / count;
     (mean, variance.sqrt())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: WindowOptions = WindowOptions {
+        window_transitions: 2,
+        discount: 0.5,
+        termination_penalty: None,
+        max_path_steps: None,
+    };
+
+    /// Rows of one observation and one action that is always 0.1; the last three steps have no end.
+    fn data() -> Dataset {
+        Dataset {
+            observations: (0..7u8).map(f32::from).collect(),
+            actions: vec![0.1; 7],
+            rewards: vec![1.0, 2.0, 4.0, 8.0, 100.0, 100.0, 100.0],
+            episodes: vec![
+                Episode {
+                    truncated: true,
+                    ..Episode::new(0, 4)
+                },
+                Episode::new(4, 3),
+            ],
+            sources: vec!["mine.npz".into()],
+            ..Dataset::blank(1, 1)
+        }
+    }
+
+    fn windows(data: &Dataset, options: &WindowOptions) -> Result<StepWindows> {
+        StepWindows::new(data, options, "TAP", &Device::Cpu)
+    }
+
+    #[test]
+    fn episodes_without_an_end_are_left_out_and_a_constant_column_stays_at_zero() {
+        let windows = windows(&data(), &OPTIONS).expect("windows");
+        assert_eq!(windows.len(), 3);
+        let mean = windows.normalizer().mean().to_vec1::<f32>().expect("means");
+        // Values 2 + 4/2 + 8/4 = 6, 4 + 8/2 = 8, 8 and 0.
+        assert_eq!(mean, [1.5, 0.1, 3.75, 5.5]);
+        let last = windows.batch(&[2]).expect("a batch");
+        let joined = last.joined.squeeze(0).and_then(|x| x.to_vec2::<f32>());
+        let joined = joined.expect("numbers");
+        assert!(joined.iter().all(|step| step[1] == 0.0), "{joined:?}");
+        let flags = |x: &Tensor| {
+            x.flatten_all()
+                .and_then(|x| x.to_vec1::<f32>())
+                .expect("flags")
+        };
+        assert_eq!(flags(&last.terminals), [0.0, 0.0]);
+        assert_eq!(flags(&last.mask), [1.0, 1.0]);
+    }
+
+    #[test]
+    fn data_without_any_end_and_paths_that_are_too_short_are_refused() {
+        let mut endless = data();
+        endless.episodes[0].truncated = false;
+        let error = windows(&endless, &OPTIONS)
+            .expect_err("no returns")
+            .to_string();
+        assert!(
+            error.contains("mine.npz") && error.contains("TAP needs"),
+            "{error}"
+        );
+        let options = WindowOptions {
+            max_path_steps: Some(3),
+            ..OPTIONS
+        };
+        let error = windows(&data(), &options)
+            .expect_err("a long episode")
+            .to_string();
+        assert!(error.contains("max_path_steps is 3"), "{error}");
+    }
+
+    #[test]
+    fn a_penalty_replaces_the_reward_of_an_episode_that_terminates_and_of_no_other() {
+        let options = WindowOptions {
+            termination_penalty: Some(-9.0),
+            ..OPTIONS
+        };
+        let value_mean = |data: &Dataset| {
+            let windows = windows(data, &options).expect("windows");
+            windows.normalizer().mean().to_vec1::<f32>().expect("means")[3]
+        };
+        let mut terminated = data();
+        terminated.episodes[0].truncated = false;
+        terminated.episodes[0].terminated = true;
+        assert_eq!(value_mean(&data()), 5.5);
+        // 2 + 4/2 - 9/4, 4 - 9/2, -9 and 0.
+        assert_eq!(value_mean(&terminated), (1.75 - 0.5 - 9.0) / 4.0);
+    }
+}
