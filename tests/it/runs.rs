@@ -45,7 +45,7 @@ pub fn small(name: &str) -> &'static str {
         "tap" => {
             "codes = 8\ncode_width = 6\nlatent_steps = 2\nlayers = 1\nheads = 2\nembedding_per_head = 4\n\
              window_transitions = 4\nbatch_size = 4\nautoencoder_updates = 3\nplanner.horizon = 4\n\
-             planner.beam_width = 2\nplanner.n_expand = 2\nplanner.plan_every_steps = 4\n\
+             planner.beam_width = 4\nplanner.n_expand = 8\nplanner.plan_every_steps = 2\n\
              termination_penalty = \"none\""
         }
         "sac_rnd" => "batch_size = 16\nhidden = [16, 16]\nrnd_hidden = 16\npretraining_updates = 3",
