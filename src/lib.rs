@@ -98,7 +98,7 @@ pub mod data {
     pub use trajformer_data::transitions_config::{DataView, RewardTransform, TransitionsConfig};
     pub use trajformer_data::{
         action_chunks, batch, discretizer, replay, return_sequences, returns, sequences,
-        token_options, tokenizers, tokens, transitions,
+        step_windows, token_options, tokenizers, tokens, transitions,
     };
 }
 

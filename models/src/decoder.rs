@@ -9,6 +9,7 @@
 
 pub mod conditional;
 mod instruction;
+pub mod latent;
 mod trunk;
 
 use std::collections::BTreeMap;

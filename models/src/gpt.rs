@@ -1,6 +1,8 @@
 //! The causal transformer trunk that the Trajectory Transformer and the Decision Transformer share:
 //! pre-norm blocks `x += attention(norm(x)); x += mlp(norm(x))` and a last norm.
 
+pub mod blocks;
+
 use candle_core::{D, Tensor};
 
 use crate::activation::Activation;

@@ -16,7 +16,7 @@
 //!
 //! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
 //! [`mlp`]) → networks ([`encoder`], [`actor`], [`gaussian`], [`critic`], [`value`], [`vae`], [`network`], [`gpt`],
-//! [`trajectory_transformer`], [`decision_transformer`], [`conditional_gpt`]) → [`pretrained`] → [`optim`], [`muon`], [`uploads`]; [`kernels`]
+//! [`trajectory_transformer`], [`decision_transformer`], [`conditional_gpt`], [`tap`]) → [`pretrained`] → [`optim`], [`muon`], [`uploads`]; [`kernels`]
 //! hold what is fused, [`work`] counts what networks cost.
 
 pub mod activation;
@@ -47,6 +47,7 @@ pub mod pretrained;
 pub mod rnd;
 pub mod rng;
 pub mod slot;
+pub mod tap;
 #[cfg(test)]
 mod testing;
 pub mod trajectory_transformer;

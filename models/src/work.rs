@@ -10,6 +10,7 @@ use crate::decision_transformer::DecisionTransformerConfig;
 use crate::gaussian::TanhGaussianActorConfig;
 use crate::lamo::LamoConfig;
 use crate::rnd::RndConfig;
+use crate::tap::AutoencoderConfig;
 use crate::trajectory_transformer::TrajectoryTransformerConfig;
 use crate::vae::VaeConfig;
 use crate::value::StateValueConfig;
@@ -172,6 +173,17 @@ pub fn trajectory_transformer(config: &TrajectoryTransformerConfig) -> Passes {
         inner: 4 * config.embedding,
     };
     blocks.and_head(config.bins + 1, config.block_size())
+}
+
+/// Encoder and decoder of an [`Autoencoder`](crate::tap::Autoencoder) on a whole window; the products of its embeddings and
+/// codes, below one tenth of theirs in the paper's sizes, don't count.
+pub fn tap_autoencoder(config: &AutoencoderConfig) -> Passes {
+    let blocks = Blocks {
+        layers: 2 * config.layers,
+        width: config.embedding,
+        inner: 4 * config.embedding,
+    };
+    blocks.and_head(0, config.window_transitions)
 }
 
 /// A [`ConditionalGpt`](crate::conditional_gpt::ConditionalGpt) on a sequence of `tokens`, its end included.

@@ -19,6 +19,7 @@ pub mod registry;
 pub mod sac;
 pub mod sac_n;
 pub mod sac_rnd;
+pub mod tap;
 pub mod td3;
 pub mod td3_bc;
 pub mod trajectory_transformer;

@@ -2,7 +2,7 @@
 
 use crate::{
     awac, bc, bear, brac, cql, crr, decision_transformer, edac, fast, iql, lamo, rebrac, sac,
-    sac_n, sac_rnd, td3, td3_bc, trajectory_transformer,
+    sac_n, sac_rnd, tap, td3, td3_bc, trajectory_transformer,
 };
 use serde::{Deserialize, Serialize};
 use trajformer_core::algorithm::Algorithm;
@@ -97,6 +97,7 @@ registry! {
     Sac(sac::SacConfig) = "sac", "SAC", "https://arxiv.org/abs/1812.05905";
     SacN(sac_n::SacNConfig) = "sac_n", "SAC-N", "https://arxiv.org/abs/2110.01548";
     SacRnd(sac_rnd::SacRndConfig) = "sac_rnd", "SAC-RND", "https://arxiv.org/abs/2301.13616";
+    Tap(tap::TapConfig) = "tap", "TAP", "https://arxiv.org/abs/2208.10291";
     Td3(td3::Td3Config) = "td3", "TD3", "https://arxiv.org/abs/1802.09477";
     Td3Bc(td3_bc::Td3BcConfig) = "td3_bc", "TD3+BC", "https://arxiv.org/abs/2106.06860";
     TrajectoryTransformer(trajectory_transformer::TrajectoryTransformerConfig) =
@@ -187,6 +188,7 @@ impl AlgorithmConfig {
             Self::DecisionTransformer(_)
             | Self::Fast(_)
             | Self::Lamo(_)
+            | Self::Tap(_)
             | Self::TrajectoryTransformer(_) => TRANSFORMER,
         };
         Err(Error::Encoder {
@@ -218,7 +220,7 @@ impl AlgorithmConfig {
             }
             Self::Fast(_) => &["execute_steps", "temperature", "constrained"],
             Self::Lamo(_) => &["target_returns", "context_steps", "return_scale"],
-            Self::TrajectoryTransformer(_) => &["planner", "discount"],
+            Self::Tap(_) | Self::TrajectoryTransformer(_) => &["planner", "discount"],
             _ => &[],
         }
     }
@@ -309,6 +311,14 @@ impl AlgorithmConfig {
                     "pretraining_updates",
                     config.pretraining_updates,
                     "the updates after them train the policy",
+                )?;
+                Ok(Vec::new())
+            }
+            Self::Tap(config) => {
+                needs_more(
+                    "autoencoder_updates",
+                    config.autoencoder_updates,
+                    "the updates after them train the prior that it plans with",
                 )?;
                 Ok(Vec::new())
             }

@@ -59,6 +59,7 @@ use trajformer_core::policy::Policy;
 use trajformer_core::source::Stage;
 use trajformer_data::discretizer::DiscretizerKind;
 use trajformer_data::sequences::TokenSequences;
+use trajformer_data::termination_penalty::TerminationPenalty;
 use trajformer_data::token_options::{GoalPrefix, TokenOptions, ValueColumn};
 use trajformer_data::tokens::penalty_misfit;
 use trajformer_models::rng::Rng;
@@ -68,24 +69,6 @@ const RATE_FLOOR: f64 = 0.1;
 
 /// More would leave no digits of f32 to anything else.
 const LARGEST_PENALTY: f64 = 1e30;
-
-/// What replaces the reward of a terminating step: a number, or `"none"`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a number or \"none\"")]
-pub enum TerminationPenalty {
-    /// This reward.
-    Reward(f64),
-    /// The data's own: `"none"`.
-    None(NoPenalty),
-}
-
-/// The word `none`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NoPenalty {
-    /// `"none"`.
-    None,
-}
 
 /// How the learning rate falls after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

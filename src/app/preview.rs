@@ -169,7 +169,7 @@ fn planned(
     let seconds = begin.elapsed().as_secs_f64();
     let imagined = policy.imagined(0)?.ok_or_else(|| {
         let what = config.algorithm.name();
-        let problem = format!("`{what}` does not plan; try a trajectory_transformer run");
+        let problem = format!("`{what}` does not plan; try a run of trajectory_transformer or tap");
         Error::unsupported(Ability::Planning, problem)
     })?;
     Ok((imagined, seconds))

@@ -23,9 +23,10 @@ pub enum BenchCommand {
     #[command(after_help = "Example:\n  \
         trajformer bench critics --members 10 --hidden 256,256,256 --batch 256")]
     Critics(BenchCriticsArgs),
-    /// Time the Trajectory Transformer's planner, which runs on the CPU: one episode, full context.
-    #[command(after_help = "Example:\n  \
-        trajformer bench plan --observations 17 --actions 6 --beam 32 --horizon 5")]
+    /// Time a planner, which runs on the CPU: one episode; of the Trajectory Transformer with full context.
+    #[command(after_help = "Examples:\n  \
+        trajformer bench plan --observations 17 --actions 6 --beam 32 --horizon 5\n  \
+        trajformer bench plan --algorithm tap --set embedding_per_head=32 --json")]
     Plan(BenchPlanArgs),
     /// Time random steps of an environment.
     #[command(after_help = "Example:\n  trajformer bench envs --env halfcheetah-v4")]
@@ -107,25 +108,31 @@ pub struct BenchCriticsArgs {
     pub common: BenchArgs,
 }
 
-/// Arguments of `bench plan`. The model has the authors' size; expand 2, k_obs 1, k_rew 1, cdf_act
-/// 0.6.
+/// Arguments of `bench plan`. The model has the authors' size; the Trajectory Transformer's: expand 2, k_obs 1, k_rew 1,
+/// cdf_act 0.6.
 #[derive(Debug, Args)]
 pub struct BenchPlanArgs {
+    /// trajectory_transformer or tap.
+    #[arg(long, default_value = "trajectory_transformer")]
+    pub algorithm: String,
     /// Numbers in an observation.
     #[arg(long, default_value_t = 17, value_parser = count)]
     pub observations: usize,
     /// Numbers in an action.
     #[arg(long, default_value_t = 6, value_parser = count)]
     pub actions: usize,
-    /// Sequences that stay after each imagined transition.
-    #[arg(long, default_value_t = 32, value_parser = count)]
-    pub beam: usize,
-    /// Transitions to imagine.
-    #[arg(long, default_value_t = 5, value_parser = count)]
-    pub horizon: usize,
-    /// What the network sees of a long sequence.
+    /// Sequences that stay after each imagined transition or code; default: 32, of tap 64.
+    #[arg(long, value_parser = count)]
+    pub beam: Option<usize>,
+    /// Transitions to imagine; default: 5, of tap 15.
+    #[arg(long, value_parser = count)]
+    pub horizon: Option<usize>,
+    /// What the network sees of a long sequence; nothing to tap.
     #[arg(long, value_enum, default_value = "crop")]
     pub window: WindowArg,
+    /// Change a key of the algorithm's table, e.g. layers=2.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
     /// For every measurement.
     #[command(flatten)]
     pub common: BenchArgs,
@@ -193,11 +200,13 @@ pub fn run(command: &BenchCommand) -> anyhow::Result<ExitCode> {
             seconds,
         })?,
         BenchCommand::Plan(args) => bench::plan(&bench::PlanOptions {
+            algorithm: args.algorithm.clone(),
             observations: args.observations,
             actions: args.actions,
             beam: args.beam,
             horizon: args.horizon,
             window: args.window.into(),
+            overrides: args.overrides.clone(),
             seconds,
         })?,
         BenchCommand::Envs(args) => bench::steps(&bench::EnvOptions {

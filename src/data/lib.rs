@@ -11,6 +11,8 @@ pub mod return_sequences;
 pub mod return_view;
 pub mod returns;
 pub mod sequences;
+pub mod step_windows;
+pub mod termination_penalty;
 pub mod token_options;
 pub mod tokenizers;
 pub mod tokens;

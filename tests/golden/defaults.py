@@ -1,7 +1,7 @@
 """The references' own default settings, read from their code: defaults.json.
 
-python tests/golden/defaults.py --authors DIR   (DIR holds the checkouts CORL, CALQL, D3RLPY, TD3, SAC, SAC_RND, D4RL_EVALUATIONS, DT, TT and
-LAMO at the commits of README.md)
+python tests/golden/defaults.py --authors DIR   (DIR holds the checkouts CORL, CALQL, D3RLPY, TD3, SAC, SAC_RND, D4RL_EVALUATIONS, DT, TT,
+LATENTPLAN and LAMO at the commits of README.md)
 
 ALGORITHM.KEY is a value where it stands there: `TrainConfig.discount` a field of a class, `Actor.min_log_std` an argument with a default,
 `main.py.--tau` an argument of a program, `yaml.gamma` an entry of one of their configuration files, which stands in `yaml.`;
@@ -263,16 +263,20 @@ def brac(root):
 
 
 def sequences(root):
-    config = parsed(root / "TT" / "config" / "offline.py")
-    (base,) = [node.value for node in config.body if isinstance(node, ast.Assign) and node.targets[0].id == "base"]
-    trajectory = {}
-    for part, entries in zip(base.keys, base.values):
-        for key, entry in zip(entries.keys, entries.values):
-            put(trajectory, f"{value(part)}.{value(key)}", entry)
+    def base(path):
+        (table,) = [node.value for node in parsed(path).body if isinstance(node, ast.Assign) and node.targets[0].id == "base"]
+        out = {}
+        for part, entries in zip(table.keys, table.values):
+            for key, entry in zip(entries.keys, entries.values):
+                put(out, f"{value(part)}.{value(key)}", entry)
+        return out
+
+    trajectory = base(root / "TT" / "config" / "offline.py")
     trajectory |= signature(root / "TT" / "trajectory" / "utils" / "training.py", "Trainer")
     lamo = root / "LAMO" / "experiment-d4rl"
     return {
         "decision_transformer": program(root / "DT" / "gym" / "experiment.py"),
+        "tap": base(root / "LATENTPLAN" / "config" / "vqvae.py"),
         "trajectory_transformer": trajectory,
         "lamo": program(lamo / "experiment.py") | shell(lamo / "run.sh"),
     }

@@ -1,10 +1,10 @@
 """The settings that the authors' code runs with, by the names of our keys, and the rates of the Trajectory Transformer's schedule.
 
 python tests/golden/settings.py --corl CORL --tt TT --d4rl D4RL --dt DT --lamo LAMO --d3rlpy D3RLPY --brac D4RL_EVALUATIONS \
-    --sac-rnd SAC_RND --rebrac REBRAC --sac SAC --td3 TD3
+    --sac-rnd SAC_RND --rebrac REBRAC --sac SAC --td3 TD3 --tap LATENTPLAN
 
 Each folder is a checkout at the commit in COMMITS. Nothing of them is imported but `config/offline.py` and the trainer of the
-Trajectory Transformer (for the schedule): YAML files are parsed, Python files are read as syntax trees, and single functions
+Trajectory Transformer (for the schedule) and `config/vqvae.py` of TAP: YAML files are parsed, Python files are read as syntax trees, and single functions
 without dependencies are run. Every key of a YAML file has to be translated or listed in ASIDE, or this script fails.
 
 settings.json: `settings` has, for each configuration (`td3_bc/hopper-medium` for configs/td3_bc/hopper-medium.toml), its source and
@@ -35,6 +35,7 @@ COMMITS = {
     "sac_rnd": "tinkoff-ai/sac-rnd @ fc99672a95ce502303f11cff0e6168176a0c90fa",
     "rebrac": "tinkoff-ai/ReBRAC @ 694385b",
     "sac": "pranz24/pytorch-soft-actor-critic @ c1805660b3961694be54079a355155a5cad492f5",
+    "tap": "ZhengyaoJiang/latentplan @ c096a5c6e37f78b918946cf8d26119a08d156c73",
     "td3": "sfujim/TD3 @ 34770ccdcb51df6f6c7d85c1ba7e40d71b940d16",
 }
 LOCOMOTION = [f"{e}-{d}" for e in ("hopper", "halfcheetah", "walker2d") for d in ("medium", "medium-replay", "medium-expert")]
@@ -708,6 +709,46 @@ def trajectory_transformer(root, data):
     return settings.done()
 
 
+def tap(root, data):
+    space = {}
+    text = (root / "config/vqvae.py").read_text().replace("from latentplan.utils import watch", "watch = lambda args: args")
+    exec(compile(text, "config/vqvae.py", "exec"), space)
+    own = space.get(data.replace("-", "_") + "_v2", {})
+    train, plan = ({**space["base"][part], **own.get(part, {})} for part in ("train", "plan"))
+    sources = "config/vqvae.py, scripts/train.py, scripts/trainprior.py, loco.sh"
+    settings = Settings("tap", data, f"{COMMITS['tap']}: {sources}", train)
+    # int(1e6 / windows * n_epochs_ref) epochs of ceil(windows / batch_size) updates, of the autoencoder and then of the prior.
+    updates = int(1e6 * train["n_epochs_ref"] / train["batch_size"])
+    settings.set("train.updates", 2 * updates, "1e6 * n_epochs_ref / batch_size, twice")
+    settings.set("autoencoder_updates", updates, "1e6 * n_epochs_ref / batch_size")
+    settings.set("evaluate.every_updates", 0, "plan.py plans with the last model")
+    runs = re.search(r"for i in \{1\.\.(\d+)\}", (root / "loco.sh").read_text())
+    settings.set("evaluate.episodes", int(runs[1]), "loco.sh: plans from each model")
+    for ours, theirs in [("codes", "K"), ("code_width", "trajectory_embd"), ("latent_steps", "latent_step"), ("layers", "n_layer"),
+                         ("heads", "n_head"), ("embedding_per_head", "n_embd"), ("dropout", "embd_pdrop"), ("discount", "discount"),
+                         ("termination_penalty", "termination_penalty"), ("max_path_steps", "max_path_length"),
+                         ("state_conditional", "state_conditional"), ("batch_size", "batch_size"), ("learning_rate", "learning_rate")]:  # fmt: skip
+        settings.take(ours, theirs)
+    settings.take("window_transitions", "subsampled_sequence_length", lambda length: length - 1)
+    for name in ("position", "action", "reward", "value", "first_action", "sum_reward", "last_value"):
+        settings.take(f"{name}_weight", f"{name}_weight")
+    assert train["embd_pdrop"] == train["resid_pdrop"] == train["attn_pdrop"] and train["step"] == 1 and not train["lr_decay"]
+    assert train["normalize"] and train["normalize_reward"] and train["ma_update"] and train["bottleneck"] == "pooling"
+    # `masking` is of the other bottleneck, `residual` and `N` are read by nothing.
+    settings.aside("resid_pdrop", "attn_pdrop", "step", "lr_decay", "normalize", "normalize_reward", "ma_update", "bottleneck", "masking",
+                   "residual", "N", "model", "tag", "n_epochs_ref", "n_saves", "logbase", "exp_name", "suffix", "disable_goal")  # fmt: skip
+    trainer = config_call(root / "scripts/train.py", "utils.VQTrainer")
+    assert trainer == config_call(root / "scripts/trainprior.py", "utils.PriorTrainer") | {"savepath": trainer["savepath"]}
+    settings.set("betas", list(trainer["betas"]), "betas")
+    settings.set("clip_norm", trainer["grad_norm_clip"], "grad_norm_clip")
+    settings.set("weight_decay", trainer["weight_decay"], "weight_decay")
+    for ours, theirs in [("horizon", "horizon"), ("beam_width", "beam_width"), ("n_expand", "n_expand"), ("likelihood_threshold", "prob_threshold"),
+                         ("likelihood_weight", "prob_weight"), ("plan_every_steps", "plan_freq")]:  # fmt: skip
+        settings.set(f"planner.{ours}", plan[theirs], theirs)
+    assert plan["test_planner"] == "beam_prior"
+    return settings.done()
+
+
 def config_call(path, target):
     """The keywords of utils.Config(target, ...)."""
     for node in ast.walk(tree(path)):
@@ -837,6 +878,7 @@ def main():
         found[f"brac/{data}"] = brac(roots.brac, data)
         found[f"td3/{data}"] = td3(roots.td3, data)
         found[f"sac/{data}"] = sac(roots.sac, data)
+        found[f"tap/{data}"] = tap(roots.tap, data)
         found[f"trajectory_transformer/{data}"] = trajectory_transformer(roots.tt, data)
     for data in LOCOMOTION + ["hopper-expert", "halfcheetah-expert", "walker2d-expert"]:
         found[f"decision_transformer/{data}"] = decision_transformer(roots.dt, data)

@@ -106,10 +106,15 @@ fn a_shuffled_replay_buffer_trains_what_needs_no_order_and_nothing_else() {
     for (algorithm, word) in [
         ("decision_transformer", "no episode is whole"),
         ("trajectory_transformer", "in the order of time"),
+        ("tap", "in the order of time"),
         ("fast", "in the order of time"),
         ("rebrac", "in the order of time"),
     ] {
-        let error = train(folder.path(), algorithm, &path, &[])
+        let keys: &[&str] = match algorithm {
+            "tap" => &["algorithm.tap.autoencoder_updates=1"],
+            _ => &[],
+        };
+        let error = train(folder.path(), algorithm, &path, keys)
             .expect_err(algorithm)
             .to_string();
         assert!(

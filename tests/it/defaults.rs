@@ -9,7 +9,7 @@ use trajformer::algorithms::{
     awac::AwacConfig, bc::BcConfig, bear::BearConfig, brac::BracConfig, cql::CqlConfig,
     crr::CrrConfig, decision_transformer::DecisionTransformerConfig, edac::EdacConfig,
     iql::IqlConfig, lamo::LamoConfig, rebrac::RebracConfig, sac::SacConfig, sac_n::SacNConfig,
-    sac_rnd::SacRndConfig, td3::Td3Config, td3_bc::Td3BcConfig,
+    sac_rnd::SacRndConfig, tap::TapConfig, td3::Td3Config, td3_bc::Td3BcConfig,
     trajectory_transformer::TrajectoryTransformerConfig,
 };
 
@@ -175,6 +175,7 @@ fn defaults_of_sequence_models_are_their_authors() {
         Keys::Some,
     );
     check("lamo", LamoConfig::default(), &lamo(), Keys::Some);
+    check("tap", TapConfig::default(), &tap(), Keys::All);
 }
 
 #[test]
@@ -624,6 +625,56 @@ fn decision_transformer() -> Table {
         ("learning_rate", Of(&["experiment.py.--learning_rate"])),
         ("weight_decay", Of(&["experiment.py.--weight_decay"])),
         ("warmup_updates", Of(&["experiment.py.--warmup_steps"])),
+    ]
+}
+
+fn tap() -> Table {
+    const CALLS: Source =
+        Ours("no key there: given to the trainer by scripts/train.py; settings.rs compares it");
+    vec![
+        ("codes", Of(&["train.K"])),
+        ("code_width", Of(&["train.trajectory_embd"])),
+        ("latent_steps", Of(&["train.latent_step"])),
+        ("layers", Of(&["train.n_layer"])),
+        ("heads", Of(&["train.n_head"])),
+        ("embedding_per_head", Of(&["train.n_embd"])),
+        (
+            "dropout",
+            Of(&["train.embd_pdrop", "train.resid_pdrop", "train.attn_pdrop"]),
+        ),
+        (
+            "window_transitions",
+            Word(
+                "train.subsampled_sequence_length",
+                json!(25),
+                json!(24), // the last one is only a target, and of nothing
+            ),
+        ),
+        ("discount", Of(&["train.discount"])),
+        ("termination_penalty", Of(&["train.termination_penalty"])),
+        ("state_conditional", Of(&["train.state_conditional"])),
+        ("position_weight", Of(&["train.position_weight"])),
+        ("action_weight", Of(&["train.action_weight"])),
+        ("reward_weight", Of(&["train.reward_weight"])),
+        ("value_weight", Of(&["train.value_weight"])),
+        ("first_action_weight", Of(&["train.first_action_weight"])),
+        ("sum_reward_weight", Of(&["train.sum_reward_weight"])),
+        ("last_value_weight", Of(&["train.last_value_weight"])),
+        (
+            "autoencoder_updates",
+            Word("train.n_epochs_ref", json!(50), json!(97_656)), // 50 passes over a million steps in batches of 512
+        ),
+        ("batch_size", Of(&["train.batch_size"])),
+        ("learning_rate", Of(&["train.learning_rate"])),
+        ("betas", CALLS),
+        ("weight_decay", CALLS),
+        ("clip_norm", CALLS),
+        ("planner.horizon", Of(&["plan.horizon"])),
+        ("planner.beam_width", Of(&["plan.beam_width"])),
+        ("planner.n_expand", Of(&["plan.n_expand"])),
+        ("planner.likelihood_threshold", Of(&["plan.prob_threshold"])),
+        ("planner.likelihood_weight", Of(&["plan.prob_weight"])),
+        ("planner.plan_every_steps", Of(&["plan.plan_freq"])),
     ]
 }
 

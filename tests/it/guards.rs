@@ -34,6 +34,12 @@ fn small(name: &str) -> &'static str {
             "chunk_steps = 3\nexecute_steps = 2\nvocab_size = 128\nbatch_size = 4\nlayers = 1\nheads = 1\n\
              embedding = 8\nwarmup_updates = 1\ndecay_updates = 5"
         }
+        "tap" => {
+            "codes = 8\ncode_width = 6\nlatent_steps = 2\nlayers = 1\nheads = 2\nembedding_per_head = 4\n\
+             window_transitions = 4\nbatch_size = 4\nautoencoder_updates = 1\nplanner.horizon = 4\n\
+             planner.beam_width = 2\nplanner.n_expand = 2\nplanner.plan_every_steps = 4\n\
+             termination_penalty = \"none\""
+        }
         "sac_rnd" => "batch_size = 8\nhidden = [8]\npretraining_updates = 1",
         _ => "batch_size = 8\nhidden = [8]",
     }

@@ -44,6 +44,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     // Views of a data set.
     ("data/returns", ""),
+    ("data/termination_penalty", ""),
     ("data/transitions_config", "core/*"),
     ("data/batch", "core/*"),
     ("data/discretizer", "core/*"),
@@ -55,6 +56,7 @@ const TABLE: &[(&str, &str)] = &[
     ("data/tokenizers", "core/* data/discretizer"),
     ("data/action_chunks", "core/* data/tokenizers"),
     ("data/return_sequences", "core/* data/batch data/resident"),
+    ("data/step_windows", "core/*"),
     ("data/return_view", "core/* data/return_sequences"),
     (
         "data/tokens",

@@ -29,7 +29,7 @@ const FROZEN: [&str; 6] = [
 ];
 
 /// Trained in a first phase alone, and then left as they are.
-const FIRST_PHASE: [&str; 3] = ["rnd_predictor.", "rnd_moments.", "behavior"];
+const FIRST_PHASE: [&str; 4] = ["rnd_predictor.", "rnd_moments.", "behavior", "autoencoder."];
 
 /// Whether a tensor `model.NAME` or `training.NAME` is a network's or a target's.
 fn is_network(name: &str) -> bool {
@@ -244,6 +244,14 @@ fn tiny(algorithm: &str) -> Vec<String> {
             "layers=1",
             "heads=1",
             "vocab_size=128",
+            "batch_size=4",
+        ],
+        "tap" => &[
+            "embedding_per_head=8",
+            "layers=1",
+            "heads=1",
+            "codes=8",
+            "code_width=8",
             "batch_size=4",
         ],
         "bear" => &[

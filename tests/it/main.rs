@@ -76,6 +76,7 @@ mod parity_rebrac;
 mod parity_sac;
 mod parity_sac_n;
 mod parity_sac_rnd;
+mod parity_tap;
 mod parity_td3;
 mod parity_td3_bc;
 mod parity_trajectory_transformer;

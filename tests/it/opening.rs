@@ -20,20 +20,22 @@ use trajformer::rng::Rng;
 use trajformer::{data, envs, export, instruct, preview, run};
 
 /// Policies that are no single network, and what is refused for that.
-const NOT_EXPORTED: [&str; 6] = [
+const NOT_EXPORTED: [&str; 7] = [
     "bear",
     "brac",
     "crr",
     "fast",
     "lamo",
+    "tap",
     "trajectory_transformer",
 ];
 
 /// Policies that remember or plan; all others are judged by data, those that choose among samples too.
-const SEQUENCE_MODELS: [&str; 4] = [
+const SEQUENCE_MODELS: [&str; 5] = [
     "decision_transformer",
     "fast",
     "lamo",
+    "tap",
     "trajectory_transformer",
 ];
 
@@ -79,7 +81,9 @@ fn small_algorithm(table: &mut Table) {
                     ("plan_every_steps", 2),
                     ("max_context_transitions", 1),
                 ] {
-                    planner.insert(key.to_owned(), Value::Integer(size));
+                    if planner.contains_key(key) {
+                        planner.insert(key.to_owned(), Value::Integer(size));
+                    }
                 }
                 Value::Table(planner)
             }
@@ -93,13 +97,17 @@ fn small_algorithm(table: &mut Table) {
             ("layers" | "heads", _) => Value::Integer(if pretrained { 2 } else { 1 }),
             ("embedding", _) => Value::Integer(if pretrained { 16 } else { 8 }),
             (
-                "batch_size" | "embedding_per_head" | "rnd_hidden" | "rnd_embedding" | "bins",
+                "batch_size" | "embedding_per_head" | "rnd_hidden" | "rnd_embedding" | "bins"
+                | "codes" | "code_width",
                 Value::Integer(_),
             ) => Value::Integer(8),
+            ("latent_steps", _) => Value::Integer(2),
             ("vocab_size", _) => Value::Integer(128),
             ("rank", Value::Integer(_)) => Value::Integer(2),
             // Phases before the policy learns.
-            ("behavior_updates" | "pretraining_updates", _) => Value::Integer(1),
+            ("behavior_updates" | "pretraining_updates" | "autoencoder_updates", _) => {
+                Value::Integer(1)
+            }
             ("context_steps" | "window_transitions" | "chunk_steps" | "execute_steps", value) => {
                 Value::Integer(most(4, value))
             }
@@ -207,7 +215,7 @@ fn check_opening(config: &RunConfig, out: &Path, other: &Path) {
             ),
         }
     }
-    if name == "trajectory_transformer" && !told {
+    if ["tap", "trajectory_transformer"].contains(&name) && !told {
         let mut policy = open().algorithm.policy().unwrap();
         preview::preview(&mut *policy, config, 0).unwrap();
     }

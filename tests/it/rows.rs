@@ -60,6 +60,10 @@ fn wide(name: &str) -> &'static str {
             "chunk_steps = 4\nexecute_steps = 2\nvocab_size = 128\nlayers = 1\nheads = 2\nembedding = 64\n\
              temperature = 0.5\nbatch_size = 2"
         }
+        "tap" => {
+            "codes = 32\ncode_width = 16\nlayers = 1\nheads = 4\nembedding_per_head = 16\nwindow_transitions = 6\n\
+             batch_size = 2\nplanner.horizon = 6\nplanner.beam_width = 40"
+        }
         "bear" | "brac" => "acting_samples = 10\nbatch_size = 16",
         _ => "batch_size = 16",
     }

@@ -42,6 +42,12 @@ pub fn small(name: &str) -> &'static str {
         }
         // Twenty updates or ten and ten more: the same rates.
         "iql" => "batch_size = 16\nhidden = [16, 16]\nactor_decay_updates = 20",
+        "tap" => {
+            "codes = 8\ncode_width = 6\nlatent_steps = 2\nlayers = 1\nheads = 2\nembedding_per_head = 4\n\
+             window_transitions = 4\nbatch_size = 4\nautoencoder_updates = 3\nplanner.horizon = 4\n\
+             planner.beam_width = 4\nplanner.n_expand = 8\nplanner.plan_every_steps = 2\n\
+             termination_penalty = \"none\""
+        }
         "sac_rnd" => "batch_size = 16\nhidden = [16, 16]\nrnd_hidden = 16\npretraining_updates = 3",
         _ => "batch_size = 16\nhidden = [16, 16]",
     }
@@ -219,6 +225,12 @@ fn wide(name: &str) -> &'static [&'static str] {
             "window_transitions=6",
         ],
         "fast" => &["batch_size=64", "embedding=32", "chunk_steps=8"],
+        "tap" => &[
+            "batch_size=64",
+            "embedding_per_head=32",
+            "code_width=32",
+            "codes=100",
+        ],
         _ => &["batch_size=700", "hidden=[160, 160]"],
     }
 }

@@ -5,9 +5,12 @@
 //! little on a busy machine; `benches/peers/run` takes medians over interleaved runs.
 
 mod critics;
+mod latent_plan;
 mod plan;
+mod plan_options;
 mod updates;
 
 pub use critics::{CriticsOptions, critics};
-pub use plan::{PlanOptions, plan};
+pub use plan::plan;
+pub use plan_options::PlanOptions;
 pub use updates::{EnvOptions, Report, UpdateOptions, Updates, peak_memory, steps, update};

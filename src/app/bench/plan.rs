@@ -1,61 +1,35 @@
-//! One plan of the Trajectory Transformer, with a context as long as it gets.
+//! One plan of an algorithm that plans; of the Trajectory Transformer with a context as long as it gets.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use candle_core::Device;
 use trajformer_models::decoder::{Decoder, DecoderShape};
 use trajformer_models::params::Params;
 use trajformer_models::trajectory_transformer::TrajectoryTransformer;
 
-use crate::app::bench::updates::Report;
-use trajformer_algorithms::planning::sampling::Uniforms;
+use crate::app::bench::latent_plan;
+use crate::app::bench::plan_options::{PlanOptions, Stream, median_of};
+use crate::app::bench::updates::{Report, config_of};
 use trajformer_algorithms::planning::{BeamSearch, PlanConfig, Prefix, SearchModel, Window};
+use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_algorithms::trajectory_transformer::TrajectoryTransformerConfig;
 use trajformer_core::error::{Error, Result};
 use trajformer_data::discretizer::{Discretizer, DiscretizerKind};
-use trajformer_models::rng::{Rng, Streams};
+use trajformer_models::rng::Streams;
 
 /// Past transitions in front of the current observation: as many as the authors' planner keeps.
 const CONTEXT: usize = 5;
 /// Rows that the discretizer is fitted to.
 const ROWS: usize = 10_000;
-/// Plans that are timed at least.
-const PLANS: usize = 5;
+/// Beams and horizon if none are given: the authors' for halfcheetah-medium.
+const BEAM: usize = 32;
+const HORIZON: usize = 5;
 
-/// What [`plan`] times.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PlanOptions {
-    /// Numbers in an observation (O).
-    pub observations: usize,
-    /// Numbers in an action (A).
-    pub actions: usize,
-    /// Sequences that stay after each imagined transition (W).
-    pub beam: usize,
-    /// Transitions to imagine.
-    pub horizon: usize,
-    /// What the network sees of a long sequence.
-    pub window: Window,
-    /// The clock runs at least this long.
-    pub seconds: f64,
-}
-
-/// The random stream of the only episode.
-struct Stream(Rng);
-
-impl Uniforms for Stream {
-    fn next(&mut self, _episode: usize) -> f64 {
-        self.0.uniform()
-    }
-}
-
-/// Times plans for one episode after a context of five transitions, with a model of the authors'
-/// size and random weights and their settings (2 actions tried from each sequence, the most likely
-/// observation, reward and value, actions from the upper 0.4 of the probability); the median of at
-/// least five. A growing window gets a model whose own window is long enough.
+/// Times plans for one episode, with a model of the authors' size and random weights and their settings; the median of at least
+/// five.
 ///
 /// # Errors
-/// If a size is 0 or the planner fails.
+/// If the algorithm doesn't plan, a size is 0 or the planner fails.
 pub fn plan(options: &PlanOptions) -> Result<Report> {
     let (o, a) = (options.observations, options.actions);
     if o == 0 || a == 0 {
@@ -63,51 +37,67 @@ pub fn plan(options: &PlanOptions) -> Result<Report> {
             "{o} observations and {a} actions, expected at least 1 of each"
         )));
     }
+    let overrides: Vec<&String> = options.overrides.iter().collect();
+    match config_of(&options.algorithm, &overrides)? {
+        AlgorithmConfig::TrajectoryTransformer(config) => plan_tokens(options, config),
+        AlgorithmConfig::Tap(config) => latent_plan::plan_codes(options, config),
+        _ => Err(Error::settings(format!(
+            "`{}` does not plan, expected trajectory_transformer or tap",
+            options.algorithm
+        ))),
+    }
+}
+
+/// Times plans for one episode after a context of five transitions, with a model of the authors'
+/// size and random weights and their settings (2 actions tried from each sequence, the most likely
+/// observation, reward and value, actions from the upper 0.4 of the probability). A growing window gets a model whose own
+/// window is long enough.
+fn plan_tokens(options: &PlanOptions, config: TrajectoryTransformerConfig) -> Result<Report> {
+    let (o, a) = (options.observations, options.actions);
+    let (beam, horizon) = (
+        options.beam.unwrap_or(BEAM),
+        options.horizon.unwrap_or(HORIZON),
+    );
     let places = o + a + 2;
     let streams = Streams::from_seed(0);
     let mut rng = streams.stream("plan");
-    let tokens = (0..CONTEXT * places + o).map(|_| rng.below(100) as u32);
+    let tokens = (0..CONTEXT * places + o).map(|_| rng.below(config.bins) as u32);
     let prefixes = [Prefix {
         tokens: tokens.collect(),
         goal: None,
         instruction: None,
     }];
-    let mut search = search(options, &streams)?;
+    let mut search = search(options, (beam, horizon), config, &streams)?;
     let mut uniforms = Stream(rng);
-    let mut times = Vec::new();
-    let mut total = 0.0;
-    search.plan(&prefixes, &mut uniforms)?;
-    while times.len() < PLANS || total < options.seconds {
-        let start = Instant::now();
+    let median = median_of(options.seconds, || {
         search.plan(&prefixes, &mut uniforms)?;
-        times.push(start.elapsed().as_secs_f64());
-        total += start.elapsed().as_secs_f64();
-    }
-    times.sort_by(f64::total_cmp);
-    let median = (times[times.len() / 2] + times[(times.len() - 1) / 2]) / 2.0;
-    let candidates = options.beam * search.config().n_expand * options.horizon * (a + 2);
-    let sampled = candidates + options.beam * (options.horizon - 1) * o;
+        Ok(())
+    })?;
+    let candidates = beam * search.config().n_expand * horizon * (a + 2);
+    let sampled = candidates + beam * (horizon - 1) * o;
     let mut report = Report::new("trajectory_transformer", "cpu", options.seconds)?;
     report.seconds_per_plan = Some(median);
     report.tokens_per_s = Some(sampled as f64 / median);
     Ok(report)
 }
 
-fn search(options: &PlanOptions, streams: &Streams) -> Result<BeamSearch<f32>> {
+fn search(
+    options: &PlanOptions,
+    (beam, horizon): (usize, usize),
+    mut config: TrajectoryTransformerConfig,
+    streams: &Streams,
+) -> Result<BeamSearch<f32>> {
     let (o, a) = (options.observations, options.actions);
     let places = o + a + 2;
-    let mut config = TrajectoryTransformerConfig {
-        planner: PlanConfig {
-            beam_width: options.beam,
-            horizon: options.horizon,
-            max_context_transitions: CONTEXT,
-            window: options.window,
-            ..PlanConfig::default()
-        },
-        ..TrajectoryTransformerConfig::default()
+    config.planner = PlanConfig {
+        beam_width: beam,
+        horizon,
+        max_context_transitions: CONTEXT,
+        window: options.window,
+        ..config.planner
     };
     if options.window == Window::Grow {
-        config.window_transitions = config.window_transitions.max(CONTEXT + options.horizon);
+        config.window_transitions = config.window_transitions.max(CONTEXT + horizon);
     }
     config.check()?;
     let sizes = config.sizes(o, a);
@@ -141,11 +131,13 @@ mod tests {
     fn a_plan_is_timed_in_both_windows_and_beyond_the_papers_horizon() {
         for (window, horizon) in [(Window::Crop, 2), (Window::Grow, 7)] {
             let options = PlanOptions {
+                algorithm: "trajectory_transformer".to_owned(),
                 observations: 2,
                 actions: 1,
-                beam: 2,
-                horizon,
+                beam: Some(2),
+                horizon: Some(horizon),
                 window,
+                overrides: Vec::new(),
                 seconds: 0.0,
             };
             let report = plan(&options).expect("report");

@@ -188,19 +188,24 @@ pub fn update(options: &UpdateOptions) -> Result<Report> {
 }
 
 fn algorithm_config(options: &UpdateOptions) -> Result<AlgorithmConfig> {
-    let name = &options.algorithm;
+    let batch = options.batch.map(|batch| format!("batch_size={batch}"));
+    let overrides: Vec<&String> = batch.iter().chain(&options.overrides).collect();
+    config_of(&options.algorithm, &overrides)
+}
+
+/// A registered algorithm's defaults, changed by `KEY=VALUE` of its table.
+pub(super) fn config_of(name: &str, overrides: &[&String]) -> Result<AlgorithmConfig> {
     if !ALGORITHMS.iter().any(|known| known.name == name) {
         let known: Vec<&str> = ALGORITHMS.iter().map(|known| known.name).collect();
         let known = known.join(", ");
         return Err(Error::Unknown {
-            name: name.clone(),
+            name: name.to_owned(),
             problem: format!("unknown algorithm `{name}`, expected one of {known}"),
         });
     }
     let mut table = toml::Table::new();
-    table.insert(name.clone(), toml::Table::new().into());
-    let batch = options.batch.map(|batch| format!("batch_size={batch}"));
-    for text in batch.iter().chain(&options.overrides) {
+    table.insert(name.to_owned(), toml::Table::new().into());
+    for text in overrides {
         apply_override(&mut table, &format!("{name}.{text}"))?;
     }
     let config: AlgorithmConfig = table

@@ -34,7 +34,7 @@ pub(super) fn graph(parts: &Parts, policy: &mut dyn Policy) -> Result<Graph> {
     }
     if !policy.is_memoryless() {
         return refuse(
-            "its policy plans or remembers, which is more than one network (a Trajectory Transformer and FAST plan or \
+            "its policy plans or remembers, which is more than one network (a Trajectory Transformer, TAP and FAST plan or \
              decode token by token)",
         );
     }
