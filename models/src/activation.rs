@@ -9,6 +9,9 @@ pub(crate) const TANH_SCALE: f64 = 0.797_884_560_802_865_4;
 /// Coefficient of the cubic term in [`Activation::GeluTanh`].
 pub(crate) const TANH_CUBIC: f64 = 0.044_715;
 
+/// Where eˣ is no longer followed in [`Activation::Mish`].
+const MISH_LIMIT: f64 = 20.0;
+
 /// An elementwise nonlinearity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
@@ -18,6 +21,8 @@ pub enum Activation {
     Gelu,
     /// x / 2 (1 + tanh(√(2/π) (x + 0.044715 x³))): `gelu_new` in `transformers`, GPT-2's.
     GeluTanh,
+    /// x tanh(ln(1 + eˣ)), as `Mish` in PyTorch.
+    Mish,
 }
 
 impl Activation {
@@ -27,6 +32,7 @@ impl Activation {
             Self::Relu => "relu",
             Self::Gelu => "gelu",
             Self::GeluTanh => "gelu_new",
+            Self::Mish => "mish",
         }
     }
 
@@ -36,6 +42,7 @@ impl Activation {
             "relu" => Some(Self::Relu),
             "gelu" => Some(Self::Gelu),
             "gelu_new" | "gelu_pytorch_tanh" => Some(Self::GeluTanh),
+            "mish" => Some(Self::Mish),
             _ => None,
         }
     }
@@ -56,6 +63,12 @@ impl Activation {
                 let cubic = ((x.sqr()? * TANH_CUBIC)? + 1.0)?;
                 let inner = ((x * cubic)? * TANH_SCALE)?;
                 Ok(((x * 0.5)? * (inner.tanh()? + 1.0)?)?)
+            }
+            // tanh(ln(1 + eˣ)) = n / (n + 2) with n = eˣ (eˣ + 2): 1 to the last bit of f64 beyond the limit.
+            Self::Mish => {
+                let power = x.minimum(MISH_LIMIT)?.exp()?;
+                let n = ((&power + 2.0)? * &power)?;
+                Ok((x * (&n / (&n + 2.0)?)?)?)
             }
         }
     }

@@ -56,6 +56,10 @@ const TABLE: &[(&str, &str)] = &[
     ("data/return_sequences", "core/* data/batch data/resident"),
     ("data/return_view", "core/* data/return_sequences"),
     (
+        "data/reward_windows",
+        "core/* data/batch data/return_sequences",
+    ),
+    (
         "data/tokens",
         "core/* data/discretizer data/resident data/token_options",
     ),

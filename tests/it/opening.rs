@@ -20,20 +20,24 @@ use trajformer::rng::Rng;
 use trajformer::{data, envs, export, instruct, preview, run};
 
 /// Policies that are no single network, and what is refused for that.
-const NOT_EXPORTED: [&str; 6] = [
+const NOT_EXPORTED: [&str; 8] = [
     "bear",
     "brac",
     "crr",
     "fast",
     "lamo",
+    "qt",
+    "reinformer",
     "trajectory_transformer",
 ];
 
 /// Policies that remember or plan; all others are judged by data, those that choose among samples too.
-const SEQUENCE_MODELS: [&str; 4] = [
+const SEQUENCE_MODELS: [&str; 6] = [
     "decision_transformer",
     "fast",
     "lamo",
+    "qt",
+    "reinformer",
     "trajectory_transformer",
 ];
 
