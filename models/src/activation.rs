@@ -9,6 +9,9 @@ pub(crate) const TANH_SCALE: f64 = 0.797_884_560_802_865_4;
 /// Coefficient of the cubic term in [`Activation::GeluTanh`].
 pub(crate) const TANH_CUBIC: f64 = 0.044_715;
 
+/// Where eˣ is no longer followed in [`Activation::Mish`].
+const MISH_LIMIT: f64 = 20.0;
+
 /// An elementwise nonlinearity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
@@ -20,6 +23,8 @@ pub enum Activation {
     GeluTanh,
     /// max(x, 0)², with derivative 2 max(x, 0) (So et al. 2021, Primer; `relu2` in `transformers`).
     SquaredRelu,
+    /// x tanh(ln(1 + eˣ)), as `Mish` in PyTorch.
+    Mish,
 }
 
 impl Activation {
@@ -30,6 +35,7 @@ impl Activation {
             Self::Gelu => "gelu",
             Self::GeluTanh => "gelu_new",
             Self::SquaredRelu => "relu2",
+            Self::Mish => "mish",
         }
     }
 
@@ -40,6 +46,7 @@ impl Activation {
             "gelu" => Some(Self::Gelu),
             "relu2" => Some(Self::SquaredRelu),
             "gelu_new" | "gelu_pytorch_tanh" => Some(Self::GeluTanh),
+            "mish" => Some(Self::Mish),
             _ => None,
         }
     }
@@ -61,6 +68,12 @@ impl Activation {
                 let cubic = ((x.sqr()? * TANH_CUBIC)? + 1.0)?;
                 let inner = ((x * cubic)? * TANH_SCALE)?;
                 Ok(((x * 0.5)? * (inner.tanh()? + 1.0)?)?)
+            }
+            // tanh(ln(1 + eˣ)) = n / (n + 2) with n = eˣ (eˣ + 2): 1 to the last bit of f64 beyond the limit.
+            Self::Mish => {
+                let power = x.minimum(MISH_LIMIT)?.exp()?;
+                let n = ((&power + 2.0)? * &power)?;
+                Ok((x * (&n / (&n + 2.0)?)?)?)
             }
         }
     }

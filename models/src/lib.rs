@@ -16,7 +16,7 @@
 //!
 //! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
 //! [`mlp`]) → networks ([`encoder`], [`actor`], [`gaussian`], [`critic`], [`value`], [`vae`], [`network`], [`gpt`],
-//! [`trajectory_transformer`], [`decision_transformer`], [`conditional_gpt`], [`tap`]) → [`pretrained`] → [`optim`], [`muon`], [`uploads`]; [`kernels`]
+//! [`trajectory_transformer`], [`decision_transformer`], [`twin_critics`], [`reinformer`], [`conditional_gpt`], [`tap`]) → [`pretrained`] → [`optim`], [`muon`], [`lamb`], [`uploads`]; [`kernels`]
 //! hold what is fused, [`work`] counts what networks cost.
 
 pub mod activation;
@@ -34,6 +34,7 @@ pub mod gpt;
 pub mod init;
 mod instruction;
 pub mod kernels;
+pub mod lamb;
 pub mod lamo;
 pub mod linear;
 pub mod mlp;
@@ -44,6 +45,7 @@ pub mod optim;
 pub mod params;
 pub mod precision;
 pub mod pretrained;
+pub mod reinformer;
 pub mod rnd;
 pub mod rng;
 pub mod slot;
@@ -51,6 +53,7 @@ pub mod tap;
 #[cfg(test)]
 mod testing;
 pub mod trajectory_transformer;
+pub mod twin_critics;
 pub mod uploads;
 pub mod vae;
 pub mod value;

@@ -245,6 +245,7 @@ mod tests {
             (Between::Plain(Activation::Gelu), 0),
             (Between::Plain(Activation::GeluTanh), 0),
             (Between::Plain(Activation::SquaredRelu), 0),
+            (Between::Plain(Activation::Mish), 0),
             (Between::Norms(1e-5), 4),
         ] {
             // Rounding of sums over 300 rows.

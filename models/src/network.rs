@@ -18,6 +18,7 @@ use crate::lamo::{Lamo, LamoConfig};
 use crate::mlp::{Mlp, MlpConfig};
 use crate::params::Scope;
 use crate::trajectory_transformer::{TrajectoryTransformer, TrajectoryTransformerConfig};
+use crate::twin_critics::{TwinCritics, TwinCriticsConfig};
 use crate::vae::{Vae, VaeConfig};
 use crate::value::{StateValue, StateValueConfig};
 
@@ -165,6 +166,14 @@ impl Network for ConditionalGpt {
     type Config = ConditionalGptConfig;
 
     fn build(config: &ConditionalGptConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        Self::new(config, scope)
+    }
+}
+
+impl Network for TwinCritics {
+    type Config = TwinCriticsConfig;
+
+    fn build(config: &TwinCriticsConfig, scope: &mut Scope<'_>) -> Result<Self> {
         Self::new(config, scope)
     }
 }

@@ -9,9 +9,11 @@ use crate::critic::CriticConfig;
 use crate::decision_transformer::DecisionTransformerConfig;
 use crate::gaussian::TanhGaussianActorConfig;
 use crate::lamo::LamoConfig;
+use crate::reinformer::ReinformerConfig;
 use crate::rnd::RndConfig;
 use crate::tap::AutoencoderConfig;
 use crate::trajectory_transformer::TrajectoryTransformerConfig;
+use crate::twin_critics::TwinCriticsConfig;
 use crate::vae::VaeConfig;
 use crate::value::StateValueConfig;
 
@@ -113,6 +115,11 @@ pub fn critic(config: &CriticConfig) -> Passes {
     mlp(&config.sizes())
 }
 
+/// Both [`TwinCritics`](crate::twin_critics::TwinCritics).
+pub fn twin_critics(config: &TwinCriticsConfig) -> Passes {
+    ensemble(&config.sizes(), 2)
+}
+
 /// A [`StateValue`](crate::value::StateValue).
 pub fn state_value(config: &StateValueConfig) -> Passes {
     mlp(&config.sizes())
@@ -150,6 +157,16 @@ pub fn decision_transformer(config: &DecisionTransformerConfig, steps: usize) ->
         layers: config.layers,
         width: config.hidden,
         inner: config.inner,
+    };
+    blocks.and_head(0, 3 * steps)
+}
+
+/// The blocks of a [`Reinformer`](crate::reinformer::Reinformer) on a context of `steps`; embeddings and heads don't count.
+pub fn reinformer(config: &ReinformerConfig, steps: usize) -> Passes {
+    let blocks = Blocks {
+        layers: config.layers,
+        width: config.hidden,
+        inner: 4 * config.hidden,
     };
     blocks.and_head(0, 3 * steps)
 }

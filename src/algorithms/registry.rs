@@ -1,8 +1,8 @@
 //! Learning rules, one file each, and the registry that the configuration chooses from.
 
 use crate::{
-    awac, bc, bear, brac, cql, crr, decision_transformer, edac, fast, iql, lamo, rebrac, sac,
-    sac_n, sac_rnd, tap, td3, td3_bc, trajectory_transformer,
+    awac, bc, bear, brac, cql, crr, decision_transformer, edac, fast, iql, lamo, qt, rebrac,
+    reinformer, sac, sac_n, sac_rnd, tap, td3, td3_bc, trajectory_transformer,
 };
 use serde::{Deserialize, Serialize};
 use trajformer_core::algorithm::Algorithm;
@@ -93,7 +93,10 @@ registry! {
     Fast(fast::FastConfig) = "fast", "FAST", "https://arxiv.org/abs/2501.09747";
     Iql(iql::IqlConfig) = "iql", "IQL", "https://arxiv.org/abs/2110.06169";
     Lamo(lamo::LamoConfig) = "lamo", "LaMo", "https://arxiv.org/abs/2310.20587";
+    Qt(qt::QtConfig) = "qt", "QT", "https://arxiv.org/abs/2405.17098";
     Rebrac(rebrac::RebracConfig) = "rebrac", "ReBRAC", "https://arxiv.org/abs/2305.09836";
+    Reinformer(reinformer::ReinformerConfig) =
+        "reinformer", "Reinformer", "https://arxiv.org/abs/2405.08740";
     Sac(sac::SacConfig) = "sac", "SAC", "https://arxiv.org/abs/1812.05905";
     SacN(sac_n::SacNConfig) = "sac_n", "SAC-N", "https://arxiv.org/abs/2110.01548";
     SacRnd(sac_rnd::SacRndConfig) = "sac_rnd", "SAC-RND", "https://arxiv.org/abs/2301.13616";
@@ -188,6 +191,8 @@ impl AlgorithmConfig {
             Self::DecisionTransformer(_)
             | Self::Fast(_)
             | Self::Lamo(_)
+            | Self::Qt(_)
+            | Self::Reinformer(_)
             | Self::Tap(_)
             | Self::TrajectoryTransformer(_) => TRANSFORMER,
         };
@@ -220,6 +225,18 @@ impl AlgorithmConfig {
             }
             Self::Fast(_) => &["execute_steps", "temperature", "constrained"],
             Self::Lamo(_) => &["target_returns", "context_steps", "return_scale"],
+            Self::Qt(_) => &[
+                "target_returns",
+                "context_steps",
+                "return_scale",
+                "candidates",
+                "candidate_noise",
+                "candidate_returns",
+                "critic_return",
+                "choice",
+                "matmul",
+            ],
+            Self::Reinformer(_) => &["context_steps"],
             Self::Tap(_) | Self::TrajectoryTransformer(_) => &["planner", "discount"],
             _ => &[],
         }
@@ -273,10 +290,21 @@ impl AlgorithmConfig {
                 }
                 _ => Ok(Vec::new()),
             },
+            Self::Qt(config) => match config.decay_updates {
+                decay @ DecayUpdates::Updates(length) if decay.ends_before(updates) => {
+                    let expected = format!(
+                        "\"training\", or at least `train.updates` ({updates}): nothing would be learned from update \
+                         {length} on"
+                    );
+                    Err(keys.wrong("decay_updates", length, expected))
+                }
+                _ => Ok(Vec::new()),
+            },
             Self::DecisionTransformer(config) => {
                 Ok(phase("warmup_updates", config.warmup_updates, WARM_UP))
             }
             Self::Lamo(config) => Ok(phase("warmup_updates", config.warmup_updates, WARM_UP)),
+            Self::Reinformer(config) => Ok(phase("warmup_updates", config.warmup_updates, WARM_UP)),
             Self::Bear(config) => Ok(phase(
                 "warmup_updates",
                 config.warmup_updates,

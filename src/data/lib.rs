@@ -10,6 +10,7 @@ mod resident;
 pub mod return_sequences;
 pub mod return_view;
 pub mod returns;
+pub mod reward_windows;
 pub mod sequences;
 pub mod step_windows;
 pub mod termination_penalty;

@@ -444,6 +444,21 @@ impl ReturnSequences {
         (0..batch).map(|_| rng.below(self.steps())).collect()
     }
 
+    /// Where `batch` sub-trajectories start: an episode uniformly, whatever its length, and in it uniformly a step after which K follow
+    /// or the first one where it is shorter than that.
+    ///
+    /// # Panics
+    /// If there is no complete episode.
+    pub fn draw_by_episode(&self, batch: usize, rng: &mut Rng) -> Vec<usize> {
+        let draw = |_| {
+            let span = self.episodes[rng.below(self.episodes.len())];
+            let steps = span.end - span.start;
+            let later = steps.saturating_sub(self.options.context_steps);
+            span.steps_before + rng.below(later + 1)
+        };
+        (0..batch).map(draw).collect()
+    }
+
     /// The complete episode, counted from 0, that the sub-trajectory from `start` on lies in.
     ///
     /// # Panics
@@ -452,6 +467,18 @@ impl ReturnSequences {
         assert!(start < self.steps(), "a start beyond the last step");
         let before = |span: &Span| span.steps_before <= start;
         self.episodes.partition_point(before) - 1
+    }
+
+    /// Every complete episode: the count of their steps before it, and its own.
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let length = |span: &Span| (span.steps_before, span.end - span.start);
+        self.episodes.iter().map(length)
+    }
+
+    /// The sub-trajectory from `start` on: the place of its first step in the context, that step in the data, and how many there are.
+    pub(crate) fn placed(&self, start: usize) -> (usize, usize, usize) {
+        let stretch = self.stretch(start);
+        (stretch.at, stretch.first, stretch.steps)
     }
 
     /// The sub-trajectories that start at these steps, counted over the complete episodes only; on

@@ -1,7 +1,7 @@
 """The settings that the authors' code runs with, by the names of our keys, and the rates of the Trajectory Transformer's schedule.
 
 python tests/golden/settings.py --corl CORL --tt TT --d4rl D4RL --dt DT --lamo LAMO --d3rlpy D3RLPY --brac D4RL_EVALUATIONS \
-    --sac-rnd SAC_RND --rebrac REBRAC --sac SAC --td3 TD3 --tap LATENTPLAN
+    --sac-rnd SAC_RND --rebrac REBRAC --sac SAC --td3 TD3 --qt QT --reinformer REINFORMER --tap LATENTPLAN
 
 Each folder is a checkout at the commit in COMMITS. Nothing of them is imported but `config/offline.py` and the trainer of the
 Trajectory Transformer (for the schedule) and `config/vqvae.py` of TAP: YAML files are parsed, Python files are read as syntax trees, and single functions
@@ -37,6 +37,8 @@ COMMITS = {
     "sac": "pranz24/pytorch-soft-actor-critic @ c1805660b3961694be54079a355155a5cad492f5",
     "tap": "ZhengyaoJiang/latentplan @ c096a5c6e37f78b918946cf8d26119a08d156c73",
     "td3": "sfujim/TD3 @ 34770ccdcb51df6f6c7d85c1ba7e40d71b940d16",
+    "qt": "charleshsc/QT @ cb9e1a4873449b3467f6bf5586e010180d90614c",
+    "reinformer": "Dragon-Zhuang/Reinformer @ 61eaed92999239d9a3b1324a449e32c57a4c49ec",
 }
 LOCOMOTION = [f"{e}-{d}" for e in ("hopper", "halfcheetah", "walker2d") for d in ("medium", "medium-replay", "medium-expert")]
 ANTMAZE = [f"antmaze-{maze}" for maze in
@@ -621,6 +623,99 @@ def decision_transformer(root, data):
     return settings.done()
 
 
+def qt(root, data):
+    env, _, dataset = data.partition("-")
+    script, trainer = root / "experiment.py", root / "decision_transformer/training/ql_trainer.py"
+    settings = Settings("qt", data, f"{COMMITS['qt']}: run.sh, experiment.py", parsed(script))
+    given = settings.given
+    # The command of this data set: flags with a value, or none.
+    commands = (root / "run.sh").read_text().replace("\\\n", " ").split("python experiment.py")
+    command = next(c for c in commands if f"--env {env} " in c and f"--dataset {dataset} " in c)
+    for name, value in re.findall(r"--(\w+)(?: +([^-\s]\S*))?", command):
+        given[name] = {"": True}.get(value, value)
+    for name in ("eta", "grad_norm"):
+        given[name] = float(given[name])
+    for name in ("K", "max_iters", "num_steps_per_iter", "early_epoch"):
+        given[name] = int(given[name])
+    every, iterations = given["num_steps_per_iter"], given["max_iters"]
+    settings.set("decay_updates", iterations * every, "CosineAnnealingLR, lr_maxt = max_iters")
+    settings.set("decay_every", every, "num_steps_per_iter")
+    if given["early_stop"]:
+        iterations = min(iterations, given["early_epoch"] + 1)
+    settings.set("train.updates", iterations * every, "max_iters, early_epoch, num_steps_per_iter")
+    settings.set("evaluate.every_updates", every, "num_steps_per_iter")
+    settings.take("evaluate.episodes", "num_eval_episodes")
+    for ours, theirs in [("context_steps", "K"), ("layers", "n_layer"), ("heads", "n_head"), ("embedding", "embed_dim"), ("dropout", "dropout"),
+                         ("batch_size", "batch_size"), ("learning_rate", "learning_rate"), ("weight_decay", "weight_decay"),
+                         ("clip_norm", "grad_norm"), ("discount", "discount"), ("target_rate", "tau"), ("eta", "eta"),
+                         ("imitation_weight", "eta2"), ("max_backup", "max_q_backup")]:  # fmt: skip
+        settings.take(ours, theirs)
+    width = given["embed_dim"]
+    layers = [n for n in ast.walk(named(tree(root / "decision_transformer/models/ql_DT.py"), "Critic"))
+              if isinstance(n, ast.Call) and ast.unparse(n) == "nn.Mish()"]  # fmt: skip
+    settings.set("critic_hidden", [width] * (len(layers) // 2), "Critic, hidden_dim = embed_dim")
+    source = trainer.read_text()
+    rate = float(re.search(r"Adam\(self\.critic\.parameters\(\), lr=([\d.e-]+)\)", source)[1])
+    settings.set("critic_learning_rate", rate, "critic_optimizer")
+    built = call(script, "Trainer")
+    settings.set("average_rate", round(1 - built["ema_decay"], 9), "1 - ema_decay")
+    settings.set("average_from", built["step_start_ema"], "step_start_ema")
+    settings.set("average_every", built["update_ema_every"], "update_ema_every")
+    settings.set("backup", "window" if given["k_rewards"] else "step", "k_rewards")
+    inside = ast.unparse(tree(script)).count("if 'hopper-medium' in gym_name") == 1 and env == "hopper"
+    settings.set("starts", "inside" if inside else "anywhere", "get_batch, si")
+    where = f"env_name == '{env}'"
+    settings.set("target_returns", [float(value) for value in assigned(script, "env_targets", where)], "env_targets")
+    settings.set("return_scale", float(assigned(script, "scale", where)), "scale")
+    settings.set("max_episode_steps", assigned(script, "max_ep_len", where), "max_ep_len")
+    copies = re.search(r"states\.reshape\(1, -1, self\.state_dim\)\.repeat_interleave\(repeats=(\d+)", (root / "decision_transformer/models/ql_DT.py").read_text())
+    settings.set("candidates", int(copies[1]), "get_action")
+    settings.set("candidate_noise", 0.1, "get_action, randn_like * 0.1")
+    settings.set("critic_return", not given["rtg_no_q"], "rtg_no_q")
+    settings.set("choice", "first" if given["infer_no_q"] else "weighted", "infer_no_q, multinomial")
+    settings.set("terminal_rewards", False, "train_step, rewards[:, -1] = 0")
+    settings.set("candidate_returns", "authors", "get_action")
+    assert given["lr_decay"] and given["use_discount"] and given["mode"] == "normal" and given["pct_traj"] == 1.0
+    assert not given["sar"] and given["lambda"] == 1.0 and given["reward_tune"] == "no" and given["activation_function"] == "relu"
+    settings.aside("exp_name", "env", "dataset", "mode", "pct_traj", "activation_function", "lr_min", "warmup_steps", "max_iters",
+                   "num_steps_per_iter", "save_path", "lambda", "lr_decay", "early_stop", "early_epoch", "k_rewards", "use_discount", "sar",
+                   "reward_tune", "scale", "test_scale", "rtg_no_q", "infer_no_q")  # fmt: skip
+    return settings.done()
+
+
+def reinformer(root, data):
+    env, _, dataset = data.partition("-")
+    script, trainer = root / "main.py", (root / "trainer.py").read_text()
+    settings = Settings("reinformer", data, f"{COMMITS['reinformer']}: main.py", parsed(script))
+    given, text = settings.given, ast.unparse(tree(script))
+    # Their word for medium-replay is misspelt, so that hopper-medium alone has other batches.
+    assert "if env == 'hopper':\n        if dataset == 'medium' or dataset == 'meidum-replay':\n            variant['batch_size'] = 256" in text
+    if data == "hopper-medium":
+        given["batch_size"] = 256
+    assert "if env in ['kitchen', 'maze2d', 'antmaze']:\n        variant['num_eval_ep'] = 100" in text
+    if env == "maze2d":
+        given["num_eval_ep"] = 100
+    every = given["num_updates_per_iter"]
+    settings.set("train.updates", given["max_train_iters"] * every, "max_train_iters * num_updates_per_iter")
+    settings.set("evaluate.every_updates", every, "num_updates_per_iter")
+    settings.take("evaluate.episodes", "num_eval_ep")
+    for ours, theirs in [("context_steps", "context_len"), ("layers", "n_blocks"), ("heads", "n_heads"), ("embedding", "embed_dim"),
+                         ("dropout", "dropout_p"), ("batch_size", "batch_size"), ("learning_rate", "lr"), ("weight_decay", "wd"),
+                         ("warmup_updates", "warmup_steps"), ("clip_norm", "grad_norm"), ("expectile", "tau"),
+                         ("initial_temperature", "init_temperature")]:  # fmt: skip
+        settings.take(ours, theirs)
+    rate = re.search(r"\[self\.model\.log_temperature\],\s+lr=([\d.e-]+)", trainer)
+    settings.set("temperature_learning_rate", float(rate[1]), "log_temperature_optimizer")
+    assert "target_entropy=-self.act_dim" in trainer and "eps=1e-8" in trainer
+    steps = defaults(root / "model/reinformer.py", "ReinFormer.__init__")["max_timestep"]
+    settings.set("max_episode_steps", steps, "max_timestep")
+    for node in ast.walk(tree(root / "data/d4rl_trajectory_dataset.py")):
+        if isinstance(node, ast.If) and ast.unparse(node.test).startswith("env_name in") and env in literal(node.test.comparators[0]):
+            settings.set("return_scale", float(literal(node.body[0].value)), "scale")
+    settings.aside("model_type", "env", "dataset", "max_eval_ep_len", "dataset_dir", "max_train_iters", "num_updates_per_iter", "use_wandb")
+    return settings.done()
+
+
 def lamo(root, data):
     env = data.split("-")[0]
     folder = root / "experiment-d4rl"
@@ -882,6 +977,9 @@ def main():
         found[f"trajectory_transformer/{data}"] = trajectory_transformer(roots.tt, data)
     for data in LOCOMOTION + ["hopper-expert", "halfcheetah-expert", "walker2d-expert"]:
         found[f"decision_transformer/{data}"] = decision_transformer(roots.dt, data)
+    for data in LOCOMOTION + MAZE2D:
+        found[f"qt/{data}"] = qt(roots.qt, data)
+        found[f"reinformer/{data}"] = reinformer(roots.reinformer, data)
     for data in ["hopper-medium", "halfcheetah-medium", "walker2d-medium", "kitchen-complete", "kitchen-partial"]:
         found[f"lamo/{data}"] = lamo(roots.lamo, data)
     lines = [f"{json.dumps(name)}: {json.dumps(found[name])}" for name in sorted(found)]

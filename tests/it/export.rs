@@ -48,7 +48,14 @@ fn every_policy_that_is_one_network_becomes_a_graph_that_acts_like_it() {
             }
         }
     }
-    let expected = ["fast", "lamo", "tap", "trajectory_transformer"];
+    let expected = [
+        "fast",
+        "lamo",
+        "qt",
+        "reinformer",
+        "tap",
+        "trajectory_transformer",
+    ];
     assert_eq!(refused, expected);
 }
 

@@ -25,6 +25,13 @@ fn small(name: &str) -> &'static str {
         "lamo" => {
             "batch_size = 2\nlayers = 1\nheads = 1\nembedding = 8\nrank = 2\ncontext_steps = 3\nwarmup_updates = 1"
         }
+        "qt" => {
+            "batch_size = 2\nlayers = 1\nheads = 1\nembedding = 8\ncritic_hidden = [8]\ncontext_steps = 3\ncandidates = 3\n\
+             target_returns = [-200.0, -1000.0]"
+        }
+        "reinformer" => {
+            "batch_size = 2\nlayers = 1\nheads = 1\nembedding = 8\ncontext_steps = 3\nwarmup_updates = 1"
+        }
         "trajectory_transformer" => {
             "bins = 5\nbatch_size = 2\nlayers = 1\nheads = 1\nembedding_per_head = 8\n\
              window_transitions = 3\nwarmup_updates = 1\ndecay_updates = 5\nplanner.horizon = 10\n\

@@ -59,6 +59,10 @@ const TABLE: &[(&str, &str)] = &[
     ("data/step_windows", "core/*"),
     ("data/return_view", "core/* data/return_sequences"),
     (
+        "data/reward_windows",
+        "core/* data/batch data/return_sequences",
+    ),
+    (
         "data/tokens",
         "core/* data/discretizer data/resident data/token_options",
     ),

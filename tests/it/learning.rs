@@ -19,13 +19,17 @@ use crate::runs::{config, pendulum_data, small, write_data};
 /// Made at random, and staying so: a network that others are compared with; what only makes the Decision Transformer
 /// one of `transformers`, and heads of it that no loss looks at; what inputs are scaled by. LaMo's `transformer.`
 /// stays too, but for what adapts it.
-const FROZEN: [&str; 6] = [
+const FROZEN: [&str; 10] = [
     "rnd_target.",
     "rnd_moments.observation_",
     "rnd_moments.action_",
     "encoder.w",
     "predict_state.",
     "predict_return.",
+    "actor.encoder.w",
+    "actor.predict_return.",
+    "target_actor.encoder.w",
+    "target_actor.predict_return.",
 ];
 
 /// Trained in a first phase alone, and then left as they are.
@@ -227,6 +231,16 @@ fn tiny(algorithm: &str) -> Vec<String> {
             "batch_size=2",
             "context_steps=3",
         ],
+        "qt" => &[
+            "embedding=8",
+            "layers=1",
+            "heads=1",
+            "critic_hidden=[8]",
+            "batch_size=2",
+            "context_steps=3",
+            "candidates=8",
+        ],
+        "reinformer" => &["embedding=8", "layers=1", "heads=1", "batch_size=2"],
         "trajectory_transformer" => &[
             "embedding_per_head=8",
             "layers=1",

@@ -20,21 +20,25 @@ use trajformer::rng::Rng;
 use trajformer::{data, envs, export, instruct, preview, run};
 
 /// Policies that are no single network, and what is refused for that.
-const NOT_EXPORTED: [&str; 7] = [
+const NOT_EXPORTED: [&str; 9] = [
     "bear",
     "brac",
     "crr",
     "fast",
     "lamo",
+    "qt",
+    "reinformer",
     "tap",
     "trajectory_transformer",
 ];
 
 /// Policies that remember or plan; all others are judged by data, those that choose among samples too.
-const SEQUENCE_MODELS: [&str; 5] = [
+const SEQUENCE_MODELS: [&str; 7] = [
     "decision_transformer",
     "fast",
     "lamo",
+    "qt",
+    "reinformer",
     "tap",
     "trajectory_transformer",
 ];

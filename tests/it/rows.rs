@@ -52,6 +52,10 @@ fn wide(name: &str) -> &'static str {
     match name {
         "decision_transformer" => "embedding = 128\nlayers = 1\ncontext_steps = 5\nbatch_size = 2",
         "lamo" => "embedding = 64\nheads = 2\nlayers = 1\ncontext_steps = 5\nbatch_size = 2",
+        "qt" => {
+            "embedding = 128\nlayers = 1\ncontext_steps = 5\ncandidates = 12\nbatch_size = 2\ntarget_returns = [3.0, 1.0]"
+        }
+        "reinformer" => "embedding = 128\nlayers = 1\nbatch_size = 2",
         "trajectory_transformer" => {
             "bins = 20\nlayers = 1\nheads = 4\nembedding_per_head = 16\nwindow_transitions = 4\nbatch_size = 2\n\
              planner.horizon = 2\nplanner.beam_width = 8\nplanner.max_context_transitions = 2"

@@ -29,6 +29,12 @@ pub fn small(name: &str) -> &'static str {
         "lamo" => {
             "batch_size = 4\nlayers = 2\nheads = 2\nembedding = 16\nrank = 3\ncontext_steps = 5\nwarmup_updates = 3"
         }
+        "qt" => {
+            "batch_size = 4\nlayers = 2\nheads = 2\nembedding = 16\ncritic_hidden = [16, 16]\ncontext_steps = 5\n\
+             candidates = 5\naverage_from = 1\naverage_every = 2\ndecay_updates = 20\ndecay_every = 3\n\
+             target_returns = [-200.0, -1000.0]"
+        }
+        "reinformer" => "batch_size = 4\nlayers = 2\nheads = 2\nembedding = 16\nwarmup_updates = 3",
         "trajectory_transformer" => {
             "bins = 10\nbatch_size = 4\nlayers = 1\nheads = 2\nembedding_per_head = 8\n\
              window_transitions = 3\nwarmup_updates = 3\ndecay_updates = 15\n\
@@ -219,6 +225,13 @@ fn wide(name: &str) -> &'static [&'static str] {
     match name {
         "decision_transformer" => &["batch_size=32", "embedding=32", "context_steps=10"],
         "lamo" => &["batch_size=32", "embedding=32", "context_steps=10"],
+        "qt" => &[
+            "batch_size=32",
+            "embedding=32",
+            "context_steps=10",
+            "critic_hidden=[160, 160]",
+        ],
+        "reinformer" => &["batch_size=32", "embedding=32", "context_steps=10"],
         "trajectory_transformer" => &[
             "batch_size=32",
             "embedding_per_head=32",

@@ -216,7 +216,13 @@ impl Mlps {
                     rows::layer_norm(to, weight, bias, T::of(epsilon), &mut after);
                     activated = Some(after);
                 }
-                (Activation::Gelu | Activation::GeluTanh | Activation::SquaredRelu, _) => {
+                (
+                    Activation::Gelu
+                    | Activation::GeluTanh
+                    | Activation::SquaredRelu
+                    | Activation::Mish,
+                    _,
+                ) => {
                     rows::add_bias(to, bias);
                     let mut after = Buffer::take(to.len());
                     rows::activate(self.activation, to, &mut after);
@@ -397,7 +403,13 @@ impl Mlps {
                             &mut scratch,
                         );
                     }
-                    (Activation::Gelu | Activation::GeluTanh | Activation::SquaredRelu, _) => {
+                    (
+                        Activation::Gelu
+                        | Activation::GeluTanh
+                        | Activation::SquaredRelu
+                        | Activation::Mish,
+                        _,
+                    ) => {
                         rows::activate_backward(self.activation, kept, activated[below], to);
                     }
                 }

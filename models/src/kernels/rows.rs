@@ -74,6 +74,23 @@ fn tanh_share<T: Real>(x: T) -> (T, T) {
     (share, small * large_share * large_share * slope)
 }
 
+/// What Mish multiplies x with, tanh(ln(1 + eˣ)), and the derivative of that, from the exponential that can't overflow.
+#[inline(always)]
+fn mish_share<T: Real>(x: T) -> (T, T) {
+    let (two, four) = (T::of(2.0), T::of(4.0));
+    let positive = x > T::ZERO;
+    let u = (if positive { -x } else { x }).exp_nonpositive();
+    // Times e^(-2x) above 0.
+    let (top, extra) = if positive {
+        (u.mul_add(two, T::ONE), two * u * u)
+    } else {
+        (u * (u + two), two)
+    };
+    let inverse = T::ONE / (top + extra);
+    let slope = four * u * (T::ONE + u) * inverse * inverse;
+    (top * inverse, if positive { slope * u } else { slope })
+}
+
 vectorized! {
     /// Layer normalisation of rows of x: out <- (x - mean) / standard deviation * weight + bias.
     pub fn layer_norm<T: Real>(x: &[T], weight: &[T], bias: &[T], epsilon: T, out: &mut [T]) {
@@ -250,6 +267,11 @@ vectorized! {
                     *o = on * on;
                 }
             }
+            Activation::Mish => {
+                for (o, x) in out.iter_mut().zip(x) {
+                    *o = *x * mish_share(*x).0;
+                }
+            }
         }
     }
 
@@ -287,6 +309,13 @@ vectorized! {
                     let on = if *x > T::ZERO { *x } else { T::ZERO };
                     *o = on * on;
                     *d *= on + on;
+                }
+            }
+            Activation::Mish => {
+                for ((o, d), x) in out.iter_mut().zip(dout).zip(x) {
+                    let (share, slope) = mish_share(*x);
+                    *o = *x * share;
+                    *d *= x.mul_add(slope, share);
                 }
             }
         }

@@ -258,6 +258,15 @@ impl<N: Network> Target<N> {
         Ok(&copy.1)
     }
 
+    /// Its parameters.
+    ///
+    /// # Errors
+    /// If there is none: its network was made to act alone.
+    pub fn params(&self) -> Result<&Params> {
+        let copy = self.copy.as_ref().ok_or_else(opened_without_data)?;
+        Ok(&copy.0)
+    }
+
     /// target <- (1 - rate) target + rate online.
     ///
     /// # Errors

@@ -245,7 +245,7 @@ fn check_extras(run: &TrainedRun, recorded: &Recorded, policy: &dyn Policy) -> R
     let name = run.config.algorithm.name();
     let aims = matches!(
         run.config.algorithm,
-        AlgorithmConfig::DecisionTransformer(_) | AlgorithmConfig::Lamo(_)
+        AlgorithmConfig::DecisionTransformer(_) | AlgorithmConfig::Lamo(_) | AlgorithmConfig::Qt(_)
     );
     let wrong = |array: &str, why: &str| {
         let problem = format!("array `{array}`: this run ({name}) {why}; leave the array out");

@@ -155,6 +155,16 @@ pub fn graph_of(run: &mut TrainedRun) -> Result<Graph> {
             let description = run.algorithm.description();
             sequence::graph(&parts, config, &description, &mut *run.algorithm.policy()?)
         }
+        AlgorithmConfig::Qt(_) => Err(Error::unsupported(
+            Ability::Export,
+            "a policy of QT asks for several returns at once and lets its critics choose among the actions, which is more \
+             than one network: it is not exported",
+        )),
+        AlgorithmConfig::Reinformer(_) => Err(Error::unsupported(
+            Ability::Export,
+            "a policy of the Reinformer reads the return that it has just predicted, which is more than one network: it is not \
+             exported",
+        )),
         _ => actor::graph(&parts, &mut *run.algorithm.policy()?),
     }
 }

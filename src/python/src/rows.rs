@@ -63,7 +63,9 @@ impl Rows {
         let policy = run.policy()?;
         let aims_at_returns = matches!(
             run.config.algorithm,
-            AlgorithmConfig::DecisionTransformer(_) | AlgorithmConfig::Lamo(_)
+            AlgorithmConfig::DecisionTransformer(_)
+                | AlgorithmConfig::Lamo(_)
+                | AlgorithmConfig::Qt(_)
         );
         Ok(Self {
             traits: Traits {
