@@ -25,7 +25,8 @@ pub enum BenchCommand {
     Critics(BenchCriticsArgs),
     /// Time the Trajectory Transformer's planner, which runs on the CPU: one episode, full context.
     #[command(after_help = "Example:\n  \
-        trajformer bench plan --observations 17 --actions 6 --beam 32 --horizon 5")]
+        trajformer bench plan --observations 17 --actions 6 --beam 32 --horizon 5\n  \
+        trajformer bench plan --budget-ms 10 --decisions 10000 --json")]
     Plan(BenchPlanArgs),
     /// Time random steps of an environment.
     #[command(after_help = "Example:\n  trajformer bench envs --env halfcheetah-v4")]
@@ -126,6 +127,12 @@ pub struct BenchPlanArgs {
     /// What the network sees of a long sequence.
     #[arg(long, value_enum, default_value = "crop")]
     pub window: WindowArg,
+    /// Milliseconds that a plan may take: says how many plans took longer, e.g. --budget-ms 10.
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
+    pub budget_ms: Option<f64>,
+    /// With --budget-ms: make at least so many plans, one after the other in one episode.
+    #[arg(long, value_name = "N", requires = "budget_ms", value_parser = count)]
+    pub decisions: Option<usize>,
     /// For every measurement.
     #[command(flatten)]
     pub common: BenchArgs,
@@ -198,6 +205,8 @@ pub fn run(command: &BenchCommand) -> anyhow::Result<ExitCode> {
             beam: args.beam,
             horizon: args.horizon,
             window: args.window.into(),
+            budget_ms: args.budget_ms,
+            decisions: args.decisions.unwrap_or(0),
             seconds,
         })?,
         BenchCommand::Envs(args) => bench::steps(&bench::EnvOptions {
@@ -212,6 +221,14 @@ pub fn run(command: &BenchCommand) -> anyhow::Result<ExitCode> {
         say!("{}", serde_json::to_string(&report)?)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a plan may take.
+fn milliseconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(found) if found > 0.0 && found <= 1e6 => Ok(found),
+        _ => Err("expected a positive number of milliseconds, 1,000,000 at most".to_owned()),
+    }
 }
 
 /// How long a measurement takes.

@@ -2,13 +2,24 @@
 //! that acts on its plans.
 //!
 //! Reading order: [`sampling`] (one token) → [`hypotheses`] (sequences and their cache) →
-//! [`beam_search`] (plans) → [`planner`] (the policy).
+//! [`beam_search`] (plans) → [`anytime`] (plans within a [`budget`], beside the [plan before](companion)) → [`planner`] (the policy).
 
+pub mod anytime;
 pub mod beam_search;
+pub mod budget;
+pub mod companion;
+pub mod critic;
 pub mod hypotheses;
+mod likelihood;
+pub mod plan_config;
 pub mod planner;
+mod rows;
 pub mod sampling;
 
-pub use beam_search::{BeamSearch, Objective, Plan, PlanConfig, Prefix, SearchModel, Window};
+pub use beam_search::{BeamSearch, Plan, Prefix, SearchModel};
+pub use budget::{Allowance, Budget};
+pub use companion::Companion;
+pub use critic::{Critic, CriticSpec};
+pub use plan_config::{Objective, PlanConfig, PlanValue, Window};
 pub use planner::BeamPlanner;
 pub use trajformer_core::policy::Imagined;

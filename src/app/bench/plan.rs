@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use trajformer_models::decoder::{Decoder, DecoderShape};
 use trajformer_models::params::Params;
 use trajformer_models::trajectory_transformer::TrajectoryTransformer;
 
 use crate::app::bench::updates::Report;
+use crate::app::system_clock::SystemClock;
 use trajformer_algorithms::planning::sampling::Uniforms;
-use trajformer_algorithms::planning::{BeamSearch, PlanConfig, Prefix, SearchModel, Window};
+use trajformer_algorithms::planning::{
+    BeamPlanner, BeamSearch, PlanConfig, Prefix, SearchModel, Window,
+};
 use trajformer_algorithms::trajectory_transformer::TrajectoryTransformerConfig;
 use trajformer_core::error::{Error, Result};
+use trajformer_core::policy::{EpisodeStart, Policy};
 use trajformer_data::discretizer::{Discretizer, DiscretizerKind};
 use trajformer_models::rng::{Rng, Streams};
 
@@ -36,6 +40,10 @@ pub struct PlanOptions {
     pub horizon: usize,
     /// What the network sees of a long sequence.
     pub window: Window,
+    /// Milliseconds that a plan may take, if that is limited: plans follow each other in one episode then.
+    pub budget_ms: Option<f64>,
+    /// Plans that are made at least within a budget.
+    pub decisions: usize,
     /// The clock runs at least this long.
     pub seconds: f64,
 }
@@ -52,7 +60,8 @@ impl Uniforms for Stream {
 /// Times plans for one episode after a context of five transitions, with a model of the authors'
 /// size and random weights and their settings (2 actions tried from each sequence, the most likely
 /// observation, reward and value, actions from the upper 0.4 of the probability); the median of at
-/// least five. A growing window gets a model whose own window is long enough.
+/// least five. A growing window gets a model whose own window is long enough. With a budget an episode is acted in, with made-up
+/// observations: each plan may go on with the one before, and the report says how many took longer than they may.
 ///
 /// # Errors
 /// If a size is 0 or the planner fails.
@@ -73,6 +82,9 @@ pub fn plan(options: &PlanOptions) -> Result<Report> {
         instruction: None,
     }];
     let mut search = search(options, &streams)?;
+    if options.budget_ms.is_some() {
+        return plan_within(options, search, rng);
+    }
     let mut uniforms = Stream(rng);
     let mut times = Vec::new();
     let mut total = 0.0;
@@ -93,6 +105,38 @@ pub fn plan(options: &PlanOptions) -> Result<Report> {
     Ok(report)
 }
 
+/// Acts in one episode until there are enough plans.
+fn plan_within(options: &PlanOptions, search: BeamSearch<f32>, mut rng: Rng) -> Result<Report> {
+    let (o, a) = (options.observations, options.actions);
+    let mut planner = BeamPlanner::new(search, vec![-3.0; a], vec![3.0; a])?
+        .with_clock(Arc::new(SystemClock::new()));
+    planner.begin(&[EpisodeStart::new(rng.clone())])?;
+    let begin = Instant::now();
+    let mut steps = 0;
+    while steps < PLANS.max(options.decisions) || begin.elapsed().as_secs_f64() < options.seconds {
+        let observation: Vec<f32> = (0..o).map(|_| rng.normal() as f32).collect();
+        let observation = Tensor::from_vec(observation, (1, o), &Device::Cpu)?;
+        planner.act(&observation, &[true])?;
+        planner.observe(&[0.0])?;
+        steps += 1;
+    }
+    let mut report = Report::new("trajectory_transformer", "cpu", options.seconds)?;
+    report.planning = planner.planning();
+    let decisions = planner.decisions();
+    let seconds: f64 = decisions
+        .iter()
+        .filter_map(|decision| decision.seconds)
+        .sum();
+    let tokens: u64 = decisions.iter().map(|decision| decision.tokens).sum();
+    let median = report
+        .planning
+        .as_ref()
+        .and_then(|planning| planning.p50_ms);
+    report.seconds_per_plan = median.map(|ms| ms / 1e3);
+    report.tokens_per_s = Some(tokens as f64 / seconds);
+    Ok(report)
+}
+
 fn search(options: &PlanOptions, streams: &Streams) -> Result<BeamSearch<f32>> {
     let (o, a) = (options.observations, options.actions);
     let places = o + a + 2;
@@ -102,6 +146,7 @@ fn search(options: &PlanOptions, streams: &Streams) -> Result<BeamSearch<f32>> {
             horizon: options.horizon,
             max_context_transitions: CONTEXT,
             window: options.window,
+            budget_ms: options.budget_ms,
             ..PlanConfig::default()
         },
         ..TrajectoryTransformerConfig::default()
@@ -145,6 +190,8 @@ mod tests {
                 beam: 2,
                 horizon,
                 window,
+                budget_ms: None,
+                decisions: 0,
                 seconds: 0.0,
             };
             let report = plan(&options).expect("report");
@@ -153,5 +200,25 @@ mod tests {
             let rate = report.tokens_per_s.expect("a rate");
             assert!((rate * seconds - sampled as f64).abs() < 1e-6 * sampled as f64);
         }
+    }
+    #[test]
+    fn plans_within_a_budget_are_counted_with_their_times() {
+        let options = PlanOptions {
+            observations: 2,
+            actions: 1,
+            beam: 4,
+            horizon: 3,
+            window: Window::Crop,
+            budget_ms: Some(1e5),
+            decisions: 7,
+            seconds: 0.0,
+        };
+        let report = plan(&options).expect("report");
+        let planning = report.planning.expect("plans");
+        assert_eq!((planning.decisions, planning.missed), (7, Some(0)));
+        // Nothing is known at first: the second search is the full one.
+        assert_eq!((planning.cut, planning.beams_mean), (0.0, 4.0));
+        let times = [planning.p50_ms, planning.p99_ms, planning.max_ms];
+        assert!(times.is_sorted() && times[0] > Some(0.0), "{times:?}");
     }
 }
