@@ -47,9 +47,9 @@ pub use app::run::TrainedRun;
 #[cfg(feature = "mujoco")]
 pub use app::setup;
 pub use app::{
-    about, act, bench, checkpoint, choose, compare, config, demo, diagnose, evaluate, evaluations,
-    export, fqe, held_out, hub, instruct, online, prepare, preview, publish, render, reproduce,
-    scoring, sweep, token_report, trainer,
+    about, act, bench, checkpoint, choose, compare, config, critic, demo, diagnose, evaluate,
+    evaluations, export, fqe, held_out, hub, instruct, online, prepare, preview, publish, render,
+    reproduce, scoring, sweep, token_report, trainer,
 };
 pub use candle_core;
 pub use trajformer_algorithms::{offpolicy, planning};
@@ -58,7 +58,8 @@ pub use trajformer_core::dataset::Dataset;
 pub use trajformer_core::environment::Environment;
 pub use trajformer_core::policy::{EpisodeStart, Policy};
 pub use trajformer_core::{
-    Error, Result, algorithm, device, environment, epochs, error, interrupt, nearest, schedules,
+    Error, Result, algorithm, clock, device, environment, epochs, error, interrupt, nearest,
+    schedules,
 };
 pub use trajformer_models as models;
 pub use trajformer_models::rng;
@@ -105,8 +106,10 @@ pub mod data {
 /// What acts: the trait, trained policies, and the behaviors that data is collected with.
 pub mod policy {
     pub use crate::app::behaviors::{self as behavior, file, noise, simple};
+    pub use crate::app::system_clock::SystemClock;
     pub use trajformer_algorithms::policies::actor::{self, ActorPolicy};
     pub use trajformer_algorithms::policies::{groups, return_conditioned};
+    pub use trajformer_core::planning::{Decision, PlanOrigin, PlanningSummary};
     pub use trajformer_core::policy::*;
 }
 

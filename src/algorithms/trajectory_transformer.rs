@@ -43,8 +43,9 @@ use trajformer_models::uploads::CachedUploads;
 use trajformer_models::work;
 
 use crate::offpolicy::{StateNames, Trained};
-use crate::planning::{BeamPlanner, BeamSearch, PlanConfig, SearchModel, Window};
+use crate::planning::{BeamPlanner, BeamSearch, Critic, PlanConfig, SearchModel, Window};
 use trajformer_core::algorithm::{Algorithm, Build, Matmul, Work};
+use trajformer_core::clock::Clock;
 use trajformer_core::dataset::{Dataset, Episode};
 use trajformer_core::dataset_checks::long_sequences;
 use trajformer_core::epochs::{Span, WarmupAndDecay};
@@ -355,6 +356,8 @@ impl TrajectoryTransformerConfig {
                 .with_epochs_of(sequences.len())
                 .with_training_updates(build.training_updates),
             sequences,
+            clock: None,
+            critic: None,
         })
     }
 
@@ -465,6 +468,10 @@ pub struct TrajectoryTransformer {
     bounds: ActionBounds,
     instructed: Option<InstructedEpisodes>,
     learner: Learner,
+    /// What plans with a budget of time go by.
+    clock: Option<Arc<dyn Clock>>,
+    /// What plans are scored with, if not by the network: a copy of another run's.
+    critic: Option<Arc<Critic>>,
 }
 
 impl TrajectoryTransformer {
@@ -496,14 +503,40 @@ impl TrajectoryTransformer {
             discount: config.discount,
             goal_conditioned: config.goal != GoalPrefix::None,
         };
-        let search = BeamSearch::new(model, config.planner.clone())?;
+        let mut search = BeamSearch::new(model, config.planner.clone())?;
+        if let Some(critic) = &self.critic {
+            search = search.with_critic(Arc::clone(critic))?;
+        }
+        search.check_critic()?;
         let row = |bound: Tensor| bound.to_device(&Device::Cpu)?.to_vec1::<f32>();
         let (low, high) = (row(self.bounds.low()?)?, row(self.bounds.high()?)?);
-        let planner = BeamPlanner::new(search, low, high)?;
+        let mut planner = BeamPlanner::new(search, low, high)?;
+        if let Some(clock) = &self.clock {
+            planner = planner.with_clock(Arc::clone(clock));
+        }
         Ok(match &self.instructed {
             Some(told) => planner.with_instructions(Arc::clone(told.known())),
             None => planner,
         })
+    }
+}
+
+impl TrajectoryTransformer {
+    /// Shows the critic, where one is configured; a checkpoint of a run that was trained without has none.
+    fn visit_critic(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        const NAME: &str = "policy.critic";
+        if self.learner.config.planner.critic.is_none() || !visitor.holds(NAME) {
+            return Ok(());
+        }
+        let critic = self.critic.as_ref().map(|critic| critic.to_bytes());
+        let before = critic.transpose()?.unwrap_or_default();
+        let mut bytes = before.clone();
+        visitor.bytes(NAME, &mut bytes)?;
+        if bytes == before {
+            Ok(())
+        } else {
+            self.set_critic(&bytes)
+        }
     }
 }
 
@@ -526,6 +559,17 @@ impl Algorithm for TrajectoryTransformer {
             Dropout::off()
         };
         learner.update(&batch, dropout)
+    }
+
+    fn set_clock(&mut self, clock: Arc<dyn Clock>) {
+        self.clock = Some(clock);
+    }
+
+    fn set_critic(&mut self, critic: &[u8]) -> Result<()> {
+        let (critic, sizes) = (Critic::from_bytes(critic)?, self.learner.model.net.config());
+        critic.check_dimensions(sizes.observation_dim, sizes.action_dim)?;
+        self.critic = Some(Arc::new(critic));
+        Ok(())
     }
 
     fn instructed(&mut self) -> Option<&mut InstructedEpisodes> {
@@ -593,7 +637,7 @@ impl Algorithm for TrajectoryTransformer {
         self.bounds.visit("policy.action_bounds.", visitor)?;
         let mut updates = learner.model.steps(); // restored with the optimiser
         visitor.counter("training.updates", &mut updates)?;
-        Ok(())
+        self.visit_critic(visitor)
     }
 
     /// The model's sizes, by the names that the authors' configurations use. No other library

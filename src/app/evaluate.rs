@@ -11,12 +11,17 @@ use crate::envs;
 use trajformer_core::dataset::{Dataset, Episode};
 use trajformer_core::error::{Error, Result};
 use trajformer_core::interrupt::Interrupt;
+use trajformer_core::planning::PlanningSummary;
 use trajformer_core::policy::{EpisodeStart, Policy};
 pub use trajformer_core::statistics::mean_std;
 use trajformer_models::rng::Streams;
 
 /// Most episodes that run side by side.
 const MOST_ROWS: usize = 1_000_000;
+/// Plans with a budget are compared with those of full searches once in so many steps, this one first: not at the start, where there
+/// is no plan to go on with.
+const COMPARED_STEPS: usize = 50;
+const FIRST_COMPARED_STEP: usize = 9;
 
 /// What one evaluation found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,6 +46,9 @@ pub struct Evaluation {
     /// first's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub by_target: Vec<TargetEvaluation>,
+    /// What the policy's plans were, where each had a budget.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub planning: Option<PlanningSummary>,
 }
 
 /// What an evaluation found for one target return.
@@ -271,6 +279,7 @@ impl Evaluator {
             });
         Ok(Evaluation {
             by_target: by_target.collect(),
+            planning: policy.planning(),
             ..parts[0].clone()
         })
     }
@@ -299,7 +308,10 @@ impl Evaluator {
         recorder: Option<&mut dyn Recorder>,
     ) -> Result<Evaluation> {
         let (returns, lengths) = self.run_rows(policy, &[], prepare, recorder)?;
-        Ok(Evaluation::new(&self.spec().name, returns, lengths))
+        Ok(Evaluation {
+            planning: policy.planning(),
+            ..Evaluation::new(&self.spec().name, returns, lengths)
+        })
     }
 
     /// Returns and lengths of the episodes, for one target after the other.
@@ -331,12 +343,17 @@ impl Evaluator {
             None => Progress::of("episodes", 0, rows as u64),
         };
         let progress = (self.says_progress || progress.writes_lines()).then_some(progress);
+        let mut steps = 0;
         while active.contains(&true) {
             if self.interrupt.is_set() {
                 return Err(Error::Interrupted);
             }
             let observations = self.envs.observations()?; // (E, O)
             let actions = policy.act(&observations, &active)?; // (E, A)
+            if steps % COMPARED_STEPS == FIRST_COMPARED_STEP {
+                policy.compare_plans()?;
+            }
+            steps += 1;
             let step = self.envs.step(&actions, &active)?;
             if let Some(recorder) = recorder.as_deref_mut() {
                 let observations = observations.to_vec2::<f32>()?;
@@ -540,13 +557,14 @@ impl Evaluation {
             score_mean,
             score_std,
             by_target: Vec::new(),
+            planning: None,
         }
     }
 }
 
 impl Evaluation {
     /// One line for people: score and return with their standard deviation over the episodes; one line more for
-    /// each further target return.
+    /// each further target return, and some for plans that had a budget.
     pub fn summary(&self) -> String {
         let Self { episodes, env, .. } = self;
         let line = |aim: &str, returns: (f64, f64), score: Option<(f64, f64)>| {
@@ -564,12 +582,16 @@ impl Evaluation {
             let aim = format!(", aiming at {}", target.target_return);
             line(&aim, (target.return_mean, target.return_std), score)
         });
-        match self.by_target.len() {
+        let mut text = match self.by_target.len() {
             0 | 1 => {
                 let score = self.score_mean.zip(self.score_std);
                 line("", (self.return_mean, self.return_std), score)
             }
             _ => lines.collect::<Vec<_>>().join("\n  "),
+        };
+        if let Some(planning) = &self.planning {
+            text += &format!("\n  {}", planning.lines());
         }
+        text
     }
 }

@@ -205,6 +205,7 @@ impl Evaluations {
             score_mean: row.scores.map(|scores| scores.0),
             score_std: row.scores.map(|scores| scores.1),
             by_target: Vec::new(),
+            planning: None,
         }))
     }
 }

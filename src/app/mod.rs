@@ -10,6 +10,7 @@ pub mod choose;
 pub mod collect;
 pub mod compare;
 pub mod config;
+pub mod critic;
 pub mod datasets;
 pub mod demo;
 pub mod diagnose;
@@ -40,6 +41,7 @@ pub mod series;
 #[cfg(feature = "mujoco")]
 pub mod setup;
 pub mod sweep;
+pub mod system_clock;
 pub mod table;
 pub mod text;
 pub mod token_report;

@@ -11,6 +11,7 @@ use crate::app::datasets;
 use crate::app::evaluate::Evaluator;
 use crate::app::online::{Interaction, interactive};
 use crate::app::pretrained::gpt2;
+use crate::app::system_clock::SystemClock;
 use crate::app::{hub, text};
 use crate::envs;
 use crate::formats::{fast_folder, files};
@@ -157,6 +158,7 @@ pub fn prepare(
         Some(rule) => rule(build)?,
         None => config.algorithm.build(build)?,
     };
+    algorithm.set_clock(Arc::new(SystemClock::new()));
     match *purpose {
         PreparedFor::Training {
             data,

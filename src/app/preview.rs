@@ -14,6 +14,7 @@ use crate::report::plan;
 use crate::report::plan::PlanPanel;
 use trajformer_core::dataset::{Dataset, Episode};
 use trajformer_core::error::{Ability, Error, Result};
+use trajformer_core::planning::PlanningSummary;
 use trajformer_core::policy::Imagined;
 use trajformer_core::policy::{EpisodeStart, Policy};
 use trajformer_models::rng::Streams;
@@ -27,6 +28,8 @@ const ACTIONS: usize = 3;
 pub struct Preview {
     /// Seconds that the plan took.
     pub seconds: f64,
+    /// What the plan was, if it had a budget: also beside the full search.
+    pub planning: Option<PlanningSummary>,
     /// What the model expected.
     pub imagined: Imagined,
     /// Observations, those before the plan first where it was made from data: at `at` stands the one that the plan was made from. In an
@@ -128,6 +131,7 @@ pub fn preview(policy: &mut dyn Policy, config: &RunConfig, seed: u64) -> Result
         instruction: None,
     }])?;
     let (imagined, seconds) = planned(policy, config, &start)?;
+    policy.compare_plans()?;
     let spec = env.spec().clone();
     let (mut observations, mut actions, mut rewards) = (vec![start], Vec::new(), Vec::new());
     for action in imagined.actions.get(0)?.to_vec2::<f32>()? {
@@ -147,6 +151,7 @@ pub fn preview(policy: &mut dyn Policy, config: &RunConfig, seed: u64) -> Result
     }
     Ok(Preview {
         seconds,
+        planning: policy.planning(),
         imagined,
         observations,
         actions,
@@ -215,6 +220,7 @@ pub fn preview_logged(
     }
     progress.finish();
     let (imagined, seconds) = planned(policy, config, &rows[place.step])?;
+    policy.compare_plans()?;
     let horizon = imagined.rewards.dim(1)?;
     let first_step = place.step.saturating_sub(horizon);
     let last_step = (place.step + horizon).min(episode.steps);
@@ -222,6 +228,7 @@ pub fn preview_logged(
     let observations = rows.into_iter().chain(end);
     Ok(Preview {
         seconds,
+        planning: policy.planning(),
         imagined,
         observations: observations.take(last_step + 1).skip(first_step).collect(),
         actions: steps.clone().map(|row| data.action(row).to_vec()).collect(),

@@ -21,6 +21,7 @@ use crate::app::checkpoint::fingerprint::{
 use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::{EarlyStop, RunDir, RunSpec, RunState};
 use crate::app::config::{Purpose, RunConfig};
+use crate::app::critic;
 use crate::app::datasets;
 use crate::app::evaluate::Evaluator;
 use crate::app::evaluations::Evaluations;
@@ -145,6 +146,7 @@ impl Ready {
             },
         )?;
         split.give(&mut *algorithm)?;
+        critic::give(&mut *algorithm, config)?;
         check_goal(evaluator.as_ref(), &*algorithm)?;
         let interaction = interaction_for(config, &mut *algorithm)?;
         let spec = RunSpec {
@@ -373,6 +375,7 @@ fn ready_to_continue(
         run.restore(&mut *algorithm)?
     } else {
         // Killed before the first checkpoint: the run starts at its beginning.
+        critic::give(&mut *algorithm, config)?;
         (
             Streams::from_seed(config.seed).stream("train"),
             RunState::new(0, 0.0, None),
@@ -564,8 +567,9 @@ pub fn open_custom(
 fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Result<TrainedRun> {
     let path = &named(path)?;
     if !path.join("config.toml").is_file()
-        && let Some(imported) = imported::open(path, request)?
+        && let Some(mut imported) = imported::open(path, request)?
     {
+        critic::give(&mut *imported.algorithm, &imported.config)?;
         check_encoder(&imported.config, options.encoder.as_ref())?;
         return Ok(TrainedRun {
             config: imported.config,
@@ -601,6 +605,10 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
     };
     let mut algorithm = prepare(recipe, range, &device, instructions, &purpose)?;
     let state = run.restore_policy(&mut *algorithm)?;
+    // The run has its own; one that is named now takes its place.
+    if critic::named_by(&config) != critic::named_by(&stored) {
+        critic::give(&mut *algorithm, &config)?;
+    }
     if algorithm.instructed().is_some() && !known {
         return Err(Error::Run {
             path: path.to_path_buf(),

@@ -26,7 +26,8 @@ pub enum BenchCommand {
     /// Time a planner, which runs on the CPU: one episode; of the Trajectory Transformer with full context.
     #[command(after_help = "Examples:\n  \
         trajformer bench plan --observations 17 --actions 6 --beam 32 --horizon 5\n  \
-        trajformer bench plan --algorithm tap --set embedding_per_head=32 --json")]
+        trajformer bench plan --algorithm tap --set embedding_per_head=32 --json\n  \
+        trajformer bench plan --budget-ms 10 --decisions 10000 --json")]
     Plan(BenchPlanArgs),
     /// Time random steps of an environment.
     #[command(after_help = "Example:\n  trajformer bench envs --env halfcheetah-v4")]
@@ -133,6 +134,12 @@ pub struct BenchPlanArgs {
     /// Change a key of the algorithm's table, e.g. layers=2.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
+    /// Milliseconds that a plan may take: says how many plans took longer, e.g. --budget-ms 10.
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
+    pub budget_ms: Option<f64>,
+    /// With --budget-ms: make at least so many plans, one after the other in one episode.
+    #[arg(long, value_name = "N", requires = "budget_ms", value_parser = count)]
+    pub decisions: Option<usize>,
     /// For every measurement.
     #[command(flatten)]
     pub common: BenchArgs,
@@ -207,6 +214,8 @@ pub fn run(command: &BenchCommand) -> anyhow::Result<ExitCode> {
             horizon: args.horizon,
             window: args.window.into(),
             overrides: args.overrides.clone(),
+            budget_ms: args.budget_ms,
+            decisions: args.decisions.unwrap_or(0),
             seconds,
         })?,
         BenchCommand::Envs(args) => bench::steps(&bench::EnvOptions {
@@ -221,6 +230,14 @@ pub fn run(command: &BenchCommand) -> anyhow::Result<ExitCode> {
         say!("{}", serde_json::to_string(&report)?)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a plan may take.
+fn milliseconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(found) if found > 0.0 && found <= 1e6 => Ok(found),
+        _ => Err("expected a positive number of milliseconds, 1,000,000 at most".to_owned()),
+    }
 }
 
 /// How long a measurement takes.

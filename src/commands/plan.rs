@@ -74,6 +74,9 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         "{beams} beams, {horizon} steps, planned in {:.3} s",
         preview.seconds
     )?;
+    if let Some(planning) = &preview.planning {
+        say!("{}", planning.lines())?;
+    }
     let real = match preview.logged {
         None => "real",
         Some(LoggedStep { episode, step }) => {
@@ -98,6 +101,9 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
             "predicted_rewards": predicted,
             "rewards": preview.rewards_after(),
         });
+        if let Some(planning) = &preview.planning {
+            value["planning"] = serde_json::to_value(planning)?;
+        }
         if let Some(LoggedStep { episode, step }) = preview.logged {
             value["episode"] = episode.into();
             value["step"] = step.into();

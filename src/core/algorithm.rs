@@ -11,6 +11,7 @@ use trajformer_models::pretrained::Gpt2;
 use trajformer_models::rng::Rng;
 use trajformer_models::work::Passes;
 
+use crate::clock::Clock;
 use crate::corpus::{Corpus, CorpusConfig};
 use crate::dataset::Dataset;
 use crate::error::{Ability, Error, Result};
@@ -88,6 +89,20 @@ pub trait Algorithm: Send {
     /// If shapes do not fit or a tensor operation fails.
     fn action_values(&self, _observations: &Tensor, _actions: &Tensor) -> Result<Option<Tensor>> {
         Ok(None)
+    }
+
+    /// Gives the clock that policies made from now on plan by, where a plan has a budget of time.
+    fn set_clock(&mut self, clock: Arc<dyn Clock>) {
+        let _ = clock;
+    }
+
+    /// Gives the critic of another run that plans are scored with, as its `to_bytes` writes it, to algorithms that plan with one.
+    ///
+    /// # Errors
+    /// If the bytes are no critic, or one of other observations or actions.
+    fn set_critic(&mut self, critic: &[u8]) -> Result<()> {
+        let _ = critic;
+        Ok(())
     }
 
     /// `Some` if this algorithm can learn online.

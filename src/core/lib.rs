@@ -2,6 +2,7 @@
 
 pub mod algorithm;
 pub mod atomic;
+pub mod clock;
 pub mod corpus;
 pub mod dataset;
 pub mod dataset_checks;
@@ -19,6 +20,7 @@ pub mod metrics;
 pub mod mixing;
 pub mod nearest;
 pub mod normalizer;
+pub mod planning;
 pub mod policy;
 pub mod schedules;
 pub mod source;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
+use crate::planning::PlanningSummary;
 use trajformer_models::rng::Rng;
 
 /// What one row of a batch of episodes starts with.
@@ -104,6 +105,21 @@ pub trait Policy: Send {
     fn imagined(&self, row: usize) -> Result<Option<Imagined>> {
         let _ = row;
         Ok(None)
+    }
+
+    /// What its plans were since the episodes began, if each had a budget; `None` for policies that plan without one, or not at all.
+    fn planning(&self) -> Option<PlanningSummary> {
+        None
+    }
+
+    /// Plans once more from where the last plans were made, with the draws that they had and without a budget, and keeps what both
+    /// promised for [`planning`](Self::planning). Nothing that it does later changes. Takes as long as such plans do, so nobody may wait for
+    /// an action meanwhile.
+    ///
+    /// # Errors
+    /// If the network fails.
+    fn compare_plans(&mut self) -> Result<()> {
+        Ok(())
     }
 
     /// Returns that an evaluation tries, each with its own episodes; the first is the result. Empty

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use crate::error::Result;
+use crate::planning::PlanningSummary;
 use crate::policy::{EpisodeStart, Imagined, Policy};
 
 /// What a [`Watched`] policy is watched at: after it has acted.
@@ -59,6 +60,14 @@ impl<H: FnMut(&dyn Policy, Acted<'_>) -> Result<()> + Send> Policy for Watched<'
 
     fn imagined(&self, row: usize) -> Result<Option<Imagined>> {
         self.policy.imagined(row)
+    }
+
+    fn planning(&self) -> Option<PlanningSummary> {
+        self.policy.planning()
+    }
+
+    fn compare_plans(&mut self) -> Result<()> {
+        self.policy.compare_plans()
     }
 
     fn target_returns(&self) -> Vec<f32> {

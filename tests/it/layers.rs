@@ -14,7 +14,9 @@ const TABLE: &[(&str, &str)] = &[
     ("core/fast_files", ""),
     ("core/interrupt", ""),
     ("core/mixing", ""),
+    ("core/clock", ""),
     ("core/nearest", ""),
+    ("core/planning", ""),
     ("core/schedules", ""),
     ("core/statistics", ""),
     ("core/held_out", ""),
@@ -24,8 +26,8 @@ const TABLE: &[(&str, &str)] = &[
     ("core/environment", "core/error"),
     ("core/keys", "core/error"),
     ("core/metrics", "core/error"),
-    ("core/policy", "core/error"),
-    ("core/watched", "core/error core/policy"),
+    ("core/policy", "core/error core/planning"),
+    ("core/watched", "core/error core/planning core/policy"),
     ("core/stand_in", "core/error"),
     ("core/corpus", "core/error core/keys"),
     ("core/dataset_checks", "core/dataset core/error"),
@@ -39,7 +41,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "core/algorithm",
-        "core/corpus core/dataset core/error core/fast_files core/instructed_episodes core/metrics core/mixing core/normalizer \
+        "core/clock core/corpus core/dataset core/error core/fast_files core/instructed_episodes core/metrics core/mixing core/normalizer \
          core/policy core/source",
     ),
     // Views of a data set.
@@ -77,7 +79,7 @@ const TABLE: &[(&str, &str)] = &[
     // Learning rules: each names what is shared, none names another.
     ("algorithms/policies", "core/*"),
     ("algorithms/offpolicy", "core/* data/* algorithms/policies"),
-    ("algorithms/planning", "core/* data/*"),
+    ("algorithms/planning", "core/* data/* algorithms/policies"),
     (
         "algorithms/RULE",
         "core/* data/* algorithms/policies algorithms/offpolicy algorithms/planning",
@@ -91,6 +93,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/about", ""),
     ("app/locks", ""),
     ("app/progress", ""),
+    ("app/system_clock", "core/clock"),
     ("app/table", "core/*"),
     ("app/collect", "core/* app/progress envs"),
     (
@@ -105,7 +108,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/action_range", "core/* app/config envs formats"),
     (
         "app/bench",
-        "core/* data/* algorithms/planning algorithms/registry algorithms/RULE app/config envs",
+        "core/* data/* algorithms/planning algorithms/registry algorithms/RULE app/config app/system_clock envs",
     ),
     ("app/checkpoint", "core/* app/about app/config app/locks"),
     (
@@ -164,7 +167,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/text", "core/* app/hub app/pretrained"),
     (
         "app/prepare",
-        "core/* app/config app/datasets app/evaluate app/hub app/online app/pretrained app/text envs formats",
+        "core/* app/config app/datasets app/evaluate app/hub app/online app/pretrained app/system_clock app/text envs formats",
     ),
     (
         "app/imported",
@@ -173,8 +176,12 @@ const TABLE: &[(&str, &str)] = &[
     ),
     ("app/held_out", "core/* app/config"),
     (
+        "app/critic",
+        "core/* data/transitions_config algorithms/planning algorithms/registry algorithms/RULE app/checkpoint app/config app/prepare",
+    ),
+    (
         "app/run",
-        "core/* app/action_range app/checkpoint app/config app/datasets app/evaluate app/evaluations app/fqe app/from_data app/held_out app/imported app/online app/prepare \
+        "core/* app/action_range app/checkpoint app/config app/critic app/datasets app/evaluate app/evaluations app/fqe app/from_data app/held_out app/imported app/online app/prepare \
          app/trainer envs formats",
     ),
     (

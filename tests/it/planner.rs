@@ -114,14 +114,14 @@ pub fn model(golden: &Golden) -> SearchModel<f64> {
 }
 
 /// A network with random weights, as its own class and as a decoder: O 3, A 2, N 7, window 4.
-struct Tiny {
+pub struct Tiny {
     network: Network,
     tensors: BTreeMap<String, Tensor>,
     shape: DecoderShape,
-    discretizer: Arc<Discretizer>,
+    pub discretizer: Arc<Discretizer>,
 }
 
-fn tiny(seed: u64, heads: usize, window_transitions: usize) -> Tiny {
+pub fn tiny(seed: u64, heads: usize, window_transitions: usize) -> Tiny {
     tiny_instructed(seed, heads, window_transitions, 0, Activation::Gelu)
 }
 
@@ -179,7 +179,7 @@ fn tiny_instructed(
 }
 
 impl Tiny {
-    fn search<T: Float>(&self, goal_conditioned: bool, config: PlanConfig) -> BeamSearch<T> {
+    pub fn search<T: Float>(&self, goal_conditioned: bool, config: PlanConfig) -> BeamSearch<T> {
         let decoder = Decoder::<T>::new(&self.tensors, self.shape).expect("a decoder");
         let model = SearchModel {
             decoder: Arc::new(decoder),
@@ -192,7 +192,7 @@ impl Tiny {
     }
 
     /// Logits of what follows `tokens`: one forward pass over all of them.
-    fn logits(&self, tokens: &[u32], instruction: Option<&Vec<f32>>) -> Vec<f64> {
+    pub fn logits(&self, tokens: &[u32], instruction: Option<&Vec<f32>>) -> Vec<f64> {
         let tokens = Tensor::from_slice(tokens, (1, tokens.len()), &Device::Cpu).expect("tokens");
         let instruction = instruction.map(|embedding| {
             let row = Tensor::from_slice(embedding, (1, embedding.len()), &Device::Cpu);
@@ -261,7 +261,7 @@ impl Tiny {
 }
 
 /// Each episode's own stream.
-struct Streams(Vec<Rng>);
+pub struct Streams(Vec<Rng>);
 
 impl Uniforms for Streams {
     fn next(&mut self, episode: usize) -> f64 {
@@ -269,11 +269,11 @@ impl Uniforms for Streams {
     }
 }
 
-fn streams(seeds: &[u64]) -> Streams {
+pub fn streams(seeds: &[u64]) -> Streams {
     Streams(seeds.iter().map(|&seed| Rng::from_seed(seed)).collect())
 }
 
-fn random_prefix(rng: &mut Rng, transitions: usize) -> Prefix {
+pub fn random_prefix(rng: &mut Rng, transitions: usize) -> Prefix {
     let tokens = (0..transitions * 7 + 3)
         .map(|_| rng.below(7) as u32)
         .collect();
@@ -285,7 +285,7 @@ fn random_prefix(rng: &mut Rng, transitions: usize) -> Prefix {
 }
 
 /// Settings under which expansion, filters, duplicates and reordering all happen.
-fn small(window: Window) -> PlanConfig {
+pub fn small(window: Window) -> PlanConfig {
     PlanConfig {
         horizon: 4,
         beam_width: 5,
@@ -563,7 +563,7 @@ pub fn starts(seeds: &[u64]) -> Vec<EpisodeStart> {
 }
 
 /// Actions (steps, E, A) for made-up observations; row `ends.0` ends before step `ends.1`.
-fn roll_out(config: &PlanConfig, seeds: &[u64], ends: (usize, usize)) -> Vec<Vec<Vec<f32>>> {
+pub fn roll_out(config: &PlanConfig, seeds: &[u64], ends: (usize, usize)) -> Vec<Vec<Vec<f32>>> {
     let tiny = tiny(17, 2, 8);
     let search = tiny.search::<f32>(false, config.clone());
     let bounds = (vec![-0.5; 2], vec![0.5; 2]);

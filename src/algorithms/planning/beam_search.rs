@@ -14,170 +14,21 @@
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use trajformer_models::decoder::Decoder;
 use trajformer_models::kernels::decode::Float;
 
+use crate::planning::budget::{Pace, ToTheEnd};
+use crate::planning::companion::{Beside, Companion};
+use crate::planning::critic::Critic;
 use crate::planning::hypotheses::{Conditions, Hypotheses};
-use crate::planning::sampling::{Distribution, Filter, Uniforms, log_probabilities};
+use crate::planning::plan_config::{Objective, PlanConfig, PlanValue, Window};
+use crate::planning::rows::{Row, best, expand};
+use crate::planning::sampling::{Distribution, Filter, Uniforms};
 use trajformer_core::error::{Error, Result};
-use trajformer_core::keys::Keys;
 use trajformer_data::discretizer::Discretizer;
 
 /// Candidates that are searched together.
 const GROUP_ROWS: usize = 128;
-
-/// What a search maximises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Objective {
-    /// Predicted rewards plus the predicted value of what follows.
-    #[default]
-    Return,
-    /// Log-likelihood of the tokens: imitation, or goal-reaching where the network takes a goal.
-    Likelihood,
-}
-
-/// What the network sees of a long sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Window {
-    /// The last `max_context_transitions` transitions, the current one included: the authors'.
-    /// Every imagined transition moves the window, so it is computed again.
-    #[default]
-    Crop,
-    /// Everything: context and plan must fit the window that the network was trained with. Faster:
-    /// nothing is computed twice.
-    Grow,
-}
-
-/// Beam search settings. Defaults: the base of the authors' `config/offline.py`, commit 8834a6e, which the
-/// README there puts above the numbers in the paper; after a semicolon what it has for single data sets, which their files in
-/// `configs/trajectory_transformer` set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PlanConfig {
-    /// Transitions to imagine. 15; 5 for halfcheetah-medium and -medium-replay, walker2d-medium-expert and ant, 20 for
-    /// walker2d-medium-replay.
-    pub horizon: usize,
-    /// Sequences that stay after each imagined transition. 128; 32 for all of halfcheetah and walker2d-medium-replay.
-    pub beam_width: usize,
-    /// Actions tried from each of them. 2.
-    pub n_expand: usize,
-    /// Observation tokens: the most likely `k_obs` only; 0: all. 1.
-    pub k_obs: usize,
-    /// Action tokens: the most likely `k_act` only; 0: all. 0; 40 for walker2d-medium-replay.
-    pub k_act: usize,
-    /// Reward and value tokens: the most likely `k_rew` only; 0: all. 1.
-    pub k_rew: usize,
-    /// Observation tokens in the lower tail with this share of the probability are left out; 0: none.
-    pub cdf_obs: f64,
-    /// Action tokens in the lower tail with this share of the probability are left out; 0: none. 0.6; 0 for
-    /// walker2d-medium-replay, where `k_act` takes its place.
-    pub cdf_act: f64,
-    /// Reward and value tokens in that tail are left out; 0: none. 0.
-    pub cdf_rew: f64,
-    /// Rewards and values are this percentile, in (0, 1), of the predicted distributions; by default
-    /// their expectation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub percentile: Option<f64>,
-    /// Transitions that the network sees: in a crop the current one counts, in a growing window
-    /// these are the ones before it. 5.
-    pub max_context_transitions: usize,
-    /// Whether past transitions are seen at all. true.
-    pub prefix_context: bool,
-    /// Logits are divided by this. 1: their planner leaves it at that, what it samples with can do it.
-    pub temperature: f64,
-    /// Environment steps that follow one plan, the authors' `plan_freq`. 1.
-    pub plan_every_steps: usize,
-    /// What happens to long sequences.
-    pub window: Window,
-    /// What is maximised.
-    pub objective: Objective,
-}
-
-impl Default for PlanConfig {
-    fn default() -> Self {
-        Self {
-            horizon: 15,
-            beam_width: 128,
-            n_expand: 2,
-            k_obs: 1,
-            k_act: 0,
-            k_rew: 1,
-            cdf_obs: 0.0,
-            cdf_act: 0.6,
-            cdf_rew: 0.0,
-            percentile: None,
-            max_context_transitions: 5,
-            prefix_context: true,
-            temperature: 1.0,
-            plan_every_steps: 1,
-            window: Window::Crop,
-            objective: Objective::Return,
-        }
-    }
-}
-
-impl PlanConfig {
-    /// Checks ranges, and that a growing window fits `window_transitions`.
-    ///
-    /// # Errors
-    /// Naming the key that is wrong.
-    pub fn check(&self, window_transitions: usize) -> Result<()> {
-        let keys = Keys("algorithm.trajectory_transformer.planner");
-        keys.counts(&[
-            ("horizon", self.horizon, 10_000),
-            ("beam_width", self.beam_width, 1 << 16),
-            ("n_expand", self.n_expand, 1 << 16),
-            (
-                "max_context_transitions",
-                self.max_context_transitions,
-                10_000,
-            ),
-            ("plan_every_steps", self.plan_every_steps, 10_000),
-        ])?;
-        let shares = [
-            ("cdf_obs", self.cdf_obs),
-            ("cdf_act", self.cdf_act),
-            ("cdf_rew", self.cdf_rew),
-        ];
-        if let Some((key, value)) = shares.iter().find(|(_, value)| !(0.0..1.0).contains(value)) {
-            return Err(keys.wrong(key, value, "0 (off) to below 1"));
-        }
-        let outside = |level: &f64| !(*level > 0.0 && *level < 1.0);
-        if let Some(level) = self.percentile.filter(outside) {
-            return Err(keys.wrong("percentile", level, "between 0 and 1"));
-        }
-        keys.positive(&[("temperature", self.temperature)])?;
-        if self.plan_every_steps > self.horizon {
-            let expected = format!("at most `horizon` ({})", self.horizon);
-            return Err(keys.wrong("plan_every_steps", self.plan_every_steps, expected));
-        }
-        let context = if self.prefix_context {
-            self.max_context_transitions
-        } else {
-            0
-        };
-        if self.window == Window::Grow && context + self.horizon > window_transitions {
-            return Err(Error::settings(format!(
-                "planner.window = \"grow\" needs max_context_transitions ({context}) + horizon ({}) \
-                 <= window_transitions ({window_transitions}): train with a longer window, plan \
-                 shorter, or use \"crop\"",
-                self.horizon
-            )));
-        }
-        Ok(())
-    }
-
-    pub(super) fn filter(&self, top_k: usize, cdf: f64) -> Filter {
-        Filter {
-            top_k,
-            cdf,
-            temperature: self.temperature,
-        }
-    }
-}
 
 /// What a search of one episode starts from.
 #[derive(Debug, Clone, PartialEq)]
@@ -221,19 +72,19 @@ pub struct SearchModel<T> {
 /// Searches with one network and set of settings.
 #[derive(Debug)]
 pub struct BeamSearch<T> {
-    hypotheses: Hypotheses<T>,
-    model: SearchModel<T>,
-    config: PlanConfig,
+    pub(super) hypotheses: Hypotheses<T>,
+    pub(super) model: SearchModel<T>,
+    critic: Option<Arc<Critic>>,
+    pub(super) config: PlanConfig,
 }
 
-/// One candidate: its sequence, and what it earns on the way.
-#[derive(Debug, Clone, Copy)]
-struct Row {
-    episode: usize,
-    sequence: usize,
-    /// Discounted rewards before this transition.
-    earned: f64,
-    score: f64,
+/// Limits of a search by return, where they are not those of the configuration.
+pub(super) struct Course<'a> {
+    /// Sequences that stay after each imagined transition.
+    pub(super) width: usize,
+    pub(super) pace: &'a mut dyn Pace,
+    /// A plan that is imagined beside the search, for one episode alone.
+    pub(super) companion: Option<&'a mut Companion>,
 }
 
 impl<T: Float> BeamSearch<T> {
@@ -259,8 +110,68 @@ impl<T: Float> BeamSearch<T> {
         Ok(Self {
             hypotheses,
             model,
+            critic: None,
             config,
         })
+    }
+
+    /// The search with this critic, for `planner.value = "critic"`.
+    ///
+    /// # Errors
+    /// If it has other dimensions than the network.
+    pub fn with_critic(mut self, critic: Arc<Critic>) -> Result<Self> {
+        let (d, o) = (self.model.discretizer.dims(), self.model.observation_dim);
+        critic.check_dimensions(o, d - o - 2)?;
+        self.critic = Some(critic);
+        Ok(self)
+    }
+
+    /// Fails if the settings score by a critic and there is none.
+    ///
+    /// # Errors
+    /// If so.
+    pub fn check_critic(&self) -> Result<()> {
+        if self.config.value == PlanValue::Critic && self.critic.is_none() {
+            return Err(Error::Unsuitable(
+                "planner.value = \"critic\", and the planner was given no critic".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The critic that scores, if one does.
+    fn scoring_critic(&self) -> Option<&Critic> {
+        let scores = self.config.value == PlanValue::Critic;
+        self.critic.as_deref().filter(|_| scores)
+    }
+
+    /// The discount of scores: the critic's, where one scores.
+    pub fn discount(&self) -> f64 {
+        let critic = self.scoring_critic();
+        critic.map_or(self.model.discount, |critic| critic.spec().discount)
+    }
+
+    /// A reward of the environment in the units of scores.
+    pub fn scored_reward(&self, raw: f64) -> f64 {
+        self.scoring_critic()
+            .map_or(raw, |critic| critic.reward(raw))
+    }
+
+    /// The critic's values of the action that every sequence ends with, at the observation before it (S).
+    fn critic_values(&self, critic: &Critic) -> Result<Vec<f64>> {
+        let (d, o) = (self.model.discretizer.dims(), self.model.observation_dim);
+        let (mut observations, mut actions) = (Vec::new(), Vec::new());
+        for index in 0..self.hypotheses.len() {
+            let sequence = self.hypotheses.sequence(index);
+            let last = &sequence[sequence.len() - (d - 2)..];
+            let numbers = (0..).zip(last);
+            let numbers =
+                numbers.map(|(dim, &token)| self.model.discretizer.decode(token, dim) as f32);
+            let numbers: Vec<f32> = numbers.collect();
+            observations.extend_from_slice(&numbers[..o]);
+            actions.extend_from_slice(&numbers[o..]);
+        }
+        critic.values(observations, actions)
     }
 
     /// The network and what goes with it.
@@ -279,6 +190,36 @@ impl<T: Float> BeamSearch<T> {
     /// # Errors
     /// If prefixes differ in length, are no transitions and an observation, or the network fails.
     pub fn plan(&mut self, prefixes: &[Prefix], uniforms: &mut dyn Uniforms) -> Result<Vec<Plan>> {
+        self.check_critic()?;
+        self.check_prefixes(prefixes)?;
+        // Groups of episodes: large enough for efficient products, small enough that what they
+        // cache stays close to the processor.
+        let rows = self.config.beam_width * self.config.n_expand;
+        let group = (GROUP_ROWS / rows).max(1);
+        let mut plans = Vec::with_capacity(prefixes.len());
+        for (index, prefixes) in prefixes.chunks(group).enumerate() {
+            self.start(prefixes);
+            let mut uniforms = Offset {
+                uniforms: &mut *uniforms,
+                first: index * group,
+            };
+            plans.extend(match self.config.objective {
+                Objective::Return => {
+                    let course = Course {
+                        width: self.config.beam_width,
+                        pace: &mut ToTheEnd,
+                        companion: None,
+                    };
+                    self.by_return(prefixes.len(), &mut uniforms, course)?
+                }
+                Objective::Likelihood => self.by_likelihood(prefixes.len())?,
+            });
+        }
+        Ok(plans)
+    }
+
+    /// Fails unless prefixes are what this network can start from, and alike.
+    pub(super) fn check_prefixes(&self, prefixes: &[Prefix]) -> Result<()> {
         let d = self.model.discretizer.dims();
         let length = prefixes
             .first()
@@ -314,86 +255,117 @@ impl<T: Float> BeamSearch<T> {
                  trained with instructions, and none otherwise"
             )));
         }
-        // Groups of episodes: large enough for efficient products, small enough that what they
-        // cache stays close to the processor.
-        let rows = self.config.beam_width * self.config.n_expand;
-        let group = (GROUP_ROWS / rows).max(1);
-        let mut plans = Vec::with_capacity(prefixes.len());
-        for (index, prefixes) in prefixes.chunks(group).enumerate() {
-            let tokens: Vec<Vec<u32>> = prefixes.iter().map(|p| p.tokens.clone()).collect();
-            let conditions = Conditions {
-                goals: prefixes.iter().map(|p| p.goal.clone()).collect(),
-                instructions: prefixes.iter().map(|p| p.instruction.clone()).collect(),
-            };
-            self.hypotheses.start(&tokens, conditions);
-            let mut uniforms = Offset {
-                uniforms: &mut *uniforms,
-                first: index * group,
-            };
-            plans.extend(match self.config.objective {
-                Objective::Return => self.by_return(prefixes.len(), &mut uniforms)?,
-                Objective::Likelihood => self.by_likelihood(prefixes.len())?,
-            });
-        }
-        Ok(plans)
+        Ok(())
     }
 
-    fn by_return(&mut self, episodes: usize, uniforms: &mut dyn Uniforms) -> Result<Vec<Plan>> {
+    /// Starts with these prefixes.
+    pub(super) fn start(&mut self, prefixes: &[Prefix]) {
+        let tokens: Vec<Vec<u32>> = prefixes.iter().map(|p| p.tokens.clone()).collect();
+        let conditions = Conditions {
+            goals: prefixes.iter().map(|p| p.goal.clone()).collect(),
+            instructions: prefixes.iter().map(|p| p.instruction.clone()).collect(),
+        };
+        self.hypotheses.start(&tokens, conditions);
+    }
+
+    /// The best futures of the episodes that the search has started with: to the end of the horizon, or to the last transition
+    /// that was whole when the course stopped it, with plans that are as much shorter; none if no transition was.
+    pub(super) fn by_return(
+        &mut self,
+        episodes: usize,
+        uniforms: &mut dyn Uniforms,
+        course: Course<'_>,
+    ) -> Result<Vec<Plan>> {
+        let Course {
+            width,
+            pace,
+            mut companion,
+        } = course;
         let config = self.config.clone();
-        let action_dim = self.model.discretizer.dims() - self.model.observation_dim - 2;
+        let observation_dim = self.model.observation_dim;
+        let reward_dim = self.model.discretizer.dims() - 2;
         let observations = config.filter(config.k_obs, config.cdf_obs);
         let actions = config.filter(config.k_act, config.cdf_act);
         let rewards = config.filter(config.k_rew, config.cdf_rew);
-        let start = |episode| Row {
-            episode,
-            sequence: episode,
-            earned: 0.0,
-            score: 0.0,
-        };
-        let mut rows: Vec<Row> = (0..episodes)
-            .flat_map(|episode| std::iter::repeat_n(start(episode), config.beam_width))
-            .collect();
+        let start = |episode| std::iter::repeat_n(Row::start(episode), width);
+        let mut rows: Vec<Row> = (0..episodes).flat_map(start).collect();
         let mut history = vec![Vec::new(); episodes];
+        let mut plans = Vec::new();
         for t in 0..config.horizon {
-            rows = expand(&rows, config.n_expand);
-            for _ in 0..action_dim {
-                self.draw(&mut rows, &actions, None, uniforms)?;
+            if !pace.begins(width, t, self.sampled(width, t)) {
+                return Ok(plans);
             }
-            let discount = self.model.discount.powi(t as i32);
-            let reward_dim = self.model.discretizer.dims() - 2;
-            let estimates = self.draw(&mut rows, &rewards, Some(reward_dim), uniforms)?;
-            for (row, reward) in rows.iter_mut().zip(estimates) {
-                row.earned += discount * reward;
+            let first = if t == 0 { observation_dim } else { 0 };
+            let discount = self.discount().powi(t as i32);
+            for place in first..reward_dim + 2 {
+                if !pace.calls(place) {
+                    return Ok(plans);
+                }
+                if place == observation_dim {
+                    rows = expand(&rows, config.n_expand);
+                }
+                let filter = match place {
+                    place if place < observation_dim => &observations,
+                    place if place < reward_dim => &actions,
+                    _ => &rewards,
+                };
+                let mut beside = companion.as_deref_mut().and_then(|c| c.beside(t, place));
+                if let (true, Some(critic)) = (place == reward_dim, self.scoring_critic()) {
+                    let values = self.critic_values(critic)?;
+                    let all = rows
+                        .iter_mut()
+                        .chain(beside.iter_mut().map(|beside| &mut *beside.row));
+                    all.for_each(|row| row.score = row.earned + discount * values[row.sequence]);
+                }
+                let estimated = (place >= reward_dim).then_some(place);
+                let estimates =
+                    self.draw(&mut rows, filter, estimated, uniforms, beside.as_mut())?;
+                let all = rows.iter_mut().chain(beside.map(|beside| beside.row));
+                for (row, estimate) in all.zip(estimates) {
+                    if place == reward_dim {
+                        row.earned += discount * self.scored_reward(estimate);
+                    } else if self.scoring_critic().is_none() {
+                        let value = estimate;
+                        row.score = row.earned + discount * self.model.discount * value;
+                    }
+                }
             }
-            let estimates = self.draw(&mut rows, &rewards, Some(reward_dim + 1), uniforms)?;
-            for (row, value) in rows.iter_mut().zip(estimates) {
-                row.score = row.earned + discount * self.model.discount * value;
-            }
-            rows = best(rows, config.beam_width);
-            self.drop_unused(&mut rows);
+            rows = best(rows, width);
+            self.drop_unused(&mut rows, companion.as_deref_mut());
             for row in &rows {
                 if history[row.episode].len() == t {
                     history[row.episode].push(Vec::new());
                 }
                 history[row.episode][t].push(row.score);
             }
-            if t + 1 < config.horizon {
-                for _ in 0..self.model.observation_dim {
-                    self.draw(&mut rows, &observations, None, uniforms)?;
-                }
+            if pace.may_stop() || t + 1 == config.horizon {
+                plans = self.plans(&rows, history.clone(), t + 1);
             }
+            pace.ends();
         }
-        Ok(self.plans(&rows, history))
+        Ok(plans)
     }
 
-    /// Draws one token for every row. With a dimension, returns what the unfiltered distribution
-    /// predicts for it: its expectation or percentile.
+    /// Tokens that a search of this width samples in its transition number `t`.
+    pub(super) fn sampled(&self, width: usize, t: usize) -> u64 {
+        let o = if t == 0 {
+            0
+        } else {
+            self.model.observation_dim
+        };
+        let others = self.model.discretizer.dims() - self.model.observation_dim;
+        (width * (o + self.config.n_expand * others)) as u64
+    }
+
+    /// Draws one token for every row, and the companion's. With a dimension, returns what the unfiltered distribution
+    /// predicts for it, its expectation or percentile: for the rows, then the companion.
     fn draw(
         &mut self,
         rows: &mut [Row],
         filter: &Filter,
         estimated_dim: Option<usize>,
         uniforms: &mut dyn Uniforms,
+        beside: Option<&mut Beside<'_>>,
     ) -> Result<Vec<f64>> {
         self.hypotheses.advance()?;
         let hypotheses = &self.hypotheses;
@@ -409,13 +381,13 @@ impl<T: Float> BeamSearch<T> {
                 .iter()
                 .map(|d| self.estimate(&d.raw, dim))
                 .collect();
-            estimates.extend(rows.iter().map(|row| of_sequences[row.sequence]));
+            let all = rows.iter().chain(beside.iter().map(|beside| &*beside.row));
+            estimates.extend(all.map(|row| of_sequences[row.sequence]));
         }
         let classes = self.model.discretizer.bins() + 1;
         let mut children = vec![usize::MAX; distributions.len() * classes];
         let (mut parents, mut tokens) = (Vec::new(), Vec::new());
-        for row in rows {
-            let token = distributions[row.sequence].draw(uniforms.next(row.episode));
+        let mut append = |row: &mut Row, token: u32| {
             let child = &mut children[row.sequence * classes + token as usize];
             if *child == usize::MAX {
                 *child = parents.len();
@@ -423,6 +395,14 @@ impl<T: Float> BeamSearch<T> {
                 tokens.push(token);
             }
             row.sequence = *child;
+        };
+        for row in rows {
+            let token = distributions[row.sequence].draw(uniforms.next(row.episode));
+            append(row, token);
+        }
+        if let Some(Beside { row, token }) = beside {
+            let token = token.unwrap_or_else(|| distributions[row.sequence].likeliest());
+            append(row, token);
         }
         self.hypotheses.append(&parents, &tokens);
         Ok(estimates)
@@ -435,11 +415,15 @@ impl<T: Float> BeamSearch<T> {
         }
     }
 
-    /// Forgets the sequences that no row points to.
-    fn drop_unused(&mut self, rows: &mut [Row]) {
+    /// Forgets the sequences that no row points to, nor the companion, which keeps what was imagined of it.
+    fn drop_unused(&mut self, rows: &mut [Row], companion: Option<&mut Companion>) {
         let mut moved = vec![usize::MAX; self.hypotheses.len()];
         let mut kept = Vec::new();
-        for row in rows {
+        let mut companion = companion.and_then(|companion| {
+            companion.imagined(&self.hypotheses);
+            companion.row_mut()
+        });
+        for row in rows.iter_mut().chain(companion.as_deref_mut()) {
             let to = &mut moved[row.sequence];
             if *to == usize::MAX {
                 *to = kept.len();
@@ -450,55 +434,14 @@ impl<T: Float> BeamSearch<T> {
         self.hypotheses.select(&kept);
     }
 
-    /// Deterministic: every possible next token of every row is a candidate; the most likely
-    /// `beam_width` sequences of each episode stay.
-    fn by_likelihood(&mut self, episodes: usize) -> Result<Vec<Plan>> {
-        let config = self.config.clone();
-        let (d, o) = (self.model.discretizer.dims(), self.model.observation_dim);
-        let start = |episode| Row {
-            episode,
-            sequence: episode,
-            earned: 0.0,
-            score: 0.0,
-        };
-        let mut rows: Vec<Row> = (0..episodes).map(start).collect();
-        let mut history = vec![Vec::new(); episodes];
-        for position in o..config.horizon * d {
-            let filter = match position % d {
-                at if at < o => config.filter(config.k_obs, config.cdf_obs),
-                at if at < d - 2 => config.filter(config.k_act, config.cdf_act),
-                _ => config.filter(config.k_rew, config.cdf_rew),
-            };
-            self.hypotheses.advance()?;
-            let hypotheses = &self.hypotheses;
-            let children: Vec<Vec<(Row, u32)>> = rows
-                .par_iter()
-                .map(|row| likely_children(row, hypotheses.logits(row.sequence), &filter))
-                .collect();
-            let mut kept: Vec<(Row, u32)> = Vec::new();
-            let mut all = children.into_iter().flatten().peekable();
-            while let Some((first, _)) = all.peek() {
-                let episode = first.episode;
-                let mut candidates = Vec::new();
-                while let Some(child) = all.next_if(|(row, _)| row.episode == episode) {
-                    candidates.push(child);
-                }
-                candidates.sort_by(|(a, _), (b, _)| b.score.total_cmp(&a.score));
-                candidates.truncate(config.beam_width);
-                history[episode].push(candidates.iter().map(|(row, _)| row.score).collect());
-                kept.append(&mut candidates);
-            }
-            let parents: Vec<usize> = kept.iter().map(|(row, _)| row.sequence).collect();
-            let tokens: Vec<u32> = kept.iter().map(|(_, token)| *token).collect();
-            self.hypotheses.append(&parents, &tokens);
-            let renumber = |(sequence, (row, _)): (usize, (Row, u32))| Row { sequence, ..row };
-            rows = kept.into_iter().enumerate().map(renumber).collect();
-        }
-        Ok(self.plans(&rows, history))
-    }
-
-    fn plans(&self, rows: &[Row], history: Vec<Vec<Vec<f64>>>) -> Vec<Plan> {
-        let planned = self.config.horizon * self.model.discretizer.dims();
+    /// The plans that the rows' sequences end with, of so many transitions.
+    pub(super) fn plans(
+        &self,
+        rows: &[Row],
+        history: Vec<Vec<Vec<f64>>>,
+        transitions: usize,
+    ) -> Vec<Plan> {
+        let planned = transitions * self.model.discretizer.dims();
         let mut plans: Vec<Plan> = history
             .into_iter()
             .map(|history| Plan {
@@ -519,9 +462,9 @@ impl<T: Float> BeamSearch<T> {
 }
 
 /// The uniforms of the episodes from `first` on.
-struct Offset<'a> {
-    uniforms: &'a mut dyn Uniforms,
-    first: usize,
+pub(super) struct Offset<'a> {
+    pub(super) uniforms: &'a mut dyn Uniforms,
+    pub(super) first: usize,
 }
 
 impl Uniforms for Offset<'_> {
@@ -539,38 +482,4 @@ pub(super) fn seen_tokens<T: Float>(model: &SearchModel<T>, config: &PlanConfig)
         Window::Crop => window.min(config.max_context_transitions * d - 1),
         Window::Grow => window,
     }
-}
-
-/// Repeats the rows of every episode `times` over: all of them, then all of them again.
-fn expand(rows: &[Row], times: usize) -> Vec<Row> {
-    let episodes = rows.chunk_by(|a, b| a.episode == b.episode);
-    episodes.flat_map(|rows| rows.repeat(times)).collect()
-}
-
-/// The `width` best rows of every episode, best first; ties go to the earlier row.
-fn best(mut rows: Vec<Row>, width: usize) -> Vec<Row> {
-    rows.sort_by(|a, b| a.episode.cmp(&b.episode).then(b.score.total_cmp(&a.score)));
-    let episodes = rows.chunk_by(|a, b| a.episode == b.episode);
-    episodes
-        .flat_map(|rows| &rows[..width.min(rows.len())])
-        .copied()
-        .collect()
-}
-
-/// Every token that can follow a row, with the log-likelihood it leads to.
-fn likely_children<T: Float>(row: &Row, logits: &[T], filter: &Filter) -> Vec<(Row, u32)> {
-    let log_probabilities = log_probabilities(logits, filter).into_iter().zip(0..);
-    let child = |(log_probability, token)| {
-        (
-            Row {
-                score: row.score + log_probability,
-                ..*row
-            },
-            token,
-        )
-    };
-    log_probabilities
-        .map(child)
-        .filter(|(row, _)| row.score > f64::NEG_INFINITY)
-        .collect()
 }

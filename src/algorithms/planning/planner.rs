@@ -7,10 +7,14 @@ use trajformer_core::policy::Imagined;
 use candle_core::{DType, Device, Tensor};
 use trajformer_models::kernels::decode::Float;
 
-use crate::planning::beam_search::{BeamSearch, Plan, Prefix, SearchModel};
+use crate::planning::beam_search::{BeamSearch, Offset, Plan, Prefix, SearchModel};
+use crate::planning::budget::{Allowance, Budget};
+use crate::planning::companion::Companion;
 use crate::planning::sampling::Uniforms;
+use trajformer_core::clock::Clock;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::instructions::Instructions;
+use trajformer_core::planning::{Decision, PlanningSummary};
 use trajformer_core::policy::{EpisodeStart, Policy};
 use trajformer_data::sequences::goal_transition;
 use trajformer_models::rng::Rng;
@@ -23,6 +27,9 @@ const VALUE_PLACEHOLDER: f64 = 1e6;
 /// Mirrors the authors' `scripts/plan.py` (commit 8834a6e), with one difference: actions are
 /// clipped to their bounds, in context as in the environment. `plan_every_steps` is their
 /// `plan_freq`: between plans the steps of the last one are executed.
+///
+/// Where plans have a budget, episodes are searched one after the other, each within its own, and a plan that ends early is followed
+/// by the next one.
 #[derive(Debug)]
 pub struct BeamPlanner<T = f32> {
     search: BeamSearch<T>,
@@ -31,6 +38,9 @@ pub struct BeamPlanner<T = f32> {
     steps: usize,
     episodes: Vec<Episode>,
     streams: Streams,
+    /// What a plan may cost, if that is limited.
+    allowance: Option<Allowance>,
+    record: Record,
     /// Embeddings of the instructions that episodes may be given, if the network reads them.
     instructions: Option<Arc<Instructions>>,
 }
@@ -44,8 +54,22 @@ struct Episode {
     /// Tokens of the last transitions, oldest first.
     context: VecDeque<Vec<u32>>,
     plan: Option<Plan>,
+    /// Steps that were taken since it was made.
+    age: usize,
+    /// Discounted rewards of these steps.
+    earned: f64,
+    /// Where plans have a budget: what this one was made from.
+    origin: Option<(Prefix, Rng)>,
     /// The last step, until its reward is known: observation and action.
     pending: Option<Vec<f64>>,
+}
+
+/// What plans within a budget were.
+#[derive(Debug, Default)]
+struct Record {
+    decisions: Vec<Decision>,
+    /// Returns that plans and full searches in their place promised.
+    compared: Vec<(f64, f64)>,
 }
 
 /// The episodes' own random streams (E).
@@ -55,6 +79,10 @@ struct Streams(Vec<Rng>);
 impl Uniforms for Streams {
     fn next(&mut self, episode: usize) -> f64 {
         self.0[episode].uniform()
+    }
+
+    fn stream(&self, episode: usize) -> Option<Rng> {
+        self.0.get(episode).cloned()
     }
 }
 
@@ -83,7 +111,10 @@ impl<T: Float> BeamPlanner<T> {
             let found = format!("{low} and {high} numbers");
             return Err(Error::shape("action bounds", found, action_dim));
         }
+        let budget = search.config().budget();
         Ok(Self {
+            allowance: budget.map(|budget| Allowance::new(budget, None)),
+            record: Record::default(),
             search,
             action_low,
             action_high,
@@ -92,6 +123,19 @@ impl<T: Float> BeamPlanner<T> {
             streams: Streams::default(),
             instructions: None,
         })
+    }
+
+    /// A planner that takes the time of its plans, where they have a budget, by this clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        let budget = self.search.config().budget();
+        self.allowance = budget.map(|budget| Allowance::new(budget, Some(clock)));
+        self
+    }
+
+    /// Plans since the episodes began, where they have a budget.
+    pub fn decisions(&self) -> &[Decision] {
+        &self.record.decisions
     }
 
     /// A planner for a network that was trained with instructions, `known` to it.
@@ -121,9 +165,17 @@ impl<T: Float> BeamPlanner<T> {
         active: &[bool],
         uniforms: &mut dyn Uniforms,
     ) -> Result<Tensor> {
-        let step = self.steps % self.search.config().plan_every_steps;
-        if step == 0 {
-            self.plan(observations, active, uniforms)?;
+        let due = self
+            .steps
+            .is_multiple_of(self.search.config().plan_every_steps);
+        let plans: Vec<bool> = self
+            .episodes
+            .iter()
+            .zip(active)
+            .map(|(episode, &active)| active && (due || self.is_over(episode)))
+            .collect();
+        if due || plans.contains(&true) {
+            self.plan(observations, &plans, uniforms)?;
         }
         self.steps += 1;
         let rows = self.rows(observations, active)?;
@@ -133,13 +185,14 @@ impl<T: Float> BeamPlanner<T> {
             let Some(plan) = self.episodes[index].plan.as_ref().filter(|_| active) else {
                 continue;
             };
-            output.copy_from_slice(&self.planned_action(plan, step));
+            output.copy_from_slice(&self.planned_action(plan, self.episodes[index].age));
             let joined = row
                 .iter()
                 .chain(output.iter())
                 .map(|&x| f64::from(x))
                 .collect();
             self.episodes[index].pending = Some(joined);
+            self.episodes[index].age += 1;
         }
         let shape = (rows.len(), self.action_low.len());
         Ok(Tensor::from_vec(actions, shape, &Device::Cpu)?)
@@ -177,11 +230,68 @@ impl<T: Float> BeamPlanner<T> {
         let prefixes = self.prefixes(observations, active)?;
         let episodes: Vec<usize> = (0..active.len()).filter(|&row| active[row]).collect();
         let mut uniforms = Among { uniforms, episodes };
-        let plans = self.search.plan(&prefixes, &mut uniforms)?;
+        let plans = match self.allowance.take() {
+            None => self.search.plan(&prefixes, &mut uniforms)?,
+            Some(mut allowance) => {
+                let plans = self.plan_within(&prefixes, &mut uniforms, &mut allowance);
+                self.allowance = Some(allowance);
+                plans?
+            }
+        };
         for (&row, plan) in uniforms.episodes.iter().zip(plans) {
-            self.episodes[row].plan = Some(plan);
+            let episode = &mut self.episodes[row];
+            (episode.plan, episode.age, episode.earned) = (Some(plan), 0, 0.0);
         }
         Ok(())
+    }
+
+    /// Plans one after the other, each within the allowance.
+    fn plan_within(
+        &mut self,
+        prefixes: &[Prefix],
+        uniforms: &mut Among<'_>,
+        allowance: &mut Allowance,
+    ) -> Result<Vec<Plan>> {
+        let mut plans = Vec::with_capacity(prefixes.len());
+        for (index, prefix) in prefixes.iter().enumerate() {
+            let row = uniforms.episodes[index];
+            let going_on = self.going_on(&self.episodes[row], prefix);
+            // Its draws are still to come: streams are away while actions are chosen.
+            self.episodes[row].origin = uniforms
+                .uniforms
+                .stream(row)
+                .map(|rng| (prefix.clone(), rng));
+            let mut own = Offset {
+                uniforms: &mut *uniforms,
+                first: index,
+            };
+            let (plan, decision) = self
+                .search
+                .plan_within(prefix, going_on, &mut own, allowance)?;
+            self.record.decisions.push(decision);
+            plans.push(plan);
+        }
+        Ok(plans)
+    }
+
+    /// What remains of an episode's plan, at the observation that `prefix` ends with.
+    fn going_on(&self, episode: &Episode, prefix: &Prefix) -> Option<Companion> {
+        let model = self.search.model();
+        let (d, o) = (model.discretizer.dims(), model.observation_dim);
+        let plan = episode.plan.as_ref()?;
+        let best = &plan.tokens[..plan.tokens.len() / plan.scores.len()];
+        let left = best.get(episode.age * d..)?;
+        let passed = self.search.discount().powi(episode.age as i32);
+        let promised = (plan.scores.first()? - episode.earned) / passed;
+        let observation = &prefix.tokens[prefix.tokens.len() - o..];
+        Companion::new(left, d, observation, promised)
+    }
+
+    /// Whether an episode has a plan and has carried it out: one that was cut may be short.
+    fn is_over(&self, episode: &Episode) -> bool {
+        let d = self.search.model().discretizer.dims();
+        let plan = episode.plan.as_ref();
+        plan.is_some_and(|plan| plan.tokens.len() <= episode.age * d * plan.scores.len())
     }
 
     /// The action of step `step` of an episode's best plan, within bounds (A).
@@ -264,7 +374,8 @@ impl<T: Float> Policy for BeamPlanner<T> {
             .enumerate()
             .map(|(at, &token)| discretizer.decode(token, at % d) as f32)
             .collect();
-        let shape = (plan.scores.len(), self.search.config().horizon, d);
+        let transitions = plan.tokens.len() / (plan.scores.len() * d);
+        let shape = (plan.scores.len(), transitions, d);
         let decoded = Tensor::from_vec(decoded, shape, &Device::Cpu)?;
         let part = |first, count| decoded.narrow(2, first, count)?.contiguous();
         Ok(Some(Imagined {
@@ -276,8 +387,35 @@ impl<T: Float> Policy for BeamPlanner<T> {
         }))
     }
 
+    fn planning(&self) -> Option<PlanningSummary> {
+        let budget_ms = match self.search.config().budget()? {
+            Budget::Seconds(seconds) => Some(seconds * 1e3),
+            Budget::Tokens(_) => None,
+        };
+        PlanningSummary::of(&self.record.decisions, budget_ms, &self.record.compared)
+    }
+
+    fn compare_plans(&mut self) -> Result<()> {
+        for episode in &self.episodes {
+            let (Some(plan), Some((prefix, rng))) = (&episode.plan, &episode.origin) else {
+                continue;
+            };
+            let mut draws = Streams(vec![rng.clone()]);
+            let full = self.search.plan(std::slice::from_ref(prefix), &mut draws)?;
+            let pair = (
+                plan.scores.first(),
+                full.first().and_then(|full| full.scores.first()),
+            );
+            if let (Some(&found), Some(&full)) = pair {
+                self.record.compared.push((found, full));
+            }
+        }
+        Ok(())
+    }
+
     fn begin(&mut self, episodes: &[EpisodeStart]) -> Result<()> {
         self.steps = 0;
+        self.record = Record::default();
         self.episodes.clear();
         self.streams = Streams(episodes.iter().map(|start| start.rng.clone()).collect());
         for start in episodes {
@@ -291,6 +429,9 @@ impl<T: Float> Policy for BeamPlanner<T> {
                 instruction: instruction.map(<[f32]>::to_vec),
                 context: VecDeque::new(),
                 plan: None,
+                age: 0,
+                earned: 0.0,
+                origin: None,
                 pending: None,
             });
         }
@@ -337,7 +478,7 @@ impl<T: Float> Policy for BeamPlanner<T> {
             let expected = format!("{}, one for each episode", self.episodes.len());
             return Err(Error::shape("rewards", rewards.len(), expected));
         }
-        let config = self.search.config();
+        let (config, discount) = (self.search.config(), self.search.discount());
         let keep = if config.prefix_context {
             config.max_context_transitions
         } else {
@@ -347,6 +488,10 @@ impl<T: Float> Policy for BeamPlanner<T> {
             let Some(mut transition) = episode.pending.take() else {
                 continue;
             };
+            if episode.age > 0 {
+                let passed = discount.powi(episode.age as i32 - 1);
+                episode.earned += passed * self.search.scored_reward(f64::from(reward));
+            }
             transition.extend([f64::from(reward), VALUE_PLACEHOLDER]);
             let mut tokens = Vec::with_capacity(transition.len());
             self.search

@@ -2,6 +2,7 @@
 //! 8834a6e), and a draw by inverse CDF.
 
 use trajformer_models::kernels::decode::Float;
+use trajformer_models::rng::Rng;
 
 /// Which tokens may be drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,6 +20,12 @@ pub struct Filter {
 pub trait Uniforms {
     /// The next one of this episode (its row in the batch).
     fn next(&mut self, episode: usize) -> f64;
+
+    /// A copy of the stream that they come from, if they come from one.
+    fn stream(&self, episode: usize) -> Option<Rng> {
+        let _ = episode;
+        None
+    }
 }
 
 /// What can follow a sequence.
@@ -60,6 +67,17 @@ impl Distribution {
             raw,
             choice: Choice::Among { cumulative, last },
         }
+    }
+
+    /// The most likely token before filters, the first of several.
+    pub fn likeliest(&self) -> u32 {
+        let mut best = 0;
+        for (token, probability) in self.raw.iter().enumerate() {
+            if *probability > self.raw[best] {
+                best = token;
+            }
+        }
+        best as u32
     }
 
     /// The token that `uniform` falls on: the number of cumulative probabilities at or below it.

@@ -8,8 +8,9 @@
 use rayon::prelude::*;
 use trajformer_models::kernels::decode::Float;
 
-use crate::planning::beam_search::{Objective, Plan, PlanConfig, Prefix, SearchModel, seen_tokens};
+use crate::planning::beam_search::{Plan, Prefix, SearchModel, seen_tokens};
 use crate::planning::hypotheses::{Conditions, Hypotheses};
+use crate::planning::plan_config::{Objective, PlanConfig};
 use crate::planning::sampling::{Distribution, Uniforms};
 use trajformer_core::environment::Environment;
 use trajformer_core::error::{Error, Result};

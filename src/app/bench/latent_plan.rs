@@ -10,13 +10,18 @@ use crate::app::bench::plan_options::{PlanOptions, Stream, median_of};
 use crate::app::bench::updates::Report;
 use trajformer_algorithms::planning::{LatentModel, LatentSearch};
 use trajformer_algorithms::tap::{Learner, TapConfig};
-use trajformer_core::error::Result;
+use trajformer_core::error::{Error, Result};
 use trajformer_core::source::Stage;
 use trajformer_models::rng::Streams;
 
 /// Times plans for one episode, from one observation after the other. Random weights are the worst case: the prior finds all codes about
 /// equally likely, so that few of the sequences that are drawn are the same.
 pub(super) fn plan_codes(options: &PlanOptions, mut config: TapConfig) -> Result<Report> {
+    if options.budget_ms.is_some() {
+        return Err(Error::settings(
+            "plans of `tap` take no budget of time, expected `trajectory_transformer`".to_owned(),
+        ));
+    }
     let sizes = (options.observations, options.actions);
     if let Some(beam) = options.beam {
         config.planner.beam_width = beam;
@@ -72,6 +77,8 @@ mod tests {
             beam: Some(2),
             horizon: Some(6),
             window: Window::Crop,
+            budget_ms: None,
+            decisions: 0,
             overrides: overrides.iter().map(|&text| text.to_owned()).collect(),
             seconds: 0.0,
         };

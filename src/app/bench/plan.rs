@@ -1,21 +1,26 @@
 //! One plan of an algorithm that plans; of the Trajectory Transformer with a context as long as it gets.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use trajformer_models::decoder::{Decoder, DecoderShape};
 use trajformer_models::params::Params;
 use trajformer_models::trajectory_transformer::TrajectoryTransformer;
 
 use crate::app::bench::latent_plan;
-use crate::app::bench::plan_options::{PlanOptions, Stream, median_of};
+use crate::app::bench::plan_options::{PLANS, PlanOptions, Stream, median_of};
 use crate::app::bench::updates::{Report, config_of};
-use trajformer_algorithms::planning::{BeamSearch, PlanConfig, Prefix, SearchModel, Window};
+use crate::app::system_clock::SystemClock;
+use trajformer_algorithms::planning::{
+    BeamPlanner, BeamSearch, PlanConfig, Prefix, SearchModel, Window,
+};
 use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_algorithms::trajectory_transformer::TrajectoryTransformerConfig;
 use trajformer_core::error::{Error, Result};
+use trajformer_core::policy::{EpisodeStart, Policy};
 use trajformer_data::discretizer::{Discretizer, DiscretizerKind};
-use trajformer_models::rng::Streams;
+use trajformer_models::rng::{Rng, Streams};
 
 /// Past transitions in front of the current observation: as many as the authors' planner keeps.
 const CONTEXT: usize = 5;
@@ -26,7 +31,8 @@ const BEAM: usize = 32;
 const HORIZON: usize = 5;
 
 /// Times plans for one episode, with a model of the authors' size and random weights and their settings; the median of at least
-/// five.
+/// five. With a budget an episode is acted in, with made-up observations: each plan may go on with the one before, and the report
+/// says how many took longer than they may.
 ///
 /// # Errors
 /// If the algorithm doesn't plan, a size is 0 or the planner fails.
@@ -68,6 +74,9 @@ fn plan_tokens(options: &PlanOptions, config: TrajectoryTransformerConfig) -> Re
         instruction: None,
     }];
     let mut search = search(options, (beam, horizon), config, &streams)?;
+    if options.budget_ms.is_some() {
+        return plan_within(options, search, rng);
+    }
     let mut uniforms = Stream(rng);
     let median = median_of(options.seconds, || {
         search.plan(&prefixes, &mut uniforms)?;
@@ -78,6 +87,38 @@ fn plan_tokens(options: &PlanOptions, config: TrajectoryTransformerConfig) -> Re
     let mut report = Report::new("trajectory_transformer", "cpu", options.seconds)?;
     report.seconds_per_plan = Some(median);
     report.tokens_per_s = Some(sampled as f64 / median);
+    Ok(report)
+}
+
+/// Acts in one episode until there are enough plans.
+fn plan_within(options: &PlanOptions, search: BeamSearch<f32>, mut rng: Rng) -> Result<Report> {
+    let (o, a) = (options.observations, options.actions);
+    let mut planner = BeamPlanner::new(search, vec![-3.0; a], vec![3.0; a])?
+        .with_clock(Arc::new(SystemClock::new()));
+    planner.begin(&[EpisodeStart::new(rng.clone())])?;
+    let begin = Instant::now();
+    let mut steps = 0;
+    while steps < PLANS.max(options.decisions) || begin.elapsed().as_secs_f64() < options.seconds {
+        let observation: Vec<f32> = (0..o).map(|_| rng.normal() as f32).collect();
+        let observation = Tensor::from_vec(observation, (1, o), &Device::Cpu)?;
+        planner.act(&observation, &[true])?;
+        planner.observe(&[0.0])?;
+        steps += 1;
+    }
+    let mut report = Report::new("trajectory_transformer", "cpu", options.seconds)?;
+    report.planning = planner.planning();
+    let decisions = planner.decisions();
+    let seconds: f64 = decisions
+        .iter()
+        .filter_map(|decision| decision.seconds)
+        .sum();
+    let tokens: u64 = decisions.iter().map(|decision| decision.tokens).sum();
+    let median = report
+        .planning
+        .as_ref()
+        .and_then(|planning| planning.p50_ms);
+    report.seconds_per_plan = median.map(|ms| ms / 1e3);
+    report.tokens_per_s = Some(tokens as f64 / seconds);
     Ok(report)
 }
 
@@ -94,6 +135,7 @@ fn search(
         horizon,
         max_context_transitions: CONTEXT,
         window: options.window,
+        budget_ms: options.budget_ms.or(config.planner.budget_ms),
         ..config.planner
     };
     if options.window == Window::Grow {
@@ -138,6 +180,8 @@ mod tests {
                 horizon: Some(horizon),
                 window,
                 overrides: Vec::new(),
+                budget_ms: None,
+                decisions: 0,
                 seconds: 0.0,
             };
             let report = plan(&options).expect("report");
@@ -146,5 +190,27 @@ mod tests {
             let rate = report.tokens_per_s.expect("a rate");
             assert!((rate * seconds - sampled as f64).abs() < 1e-6 * sampled as f64);
         }
+    }
+    #[test]
+    fn plans_within_a_budget_are_counted_with_their_times() {
+        let options = PlanOptions {
+            algorithm: "trajectory_transformer".to_owned(),
+            observations: 2,
+            actions: 1,
+            beam: Some(4),
+            horizon: Some(3),
+            window: Window::Crop,
+            overrides: Vec::new(),
+            budget_ms: Some(1e5),
+            decisions: 7,
+            seconds: 0.0,
+        };
+        let report = plan(&options).expect("report");
+        let planning = report.planning.expect("plans");
+        assert_eq!((planning.decisions, planning.missed), (7, Some(0)));
+        // Nothing is known at first: the second search is the full one.
+        assert_eq!((planning.cut, planning.beams_mean), (0.0, 4.0));
+        let times = [planning.p50_ms, planning.p99_ms, planning.max_ms];
+        assert!(times.is_sorted() && times[0] > Some(0.0), "{times:?}");
     }
 }

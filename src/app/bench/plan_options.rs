@@ -8,7 +8,7 @@ use trajformer_core::error::Result;
 use trajformer_models::rng::Rng;
 
 /// Plans that are timed at least.
-const PLANS: usize = 5;
+pub(super) const PLANS: usize = 5;
 
 /// What [`plan`](super::plan) times.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,10 @@ pub struct PlanOptions {
     pub horizon: Option<usize>,
     /// What the network sees of a long sequence; nothing to TAP.
     pub window: Window,
+    /// Milliseconds that a plan may take, if that is limited: plans follow each other in one episode then. Not of TAP.
+    pub budget_ms: Option<f64>,
+    /// Plans that are made at least within a budget.
+    pub decisions: usize,
     /// Changes to the algorithm's defaults, `KEY=VALUE`, e.g. `layers=2`.
     pub overrides: Vec<String>,
     /// The clock runs at least this long.

@@ -15,6 +15,7 @@ use trajformer_core::dataset::{ActionKind, Dataset, Episode};
 use trajformer_core::device::open_device;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::normalizer::ActionBounds;
+use trajformer_core::planning::PlanningSummary;
 use trajformer_core::source::Source;
 use trajformer_models::rng::{Rng, Streams};
 
@@ -45,6 +46,9 @@ pub struct Report {
     pub updates_per_s: Option<f64>,
     /// Median time of a plan.
     pub seconds_per_plan: Option<f64>,
+    /// What plans within a budget were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub planning: Option<PlanningSummary>,
     /// Tokens that updates read, or plans sampled, per second.
     pub tokens_per_s: Option<f64>,
     /// Environment steps per second, all copies together.
@@ -88,6 +92,9 @@ impl fmt::Display for Report {
         }
         if let Some(seconds) = self.seconds_per_plan {
             write!(f, " {seconds:.3} s per plan,")?;
+        }
+        if let Some(planning) = &self.planning {
+            write!(f, " {},\n ", planning.lines())?;
         }
         if let Some(rate) = self.tokens_per_s {
             write!(f, " {rate:.0} tokens/s,")?;
