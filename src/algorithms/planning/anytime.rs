@@ -16,7 +16,7 @@ use crate::planning::sampling::Uniforms;
 
 impl<T: Float> BeamSearch<T> {
     /// Plans for one episode within the allowance, and says how the plan came about. `going_on` is what remains of the plan before; without
-    /// one, one transition is imagined whatever it costs. Draws from the uniforms of episode 0.
+    /// one, one transition is imagined whatever it costs, and the whole horizon if it is too late already then. Draws from the uniforms of episode 0.
     ///
     /// # Errors
     /// If the budget is one of time and there is no clock, and as [`Self::plan`].

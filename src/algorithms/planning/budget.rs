@@ -195,7 +195,8 @@ impl Allowance {
         self.insists = false;
     }
 
-    /// One transition of the present plan has to be imagined, whatever it costs: there is nothing else to do.
+    /// One transition of the present plan has to be imagined, whatever it costs: there is nothing else to do. If that alone takes
+    /// longer than there is time, all of them are.
     pub fn insist(&mut self) {
         self.insists = true;
     }
@@ -310,7 +311,8 @@ impl Pace for Allowance {
             let costs = &mut self.costs.transitions[usize::from(self.transition > 0)];
             costs.add(self.width, seconds);
         }
-        self.insists = false;
+        // A plan that is late for one transition is made to the end, so that those after it have something to go on with.
+        self.insists &= self.left() < 0.0;
     }
 
     fn may_stop(&self) -> bool {
