@@ -107,6 +107,7 @@ mod tests {
             settings: BTreeMap::new(),
             evaluations: Vec::new(),
             total_updates: 1,
+            stopped_early: None,
             early_stop: None,
         }
     }
