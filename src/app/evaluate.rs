@@ -48,7 +48,7 @@ pub struct Evaluation {
     pub by_target: Vec<TargetEvaluation>,
     /// What the policy's plans were, where each had a budget.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub planning: Option<PlanningSummary>,
+    pub planning: Option<Box<PlanningSummary>>,
 }
 
 /// What an evaluation found for one target return.
@@ -279,7 +279,7 @@ impl Evaluator {
             });
         Ok(Evaluation {
             by_target: by_target.collect(),
-            planning: policy.planning(),
+            planning: policy.planning().map(Box::new),
             ..parts[0].clone()
         })
     }
@@ -309,7 +309,7 @@ impl Evaluator {
     ) -> Result<Evaluation> {
         let (returns, lengths) = self.run_rows(policy, &[], prepare, recorder)?;
         Ok(Evaluation {
-            planning: policy.planning(),
+            planning: policy.planning().map(Box::new),
             ..Evaluation::new(&self.spec().name, returns, lengths)
         })
     }

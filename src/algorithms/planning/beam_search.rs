@@ -419,11 +419,11 @@ impl<T: Float> BeamSearch<T> {
     fn drop_unused(&mut self, rows: &mut [Row], companion: Option<&mut Companion>) {
         let mut moved = vec![usize::MAX; self.hypotheses.len()];
         let mut kept = Vec::new();
-        let mut companion = companion.and_then(|companion| {
+        let companion = companion.and_then(|companion| {
             companion.imagined(&self.hypotheses);
             companion.row_mut()
         });
-        for row in rows.iter_mut().chain(companion.as_deref_mut()) {
+        for row in rows.iter_mut().chain(companion) {
             let to = &mut moved[row.sequence];
             if *to == usize::MAX {
                 *to = kept.len();
