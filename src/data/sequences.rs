@@ -71,23 +71,46 @@ enum Home {
 }
 
 impl TokenSequences {
-    /// Discretises the data of `source`; without data there are no windows, and a discretizer that is to be restored.
+    /// Discretises the data of `source`, whose `actions` are real numbers or choices; without data there are no windows, and a discretizer that is to be restored.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn of_source(source: Source<'_>, options: &TokenOptions) -> Result<Self> {
+    pub fn of_source(
+        source: Source<'_>,
+        options: &TokenOptions,
+        actions: ActionKind,
+    ) -> Result<Self> {
         match source {
-            Source::Train(data) => Self::new(data, options),
+            Source::Train(data) => Self::with_actions(data, options, actions),
             Source::Act { .. } => Self::without_data(source.dims(), options),
         }
     }
 
-    /// Discretises `data` with thresholds fitted to it.
+    /// Discretises `data`, whose actions are real numbers, with thresholds fitted to it.
     ///
     /// # Errors
     /// If actions are discrete, no episode has two steps, or an option is out of range.
     pub fn new(data: &Dataset, options: &TokenOptions) -> Result<Self> {
+        Self::with_actions(data, options, ActionKind::Continuous)
+    }
+
+    /// [`Self::new`] of data whose `actions` are real numbers, or choices, which are their own tokens.
+    ///
+    /// # Errors
+    /// As there, if the data's actions are of the other kind, and if there are more choices than bins.
+    pub fn with_actions(
+        data: &Dataset,
+        options: &TokenOptions,
+        actions: ActionKind,
+    ) -> Result<Self> {
         check(data, options)?;
+        if !data.action_kind.acts_in(actions) {
+            return Err(Error::Unsuitable(format!(
+                "the Trajectory Transformer is made for {}; the data has {}",
+                actions.said(data.action_dim),
+                data.action_kind.said(data.action_dim)
+            )));
+        }
         data.require_time_order("a model of sequences")?;
         let columns = Columns::new(data, options);
         let discretizer = Discretizer::fit_columns(
@@ -97,6 +120,12 @@ impl TokenSequences {
             options.discretizer,
             |dim, column| columns.fill(dim, column),
         )?;
+        let discretizer = match actions {
+            ActionKind::Continuous => discretizer,
+            ActionKind::Discrete { count } => {
+                discretizer.with_choices(data.observation_dim, count)?
+            }
+        };
         let tokens = Tokens::encode(&columns, &discretizer);
         let longest = data
             .episodes
@@ -373,11 +402,6 @@ fn check(data: &Dataset, options: &TokenOptions) -> Result<()> {
         data.require_returns(
             "the Trajectory Transformer's value (without it: `value = \"none\"`)",
         )?;
-    }
-    if let ActionKind::Discrete { count } = data.action_kind {
-        return Err(Error::Unsuitable(format!(
-            "the Trajectory Transformer takes continuous actions; the data has a choice among {count}"
-        )));
     }
     check_options(options)?;
     if u32::try_from(data.steps()).is_err() {

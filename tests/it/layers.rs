@@ -20,7 +20,7 @@ const TABLE: &[(&str, &str)] = &[
     ("core/atomic", "core/error"),
     ("core/dataset", "core/error"),
     ("core/device", "core/error"),
-    ("core/environment", "core/error"),
+    ("core/environment", "core/dataset core/error"),
     ("core/keys", "core/error"),
     ("core/metrics", "core/error"),
     ("core/policy", "core/error"),
@@ -31,7 +31,7 @@ const TABLE: &[(&str, &str)] = &[
     ("core/epochs", "core/error core/keys"),
     ("core/instructions", "core/error core/keys"),
     ("core/source", "core/dataset core/error"),
-    ("core/normalizer", "core/error core/source"),
+    ("core/normalizer", "core/dataset core/error core/source"),
     (
         "core/instructed_episodes",
         "core/dataset core/error core/instructions",
@@ -78,7 +78,10 @@ const TABLE: &[(&str, &str)] = &[
     ("algorithms/registry", "core/* algorithms/RULE"),
     // Files, environments, pictures.
     ("formats", "core/* data/tokenizers"),
-    ("envs", "core/environment core/error core/nearest"),
+    (
+        "envs",
+        "core/dataset core/environment core/error core/nearest",
+    ),
     ("report", "core/atomic core/error"),
     // The application, from the ground up.
     ("app/about", ""),
@@ -151,7 +154,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/text", "core/* app/hub app/pretrained"),
     (
         "app/prepare",
-        "core/* app/config app/datasets app/evaluate app/hub app/online app/pretrained app/text envs formats",
+        "core/* app/checkpoint app/config app/datasets app/evaluate app/hub app/online app/pretrained app/text envs formats",
     ),
     (
         "app/imported",

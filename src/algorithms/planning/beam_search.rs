@@ -224,6 +224,8 @@ pub struct BeamSearch<T> {
     hypotheses: Hypotheses<T>,
     model: SearchModel<T>,
     config: PlanConfig,
+    /// How many choices an action is one of: only their tokens are drawn in its place.
+    choices: Option<usize>,
 }
 
 /// One candidate: its sequence, and what it earns on the way.
@@ -264,7 +266,14 @@ impl<T: Float> BeamSearch<T> {
             hypotheses,
             model,
             config,
+            choices: None,
         })
+    }
+
+    /// The same for actions that are choices among so many, token for token; `None`: real numbers.
+    #[must_use]
+    pub fn with_choices(self, choices: Option<usize>) -> Self {
+        Self { choices, ..self }
     }
 
     /// The network and what goes with it.
@@ -361,15 +370,21 @@ impl<T: Float> BeamSearch<T> {
         for t in 0..config.horizon {
             rows = expand(&rows, config.n_expand);
             for _ in 0..action_dim {
-                self.draw(&mut rows, &actions, None, uniforms)?;
+                self.draw(&mut rows, &actions, Drawn::Action, uniforms)?;
             }
             let discount = self.model.discount.powi(t as i32);
             let reward_dim = self.model.discretizer.dims() - 2;
-            let estimates = self.draw(&mut rows, &rewards, Some(reward_dim), uniforms)?;
+            let estimates =
+                self.draw(&mut rows, &rewards, Drawn::Estimated(reward_dim), uniforms)?;
             for (row, reward) in rows.iter_mut().zip(estimates) {
                 row.earned += discount * reward;
             }
-            let estimates = self.draw(&mut rows, &rewards, Some(reward_dim + 1), uniforms)?;
+            let estimates = self.draw(
+                &mut rows,
+                &rewards,
+                Drawn::Estimated(reward_dim + 1),
+                uniforms,
+            )?;
             for (row, value) in rows.iter_mut().zip(estimates) {
                 row.score = row.earned + discount * self.model.discount * value;
             }
@@ -383,32 +398,37 @@ impl<T: Float> BeamSearch<T> {
             }
             if t + 1 < config.horizon {
                 for _ in 0..self.model.observation_dim {
-                    self.draw(&mut rows, &observations, None, uniforms)?;
+                    self.draw(&mut rows, &observations, Drawn::Observation, uniforms)?;
                 }
             }
         }
         Ok(self.plans(&rows, history))
     }
 
-    /// Draws one token for every row. With a dimension, returns what the unfiltered distribution
-    /// predicts for it: its expectation or percentile.
+    /// Draws one token for every row. Of rewards and values returns what the unfiltered distribution
+    /// predicts: its expectation or percentile.
     fn draw(
         &mut self,
         rows: &mut [Row],
         filter: &Filter,
-        estimated_dim: Option<usize>,
+        drawn: Drawn,
         uniforms: &mut dyn Uniforms,
     ) -> Result<Vec<f64>> {
         self.hypotheses.advance()?;
         let hypotheses = &self.hypotheses;
-        let distribution = |index| Distribution::new(hypotheses.logits(index), filter);
+        let choices = match drawn {
+            Drawn::Action => self.choices,
+            _ => None,
+        };
+        let distribution =
+            |index| Distribution::new(among(hypotheses.logits(index), choices), filter);
         let distributions: Vec<Distribution> = (0..hypotheses.len())
             .into_par_iter()
             .with_min_len(8)
             .map(distribution)
             .collect();
         let mut estimates = Vec::new();
-        if let Some(dim) = estimated_dim {
+        if let Drawn::Estimated(dim) = drawn {
             let of_sequences: Vec<f64> = distributions
                 .iter()
                 .map(|d| self.estimate(&d.raw, dim))
@@ -468,16 +488,19 @@ impl<T: Float> BeamSearch<T> {
         let mut rows: Vec<Row> = (0..episodes).map(start).collect();
         let mut history = vec![Vec::new(); episodes];
         for position in o..config.horizon * d {
-            let filter = match position % d {
-                at if at < o => config.filter(config.k_obs, config.cdf_obs),
-                at if at < d - 2 => config.filter(config.k_act, config.cdf_act),
-                _ => config.filter(config.k_rew, config.cdf_rew),
+            let (filter, choices) = match position % d {
+                at if at < o => (config.filter(config.k_obs, config.cdf_obs), None),
+                at if at < d - 2 => (config.filter(config.k_act, config.cdf_act), self.choices),
+                _ => (config.filter(config.k_rew, config.cdf_rew), None),
             };
             self.hypotheses.advance()?;
             let hypotheses = &self.hypotheses;
             let children: Vec<Vec<(Row, u32)>> = rows
                 .par_iter()
-                .map(|row| likely_children(row, hypotheses.logits(row.sequence), &filter))
+                .map(|row| {
+                    let logits = among(hypotheses.logits(row.sequence), choices);
+                    likely_children(row, logits, &filter)
+                })
                 .collect();
             let mut kept: Vec<(Row, u32)> = Vec::new();
             let mut all = children.into_iter().flatten().peekable();
@@ -520,6 +543,20 @@ impl<T: Float> BeamSearch<T> {
         }
         plans
     }
+}
+
+/// What a token that is drawn stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Drawn {
+    Observation,
+    Action,
+    /// Of a reward or value in this dimension, whose prediction is asked for.
+    Estimated(usize),
+}
+
+/// The logits of tokens that are choices, or all of them.
+fn among<T>(logits: &[T], choices: Option<usize>) -> &[T] {
+    &logits[..choices.unwrap_or(logits.len())]
 }
 
 /// The uniforms of the episodes from `first` on.

@@ -20,6 +20,7 @@ use graph::Graph;
 use parts::Parts;
 use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_core::atomic::write_atomically;
+use trajformer_core::dataset::ActionKind;
 use trajformer_core::error::{Ability, Error, Result};
 
 /// Fails if no ONNX file can come to be at `path`.
@@ -110,7 +111,7 @@ pub fn write(run: &mut TrainedRun, path: &Path) -> Result<Graph> {
 /// # Errors
 /// If an environment that is built in can't be made.
 fn environment(run: &TrainedRun) -> Result<Option<String>> {
-    let expected = (run.spec.observation_dim, run.spec.action_dim);
+    let expected = run.spec.dims();
     let named = [run.config.evaluate.env.as_ref(), run.spec.env_name.as_ref()];
     for name in named.into_iter().flatten() {
         // What is not built in can't be asked.
@@ -121,7 +122,8 @@ fn environment(run: &TrainedRun) -> Result<Option<String>> {
             return Ok(Some(name.clone()));
         }
         let env = envs::make(name)?;
-        if (env.spec().observation_dim, env.spec().action_dim) == expected {
+        let kind = run.spec.action_kind();
+        if env.spec().check_fits(expected, kind, "the run").is_ok() {
             return Ok(Some(name.clone()));
         }
         tracing::warn!(
@@ -132,7 +134,8 @@ fn environment(run: &TrainedRun) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// The policy of a run as a graph: `observation` (batch, O) to `action` (batch, A) in the environment's units;
+/// The policy of a run as a graph: `observation` (batch, O) to `action` (batch, A) in the environment's units, of choices the number of the
+/// one that it takes;
 /// for the Decision Transformer `observations`, `actions`, `returns_to_go`, `timesteps` and `attention_mask` of the
 /// last K steps (batch, K, ..), padded on the left where the mask is 0.
 ///
@@ -159,10 +162,21 @@ pub fn graph_of(run: &mut TrainedRun) -> Result<Graph> {
                  the graph",
             ))
         }
+        AlgorithmConfig::DecisionTransformer(_)
+            if run.spec.action_kind() != ActionKind::Continuous =>
+        {
+            Err(Error::unsupported(
+                Ability::Export,
+                "a Decision Transformer whose actions are choices is not exported: act with the run",
+            ))
+        }
         AlgorithmConfig::DecisionTransformer(config) => {
             let description = run.algorithm.description();
             sequence::graph(&parts, config, &description, &mut *run.algorithm.policy()?)
         }
-        _ => actor::graph(&parts, &mut *run.algorithm.policy()?),
+        _ => {
+            let kind = run.spec.action_kind();
+            actor::graph(&parts, kind, &mut *run.algorithm.policy()?)
+        }
     }
 }
