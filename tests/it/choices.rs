@@ -70,7 +70,10 @@ fn runs_resume_exactly_open_without_data_and_act_by_choices() {
         other.actions[3] = 2.0;
         let other = Recorded::of_dataset(&file, other);
         let refused = act(&mut trained, &other, &ActOptions::default()).unwrap_err();
-        assert!(refused.to_string().contains("row 3: 2, expected"), "{refused}");
+        assert!(
+            refused.to_string().contains("row 3: 2, expected"),
+            "{refused}"
+        );
         assert_eq!(acted.shape, [400, 1], "{name}");
         let mut taken = acted.actions.clone();
         taken.sort_by(f32::total_cmp);
