@@ -56,6 +56,7 @@ impl Awr {
         let mut start = InitContext {
             observation_dim: o,
             action_dim: a,
+            choices: None,
             stage: build.source.stage(),
             training_updates: build.training_updates,
             encoder: build.encoder,

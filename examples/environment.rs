@@ -6,6 +6,7 @@
 //! ```
 
 use trajformer::config::RunConfig;
+use trajformer::data::ActionKind;
 use trajformer::envs::{EnvSpec, Environment, Step, VectorEnv};
 use trajformer::evaluate::Evaluator;
 use trajformer::policy::simple::RandomPolicy;
@@ -26,6 +27,7 @@ impl Cart {
             name: "cart".to_owned(),
             observation_dim: 2,
             action_dim: 1,
+            action_kind: ActionKind::Continuous,
             action_low: vec![-1.0],
             action_high: vec![1.0],
             max_episode_steps: 50,

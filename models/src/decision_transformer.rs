@@ -22,8 +22,10 @@ use crate::precision::Precision;
 pub struct DecisionTransformerConfig {
     /// O.
     pub observation_dim: usize,
-    /// A.
+    /// A; of choices their number.
     pub action_dim: usize,
+    /// Whether actions are choices, which the network reads as rows of zeros with a 1 and predicts as logits.
+    pub choices: bool,
     /// H, width of the embedding; 128 in the paper.
     pub hidden: usize,
     /// Blocks; 3 in the paper.
@@ -57,6 +59,7 @@ impl DecisionTransformerConfig {
         Self {
             observation_dim,
             action_dim,
+            choices: false,
             hidden: 128,
             layers: 3,
             heads: 1,
@@ -80,7 +83,7 @@ pub struct Contexts {
     pub returns: Tensor,
     /// Observations (B, T, O), normalised.
     pub observations: Tensor,
-    /// Actions (B, T, A); the one to be predicted is not looked at.
+    /// Actions (B, T, A), of choices a 1 among zeros; the one to be predicted is not looked at.
     pub actions: Tensor,
     /// Time steps in the episode (B, T), u32.
     pub timesteps: Tensor,
@@ -93,7 +96,7 @@ pub struct Contexts {
 /// What the network predicts at every step; rows of padding are meaningless.
 #[derive(Debug, Clone)]
 pub struct Predictions {
-    /// Actions (B, T, A) in ±1, from the state token.
+    /// Actions (B, T, A) in ±1, from the state token; logits of choices.
     pub actions: Tensor,
     /// Next observations (B, T, O), from the action token; untrained in the paper.
     pub observations: Tensor,
@@ -206,7 +209,7 @@ impl DecisionTransformer {
         &self.config
     }
 
-    /// Predicted actions (B, T, A) in ±1.
+    /// Predicted actions (B, T, A) in ±1; logits (B, T, A) of choices.
     ///
     /// # Errors
     /// If a shape doesn't fit, a time step is too large, or the contexts have instructions and the network reads none, or the
@@ -230,7 +233,12 @@ impl DecisionTransformer {
     }
 
     fn actions(&self, hidden: &Tensor) -> Result<Tensor> {
-        Ok(self.predict_action.forward(&token(hidden, 1)?)?.tanh()?)
+        let actions = self.predict_action.forward(&token(hidden, 1)?)?;
+        Ok(if self.config.choices {
+            actions
+        } else {
+            actions.tanh()?
+        })
     }
 
     /// Hidden states (B, T, 3, H) of the tokens return, state, action of every step.

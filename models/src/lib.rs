@@ -15,13 +15,14 @@
 //! # Reading order
 //!
 //! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
-//! [`mlp`]) → networks ([`encoder`], [`actor`], [`gaussian`], [`critic`], [`value`], [`vae`], [`network`], [`gpt`],
+//! [`mlp`]) → networks ([`encoder`], [`actor`], [`gaussian`], [`critic`], [`value`], [`choices`], [`vae`], [`network`], [`gpt`],
 //! [`trajectory_transformer`], [`decision_transformer`], [`twin_critics`], [`reinformer`], [`conditional_gpt`], [`tap`]) → [`pretrained`] → [`optim`], [`muon`], [`lamb`], [`uploads`]; [`kernels`]
 //! hold what is fused, [`work`] counts what networks cost.
 
 pub mod activation;
 pub mod actor;
 pub mod bert;
+pub mod choices;
 pub mod conditional_gpt;
 pub mod critic;
 pub mod decision_transformer;

@@ -4,6 +4,7 @@
 //! multiplication with its addition counts as two operations; biases, norms, activations and optimisers don't count.
 
 use crate::actor::ActorConfig;
+use crate::choices::ChoiceCritics;
 use crate::conditional_gpt::ConditionalGptConfig;
 use crate::critic::CriticConfig;
 use crate::decision_transformer::DecisionTransformerConfig;
@@ -100,6 +101,11 @@ pub fn tanh_gaussian_actor(config: &TanhGaussianActorConfig) -> Passes {
 /// All members of [`Critics`](crate::critic::Critics).
 pub fn critics(config: &CriticConfig) -> Passes {
     ensemble(&config.sizes(), config.members)
+}
+
+/// All members of [`ChoiceCritics`].
+pub fn choice_critics(config: &CriticConfig) -> Passes {
+    ensemble(&ChoiceCritics::sizes(config), config.members)
 }
 
 /// An update of SAC's networks: the actor acts and learns, all critics judge and learn, and the actor's gradient passes them.

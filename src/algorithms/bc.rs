@@ -7,6 +7,13 @@
 //! L(π) = mean (π(s) - a)²,  mean over batch and action dimensions
 //! ```
 //!
+//! Of actions that are choices a categorical actor is fitted by cross-entropy, as takuseno/d3rlpy @ 38c34b6 does
+//! (`DiscreteBC` without its penalty on logits, `beta = 0`); it acts by the likeliest choice:
+//!
+//! ```text
+//! L(π) = -mean ln π(a | s)
+//! ```
+//!
 //! Deviation: CORL cuts the data of BC-10% into episodes after it has dropped the transitions at
 //! time-outs, so that episodes of full length run into each other; here the best fraction is taken
 //! of the true episodes.
@@ -16,12 +23,13 @@ use std::borrow::Cow;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::{ActorConfig, DeterministicActor};
+use trajformer_models::choices::{CategoricalActor, cross_entropies};
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::work::{self, Passes};
 
-use crate::offpolicy::{ActionFn, InitContext, Learner, OffPolicy, StateNames, Trained};
+use crate::offpolicy::{ActionFn, InitContext, Learner, OffPolicy, SampleFn, StateNames, Trained};
 use trajformer_core::algorithm::{Algorithm, Build};
-use trajformer_core::dataset::Dataset;
+use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::error::Result;
 use trajformer_core::held_out::HELD_OUT_LOSS;
 use trajformer_core::keys::Keys;
@@ -89,9 +97,8 @@ impl BcConfig {
     /// Makes the algorithm.
     ///
     /// # Errors
-    /// If the data holds no transition, no complete episode where a fraction is asked for, or its
-    /// actions are discrete.
-    pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
+    /// If the data holds no transition, or no complete episode where a fraction is asked for.
+    pub fn build(&self, build: Build<'_>) -> Result<Box<dyn Algorithm>> {
         let view = TransitionsConfig {
             normalize_observations: self.normalize_observations,
             next_step: false,
@@ -107,7 +114,15 @@ impl BcConfig {
             source => source,
         };
         let build = Build { source, ..build };
-        OffPolicy::new(build, &view, self.batch_size, |start| Bc::new(self, start))
+        let rows = self.batch_size;
+        Ok(match build.bounds.kind() {
+            ActionKind::Continuous => Box::new(OffPolicy::new(build, &view, rows, |start| {
+                Bc::new(self, start)
+            })?),
+            ActionKind::Discrete { .. } => Box::new(OffPolicy::new(build, &view, rows, |start| {
+                DiscreteBc::new(self, start)
+            })?),
+        })
     }
 }
 
@@ -187,6 +202,67 @@ impl Learner for Bc {
 
     fn act(&self) -> Result<ActionFn> {
         self.actor.act()
+    }
+
+    fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        self.actor.visit(visitor)
+    }
+
+    fn passes(&self) -> Vec<Passes> {
+        vec![work::actor(&self.actor.config).train(1.0)]
+    }
+}
+
+/// The categorical actor of behaviour cloning and its update, for actions that are choices.
+pub struct DiscreteBc {
+    config: BcConfig,
+    actor: Trained<CategoricalActor>,
+}
+
+impl DiscreteBc {
+    /// With the configuration's initial values.
+    ///
+    /// # Errors
+    /// If a size is zero, or actions are no choices.
+    pub fn new(config: &BcConfig, start: &mut InitContext<'_>) -> Result<Self> {
+        let actor = ActorConfig {
+            observation_dim: start.observation_dim,
+            action_dim: start.required_choices()?,
+            hidden: config.hidden.clone(),
+            ..ActorConfig::default()
+        };
+        Ok(Self {
+            config: config.clone(),
+            actor: Trained::new("actor", actor, start)?,
+        })
+    }
+}
+
+impl Learner for DiscreteBc {
+    type Draws = ();
+
+    const CHOOSES: bool = true;
+
+    /// Nothing: an update depends on the batch alone.
+    fn draw(&self, _rows: usize, _rng: &mut Rng) -> Result<()> {
+        Ok(())
+    }
+
+    fn update(&mut self, batch: &Batch, (): &()) -> Result<Metrics> {
+        let logits = self.actor.net.logits(&batch.observations)?; // (B, C)
+        let loss = cross_entropies(&logits, &batch.actions)?.mean_all()?;
+        self.actor.minimize(&loss, self.config.learning_rate)?;
+        let mut metrics = Metrics::new();
+        metrics.push("actor_loss", &loss);
+        Ok(metrics)
+    }
+
+    fn act(&self) -> Result<ActionFn> {
+        self.actor.act()
+    }
+
+    fn sampler(&self) -> Result<Option<SampleFn>> {
+        self.actor.sampler().map(Some)
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {

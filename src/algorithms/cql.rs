@@ -42,9 +42,15 @@
 //! for the loss of each network, clip the data's actions to ±0.99999 and leave out an episode that the data breaks off in. CORL's
 //! last layers start larger.
 //!
+//! Of actions that are choices it is a double deep Q-network with the penalty in closed form ([`DiscreteCql`]).
+//!
 //! Deviations from CORL: every critic has the same layers (its second has three, whatever is asked for); the actor's first
 //! values are orthogonal like the critics', as in young-geng's code; its BC phase takes the densities of the data's actions, where CORL's
 //! `log_prob` takes those of new samples; densities at ±1 are finite. Actions are mapped to ±1 before anything sees them.
+
+mod choices;
+
+pub use choices::{DiscreteCql, DiscreteCqlSettings};
 
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
@@ -60,6 +66,7 @@ use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{ActionFn, Explorer, InitContext, Learner, OffPolicy, Target, Trained};
 use trajformer_core::algorithm::{Algorithm, Build};
+use trajformer_core::dataset::ActionKind;
 use trajformer_core::error::Result;
 use trajformer_core::keys::Keys;
 use trajformer_core::metrics::Metrics;
@@ -70,6 +77,8 @@ use trajformer_models::rng::Rng;
 
 /// Largest factor exp(l) of the Lagrange version.
 const MAX_MULTIPLIER: f64 = 1e6;
+
+const KEYS: Keys = Keys("algorithm.cql");
 
 /// `[algorithm.cql]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -187,7 +196,7 @@ impl CqlConfig {
     /// # Errors
     /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
-        let keys = Keys("algorithm.cql");
+        let keys = KEYS;
         keys.shares(&[("discount", self.discount)])?;
         keys.target_rate(self.target_rate)?;
         if self.failure_reward.is_some() && self.discount == 1.0 {
@@ -231,8 +240,8 @@ impl CqlConfig {
     /// Makes the algorithm.
     ///
     /// # Errors
-    /// If the data holds no transition or its actions are discrete.
-    pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
+    /// If the data holds no transition, or actions are choices and a key has a value that has no meaning for them.
+    pub fn build(&self, build: Build<'_>) -> Result<Box<dyn Algorithm>> {
         let view = TransitionsConfig {
             returns_discount: self.discount,
             monte_carlo_returns: self.calibrate,
@@ -240,7 +249,69 @@ impl CqlConfig {
             table: "algorithm.cql",
             ..self.data.into()
         };
-        OffPolicy::new(build, &view, self.batch_size, |start| Cql::new(self, start))
+        let rows = self.batch_size;
+        if build.bounds.kind() == ActionKind::Continuous {
+            let built = OffPolicy::new(build, &view, rows, |start| Cql::new(self, start))?;
+            return Ok(Box::new(built));
+        }
+        self.check_choices()?;
+        let built = OffPolicy::new(build, &view, rows, |start| {
+            DiscreteCql::new(self.of_choices(start)?, start)
+        })?;
+        Ok(Box::new(built))
+    }
+
+    /// Fails if a key is set that means nothing where actions are choices.
+    fn check_choices(&self) -> Result<()> {
+        let temperature = Self::default().penalty_temperature;
+        let changed = [
+            ("penalty", self.penalty == Penalty::PolicyMean),
+            (
+                "penalty_temperature",
+                self.penalty_temperature != temperature,
+            ),
+            ("lagrange_gap", self.lagrange_gap.is_some()),
+            ("gap_min", self.gap_min.is_some()),
+            ("gap_max", self.gap_max.is_some()),
+            ("max_backup", self.max_backup),
+            ("backup_entropy", self.backup_entropy),
+            ("calibrate", self.calibrate),
+            ("failure_reward", self.failure_reward.is_some()),
+            ("cloning_updates", self.cloning_updates > 0),
+            ("target_entropy", self.target_entropy.is_some()),
+        ];
+        match changed.iter().find(|(_, changed)| *changed) {
+            None => Ok(()),
+            Some((key, _)) => {
+                let expected = "left out: the data's actions are choices, for which CQL has neither actor nor samples";
+                Err(KEYS.wrong(key, "set", expected))
+            }
+        }
+    }
+
+    /// What counts of it where actions are choices.
+    ///
+    /// # Errors
+    /// If they are not.
+    pub fn of_choices(&self, start: &InitContext<'_>) -> Result<DiscreteCqlSettings> {
+        let (observation_dim, choices) = (start.observation_dim, start.required_choices()?);
+        let hidden = self.critic_hidden().to_vec();
+        let last = hidden.last().copied().unwrap_or(observation_dim);
+        Ok(DiscreteCqlSettings {
+            critics: CriticConfig {
+                observation_dim,
+                action_dim: choices,
+                init: self.init(last, choices),
+                hidden,
+                members: 1,
+                ..CriticConfig::default()
+            },
+            alpha: self.alpha,
+            discount: self.discount,
+            target_rate: self.target_rate,
+            target_every: self.target_every,
+            learning_rate: self.critic_learning_rate,
+        })
     }
 
     fn critic_hidden(&self) -> &[usize] {

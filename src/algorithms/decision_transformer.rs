@@ -16,6 +16,16 @@
 //! The action is read from that token, so that the instruction need not be looked up by attention, whatever the
 //! context's length; and a sequence stays 3 K tokens. By default it stands instead of the return, which is then 0.
 //!
+//! Of actions that are choices each is read as a row of a table and predicted by logits from the state token, without tanh, as in the authors' Atari
+//! code (`atari/mingpt`); everything else is that of `gym/`:
+//!
+//! ```text
+//! L = -mean over valid steps of ln softmax(W h_s)[a]
+//! ```
+//!
+//! The table is `embed_action.weight` on a 1 among zeros, with a bias. It acts by the likeliest choice; `sampling_policy` draws, as the authors' Atari
+//! evaluation does.
+//!
 //! Deviations: actions are mapped to ±1 (the same for D4RL's locomotion). When acting, steps before
 //! the start are left out instead of padded and masked, which gives the same actions.
 
@@ -24,6 +34,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use trajformer_models::choices::logsumexp;
 use trajformer_models::decision_transformer::{
     Contexts, DecisionTransformer as Network, DecisionTransformerConfig as Sizes,
 };
@@ -35,10 +46,10 @@ use trajformer_models::work;
 
 use crate::offpolicy::{StateNames, Trained};
 use crate::policies::return_conditioned::{
-    ContextOptions, Instructed, ReturnConditionedPolicy, State,
+    Choosing, ContextOptions, Instructed, ReturnConditionedPolicy, State,
 };
 use trajformer_core::algorithm::{Algorithm, Build, Matmul, Work};
-use trajformer_core::dataset::{Dataset, Episode};
+use trajformer_core::dataset::{ActionKind, Dataset, Episode};
 use trajformer_core::error::Result;
 use trajformer_core::held_out::{self, CHUNK_ROWS, HELD_OUT_LOSS, WeightedMean};
 use trajformer_core::instructed_episodes::InstructedEpisodes;
@@ -164,9 +175,14 @@ impl DecisionTransformerConfig {
     /// Makes the algorithm.
     ///
     /// # Errors
-    /// If no episode of the data is complete, or its actions are discrete.
-    pub fn build(&self, build: Build<'_>) -> Result<DecisionTransformer> {
+    /// If no episode of the data is complete.
+    pub fn build(&self, build: Build<'_>) -> Result<Box<dyn Algorithm>> {
+        Ok(Box::new(self.built(build)?))
+    }
+
+    fn built(&self, build: Build<'_>) -> Result<DecisionTransformer> {
         let (o, a) = build.source.dims();
+        let choices = build.bounds.kind().choices();
         let return_scale = self.return_scale.of(build.source.data())?;
         let options = ReturnOptions {
             context_steps: self.context_steps,
@@ -194,7 +210,12 @@ impl DecisionTransformerConfig {
             options,
         )?;
         let mut params = Params::new(DType::F32, build.device);
-        Network::new(&self.sizes(o, a), &mut params.init(build.rng))?;
+        let sizes = Sizes {
+            action_dim: choices.unwrap_or(a),
+            choices: choices.is_some(),
+            ..self.sizes(o, a)
+        };
+        Network::new(&sizes, &mut params.init(build.rng))?;
         let told = |text| InstructedEpisodes::new(text, build.device, Episode::is_complete);
         let instructed = self.text.as_ref().map(told);
         Ok(DecisionTransformer {
@@ -205,13 +226,12 @@ impl DecisionTransformerConfig {
             bounds: build.bounds.clone(),
             best_return: view.best_return,
             instructed: instructed.transpose()?,
-            learner: Learner::new(
+            learner: Learner::with_sizes(
                 &Self {
                     return_scale: ReturnScale::Number(return_scale),
                     ..self.clone()
                 },
-                o,
-                a,
+                &sizes,
                 params,
                 build.source.stage(),
             )?,
@@ -367,25 +387,14 @@ impl Algorithm for DecisionTransformer {
     }
 
     fn policy(&self) -> Result<Box<dyn Policy>> {
-        let learner = &self.learner;
-        Ok(Box::new(ReturnConditionedPolicy {
-            network: Box::new(learner.model.snapshot()?.fixed()?),
-            normalizer: self.normalizer.clone(),
-            bounds: self.bounds.clone(),
-            device: learner.model.params.device().clone(),
-            options: ContextOptions {
-                context_steps: learner.config.context_steps,
-                return_scale: learner.config.return_scale.of(None)?,
-                target_returns: learner.config.target_returns.clone(),
-                best_return: self.best_return as f32,
-                max_episode_steps: learner.config.max_episode_steps,
-            },
-            instructed: self.instructed.as_ref().map(|told| Instructed {
-                known: Arc::clone(told.known()),
-                returns: told.text().returns,
-            }),
-            state: State::default(),
-        }))
+        Ok(Box::new(self.acting(Choosing::Likeliest)?))
+    }
+
+    fn sampling_policy(&self) -> Result<Option<Box<dyn Policy>>> {
+        match self.bounds.kind() {
+            ActionKind::Continuous => Ok(None),
+            ActionKind::Discrete { .. } => Ok(Some(Box::new(self.acting(Choosing::Drawn)?))),
+        }
     }
 
     fn instructed(&mut self) -> Option<&mut InstructedEpisodes> {
@@ -413,7 +422,7 @@ impl Algorithm for DecisionTransformer {
             "act_dim": sizes.action_dim,
             "hidden_size": sizes.hidden,
             "max_ep_len": sizes.max_timesteps,
-            "action_tanh": true,
+            "action_tanh": !sizes.choices,
             "vocab_size": 1,
             "n_positions": sizes.positions,
             "n_layer": sizes.layers,
@@ -434,6 +443,32 @@ impl Algorithm for DecisionTransformer {
             serde_json::Value::Object(keys) if self.learner.config.text.is_none() => keys,
             _ => serde_json::Map::new(),
         }
+    }
+}
+
+impl DecisionTransformer {
+    /// What it acts with; later updates do not change it.
+    fn acting(&self, choosing: Choosing) -> Result<ReturnConditionedPolicy> {
+        let learner = &self.learner;
+        Ok(ReturnConditionedPolicy {
+            network: Box::new(learner.model.snapshot()?.fixed()?),
+            normalizer: self.normalizer.clone(),
+            bounds: self.bounds.clone(),
+            device: learner.model.params.device().clone(),
+            options: ContextOptions {
+                context_steps: learner.config.context_steps,
+                return_scale: learner.config.return_scale.of(None)?,
+                target_returns: learner.config.target_returns.clone(),
+                best_return: self.best_return as f32,
+                max_episode_steps: learner.config.max_episode_steps,
+            },
+            instructed: self.instructed.as_ref().map(|told| Instructed {
+                known: Arc::clone(told.known()),
+                returns: told.text().returns,
+            }),
+            choosing,
+            state: State::default(),
+        })
     }
 }
 
@@ -463,7 +498,11 @@ impl Learner {
         )
     }
 
-    fn with_sizes(
+    /// [`Self::new`] with a network of these sizes.
+    ///
+    /// # Errors
+    /// If names or shapes don't fit them.
+    pub fn with_sizes(
         config: &DecisionTransformerConfig,
         sizes: &Sizes,
         params: Params,
@@ -505,7 +544,7 @@ impl Learner {
         Ok(Metrics::of_step(&loss, norm.as_ref()))
     }
 
-    /// Mean squared error of the actions over the steps that are not padding.
+    /// Mean squared error of the actions over the steps that are not padding; of choices their mean cross-entropy.
     ///
     /// # Errors
     /// As [`Self::update`].
@@ -515,7 +554,12 @@ impl Learner {
 
     fn loss_of(net: &Network, contexts: &Contexts, dropout: Dropout) -> Result<Tensor> {
         let predicted = net.forward(contexts, dropout)?; // (B, K, A)
-        let error = (predicted - &contexts.actions)?.sqr()?.mean(2)?; // (B, K)
+        let error = if net.config().choices {
+            let taken = (&predicted * &contexts.actions)?.sum(2)?;
+            (logsumexp(&predicted)? - taken)? // (B, K)
+        } else {
+            (predicted - &contexts.actions)?.sqr()?.mean(2)? // (B, K)
+        };
         let mask = contexts.mask.to_dtype(error.dtype())?;
         Ok(((error * &mask)?.sum_all()? / mask.sum_all()?)?)
     }

@@ -14,6 +14,9 @@
 //! target  <- (1 - rate) target + rate online, after each update of Q
 //! ```
 //!
+//! Of actions that are choices Q has a value for each, and π is categorical: equations and everything else stay as they are. Neither the
+//! authors nor CORL nor d3rlpy have this form; it is compared with PyTorch of our own.
+//!
 //! A deterministic actor has Σ (π(s) - a)² in the place of -log π.
 //!
 //! The actor's learning rate falls along half a cosine to 0 at the end of the updates on the data (`train.updates`), as in
@@ -34,6 +37,9 @@ use std::borrow::Cow;
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::{ActorConfig, DeterministicActor};
+use trajformer_models::choices::{
+    ActionCritics, CategoricalActor, ChoiceCritics, cross_entropies, drawn,
+};
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::gaussian::{GaussianActor, GaussianActorConfig, Mean};
 use trajformer_models::params::StateVisitor;
@@ -44,7 +50,7 @@ use crate::offpolicy::{
     ActionFn, InitContext, Learner, OffPolicy, SampleFn, Target, Trained, join,
 };
 use trajformer_core::algorithm::{Algorithm, Build};
-use trajformer_core::dataset::Dataset;
+use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::error::Result;
 use trajformer_core::held_out::HELD_OUT_LOSS;
 use trajformer_core::keys::Keys;
@@ -57,6 +63,8 @@ use trajformer_models::rng::Rng;
 /// Standard deviation of the noise that a deterministic actor explores with, for a range of ±1, and what it is clipped to: CORL's.
 const EXPLORATION_NOISE: f64 = 0.03;
 const EXPLORATION_CLIP: f64 = 0.5;
+
+const KEYS: Keys = Keys("algorithm.iql");
 
 /// `[algorithm.iql]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -146,7 +154,7 @@ impl IqlConfig {
     /// # Errors
     /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
     pub fn check(&self) -> Result<()> {
-        let keys = Keys("algorithm.iql");
+        let keys = KEYS;
         keys.shares(&[("expectile", self.expectile), ("discount", self.discount)])?;
         keys.target_rate(self.target_rate)?;
         keys.networks(self.batch_size, &self.hidden, 4)?;
@@ -163,28 +171,43 @@ impl IqlConfig {
     /// Makes the algorithm.
     ///
     /// # Errors
-    /// If the data holds no transition or its actions are discrete.
-    pub fn build(&self, build: Build<'_>) -> Result<impl Algorithm + use<>> {
+    /// If the data holds no transition, or actions are choices and the actor is deterministic.
+    pub fn build(&self, build: Build<'_>) -> Result<Box<dyn Algorithm>> {
         let view = TransitionsConfig {
             returns_discount: self.discount,
             table: "algorithm.iql",
             ..self.data.into()
         };
-        OffPolicy::new(build, &view, self.batch_size, |start| Iql::new(self, start))
+        let rows = self.batch_size;
+        if build.bounds.kind() == ActionKind::Continuous {
+            let built = OffPolicy::new(build, &view, rows, |start| Iql::new(self, start))?;
+            return Ok(Box::new(built));
+        }
+        if self.actor == ActorKind::Deterministic {
+            let expected = "left out: the data's actions are choices, and the actor is a distribution over them";
+            return Err(KEYS.wrong("actor", "\"deterministic\"", expected));
+        }
+        let built = OffPolicy::new(build, &view, rows, |start| {
+            DiscreteIql::of_choices(self, start)
+        })?;
+        Ok(Box::new(built))
     }
 }
 
-/// The networks of IQL and their update.
-pub struct Iql {
+/// The networks of IQL and their update; C are critics of real numbers, or of choices.
+pub struct Iql<C: ActionCritics = Critics> {
     config: IqlConfig,
     actor: Actor,
-    critics: Trained<Critics>,
+    critics: Trained<C>,
     value: Trained<StateValue>,
-    target_critics: Target<Critics>,
+    target_critics: Target<C>,
     updates: u64,
     /// Updates on the data alone; later ones are online.
     training_updates: u64,
 }
+
+/// IQL of actions that are choices.
+pub type DiscreteIql = Iql<ChoiceCritics>;
 
 impl Iql {
     /// Makes the networks with PyTorch's initial values; the target starts equal to the critics.
@@ -192,9 +215,35 @@ impl Iql {
     /// # Errors
     /// If a size is zero.
     pub fn new(config: &IqlConfig, start: &mut InitContext<'_>) -> Result<Self> {
+        let actor = Actor::new(config, start)?;
+        Self::around(config, actor, start.action_dim, start)
+    }
+}
+
+impl DiscreteIql {
+    /// Makes the networks with PyTorch's initial values; the target starts equal to the critics.
+    ///
+    /// # Errors
+    /// If a size is zero, or actions are no choices.
+    pub fn of_choices(config: &IqlConfig, start: &mut InitContext<'_>) -> Result<Self> {
+        let choices = start.required_choices()?;
+        let net = Actor::net(config, start.observation_dim, choices);
+        let actor = Actor::Categorical(Trained::new("actor", net, start)?);
+        Self::around(config, actor, choices, start)
+    }
+}
+
+impl<C: ActionCritics> Iql<C> {
+    /// Makes critics, V and targets beside the actor.
+    fn around(
+        config: &IqlConfig,
+        actor: Actor,
+        action_dim: usize,
+        start: &mut InitContext<'_>,
+    ) -> Result<Self> {
         let critics = CriticConfig {
             observation_dim: start.observation_dim,
-            action_dim: start.action_dim,
+            action_dim,
             hidden: config.hidden.clone(),
             ..CriticConfig::default()
         };
@@ -203,7 +252,6 @@ impl Iql {
             hidden: config.hidden.clone(),
             ..StateValueConfig::default()
         };
-        let actor = Actor::new(config, start)?;
         let critics = Trained::new("critics", critics, start)?;
         let value = Trained::new("value", value, start)?;
         Ok(Self {
@@ -237,7 +285,7 @@ impl Iql {
 
     /// mean_i mean (Q_i(s, a) - r - γ (1 - terminated) V(s'))² of these V(s') (B).
     fn critic_loss(
-        critics: &Critics,
+        critics: &C,
         batch: &Batch,
         next_values: &Tensor,
         config: &IqlConfig,
@@ -246,7 +294,7 @@ impl Iql {
         let not_terminated = (1.0 - &batch.terminated)?;
         let future = ((next_values * not_terminated)? * config.discount)?;
         let target = (&batch.rewards + future)?; // (B)
-        let q = critics.forward(&batch.observations, &batch.actions)?; // (2, B)
+        let q = critics.of_actions(&batch.observations, &batch.actions)?; // (2, B)
         let loss = q.broadcast_sub(&target)?.sqr()?.mean_all()?;
         metrics.push("critic_loss", &loss);
         metrics.push("q_mean", &q.mean_all()?);
@@ -285,7 +333,9 @@ impl Iql {
     }
 }
 
-impl Learner for Iql {
+impl<C: ActionCritics + Send + Sync> Learner for Iql<C> {
+    const CHOOSES: bool = C::OF_CHOICES;
+
     /// None: everything is taken at actions of the data.
     type Draws = ();
 
@@ -296,7 +346,8 @@ impl Learner for Iql {
     fn update(&mut self, batch: &Batch, (): &()) -> Result<Metrics> {
         let mut metrics = Metrics::new();
         let (observations, actions) = (&batch.observations, &batch.actions);
-        let target_q = self.target_critics.net()?.forward(observations, actions)?;
+        let target_q = self.target_critics.net()?;
+        let target_q = target_q.of_actions(observations, actions)?;
         let target_q = target_q.min(0)?; // (B)
         let before = match self.config.value_timing {
             ValueTiming::BeforeStep => Some(self.next_values(batch)?),
@@ -356,7 +407,7 @@ impl Learner for Iql {
         let mut parts = Metrics::new();
         let target = self.target_critics.net()?;
         let target_q = target
-            .forward(&batch.observations, &batch.actions)?
+            .of_actions(&batch.observations, &batch.actions)?
             .min(0)?; // (B)
         let (value, advantages) = self.value_loss(batch, &target_q, &mut parts)?;
         let (config, next_values) = (&self.config, self.next_values(batch)?);
@@ -382,22 +433,32 @@ impl Learner for Iql {
     ) -> Result<Option<Tensor>> {
         let noise = noise.unwrap_or(EXPLORATION_NOISE);
         let action = self.actor.explore(observation, normals, noise)?; // (1, A)
-        Ok(Some(action.clamp(-1.0, 1.0)?))
+        Ok(Some(if C::OF_CHOICES {
+            action
+        } else {
+            action.clamp(-1.0, 1.0)?
+        }))
     }
 
     fn sampler(&self) -> Result<Option<SampleFn>> {
-        let Actor::Gaussian(actor) = &self.actor else {
-            return Ok(None);
+        let actor = match &self.actor {
+            Actor::Deterministic(_) => return Ok(None),
+            Actor::Categorical(actor) => return actor.sampler().map(Some),
+            Actor::Gaussian(actor) => actor.snapshot()?,
         };
-        let actor = actor.snapshot()?;
         Ok(Some(Box::new(move |observations, normals| {
             let policy = actor.distribution(observations)?;
             Ok(policy.sample(normals)?.clamp(-1.0, 1.0)?)
         })))
     }
 
-    fn critics(&self) -> Option<&Critics> {
-        Some(&self.critics.detached)
+    fn has_critics(&self) -> bool {
+        true
+    }
+
+    fn action_values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
+        let critics = &self.critics.detached;
+        Ok(Some(critics.of_actions(observations, actions)?))
     }
 
     fn state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
@@ -412,31 +473,39 @@ impl Learner for Iql {
         let actor = match &self.actor {
             Actor::Gaussian(actor) => &actor.config.net,
             Actor::Deterministic(actor) => &actor.config,
+            Actor::Categorical(actor) => &actor.config,
         };
         vec![
             work::state_value(&self.value.config)
                 .forward(1.0)
                 .train(1.0),
-            work::critics(&self.critics.config).forward(1.0).train(1.0),
+            C::passes(&self.critics.config).forward(1.0).train(1.0),
             work::actor(actor).train(1.0),
         ]
     }
 }
 
-/// Either kind of actor.
+/// Each kind of actor.
 enum Actor {
     Gaussian(Trained<GaussianActor>),
     Deterministic(Trained<DeterministicActor>),
+    /// Over choices.
+    Categorical(Trained<CategoricalActor>),
 }
 
 impl Actor {
-    fn new(config: &IqlConfig, start: &mut InitContext<'_>) -> Result<Self> {
-        let net = ActorConfig {
-            observation_dim: start.observation_dim,
-            action_dim: start.action_dim,
+    fn net(config: &IqlConfig, observation_dim: usize, action_dim: usize) -> ActorConfig {
+        ActorConfig {
+            observation_dim,
+            action_dim,
             hidden: config.hidden.clone(),
             ..ActorConfig::default()
-        };
+        }
+    }
+
+    /// Of real numbers.
+    fn new(config: &IqlConfig, start: &mut InitContext<'_>) -> Result<Self> {
+        let net = Self::net(config, start.observation_dim, start.action_dim);
         Ok(match config.actor {
             ActorKind::Deterministic => Self::Deterministic(Trained::new("actor", net, start)?),
             ActorKind::Gaussian => {
@@ -462,6 +531,7 @@ impl Actor {
                 let errors = (actor.net.forward(observations)? - actions)?; // (B, A)
                 errors.sqr()?.sum(D::Minus1)?
             }
+            Self::Categorical(actor) => cross_entropies(&actor.net.logits(observations)?, actions)?,
         })
     }
 
@@ -469,10 +539,11 @@ impl Actor {
         match self {
             Self::Gaussian(actor) => actor.minimize(loss, learning_rate),
             Self::Deterministic(actor) => actor.minimize(loss, learning_rate),
+            Self::Categorical(actor) => actor.minimize(loss, learning_rate),
         }
     }
 
-    /// The mean, or the only action.
+    /// The mean, the only action, or the likeliest choice.
     fn act(&self) -> Result<ActionFn> {
         Ok(match self {
             Self::Gaussian(actor) => {
@@ -483,6 +554,7 @@ impl Actor {
                 let actor = actor.snapshot()?;
                 Box::new(move |observations| Ok(actor.forward(observations)?))
             }
+            Self::Categorical(actor) => actor.act()?,
         })
     }
 
@@ -494,6 +566,7 @@ impl Actor {
                 let noise = (normals * noise)?.clamp(-EXPLORATION_CLIP, EXPLORATION_CLIP)?;
                 (actor.detached.forward(observation)? + noise)?
             }
+            Self::Categorical(actor) => drawn(&actor.detached.logits(observation)?, normals)?,
         })
     }
 
@@ -501,6 +574,7 @@ impl Actor {
         match self {
             Self::Gaussian(actor) => actor.visit(visitor),
             Self::Deterministic(actor) => actor.visit(visitor),
+            Self::Categorical(actor) => actor.visit(visitor),
         }
     }
 }

@@ -41,7 +41,7 @@ use trajformer_models::work;
 
 use crate::offpolicy::{StateNames, Trained};
 use crate::policies::return_conditioned::{
-    ContextNetwork, ContextOptions, ReturnConditionedPolicy, State,
+    Choosing, ContextNetwork, ContextOptions, ReturnConditionedPolicy, State,
 };
 use trajformer_core::algorithm::{Algorithm, Build, Pretrainable, Work};
 use trajformer_core::corpus::{Corpus, CorpusConfig};
@@ -311,6 +311,7 @@ impl Algorithm for Lamo {
                 max_episode_steps: learner.config.max_episode_steps,
             },
             instructed: None,
+            choosing: Choosing::Likeliest,
             state: State::default(),
         }))
     }

@@ -26,4 +26,4 @@ pub mod td3;
 pub mod td3_bc;
 pub mod trajectory_transformer;
 
-pub use registry::{ALGORITHMS, AlgorithmConfig, CustomConfig, Registered};
+pub use registry::{ALGORITHMS, Actions, AlgorithmConfig, CustomConfig, Registered};

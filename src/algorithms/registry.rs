@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use trajformer_core::algorithm::Algorithm;
 use trajformer_core::algorithm::Build;
 
+use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::keys::Keys;
 use trajformer_core::schedules::DecayUpdates;
@@ -21,10 +22,31 @@ pub struct Registered {
     pub title: &'static str,
     /// Where it comes from.
     pub paper: &'static str,
+    /// Which actions it learns from.
+    pub actions: Actions,
+}
+
+/// Which actions an algorithm learns from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Actions {
+    /// Real numbers alone.
+    Continuous,
+    /// Real numbers, and choices in a form of its own.
+    Both,
+}
+
+/// What a `build` gave, as a trait object: one that takes both kinds of actions has one for each.
+macro_rules! built {
+    (Continuous, $built:expr) => {
+        Ok(Box::new($built?))
+    };
+    (Both, $built:expr) => {
+        $built
+    };
 }
 
 macro_rules! registry {
-    ($($variant:ident($config:path) = $name:literal, $title:literal, $paper:literal;)+) => {
+    ($($variant:ident($config:path) = $name:literal, $title:literal, $paper:literal, $actions:ident;)+) => {
         /// The table `[algorithm.NAME]` of a configuration.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         pub enum AlgorithmConfig {
@@ -36,7 +58,7 @@ macro_rules! registry {
 
         /// Every algorithm.
         pub const ALGORITHMS: &[Registered] =
-            &[$(Registered { name: $name, title: $title, paper: $paper }),+];
+            &[$(Registered { name: $name, title: $title, paper: $paper, actions: Actions::$actions }),+];
 
         impl AlgorithmConfig {
             /// Registered name, e.g. `td3_bc`.
@@ -68,11 +90,14 @@ macro_rules! registry {
             /// # Errors
             /// If the data does not suit it, or an encoder is given that has no place in it.
             pub fn build(&self, build: Build<'_>) -> Result<Box<dyn Algorithm>> {
+                if let Some(data) = build.source.data() {
+                    self.check_takes_actions_of(data)?;
+                }
                 if let Some(encoder) = build.encoder {
                     self.check_takes_encoder(&encoder.name())?;
                 }
                 match self {
-                    $(Self::$variant(config) => Ok(Box::new(config.build(build)?)),)+
+                    $(Self::$variant(config) => built!($actions, config.build(build)),)+
                     Self::Custom(config) => Err(config.unknown()),
                 }
             }
@@ -81,30 +106,30 @@ macro_rules! registry {
 }
 
 registry! {
-    Awac(awac::AwacConfig) = "awac", "AWAC", "https://arxiv.org/abs/2006.09359";
-    Bc(bc::BcConfig) = "bc", "Behaviour cloning", "https://arxiv.org/abs/1805.01954";
-    Bear(bear::BearConfig) = "bear", "BEAR", "https://arxiv.org/abs/1906.00949";
-    Brac(brac::BracConfig) = "brac", "BRAC", "https://arxiv.org/abs/1911.11361";
-    Cql(cql::CqlConfig) = "cql", "CQL", "https://arxiv.org/abs/2006.04779";
-    Crr(crr::CrrConfig) = "crr", "CRR", "https://arxiv.org/abs/2006.15134";
+    Awac(awac::AwacConfig) = "awac", "AWAC", "https://arxiv.org/abs/2006.09359", Continuous;
+    Bc(bc::BcConfig) = "bc", "Behaviour cloning", "https://arxiv.org/abs/1805.01954", Both;
+    Bear(bear::BearConfig) = "bear", "BEAR", "https://arxiv.org/abs/1906.00949", Continuous;
+    Brac(brac::BracConfig) = "brac", "BRAC", "https://arxiv.org/abs/1911.11361", Continuous;
+    Cql(cql::CqlConfig) = "cql", "CQL", "https://arxiv.org/abs/2006.04779", Both;
+    Crr(crr::CrrConfig) = "crr", "CRR", "https://arxiv.org/abs/2006.15134", Continuous;
     DecisionTransformer(decision_transformer::DecisionTransformerConfig) =
-        "decision_transformer", "Decision Transformer", "https://arxiv.org/abs/2106.01345";
-    Edac(edac::EdacConfig) = "edac", "EDAC", "https://arxiv.org/abs/2110.01548";
-    Fast(fast::FastConfig) = "fast", "FAST", "https://arxiv.org/abs/2501.09747";
-    Iql(iql::IqlConfig) = "iql", "IQL", "https://arxiv.org/abs/2110.06169";
-    Lamo(lamo::LamoConfig) = "lamo", "LaMo", "https://arxiv.org/abs/2310.20587";
-    Qt(qt::QtConfig) = "qt", "QT", "https://arxiv.org/abs/2405.17098";
-    Rebrac(rebrac::RebracConfig) = "rebrac", "ReBRAC", "https://arxiv.org/abs/2305.09836";
+        "decision_transformer", "Decision Transformer", "https://arxiv.org/abs/2106.01345", Both;
+    Edac(edac::EdacConfig) = "edac", "EDAC", "https://arxiv.org/abs/2110.01548", Continuous;
+    Fast(fast::FastConfig) = "fast", "FAST", "https://arxiv.org/abs/2501.09747", Continuous;
+    Iql(iql::IqlConfig) = "iql", "IQL", "https://arxiv.org/abs/2110.06169", Both;
+    Lamo(lamo::LamoConfig) = "lamo", "LaMo", "https://arxiv.org/abs/2310.20587", Continuous;
+    Qt(qt::QtConfig) = "qt", "QT", "https://arxiv.org/abs/2405.17098", Continuous;
+    Rebrac(rebrac::RebracConfig) = "rebrac", "ReBRAC", "https://arxiv.org/abs/2305.09836", Continuous;
     Reinformer(reinformer::ReinformerConfig) =
-        "reinformer", "Reinformer", "https://arxiv.org/abs/2405.08740";
-    Sac(sac::SacConfig) = "sac", "SAC", "https://arxiv.org/abs/1812.05905";
-    SacN(sac_n::SacNConfig) = "sac_n", "SAC-N", "https://arxiv.org/abs/2110.01548";
-    SacRnd(sac_rnd::SacRndConfig) = "sac_rnd", "SAC-RND", "https://arxiv.org/abs/2301.13616";
-    Tap(tap::TapConfig) = "tap", "TAP", "https://arxiv.org/abs/2208.10291";
-    Td3(td3::Td3Config) = "td3", "TD3", "https://arxiv.org/abs/1802.09477";
-    Td3Bc(td3_bc::Td3BcConfig) = "td3_bc", "TD3+BC", "https://arxiv.org/abs/2106.06860";
+        "reinformer", "Reinformer", "https://arxiv.org/abs/2405.08740", Continuous;
+    Sac(sac::SacConfig) = "sac", "SAC", "https://arxiv.org/abs/1812.05905", Continuous;
+    SacN(sac_n::SacNConfig) = "sac_n", "SAC-N", "https://arxiv.org/abs/2110.01548", Continuous;
+    SacRnd(sac_rnd::SacRndConfig) = "sac_rnd", "SAC-RND", "https://arxiv.org/abs/2301.13616", Continuous;
+    Tap(tap::TapConfig) = "tap", "TAP", "https://arxiv.org/abs/2208.10291", Continuous;
+    Td3(td3::Td3Config) = "td3", "TD3", "https://arxiv.org/abs/1802.09477", Continuous;
+    Td3Bc(td3_bc::Td3BcConfig) = "td3_bc", "TD3+BC", "https://arxiv.org/abs/2106.06860", Continuous;
     TrajectoryTransformer(trajectory_transformer::TrajectoryTransformerConfig) =
-        "trajectory_transformer", "Trajectory Transformer", "https://arxiv.org/abs/2106.02039";
+        "trajectory_transformer", "Trajectory Transformer", "https://arxiv.org/abs/2106.02039", Both;
 }
 
 /// `[algorithm.custom]`: a learning rule that is not among [`ALGORITHMS`]. The program that has it gives it to the run as a
@@ -164,6 +189,27 @@ impl CustomConfig {
 }
 
 impl AlgorithmConfig {
+    /// Fails if it can't learn from the actions of `data`.
+    ///
+    /// # Errors
+    /// [`Error::Unsuitable`], naming the file, and the algorithms that can.
+    pub fn check_takes_actions_of(&self, data: &Dataset) -> Result<()> {
+        let registered = ALGORITHMS.iter().find(|row| row.name == self.name());
+        match registered.map(|row| row.actions) {
+            Some(Actions::Continuous) => {}
+            Some(Actions::Both) | None => return Ok(()),
+        }
+        let others = ALGORITHMS.iter().filter(|row| row.actions == Actions::Both);
+        let others: Vec<String> = others.map(|row| format!("`{}`", row.name)).collect();
+        data.require_continuous_actions(&format!("`{}`", self.name()))
+            .map_err(|error| match error {
+                Error::Unsuitable(problem) if !others.is_empty() => {
+                    Error::Unsuitable(format!("{problem}; {} take choices", others.join(", ")))
+                }
+                error => error,
+            })
+    }
+
     /// Fails if an encoder of the caller's own, of this name, can't stand in for the hidden layers of its networks.
     ///
     /// # Errors

@@ -325,13 +325,21 @@ impl TrajectoryTransformerConfig {
     /// Makes the algorithm.
     ///
     /// # Errors
-    /// If actions are discrete or no episode of the data has two steps.
-    pub fn build(&self, build: Build<'_>) -> Result<TrajectoryTransformer> {
+    /// If no episode of the data has two steps, or there are more choices than bins.
+    pub fn build(&self, build: Build<'_>) -> Result<Box<dyn Algorithm>> {
+        Ok(Box::new(self.built(build)?))
+    }
+
+    /// [`Self::build`], with the planner open to look at.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn built(&self, build: Build<'_>) -> Result<TrajectoryTransformer> {
         let source = build.source;
-        source.require_continuous_actions("the Trajectory Transformer")?;
         let (o, a) = source.dims();
         self.check_memory(o + a + 2)?;
-        let mut sequences = TokenSequences::of_source(source, &self.token_options())?;
+        let kind = build.bounds.kind();
+        let mut sequences = TokenSequences::of_source(source, &self.token_options(), kind)?;
         if let Some(data) = source.data() {
             self.warn_of_misfits(data);
         }
@@ -503,7 +511,8 @@ impl TrajectoryTransformer {
             discount: config.discount,
             goal_conditioned: config.goal != GoalPrefix::None,
         };
-        let mut search = BeamSearch::new(model, config.planner.clone())?;
+        let search = BeamSearch::new(model, config.planner.clone())?;
+        let mut search = search.with_choices(self.bounds.kind().choices());
         if let Some(critic) = &self.critic {
             search = search.with_critic(Arc::clone(critic))?;
         }

@@ -9,7 +9,7 @@ use crate::envs;
 use crate::formats::files;
 use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::environment::EnvSpec;
-use trajformer_core::error::Result;
+use trajformer_core::error::{Error, Result};
 
 /// Lowest and highest actions (A each).
 type Limits = (Vec<f32>, Vec<f32>);
@@ -30,11 +30,22 @@ const NAMED: usize = 6;
 /// hand; else one is made, if it is needed.
 ///
 /// # Errors
-/// If `data.action_range` is for another number of dimensions.
+/// If `data.action_range` is for another number of dimensions, or is set though actions are choices.
 pub fn of_run(config: &RunConfig, dataset: &Dataset, spec: Option<&EnvSpec>) -> Result<Limits> {
     let dim = dataset.action_dim;
-    if dataset.action_kind != ActionKind::Continuous {
-        return Ok(unit(dim)); // The algorithm says what is to be said.
+    if let ActionKind::Discrete { count } = kind_of_run(config, dataset, spec) {
+        if config.data.action_range.is_some() {
+            let expected = "left out: the data's actions are choices, which have no range";
+            return Err(Error::config("data.action_range", "set", expected));
+        }
+        let source = dataset.source_names();
+        match dataset.action_kind.choices() {
+            Some(held) if held < count => tracing::info!(
+                "{source}: actions are one of {held} choices, of {count} that `evaluate.env` has: policies choose among all of them"
+            ),
+            _ => tracing::info!("{source}: actions are one of {count} choices"),
+        }
+        return Ok((vec![0.0], vec![count.saturating_sub(1) as f32]));
     }
     if let Some((range, key)) = configured(config, spec, dim)? {
         warn_of_misfits(&range, dataset, key);
@@ -46,6 +57,24 @@ pub fn of_run(config: &RunConfig, dataset: &Dataset, spec: Option<&EnvSpec>) -> 
         warn_of_misfits(&range, dataset, &files::range_keys(dataset));
     }
     Ok(range)
+}
+
+/// Whether the actions of a run on this data are real numbers or choices: of as many as the data says, or as `evaluate.env` has, where
+/// these are more. `spec` is that of `evaluate.env` where a copy of it is at hand; else one of those that are built in is made.
+pub fn kind_of_run(config: &RunConfig, dataset: &Dataset, spec: Option<&EnvSpec>) -> ActionKind {
+    let ActionKind::Discrete { count } = dataset.action_kind else {
+        return ActionKind::Continuous;
+    };
+    let made = match (&config.evaluate.env, spec) {
+        (Some(name), None) if !envs::gym::is_gym(name) => envs::make(name).ok(),
+        _ => None,
+    };
+    let spec = spec.or(made.as_ref().map(|env| env.spec()));
+    let there = spec.filter(|spec| spec.observation_dim == dataset.observation_dim);
+    let there = there.and_then(|spec| spec.action_kind.choices());
+    ActionKind::Discrete {
+        count: there.map_or(count, |there| there.max(count)),
+    }
 }
 
 /// Lowest and highest of so many actions (A each) of a run without data: -1 and 1 where the configuration has no range.
@@ -71,7 +100,11 @@ fn configured(
         _ => None,
     };
     let spec = spec.or(made.as_ref().map(|env| env.spec()));
-    if let Some(spec) = spec.filter(|spec| spec.action_dim == dim) {
+    let continuous = |spec: &&EnvSpec| spec.action_kind == ActionKind::Continuous;
+    if let Some(spec) = spec
+        .filter(continuous)
+        .filter(|spec| spec.action_dim == dim)
+    {
         let range = (spec.action_low.clone(), spec.action_high.clone());
         return Ok(Some((range, "`evaluate.env`")));
     }
@@ -292,6 +325,7 @@ mod tests {
             name: "my-arm".to_owned(),
             observation_dim: 1,
             action_dim: 2,
+            action_kind: ActionKind::Continuous,
             action_low: vec![-3.0, -4.0],
             action_high: vec![3.0, 4.0],
             max_episode_steps: 1,

@@ -119,14 +119,17 @@ pub(crate) fn empty(spec: &EnvSpec) -> Dataset {
     Dataset {
         observation_dim: spec.observation_dim,
         action_dim: spec.action_dim,
-        action_kind: ActionKind::Continuous,
+        action_kind: spec.action_kind,
         observations: Vec::new(),
         actions: Vec::new(),
         rewards: Vec::new(),
         episodes: Vec::new(),
         env_name: Some(spec.name.clone()),
         reference_returns: reference_for(&spec.name).map(|r| (r.random, r.expert)),
-        action_bounds: Some((spec.action_low.clone(), spec.action_high.clone())),
+        action_bounds: match spec.action_kind {
+            ActionKind::Continuous => Some((spec.action_low.clone(), spec.action_high.clone())),
+            ActionKind::Discrete { .. } => None,
+        },
         sources: Vec::new(),
         warnings: Vec::new(),
     }

@@ -9,7 +9,7 @@ use trajformer_models::params::{Slot, StateVisitor};
 use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::{RunDir, RunState};
 use crate::app::config::RunConfig;
-use crate::app::prepare::{PreparedFor, Recipe, prepare};
+use crate::app::prepare::{ActionRange, PreparedFor, Recipe, prepare};
 use trajformer_algorithms::iql::IqlConfig;
 use trajformer_algorithms::planning::{Critic, CriticSpec};
 use trajformer_algorithms::registry::AlgorithmConfig;
@@ -53,6 +53,11 @@ pub fn open(path: &Path) -> Result<Critic> {
             config.algorithm.name()
         )));
     };
+    if spec.action_kind().choices().is_some() {
+        return Err(unfit(
+            "its actions are choices, and the planner takes critics of real numbers: leave `planner.value` out".to_owned(),
+        ));
+    }
     if config.encoder.is_some() {
         return Err(unfit(
             "its networks have an encoder of another program, which can't be copied".to_owned(),
@@ -74,8 +79,13 @@ pub fn open(path: &Path) -> Result<Critic> {
         rule: None,
         encoder: None,
     };
-    let range = (&spec.action_low[..], &spec.action_high[..]);
-    let mut algorithm = prepare(recipe, range, &Device::Cpu, None, &purpose)?;
+    let mut algorithm = prepare(
+        recipe,
+        &ActionRange::of(&spec),
+        &Device::Cpu,
+        None,
+        &purpose,
+    )?;
     let state: RunState = run.restore_policy(&mut *algorithm)?;
     let mut collected = Collected::default();
     algorithm.state(&mut collected)?;

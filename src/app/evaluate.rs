@@ -8,7 +8,7 @@ use crate::app::collect::empty;
 use crate::app::config::sections::EvaluateConfig;
 use crate::app::progress::Progress;
 use crate::envs;
-use trajformer_core::dataset::{Dataset, Episode};
+use trajformer_core::dataset::{ActionKind, Dataset, Episode};
 use trajformer_core::error::{Error, Result};
 use trajformer_core::interrupt::Interrupt;
 use trajformer_core::planning::PlanningSummary;
@@ -214,25 +214,12 @@ impl Evaluator {
         self.envs.spec()
     }
 
-    /// Fails unless the environment has these dimensions.
+    /// Fails unless the environment has observations and actions of these numbers, and actions of this kind.
     ///
     /// # Errors
     /// If it does not: data or run and environment don't belong together.
-    pub fn check_dimensions(&self, observation_dim: usize, action_dim: usize) -> Result<()> {
-        let spec = self.spec();
-        if (spec.observation_dim, spec.action_dim) == (observation_dim, action_dim) {
-            return Ok(());
-        }
-        let found = (spec.observation_dim, spec.action_dim);
-        Err(Error::Dimensions {
-            problem: format!(
-                "environment `{}`: it has {} observations and {} actions, the data has {observation_dim} and \
-                 {action_dim}; choose the environment that the data comes from (`evaluate.env`)",
-                spec.name, found.0, found.1
-            ),
-            found,
-            expected: (observation_dim, action_dim),
-        })
+    pub fn check_dimensions(&self, dims: (usize, usize), kind: ActionKind) -> Result<()> {
+        self.spec().check_fits(dims, kind, "the data")
     }
 
     /// Fails if the policy needs goals or instructions and nothing names any, or doesn't take the configured ones.

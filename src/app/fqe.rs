@@ -403,6 +403,7 @@ impl Ground {
         let mut start = InitContext {
             observation_dim,
             action_dim,
+            choices: None,
             stage: Stage::Learning,
             training_updates: config.updates,
             encoder: None,

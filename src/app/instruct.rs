@@ -79,7 +79,7 @@ pub fn score(
                 "nothing to evaluate: no environment, or 0 episodes",
             ));
         };
-        evaluator.check_dimensions(run.spec.observation_dim, run.spec.action_dim)?;
+        evaluator.check_dimensions(run.spec.dims(), run.spec.action_kind())?;
         let mut watched = Watched {
             paths: vec![Vec::new(); settings.episodes],
             rewarded: vec![false; settings.episodes],

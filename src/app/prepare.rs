@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 
+use crate::app::checkpoint::RunSpec;
 use crate::app::config::RunConfig;
 use crate::app::datasets;
 use crate::app::evaluate::Evaluator;
@@ -16,7 +17,7 @@ use crate::app::{hub, text};
 use crate::envs;
 use crate::formats::{fast_folder, files};
 use trajformer_core::algorithm::{Algorithm, Build};
-use trajformer_core::dataset::Dataset;
+use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::dataset_checks::OUTSIDE_UNIT;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::fast_files::FastFiles;
@@ -71,6 +72,28 @@ pub enum PreparedFor<'a> {
     },
 }
 
+/// What actions are.
+#[derive(Debug, Clone, Copy)]
+pub struct ActionRange<'a> {
+    /// Real numbers or choices.
+    pub kind: ActionKind,
+    /// Lowest action (A); of choices it counts for nothing.
+    pub low: &'a [f32],
+    /// Highest action (A); of choices it counts for nothing.
+    pub high: &'a [f32],
+}
+
+impl<'a> ActionRange<'a> {
+    /// That of a run.
+    pub fn of(spec: &'a RunSpec) -> Self {
+        Self {
+            kind: spec.action_kind(),
+            low: &spec.action_low,
+            high: &spec.action_high,
+        }
+    }
+}
+
 /// Makes a learning rule from data or shapes: [`AlgorithmConfig::build`](trajformer_algorithms::AlgorithmConfig::build), or
 /// the like of a program that has a rule of its own.
 pub type Rule<'a> = &'a (dyn Fn(Build<'_>) -> Result<Box<dyn Algorithm>> + Sync);
@@ -118,14 +141,14 @@ pub fn check_encoder(config: &RunConfig, encoder: Option<&Arc<dyn EncoderFactory
 }
 
 /// Makes the algorithm of a run, with everything that it needs beside its data and its checkpoint: instructions with their
-/// embeddings, a language model's trunk, text, merges of action tokens. Actions range from `low` to `high` (A each);
+/// embeddings, a language model's trunk, text, merges of action tokens. Actions have this `range`;
 /// `stored` are the instructions that the run keeps.
 ///
 /// # Errors
 /// If the algorithm does not suit the data, what it names can't be read, or the encoder is not the configuration's.
 pub fn prepare(
     recipe: Recipe<'_>,
-    (low, high): (&[f32], &[f32]),
+    range: &ActionRange<'_>,
     device: &Device,
     stored: Option<Instructions>,
     purpose: &PreparedFor<'_>,
@@ -147,7 +170,7 @@ pub fn prepare(
     };
     let build = Build {
         source,
-        bounds: &ActionBounds::new(low, high, device)?,
+        bounds: &ActionBounds::of_kind(range.kind, range.low, range.high, device)?,
         fast: fast.as_ref(),
         encoder: recipe.encoder,
         training_updates: config.train.updates,
@@ -262,17 +285,18 @@ pub(super) fn environment_misfits(
     }
     let mut found = Vec::new();
     if let Ok(env) = envs::make(name) {
-        let (had, has) = (
-            (data.observation_dim, data.action_dim),
-            (env.spec().observation_dim, env.spec().action_dim),
-        );
-        if had != has {
+        let (had, spec) = ((data.observation_dim, data.action_dim), env.spec());
+        let fits = spec.check_fits(had, data.action_kind, "the data");
+        if fits.is_err() {
             let source = data.source_names();
             // What else differs is no news then.
             return vec![format!(
-                "`evaluate.env` is `{name}`, which has {} observations and {} actions, but {source} has {} and {}: the data comes from \
+                "`evaluate.env` is `{name}`, which has {} observations and {}, but {source} has {} and {}: the data comes from \
                  somewhere else, and the policy can't be scored there; leave the key out, or name the right environment",
-                has.0, has.1, had.0, had.1
+                spec.observation_dim,
+                spec.action_kind.said(spec.action_dim),
+                had.0,
+                data.action_kind.said(had.1)
             )];
         }
     }
@@ -308,7 +332,8 @@ pub(super) fn evaluator_for(
     let evaluator =
         Evaluator::new(&config.evaluation())?.map(|found| found.with_interrupt(interrupt));
     if let Some(evaluator) = &evaluator {
-        evaluator.check_dimensions(dataset.observation_dim, dataset.action_dim)?;
+        let dims = (dataset.observation_dim, dataset.action_dim);
+        evaluator.check_dimensions(dims, dataset.action_kind)?;
         warn_of_other_version(dataset.env_name.as_deref(), &evaluator.spec().name);
     }
     Ok(evaluator)

@@ -5,8 +5,8 @@
 //! ```
 
 use crate::app::prepare::{
-    PreparedFor, Recipe, Rule, check_encoder, check_goal, environment_misfits, evaluator_for,
-    interaction_for, load_data, prepare,
+    ActionRange, PreparedFor, Recipe, Rule, check_encoder, check_goal, environment_misfits,
+    evaluator_for, interaction_for, load_data, prepare,
 };
 use crate::formats::files;
 use std::path::Path;
@@ -35,7 +35,7 @@ use crate::app::online::{Interaction, interactive};
 use crate::app::trainer::{Outcome, Training};
 use crate::envs;
 use trajformer_core::algorithm::Algorithm;
-use trajformer_core::dataset::Dataset;
+use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::device::open_device;
 use trajformer_core::environment::EnvSpec;
 use trajformer_core::error::{Ability, Error, Result};
@@ -120,6 +120,7 @@ impl Ready {
             }
         };
         dataset.require_steps()?;
+        config.algorithm.check_takes_actions_of(dataset)?;
         let whole = dataset;
         let split = held_out::split(config, whole)?;
         let dataset = &*split.training;
@@ -128,15 +129,20 @@ impl Ready {
         for warning in environment_misfits(config, dataset, evaluator.as_ref()) {
             tracing::warn!("{warning}");
         }
-        let (action_low, action_high) =
-            action_range::of_run(config, whole, evaluator.as_ref().map(Evaluator::spec))?;
+        let spec = evaluator.as_ref().map(Evaluator::spec);
+        let action_kind = action_range::kind_of_run(config, whole, spec);
+        let (action_low, action_high) = action_range::of_run(config, whole, spec)?;
         let mut algorithm = prepare(
             Recipe {
                 config,
                 rule: options.rule,
                 encoder: options.encoder.as_ref(),
             },
-            (&action_low, &action_high),
+            &ActionRange {
+                kind: action_kind,
+                low: &action_low,
+                high: &action_high,
+            },
             &open_device(&config.device)?,
             None,
             &PreparedFor::Training {
@@ -152,6 +158,7 @@ impl Ready {
         let spec = RunSpec {
             observation_dim: dataset.observation_dim,
             action_dim: dataset.action_dim,
+            action_choices: action_kind.choices(),
             action_low,
             action_high,
             env_name: dataset.env_name.clone(),
@@ -353,7 +360,7 @@ fn ready_to_continue(
             rule: options.rule,
             encoder: options.encoder.as_ref(),
         },
-        (&spec.action_low, &spec.action_high),
+        &ActionRange::of(&spec),
         &device,
         stored_instructions,
         &PreparedFor::Training {
@@ -597,7 +604,7 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
         observation_dim: spec.observation_dim,
         action_dim: spec.action_dim,
     };
-    let range = (&spec.action_low[..], &spec.action_high[..]);
+    let range = &ActionRange::of(&spec);
     let recipe = Recipe {
         config: &config,
         rule: options.rule,
@@ -648,13 +655,17 @@ fn acting_device(config: &RunConfig, overrides: &[String]) -> Result<Device> {
 /// If the run can't be read, does not fit the environment, needs a goal, or has no distribution to `sample` from.
 pub fn policy(path: &Path, spec: &EnvSpec, sample: bool) -> Result<Box<dyn Policy>> {
     let trained = open(path, &[])?;
-    let (o, a) = (trained.spec.observation_dim, trained.spec.action_dim);
-    if (o, a) != (spec.observation_dim, spec.action_dim) {
+    let (o, a) = trained.spec.dims();
+    let kind = trained.spec.action_kind();
+    if spec.check_fits((o, a), kind, "the run").is_err() {
         let (path, expected) = (path.display(), (spec.observation_dim, spec.action_dim));
         return Err(Error::Dimensions {
             problem: format!(
-                "run {path}: it has {o} observations and {a} actions, `{}` has {} and {}",
-                spec.name, expected.0, expected.1
+                "run {path}: it has {o} observations and {}, `{}` has {} and {}",
+                kind.said(a),
+                spec.name,
+                expected.0,
+                spec.action_kind.said(expected.1)
             ),
             found: (o, a),
             expected,
@@ -694,7 +705,14 @@ pub fn judge(
     let options = trained.config.data.load_options();
     let paths = datasets::resolved(&[data.to_path_buf()])?;
     let dataset = files::load_with(&paths, &options)?;
-    let (o, a) = (trained.spec.observation_dim, trained.spec.action_dim);
+    let (o, a) = trained.spec.dims();
+    if trained.spec.action_kind() != ActionKind::Continuous {
+        return Err(Error::Unsuitable(format!(
+            "{}: its actions are discrete, and fitted Q evaluation judges policies whose actions are real numbers; evaluate it in an \
+             environment",
+            path.display()
+        )));
+    }
     if (o, a) != (dataset.observation_dim, dataset.action_dim) {
         let found = (dataset.observation_dim, dataset.action_dim);
         return Err(Error::Dimensions {
@@ -716,16 +734,16 @@ pub fn judge(
 
 fn check_same_data(spec: &RunSpec, dataset: &Dataset, path: &Path) -> Result<()> {
     let found = (dataset.observation_dim, dataset.action_dim);
-    let had = (spec.observation_dim, spec.action_dim);
-    if found != had {
+    let (had, kinds) = (spec.dims(), (spec.action_kind(), dataset.action_kind));
+    if found != had || !kinds.1.acts_in(kinds.0) {
         return Err(Error::Dimensions {
             problem: format!(
-                "run {}: its data had {} observations and {} actions, the data at `data.path` now has {} and {}",
+                "run {}: its data had {} observations and {}, the data at `data.path` now has {} and {}",
                 path.display(),
                 had.0,
-                had.1,
+                kinds.0.said(had.1),
                 found.0,
-                found.1
+                kinds.1.said(found.1)
             ),
             found,
             expected: had,

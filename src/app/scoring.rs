@@ -107,7 +107,7 @@ pub(super) fn evaluator(settings: &EvaluateConfig) -> Result<Evaluator> {
 /// # Errors
 /// If the run does not fit the environment, or an instruction can't be encoded.
 pub(super) fn get_ready(run: &mut TrainedRun, evaluator: &Evaluator) -> Result<()> {
-    evaluator.check_dimensions(run.spec.observation_dim, run.spec.action_dim)?;
+    evaluator.check_dimensions(run.spec.dims(), run.spec.action_kind())?;
     if run.algorithm.instructed().is_some() {
         instruct::teach(run, &evaluator.instructions())?;
     }

@@ -10,15 +10,48 @@ use crate::error::{Error, Result};
 use trajformer_models::rng::Rng;
 
 /// Whether the actions of a data set are vectors or choices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ActionKind {
     /// An action is a vector of `action_dim` real numbers.
+    #[default]
     Continuous,
-    /// An action is a choice among `count`, stored as one number in 0..count. No algorithm here learns from such data.
+    /// An action is a choice among `count`, stored as one number in 0..count.
     Discrete {
         /// How many choices.
         count: usize,
     },
+}
+
+impl ActionKind {
+    /// How many choices there are; `None` of real numbers.
+    pub fn choices(self) -> Option<usize> {
+        match self {
+            Self::Continuous => None,
+            Self::Discrete { count } => Some(count),
+        }
+    }
+
+    /// Of so many choices, or of real numbers where there are none.
+    pub fn of_choices(choices: Option<usize>) -> Self {
+        choices.map_or(Self::Continuous, |count| Self::Discrete { count })
+    }
+
+    /// Whether what was learned from `self` can act where actions are `there`: both are real numbers, or no choice is missing there.
+    pub fn acts_in(self, there: Self) -> bool {
+        match (self, there) {
+            (Self::Continuous, Self::Continuous) => true,
+            (Self::Discrete { count }, Self::Discrete { count: there }) => count <= there,
+            _ => false,
+        }
+    }
+
+    /// In words, e.g. `3 actions` or `one of 3 actions`; `action_dim` is how many numbers an action has.
+    pub fn said(self, action_dim: usize) -> String {
+        match self {
+            Self::Continuous => format!("{action_dim} actions"),
+            Self::Discrete { count } => format!("one of {count} actions"),
+        }
+    }
 }
 
 /// One episode: a range of steps, how it ended, and what came after its last step.

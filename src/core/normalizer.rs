@@ -4,6 +4,7 @@
 use candle_core::{Device, Tensor, Var};
 use trajformer_models::params::{Slot, StateVisitor};
 
+use crate::dataset::ActionKind;
 use crate::error::{Error, Result};
 use crate::source::Source;
 
@@ -174,6 +175,7 @@ impl Normalizer {
 pub struct ActionBounds {
     center: Var, // (A)
     half: Var,   // (A): half the range
+    kind: ActionKind,
 }
 
 impl ActionBounds {
@@ -203,7 +205,41 @@ impl ActionBounds {
         Ok(Self {
             center: row_var(&center, device)?,
             half: row_var(&half, device)?,
+            kind: ActionKind::Continuous,
         })
+    }
+
+    /// Of actions that are choices among `count`, which stay the numbers that they are.
+    ///
+    /// # Errors
+    /// If there is none, or the device fails.
+    pub fn of_choices(count: usize, device: &Device) -> Result<Self> {
+        if count == 0 {
+            return Err(Error::Unsuitable(
+                "actions: there is none to choose from".to_owned(),
+            ));
+        }
+        Ok(Self {
+            center: row_var(&[0.0], device)?,
+            half: row_var(&[1.0], device)?,
+            kind: ActionKind::Discrete { count },
+        })
+    }
+
+    /// [`Self::new`] of real numbers, [`Self::of_choices`] of choices.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of_kind(kind: ActionKind, low: &[f32], high: &[f32], device: &Device) -> Result<Self> {
+        match kind {
+            ActionKind::Continuous => Self::new(low, high, device),
+            ActionKind::Discrete { count } => Self::of_choices(count, device),
+        }
+    }
+
+    /// Whether actions are real numbers or choices.
+    pub fn kind(&self) -> ActionKind {
+        self.kind
     }
 
     /// -1..1 for every action.
@@ -219,27 +255,36 @@ impl ActionBounds {
         self.center.elem_count()
     }
 
-    /// Lowest actions (A), f32.
+    /// Lowest actions (A), f32; 0 of choices.
     ///
     /// # Errors
     /// If the device fails.
     pub fn low(&self) -> Result<Tensor> {
+        if self.kind.choices().is_some() {
+            return Ok(self.center.zeros_like()?);
+        }
         Ok((self.center.as_detached_tensor() - self.half.as_detached_tensor())?)
     }
 
-    /// Highest actions (A), f32.
+    /// Highest actions (A), f32; of choices the last.
     ///
     /// # Errors
     /// If the device fails.
     pub fn high(&self) -> Result<Tensor> {
+        if let Some(count) = self.kind.choices() {
+            return Ok((self.center.zeros_like()? + (count - 1) as f64)?);
+        }
         Ok((self.center.as_detached_tensor() + self.half.as_detached_tensor())?)
     }
 
-    /// Maps the environment's actions (..., A) to -1..1; those outside the bounds are clipped.
+    /// Maps the environment's actions (..., A) to -1..1; those outside the bounds are clipped. Choices stay what they are.
     ///
     /// # Errors
     /// If the last dimension is not A.
     pub fn to_unit(&self, actions: &Tensor) -> Result<Tensor> {
+        if self.kind.choices().is_some() {
+            return Ok(actions.clone());
+        }
         let (center, half) = self.as_like(actions)?;
         Ok(actions
             .broadcast_sub(&center)?
@@ -247,11 +292,14 @@ impl ActionBounds {
             .clamp(-1f32, 1f32)?)
     }
 
-    /// Maps actions (..., A), clipped to -1..1, to the environment's.
+    /// Maps actions (..., A), clipped to -1..1, to the environment's. Choices stay what they are.
     ///
     /// # Errors
     /// If the last dimension is not A.
     pub fn from_unit(&self, actions: &Tensor) -> Result<Tensor> {
+        if self.kind.choices().is_some() {
+            return Ok(actions.clone());
+        }
         let (center, half) = self.as_like(actions)?;
         Ok(actions
             .clamp(-1f32, 1f32)?

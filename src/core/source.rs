@@ -14,7 +14,7 @@ pub enum Source<'a> {
     Act {
         /// Numbers in an observation (O).
         observation_dim: usize,
-        /// Numbers in an action (A).
+        /// Numbers in an action (A); 1 of a choice.
         action_dim: usize,
     },
 }

@@ -147,6 +147,30 @@ impl Discretizer {
         Self::with_tables(self.thresholds.clone(), values, self.dims, self.used_bins)
     }
 
+    /// The same with dimension `dim` as `count` choices: token i is choice i, whatever the data holds.
+    ///
+    /// # Errors
+    /// If there are more choices than bins that are used.
+    pub fn with_choices(&self, dim: usize, count: usize) -> Result<Self> {
+        if count as u64 > self.used_bins {
+            return Err(Error::Unsuitable(format!(
+                "actions are {count} choices, each of which needs a token, and there are {} (`bins`, or fewer where there is little \
+                 data)",
+                self.used_bins
+            )));
+        }
+        let (mut thresholds, mut values) = (self.thresholds.clone(), self.values.clone());
+        let edges = thresholds[dim * (self.bins + 1)..].iter_mut();
+        for (token, edge) in edges.take(self.bins + 1).enumerate() {
+            *edge = token as f64 - 0.5;
+        }
+        let held = values[dim * self.bins..].iter_mut();
+        for (token, value) in held.take(self.bins).enumerate() {
+            *value = token as f64;
+        }
+        Self::with_tables(thresholds, values, self.dims, self.used_bins)
+    }
+
     /// From thresholds (D, N + 1) and values (D, N).
     fn with_tables(
         thresholds: Vec<f64>,

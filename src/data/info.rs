@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use trajformer_core::dataset::{ActionKind, Dataset};
+use trajformer_core::dataset::Dataset;
 use trajformer_core::dataset_checks::range;
 
 /// A summary of a data set; the names of the fields are stable.
@@ -28,6 +28,9 @@ pub struct Info {
     pub action_dim: usize,
     /// How many choices, if actions are discrete.
     pub action_choices: Option<usize>,
+    /// In how many steps each choice was taken, if actions are discrete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action_counts: Option<Vec<usize>>,
     /// Mean return of the complete episodes, undiscounted; `None` if there are none.
     pub return_mean: Option<f64>,
     /// Standard deviation of the returns (over all of them, not a sample's).
@@ -91,10 +94,8 @@ pub fn info(data: &Dataset) -> Info {
         steps: data.steps(),
         observation_dim: data.observation_dim,
         action_dim: data.action_dim,
-        action_choices: match data.action_kind {
-            ActionKind::Continuous => None,
-            ActionKind::Discrete { count } => Some(count),
-        },
+        action_choices: data.action_kind.choices(),
+        action_counts: data.action_kind.choices().map(|count| counts(data, count)),
         return_mean: some(mean),
         return_std: some(variance.sqrt()),
         return_min: some(returns.iter().copied().fold(f64::INFINITY, f64::min)),
@@ -119,6 +120,17 @@ pub fn info(data: &Dataset) -> Info {
         instructions: instructions(data),
         warnings: data.warnings.clone(),
     }
+}
+
+/// In how many steps each of `count` choices was taken.
+fn counts(data: &Dataset, count: usize) -> Vec<usize> {
+    let mut counts = vec![0; count];
+    for &action in &data.actions {
+        if let Some(taken) = counts.get_mut(action as usize) {
+            *taken += 1;
+        }
+    }
+    counts
 }
 
 /// Distinct instructions in order of appearance, with the number of their episodes.
@@ -206,12 +218,25 @@ impl Info {
 
     fn actions(&self) -> String {
         match self.action_choices {
-            Some(count) => format!("one of {count} choices"),
+            Some(count) => format!("one of {count} choices{}", self.counted()),
             None => {
                 let (low, high) = (self.action_min, self.action_max);
                 let bounds = self.bounds();
                 format!("{} numbers ({low} to {high}{bounds})", self.action_dim)
             }
+        }
+    }
+
+    /// In how many steps each choice was taken, of the first few.
+    fn counted(&self) -> String {
+        const SHOWN: usize = 20;
+        let counts = self.action_counts.as_deref().unwrap_or_default();
+        let shown = counts.iter().take(SHOWN).enumerate();
+        let shown: Vec<String> = shown.map(|(at, steps)| format!("{at}: {steps}")).collect();
+        match counts.len() {
+            0 => String::new(),
+            all if all > SHOWN => format!(" (steps with {}, ...)", shown.join(", ")),
+            _ => format!(" (steps with {})", shown.join(", ")),
         }
     }
 

@@ -9,10 +9,11 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::resident;
 use crate::resident::ReturnTables;
-use trajformer_core::dataset::{Dataset, Episode};
+use trajformer_core::dataset::{ActionKind, Dataset, Episode};
 use trajformer_core::dataset_checks::{long_sequences, opened_without_data};
 use trajformer_core::error::{Error, Result};
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
+use trajformer_models::choices::one_hot;
 use trajformer_models::rng::Rng;
 
 /// What kzl and LaMo's authors add to the standard deviation of observations.
@@ -228,6 +229,8 @@ pub struct ReturnSequences {
     episodes: Vec<Span>,
     /// A state of zeros before normalisation (O).
     zero_state: Vec<f32>,
+    /// Whether actions are choices, each as zeros with a 1.
+    choices: bool,
     options: ReturnOptions,
     /// All of it on a device, instead of `states`, `actions` and `returns_to_go`.
     resident: Option<ReturnTables>,
@@ -241,7 +244,7 @@ struct Span {
 }
 
 impl ReturnSequences {
-    /// What a return-conditioned algorithm is trained on: observations normalised, actions mapped to ±1, all of it on
+    /// What a return-conditioned algorithm is trained on: observations normalised, actions mapped to ±1, choices to zeros with a 1, all of it on
     /// `device`.
     ///
     /// # Errors
@@ -256,7 +259,17 @@ impl ReturnSequences {
         let column = |values: &Tensor| values.to_dtype(DType::F32)?.to_vec1::<f32>();
         let (mean, scale) = (column(normalizer.mean())?, column(normalizer.scale())?);
         let mut sequences = Self::new(data, &mean, &scale, options)?;
-        sequences.map_actions(|actions| bounds.to_unit(&actions.to_device(device)?))?;
+        match bounds.kind() {
+            ActionKind::Continuous => {
+                sequences.map_actions(|actions| bounds.to_unit(&actions.to_device(device)?))?;
+            }
+            ActionKind::Discrete { count } => {
+                let actions = Tensor::from_slice(&sequences.actions, (data.steps(), 1), device)?;
+                let rows = one_hot(&actions, count)?; // (steps, C)
+                sequences.actions = rows.flatten_all()?.to_vec1()?;
+                (sequences.action_dim, sequences.choices) = (count, true);
+            }
+        }
         if !device.is_cpu() {
             sequences.move_to(device)?;
         }
@@ -281,6 +294,7 @@ impl ReturnSequences {
             returns_to_go: Vec::new(),
             episodes: Vec::new(),
             zero_state: vec![0.0; observation_dim],
+            choices: false,
             options,
             resident: None,
         })
@@ -324,6 +338,7 @@ impl ReturnSequences {
             returns_to_go: vec![0.0; data.steps()],
             episodes: Vec::new(),
             zero_state: normalize(&vec![0.0; o]),
+            choices: false,
             options,
             resident: None,
         };
@@ -401,6 +416,8 @@ impl ReturnSequences {
     /// State (O) and action number of a step that fills a short sub-trajectory.
     fn padding(&self) -> (Vec<f32>, f32) {
         match self.options.padding {
+            // No choice at all is zeros, in the place of the authors' -10.
+            Padding::Left if self.choices => (self.zero_state.clone(), 0.0),
             Padding::Left => (self.zero_state.clone(), -10.0),
             Padding::LeftZeros | Padding::RightZeros => (vec![0.0; self.observation_dim], 0.0),
         }

@@ -3,6 +3,7 @@
 use candle_core::Device;
 
 use crate::return_sequences::{ReturnOptions, ReturnSequences, observation_normalizer};
+use trajformer_core::dataset::ActionKind;
 use trajformer_core::error::Result;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::source::Source;
@@ -22,7 +23,7 @@ impl ReturnView {
     /// run are restored over those made here.
     ///
     /// # Errors
-    /// If actions are discrete, no episode is complete, an option is out of range or the device fails.
+    /// If actions are discrete and the bounds are not, no episode is complete, an option is out of range or the device fails.
     pub fn new(
         source: Source<'_>,
         algorithm: &str,
@@ -30,7 +31,9 @@ impl ReturnView {
         device: &Device,
         options: ReturnOptions,
     ) -> Result<Self> {
-        source.require_continuous_actions(algorithm)?;
+        if bounds.kind() == ActionKind::Continuous {
+            source.require_continuous_actions(algorithm)?;
+        }
         match source {
             Source::Train(data) => {
                 let normalizer = observation_normalizer(data, algorithm, device)?;

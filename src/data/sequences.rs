@@ -71,30 +71,52 @@ enum Home {
 }
 
 impl TokenSequences {
-    /// Discretises the data of `source`; without data there are no windows, and a discretizer that is to be restored.
+    /// Discretises the data of `source`, whose `actions` are real numbers or choices; without data there are no windows, and a discretizer that is to be restored.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn of_source(source: Source<'_>, options: &TokenOptions) -> Result<Self> {
+    pub fn of_source(
+        source: Source<'_>,
+        options: &TokenOptions,
+        actions: ActionKind,
+    ) -> Result<Self> {
         match source {
-            Source::Train(data) => Self::new(data, options),
+            Source::Train(data) => Self::with_actions(data, options, actions),
             Source::Act { .. } => Self::without_data(source.dims(), options),
         }
     }
 
-    /// Discretises `data` with thresholds fitted to it.
+    /// Discretises `data`, whose actions are real numbers, with thresholds fitted to it.
     ///
     /// # Errors
     /// If actions are discrete, no episode has two steps, or an option is out of range.
     pub fn new(data: &Dataset, options: &TokenOptions) -> Result<Self> {
-        Self::with(data, options, |columns| {
-            Discretizer::fit_columns(
+        Self::with_actions(data, options, ActionKind::Continuous)
+    }
+
+    /// [`Self::new`] of data whose `actions` are real numbers, or choices, which are their own tokens.
+    ///
+    /// # Errors
+    /// As there, if the data's actions are of the other kind, and if there are more choices than bins.
+    pub fn with_actions(
+        data: &Dataset,
+        options: &TokenOptions,
+        actions: ActionKind,
+    ) -> Result<Self> {
+        Self::with(data, options, actions, |columns| {
+            let discretizer = Discretizer::fit_columns(
                 data.steps(),
                 columns.dims(),
                 options.bins,
                 options.discretizer,
                 |dim, column| columns.fill(dim, column),
-            )
+            )?;
+            match actions {
+                ActionKind::Continuous => Ok(discretizer),
+                ActionKind::Discrete { count } => {
+                    discretizer.with_choices(data.observation_dim, count)
+                }
+            }
         })
     }
 
@@ -109,16 +131,26 @@ impl TokenSequences {
             max_path_steps: Some(self.max_path_steps.max(longest.unwrap_or(0))),
             ..options.clone()
         };
-        Self::with(data, &options, |_| Ok(self.discretizer.clone()))
+        Self::with(data, &options, data.action_kind, |_| {
+            Ok(self.discretizer.clone())
+        })
     }
 
-    /// Discretises `data` with the thresholds that `thresholds` makes of its columns.
+    /// Discretises `data`, whose actions are of this kind, with the thresholds that `thresholds` makes of its columns.
     fn with(
         data: &Dataset,
         options: &TokenOptions,
+        actions: ActionKind,
         thresholds: impl FnOnce(&Columns<'_>) -> Result<Discretizer>,
     ) -> Result<Self> {
         check(data, options)?;
+        if !data.action_kind.acts_in(actions) {
+            return Err(Error::Unsuitable(format!(
+                "the Trajectory Transformer is made for {}; the data has {}",
+                actions.said(data.action_dim),
+                data.action_kind.said(data.action_dim)
+            )));
+        }
         data.require_time_order("a model of sequences")?;
         let columns = Columns::new(data, options);
         let discretizer = thresholds(&columns)?;
@@ -403,11 +435,6 @@ fn check(data: &Dataset, options: &TokenOptions) -> Result<()> {
         data.require_returns(
             "the Trajectory Transformer's value (without it: `value = \"none\"`)",
         )?;
-    }
-    if let ActionKind::Discrete { count } = data.action_kind {
-        return Err(Error::Unsuitable(format!(
-            "the Trajectory Transformer takes continuous actions; the data has a choice among {count}"
-        )));
     }
     check_options(options)?;
     if u32::try_from(data.steps()).is_err() {

@@ -4,6 +4,8 @@
 //! into D4RL's normalised score. Names that begin with `gym:` are environments of Gymnasium, in Python processes ([`gym`]).
 //! An own simulator implements [`Environment`].
 
+pub mod acrobot;
+pub mod cartpole;
 pub mod gym;
 #[cfg(feature = "mujoco")]
 pub mod mujoco;

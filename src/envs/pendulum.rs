@@ -4,6 +4,7 @@
 //! state is kept in f64; observations (cos, sin, angular velocity) are f32 as there. Actions are
 //! torques in ±2, so a policy has to know the environment's bounds. Never terminates.
 
+use trajformer_core::dataset::ActionKind;
 use trajformer_core::environment::{EnvSpec, Environment, Step};
 use trajformer_core::environment::{check_action, check_observation};
 use trajformer_core::error::Result;
@@ -41,6 +42,7 @@ impl Pendulum {
             name: "pendulum-v1".to_owned(),
             observation_dim: 3,
             action_dim: 1,
+            action_kind: ActionKind::Continuous,
             action_low: vec![-MAX_TORQUE as f32],
             action_high: vec![MAX_TORQUE as f32],
             max_episode_steps: 200,

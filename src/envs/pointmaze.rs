@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use crate::envs::reference::ReferenceReturns;
 use crate::envs::rooms;
 use crate::envs::rooms::Room;
+use trajformer_core::dataset::ActionKind;
 use trajformer_core::environment::{EnvSpec, Environment, Step};
 use trajformer_core::environment::{check_action, check_observation};
 use trajformer_core::error::{Error, Result};
@@ -233,6 +234,7 @@ impl PointMaze {
             name: layout.name.to_owned(),
             observation_dim: 4,
             action_dim: 2,
+            action_kind: ActionKind::Continuous,
             action_low: vec![-1.0; 2],
             action_high: vec![1.0; 2],
             max_episode_steps: layout.max_episode_steps,

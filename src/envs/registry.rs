@@ -4,7 +4,7 @@ use crate::envs::gym::{Gym, GymOptions, is_gym};
 #[cfg(feature = "mujoco")]
 use crate::envs::mujoco;
 use crate::envs::reference::{ReferenceReturns, d4rl};
-use crate::envs::{pendulum, pointmaze};
+use crate::envs::{acrobot, cartpole, pendulum, pointmaze};
 use trajformer_core::environment::Environment;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::nearest::did_you_mean;
@@ -16,6 +16,8 @@ pub const ENVIRONMENTS: &[Entry] = &[
     maze("pointmaze-large"),
     maze("pointmaze-rooms"),
     Entry::new("pendulum-v1", pendulum::make, not_measured),
+    Entry::new("cartpole-v1", cartpole::make, not_measured),
+    Entry::new("acrobot-v1", acrobot::make, not_measured),
     robot("hopper-v4"),
     robot("hopper-v5"),
     robot("halfcheetah-v4"),
@@ -204,6 +206,7 @@ pub fn make_with(name: &str, options: &GymOptions) -> Result<Box<dyn Environment
 #[cfg(test)]
 mod tests {
     use super::*;
+    use trajformer_core::dataset::ActionKind;
 
     #[test]
     fn every_name_makes_an_environment_of_that_name() {
@@ -213,7 +216,11 @@ mod tests {
             let observation = env.reset(1).expect("reset");
             assert_eq!(observation.len(), env.spec().observation_dim);
             assert_eq!(env.reset(1).expect("reset"), observation);
-            let action = vec![0.5; env.spec().action_dim];
+            let number = match env.spec().action_kind {
+                ActionKind::Continuous => 0.5,
+                ActionKind::Discrete { .. } => 1.0,
+            };
+            let action = vec![number; env.spec().action_dim];
             assert_eq!(
                 env.step(&action).expect("step").observation.len(),
                 observation.len()

@@ -117,7 +117,9 @@ pub fn write(data: &Dataset, path: &Path) -> Result<()> {
         ActionKind::Continuous => {
             add_f32("actions", &data.actions, &[steps, data.action_dim as u64]);
         }
-        ActionKind::Discrete { .. } => {
+        ActionKind::Discrete { count } => {
+            let choices = builder.create_dataset(flat::CHOICES);
+            choices.with_i64_data(&[count as i64]).with_shape(&[1]);
             let actions: Vec<i64> = data.actions.iter().map(|&a| a as i64).collect();
             let dataset = builder.create_dataset("actions").with_i64_data(&actions);
             dataset

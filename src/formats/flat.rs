@@ -25,6 +25,9 @@ const NEXT_OBSERVATIONS: [&str; 2] = ["next_observations", "next_obs"];
 /// Name of the array with one text per episode.
 pub(super) const INSTRUCTIONS: &str = "instructions";
 
+/// Name of the array with one number: how many choices an action is one of.
+pub(super) const CHOICES: &str = "action_choices";
+
 /// More choices than this are not a discrete action but something else.
 pub(super) const MOST_CHOICES: usize = 1 << 20;
 
@@ -58,7 +61,8 @@ pub(super) fn read_steps(file: &mut dyn ArrayFile, keys: &[String]) -> Result<St
     }
     check_rows(file.path(), &actions, steps, "one per step")?;
     check_column(file.path(), &rewards, steps)?;
-    let discrete = actions.kind != Kind::Float;
+    let declared = declared_choices(file)?;
+    let discrete = actions.kind != Kind::Float || declared.is_some();
     if actions.shape.len() > 2 || (actions.shape.len() == 2 && actions.width() == 0) {
         let shape = &actions.shape;
         let problem = format!("array `actions` has shape {shape:?}, expected (steps, action_dim)");
@@ -66,8 +70,13 @@ pub(super) fn read_steps(file: &mut dyn ArrayFile, keys: &[String]) -> Result<St
     }
     if discrete && actions.width() != 1 {
         let width = actions.width();
+        let kind = if declared.is_some() {
+            "choices"
+        } else {
+            "integers"
+        };
         let problem = format!(
-            "array `actions` holds {width} integers per step: several discrete choices at once are \
+            "array `actions` holds {width} {kind} per step: several discrete choices at once are \
              not supported; save one choice per step, or floats if they are real numbers"
         );
         return Err(Error::data(file.path(), problem));
@@ -79,8 +88,16 @@ pub(super) fn read_steps(file: &mut dyn ArrayFile, keys: &[String]) -> Result<St
     let action_values = read_f32(file, &actions)?;
     let rewards = read_f32(file, &rewards)?;
     let action_kind = if discrete {
+        let seen = count_choices(file, &actions.name, &action_values)?;
+        if let Some(count) = declared.filter(|&count| count < seen) {
+            let problem = format!(
+                "array `actions` holds the choice {}, but `{CHOICES}` says {count} choices, counted from 0",
+                seen - 1
+            );
+            return Err(Error::data(file.path(), problem));
+        }
         ActionKind::Discrete {
-            count: count_choices(file, &actions.name, &action_values)?,
+            count: declared.unwrap_or(seen),
         }
     } else {
         ActionKind::Continuous
@@ -93,6 +110,29 @@ pub(super) fn read_steps(file: &mut dyn ArrayFile, keys: &[String]) -> Result<St
         actions: action_values,
         rewards,
     })
+}
+
+/// How many choices the file says there are, if it does: then actions are choices, whatever their type.
+fn declared_choices(file: &mut dyn ArrayFile) -> Result<Option<usize>> {
+    let Some(info) = file.describe(CHOICES)? else {
+        return Ok(None);
+    };
+    let mut values = Vec::new();
+    file.visit(&info, &mut |_, window| {
+        values.extend_from_slice(window);
+        Ok(())
+    })?;
+    match values[..] {
+        [count] if count.fract() == 0.0 && (1.0..=MOST_CHOICES as f64).contains(&count) => {
+            Ok(Some(count as usize))
+        }
+        _ => {
+            let problem = format!(
+                "array `{CHOICES}` is {values:?}, expected one whole number in 1..={MOST_CHOICES}: how many choices an action is one of"
+            );
+            Err(Error::data(file.path(), problem))
+        }
+    }
 }
 
 /// How many choices: one more than the largest.

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | `observations` or `obs` | (steps, O) | required |
 //! | `actions` | (steps, A); discrete: integers (steps,) or (steps, 1) | required |
+//! | `action_choices` | (1,) or () | how many choices an action is one of: makes floats choices too; without it one more than the largest integer |
 //! | `rewards` | (steps,) | required |
 //! | `terminations` or `terminals` | (steps,) | 1 where the task itself ended |
 //! | `truncations` or `timeouts` | (steps,) | 1 where a time limit ended the episode |
@@ -591,9 +592,11 @@ fn write_arrays(
             let mut actions = data.actions.iter().flat_map(|v| v.to_le_bytes());
             add("actions", "<f4", &shape(data.action_dim), &mut actions)?;
         }
-        ActionKind::Discrete { .. } => {
+        ActionKind::Discrete { count } => {
             let mut actions = data.actions.iter().flat_map(|&v| (v as i64).to_le_bytes());
             add("actions", "<i8", &format!("({steps},)"), &mut actions)?;
+            let mut choices = (count as i64).to_le_bytes().into_iter();
+            add(flat::CHOICES, "<i8", "(1,)", &mut choices)?;
         }
     }
     let column = format!("({steps},)");

@@ -102,6 +102,7 @@ fn learner<L: Learner>(recorded: &Recorded<'_>, new: impl Fn(&mut InitContext<'_
     let mut learner = new(&mut InitContext {
         observation_dim: golden.integer("observation_dim"),
         action_dim: golden.integer("action_dim"),
+        choices: None,
         stage: Stage::Learning,
         training_updates: 1_000,
         encoder: None,

@@ -14,6 +14,7 @@ use trajformer::environment::Step;
 use trajformer::envs::{self, EnvSpec, Environment};
 use trajformer::evaluate::Evaluator;
 use trajformer::interrupt::Interrupt;
+use trajformer::models::activation::Activation;
 use trajformer::models::decoder::{Decoder, DecoderShape};
 use trajformer::models::dropout::Dropout;
 use trajformer::models::params::Params;
@@ -575,6 +576,7 @@ fn dream(seed: u64) -> Dream {
         layers: 2,
         heads: 2,
         embedding: 12,
+        activation: Activation::Gelu,
         window_transitions: 8,
         embedding_dropout: 0.0,
         residual_dropout: 0.0,
@@ -632,6 +634,7 @@ fn dream(seed: u64) -> Dream {
         transition_tokens: 7,
         bins: 7,
         heads: 2,
+        activation: Activation::Gelu,
     };
     let decoder = Decoder::new(&params.tensors().unwrap(), shape).unwrap();
     Dream {

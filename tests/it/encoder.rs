@@ -269,6 +269,7 @@ fn an_encoder_that_is_the_perceptron_trains_as_the_perceptron_does() {
             let mut start = InitContext {
                 observation_dim: 5,
                 action_dim: 2,
+                choices: None,
                 stage: Stage::Learning,
                 training_updates: 10,
                 encoder,

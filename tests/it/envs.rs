@@ -1,7 +1,10 @@
 //! Environments against Gymnasium's own rollouts, and the point mazes' reference returns.
 
+use trajformer::data::{ActionKind, collect};
+use trajformer::envs::acrobot::Acrobot;
+use trajformer::envs::cartpole::CartPole;
 use trajformer::envs::pendulum::Pendulum;
-use trajformer::envs::{self, VectorEnv};
+use trajformer::envs::{self, Environment, VectorEnv};
 use trajformer::policy::EpisodeStart;
 use trajformer::policy::behavior::behavior;
 use trajformer::rng::Streams;
@@ -54,6 +57,87 @@ fn the_pendulum_moves_exactly_like_gymnasiums() {
                 "step {step}: {found:?}"
             );
         }
+    }
+}
+
+/// Replays the recorded choices of every episode of `name` from its start; `step` moves the environment and gives its state.
+fn check_choices<E: Environment>(
+    name: &str,
+    mut env: E,
+    ends: [(usize, bool); 3],
+    set_state: impl Fn(&mut E, [f64; 4]),
+    state: impl Fn(&E) -> [f64; 4],
+) {
+    let golden = Golden::load("classic_control");
+    for (episode, (steps, terminates)) in ends.into_iter().enumerate() {
+        let array = |array: &str| golden.numbers(&format!("{name}.{episode}.{array}"));
+        let start: [f64; 4] = array("start").try_into().expect("four numbers");
+        set_state(&mut env, start);
+        let (states, observations) = (array("states"), array("observations"));
+        let (rewards, width) = (array("rewards"), env.spec().observation_dim);
+        let (terminated, truncated) = (array("terminated"), array("truncated"));
+        let actions = array("actions");
+        assert_eq!(actions.len(), steps, "{name}, episode {episode}");
+        assert_eq!(terminated[steps - 1] == 1.0, terminates);
+        for (step, &action) in actions.iter().enumerate() {
+            let found = env.step(&[action as f32]).expect("step");
+            let place = format!("{name}, episode {episode}, step {step}");
+            let difference = largest_difference(&state(&env), &states[4 * step..][..4]);
+            assert!(difference < TOLERANCE, "{place}: state off by {difference}");
+            for (a, &b) in found.observation.iter().zip(&observations[width * step..]) {
+                // Both are rounded to f32 from states that are this close.
+                assert!(
+                    (f64::from(*a) - b).abs() <= 1e-7 * b.abs().max(1e-3),
+                    "{place}: {a} {b}"
+                );
+            }
+            assert_eq!(f64::from(found.reward), rewards[step], "{place}");
+            assert_eq!(found.terminated, terminated[step] == 1.0, "{place}");
+            assert_eq!(found.truncated, truncated[step] == 1.0, "{place}");
+        }
+    }
+}
+
+#[test]
+fn the_cart_and_the_links_move_exactly_like_gymnasiums() {
+    check_choices(
+        "cartpole-v1",
+        CartPole::new(),
+        [(413, true), (27, true), (500, false)],
+        CartPole::set_state,
+        CartPole::state,
+    );
+    check_choices(
+        "acrobot-v1",
+        Acrobot::new(),
+        [(80, true), (500, false), (73, true)],
+        Acrobot::set_state,
+        Acrobot::state,
+    );
+}
+
+#[test]
+fn random_choices_drop_the_pole_after_some_twenty_steps() {
+    let mut env = envs::make("cartpole-v1").expect("built in");
+    let mut random = behavior("random", env.spec(), &Default::default()).expect("a policy");
+    let data = collect::collect(&mut *env, &mut *random, 5000, 1).expect("collects");
+    assert_eq!(data.action_kind, ActionKind::Discrete { count: 2 });
+    assert!(
+        data.actions
+            .iter()
+            .all(|&action| action == 0.0 || action == 1.0)
+    );
+    let right = data.actions.iter().filter(|&&action| action == 1.0).count();
+    // 2500 expected; four standard deviations are 141.
+    assert!(right.abs_diff(2500) < 142, "{right}");
+    let returns = data.returns();
+    let mean = returns.iter().sum::<f64>() / returns.len() as f64;
+    // Gymnasium's mean over 20,000 random episodes is 22.2, with a standard deviation of 11.7: four standard errors of 220.
+    assert!((mean - 22.2).abs() < 3.2, "{mean}");
+    for name in ["zero", "policy.npz"] {
+        let refused = behavior(name, env.spec(), &Default::default()).err();
+        let refused = refused.expect("no such choice").to_string();
+        assert!(refused.contains("`cartpole-v1` takes choices"), "{refused}");
     }
 }
 

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use tempfile::TempDir;
+use trajformer::data::{ActionKind, collect};
 use trajformer::envs::gym::{ActionSpace, Workers};
 use trajformer::envs::{self, Environment, GymOptions, VectorEnv};
+use trajformer::policy::simple::RandomPolicy;
 
 const TOYS: &str = include_str!("gymnasium/toys.py");
 
@@ -396,10 +398,22 @@ fn a_hanging_process_ends_with_the_program_even_if_that_is_killed() {
 }
 
 #[test]
-fn choices_are_sent_but_no_policy_acts_in_them() {
+fn choices_are_sent_and_policies_act_by_them() {
     let toys = toys();
-    let said = problem(envs::make_with("gym:Choices-v0", &options(&toys)));
-    check_words(&said, &["3 choices", "Discrete", "Box"]);
+    let mut env = envs::make_with("gym:Choices-v0", &options(&toys)).unwrap();
+    assert_eq!(env.spec().action_kind, ActionKind::Discrete { count: 3 });
+    let start = env.reset(0).unwrap()[0];
+    // Its first choice is called 1.
+    assert_eq!(env.step(&[1.0]).unwrap().observation[0], start + 2.0);
+    for wrong in [3.0, 0.5, -1.0] {
+        check_words(&problem(env.step(&[wrong])), &["whole number in 0..3"]);
+    }
+    let mut random = RandomPolicy::new(env.spec());
+    let data = collect::collect(&mut *env, &mut random, 30, 1).unwrap();
+    assert_eq!(data.action_kind, env.spec().action_kind);
+    for choice in [0.0, 1.0, 2.0] {
+        assert!(data.actions.contains(&choice), "{choice}");
+    }
     let mut workers = Workers::start("gym:Choices-v0", 2, &options(&toys)).unwrap();
     assert_eq!(
         workers.spaces().action,

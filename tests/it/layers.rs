@@ -23,7 +23,7 @@ const TABLE: &[(&str, &str)] = &[
     ("core/atomic", "core/error"),
     ("core/dataset", "core/error"),
     ("core/device", "core/error"),
-    ("core/environment", "core/error"),
+    ("core/environment", "core/dataset core/error"),
     ("core/keys", "core/error"),
     ("core/metrics", "core/error"),
     ("core/policy", "core/error core/planning"),
@@ -34,7 +34,7 @@ const TABLE: &[(&str, &str)] = &[
     ("core/epochs", "core/error core/keys"),
     ("core/instructions", "core/error core/keys"),
     ("core/source", "core/dataset core/error"),
-    ("core/normalizer", "core/error core/source"),
+    ("core/normalizer", "core/dataset core/error core/source"),
     (
         "core/instructed_episodes",
         "core/dataset core/error core/instructions",
@@ -87,7 +87,10 @@ const TABLE: &[(&str, &str)] = &[
     ("algorithms/registry", "core/* algorithms/RULE"),
     // Files, environments, pictures.
     ("formats", "core/* data/tokenizers"),
-    ("envs", "core/environment core/error core/nearest"),
+    (
+        "envs",
+        "core/dataset core/environment core/error core/nearest",
+    ),
     ("report", "core/atomic core/error"),
     // The application, from the ground up.
     ("app/about", ""),
@@ -167,7 +170,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/text", "core/* app/hub app/pretrained"),
     (
         "app/prepare",
-        "core/* app/config app/datasets app/evaluate app/hub app/online app/pretrained app/system_clock app/text envs formats",
+        "core/* app/checkpoint app/config app/datasets app/evaluate app/hub app/online app/pretrained app/system_clock app/text envs formats",
     ),
     (
         "app/imported",

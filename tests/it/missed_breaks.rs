@@ -26,7 +26,7 @@ use trajformer::offpolicy::{
     CandidatePolicy, Choice, InitContext, OffPolicy, PolicyParts, repeated,
 };
 use trajformer::policy::return_conditioned::{
-    ContextNetwork, ContextOptions, ReturnConditionedPolicy, State,
+    Choosing, ContextNetwork, ContextOptions, ReturnConditionedPolicy, State,
 };
 use trajformer::policy::{ActorPolicy, EpisodeStart, Policy};
 use trajformer::rng::Rng;
@@ -263,6 +263,7 @@ fn crr_draws_its_candidates_and_then_one_of_them_from_the_episodes_stream() {
     let start_values = &mut InitContext {
         observation_dim: 1,
         action_dim: 1,
+        choices: None,
         stage: Stage::Learning,
         training_updates: 1,
         encoder: None,
@@ -322,6 +323,7 @@ fn the_return_aimed_at_is_the_episodes_else_the_configurations_else_the_datas_be
                 max_episode_steps: 5,
             },
             instructed: None,
+            choosing: Choosing::Likeliest,
             state: State::default(),
         };
         let begun = EpisodeStart {

@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 use trajformer::algorithms::cql::{Cql, CqlConfig};
 use trajformer::algorithms::{ALGORITHMS, Algorithm, Build, OnlinePhase, Source};
 use trajformer::config::{OnlineConfig, RunConfig};
-use trajformer::data::{ActionBounds, DataShare, Rows, TransitionsConfig};
+use trajformer::data::{ActionBounds, ActionKind, DataShare, Rows, TransitionsConfig};
 use trajformer::envs::{EnvSpec, Environment, Step};
 use trajformer::offpolicy::{InitContext, OffPolicy};
 use trajformer::online::Interaction;
@@ -56,6 +56,7 @@ fn counting() -> (Box<dyn Environment>, Arc<Mutex<u64>>) {
         name: "counting".to_owned(),
         observation_dim: 3,
         action_dim: 1,
+        action_kind: ActionKind::Continuous,
         action_low: vec![-2.0],
         action_high: vec![2.0],
         max_episode_steps: 3,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 use trajformer::algorithms::bc::{Bc, BcConfig};
-use trajformer::algorithms::{Algorithm, Build, Source, Stage};
+use trajformer::algorithms::{Build, Source, Stage};
 use trajformer::data::dataset::{ActionKind, Dataset, Episode};
 use trajformer::data::transitions::best_fraction;
 use trajformer::data::{ActionBounds, Batch};
@@ -52,6 +52,7 @@ fn learner(golden: &Golden, dtype: DType) -> Bc {
     let start = &mut InitContext {
         observation_dim: golden.integer("observation_dim"),
         action_dim: golden.integer("action_dim"),
+        choices: None,
         stage: Stage::Learning,
         training_updates: golden.integer("steps") as u64,
         encoder: None,

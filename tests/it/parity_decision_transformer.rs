@@ -5,6 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use trajformer::algorithms::Stage;
 use trajformer::algorithms::decision_transformer::{DecisionTransformerConfig, Learner};
 use trajformer::metrics::Metrics;
+use trajformer_models::choices::one_hot;
 use trajformer_models::decision_transformer::{
     Contexts, DecisionTransformer as Network, DecisionTransformerConfig as Sizes,
 };
@@ -225,5 +226,78 @@ fn acting_gives_the_authors_actions() {
             let expected = golden.tensor(&format!("act{length}.action"));
             check_close(&format!("action {length}"), &last, expected, EXACT);
         }
+    }
+}
+
+/// Contexts of the golden file over choices: each a 1 among zeros, padding zeros alone.
+fn choices_contexts(golden: &Golden, dtype: DType, step: usize) -> Contexts {
+    let mask = golden.tensor("steps.mask").get(step).expect("a step");
+    let rows = golden.tensor("steps.actions").get(step).expect("a step");
+    let rows = rows.to_dtype(dtype).and_then(|x| x.unsqueeze(2));
+    let rows = one_hot(&rows.expect("choices"), golden.integer("choices")).expect("rows");
+    let seen = mask.to_dtype(dtype).and_then(|x| x.unsqueeze(2));
+    let actions = rows.broadcast_mul(&seen.expect("a mask")).expect("rows");
+    Contexts {
+        actions,
+        ..contexts(golden, dtype, step)
+    }
+}
+
+#[test]
+fn choices_are_read_as_rows_of_a_table_and_predicted_by_cross_entropy() {
+    let golden = Golden::load("discrete_decision_transformer");
+    let config = config(&golden);
+    let sizes = Sizes {
+        hidden: config.embedding,
+        layers: config.layers,
+        heads: config.heads,
+        inner: 4 * config.embedding,
+        max_timesteps: config.max_episode_steps,
+        embedding_dropout: 0.0,
+        residual_dropout: 0.0,
+        attention_dropout: 0.0,
+        choices: true,
+        ..Sizes::paper(golden.integer("state_dim"), golden.integer("choices"))
+    };
+    let names: fn(&str) -> Option<String> = |name| Some(name.to_owned());
+    for (dtype, tolerance, change_tolerance) in [
+        (DType::F64, EXACT, EXACT_CHANGES),
+        (DType::F32, SINGLE, SINGLE_CHANGES),
+    ] {
+        let mut params = Params::new(dtype, &Device::Cpu);
+        Network::new(&sizes, &mut params.init(&mut Rng::from_seed(0))).expect("a network");
+        set_parameters(&params, &golden, "param.", names);
+        let learner = Learner::with_sizes(&config, &sizes, params, Stage::Learning);
+        let mut learner = learner.expect("a learner");
+        let network = Network::new(&sizes, &mut learner.params().detached()).expect("a network");
+        let batch = choices_contexts(&golden, dtype, 0);
+        let logits = network.forward(&batch, Dropout::off()).expect("logits");
+        let expected = valid_only(golden.tensor("logits"), &batch.mask);
+        check_close(
+            "logits",
+            &valid_only(&logits, &batch.mask),
+            &expected,
+            tolerance,
+        );
+        let loss = learner.loss(&batch, Dropout::off()).expect("a loss");
+        let found = loss.reshape(1).expect("a loss");
+        check_close("loss", &found, golden.tensor("loss"), tolerance);
+        check_gradients(
+            learner.params(),
+            &loss.backward().expect("gradients"),
+            &golden,
+            ("grad.", names, compared),
+            tolerance,
+        );
+        let steps = golden.dims("steps.loss")[0];
+        let update = |step| learner.update(&choices_contexts(&golden, dtype, step), Dropout::off());
+        let metrics: trajformer::Result<Vec<Metrics>> = (0..steps).map(update).collect();
+        check_clipped_updates(
+            learner.params(),
+            &metrics.expect("ten updates"),
+            &golden,
+            (names, compared),
+            (tolerance, change_tolerance),
+        );
     }
 }

@@ -202,7 +202,7 @@ fn build(golden: &Golden, name: &str) -> Box<dyn Algorithm> {
             target_returns,
             ..DecisionTransformerConfig::default()
         };
-        return Box::new(config.build(build).unwrap());
+        return config.build(build).unwrap();
     }
     let config = LamoConfig {
         context_steps: count("context"),

@@ -173,6 +173,9 @@ pub fn check_updates<L: Learner>(
         let mut learner = new(&mut InitContext {
             observation_dim: golden.integer("observation_dim"),
             action_dim: golden.integer("action_dim"),
+            choices: golden.constants["choices"]
+                .as_u64()
+                .map(|count| count as usize),
             stage: Stage::Learning,
             training_updates: golden.integer("steps") as u64,
             encoder: None,

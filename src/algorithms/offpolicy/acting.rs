@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 use trajformer_models::actor::DeterministicActor;
+use trajformer_models::choices::{CategoricalActor, drawn};
 use trajformer_models::gaussian::TanhGaussianActor;
 
 use crate::offpolicy::policy_parts::{ActionFn, SampleFn};
@@ -67,6 +68,28 @@ impl Trained<DeterministicActor> {
         let actor = self.snapshot()?;
         Ok(Box::new(move |observations| {
             Ok(actor.forward(observations)?)
+        }))
+    }
+}
+
+impl Trained<CategoricalActor> {
+    /// The likeliest choice; later updates do not change it.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn act(&self) -> Result<ActionFn> {
+        let actor = self.snapshot()?;
+        Ok(Box::new(move |observations| Ok(actor.mode(observations)?)))
+    }
+
+    /// What draws from its distribution; later updates do not change it.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn sampler(&self) -> Result<SampleFn> {
+        let actor = self.snapshot()?;
+        Ok(Box::new(move |observations, normals| {
+            Ok(drawn(&actor.logits(observations)?, normals)?)
         }))
     }
 }

@@ -49,6 +49,9 @@ pub trait Learner: Send {
     /// The random numbers of one update.
     type Draws;
 
+    /// Whether its actions are choices, each one whole number; else they are real numbers in ±1.
+    const CHOOSES: bool = false;
+
     /// Draws those of an update on `rows` transitions (B).
     ///
     /// # Errors
@@ -110,7 +113,7 @@ pub trait Learner: Send {
         let _ = phase;
     }
 
-    /// The critics as they are now, without gradients to their parameters; `None` for methods without.
+    /// The critics of real numbers as they are now, without gradients to their parameters; `None` for methods without.
     fn critics(&self) -> Option<&Critics> {
         None
     }
@@ -130,6 +133,23 @@ pub trait Learner: Send {
     /// If a tensor operation fails.
     fn losses(&self, _batch: &Batch) -> Result<Metrics> {
         Ok(Metrics::new())
+    }
+
+    /// Whether [`Self::action_values`] gives any.
+    fn has_critics(&self) -> bool {
+        self.critics().is_some()
+    }
+
+    /// Values (N, B) by each critic of actions (B, A) at normalised observations (B, O), without gradients to their parameters; `None` for
+    /// methods without critics.
+    ///
+    /// # Errors
+    /// If the shapes don't fit.
+    fn action_values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
+        match self.critics() {
+            Some(critics) => Ok(Some(critics.forward(observations, actions)?)),
+            None => Ok(None),
+        }
     }
 
     /// Shows networks, targets, optimisers and counters, as [`Algorithm::state`] says.
@@ -209,11 +229,23 @@ impl<L: Learner> OffPolicy<L> {
         batch_size: usize,
         learner: impl FnOnce(&mut InitContext<'_>, &Transitions) -> Result<L>,
     ) -> Result<Self> {
+        let kind = build.bounds.kind();
+        if kind.choices().is_some() != L::CHOOSES {
+            return Err(Error::Unsuitable(match build.source.data() {
+                Some(data) => format!(
+                    "{}: its actions are {}, which this learning rule does not take",
+                    data.source_names(),
+                    kind.said(data.action_dim)
+                ),
+                None => "a policy of choices was trained by another learning rule".to_owned(),
+            }));
+        }
         let data = Transitions::of_source(build.source, build.bounds, view, build.device)?;
         let (observation_dim, action_dim) = data.dims();
         let start = &mut InitContext {
             observation_dim,
             action_dim,
+            choices: kind.choices(),
             stage: build.source.stage(),
             training_updates: build.training_updates,
             encoder: build.encoder,
@@ -362,9 +394,6 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
     }
 
     fn action_values(&self, observations: &Tensor, actions: &Tensor) -> Result<Option<Tensor>> {
-        let Some(critics) = self.learner.critics() else {
-            return Ok(None);
-        };
         let device = self.data.rewards().device();
         let observations = observations.to_device(device)?;
         let observations = self.data.normalizer().apply(&observations)?;
@@ -373,7 +402,10 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
             observations.to_dtype(self.dtype)?,
             actions.to_dtype(self.dtype)?,
         );
-        let values = critics.forward(&input.0, &input.1)?.min(0)?; // (N)
+        let Some(values) = self.learner.action_values(&input.0, &input.1)? else {
+            return Ok(None);
+        };
+        let values = values.min(0)?; // (N)
         let values = values.to_dtype(DType::F32)?;
         Ok(Some(values.to_device(&Device::Cpu)?))
     }
@@ -393,20 +425,30 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
     /// `q_data_mean` and `q_policy_mean`: values of the data's and of the policy's actions, the mean of
     /// the ensemble's minima; `return_to_go_mean`: discounted rewards that the data collected from
     /// there on; values far above it are over-estimated. Nothing of methods without critics. `q_spread`: standard deviation over the ensemble on
-    /// the policy's actions. `action_distance`: root of the mean square of π(s) - a, for a range of ±1.
+    /// the policy's actions. `action_distance`: root of the mean square of π(s) - a, for a range of ±1; of choices the share of rows
+    /// where they are not the same.
     fn diagnostics(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let mut metrics = Metrics::new();
-        let Some(critics) = self.learner.critics() else {
+        if !self.learner.has_critics() {
             return Ok(metrics);
+        }
+        let values = |observations: &Tensor, actions: &Tensor| {
+            let values = self.learner.action_values(observations, actions)?;
+            values.ok_or_else(|| Error::Internal("a method without critics has some".to_owned()))
         };
         let (batch, returns) = self.data.sample_judged(DIAGNOSED_ROWS, rng)?;
         let _cached = CachedUploads::hold(batch.rewards.device());
         let actions = self.learner.act()?(&batch.observations)?; // (B, A)
-        let distance = (&actions - &batch.actions)?.sqr()?.mean_all()?.sqrt()?;
+        let distance = if L::CHOOSES {
+            let others = actions.ne(&batch.actions)?;
+            others.to_dtype(actions.dtype())?.mean_all()?
+        } else {
+            (&actions - &batch.actions)?.sqr()?.mean_all()?.sqrt()?
+        };
         metrics.push("action_distance", &distance);
         metrics.push("return_to_go_mean", &returns.mean_all()?);
-        let on_data = critics.forward(&batch.observations, &batch.actions)?; // (N, B)
-        let on_policy = critics.forward(&batch.observations, &actions)?;
+        let on_data = values(&batch.observations, &batch.actions)?; // (N, B)
+        let on_policy = values(&batch.observations, &actions)?;
         metrics.push("q_data_mean", &on_data.min(0)?.mean_all()?);
         metrics.push("q_policy_mean", &on_policy.min(0)?.mean_all()?);
         let center = on_policy.mean_keepdim(0)?;

@@ -12,7 +12,7 @@ use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, polyak_update};
 use trajformer_models::params::{Params, StateVisitor};
 
 use trajformer_core::dataset_checks::opened_without_data;
-use trajformer_core::error::Result;
+use trajformer_core::error::{Error, Result};
 use trajformer_core::source::Stage;
 use trajformer_models::rng::Rng;
 
@@ -20,8 +20,10 @@ use trajformer_models::rng::Rng;
 pub struct InitContext<'a> {
     /// O.
     pub observation_dim: usize,
-    /// A.
+    /// A; 1 of choices.
     pub action_dim: usize,
+    /// How many choices there are, where actions are choices.
+    pub choices: Option<usize>,
     /// Whether they are to be updated.
     pub stage: Stage,
     /// Updates that the run makes on its data alone (`train.updates`); those after them are online.
@@ -97,6 +99,20 @@ pub struct Trained<N: Network> {
     pub detached: N,
     /// None of networks that only act.
     optimizer: Option<Optimizer>,
+}
+
+impl InitContext<'_> {
+    /// How many choices there are.
+    ///
+    /// # Errors
+    /// If actions are real numbers: the learning rule is for choices.
+    pub fn required_choices(&self) -> Result<usize> {
+        self.choices.ok_or_else(|| {
+            Error::Unsuitable(
+                "actions are real numbers, and this learning rule is for choices".to_owned(),
+            )
+        })
+    }
 }
 
 impl<N: Network> Trained<N> {

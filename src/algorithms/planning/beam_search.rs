@@ -76,6 +76,8 @@ pub struct BeamSearch<T> {
     pub(super) model: SearchModel<T>,
     critic: Option<Arc<Critic>>,
     pub(super) config: PlanConfig,
+    /// How many choices an action is one of: only their tokens are drawn in its place.
+    pub(super) choices: Option<usize>,
 }
 
 /// Limits of a search by return, where they are not those of the configuration.
@@ -112,6 +114,7 @@ impl<T: Float> BeamSearch<T> {
             model,
             critic: None,
             config,
+            choices: None,
         })
     }
 
@@ -172,6 +175,12 @@ impl<T: Float> BeamSearch<T> {
             actions.extend_from_slice(&numbers[o..]);
         }
         critic.values(observations, actions)
+    }
+
+    /// The same for actions that are choices among so many, token for token; `None`: real numbers.
+    #[must_use]
+    pub fn with_choices(self, choices: Option<usize>) -> Self {
+        Self { choices, ..self }
     }
 
     /// The network and what goes with it.
@@ -304,10 +313,10 @@ impl<T: Float> BeamSearch<T> {
                 if place == observation_dim {
                     rows = expand(&rows, config.n_expand);
                 }
-                let filter = match place {
-                    place if place < observation_dim => &observations,
-                    place if place < reward_dim => &actions,
-                    _ => &rewards,
+                let (filter, drawn) = match place {
+                    place if place < observation_dim => (&observations, Drawn::Observation),
+                    place if place < reward_dim => (&actions, Drawn::Action),
+                    _ => (&rewards, Drawn::Estimated(place)),
                 };
                 let mut beside = companion.as_deref_mut().and_then(|c| c.beside(t, place));
                 if let (true, Some(critic)) = (place == reward_dim, self.scoring_critic()) {
@@ -317,9 +326,7 @@ impl<T: Float> BeamSearch<T> {
                         .chain(beside.iter_mut().map(|beside| &mut *beside.row));
                     all.for_each(|row| row.score = row.earned + discount * values[row.sequence]);
                 }
-                let estimated = (place >= reward_dim).then_some(place);
-                let estimates =
-                    self.draw(&mut rows, filter, estimated, uniforms, beside.as_mut())?;
+                let estimates = self.draw(&mut rows, filter, drawn, uniforms, beside.as_mut())?;
                 let all = rows.iter_mut().chain(beside.map(|beside| beside.row));
                 for (row, estimate) in all.zip(estimates) {
                     if place == reward_dim {
@@ -357,26 +364,31 @@ impl<T: Float> BeamSearch<T> {
         (width * (o + self.config.n_expand * others)) as u64
     }
 
-    /// Draws one token for every row, and the companion's. With a dimension, returns what the unfiltered distribution
-    /// predicts for it, its expectation or percentile: for the rows, then the companion.
+    /// Draws one token for every row, and the companion's. Of rewards and values returns what the unfiltered distribution
+    /// predicts, its expectation or percentile: for the rows, then the companion.
     fn draw(
         &mut self,
         rows: &mut [Row],
         filter: &Filter,
-        estimated_dim: Option<usize>,
+        drawn: Drawn,
         uniforms: &mut dyn Uniforms,
         beside: Option<&mut Beside<'_>>,
     ) -> Result<Vec<f64>> {
         self.hypotheses.advance()?;
         let hypotheses = &self.hypotheses;
-        let distribution = |index| Distribution::new(hypotheses.logits(index), filter);
+        let choices = match drawn {
+            Drawn::Action => self.choices,
+            _ => None,
+        };
+        let distribution =
+            |index| Distribution::new(among(hypotheses.logits(index), choices), filter);
         let distributions: Vec<Distribution> = (0..hypotheses.len())
             .into_par_iter()
             .with_min_len(8)
             .map(distribution)
             .collect();
         let mut estimates = Vec::new();
-        if let Some(dim) = estimated_dim {
+        if let Drawn::Estimated(dim) = drawn {
             let of_sequences: Vec<f64> = distributions
                 .iter()
                 .map(|d| self.estimate(&d.raw, dim))
@@ -459,6 +471,20 @@ impl<T: Float> BeamSearch<T> {
         }
         plans
     }
+}
+
+/// What a token that is drawn stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Drawn {
+    Observation,
+    Action,
+    /// Of a reward or value in this dimension, whose prediction is asked for.
+    Estimated(usize),
+}
+
+/// The logits of tokens that are choices, or all of them.
+pub(super) fn among<T>(logits: &[T], choices: Option<usize>) -> &[T] {
+    &logits[..choices.unwrap_or(logits.len())]
 }
 
 /// The uniforms of the episodes from `first` on.

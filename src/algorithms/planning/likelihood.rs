@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use trajformer_models::kernels::decode::Float;
 
-use crate::planning::beam_search::{BeamSearch, Plan};
+use crate::planning::beam_search::{BeamSearch, Plan, among};
 use crate::planning::rows::Row;
 use crate::planning::sampling::{Filter, log_probabilities};
 use trajformer_core::error::Result;
@@ -17,16 +17,19 @@ impl<T: Float> BeamSearch<T> {
         let mut rows: Vec<Row> = (0..episodes).map(Row::start).collect();
         let mut history = vec![Vec::new(); episodes];
         for position in o..config.horizon * d {
-            let filter = match position % d {
-                at if at < o => config.filter(config.k_obs, config.cdf_obs),
-                at if at < d - 2 => config.filter(config.k_act, config.cdf_act),
-                _ => config.filter(config.k_rew, config.cdf_rew),
+            let (filter, choices) = match position % d {
+                at if at < o => (config.filter(config.k_obs, config.cdf_obs), None),
+                at if at < d - 2 => (config.filter(config.k_act, config.cdf_act), self.choices),
+                _ => (config.filter(config.k_rew, config.cdf_rew), None),
             };
             self.hypotheses.advance()?;
             let hypotheses = &self.hypotheses;
             let children: Vec<Vec<(Row, u32)>> = rows
                 .par_iter()
-                .map(|row| likely_children(row, hypotheses.logits(row.sequence), &filter))
+                .map(|row| {
+                    let logits = among(hypotheses.logits(row.sequence), choices);
+                    likely_children(row, logits, &filter)
+                })
                 .collect();
             let mut kept: Vec<(Row, u32)> = Vec::new();
             let mut all = children.into_iter().flatten().peekable();

@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
+use trajformer_models::choices::{best, drawn, one_hot};
 use trajformer_models::decision_transformer::{Contexts, DecisionTransformer};
 use trajformer_models::dropout::Dropout;
+use trajformer_models::rng::Rng;
 
 use crate::policies::groups::groups;
+use trajformer_core::dataset::ActionKind;
 use trajformer_core::error::Result;
 use trajformer_core::instructions::Instructions;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
@@ -21,7 +24,7 @@ const CONTEXTS: usize = 1;
 
 /// A network that gives the actions of contexts.
 pub trait ContextNetwork: Send + Sync {
-    /// Actions (B, T, A) in ±1, without dropout.
+    /// Actions (B, T, A) in ±1, without dropout; of choices logits (B, T, C).
     ///
     /// # Errors
     /// If a tensor operation fails.
@@ -49,6 +52,15 @@ pub struct ContextOptions {
     pub max_episode_steps: usize,
 }
 
+/// How an action is found in logits, where actions are choices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choosing {
+    /// The likeliest one.
+    Likeliest,
+    /// One that is drawn from their distribution, by the row's own stream.
+    Drawn,
+}
+
 /// Acts with the last K steps of every row.
 pub struct ReturnConditionedPolicy {
     /// What acts.
@@ -63,6 +75,8 @@ pub struct ReturnConditionedPolicy {
     pub options: ContextOptions,
     /// What the network reads of instructions, if it does.
     pub instructed: Option<Instructed>,
+    /// How choices are made; of real numbers it counts for nothing.
+    pub choosing: Choosing,
     /// The running episodes.
     pub state: State,
 }
@@ -90,7 +104,9 @@ pub struct State {
 struct Row {
     returns: VecDeque<f32>,
     observations: VecDeque<Vec<f32>>,
+    /// As the network reads them: in ±1, or a 1 among zeros.
     actions: VecDeque<Vec<f32>>,
+    rng: Rng,
 }
 
 impl Policy for ReturnConditionedPolicy {
@@ -104,6 +120,7 @@ impl Policy for ReturnConditionedPolicy {
                 returns: VecDeque::from([target / options.return_scale as f32]),
                 observations: VecDeque::new(),
                 actions: VecDeque::new(),
+                rng: start.rng.clone(),
             }
         };
         self.state = State {
@@ -122,7 +139,7 @@ impl Policy for ReturnConditionedPolicy {
         let observations = observations.to_vec2::<f32>()?;
         check_rows(self.state.rows.len(), observations.len())?;
         check_rows(self.state.rows.len(), active.len())?;
-        let action_dim = self.bounds.dim();
+        let action_dim = self.width();
         for (row, observation) in self.state.rows.iter_mut().zip(observations) {
             row.observations.push_back(observation);
             row.actions.push_back(vec![0.0; action_dim]);
@@ -144,6 +161,9 @@ impl Policy for ReturnConditionedPolicy {
         let actions: Vec<Tensor> = rows.into_par_iter().map(act).collect::<Result<_>>()?;
         let actions = Tensor::cat(&actions, 0)?; // (E, A)
         self.state.time += 1;
+        if let ActionKind::Discrete { .. } = self.bounds.kind() {
+            return self.choose(&actions, active);
+        }
         let unit = actions.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
         for (row, action) in self.state.rows.iter_mut().zip(unit) {
             if let Some(last) = row.actions.back_mut() {
@@ -155,6 +175,15 @@ impl Policy for ReturnConditionedPolicy {
 
     fn took(&mut self, actions: &Tensor) -> Result<()> {
         check_rows(self.state.rows.len(), actions.dim(0)?)?;
+        if let ActionKind::Discrete { count } = self.bounds.kind() {
+            let taken = one_hot(actions, count)?.to_vec2::<f32>()?; // (E, C)
+            for (row, taken) in self.state.rows.iter_mut().zip(taken) {
+                if let Some(last) = row.actions.back_mut() {
+                    *last = taken;
+                }
+            }
+            return Ok(());
+        }
         let own = self.state.rows.iter().filter_map(|row| row.actions.back());
         let own: Vec<f32> = own.flatten().copied().collect();
         let own = Tensor::from_vec(own, actions.dims(), &self.device)?;
@@ -196,9 +225,42 @@ impl Policy for ReturnConditionedPolicy {
     fn needs_instruction(&self) -> bool {
         self.instructed.is_some()
     }
+
+    fn draws(&self) -> bool {
+        self.choosing == Choosing::Drawn
+    }
 }
 
 impl ReturnConditionedPolicy {
+    /// Numbers of an action as the network reads it.
+    fn width(&self) -> usize {
+        self.bounds.kind().choices().unwrap_or(self.bounds.dim())
+    }
+
+    /// Choices (E, 1) by logits (E, C), which the rows remember.
+    fn choose(&mut self, logits: &Tensor, active: &[bool]) -> Result<Tensor> {
+        let logits = logits.to_device(&Device::Cpu)?;
+        let numbers = match self.choosing {
+            Choosing::Likeliest => best(&logits)?,
+            Choosing::Drawn => {
+                let mut normal = |(row, &active): (&mut Row, &bool)| {
+                    if active { row.rng.normal() as f32 } else { 0.0 }
+                };
+                let rows = self.state.rows.iter_mut().zip(active);
+                let normals: Vec<f32> = rows.map(&mut normal).collect();
+                let normals = Tensor::from_vec(normals, (active.len(), 1), &Device::Cpu)?;
+                drawn(&logits, &normals)?
+            }
+        }; // (E, 1)
+        let taken = one_hot(&numbers, logits.dim(1)?)?.to_vec2::<f32>()?;
+        for (row, taken) in self.state.rows.iter_mut().zip(taken) {
+            if let Some(last) = row.actions.back_mut() {
+                *last = taken;
+            }
+        }
+        Ok(numbers)
+    }
+
     /// Embeddings of the episodes' instructions (B, E).
     fn embeddings(&self, episodes: &[EpisodeStart]) -> Result<Option<Tensor>> {
         let Some(Instructed { known, .. }) = &self.instructed else {

@@ -19,6 +19,7 @@ use crate::app::run::TrainedRun;
 use recorded::shown;
 pub use recorded::{Layout, Recorded};
 use trajformer_algorithms::registry::AlgorithmConfig;
+use trajformer_core::environment::is_choice;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::interrupt::Interrupt;
 use trajformer_core::policy::{EpisodeStart, Policy};
@@ -178,8 +179,30 @@ fn check_widths(run: &TrainedRun, recorded: &Recorded) -> Result<()> {
     }
     match &recorded.actions {
         Some((width, _)) if *width != a => wrong("actions", *width, a, ""),
-        _ => Ok(()),
+        Some((_, values)) => check_choices(run.spec.action_choices, values, recorded),
+        None => Ok(()),
     }
+}
+
+/// Fails at the first action that is none of so many choices; the last of an episode is not looked at.
+fn check_choices(choices: Option<usize>, actions: &[f32], recorded: &Recorded) -> Result<()> {
+    let Some(count) = choices else {
+        return Ok(());
+    };
+    let rows = recorded
+        .episodes
+        .iter()
+        .flat_map(|episode| episode.start..episode.end - 1);
+    for row in rows {
+        if !is_choice(actions[row], count) {
+            let problem = format!(
+                "array `actions`, row {row}: {}, expected a whole number in 0..{count}: the run's actions are choices",
+                actions[row]
+            );
+            return Err(Error::data(&recorded.path, problem));
+        }
+    }
+    Ok(())
 }
 
 /// How each episode begins.

@@ -72,7 +72,7 @@ impl Recorded {
     /// | array | shape | |
     /// |---|---|---|
     /// | `observations` or `obs` | (N, O) or (B, T, O) | an `.npy` file holds it alone |
-    /// | `actions` | (N, A) or (B, T, A) | taken after each observation; the last of an episode is not looked at |
+    /// | `actions` | (N, A) or (B, T, A); without A if it is 1 | taken after each observation; the last of an episode is not looked at |
     /// | `rewards` | (N,) or (B, T) | what followed |
     /// | `episode_starts` | (N,) | 1 at the first step of each episode; or `terminations` and `truncations` at the last ones |
     /// | `episode_lengths` | (episodes,) | instead |
@@ -429,6 +429,9 @@ impl Arrays<'_> {
         let (blocks, steps) = blocks(layout, rows);
         let (given, width) = match (layout, &array.shape[..]) {
             (Layout::Rows, [given, width]) => (*given, *width),
+            // Choices have no dimension of their own.
+            (Layout::Rows, [given]) => (*given, 1),
+            (Layout::Sequences { .. }, [count, given]) if *count == blocks => (*given, 1),
             (Layout::Sequences { .. }, [count, given, width]) if *count == blocks => {
                 (*given, *width)
             }

@@ -11,6 +11,7 @@ use crate::app::behaviors::file::{FilePolicy, FilePolicyOptions};
 use crate::app::behaviors::simple::{ConstantPolicy, RandomPolicy};
 use crate::app::behaviors::waypoint::{Goals, WaypointPolicy};
 use crate::envs::pointmaze::Layout;
+use trajformer_core::dataset::ActionKind;
 use trajformer_core::environment::EnvSpec;
 use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::nearest::did_you_mean;
@@ -55,6 +56,13 @@ pub fn behavior(
             "policy `{name}` has no distribution to sample from: take its actions as they are"
         );
         return Err(Error::unsupported(Ability::Sampling, problem));
+    }
+    if spec.action_kind != ActionKind::Continuous && (name == "zero" || name.ends_with(".npz")) {
+        let problem = format!(
+            "policy `{name}` acts with real numbers, and `{}` takes choices: collect with `random`, or with a run",
+            spec.name
+        );
+        return Err(Error::Unsuitable(problem));
     }
     match name {
         "random" => Ok(Box::new(RandomPolicy::new(spec))),

@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
+use trajformer_core::dataset::ActionKind;
 use trajformer_core::environment::EnvSpec;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::policy::{EpisodeStart, Policy, check_rows};
@@ -22,8 +23,15 @@ impl NoisyPolicy {
     /// `levels` are standard deviations, as shares of half the range of an action.
     ///
     /// # Errors
-    /// If there is no level, or one is negative or not finite.
+    /// If there is no level, one is negative or not finite, or the environment's actions are choices.
     pub fn new(policy: Box<dyn Policy>, levels: Vec<f64>, spec: &EnvSpec) -> Result<Self> {
+        if spec.action_kind != ActionKind::Continuous {
+            return Err(Error::settings(format!(
+                "normal noise is for actions that are real numbers, and `{}` takes choices: sample the policy, or take its \
+                 actions as they are",
+                spec.name
+            )));
+        }
         let fits = |level: &f64| *level >= 0.0 && level.is_finite();
         if levels.is_empty() || !levels.iter().all(fits) {
             return Err(Error::settings(format!(

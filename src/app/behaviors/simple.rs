@@ -2,14 +2,16 @@
 
 use candle_core::{Device, Tensor};
 
+use trajformer_core::dataset::ActionKind;
 use trajformer_core::environment::EnvSpec;
 use trajformer_core::error::Result;
 use trajformer_core::policy::{EpisodeStart, Policy, check_rows};
 use trajformer_models::rng::Rng;
 
-/// Actions drawn uniformly between the environment's bounds.
+/// Actions drawn uniformly between the environment's bounds, or among its choices.
 #[derive(Debug, Clone)]
 pub struct RandomPolicy {
+    kind: ActionKind,
     low: Vec<f32>,
     high: Vec<f32>,
     rows: Vec<Rng>,
@@ -19,6 +21,7 @@ impl RandomPolicy {
     /// Random actions for this environment.
     pub fn new(spec: &EnvSpec) -> Self {
         Self {
+            kind: spec.action_kind,
             low: spec.action_low.clone(),
             high: spec.action_high.clone(),
             rows: Vec::new(),
@@ -37,6 +40,10 @@ impl Policy for RandomPolicy {
         check_rows(self.rows.len(), rows)?;
         let mut actions = Vec::with_capacity(rows * self.low.len());
         for (rng, &active) in self.rows.iter_mut().zip(active) {
+            if let ActionKind::Discrete { count } = self.kind {
+                actions.push(if active { rng.below(count) as f32 } else { 0.0 });
+                continue;
+            }
             for (&low, &high) in self.low.iter().zip(&self.high) {
                 let share = if active { rng.uniform() as f32 } else { 0.5 };
                 actions.push(low + share * (high - low));

@@ -249,6 +249,9 @@ pub fn steps(options: &EnvOptions) -> Result<Report> {
     let mut seed = copies as u64;
     let seconds = seconds_per_call(options.seconds, &Device::Cpu, || {
         let actions = (0..copies * spec.action_dim).map(|i| {
+            if let Some(count) = spec.action_kind.choices() {
+                return rng.below(count) as f32;
+            }
             let (low, high) = (
                 spec.action_low[i % spec.action_dim],
                 spec.action_high[i % spec.action_dim],

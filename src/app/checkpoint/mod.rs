@@ -53,6 +53,7 @@ pub use stopping::{EarlyStop, HeldOut};
 pub use tensors::check_finite;
 use tensors::{GROUPS, Loader, serialized};
 use trajformer_core::algorithm::Algorithm;
+use trajformer_core::dataset::ActionKind;
 use trajformer_core::error::{Error, Result, shell_quoted};
 use trajformer_core::nearest::did_you_mean;
 use trajformer_core::stand_in;
@@ -69,8 +70,11 @@ const LOCK_WAIT: Duration = Duration::from_millis(500);
 pub struct RunSpec {
     /// Numbers in an observation (O).
     pub observation_dim: usize,
-    /// Numbers in an action (A).
+    /// Numbers in an action (A); 1 of a choice.
     pub action_dim: usize,
+    /// How many choices an action is one of; none of real numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action_choices: Option<usize>,
     /// Lowest action that policies return (A).
     pub action_low: Vec<f32>,
     /// Highest action that policies return (A).
@@ -91,12 +95,23 @@ impl RunSpec {
         Self {
             observation_dim,
             action_dim: action_low.len(),
+            action_choices: None,
             action_low,
             action_high,
             env_name: None,
             settings: BTreeMap::new(),
             data: None,
         }
+    }
+
+    /// Numbers in an observation and in an action (O, A).
+    pub fn dims(&self) -> (usize, usize) {
+        (self.observation_dim, self.action_dim)
+    }
+
+    /// Whether actions are real numbers or choices.
+    pub fn action_kind(&self) -> ActionKind {
+        ActionKind::of_choices(self.action_choices)
     }
 
     /// Fails if `config` is not the one that the run in `folder` was started with, except for what a run

@@ -12,7 +12,7 @@ use crate::app::config::RunConfig;
 use crate::app::datasets;
 use crate::formats::files;
 use trajformer_algorithms::registry::AlgorithmConfig;
-use trajformer_core::dataset::Dataset;
+use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::error::{Error, Result};
 use trajformer_core::normalizer::ActionBounds;
 use trajformer_data::transitions::reward_transform;
@@ -205,6 +205,15 @@ impl Shared {
 }
 
 fn check_alike(first: &Contender, other: &Contender) -> Result<()> {
+    for one in [first, other] {
+        if one.spec.action_kind() != ActionKind::Continuous {
+            return Err(Error::Unsuitable(format!(
+                "{}: its actions are discrete, and runs are chosen among by data where actions are real numbers; compare their \
+                 evaluations in an environment",
+                one.name
+            )));
+        }
+    }
     let (expected, found) = (first.dims(), other.dims());
     if expected != found {
         return Err(Error::Dimensions {

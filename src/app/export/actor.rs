@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::app::export::graph::{Graph, Op};
 use crate::app::export::parts::{Parts, TOLERANCE};
+use trajformer_core::dataset::ActionKind;
 use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::policy::{EpisodeStart, Policy};
 use trajformer_models::rng::Rng;
@@ -12,6 +13,8 @@ use trajformer_models::rng::Rng;
 const PROBES: usize = 64;
 /// Where an actor is among an algorithm's networks: BRAC acts by its behavior policy while it fits that.
 const FRONTS: [&str; 2] = ["actor", "behavior"];
+/// The same where actions are choices: logits of an actor, or values where there is none.
+const CHOOSING_FRONTS: [&str; 2] = ["actor", "critics.0"];
 /// Epsilons that actors' norms have.
 const EPSILONS: [f32; 2] = [1e-5, 1e-6];
 
@@ -20,9 +23,11 @@ const EPSILONS: [f32; 2] = [1e-5, 1e-6];
 enum Squash {
     Tanh,
     Clip,
+    /// The number of the largest.
+    Largest,
 }
 
-pub(super) fn graph(parts: &Parts, policy: &mut dyn Policy) -> Result<Graph> {
+pub(super) fn graph(parts: &Parts, kind: ActionKind, policy: &mut dyn Policy) -> Result<Graph> {
     let refuse = |problem: &str| {
         let problem = format!("can't be exported: {problem}");
         Err(Error::unsupported(Ability::Export, problem))
@@ -48,11 +53,15 @@ pub(super) fn graph(parts: &Parts, policy: &mut dyn Policy) -> Result<Graph> {
     policy.begin(&vec![start; PROBES])?;
     let expected = policy.act(&observations, &[true; PROBES])?;
     // The one among the candidates that acts as the policy does.
-    for front in FRONTS {
+    let (fronts, squashes) = match kind {
+        ActionKind::Continuous => (FRONTS, &[Squash::Tanh, Squash::Clip][..]),
+        ActionKind::Discrete { .. } => (CHOOSING_FRONTS, &[Squash::Largest][..]),
+    };
+    for front in fronts {
         if layers(parts, front).is_empty() {
             continue;
         }
-        for squash in [Squash::Tanh, Squash::Clip] {
+        for &squash in squashes {
             for epsilon in EPSILONS {
                 let graph = candidate(parts, front, squash, epsilon)?;
                 let found = graph.run(std::slice::from_ref(&observations))?;
@@ -98,17 +107,28 @@ fn candidate(parts: &Parts, front: &str, squash: Squash, epsilon: f32) -> Result
         let mut weight = weight.t()?.contiguous()?; // (in, out)
         if last {
             // Of mean and log standard deviation only the mean acts.
-            weight = weight.narrow(1, 0, a.min(weight.dim(1)?))?.contiguous()?;
+            let outputs = match squash {
+                Squash::Tanh | Squash::Clip => a.min(weight.dim(1)?),
+                Squash::Largest => weight.dim(1)?,
+            };
+            weight = weight.narrow(1, 0, outputs)?.contiguous()?;
             x = mean_layer(parts, &mut graph, &x, &name, &weight)?;
         } else {
             x = parts.affine(&mut graph, &x, &name, &weight)?;
             x = graph.node(Op::Relu, &[&x]);
         }
     }
-    if squash == Squash::Tanh {
-        x = graph.node(Op::Tanh, &[&x]);
-    }
-    let action = parts.in_bounds(&mut graph, &x)?;
+    let action = match squash {
+        Squash::Tanh => {
+            x = graph.node(Op::Tanh, &[&x]);
+            parts.in_bounds(&mut graph, &x)?
+        }
+        Squash::Clip => parts.in_bounds(&mut graph, &x)?,
+        Squash::Largest => {
+            let largest = graph.node(Op::ArgMax, &[&x]);
+            graph.node(Op::CastToFloat, &[&largest])
+        }
+    };
     graph.set_output("action", &action, &[a]);
     Ok(graph)
 }

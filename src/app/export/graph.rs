@@ -41,6 +41,10 @@ pub enum Op {
     Reshape,
     /// Dimensions in another order.
     Transpose(Vec<i64>),
+    /// Place of the largest number in the last dimension, which stays with a size of 1; the first of several. i64.
+    ArgMax,
+    /// The same numbers in f32.
+    CastToFloat,
 }
 
 impl Op {
@@ -63,6 +67,8 @@ impl Op {
             Self::Concat(_) => "Concat",
             Self::Reshape => "Reshape",
             Self::Transpose(_) => "Transpose",
+            Self::ArgMax => "ArgMax",
+            Self::CastToFloat => "Cast",
         }
     }
 }
@@ -266,6 +272,8 @@ fn apply(op: &Op, x: &[Tensor]) -> Result<Tensor> {
             let order: Vec<usize> = order.iter().map(|&dim| axis(dim)).collect();
             x[0].permute(order)?.contiguous()?
         }
+        Op::ArgMax => x[0].argmax_keepdim(D::Minus1)?.to_dtype(DType::I64)?,
+        Op::CastToFloat => x[0].to_dtype(DType::F32)?,
     })
 }
 

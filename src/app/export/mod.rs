@@ -21,6 +21,7 @@ use graph::Graph;
 use parts::Parts;
 use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_core::atomic::write_atomically;
+use trajformer_core::dataset::ActionKind;
 use trajformer_core::error::{Ability, Error, Result};
 
 /// Fails if no ONNX file can come to be at `path`.
@@ -102,7 +103,7 @@ pub fn write(run: &mut TrainedRun, path: &Path) -> Result<Graph> {
 /// # Errors
 /// If an environment that is built in can't be made.
 fn environment(run: &TrainedRun) -> Result<Option<String>> {
-    let expected = (run.spec.observation_dim, run.spec.action_dim);
+    let expected = run.spec.dims();
     let named = [run.config.evaluate.env.as_ref(), run.spec.env_name.as_ref()];
     for name in named.into_iter().flatten() {
         // What is not built in can't be asked.
@@ -113,7 +114,8 @@ fn environment(run: &TrainedRun) -> Result<Option<String>> {
             return Ok(Some(name.clone()));
         }
         let env = envs::make(name)?;
-        if (env.spec().observation_dim, env.spec().action_dim) == expected {
+        let kind = run.spec.action_kind();
+        if env.spec().check_fits(expected, kind, "the run").is_ok() {
             return Ok(Some(name.clone()));
         }
         tracing::warn!(
@@ -124,7 +126,8 @@ fn environment(run: &TrainedRun) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// The policy of a run as a graph: `observation` (batch, O) to `action` (batch, A) in the environment's units;
+/// The policy of a run as a graph: `observation` (batch, O) to `action` (batch, A) in the environment's units, of choices the number of the
+/// one that it takes;
 /// for the Decision Transformer `observations`, `actions`, `returns_to_go`, `timesteps` and `attention_mask` of the
 /// last K steps (batch, K, ..), padded on the left where the mask is 0.
 ///
@@ -151,6 +154,14 @@ pub fn graph_of(run: &mut TrainedRun) -> Result<Graph> {
                  the graph",
             ))
         }
+        AlgorithmConfig::DecisionTransformer(_)
+            if run.spec.action_kind() != ActionKind::Continuous =>
+        {
+            Err(Error::unsupported(
+                Ability::Export,
+                "a Decision Transformer whose actions are choices is not exported: act with the run",
+            ))
+        }
         AlgorithmConfig::DecisionTransformer(config) => {
             let description = run.algorithm.description();
             sequence::graph(&parts, config, &description, &mut *run.algorithm.policy()?)
@@ -165,6 +176,9 @@ pub fn graph_of(run: &mut TrainedRun) -> Result<Graph> {
             "a policy of the Reinformer reads the return that it has just predicted, which is more than one network: it is not \
              exported",
         )),
-        _ => actor::graph(&parts, &mut *run.algorithm.policy()?),
+        _ => {
+            let kind = run.spec.action_kind();
+            actor::graph(&parts, kind, &mut *run.algorithm.policy()?)
+        }
     }
 }

@@ -33,11 +33,16 @@ pub fn encode(graph: &Graph, notes: &[(&str, String)]) -> Result<Vec<u8>> {
     }
     let (name, dims) = graph.output.clone();
     body.text(10, &graph.meaning);
+    let meaning = if graph.nodes.iter().any(|node| node.op == Op::ArgMax) {
+        "Number of the choice that is taken, counted from 0."
+    } else {
+        "Actions in the environment's units, inside its bounds."
+    };
     let output = Input {
         name,
         dims,
         dtype: DType::F32,
-        meaning: "Actions in the environment's units, inside its bounds.".to_owned(),
+        meaning: meaning.to_owned(),
     };
     body.message(12, &value_info(&output));
 
@@ -75,6 +80,16 @@ fn encoded_node(node: &Node) -> Message {
         Op::Gather(axis) | Op::Concat(axis) => {
             attribute.text(1, "axis");
             attribute.number(3, *axis as u64);
+            attribute.number(20, ATTRIBUTE_INT);
+        }
+        Op::ArgMax => {
+            attribute.text(1, "axis");
+            attribute.number(3, -1i64 as u64);
+            attribute.number(20, ATTRIBUTE_INT);
+        }
+        Op::CastToFloat => {
+            attribute.text(1, "to");
+            attribute.number(3, FLOAT);
             attribute.number(20, ATTRIBUTE_INT);
         }
         Op::Transpose(order) => {

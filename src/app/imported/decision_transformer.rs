@@ -20,14 +20,14 @@ use crate::app::config::{Purpose, RunConfig};
 use crate::app::imported::gym_models::{CONTEXT_STEPS, GYM_MODELS, GymModel, RETURN_SCALE, find};
 use crate::app::imported::importing;
 use crate::app::imported::importing::{Imported, Request, same_sizes};
-use crate::app::prepare::{PreparedFor, Recipe, prepare};
+use crate::app::prepare::{ActionRange, PreparedFor, Recipe, prepare};
 use crate::app::pretrained::keys::JsonConfig;
 use crate::app::pretrained::{described, gpt2};
 use trajformer_algorithms::decision_transformer::{
     DecisionTransformer, DecisionTransformerConfig, Pretrained,
 };
 use trajformer_core::algorithm::{Algorithm, Build};
-use trajformer_core::dataset::Dataset;
+use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::device::open_device;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::normalizer::Normalizer;
@@ -142,11 +142,16 @@ pub fn open(folder: &Path, json: &JsonConfig, request: &Request<'_>) -> Result<I
         encoder: None,
     };
     let (low, high) = (vec![-1.0; a], vec![1.0; a]);
+    let range = ActionRange {
+        kind: ActionKind::Continuous,
+        low: &low,
+        high: &high,
+    };
     let acting = PreparedFor::Acting {
         observation_dim: o,
         action_dim: a,
     };
-    let mut algorithm = prepare(recipe, (&low, &high), &device, None, &acting)?;
+    let mut algorithm = prepare(recipe, &range, &device, None, &acting)?;
     match request.data {
         Some(data) => importing::keep(&mut *algorithm, folder, data)?,
         None if beside.exists() && named.is_none() => {

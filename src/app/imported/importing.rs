@@ -38,6 +38,7 @@ pub(super) fn check_dimensions(
     observation_dim: usize,
     action_dim: usize,
 ) -> Result<()> {
+    data.require_continuous_actions("a model of this kind")?;
     if (data.observation_dim, data.action_dim) == (observation_dim, action_dim) {
         return Ok(());
     }

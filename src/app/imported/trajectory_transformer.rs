@@ -15,7 +15,7 @@ use crate::app::checkpoint::{POLICY_FILE, RunSpec};
 use crate::app::config::RunConfig;
 use crate::app::imported::importing;
 use crate::app::imported::importing::{Imported, Request, same_sizes};
-use crate::app::prepare::{PreparedFor, Recipe, prepare};
+use crate::app::prepare::{ActionRange, PreparedFor, Recipe, prepare};
 use crate::app::pretrained::keys::JsonConfig;
 use crate::app::pretrained::{described, weights};
 use trajformer_algorithms::registry::AlgorithmConfig;
@@ -235,7 +235,7 @@ fn build(folder: &Path, shape: Shape, tensors: Tensors, request: &Request<'_>) -
     let tensors = pretrained::trajectory_transformer(tensors).map_err(in_folder)?;
     // The algorithm as its configuration says, with the files' weights.
     let rule = |build: Build<'_>| -> Result<Box<dyn Algorithm>> {
-        let algorithm = algorithm_config.build(build)?;
+        let algorithm = algorithm_config.built(build)?;
         pretrained::set(algorithm.params(), &tensors).map_err(in_folder)?;
         Ok(Box::new(algorithm))
     };
@@ -257,7 +257,12 @@ fn build(folder: &Path, shape: Shape, tensors: Tensors, request: &Request<'_>) -
         },
     };
     let device = open_device(&config.device)?;
-    let mut algorithm = prepare(recipe, (&low, &high), &device, None, &purpose)?;
+    let range = ActionRange {
+        kind: trajformer_core::dataset::ActionKind::Continuous,
+        low: &low,
+        high: &high,
+    };
+    let mut algorithm = prepare(recipe, &range, &device, None, &purpose)?;
     match request.data {
         Some(data) => importing::keep(&mut *algorithm, folder, data)?,
         None => checkpoint::load_policy(&mut *algorithm, folder)?,

@@ -134,7 +134,9 @@ fn is_transformers(facts: &Facts<'_>) -> bool {
 }
 
 fn body(facts: &Facts<'_>) -> String {
-    let Registered { title, paper, name } = facts.algorithm;
+    let Registered {
+        title, paper, name, ..
+    } = facts.algorithm;
     let id = facts.reference.id();
     let spec = &facts.spec;
     let env = facts.config.evaluate.env.as_deref();

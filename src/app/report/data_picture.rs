@@ -33,12 +33,7 @@ pub fn data_picture(data: &Dataset) -> DataPicture {
     match data.action_kind {
         ActionKind::Continuous => shown.push(ranges("Actions", &data.actions, data.action_dim)),
         ActionKind::Discrete { count } => {
-            let mut counts = vec![0; count];
-            for &action in &data.actions {
-                if let Some(taken) = counts.get_mut(action as usize) {
-                    *taken += 1;
-                }
-            }
+            let counts = info.action_counts.clone().unwrap_or_default();
             spreads.push(Spread {
                 label: format!("Actions: one of {count}"),
                 value_label: "action".to_owned(),

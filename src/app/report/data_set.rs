@@ -103,6 +103,12 @@ fn described(name: String, data: &Dataset, run: &Run) -> DataSet {
         }
     }
     let whole = data.episodes.iter().filter(|episode| episode.is_complete());
+    // One bar for each choice.
+    let bars = info.action_counts.clone().map(|counts| Histogram {
+        low: -0.5,
+        high: counts.len() as f64 - 0.5,
+        counts,
+    });
     DataSet {
         returns: histogram(data.returns().into_iter()),
         lengths: histogram(whole.map(|episode| episode.steps as f64)),
@@ -113,7 +119,7 @@ fn described(name: String, data: &Dataset, run: &Run) -> DataSet {
         actions: (0..data.action_dim.min(MOST_ACTIONS))
             .map(|dim| {
                 dimension(&data.actions, dim, data.action_dim, |values| {
-                    histogram(values.iter().copied())
+                    bars.clone().or_else(|| histogram(values.iter().copied()))
                 })
             })
             .collect(),

@@ -31,7 +31,7 @@ impl Transitions {
         }
     }
 
-    /// Prepares `data`: its actions, and those that follow, are mapped from `bounds` to ±1.
+    /// Prepares `data`: its actions, and those that follow, are mapped from `bounds` to ±1; choices stay what they are.
     ///
     /// # Errors
     /// If no transition is left, rewards are scaled by returns and there are none, or the bounds are those of another number
@@ -62,7 +62,12 @@ impl Transitions {
         fitted: Option<&Self>,
     ) -> Result<Self> {
         check_bounds(bounds, data.action_dim)?;
-        data.require_continuous_actions("learning from transitions")?;
+        if !data.action_kind.acts_in(bounds.kind()) {
+            let purpose = "learning from transitions with such bounds";
+            data.require_continuous_actions(purpose)?;
+            let expected = "those of real numbers, as the data's actions are";
+            return Err(Error::shape("transitions: `bounds`", "choices", expected));
+        }
         if config.next_actions {
             data.require_time_order("learning from the next step's action")?;
         }

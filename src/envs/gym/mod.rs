@@ -2,7 +2,7 @@
 //!
 //! A process runs worker.py, which is in this program, makes copies of the environment there, and steps them for frames that
 //! arrive on its standard input. An exception comes back with its traceback, a process that ends with its last words, and one
-//! that hangs is ended after a while. [`Gym`] acts in boxes; [`Workers`] below it sends discrete actions as well, and renders.
+//! that hangs is ended after a while. [`Gym`] acts in boxes and by choices; [`Workers`] below it renders as well.
 
 mod options;
 #[cfg_attr(not(unix), path = "no_process.rs")]
@@ -33,7 +33,7 @@ pub fn own_id(name: &str) -> Option<&str> {
     (!id.contains([':', '?'])).then_some(id)
 }
 
-/// Copies of an environment of Gymnasium with continuous actions. As an [`Environment`] it is its first copy.
+/// Copies of an environment of Gymnasium. As an [`Environment`] it is its first copy.
 pub struct Gym {
     workers: Workers,
     spec: EnvSpec,
@@ -43,7 +43,7 @@ impl Gym {
     /// `rows` copies of the environment `name`: see [`Workers::start`].
     ///
     /// # Errors
-    /// As there, and if its actions are no box with finite bounds.
+    /// As there, and if its actions are neither a box with finite bounds nor choices.
     pub fn new(name: &str, rows: usize, options: &GymOptions) -> Result<Self> {
         let mut workers = Workers::start(name, 1, options)?;
         let spaces = workers.spaces();
@@ -67,6 +67,7 @@ impl Gym {
             name: name.to_owned(),
             observation_dim: spaces.observation.size(),
             action_dim: action_low.len(),
+            action_kind: spaces.action.kind(),
             action_low,
             action_high,
             max_episode_steps: spaces.max_episode_steps.unwrap_or(usize::MAX),

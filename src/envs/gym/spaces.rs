@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
+use trajformer_core::dataset::ActionKind;
 
 /// What stands before the id of an environment of Gymnasium.
 pub(super) const PREFIX: &str = "gym:";
@@ -109,7 +110,7 @@ impl ActionSpace {
         }
     }
 
-    /// Lowest and highest action (A each).
+    /// Lowest and highest action (A each); of choices the first and the last.
     ///
     /// # Errors
     /// Why there are none.
@@ -121,12 +122,20 @@ impl ActionSpace {
                  `RescaleAction` or `ClipAction` where it is registered"
                     .to_owned()
             }),
-            Self::Discrete { choices } => Err(format!(
-                "its actions are {choices} choices (Discrete), and policies act with numbers within bounds (Box)"
-            )),
+            Self::Discrete { choices } => {
+                Ok((vec![0.0], vec![choices.saturating_sub(1) as f32]))
+            }
             Self::Other { text } => Err(format!(
-                "its actions are {text}, and policies act with numbers within bounds (Box)"
+                "its actions are {text}, and policies act with numbers within bounds (Box) or choose (Discrete)"
             )),
+        }
+    }
+
+    /// Whether they are real numbers or choices.
+    pub(super) fn kind(&self) -> ActionKind {
+        match self {
+            Self::Discrete { choices } => ActionKind::Discrete { count: *choices },
+            _ => ActionKind::Continuous,
         }
     }
 }

@@ -21,6 +21,7 @@ use std::path::Path;
 use self::library::{Data, Model};
 use self::offscreen::{Offscreen, View};
 use self::places::Places;
+use trajformer_core::dataset::ActionKind;
 use trajformer_core::environment::{EnvSpec, Environment, Step};
 use trajformer_core::environment::{check_action, check_observation};
 use trajformer_core::error::{Error, Result};
@@ -203,6 +204,7 @@ impl Mujoco {
             name: name.to_owned(),
             observation_dim: positions - robot.hidden_positions + model.velocities() + contacts,
             action_dim: range.len(),
+            action_kind: ActionKind::Continuous,
             action_low: range.iter().map(|r| r[0] as f32).collect(),
             action_high: range.iter().map(|r| r[1] as f32).collect(),
             max_episode_steps: 1000,

@@ -73,13 +73,14 @@ impl Dataset {
     ///
     /// Args:
     ///     observations: (N, O), before each step.
-    ///     actions: (N, A) floats, in the environment's units; integers (N,) are choices, which no algorithm here learns from.
+    ///     actions: (N, A) floats, in the environment's units; integers (N,) are choices.
     ///     rewards: (N,), in the environment's units.
     ///     terminals: (N,), 1 where the task itself ended.
     ///     timeouts: (N,), 1 where a time limit ended the episode.
     ///     next_observations: (N, O), after each step; NaN rows where it is not known.
     ///     episode_lengths: (episodes,), steps of each episode, where no flags say where they end.
     ///     action_low, action_high: (A,), the range of actions.
+    ///     action_choices: how many choices an action is one of; without it one more than the largest integer.
     ///     instructions: one text per episode, what it was asked to do.
     ///     env_name: the environment's name, e.g. "Hopper-v5".
     ///     max_episode_steps: without `timeouts`, episodes that did not terminate end after so many steps.
@@ -91,7 +92,7 @@ impl Dataset {
     ///     ValueError: a shape does not fit, a number is not finite, or nothing says where episodes end; names array, row and column.
     #[staticmethod]
     #[pyo3(signature = (observations, actions, rewards, terminals=None, timeouts=None, *, next_observations=None, episode_lengths=None,
-        action_low=None, action_high=None, instructions=None, env_name=None, max_episode_steps=None))]
+        action_low=None, action_high=None, action_choices=None, instructions=None, env_name=None, max_episode_steps=None))]
     #[allow(clippy::too_many_arguments)]
     fn from_arrays(
         observations: &Bound<'_, PyAny>,
@@ -103,6 +104,7 @@ impl Dataset {
         episode_lengths: Option<&Bound<'_, PyAny>>,
         action_low: Option<&Bound<'_, PyAny>>,
         action_high: Option<&Bound<'_, PyAny>>,
+        action_choices: Option<&Bound<'_, PyAny>>,
         instructions: Option<Vec<String>>,
         env_name: Option<String>,
         max_episode_steps: Option<usize>,
@@ -117,6 +119,7 @@ impl Dataset {
             ("episode_lengths", episode_lengths),
             ("action_low", action_low),
             ("action_high", action_high),
+            ("action_choices", action_choices),
         ];
         let mut given = Vec::new();
         for (name, value) in named {

@@ -259,6 +259,12 @@ impl Policy {
         owned_f32(py, &[self.spec.action_dim], &self.spec.action_high)
     }
 
+    /// How many choices an action is one of: it is then one number counted from 0, `int(action[0])`. None where actions are real numbers.
+    #[getter]
+    fn action_choices(&self) -> Option<usize> {
+        self.spec.action_choices
+    }
+
     /// Name of the learning rule, e.g. "td3_bc".
     #[getter]
     fn algorithm(&self) -> &'static str {

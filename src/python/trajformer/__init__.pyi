@@ -53,6 +53,8 @@ class Policy:
     @property
     def action_high(self) -> NDArray[np.float32]: ...
     @property
+    def action_choices(self) -> int | None: ...
+    @property
     def algorithm(self) -> str: ...
     @property
     def config(self) -> str: ...
@@ -80,6 +82,7 @@ class Dataset:
         episode_lengths: ArrayLike | None = None,
         action_low: ArrayLike | None = None,
         action_high: ArrayLike | None = None,
+        action_choices: int | None = None,
         instructions: Sequence[str] | None = None,
         env_name: str | None = None,
         max_episode_steps: int | None = None,

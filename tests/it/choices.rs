@@ -1,0 +1,399 @@
+//! Actions that are choices, from data to policies: runs, environments, files, exports.
+
+use candle_core::{DType, Device, Tensor};
+use trajformer::act::{ActOptions, Recorded, act};
+use trajformer::algorithms::{ALGORITHMS, Actions};
+use trajformer::config::RunConfig;
+use trajformer::data::formats::in_memory::{self, Array, Values};
+use trajformer::data::{self, ActionKind, collect};
+use trajformer::evaluate::Evaluator;
+use trajformer::policy::EpisodeStart;
+use trajformer::policy::simple::RandomPolicy;
+use trajformer::rng::Rng;
+use trajformer::{Dataset, TrainedRun, envs, export, fit, run};
+
+use crate::runs::{check_same_run, small};
+
+/// Random choices on the cart.
+fn cartpole(steps: usize) -> Dataset {
+    let mut env = envs::make("cartpole-v1").unwrap();
+    let mut random = RandomPolicy::new(env.spec());
+    collect::collect(&mut *env, &mut random, steps, 1).unwrap()
+}
+
+/// A small run of `algorithm` on the cart.
+fn config(algorithm: &str, more: &str) -> RunConfig {
+    let text = format!(
+        "seed = 3\ndevice = \"{}\"\n[train]\nupdates = 20\ncheckpoint_every_updates = 5\nlog_every_updates = 5\n\
+         [evaluate]\nenv = \"cartpole-v1\"\nevery_updates = 10\nepisodes = 3\n[algorithm.{algorithm}]\n{}\n{more}\n",
+        crate::device::name(),
+        small(algorithm).replace(
+            "target_returns = [-200.0, -1000.0]",
+            "target_returns = [100.0, 20.0]"
+        )
+    );
+    RunConfig::parse(&text).unwrap_or_else(|error| panic!("{algorithm}: {error}"))
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    let both = ALGORITHMS.iter().filter(|row| row.actions == Actions::Both);
+    both.map(|row| row.name)
+}
+
+fn start(seed: u64) -> EpisodeStart {
+    EpisodeStart::new(Rng::from_seed(seed))
+}
+
+#[test]
+fn runs_resume_exactly_open_without_data_and_act_by_choices() {
+    for name in names() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = cartpole(400);
+        let file = folder.path().join("data.npz");
+        data::save(&data, &file).unwrap();
+        let path = format!("data.path={}", toml::Value::from(file.to_str().unwrap()));
+        let config = config(name, "").with_overrides(&[path]).unwrap();
+        let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
+        run::start(&config, &whole).unwrap();
+        let half = config
+            .with_overrides(&["train.updates=10".to_owned()])
+            .unwrap();
+        run::start(&half, &parts).unwrap();
+        run::resume(&parts, &["train.updates=20".to_owned()]).unwrap();
+        check_same_run(&whole, &parts, name);
+
+        let mut trained = run::open(&whole, &[]).unwrap();
+        assert_eq!(trained.spec.action_choices, Some(2), "{name}");
+        let recorded = Recorded::read(&file, &Default::default()).unwrap();
+        let acted = act(&mut trained, &recorded, &ActOptions::default()).unwrap();
+        let mut other = data.clone();
+        other.actions[3] = 2.0;
+        let other = Recorded::of_dataset(&file, other);
+        let refused = act(&mut trained, &other, &ActOptions::default()).unwrap_err();
+        assert!(
+            refused.to_string().contains("row 3: 2, expected"),
+            "{refused}"
+        );
+        assert_eq!(acted.shape, [400, 1], "{name}");
+        let mut taken = acted.actions.clone();
+        taken.sort_by(f32::total_cmp);
+        taken.dedup();
+        assert!(
+            taken.iter().all(|a| *a == 0.0 || *a == 1.0),
+            "{name}: {taken:?}"
+        );
+        let mut evaluator = Evaluator::new(&config.evaluation()).unwrap().unwrap();
+        let found = evaluator
+            .run(&mut *trained.algorithm.policy().unwrap())
+            .unwrap();
+        assert!(found.return_mean >= 8.0, "{name}: {}", found.return_mean);
+    }
+}
+
+/// How often `policy` pushes right at one observation, in 4000 rows.
+fn share(trained: &TrainedRun, observation: [f32; 4]) -> f64 {
+    let rows = 4000;
+    let mut policy = trained.sampling_policy().unwrap();
+    assert!(policy.draws());
+    policy
+        .begin(&(0..rows).map(start).collect::<Vec<_>>())
+        .unwrap();
+    let observations = Tensor::new(&[observation], &Device::Cpu).unwrap();
+    let observations = observations.broadcast_as((rows as usize, 4)).unwrap();
+    let actions = policy.act(
+        &observations.contiguous().unwrap(),
+        &vec![true; rows as usize],
+    );
+    let actions = actions.unwrap();
+    assert_eq!(actions.dims(), [rows as usize, 1]);
+    f64::from(actions.mean_all().unwrap().to_scalar::<f32>().unwrap())
+}
+
+#[test]
+fn sampled_choices_have_the_policys_probabilities_and_others_are_the_likeliest() {
+    // Pushes right three times of four where the pole leans right, else one of eight.
+    let mut data = cartpole(4000);
+    let mut rng = Rng::from_seed(5);
+    for step in 0..data.steps() {
+        let right = data.observation(step)[2] > 0.0;
+        let chance = if right { 0.75 } else { 0.125 };
+        data.actions[step] = f32::from(u8::from(rng.uniform() < chance));
+    }
+    let more = "normalize_observations = true";
+    let mut config = config("bc", more);
+    config.train.updates = 400;
+    let config = config
+        .with_overrides(&[
+            "algorithm.bc.batch_size=256".into(),
+            "algorithm.bc.learning_rate=3e-3".into(),
+        ])
+        .unwrap();
+    let trained = fit(&data, &config).unwrap();
+    let (right, left) = ([0.0, 0.0, 0.1, 0.0], [0.0, 0.0, -0.1, 0.0]);
+    // What 400 updates of a small network learn of 4,000 draws.
+    assert!((share(&trained, right) - 0.75).abs() < 0.1);
+    assert!((share(&trained, left) - 0.125).abs() < 0.1);
+    let mut policy = trained.algorithm.policy().unwrap();
+    policy.begin(&[start(0), start(1)]).unwrap();
+    let observations = Tensor::new(&[right, left], &Device::Cpu).unwrap();
+    let actions = policy.act(&observations, &[true; 2]).unwrap();
+    assert_eq!(actions.to_vec2::<f32>().unwrap(), [[1.0], [0.0]]);
+
+    let trained = fit(&data, &self::config("cql", "")).unwrap();
+    let refused = trained.sampling_policy().err().unwrap().to_string();
+    assert!(refused.contains("no distribution"), "{refused}");
+}
+
+#[test]
+fn policies_of_choices_are_exported_with_the_choice_as_their_output() {
+    for name in ["bc", "cql", "iql"] {
+        let mut trained = fit(&cartpole(400), &config(name, "")).unwrap();
+        // Compared with the policy where it is made.
+        let graph = export::graph_of(&mut trained).unwrap();
+        assert_eq!(graph.output, ("action".to_owned(), vec![1]), "{name}");
+        let observations = Rng::from_seed(2).normal_tensor((50, 4), DType::F32, &Device::Cpu);
+        let found = graph.run(&[observations.unwrap()]).unwrap();
+        let found = found.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(
+            found.iter().all(|a| *a == 0.0 || *a == 1.0),
+            "{name}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_decision_transformer_of_choices_remembers_and_draws_them() {
+    let data = cartpole(400);
+    let mut trained = fit(&data, &config("decision_transformer", "")).unwrap();
+    let refused = export::graph_of(&mut trained).unwrap_err().to_string();
+    assert!(refused.contains("is not exported"), "{refused}");
+    // What was done counts: the same observations after other actions are answered otherwise by some draw or logit.
+    let observations = Tensor::new(&[[0.01f32, 0.2, -0.03, 0.4]; 200], &Device::Cpu).unwrap();
+    let active = vec![true; 200];
+    let mut policy = trained.sampling_policy().unwrap();
+    policy
+        .begin(&(0..200).map(start).collect::<Vec<_>>())
+        .unwrap();
+    let drawn = policy.act(&observations, &active).unwrap();
+    let share = drawn.mean_all().unwrap().to_scalar::<f32>().unwrap();
+    assert!((0.05..0.95).contains(&share), "{share}");
+    // Alone or beside others a row draws the same.
+    let mut alone = trained.sampling_policy().unwrap();
+    alone.begin(&[start(7)]).unwrap();
+    let one = observations.narrow(0, 0, 1).unwrap();
+    let found = alone.act(&one, &[true]).unwrap().to_vec2::<f32>().unwrap();
+    assert_eq!(found[0], drawn.to_vec2::<f32>().unwrap()[7]);
+}
+
+#[test]
+fn a_trajectory_transformer_plans_with_choices_as_their_own_tokens() {
+    let data = cartpole(400);
+    let mut trained = fit(
+        &data,
+        &config("trajectory_transformer", "planner.cdf_act = 0.0"),
+    )
+    .unwrap();
+    let refused = export::graph_of(&mut trained).unwrap_err().to_string();
+    assert!(refused.contains("more than one network"), "{refused}");
+    // Ten bins and two choices: what is imagined in an action's place is one of them, in every plan.
+    let mut policy = trained.algorithm.policy().unwrap();
+    policy
+        .begin(&(0..20).map(start).collect::<Vec<_>>())
+        .unwrap();
+    let observations = Tensor::new(&[[0.01f32, 0.2, -0.03, 0.4]; 20], &Device::Cpu).unwrap();
+    policy.act(&observations, &[true; 20]).unwrap();
+    let mut seen = [0, 0];
+    for row in 0..20 {
+        let imagined = policy.imagined(row).unwrap().unwrap();
+        for action in imagined
+            .actions
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap()
+        {
+            assert!(action == 0.0 || action == 1.0, "{action}");
+            seen[action as usize] += 1;
+        }
+    }
+    assert!(seen[0] > 20 && seen[1] > 20, "{seen:?}");
+    let few = config("trajectory_transformer", "")
+        .with_overrides(&["algorithm.trajectory_transformer.bins=1".to_owned()]);
+    let refused = fit(&data, &few.unwrap()).err().unwrap().to_string();
+    assert!(
+        refused.contains("2 choices, each of which needs a token"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn data_and_environments_of_another_kind_of_actions_are_refused() {
+    let data = cartpole(100);
+    for (env, words) in [
+        (
+            "pendulum-v1",
+            "3 observations and 1 actions, the data has 4 and one of 2 actions",
+        ),
+        ("acrobot-v1", "6 observations and one of 3 actions"),
+    ] {
+        let mut config = config("bc", "");
+        config.evaluate.env = Some(env.to_owned());
+        let refused = fit(&data, &config).err().unwrap().to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+    let wider = "data.action_range=[-1.0, 1.0]".to_owned();
+    let config = config("bc", "").with_overrides(&[wider]).unwrap();
+    let refused = fit(&data, &config).err().unwrap().to_string();
+    assert!(refused.contains("`data.action_range`"), "{refused}");
+}
+
+#[test]
+fn keys_that_mean_nothing_for_choices_are_refused_by_name() {
+    let data = cartpole(100);
+    for (algorithm, key) in [
+        ("cql", "calibrate = true"),
+        ("cql", "cloning_updates = 5"),
+        ("cql", "penalty = \"policy_mean\""),
+        ("cql", "lagrange_gap = 1.0"),
+        ("cql", "max_backup = true"),
+        ("iql", "actor = \"deterministic\""),
+    ] {
+        let refused = fit(&data, &config(algorithm, key))
+            .err()
+            .unwrap()
+            .to_string();
+        let name = key.split(' ').next().unwrap();
+        let words = format!("`algorithm.{algorithm}.{name}`");
+        assert!(
+            refused.contains(&words) && refused.contains("choices"),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn policies_choose_among_all_that_the_environment_has() {
+    let mut env = envs::make("acrobot-v1").unwrap();
+    let mut random = RandomPolicy::new(env.spec());
+    let mut data = collect::collect(&mut *env, &mut random, 300, 1).unwrap();
+    // A file that knows of two choices, as one of integers does whose last choice was never taken.
+    data.actions
+        .iter_mut()
+        .for_each(|action| *action = action.min(1.0));
+    data.action_kind = ActionKind::Discrete { count: 2 };
+    for (env, count) in [(None, 2), (Some("acrobot-v1".to_owned()), 3)] {
+        let mut config = config("cql", "");
+        config.evaluate.env = env;
+        let trained = fit(&data, &config).unwrap();
+        assert_eq!(trained.spec.action_choices, Some(count));
+    }
+}
+
+#[test]
+fn iql_goes_on_online_with_choices_of_its_own_and_cql_says_that_it_does_not() {
+    let data = cartpole(200);
+    let online = |algorithm| {
+        let steps = [
+            "online.steps=30".to_owned(),
+            "evaluate.every_updates=50".to_owned(),
+        ];
+        config(algorithm, "").with_overrides(&steps).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let outcome = run::start_on(&online("iql"), &data, &out).unwrap();
+    assert_eq!(outcome.update, 50);
+    let refused = run::start_on(&online("cql"), &data, &folder.path().join("cql"));
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("does not learn online"), "{refused}");
+}
+
+#[test]
+fn critics_judge_given_choices() {
+    let data = cartpole(400);
+    for name in ["cql", "iql"] {
+        let trained = fit(&data, &config(name, "")).unwrap();
+        let observations = Tensor::new(&[[0.01f32, 0.2, -0.03, 0.4]; 2], &Device::Cpu).unwrap();
+        let actions = Tensor::new(&[[0f32], [1.0]], &Device::Cpu).unwrap();
+        let values = trained
+            .algorithm
+            .action_values(&observations, &actions)
+            .unwrap();
+        let values = values.unwrap().to_vec1::<f32>().unwrap();
+        assert_ne!(values[0], values[1], "{name}");
+        let best = f32::from(u8::from(values[1] > values[0]));
+        if name == "cql" {
+            let mut policy = trained.algorithm.policy().unwrap();
+            policy.begin(&[start(0), start(1)]).unwrap();
+            let acted = policy.act(&observations, &[true; 2]).unwrap();
+            assert_eq!(acted.to_vec2::<f32>().unwrap(), [[best], [best]]);
+        }
+    }
+}
+
+/// Four steps in memory with these actions and, where they are given, so many choices.
+fn four_steps(
+    (shape, actions): (&[usize], &[f32]),
+    choices: Option<f64>,
+) -> trajformer::Result<Dataset> {
+    let array = |name, shape: &[usize], values| Array {
+        name,
+        shape: shape.to_vec(),
+        values,
+    };
+    let choices: Vec<f64> = choices.into_iter().collect();
+    let mut arrays = vec![
+        array("observations", &[4, 1], Values::F32(&[0.0, 0.5, 1.0, 1.5])),
+        array("actions", shape, Values::F32(actions)),
+        array("rewards", &[4], Values::F32(&[1.0, 0.0, 0.0, 1.0])),
+        array("terminals", &[4], Values::F32(&[0.0, 0.0, 0.0, 1.0])),
+    ];
+    if !choices.is_empty() {
+        arrays.push(array("action_choices", &[], Values::F64(&choices)));
+    }
+    in_memory::read(&arrays, None, None, &Default::default())
+}
+
+#[test]
+fn files_say_how_many_choices_there_are_for_integers_and_floats_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let actions = [0.0, 2.0, 1.0, 0.0];
+    let data = four_steps((&[4, 1], &actions), None).unwrap();
+    assert_eq!(data.action_kind, ActionKind::Continuous);
+    for shape in [&[4][..], &[4, 1]] {
+        let data = four_steps((shape, &actions), Some(5.0)).unwrap();
+        assert_eq!(data.action_kind, ActionKind::Discrete { count: 5 });
+        assert_eq!((data.action_dim, &data.actions[..]), (1, &actions[..]));
+        // What is written is read as the same.
+        for name in ["b.npz", "b.hdf5", "b-v0"] {
+            let copy = folder.path().join(format!("{}-{name}", shape.len()));
+            data::save(&data, &copy).unwrap();
+            let copy = data::load_one(&copy).unwrap();
+            assert_eq!(copy.action_kind, data.action_kind, "{name}");
+            assert_eq!(copy.actions, data.actions, "{name}");
+        }
+        let info = data::info(&data);
+        assert_eq!(info.action_counts, Some(vec![2, 1, 1, 0, 0]));
+        let said = info.to_string();
+        let expected = "one of 5 choices (steps with 0: 2, 1: 1, 2: 1, 3: 0, 4: 0)";
+        assert!(said.contains(expected), "{said}");
+    }
+    let halves = [0.0, 2.5, 1.0, 0.0];
+    for (actions, choices, words) in [
+        (
+            (&[4][..], &halves[..]),
+            5.0,
+            "row 1: 2.5, expected a choice",
+        ),
+        (
+            (&[4], &actions),
+            2.0,
+            "the choice 2, but `action_choices` says 2",
+        ),
+        ((&[4], &actions), 0.0, "expected one whole number in 1..="),
+        ((&[4, 2], &[0.0; 8]), 3.0, "holds 2 choices per step"),
+    ] {
+        let refused = four_steps(actions, Some(choices)).unwrap_err().to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+}
