@@ -22,6 +22,8 @@ const COLORS: [Color; 6] = [
 const CHART: (u16, u16) = (36, 9);
 /// Most letters of a run's name.
 const NAME: usize = 34;
+/// Columns of a run's row without its name.
+const BESIDE_NAME: usize = 2 + 13 + (BAR + 5) + 13 + 9 + 11 + 9 + 9 + 8;
 /// Cells of a bar of progress.
 const BAR: usize = 12;
 /// Most points of a line: more can't be told apart.
@@ -68,7 +70,12 @@ pub fn draw(frame: &mut Frame<'_>, glances: &[Glance], view: &mut View) {
     ])
     .areas(area);
     frame.render_widget(
-        table(glances, usize::from(rows.saturating_sub(1)), view),
+        table(
+            glances,
+            usize::from(rows.saturating_sub(1)),
+            area.width,
+            view,
+        ),
         head,
     );
     frame.render_widget(Paragraph::new(problems).style(Style::new().red()), below);
@@ -115,22 +122,21 @@ fn color(run: usize) -> Color {
     COLORS[run % COLORS.len()]
 }
 
-fn table<'a>(glances: &[Glance], rows: usize, view: &View) -> Table<'a> {
-    let mut shown: Vec<Row<'_>> = glances.iter().enumerate().take(rows).map(run_row).collect();
+fn table<'a>(glances: &[Glance], rows: usize, columns: u16, view: &View) -> Table<'a> {
+    let room = usize::from(columns).saturating_sub(BESIDE_NAME);
+    let longest = glances.iter().map(|glance| name(glance).chars().count());
+    let longest = longest.max().unwrap_or(0).clamp(10, NAME.min(room.max(10)));
+    let row = |numbered| run_row(numbered, longest);
+    let mut shown: Vec<Row<'_>> = glances.iter().enumerate().take(rows).map(row).collect();
     let hidden = glances.len().saturating_sub(rows);
     if hidden > 0 && !shown.is_empty() {
         let last = format!("… {} more", hidden + 1);
         shown.pop();
         shown.push(Row::new([Cell::from(""), Cell::from(last)]));
     }
-    let longest = glances
-        .iter()
-        .map(|glance| name(glance).chars().count())
-        .max();
-    let longest = longest.unwrap_or(0).clamp(10, NAME) as u16;
     let widths = [
         Constraint::Length(2),
-        Constraint::Length(longest),
+        Constraint::Length(longest as u16),
         Constraint::Length(13),
         Constraint::Length(BAR as u16 + 5),
         Constraint::Length(13),
@@ -152,7 +158,7 @@ fn table<'a>(glances: &[Glance], rows: usize, view: &View) -> Table<'a> {
         .column_spacing(1)
 }
 
-fn run_row<'a>((at, glance): (usize, &Glance)) -> Row<'a> {
+fn run_row<'a>((at, glance): (usize, &Glance), letters: usize) -> Row<'a> {
     let share = (glance.update as f64 / glance.total.max(1) as f64).min(1.0);
     let full = (share * BAR as f64).floor() as usize;
     let progress = match glance.total {
@@ -180,7 +186,7 @@ fn run_row<'a>((at, glance): (usize, &Glance)) -> Row<'a> {
     let score = |value: Option<f64>| value.map_or(String::new(), compact);
     let cells = [
         Cell::from(Span::styled((at + 1).to_string(), color(at))),
-        Cell::from(ending(&name(glance), NAME)),
+        Cell::from(ending(&name(glance), letters)),
         Cell::from(Span::styled(state, style)),
         Cell::from(progress),
         Cell::from(format!(
@@ -440,11 +446,13 @@ mod tests {
     #[test]
     fn long_names_keep_their_ends() {
         let name = "decision_transformer-halfcheetah-medium-replay-short/seed-0";
-        let shown = text(&[glance(name, Status::Training)], (110, 30));
-        assert!(
-            shown.contains("…etah-medium-replay-short/seed-0 "),
-            "{shown}"
-        );
+        for (columns, end) in [
+            (140, "…heetah-medium-replay-short/seed-0 "),
+            (110, "…eplay-short/seed-0 "),
+        ] {
+            let shown = text(&[glance(name, Status::Training)], (columns, 30));
+            assert!(shown.contains(end), "{shown}");
+        }
         assert_eq!(ending("seed-0", 6), "seed-0");
         assert_eq!(ending("/seed-0", 6), "…eed-0");
     }

@@ -6,8 +6,8 @@
 
 use std::f64::consts::PI;
 
-use trajformer_core::environment::check_action;
 use trajformer_core::environment::{EnvSpec, Environment, Step};
+use trajformer_core::environment::{check_action, check_observation};
 use trajformer_core::error::Result;
 use trajformer_models::rng::Rng;
 
@@ -146,6 +146,17 @@ impl Environment for Acrobot {
         let start = [(); 4].map(|()| START * (2.0 * rng.uniform() - 1.0));
         self.set_state(start.map(|number| f64::from(number as f32)));
         Ok(self.observation())
+    }
+
+    fn fork(&self) -> Option<Box<dyn Environment>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn reset_to(&mut self, observation: &[f32]) -> Result<Option<Vec<f32>>> {
+        check_observation(&self.spec, observation)?;
+        let at = |index: usize| f64::from(observation[index]);
+        self.set_state([at(1).atan2(at(0)), at(3).atan2(at(2)), at(4), at(5)]);
+        Ok(Some(self.observation()))
     }
 
     fn step(&mut self, action: &[f32]) -> Result<Step> {

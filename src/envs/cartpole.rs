@@ -4,8 +4,8 @@
 //! f64 and moved by Euler's method; observations (place, speed, angle, angular speed) are f32 as there. Actions are choices: 0 pushes
 //! left, 1 right.
 
-use trajformer_core::environment::check_action;
 use trajformer_core::environment::{EnvSpec, Environment, Step};
+use trajformer_core::environment::{check_action, check_observation};
 use trajformer_core::error::Result;
 use trajformer_models::rng::Rng;
 
@@ -96,6 +96,20 @@ impl Environment for CartPole {
         let mut rng = Rng::from_seed(seed);
         self.set_state([(); 4].map(|()| START * (2.0 * rng.uniform() - 1.0)));
         Ok(self.observation())
+    }
+
+    fn fork(&self) -> Option<Box<dyn Environment>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn reset_to(&mut self, observation: &[f32]) -> Result<Option<Vec<f32>>> {
+        check_observation(&self.spec, observation)?;
+        let mut state = [0.0; 4];
+        for (number, seen) in state.iter_mut().zip(observation) {
+            *number = f64::from(*seen);
+        }
+        self.set_state(state);
+        Ok(Some(self.observation()))
     }
 
     fn step(&mut self, action: &[f32]) -> Result<Step> {

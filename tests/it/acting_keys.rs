@@ -18,13 +18,14 @@ const STEPS: usize = 7;
 
 /// Keys of trained networks that don't show in the shapes of their tensors: with another value the same weights would be read as
 /// another network's.
-const OF_NETWORKS: [&str; 6] = [
+const OF_NETWORKS: [&str; 7] = [
     "algorithm.decision_transformer.heads",
     "algorithm.lamo.heads",
     "algorithm.lamo.alpha",
     "algorithm.qt.heads",
     "algorithm.reinformer.heads",
     "algorithm.tap.state_conditional",
+    "algorithm.trajectory_transformer.mlp",
 ];
 
 /// Keys outside of the algorithm's table that count for one command or another.

@@ -153,8 +153,8 @@ fn good_random_and_bad_policies_are_ranked_by_what_they_are_worth() {
         .unwrap();
     let logged = String::from_utf8(logged.stderr).unwrap();
     for words in [
-        "3 runs on 20 of 30 episodes (200 steps): for each 4 critics (16 units), 300 updates",
-        "300 updates take about ",
+        "3 runs on 20 of 30 episodes (200 steps): for each 5 critics (16 units), 400 updates",
+        "400 updates take about ",
         "; with those of 2 more runs ",
         "1 of 3 runs (bad), about ",
     ] {

@@ -532,8 +532,11 @@ fn a_copy_of_an_environment_goes_on_as_it_would_and_leaves_it_alone() {
         let spec = env.spec().clone();
         let mut rng = Rng::from_seed(3);
         let mut action = || -> Vec<f32> {
-            let numbers = (0..spec.action_dim).map(|_| 2.0 * rng.uniform() as f32 - 1.0);
-            numbers.collect()
+            let mut number = || match spec.action_kind.choices() {
+                Some(count) => rng.below(count) as f32,
+                None => 2.0 * rng.uniform() as f32 - 1.0,
+            };
+            (0..spec.action_dim).map(|_| number()).collect()
         };
         let start = env.reset(5).unwrap();
         for _ in 0..7 {

@@ -83,7 +83,7 @@ fn evaluations_estimates_series_and_demonstrations_stop_at_their_token() {
         run::judge(&folder.join("run"), &[], &data, &quick)
     };
     let found: trajformer::Result<fqe::Estimate> = judge(&set);
-    assert!(matches!(found, Err(Error::Interrupted)));
+    assert!(matches!(found, Err(Error::NothingYet { .. })));
     judge(&Interrupt::new()).unwrap();
 
     let series = run::series(&config, &folder.join("seeds"), &[0, 1], &options(&set)).unwrap();
