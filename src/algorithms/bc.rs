@@ -187,11 +187,7 @@ impl Learner for Bc {
 
     /// Their best fraction, as of the data that is learned from.
     fn held_out<'a>(&self, data: &'a Dataset) -> Result<Option<Cow<'a, Dataset>>> {
-        Ok(Some(if self.config.fraction < 1.0 {
-            Cow::Owned(best_fraction(data, self.config.fraction)?)
-        } else {
-            Cow::Borrowed(data)
-        }))
+        best_of(&self.config, data).map(Some)
     }
 
     fn losses(&self, batch: &Batch) -> Result<Metrics> {
@@ -211,6 +207,15 @@ impl Learner for Bc {
     fn passes(&self) -> Vec<Passes> {
         vec![work::actor(&self.actor.config).train(1.0)]
     }
+}
+
+/// The episodes that are learned from, or of episodes that are kept apart those like them: the best fraction.
+fn best_of<'a>(config: &BcConfig, data: &'a Dataset) -> Result<Cow<'a, Dataset>> {
+    Ok(if config.fraction < 1.0 {
+        Cow::Owned(best_fraction(data, config.fraction)?)
+    } else {
+        Cow::Borrowed(data)
+    })
 }
 
 /// The categorical actor of behaviour cloning and its update, for actions that are choices.
@@ -259,6 +264,18 @@ impl Learner for DiscreteBc {
 
     fn act(&self) -> Result<ActionFn> {
         self.actor.act()
+    }
+
+    fn held_out<'a>(&self, data: &'a Dataset) -> Result<Option<Cow<'a, Dataset>>> {
+        best_of(&self.config, data).map(Some)
+    }
+
+    fn losses(&self, batch: &Batch) -> Result<Metrics> {
+        let logits = self.actor.detached.logits(&batch.observations)?; // (B, C)
+        let loss = cross_entropies(&logits, &batch.actions)?.mean_all()?;
+        let mut metrics = Metrics::new();
+        metrics.push(HELD_OUT_LOSS, &loss);
+        Ok(metrics)
     }
 
     fn sampler(&self) -> Result<Option<SampleFn>> {

@@ -49,7 +49,7 @@ use trajformer_core::clock::Clock;
 use trajformer_core::dataset::{Dataset, Episode};
 use trajformer_core::dataset_checks::long_sequences;
 use trajformer_core::epochs::{Span, WarmupAndDecay};
-use trajformer_core::error::Result;
+use trajformer_core::error::{Error, Result};
 use trajformer_core::held_out::{self, CHUNK_ROWS, HELD_OUT_LOSS, WeightedMean};
 use trajformer_core::instructed_episodes::InstructedEpisodes;
 use trajformer_core::instructions::TextConfig;
@@ -232,7 +232,7 @@ impl TrajectoryTransformerConfig {
     /// Fails if a value is out of range.
     ///
     /// # Errors
-    /// [`Error::Config`](trajformer_core::error::Error::Config) that names the key.
+    /// [`Error::Config`] that names the key.
     pub fn check(&self) -> Result<()> {
         let keys = Keys("algorithm.trajectory_transformer");
         keys.counts(&[
@@ -575,6 +575,13 @@ impl Algorithm for TrajectoryTransformer {
     }
 
     fn set_critic(&mut self, critic: &[u8]) -> Result<()> {
+        if self.bounds.kind().choices().is_some() {
+            return Err(Error::Unsuitable(
+                "actions are choices, and the planner takes critics of real numbers: leave `planner.value` and \
+                 `planner.critic` out"
+                    .to_owned(),
+            ));
+        }
         let (critic, sizes) = (Critic::from_bytes(critic)?, self.learner.model.net.config());
         critic.check_dimensions(sizes.observation_dim, sizes.action_dim)?;
         self.critic = Some(Arc::new(critic));

@@ -140,7 +140,7 @@ pub trait Algorithm: Send {
 pub fn no_held_out_loss() -> Error {
     Error::unsupported(
         Ability::HeldOutLoss,
-        "this algorithm has no loss that is known without a step (BC, IQL and both sequence models have one): leave \
+        "this algorithm has no loss that is known without a step (`bc`, `iql`, `decision_transformer` and `trajectory_transformer` have one): leave \
          `train.held_out_fraction` out",
     )
 }

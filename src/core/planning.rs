@@ -5,7 +5,7 @@ use serde::Serialize;
 /// How a plan came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlanOrigin {
-    /// The search as it is configured, to its end: what it finds without a budget.
+    /// The search as it is configured, to its end.
     Full,
     /// A narrower or shorter search.
     Cut,

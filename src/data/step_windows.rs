@@ -100,7 +100,7 @@ impl StepWindows {
             )));
         }
         let steps = episodes.iter().map(|episode| episode.steps).sum::<usize>();
-        if u32::try_from(steps).is_err() {
+        if u32::try_from(steps + 1).is_err() {
             return Err(Error::Unsuitable(format!(
                 "the data has {steps} steps; windows are indexed up to 2^32"
             )));

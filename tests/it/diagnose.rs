@@ -516,7 +516,7 @@ fn the_command_says_what_it_will_cost_draws_and_refuses_what_it_is_not_about() {
     trained(&small, "bc", "hidden = [8]", &held_out);
     let refused = fails(folder, &["diagnose", "small/run"]);
     for words in [
-        "`bc` is no sequence model",
+        "not about `bc`",
         "trajectory_transformer, decision_transformer, lamo, fast",
     ] {
         assert!(refused.contains(words), "{refused}");
@@ -846,6 +846,7 @@ fn true_rewards_decide_and_nothing_is_earned_after_an_end() {
     let best = ends.map(discounted).into_iter().fold(f64::MIN, f64::max);
     for (penalty, expected) in [(None, best), (Some(-50.0), discounted([safe; 3]))] {
         let options = SimulatedOptions {
+            choices: None,
             bounds: (vec![-9.0; 2], vec![9.0; 2]),
             ending_reward: penalty,
             worth: Worth::Nothing,

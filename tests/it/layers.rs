@@ -213,7 +213,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/diagnose",
-        "core/* data/discretizer algorithms/planning algorithms/registry algorithms/RULE app/checkpoint app/compare app/datasets app/evaluate \
+        "core/* data/discretizer algorithms/planning algorithms/registry algorithms/RULE app/checkpoint app/compare app/datasets app/evaluate app/held_out \
          app/prepare app/progress app/run envs formats report",
     ),
     (

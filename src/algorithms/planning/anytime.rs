@@ -2,8 +2,8 @@
 //!
 //! A search is made as wide as fits to the end of the horizon, by what calls of the network have taken so far; on a budget of tokens by
 //! counting. Where it is stopped all the same, its last whole transition counts: every one ends with a prediction of what follows. The
-//! rest of the plan before is imagined beside it, so that what is done then promises no less than going on. A budget for everything gives the
-//! search that is made without one, bit for bit.
+//! rest of the plan before is imagined beside it, so that what is done then promises no less than going on. A budget of tokens for
+//! everything gives the search that is made without one, bit for bit; one of time first learns what calls cost, on draws of its own.
 
 use trajformer_core::error::{Error, Result};
 use trajformer_core::planning::{Decision, PlanOrigin};

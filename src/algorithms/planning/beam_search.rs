@@ -183,6 +183,11 @@ impl<T: Float> BeamSearch<T> {
         Self { choices, ..self }
     }
 
+    /// How many choices an action is one of; `None`: real numbers.
+    pub fn choices(&self) -> Option<usize> {
+        self.choices
+    }
+
     /// The network and what goes with it.
     pub fn model(&self) -> &SearchModel<T> {
         &self.model

@@ -12,7 +12,8 @@ const RESERVE: f64 = 0.05;
 const GAIN: f64 = 0.125;
 /// A call is expected to take its mean and this many mean deviations, also as there.
 const DEVIATIONS: f64 = 4.0;
-/// After so many plans, what wider searches took than any of them is forgotten: it may have been measured while the machine was busy.
+/// After so many plans, what wider searches took than any of them is forgotten, and what later transitions took if none imagined any: it
+/// may have been measured while the machine was busy.
 const REMEMBERED_PLANS: usize = 64;
 
 /// What one plan may cost.
@@ -155,6 +156,8 @@ pub struct Allowance {
     /// Plans since what wider searches took was last forgotten, and the widest search in them.
     plans: usize,
     widest: usize,
+    /// Whether any of them has imagined more than its first transition.
+    went_on: bool,
 }
 
 impl Allowance {
@@ -173,6 +176,7 @@ impl Allowance {
             insists: false,
             plans: 0,
             widest: 0,
+            went_on: false,
         }
     }
 
@@ -187,7 +191,12 @@ impl Allowance {
             let costs = &mut self.costs;
             let all = costs.transitions.iter_mut().chain(costs.calls.values_mut());
             all.for_each(|costs| costs.forget_wider(self.widest));
-            (self.plans, self.widest) = (0, 0);
+            if !self.went_on {
+                // One slow time would keep all plans from it: it is derived from the first transition anew.
+                costs.transitions[1] = ByWidth::default();
+                costs.calls.retain(|(first, _), _| *first);
+            }
+            (self.plans, self.widest, self.went_on) = (0, 0, false);
         }
         self.plans += 1;
         self.started = self.now();
@@ -310,6 +319,7 @@ impl Pace for Allowance {
             let seconds = self.now() - self.begun;
             let costs = &mut self.costs.transitions[usize::from(self.transition > 0)];
             costs.add(self.width, seconds);
+            self.went_on |= self.transition > 0;
         }
         // A plan that is late for one transition is made to the end, so that those after it have something to go on with.
         self.insists &= self.left() < 0.0;
@@ -317,5 +327,53 @@ impl Pace for Allowance {
 
     fn may_stop(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Hand(Mutex<f64>);
+
+    impl Hand {
+        fn pass(&self, seconds: f64) {
+            *self.0.lock().expect("the only thread") += seconds;
+        }
+    }
+
+    impl Clock for Hand {
+        fn seconds(&self) -> f64 {
+            *self.0.lock().expect("the only thread")
+        }
+    }
+
+    #[test]
+    fn one_slow_transition_does_not_cut_all_plans_that_follow() {
+        let hand = Arc::new(Hand::default());
+        let mut allowance = Allowance::new(Budget::Seconds(0.01), Some(hand.clone()));
+        let mut went_on = Vec::new();
+        for plan in 0..3 * REMEMBERED_PLANS {
+            allowance.start();
+            allowance.insist();
+            assert!(allowance.begins(1, 0, 1));
+            hand.pass(1e-3);
+            allowance.ends();
+            let goes_on = allowance.begins(1, 1, 1);
+            if goes_on {
+                hand.pass(if plan == 0 { 0.1 } else { 1e-3 });
+                allowance.ends();
+            }
+            went_on.push(goes_on);
+        }
+        assert_eq!(&went_on[..3], [true, false, false]);
+        assert!(
+            went_on[2 * REMEMBERED_PLANS..]
+                .iter()
+                .all(|&goes_on| goes_on)
+        );
     }
 }

@@ -282,6 +282,9 @@ impl<T: Float> BeamPlanner<T> {
         let best = &plan.tokens[..plan.tokens.len() / plan.scores.len()];
         let left = best.get(episode.age * d..)?;
         let passed = self.search.discount().powi(episode.age as i32);
+        if passed == 0.0 {
+            return None;
+        }
         let promised = (plan.scores.first()? - episode.earned) / passed;
         let observation = &prefix.tokens[prefix.tokens.len() - o..];
         Companion::new(left, d, observation, promised)
@@ -396,12 +399,15 @@ impl<T: Float> Policy for BeamPlanner<T> {
     }
 
     fn compare_plans(&mut self) -> Result<()> {
-        for episode in &self.episodes {
-            let (Some(plan), Some((prefix, rng))) = (&episode.plan, &episode.origin) else {
+        for episode in &mut self.episodes {
+            // Each plan is compared once.
+            let (Some(plan), Some((prefix, rng))) = (&episode.plan, episode.origin.take()) else {
                 continue;
             };
             let mut draws = Streams(vec![rng.clone()]);
-            let full = self.search.plan(std::slice::from_ref(prefix), &mut draws)?;
+            let full = self
+                .search
+                .plan(std::slice::from_ref(&prefix), &mut draws)?;
             let pair = (
                 plan.scores.first(),
                 full.first().and_then(|full| full.scores.first()),

@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 use trajformer_models::kernels::decode::Float;
 
-use crate::planning::beam_search::{Plan, Prefix, SearchModel, seen_tokens};
+use crate::planning::beam_search::{Plan, Prefix, SearchModel, among, seen_tokens};
 use crate::planning::hypotheses::{Conditions, Hypotheses};
 use crate::planning::plan_config::{Objective, PlanConfig};
 use crate::planning::sampling::{Distribution, Uniforms};
@@ -30,6 +30,8 @@ pub enum Worth {
 pub struct SimulatedOptions {
     /// Lowest and highest action (A each); actions are clipped to them.
     pub bounds: (Vec<f32>, Vec<f32>),
+    /// How many choices an action is one of; `None`: real numbers.
+    pub choices: Option<usize>,
     /// What a step counts that terminates the task, where the model was trained with such a penalty.
     pub ending_reward: Option<f64>,
     /// What ends of the search are worth.
@@ -181,7 +183,9 @@ impl<T: Float> SimulatedSearch<T> {
         for _ in 0..self.options.bounds.0.len() {
             self.hypotheses.advance()?;
             let hypotheses = &self.hypotheses;
-            let distribution = |index| Distribution::new(hypotheses.logits(index), &filter);
+            let choices = self.options.choices;
+            let distribution =
+                |index| Distribution::new(among(hypotheses.logits(index), choices), &filter);
             let distributions: Vec<Distribution> = (0..hypotheses.len())
                 .into_par_iter()
                 .map(distribution)

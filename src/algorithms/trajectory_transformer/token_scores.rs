@@ -36,7 +36,7 @@ impl TrajectoryTransformer {
     /// `data` as windows of tokens, with the bins of this network and its settings: as it would learn from them.
     ///
     /// # Errors
-    /// If the data has other dimensions, discrete actions, or no episode of two steps.
+    /// If the data has other dimensions or actions, or no episode of two steps.
     pub fn windows_of(&self, data: &Dataset) -> Result<TokenSequences> {
         let sizes = self.learner.model.net.config();
         let (found, expected) = (

@@ -74,7 +74,7 @@ fn plan_tokens(options: &PlanOptions, config: TrajectoryTransformerConfig) -> Re
         instruction: None,
     }];
     let mut search = search(options, (beam, horizon), config, &streams)?;
-    if options.budget_ms.is_some() {
+    if search.config().budget().is_some() {
         return plan_within(options, search, rng);
     }
     let mut uniforms = Stream(rng);

@@ -81,7 +81,7 @@ impl Contender {
     pub fn plans(&self) -> bool {
         matches!(
             self.config.algorithm,
-            AlgorithmConfig::TrajectoryTransformer(_)
+            AlgorithmConfig::TrajectoryTransformer(_) | AlgorithmConfig::Tap(_)
         )
     }
 
@@ -92,7 +92,11 @@ impl Contender {
         self.plans()
             || matches!(
                 algorithm,
-                Of::DecisionTransformer(_) | Of::Lamo(_) | Of::Fast(_)
+                Of::DecisionTransformer(_)
+                    | Of::Lamo(_)
+                    | Of::Fast(_)
+                    | Of::Qt(_)
+                    | Of::Reinformer(_)
             )
     }
 

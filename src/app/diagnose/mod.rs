@@ -32,13 +32,14 @@ use crate::app::checkpoint::fingerprint::DataFingerprint;
 use crate::app::datasets;
 use crate::app::diagnose::episodes::{Plain, Stage, ThroughBins};
 use crate::app::diagnose::search::{InSimulator, Units, Watched};
+use crate::app::held_out;
 use crate::app::prepare::load_data;
 use crate::app::run::TrainedRun;
 use crate::envs;
 use crate::envs::score::{ReferenceReturns, reference_for};
 use crate::formats::files;
 use trajformer_algorithms::planning::simulated::SimulatedOptions;
-use trajformer_algorithms::planning::{BeamPlanner, BeamSearch, Objective, PlanConfig};
+use trajformer_algorithms::planning::{BeamPlanner, BeamSearch, Objective, PlanConfig, PlanValue};
 use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_algorithms::trajectory_transformer::TrajectoryTransformer;
 use trajformer_core::dataset::Dataset;
@@ -103,7 +104,21 @@ pub fn logged(run: &TrainedRun, given: Option<&Path>) -> Result<Logged> {
                 given: None,
             })
         }
-        given => Ok(Logged { training, given }),
+        given => {
+            // What training kept apart was not learned from: it is what is given, where nothing else is.
+            let Some(whole) = training else {
+                return Ok(Logged {
+                    training: None,
+                    given,
+                });
+            };
+            let split = held_out::split(&run.config, &whole)?;
+            let kept_apart = split.held_out;
+            Ok(Logged {
+                given: given.or(kept_apart),
+                training: Some(split.training.into_owned()),
+            })
+        }
     }
 }
 
@@ -114,6 +129,11 @@ pub fn logged(run: &TrainedRun, given: Option<&Path>) -> Result<Logged> {
 pub fn steps_of(run: &TrainedRun, options: &DiagnoseOptions) -> Result<Option<usize>> {
     let stage = stage(run, options)?;
     Ok(stage.map(|stage| stage.steps))
+}
+
+/// Numbers of an observation and of an action.
+fn dims(run: &TrainedRun) -> (usize, usize) {
+    (run.spec.observation_dim, run.spec.action_dim)
 }
 
 /// Fails for runs that there is nothing to say of.
@@ -127,7 +147,7 @@ pub fn check(run: &TrainedRun) -> Result<()> {
         TrajectoryTransformer(_) | DecisionTransformer(_) | Lamo(_) | Fast(_) => {}
         _ => {
             let problem = format!(
-                "`{name}` is no sequence model: a diagnosis is about {ALGORITHMS}; its scores and diagnostics are in `report`"
+                "a diagnosis is about {ALGORITHMS}, not about `{name}`; its scores and diagnostics are in `report`"
             );
             return Err(Error::unsupported(Ability::Diagnosis, problem));
         }
@@ -152,6 +172,23 @@ pub fn diagnose(
     options: &DiagnoseOptions,
 ) -> Result<Diagnosis> {
     check(run)?;
+    if let Some(other) = other {
+        let (found, expected) = (dims(&other.run), dims(run));
+        if found != expected || other.run.spec.action_kind() != run.spec.action_kind() {
+            return Err(Error::Dimensions {
+                problem: format!(
+                    "{}: it sees {} observations and acts with {}, the run sees {} and acts with {}: give a run on the same task",
+                    other.name,
+                    found.0,
+                    other.run.spec.action_kind().said(found.1),
+                    expected.0,
+                    run.spec.action_kind().said(expected.1)
+                ),
+                found,
+                expected,
+            });
+        }
+    }
     let begin = Instant::now();
     let stage = stage(run, options)?;
     let mut found = Diagnosis {
@@ -257,7 +294,7 @@ fn stage(run: &TrainedRun, options: &DiagnoseOptions) -> Result<Option<Stage>> {
         _ => None,
     };
     let steps = plans.map_or(spec.max_episode_steps, |every| {
-        (options.decisions * every / options.episodes).max(1)
+        (options.decisions.saturating_mul(every) / options.episodes).max(1)
     });
     Ok(Some(Stage {
         steps: steps.min(spec.max_episode_steps),
@@ -346,6 +383,19 @@ fn of_planner(
         found.notes.push("the planner maximises likelihood: there are no predicted returns, and no rewards that the simulator could tell the search".to_owned());
         return Ok(());
     }
+    let config = network.planner()?.search().config().clone();
+    if config.value == PlanValue::Critic {
+        found.notes.push(
+            "plans are scored by a critic (`planner.value`), which the search in the simulator does not ask: it is left out"
+                .to_owned(),
+        );
+        return Ok(());
+    }
+    if config.budget().is_some() {
+        found.notes.push(
+            "the search in the simulator has no budget: what a budget cuts off counts as lost by imagining".to_owned(),
+        );
+    }
     let copies = envs::make_with(&stage.name, &stage.options)?.fork();
     if copies.is_none() {
         found.notes.push(format!(
@@ -376,10 +426,15 @@ fn greedy(planner: &BeamPlanner) -> Result<BeamPlanner> {
         beam_width: 1,
         plan_every_steps: 1,
         objective: Objective::Likelihood,
+        value: PlanValue::Model,
+        critic: None,
+        budget_ms: None,
+        budget_tokens: None,
         ..planner.search().config().clone()
     };
     let (low, high) = planner.action_bounds();
     let search = BeamSearch::new(planner.search().model().clone(), config)?;
+    let search = search.with_choices(planner.search().choices());
     BeamPlanner::new(search, low.to_vec(), high.to_vec())
 }
 

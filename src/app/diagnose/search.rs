@@ -186,7 +186,8 @@ impl Watched {
 
     /// What was found, once the episodes have run.
     pub fn found(&self, rolled: &Rolled, by_return: bool) -> Imagination {
-        let discount = self.planner.search().model().discount;
+        let search = self.planner.search();
+        let discount = search.discount();
         let realized = |&(episode, step, predicted): &(usize, usize, f64)| {
             let rewards = &rolled.rewards[episode][step..];
             let known = rolled.ended[episode] || discount.powi(rewards.len() as i32) <= NEGLIGIBLE;
@@ -195,7 +196,8 @@ impl Watched {
             for (at, &reward) in rewards.iter().enumerate().rev() {
                 let falls = rolled.terminated[episode] && at == last;
                 let penalty = self.ending_reward.filter(|_| falls);
-                sum = penalty.unwrap_or_else(|| f64::from(reward)) + discount * sum;
+                let counted = penalty.unwrap_or_else(|| f64::from(reward));
+                sum = search.scored_reward(counted) + discount * sum;
             }
             known.then_some(Decision {
                 episode,
@@ -316,6 +318,7 @@ impl InSimulator {
         let (low, high) = planner.action_bounds();
         let options = SimulatedOptions {
             bounds: (low.to_vec(), high.to_vec()),
+            choices: planner.search().choices(),
             ..options
         };
         let (model, config) = (planner.search().model(), planner.search().config());
