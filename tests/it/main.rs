@@ -25,6 +25,7 @@ mod data_properties;
 #[cfg(feature = "hub")]
 mod data_pull;
 mod data_views;
+#[cfg(feature = "hub")]
 mod data_wrong;
 mod defaults;
 mod device;

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+#[cfg(feature = "hub")]
 use serde_json::Value;
 
 /// Projects and the beginnings of their wheels' names, with what is in them by the place where it is installed.
