@@ -92,14 +92,6 @@ impl TrajectoryTransformer {
         let logits = logits.to_vec3::<f64>()?;
         let targets = batch.targets.to_dtype(DType::U32)?.to_vec2::<u32>()?;
         let mask = batch.mask.to_dtype(DType::F32)?.to_vec2::<f32>()?;
-        let sizes = net.config();
-        let (o, a) = (sizes.observation_dim, sizes.action_dim);
-        let weight = |dim: usize| match dim {
-            dim if dim < o => 1.0,
-            dim if dim < o + a => sizes.action_weight,
-            dim if dim == o + a => sizes.reward_weight,
-            _ => sizes.value_weight,
-        };
         let mut loss = 0.0;
         for ((logits, targets), mask) in logits.iter().zip(&targets).zip(&mask) {
             for (position, ((logits, &target), &counts)) in
@@ -108,7 +100,7 @@ impl TrajectoryTransformer {
                 if counts > 0.0 {
                     let dim = (position + 1) % sums.dims.len();
                     let nats = cross_entropy(logits, target as usize);
-                    loss += weight(dim) * nats;
+                    loss += net.weight(position) * nats;
                     sums.add(dim, nats, is_most_likely(logits, target as usize));
                 }
             }
