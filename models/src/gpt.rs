@@ -3,6 +3,7 @@
 
 pub mod blocks;
 
+use blocks::Blocks;
 use candle_core::{D, Tensor};
 
 use crate::activation::Activation;
@@ -12,7 +13,6 @@ use crate::init::Init;
 use crate::kernels::attention_block::AttentionBlock;
 use crate::kernels::mlp_block::MlpBlock;
 use crate::kernels::packed::pack;
-use crate::kernels::switch::Kernel;
 use crate::linear::{Conv1D, Linear};
 use crate::norm::{LayerNorm, softmax};
 use crate::params::Scope;
@@ -65,9 +65,8 @@ pub struct AttentionMask {
 /// A causal transformer trunk.
 #[derive(Debug, Clone)]
 pub struct Gpt {
-    pub(crate) blocks: Vec<Block>,
+    pub(crate) blocks: Blocks,
     pub(crate) norm: LayerNorm,
-    pub(crate) config: GptConfig,
 }
 
 /// One block.
@@ -133,28 +132,13 @@ impl Gpt {
         output_deviation: f64,
         scope: &mut Scope<'_>,
     ) -> Result<Self> {
-        if config.heads == 0 || config.width == 0 || !config.width.is_multiple_of(config.heads) {
-            let (width, heads) = (config.width, config.heads);
-            let reason = format!("the width {width} must be a positive multiple of heads {heads}");
-            return Err(Error::Config {
-                what: "Gpt",
-                reason,
-            });
-        }
         let list = match config.layout {
             Layout::MinGpt => "blocks",
             Layout::Gpt2 => "h",
         };
-        let mut blocks = Vec::with_capacity(config.layers);
-        for i in 0..config.layers {
-            let (mut list, deviation) = (scope.sub(list), output_deviation);
-            blocks.push(Block::new(config, deviation, &mut list.sub(i))?);
-        }
-        let norm = LayerNorm::new(config.width, NORM_EPSILON, &mut scope.sub("ln_f"))?;
         Ok(Self {
-            blocks,
-            norm,
-            config: config.clone(),
+            blocks: Blocks::with_output_deviation(config, output_deviation, list, scope)?,
+            norm: LayerNorm::new(config.width, NORM_EPSILON, &mut scope.sub("ln_f"))?,
         })
     }
 
@@ -164,9 +148,7 @@ impl Gpt {
     /// # Errors
     /// If the device fails.
     pub fn fixed(mut self) -> Result<Self> {
-        for block in &mut self.blocks {
-            block.packed = Some([block.packed_attention()?, block.packed_mlp()?]);
-        }
+        self.blocks.fix()?;
         Ok(self)
     }
 
@@ -183,24 +165,17 @@ impl Gpt {
         dropout: Dropout,
         first_site: u64,
     ) -> Result<Tensor> {
-        if !Kernel::Blocks.takes(x) || self.config.precision != Precision::Full {
-            return self.forward_composed(x, mask, dropout, first_site);
+        let x = self.blocks.forward(x, mask, dropout, first_site)?;
+        // The fused norm rounds in another order than the composed one: whoever composes the blocks composes it too.
+        if self.blocks.fused(&x) {
+            self.norm.forward(&x)
+        } else {
+            self.norm.forward_composed(&x)
         }
-        let hidden = mask.hidden_keys(x)?;
-        let mut x = x.clone();
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(
-                &x,
-                &hidden,
-                &self.config,
-                dropout,
-                first_site + 3 * i as u64,
-            )?;
-        }
-        self.norm.forward(&x)
     }
 
     /// The slow twin, for every device.
+    #[cfg(test)]
     pub(crate) fn forward_composed(
         &self,
         x: &Tensor,
@@ -208,12 +183,7 @@ impl Gpt {
         dropout: Dropout,
         first_site: u64,
     ) -> Result<Tensor> {
-        let allowed = mask.allowed(x)?;
-        let mut x = x.clone();
-        for (i, block) in self.blocks.iter().enumerate() {
-            let site = first_site + 3 * i as u64;
-            x = block.forward_composed(&x, &allowed, &self.config, dropout, site)?;
-        }
+        let x = self.blocks.forward_composed(x, mask, dropout, first_site)?;
         self.norm.forward_composed(&x)
     }
 }

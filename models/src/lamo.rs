@@ -298,7 +298,7 @@ impl Lamo {
     fn adapted(&self) -> Result<Gpt> {
         let scale = self.config.alpha / self.config.rank as f64;
         let mut trunk = self.trunk.clone();
-        for (block, addition) in trunk.blocks.iter_mut().zip(&self.additions) {
+        for (block, addition) in trunk.blocks.list.iter_mut().zip(&self.additions) {
             if let AttentionWeights::Gpt2 {
                 query_key_value, ..
             } = &mut block.attention

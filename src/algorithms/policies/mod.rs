@@ -2,4 +2,5 @@
 
 pub mod actor;
 pub mod groups;
+pub mod own_actions;
 pub mod return_conditioned;

@@ -13,6 +13,7 @@ use trajformer_models::dropout::Dropout;
 use trajformer_models::rng::Rng;
 
 use crate::policies::groups::groups;
+use crate::policies::own_actions;
 use trajformer_core::dataset::ActionKind;
 use trajformer_core::error::Result;
 use trajformer_core::instructions::Instructions;
@@ -184,26 +185,8 @@ impl Policy for ReturnConditionedPolicy {
             }
             return Ok(());
         }
-        let own = self.state.rows.iter().filter_map(|row| row.actions.back());
-        let own: Vec<f32> = own.flatten().copied().collect();
-        let own = Tensor::from_vec(own, actions.dims(), &self.device)?;
-        let said = self.bounds.from_unit(&own)?.to_vec2::<f32>()?;
-        let taken = actions.to_vec2::<f32>()?;
-        let unit = self.bounds.to_unit(&actions.to_device(&self.device)?)?;
-        let unit = unit.to_vec2::<f32>()?;
-        let rows = self
-            .state
-            .rows
-            .iter_mut()
-            .zip(said)
-            .zip(taken.into_iter().zip(unit));
-        for ((row, said), (taken, unit)) in rows {
-            // Its own action stays what it is: to the other units and back would round it.
-            if let Some(last) = row.actions.back_mut().filter(|_| said != taken) {
-                *last = unit;
-            }
-        }
-        Ok(())
+        let rows = self.state.rows.iter_mut().map(|row| &mut row.actions);
+        own_actions::replace_newest(rows, actions, &self.bounds, &self.device)
     }
 
     fn observe(&mut self, rewards: &[f32]) -> Result<()> {

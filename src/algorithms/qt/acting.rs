@@ -18,6 +18,7 @@ use trajformer_models::decision_transformer::{Contexts, DecisionTransformer as N
 use trajformer_models::dropout::Dropout;
 use trajformer_models::twin_critics::TwinCritics;
 
+use crate::policies::own_actions;
 use trajformer_core::error::Result;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::policy::{EpisodeStart, Policy, check_rows};
@@ -354,37 +355,13 @@ impl Policy for QtPolicy {
         let acted = each.map(act).collect::<Result<()>>();
         self.rows = rows;
         acted?;
-        let dim = self.bounds.dim();
-        let last = |row: &Row| {
-            row.history
-                .actions
-                .back()
-                .cloned()
-                .unwrap_or_else(|| vec![0.0; dim])
-        };
-        let actions: Vec<f32> = self.rows.iter().flat_map(last).collect();
-        let actions = Tensor::from_vec(actions, (self.rows.len(), dim), &self.device)?;
-        Ok(self.bounds.from_unit(&actions)?.to_device(&Device::Cpu)?)
+        let own = self.rows.iter().map(|row| &row.history.actions);
+        own_actions::newest(own, &self.bounds, &self.device)
     }
 
     fn took(&mut self, actions: &Tensor) -> Result<()> {
-        check_rows(self.rows.len(), actions.dim(0)?)?;
-        let unit = self
-            .bounds
-            .to_unit(&actions.to_device(&self.device)?)?
-            .to_vec2::<f32>()?;
-        let taken = actions.to_vec2::<f32>()?;
-        for ((row, unit), taken) in self.rows.iter_mut().zip(unit).zip(taken) {
-            let Some(last) = row.history.actions.back_mut() else {
-                continue;
-            };
-            // Its own action stays what it is: to the other units and back would round it.
-            let own = Tensor::from_slice(last, (1, last.len()), &self.device)?;
-            if self.bounds.from_unit(&own)?.to_vec2::<f32>()?[0] != taken {
-                *last = unit;
-            }
-        }
-        Ok(())
+        let own = self.rows.iter_mut().map(|row| &mut row.history.actions);
+        own_actions::replace_newest(own, actions, &self.bounds, &self.device)
     }
 
     fn observe(&mut self, rewards: &[f32]) -> Result<()> {
