@@ -11,13 +11,14 @@
 //!
 //! The estimate is the mean of the V_i, its interval their 5 and 95 % quantiles; one episode has none. A policy that draws its actions
 //! (BEAR, BRAC and CRR choose among samples of their actors) draws one at each s, s' and s0, once: over many transitions the
-//! critics learn its mean. Deviation from the first paper:
+//! critics learn its mean. Actions that are choices are rows of zeros with a 1 where critics read them. Deviation from the first paper:
 //! one gradient step per target, which follows slowly (Polyak), instead of a full regression each.
 
 use std::time::Instant;
 
 use candle_core::{D, DType, Device, Tensor};
 use serde::Serialize;
+use trajformer_models::choices::one_hot;
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::kernels::parallel;
 
@@ -141,9 +142,11 @@ pub struct Estimate {
     pub data_value: Option<f64>,
     /// Discount.
     pub discount: f64,
-    /// Root of the mean square of π(s) - a over the data, for a range of ±1: an estimate far from the
-    /// data's actions is a guess.
+    /// Root of the mean square of π(s) - a over the data, for a range of ±1; of choices the share of steps where they differ. An
+    /// estimate far from the data's actions is a guess.
     pub action_distance: f64,
+    /// Number of choices, where actions are choices.
+    pub choices: Option<usize>,
     /// Updates that were done.
     pub updates: u64,
     /// Updates that were to be done: more than `updates` if it was interrupted, and then the estimate is no result.
@@ -176,9 +179,16 @@ impl Estimate {
         } else {
             String::new()
         };
+        let distance = match self.choices {
+            None => format!("actions are {:.2} from the data's", self.action_distance),
+            Some(_) => format!(
+                "choices are other than the data's in {:.0} % of steps",
+                100.0 * self.action_distance
+            ),
+        };
         format!(
-            "{so_far}estimated return, discounted by {}: {:.1} ({interval}){data}; the policy's actions are {:.2} from the data's",
-            self.discount, self.value, self.action_distance
+            "{so_far}estimated return, discounted by {}: {:.1} ({interval}){data}; the policy's {distance}",
+            self.discount, self.value
         )
     }
 }
@@ -218,6 +228,7 @@ pub fn estimate(
         data_value: ground.data_value(),
         discount: config.discount,
         action_distance: ground.distance(&actions)?,
+        choices: bounds.kind().choices(),
         updates: fitted.updates,
         planned_updates: config.updates,
         unsettled: unsettled(config, fitted.updates),
@@ -250,7 +261,7 @@ pub struct Ground {
     scale: f64,
 }
 
-/// What a policy does where its critics are asked, in ±1 of the ground's bounds.
+/// What a policy does where its critics are asked, in ±1 of the ground's bounds; choices are their numbers.
 pub struct Asked {
     /// π(s) of every transition (M, A).
     pub now: Tensor,
@@ -363,15 +374,13 @@ impl Ground {
         })
     }
 
-    /// Root of the mean square of π(s) - a over the data, for a range of ±1.
+    /// Root of the mean square of π(s) - a over the data, for a range of ±1; of choices the share of steps where they differ.
     ///
     /// # Errors
     /// If a tensor operation fails.
     pub fn distance(&self, asked: &Asked) -> Result<f64> {
-        let distance = (&asked.now - self.transitions.actions())?
-            .sqr()?
-            .mean_all()?;
-        Ok(f64::from(distance.sqrt()?.to_scalar::<f32>()?))
+        let apart = self.apart(asked)?.mean_all()?;
+        Ok(self.length(f64::from(apart.to_scalar::<f32>()?)))
     }
 
     /// The same for each dimension of the actions (A).
@@ -379,11 +388,35 @@ impl Ground {
     /// # Errors
     /// If a tensor operation fails.
     pub fn distances(&self, asked: &Asked) -> Result<Vec<f64>> {
-        let apart = (&asked.now - self.transitions.actions())?
-            .sqr()?
-            .mean(0)?
-            .sqrt()?;
-        Ok(apart.to_dtype(DType::F64)?.to_vec1()?)
+        let apart = self.apart(asked)?.mean(0)?.to_vec1::<f32>()?;
+        Ok(apart
+            .into_iter()
+            .map(|mean| self.length(f64::from(mean)))
+            .collect())
+    }
+
+    /// Squares of π(s) - a (M, A); of choices 1 where they differ (M, 1).
+    fn apart(&self, asked: &Asked) -> Result<Tensor> {
+        let own = self.transitions.actions();
+        if self.bounds.kind().choices().is_some() {
+            return Ok(asked.now.ne(own)?.to_dtype(DType::F32)?);
+        }
+        Ok((&asked.now - own)?.sqr()?)
+    }
+
+    fn length(&self, mean: f64) -> f64 {
+        match self.bounds.kind().choices() {
+            Some(_) => mean,
+            None => mean.sqrt(),
+        }
+    }
+
+    /// Actions as the critics read them: in ±1 (B, A), or rows of zeros with a 1 (B, C).
+    fn read(&self, actions: &Tensor) -> Result<Tensor> {
+        match self.bounds.kind().choices() {
+            Some(count) => Ok(one_hot(actions, count)?),
+            None => Ok(actions.clone()),
+        }
     }
 
     /// Fits the critics of a policy that does what was `asked`; so many policies are to follow it, which is for what is said of the time.
@@ -393,6 +426,7 @@ impl Ground {
     pub fn fit(&self, asked: &Asked, config: &FqeConfig, following: usize) -> Result<Fitted> {
         let streams = Streams::from_seed(config.seed);
         let (observation_dim, action_dim) = self.transitions.dims();
+        let action_dim = self.bounds.kind().choices().unwrap_or(action_dim);
         let sizes = CriticConfig {
             observation_dim,
             action_dim,
@@ -475,7 +509,7 @@ impl Ground {
         let next_observations = self.normalizer.apply(&batch.next_observations)?;
         let rewards = (&batch.rewards / self.scale)?; // (B)
         let rows = Tensor::from_slice(&rows, rows.len(), &Device::Cpu)?;
-        let next_actions = asked.next.index_select(&rows, 0)?; // (B, A)
+        let next_actions = self.read(&asked.next.index_select(&rows, 0)?)?; // (B, A) or (B, C)
         let weights = self.weights.index_select(&rows, 0)?.t()?; // (N, B)
         let next_q = target.forward(&next_observations, &next_actions)?; // (N, B)
         let go_on = ((1.0 - &batch.terminated)? * config.discount)?; // (B)
@@ -483,7 +517,7 @@ impl Ground {
             .broadcast_mul(&go_on)?
             .broadcast_add(&rewards)?
             .detach();
-        let q = critics.forward(&observations, &batch.actions)?; // (N, B)
+        let q = critics.forward(&observations, &self.read(&batch.actions)?)?; // (N, B)
         let error = ((q - y)?.sqr()? * weights)?;
         Ok(error.mean(D::Minus1)?.sum_all()?)
     }
@@ -491,7 +525,7 @@ impl Ground {
     /// The value in each resample (N), after so many updates.
     fn values(&self, asked: &Asked, critics: &Critics, updates: u64) -> Result<Vec<f64>> {
         let starts = self.normalizer.apply(&self.starts)?;
-        let values = critics.forward(&starts, &asked.first)?; // (N, E)
+        let values = critics.forward(&starts, &self.read(&asked.first)?)?; // (N, E)
         let sums = (values * &self.start_weights)?.sum(D::Minus1)?;
         let members = (sums / self.start_weights.sum(D::Minus1)?)?; // (N)
         let members = (members.to_dtype(DType::F64)? * self.scale)?;
@@ -649,6 +683,36 @@ mod tests {
             assert!(low <= found.value && found.value <= high && low < high);
             let again = estimate(&mut policy, &data, &bounds, &config).expect("an estimate");
             assert_eq!(found, again);
+        }
+    }
+
+    #[test]
+    fn choices_are_told_apart_and_not_ordered_by_their_numbers() {
+        let worth = [0.25f32, 1.0, -0.5];
+        let mut data = data(20, 30);
+        let rng = &mut Rng::from_seed(9);
+        data.action_kind = ActionKind::Discrete { count: 3 };
+        data.actions.fill_with(|| rng.below(3) as f32);
+        data.rewards = data
+            .actions
+            .iter()
+            .map(|&choice| worth[choice as usize])
+            .collect();
+        let bounds = ActionBounds::of_choices(3, &Device::Cpu).expect("bounds");
+        let config = quick();
+        for (choice, worth) in worth.into_iter().enumerate() {
+            let mut policy = ConstantPolicy::new(vec![choice as f32]);
+            let found = estimate(&mut policy, &data, &bounds, &config).expect("an estimate");
+            let expected = f64::from(worth) / (1.0 - config.discount);
+            assert!((found.value - expected).abs() < 0.3, "{found:?} {expected}");
+            let others = data.actions.iter().filter(|&&own| own != choice as f32);
+            let share = others.count() as f64 / data.actions.len() as f64;
+            assert!((found.action_distance - share).abs() < 1e-6, "{found:?}");
+            let (text, share) = (
+                found.summary(),
+                format!("in {:.0} % of steps", 100.0 * share),
+            );
+            assert!(text.contains(&share), "{text}");
         }
     }
 

@@ -35,7 +35,7 @@ use crate::app::online::{Interaction, interactive};
 use crate::app::trainer::{Outcome, Training};
 use crate::envs;
 use trajformer_core::algorithm::Algorithm;
-use trajformer_core::dataset::{ActionKind, Dataset};
+use trajformer_core::dataset::Dataset;
 use trajformer_core::device::open_device;
 use trajformer_core::environment::EnvSpec;
 use trajformer_core::error::{Ability, Error, Result};
@@ -706,29 +706,24 @@ pub fn judge(
     let paths = datasets::resolved(&[data.to_path_buf()])?;
     let dataset = files::load_with(&paths, &options)?;
     let (o, a) = trained.spec.dims();
-    if trained.spec.action_kind() != ActionKind::Continuous {
-        return Err(Error::Unsuitable(format!(
-            "{}: its actions are discrete, and fitted Q evaluation judges policies whose actions are real numbers; evaluate it in an \
-             environment",
-            path.display()
-        )));
-    }
-    if (o, a) != (dataset.observation_dim, dataset.action_dim) {
-        let found = (dataset.observation_dim, dataset.action_dim);
+    let (own, given) = (trained.spec.action_kind(), dataset.action_kind);
+    let found = (dataset.observation_dim, dataset.action_dim);
+    if (o, a) != found || !given.acts_in(own) {
         return Err(Error::Dimensions {
             problem: format!(
-                "{} has {o} observations and {a} actions, {} has {} and {}",
+                "{} has {o} observations and {}, {} has {} and {}",
                 path.display(),
+                own.said(a),
                 data.display(),
                 found.0,
-                found.1
+                given.said(found.1)
             ),
             found,
             expected: (o, a),
         });
     }
     let (low, high) = (&trained.spec.action_low, &trained.spec.action_high);
-    let bounds = ActionBounds::new(low, high, &Device::Cpu)?;
+    let bounds = ActionBounds::of_kind(own, low, high, &Device::Cpu)?;
     fqe::estimate(&mut *trained.algorithm.policy()?, &dataset, &bounds, config)
 }
 

@@ -3,10 +3,12 @@
 use candle_core::{DType, Device, Tensor};
 use trajformer::act::{ActOptions, Recorded, act};
 use trajformer::algorithms::{ALGORITHMS, Actions};
+use trajformer::choose::{ChooseOptions, choose};
 use trajformer::config::RunConfig;
 use trajformer::data::formats::in_memory::{self, Array, Values};
 use trajformer::data::{self, ActionKind, collect};
 use trajformer::evaluate::Evaluator;
+use trajformer::fqe::FqeConfig;
 use trajformer::policy::EpisodeStart;
 use trajformer::policy::simple::RandomPolicy;
 use trajformer::rng::Rng;
@@ -395,5 +397,78 @@ fn files_say_how_many_choices_there_are_for_integers_and_floats_alike() {
     ] {
         let refused = four_steps(actions, Some(choices)).unwrap_err().to_string();
         assert!(refused.contains(words), "{refused}");
+    }
+}
+
+#[test]
+fn runs_of_choices_are_judged_and_chosen_among_by_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log.npz");
+    data::save(&cartpole(600), &log).unwrap();
+    let set = |name: &str| {
+        let path = format!("data.path = {:?}", log.display().to_string());
+        let text = toml::to_string(&config(name, "")).unwrap();
+        RunConfig::parse(&text)
+            .unwrap()
+            .with_overrides(&[path])
+            .unwrap()
+    };
+    let runs: Vec<_> = ["bc", "cql", "iql", "decision_transformer"]
+        .into_iter()
+        .map(|name| {
+            let out = folder.path().join(name);
+            run::start(&set(name), &out).unwrap();
+            out
+        })
+        .collect();
+    let fqe = FqeConfig {
+        updates: 100,
+        members: 6,
+        hidden: vec![16],
+        discount: 0.9,
+        learning_rate: 3e-3,
+        ..FqeConfig::default()
+    };
+    let found = run::judge(&runs[1], &[], &log, &fqe).unwrap();
+    assert_eq!(found.choices, Some(2));
+    assert!((0.0..=1.0).contains(&found.action_distance), "{found:?}");
+    let options = ChooseOptions {
+        fqe,
+        ..ChooseOptions::default()
+    };
+    let choice = choose(&runs, &options).unwrap();
+    assert_eq!(choice.runs.len(), 4);
+    for one in &choice.runs {
+        assert!((0.0..=1.0).contains(&one.action_distance), "{one:?}");
+        // A reward of 1 a step.
+        assert!((0.0..20.0).contains(&one.value), "{one:?}");
+        let critics = one.name.ends_with("cql") || one.name.ends_with("iql");
+        assert_eq!(one.td_error.is_some(), critics, "{one:?}");
+        assert_eq!(one.has_history, one.name.ends_with("decision_transformer"));
+        if one.name.ends_with("cql") {
+            assert_eq!(one.action_distance, found.action_distance);
+        }
+    }
+    // Real numbers can't be judged by choices.
+    let other = folder.path().join("numbers.npz");
+    let mut numbers = cartpole(100);
+    numbers.action_kind = ActionKind::Continuous;
+    data::save(&numbers, &other).unwrap();
+    for refused in [
+        run::judge(&runs[0], &[], &other, &options.fqe).map(|_| ()),
+        choose(
+            &runs,
+            &ChooseOptions {
+                data: Some(other.clone()),
+                ..options.clone()
+            },
+        )
+        .map(|_| ()),
+    ] {
+        let text = refused.unwrap_err().to_string();
+        assert!(
+            text.contains("one of 2 actions") && text.contains("1 actions"),
+            "{text}"
+        );
     }
 }

@@ -140,7 +140,7 @@ pub struct Candidate {
     pub members: Vec<f64>,
     /// Whether its actions depend on the steps before.
     pub has_history: bool,
-    /// Root of the mean square of its actions minus the data's, for a range of ±1.
+    /// Root of the mean square of its actions minus the data's, for a range of ±1; of choices the share of steps where they differ.
     pub action_distance: f64,
     /// The same for each dimension of the actions.
     pub action_distances: Vec<f64>,

@@ -170,15 +170,16 @@ impl Shared {
         let options = first.config.data.load_options();
         let data = files::load_with(&datasets::resolved(&paths)?, &options)?;
         let (found, expected) = ((data.observation_dim, data.action_dim), first.dims());
-        if found != expected {
+        let kind = first.spec.action_kind();
+        if found != expected || !data.action_kind.acts_in(kind) {
             return Err(Error::Dimensions {
                 problem: format!(
-                    "the runs have {} observations and {} actions, {} has {} and {}",
+                    "the runs have {} observations and {}, {} has {} and {}",
                     expected.0,
-                    expected.1,
+                    kind.said(expected.1),
                     data.source_names(),
                     found.0,
-                    found.1
+                    data.action_kind.said(found.1)
                 ),
                 found,
                 expected,
@@ -201,7 +202,7 @@ impl Shared {
             .map(|one| (&one.spec.action_low[..], &one.spec.action_high[..]))
             .collect();
         Ok(Self {
-            bounds: widest(&ranges)?,
+            bounds: widest(kind, &ranges)?,
             data,
             fingerprint,
         })
@@ -209,21 +210,18 @@ impl Shared {
 }
 
 fn check_alike(first: &Contender, other: &Contender) -> Result<()> {
-    for one in [first, other] {
-        if one.spec.action_kind() != ActionKind::Continuous {
-            return Err(Error::Unsuitable(format!(
-                "{}: its actions are discrete, and runs are chosen among by data where actions are real numbers; compare their \
-                 evaluations in an environment",
-                one.name
-            )));
-        }
-    }
     let (expected, found) = (first.dims(), other.dims());
-    if expected != found {
+    let (kind, other_kind) = (first.spec.action_kind(), other.spec.action_kind());
+    if expected != found || kind != other_kind {
         return Err(Error::Dimensions {
             problem: format!(
-                "{} has {} observations and {} actions, {} has {} and {}: a choice is among runs of one task",
-                first.name, expected.0, expected.1, other.name, found.0, found.1
+                "{} has {} observations and {}, {} has {} and {}: a choice is among runs of one task",
+                first.name,
+                expected.0,
+                kind.said(expected.1),
+                other.name,
+                found.0,
+                other_kind.said(found.1)
             ),
             found,
             expected,
@@ -267,7 +265,7 @@ fn own_data(contenders: &[Contender]) -> Result<Vec<PathBuf>> {
 }
 
 /// The range of actions that is ±1 for all runs: the widest.
-fn widest(ranges: &[(&[f32], &[f32])]) -> Result<ActionBounds> {
+fn widest(kind: ActionKind, ranges: &[(&[f32], &[f32])]) -> Result<ActionBounds> {
     let over = |pick: fn(f32, f32) -> f32, ends: Vec<&[f32]>| -> Vec<f32> {
         let mut all = ends[0].to_vec();
         for end in ends {
@@ -277,5 +275,5 @@ fn widest(ranges: &[(&[f32], &[f32])]) -> Result<ActionBounds> {
     };
     let low = over(f32::min, ranges.iter().map(|range| range.0).collect());
     let high = over(f32::max, ranges.iter().map(|range| range.1).collect());
-    ActionBounds::new(&low, &high, &Device::Cpu)
+    ActionBounds::of_kind(kind, &low, &high, &Device::Cpu)
 }

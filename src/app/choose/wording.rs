@@ -58,7 +58,8 @@ fn table(choice: &Choice) -> Table {
     let caption = format!(
         "value: discounted return ({}) by fitted Q evaluation, mean of {} resamples of {} episodes; best: share of the resamples in \
          which a run is the best; regret: what is lost by taking it, on average; behind: the first run's value minus its own in the \
-         same resample; distance: root mean square of its actions minus the data's, in ±1; TD error: of its own critics. !: above the \
+         same resample; distance: root mean square of its actions minus the data's, in ±1, of choices the share that \
+         differ; TD error: of its own critics. !: above the \
          data's best return",
         choice.discount, choice.members, choice.episodes
     );
