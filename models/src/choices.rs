@@ -217,6 +217,17 @@ pub fn drawn(logits: &Tensor, normals: &Tensor) -> Result<Tensor> {
     Ok(choice.minimum((choices - 1) as f64)?)
 }
 
+/// The choice with the largest of values (E, C), but with probability ε any of them, each as likely: (E, 1), made with standard normals
+/// (E, 1).
+///
+/// # Errors
+/// If the shapes don't fit.
+pub fn epsilon_greedy(values: &Tensor, normals: &Tensor, epsilon: f64) -> Result<Tensor> {
+    let choices = values.dim(D::Minus1)?;
+    let greedy = (one_hot(&best(values)?, choices)? * (1.0 - epsilon))?;
+    drawn(&(greedy + epsilon / choices as f64)?.log()?, normals)
+}
+
 /// Rows of zeros with a 1 (.., C) at actions (.., 1), in their type; all zeros where an action is no choice.
 ///
 /// # Errors
@@ -233,6 +244,32 @@ mod tests {
 
     use super::*;
     use crate::rng::Rng;
+
+    #[test]
+    fn an_epsilon_greedy_choice_is_the_best_one_but_for_its_share() -> Result<()> {
+        let count = 20_000;
+        let values = Tensor::new(&[[-1.0f64, 2.0, 1.9]], &Device::Cpu)?;
+        let values = values.broadcast_as((count, 3))?.contiguous()?;
+        let normals = Rng::from_seed(6).normal_tensor((count, 1), DType::F64, &Device::Cpu)?;
+        for epsilon in [0.0, 0.3, 1.0] {
+            let chosen = epsilon_greedy(&values, &normals, epsilon)?;
+            let chosen = chosen.flatten_all()?.to_vec1::<f64>()?;
+            for choice in 0..3 {
+                let expected = epsilon / 3.0 + if choice == 1 { 1.0 - epsilon } else { 0.0 };
+                let found = chosen
+                    .iter()
+                    .filter(|&&one| one == f64::from(choice))
+                    .count();
+                let found = found as f64 / count as f64;
+                // Five standard deviations of a share of 20,000.
+                assert!(
+                    (found - expected).abs() < 0.018,
+                    "{epsilon} {choice}: {found}"
+                );
+            }
+        }
+        Ok(())
+    }
 
     #[test]
     fn draws_have_the_frequencies_of_the_distribution() -> Result<()> {

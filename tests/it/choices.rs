@@ -292,22 +292,37 @@ fn policies_choose_among_all_that_the_environment_has() {
 }
 
 #[test]
-fn iql_goes_on_online_with_choices_of_its_own_and_cql_says_that_it_does_not() {
+fn iql_and_cql_go_on_online_with_choices_and_resume_exactly() {
     let data = cartpole(200);
-    let online = |algorithm| {
-        let steps = [
-            "online.steps=30".to_owned(),
-            "evaluate.every_updates=50".to_owned(),
+    let online = |algorithm, steps| {
+        let set = [
+            format!("online.steps={steps}"),
+            "evaluate.every_updates=5".to_owned(),
         ];
-        config(algorithm, "").with_overrides(&steps).unwrap()
+        config(algorithm, "").with_overrides(&set).unwrap()
     };
     let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("run");
-    let outcome = run::start_on(&online("iql"), &data, &out).unwrap();
-    assert_eq!(outcome.update, 50);
-    let refused = run::start_on(&online("cql"), &data, &folder.path().join("cql"));
+    for name in ["iql", "cql"] {
+        let [whole, parts] = ["whole", "parts"].map(|part| folder.path().join(name).join(part));
+        let outcome = run::start_on(&online(name, 30), &data, &whole).unwrap();
+        assert_eq!(outcome.update, 50);
+        run::start_on(&online(name, 15), &data, &parts).unwrap();
+        let set = ["online.steps=30".to_owned()];
+        let options = run::RunOptions {
+            data: Some(&data),
+            ..run::RunOptions::default()
+        };
+        run::resume_with(&parts, &set, &options).unwrap();
+        check_same_run(&whole, &parts, name);
+    }
+    let mut beyond = online("cql", 5);
+    beyond.online.noise = Some(1.5);
+    let refused = run::start_on(&beyond, &data, &folder.path().join("beyond"));
     let refused = refused.unwrap_err().to_string();
-    assert!(refused.contains("does not learn online"), "{refused}");
+    assert!(
+        refused.contains("share of random ones: 0 to 1"),
+        "{refused}"
+    );
 }
 
 #[test]

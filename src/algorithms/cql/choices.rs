@@ -10,21 +10,25 @@
 //! target  <- (1 - rate) target + rate online, every `target_every` updates
 //! ```
 //!
-//! There is no actor: it acts by the largest value. d3rlpy's target is a copy that is made every 8,000 updates (`target_rate = 1`,
+//! There is no actor: it acts by the largest value. Online it explores by ε-greedy choices, `online.noise` being ε (default 0.1), and goes
+//! on with the same update. d3rlpy's target is a copy that is made every 8,000 updates (`target_rate = 1`,
 //! `target_every = 8000`), its rate 6.25e-5 and its α 1; with the keys of `[algorithm.cql]` both are reached. First values of the
 //! network are those of the critics of real numbers.
 
 use candle_core::{D, Tensor};
-use trajformer_models::choices::{ChoiceCritics, best, chosen, logsumexp};
+use trajformer_models::choices::{ChoiceCritics, best, chosen, epsilon_greedy, logsumexp};
 use trajformer_models::critic::CriticConfig;
 use trajformer_models::params::StateVisitor;
 use trajformer_models::rng::Rng;
 use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{ActionFn, InitContext, Learner, Target, Trained};
-use trajformer_core::error::Result;
+use trajformer_core::error::{Error, Result};
 use trajformer_core::metrics::Metrics;
 use trajformer_data::batch::Batch;
+
+/// Share of choices that it makes at random online, where `online.noise` says no other.
+const EXPLORATION: f64 = 0.1;
 
 /// Sizes and settings of a [`DiscreteCql`]: the keys of `[algorithm.cql]` that count for choices.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,6 +134,23 @@ impl Learner for DiscreteCql {
         Ok(Box::new(move |observations| {
             Ok(best(&values(&critics, observations)?)?)
         }))
+    }
+
+    fn explore(
+        &self,
+        observation: &Tensor,
+        normals: &Tensor,
+        noise: Option<f64>,
+    ) -> Result<Option<Tensor>> {
+        let epsilon = noise.unwrap_or(EXPLORATION);
+        if epsilon > 1.0 {
+            let problem = format!(
+                "online.noise: {epsilon}, but for CQL of choices it is the share of random ones: 0 to 1"
+            );
+            return Err(Error::settings(problem));
+        }
+        let values = values(&self.critics.detached, observation)?;
+        Ok(Some(epsilon_greedy(&values, normals, epsilon)?))
     }
 
     fn has_critics(&self) -> bool {

@@ -153,7 +153,7 @@ pub struct OnlineConfig {
     /// Steps in the environment, and as many updates; 0: none.
     pub steps: u64,
     /// Standard deviation of the noise on the actions of policies that have no distribution, for a range of ±1. Default: the method's own:
-    /// 0.1 in TD3 and TD3+BC, 0.03 in IQL with a deterministic actor, none in ReBRAC.
+    /// 0.1 in TD3 and TD3+BC, 0.03 in IQL with a deterministic actor, none in ReBRAC. For CQL of choices the share of random ones, 0.1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise: Option<f64>,
     /// Share of each batch that comes from the data: `"method"` for the method's own, half in Cal-QL and ReBRAC and uniform in all
