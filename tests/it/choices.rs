@@ -164,11 +164,46 @@ fn policies_of_choices_are_exported_with_the_choice_as_their_output() {
 }
 
 #[test]
+fn a_decision_transformer_of_choices_is_exported_with_the_likeliest_as_its_output() {
+    let mut trained = fit(&cartpole(400), &config("decision_transformer", "")).unwrap();
+    // Compared with the policy, step by step, where it is made.
+    let graph = export::graph_of(&mut trained).unwrap();
+    assert_eq!(graph.output, ("action".to_owned(), vec![1]));
+    let steps = graph.inputs[0].dims[0];
+    assert_eq!(graph.inputs[1].dims, [steps, 1]);
+    assert!(
+        graph.meaning.contains("numbers of choices, 0 to 1"),
+        "{}",
+        graph.meaning
+    );
+    let rng = &mut Rng::from_seed(3);
+    let cpu = &Device::Cpu;
+    let observations = rng
+        .normal_tensor((2000, steps, 4), DType::F32, cpu)
+        .unwrap();
+    let returns = rng
+        .normal_tensor((2000, steps, 1), DType::F32, cpu)
+        .unwrap();
+    let run = |actions: f32| {
+        let actions = (Tensor::ones((2000, steps, 1), DType::F32, cpu).unwrap()
+            * f64::from(actions))
+        .unwrap();
+        let times = Tensor::zeros((2000, steps), DType::I64, cpu).unwrap();
+        let mask = Tensor::ones((2000, steps), DType::F32, cpu).unwrap();
+        let inputs = [observations.clone(), actions, returns.clone(), times, mask];
+        let found = graph.run(&inputs).unwrap();
+        found.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let (zeros, ones) = (run(0.0), run(1.0));
+    assert!(zeros.iter().chain(&ones).all(|a| *a == 0.0 || *a == 1.0));
+    assert_ne!(zeros, ones, "what was done before counts");
+    assert_eq!(run(7.0), ones, "what is no choice counts as the last");
+}
+
+#[test]
 fn a_decision_transformer_of_choices_remembers_and_draws_them() {
     let data = cartpole(400);
-    let mut trained = fit(&data, &config("decision_transformer", "")).unwrap();
-    let refused = export::graph_of(&mut trained).unwrap_err().to_string();
-    assert!(refused.contains("is not exported"), "{refused}");
+    let trained = fit(&data, &config("decision_transformer", "")).unwrap();
     // What was done counts: the same observations after other actions are answered otherwise by some draw or logit.
     let observations = Tensor::new(&[[0.01f32, 0.2, -0.03, 0.4]; 200], &Device::Cpu).unwrap();
     let active = vec![true; 200];

@@ -126,7 +126,7 @@ fn candidate(parts: &Parts, front: &str, squash: Squash, epsilon: f32) -> Result
         Squash::Clip => parts.in_bounds(&mut graph, &x)?,
         Squash::Largest => {
             let largest = graph.node(Op::ArgMax, &[&x]);
-            graph.node(Op::CastToFloat, &[&largest])
+            graph.node(Op::Cast(DType::F32), &[&largest])
         }
     };
     graph.set_output("action", &action, &[a]);

@@ -43,8 +43,8 @@ pub enum Op {
     Transpose(Vec<i64>),
     /// Place of the largest number in the last dimension, which stays with a size of 1; the first of several. i64.
     ArgMax,
-    /// The same numbers in f32.
-    CastToFloat,
+    /// The same numbers in f32 or, rounded towards 0, in i64.
+    Cast(DType),
 }
 
 impl Op {
@@ -68,7 +68,7 @@ impl Op {
             Self::Reshape => "Reshape",
             Self::Transpose(_) => "Transpose",
             Self::ArgMax => "ArgMax",
-            Self::CastToFloat => "Cast",
+            Self::Cast(_) => "Cast",
         }
     }
 }
@@ -273,7 +273,7 @@ fn apply(op: &Op, x: &[Tensor]) -> Result<Tensor> {
             x[0].permute(order)?.contiguous()?
         }
         Op::ArgMax => x[0].argmax_keepdim(D::Minus1)?.to_dtype(DType::I64)?,
-        Op::CastToFloat => x[0].to_dtype(DType::F32)?,
+        Op::Cast(dtype) => x[0].to_dtype(*dtype)?,
     })
 }
 

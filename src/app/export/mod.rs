@@ -21,7 +21,6 @@ use graph::Graph;
 use parts::Parts;
 use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_core::atomic::write_atomically;
-use trajformer_core::dataset::ActionKind;
 use trajformer_core::error::{Ability, Error, Result};
 
 /// Fails if no ONNX file can come to be at `path`.
@@ -154,17 +153,10 @@ pub fn graph_of(run: &mut TrainedRun) -> Result<Graph> {
                  the graph",
             ))
         }
-        AlgorithmConfig::DecisionTransformer(_)
-            if run.spec.action_kind() != ActionKind::Continuous =>
-        {
-            Err(Error::unsupported(
-                Ability::Export,
-                "a Decision Transformer whose actions are choices is not exported: act with the run",
-            ))
-        }
         AlgorithmConfig::DecisionTransformer(config) => {
-            let description = run.algorithm.description();
-            sequence::graph(&parts, config, &description, &mut *run.algorithm.policy()?)
+            let (description, kind) = (run.algorithm.description(), run.spec.action_kind());
+            let policy = &mut *run.algorithm.policy()?;
+            sequence::graph(&parts, config, (&description, kind), policy)
         }
         AlgorithmConfig::Qt(_) => Err(Error::unsupported(
             Ability::Export,

@@ -87,9 +87,9 @@ fn encoded_node(node: &Node) -> Message {
             attribute.number(3, -1i64 as u64);
             attribute.number(20, ATTRIBUTE_INT);
         }
-        Op::CastToFloat => {
+        Op::Cast(dtype) => {
             attribute.text(1, "to");
-            attribute.number(3, FLOAT);
+            attribute.number(3, if *dtype == DType::I64 { INT64 } else { FLOAT });
             attribute.number(20, ATTRIBUTE_INT);
         }
         Op::Transpose(order) => {

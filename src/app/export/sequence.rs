@@ -1,8 +1,8 @@
 //! The Decision Transformer: K steps in, the action of the last one out.
 //!
-//! Inputs, all in the environment's units: `observations` (batch, K, O), `actions` (batch, K, A; the last is not
-//! looked at), `returns_to_go` (batch, K, 1), `timesteps` (batch, K), `attention_mask` (batch, K): 1 for steps, 0
-//! for padding, which stands on the left. Output: `action` (batch, A). Steps after the last that the network knows
+//! Inputs, all in the environment's units: `observations` (batch, K, O), `actions` (batch, K, A; of choices (batch, K, 1), their numbers; the
+//! last is not looked at), `returns_to_go` (batch, K, 1), `timesteps` (batch, K), `attention_mask` (batch, K): 1 for steps, 0
+//! for padding, which stands on the left. Output: `action` (batch, A), of choices (batch, 1), the number of the likeliest. Steps after the last that the network knows
 //! count as the last, as they do where the policy acts.
 
 use std::collections::VecDeque;
@@ -13,6 +13,7 @@ use serde_json::{Map, Value as Json};
 use crate::app::export::graph::{Graph, Op, Value};
 use crate::app::export::parts::{Parts, TOLERANCE};
 use trajformer_algorithms::decision_transformer::DecisionTransformerConfig;
+use trajformer_core::dataset::ActionKind;
 use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::policy::{EpisodeStart, Policy};
 use trajformer_models::rng::Rng;
@@ -26,7 +27,7 @@ const HIDDEN: f64 = -1e9;
 pub(super) fn graph(
     parts: &Parts,
     config: &DecisionTransformerConfig,
-    description: &Map<String, Json>,
+    (description, kind): (&Map<String, Json>, ActionKind),
     policy: &mut dyn Policy,
 ) -> Result<Graph> {
     let count = |key: &str| description.get(key).and_then(Json::as_u64).unwrap_or(0) as usize;
@@ -43,10 +44,11 @@ pub(super) fn graph(
         heads: count("n_head"),
         hidden: count("hidden_size"),
         activation: text("activation_function").to_owned(),
+        choices: kind.choices(),
     };
     builder.build(count("n_layer"), config)?;
     let mut graph = builder.graph;
-    graph.meaning = meaning(parts, config, &policy.target_returns())?;
+    graph.meaning = meaning(parts, config, kind, &policy.target_returns())?;
     let worst = compare(parts, config, &graph, policy)?;
     if worst < TOLERANCE {
         Ok(graph)
@@ -58,7 +60,12 @@ pub(super) fn graph(
 }
 
 /// How the graph is used from step to step.
-fn meaning(parts: &Parts, config: &DecisionTransformerConfig, targets: &[f32]) -> Result<String> {
+fn meaning(
+    parts: &Parts,
+    config: &DecisionTransformerConfig,
+    kind: ActionKind,
+    targets: &[f32],
+) -> Result<String> {
     let k = config.context_steps;
     let targets: Vec<String> = targets.iter().map(f32::to_string).collect();
     let targets = if targets.is_empty() {
@@ -71,9 +78,12 @@ fn meaning(parts: &Parts, config: &DecisionTransformerConfig, targets: &[f32]) -
         "A Decision Transformer: the action that follows the last observation. Keep the last {k} steps of each episode, \
          oldest first, and put zeros in front while there are fewer. returns_to_go is the target return at an episode's \
          first step, and at every later step the one before less the reward received since; here targets are {}. \
-         Everything is in the environment's units: the graph normalizes observations, scales actions to -1..1 and \
-         divides returns by {}.",
+         Everything is in the environment's units: the graph normalizes observations, {} and divides returns by {}.",
         targets,
+        match kind.choices() {
+            None => "scales actions to -1..1".to_owned(),
+            Some(count) => format!("takes actions as numbers of choices, 0 to {},", count - 1),
+        },
         config.return_scale.of(None)?
     ))
 }
@@ -86,6 +96,8 @@ struct Builder<'a> {
     heads: usize,
     hidden: usize,
     activation: String,
+    /// Number of choices, where actions are choices.
+    choices: Option<usize>,
 }
 
 impl Builder<'_> {
@@ -120,12 +132,7 @@ impl Builder<'_> {
         let a = parts.get("policy.action_bounds.half")?.elem_count();
         let [observations, actions, returns, timesteps, mask] = self.inputs(config, o, a);
         let states = parts.normalized(&mut self.graph, &observations)?;
-        let center = self.constant("action_center", "policy.action_bounds.center")?;
-        let half = self.constant("action_half", "policy.action_bounds.half")?;
-        let unit = self.graph.node(Op::Sub, &[&actions, &center]);
-        let unit = self.graph.node(Op::Div, &[&unit, &half]);
-        let (low, high) = (self.graph.number(-1.0)?, self.graph.number(1.0)?);
-        let unit = self.graph.node(Op::Clip, &[&unit, &low, &high]);
+        let acted = self.acted(&actions)?;
         let scale = self.graph.number(config.return_scale.of(None)?)?;
         let returns = self.graph.node(Op::Div, &[&returns, &scale]);
         let table = self.constant("embed_timestep.weight", "model.embed_timestep.weight")?;
@@ -142,9 +149,13 @@ impl Builder<'_> {
         for (values, name) in [
             (returns, "embed_return"),
             (states, "embed_state"),
-            (unit, "embed_action"),
+            (acted, "embed_action"),
         ] {
-            let embedded = self.linear(&values, name)?;
+            let embedded = if name == "embed_action" && self.choices.is_some() {
+                self.rows(&values, name)?
+            } else {
+                self.linear(&values, name)?
+            };
             let embedded = self.graph.node(Op::Add, &[&embedded, &times]);
             tokens.push(self.graph.node(Op::Unsqueeze, &[&embedded, &two]));
         }
@@ -164,10 +175,42 @@ impl Builder<'_> {
         let x = self.pick(&x, 1, k - 1)?; // (B, 3, H)
         let x = self.pick(&x, 1, 1)?; // (B, H): the state's token
         let x = self.linear(&x, "predict_action.0")?;
-        let x = self.graph.node(Op::Tanh, &[&x]);
-        let action = parts.in_bounds(&mut self.graph, &x)?;
+        let action = if self.choices.is_some() {
+            let likeliest = self.graph.node(Op::ArgMax, &[&x]);
+            self.graph.node(Op::Cast(DType::F32), &[&likeliest])
+        } else {
+            let x = self.graph.node(Op::Tanh, &[&x]);
+            parts.in_bounds(&mut self.graph, &x)?
+        };
         self.graph.set_output("action", &action, &[a]);
         Ok(())
+    }
+
+    /// Actions (B, K, A) in ±1, or the numbers (B, K) of choices.
+    fn acted(&mut self, actions: &Value) -> Result<Value> {
+        if let Some(choices) = self.choices {
+            let numbers = self.graph.node(Op::Cast(DType::I64), &[actions]);
+            let numbers = self.reshape(&numbers, &[0, self.steps as i64])?;
+            let last = choices as i64 - 1;
+            let (first, last) = (self.graph.integer(0)?, self.graph.integer(last)?);
+            return Ok(self.graph.node(Op::Clip, &[&numbers, &first, &last]));
+        }
+        let center = self.constant("action_center", "policy.action_bounds.center")?;
+        let half = self.constant("action_half", "policy.action_bounds.half")?;
+        let unit = self.graph.node(Op::Sub, &[actions, &center]);
+        let unit = self.graph.node(Op::Div, &[&unit, &half]);
+        let (low, high) = (self.graph.number(-1.0)?, self.graph.number(1.0)?);
+        Ok(self.graph.node(Op::Clip, &[&unit, &low, &high]))
+    }
+
+    /// What a linear layer makes of rows of zeros with a 1 at `numbers` (B, K): (B, K, H).
+    fn rows(&mut self, numbers: &Value, name: &str) -> Result<Value> {
+        let table = self.parts.get(&format!("model.{name}.weight"))?; // (H, C)
+        let table = table.t()?.contiguous()?;
+        let table = self.graph.constant(&format!("{name}.weight"), &table)?;
+        let rows = self.graph.node(Op::Gather(0), &[&table, numbers]);
+        let bias = self.constant(&format!("{name}.bias"), &format!("model.{name}.bias"))?;
+        Ok(self.graph.node(Op::Add, &[&rows, &bias]))
     }
 
     /// What is added to scores (B, 1, 3 K, 3 K): nothing where a token may look, much less than nothing elsewhere.
