@@ -16,6 +16,7 @@ mod words;
 
 pub(crate) use departures::values;
 pub use departures::{Departure, Departures};
+pub(crate) use layers::not_toml;
 pub use opened::Purpose;
 pub use overrides::apply_override;
 pub use run_config::{LARGEST_SEED, RunConfig};
