@@ -342,6 +342,12 @@ impl TrajectoryTransformerConfig {
         let mut sequences = TokenSequences::of_source(source, &self.token_options(), kind)?;
         if let Some(data) = source.data() {
             self.warn_of_misfits(data);
+            let keys = Keys("algorithm.trajectory_transformer");
+            let (windows, updates) = (sequences.len(), build.training_updates);
+            let warmup = self.warmup_updates;
+            if let Some(text) = warmup.endless_warmup(&keys, windows, self.batch_size, updates) {
+                tracing::warn!("{text}");
+            }
         }
         if !build.device.is_cpu() {
             sequences.move_to(build.device)?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use trajformer_models::params::{Slot, StateVisitor};
 
+use crate::app::checkpoint::fingerprint::DataFingerprint;
 use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::{RunDir, RunState};
 use crate::app::config::RunConfig;
@@ -17,15 +18,44 @@ use trajformer_core::algorithm::Algorithm;
 use trajformer_core::error::{Error, Result};
 use trajformer_data::transitions_config::RewardTransform;
 
-/// Gives `algorithm` the critic that its configuration names; nothing happens where none is named.
+/// Gives `algorithm` the critic that its configuration names; nothing happens where none is named. Warns where the critic learned from other
+/// data than `data`, that of the planner's run.
 ///
 /// # Errors
 /// If the run that is named can't be opened, is not one of IQL, has other observations or actions, or its rewards can't be told.
-pub fn give(algorithm: &mut dyn Algorithm, config: &RunConfig) -> Result<()> {
-    match named_by(config) {
-        Some(run) => algorithm.set_critic(&open(run)?.to_bytes()?),
-        None => Ok(()),
+pub fn give(
+    algorithm: &mut dyn Algorithm,
+    config: &RunConfig,
+    data: Option<&DataFingerprint>,
+) -> Result<()> {
+    let Some(run) = named_by(config) else {
+        return Ok(());
+    };
+    algorithm.set_critic(&open(run)?.to_bytes()?)?;
+    let its = RunDir::open(&named(run)?)?.spec()?.data;
+    if let Some(warning) = data.and_then(|own| of_other_data(run, its.as_ref()?, own)) {
+        tracing::warn!("{warning}");
     }
+    Ok(())
+}
+
+/// What to say of a critic whose data is not that of the planner's run.
+fn of_other_data(run: &Path, its: &DataFingerprint, own: &DataFingerprint) -> Option<String> {
+    let said = |data: &DataFingerprint| {
+        format!(
+            "{} steps in {} episodes with the checksum {}",
+            data.steps, data.episodes, data.checksum
+        )
+    };
+    (its != own).then(|| {
+        format!(
+            "`planner.critic`: the run {} learned from other data ({}) than the planner's network ({}): its values are of the actions and \
+             rewards of that data; name a run of `algorithm.iql` on the same data",
+            run.display(),
+            said(its),
+            said(own)
+        )
+    })
 }
 
 /// The run that the configuration names as a critic.
