@@ -18,7 +18,7 @@ mod wording;
 use std::path::Path;
 use std::time::Instant;
 
-pub use aims::{ActionError, ActionErrors, Aim};
+pub use aims::{ActionError, ActionErrors, Aim, Choices};
 pub use episodes::{Arm, Difference};
 pub use found::{DiagnoseOptions, Diagnosis, Logged, Loss, Other, Place, Returned};
 pub use picture::draw;
@@ -44,6 +44,7 @@ use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_algorithms::trajectory_transformer::TrajectoryTransformer;
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Ability, Error, Result};
+use trajformer_core::planning::critic_units;
 use trajformer_core::statistics::mean_std;
 use trajformer_data::discretizer::Discretizer;
 
@@ -65,7 +66,13 @@ pub fn logged(run: &TrainedRun, given: Option<&Path>) -> Result<Logged> {
     };
     let given = given.map(read).transpose()?;
     let training = match load_data(&run.config) {
-        Ok(data) => Some(data),
+        Ok(data) => match replaced(run, &data) {
+            None => Some(data),
+            Some(problem) => {
+                tracing::warn!("the run's own data is left out: {problem}");
+                None
+            }
+        },
         Err(error) => {
             tracing::warn!("the run's own data is left out: {error}");
             None
@@ -74,15 +81,16 @@ pub fn logged(run: &TrainedRun, given: Option<&Path>) -> Result<Logged> {
     for data in given.iter().chain(&training) {
         let found = (data.observation_dim, data.action_dim);
         let expected = (run.spec.observation_dim, run.spec.action_dim);
-        if found != expected {
+        let kind = run.spec.action_kind();
+        if found != expected || !data.action_kind.acts_in(kind) {
             return Err(Error::Dimensions {
                 problem: format!(
-                    "{}: it has {} observations and {} actions, the run {} and {}: give data that looks like the run's own",
+                    "{}: it has {} observations and {}, the run {} and {}: give data that looks like the run's own",
                     data.source_names(),
                     found.0,
-                    found.1,
+                    data.action_kind.said(found.1),
                     expected.0,
-                    expected.1
+                    kind.said(expected.1)
                 ),
                 found,
                 expected,
@@ -120,6 +128,26 @@ pub fn logged(run: &TrainedRun, given: Option<&Path>) -> Result<Logged> {
             })
         }
     }
+}
+
+/// What to say of data at the place of a run's own that it did not learn from; `None` if it did, or that can't be told.
+fn replaced(run: &TrainedRun, data: &Dataset) -> Option<String> {
+    let own = run.spec.data.as_ref()?;
+    let found = DataFingerprint::of(data);
+    own.difference(&found)?;
+    let said = |data: &DataFingerprint| {
+        format!(
+            "{} steps in {} episodes with the checksum {}",
+            data.steps, data.episodes, data.checksum
+        )
+    };
+    Some(format!(
+        "{}: it was replaced since the run learned from it (now {}, then {}); put the old data back, or give this one beside \
+         the run, as data that it has not seen",
+        data.source_names(),
+        said(&found),
+        said(own)
+    ))
 }
 
 /// The steps of each episode that `options` allow a run.
@@ -277,18 +305,8 @@ fn stage(run: &TrainedRun, options: &DiagnoseOptions) -> Result<Option<Stage>> {
     let env = envs::make_with(&name, &evaluate.gym_options())?;
     let spec = env.spec().clone();
     drop(env);
-    let found = (spec.observation_dim, spec.action_dim);
-    let expected = (run.spec.observation_dim, run.spec.action_dim);
-    if found != expected {
-        return Err(Error::Dimensions {
-            problem: format!(
-                "environment `{name}` has {} observations and {} actions, the run {} and {}",
-                found.0, found.1, expected.0, expected.1
-            ),
-            found,
-            expected,
-        });
-    }
+    let kind = run.spec.action_kind();
+    spec.check_fits(dims(run), kind, "the run")?;
     let plans = match &run.config.algorithm {
         AlgorithmConfig::TrajectoryTransformer(config) => Some(config.planner.plan_every_steps),
         _ => None,
@@ -378,6 +396,10 @@ fn of_planner(
     let mut watched = Watched::new(planner, units(data), ending_reward);
     let rolled = stage.run("search as configured", &[None], &mut watched)?;
     found.configured = Some(rolled.arm(at.reference));
+    if config.value == PlanValue::Critic {
+        let discount = watched.planner.search().discount();
+        found.notes.push(critic_units(discount));
+    }
     found.imagination = Some(watched.found(&rolled, by_return));
     if !by_return {
         found.notes.push("the planner maximises likelihood: there are no predicted returns, and no rewards that the simulator could tell the search".to_owned());
