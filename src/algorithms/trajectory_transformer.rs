@@ -489,6 +489,11 @@ pub struct TrajectoryTransformer {
 }
 
 impl TrajectoryTransformer {
+    /// Whether the weights that act and are judged are averages of those that learn (`average_decay`).
+    pub fn acts_with_averages(&self) -> bool {
+        self.learner.average.is_some()
+    }
+
     /// The network's parameters.
     pub fn params(&self) -> &Params {
         self.learner.params()

@@ -374,6 +374,12 @@ fn of_planner(
         }
         found.tokens.push(tokens::tokens(network, data, name)?);
     }
+    if network.acts_with_averages() && !found.tokens.is_empty() {
+        found.notes.push(
+            "tokens are told with the averages of the weights (`average_decay`), which act, not with those that learn"
+                .to_owned(),
+        );
+    }
     if at.logged.given.is_none() {
         let problem = "no data is given beside the run's own: how well it tells episodes that it has not seen is not known";
         found.notes.push(problem.to_owned());
