@@ -12,7 +12,7 @@ use crate::app::checkpoint::{RunDir, RunState};
 use crate::app::config::RunConfig;
 use crate::app::prepare::{ActionRange, PreparedFor, Recipe, prepare};
 use trajformer_algorithms::iql::IqlConfig;
-use trajformer_algorithms::planning::{Critic, CriticSpec};
+use trajformer_algorithms::planning::{Critic, CriticSpec, PlanValue};
 use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_core::algorithm::Algorithm;
 use trajformer_core::error::{Error, Result};
@@ -37,6 +37,24 @@ pub fn give(
         tracing::warn!("{warning}");
     }
     Ok(())
+}
+
+/// Fails if a critic is named that nothing asks.
+///
+/// # Errors
+/// [`Error::Settings`]: what to set.
+pub fn check_asked(config: &RunConfig) -> Result<()> {
+    let AlgorithmConfig::TrajectoryTransformer(own) = &config.algorithm else {
+        return Ok(());
+    };
+    match (&own.planner.critic, own.planner.value) {
+        (Some(run), PlanValue::Model) => Err(Error::settings(format!(
+            "`algorithm.trajectory_transformer.planner.critic` names {}, but nothing asks it: set \
+             `algorithm.trajectory_transformer.planner.value = \"critic\"` too, or leave it out",
+            run.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// What to say of a critic whose data is not that of the planner's run.

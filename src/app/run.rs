@@ -20,7 +20,7 @@ use crate::app::checkpoint::fingerprint::{
 };
 use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::{EarlyStop, RunDir, RunSpec, RunState};
-use crate::app::config::{Purpose, RunConfig, check_critic_is_asked, idle_keys};
+use crate::app::config::{Purpose, RunConfig, idle_keys};
 use crate::app::critic;
 use crate::app::datasets;
 use crate::app::evaluate::Evaluator;
@@ -111,7 +111,7 @@ impl Ready {
         config.check()?;
         check_encoder(config, options.encoder.as_ref())?;
         check_schedules(config)?;
-        check_critic_is_asked(config)?;
+        critic::check_asked(config)?;
         for warning in idle_keys(config)? {
             tracing::warn!("{warning}");
         }
@@ -600,7 +600,7 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
     if !path.join("config.toml").is_file()
         && let Some(mut imported) = imported::open(path, request)?
     {
-        check_critic_is_asked(&imported.config)?;
+        critic::check_asked(&imported.config)?;
         critic::give(&mut *imported.algorithm, &imported.config, None)?;
         check_encoder(&imported.config, options.encoder.as_ref())?;
         return Ok(TrainedRun {
@@ -639,7 +639,7 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
     let state = run.restore_policy(&mut *algorithm)?;
     // The run has its own; one that is named now takes its place.
     if critic::named_by(&config) != critic::named_by(&stored) {
-        check_critic_is_asked(&config)?;
+        critic::check_asked(&config)?;
         critic::give(&mut *algorithm, &config, spec.data.as_ref())?;
     }
     if algorithm.instructed().is_some() && !known {

@@ -6,9 +6,8 @@ use toml::Value;
 
 use crate::app::config::departures::values;
 use crate::app::config::run_config::RunConfig;
-use trajformer_algorithms::planning::PlanValue;
 use trajformer_algorithms::registry::AlgorithmConfig;
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::Result;
 
 /// Keys that count only where another one has a certain value. Keys that are not whole begin with a dot: the algorithm's table stands before it.
 struct Needs {
@@ -119,24 +118,6 @@ fn is_on(values: &BTreeMap<String, Value>, key: &str, wanted: Option<&[&str]>) -
         (Some(value), None) => value.as_integer() != Some(0),
         (Some(Value::String(found)), Some(words)) => words.contains(&found.as_str()),
         (Some(value), Some(words)) => words.contains(&value.to_string().as_str()),
-    }
-}
-
-/// Fails if a critic is named that nothing asks.
-///
-/// # Errors
-/// [`Error::Settings`]: what to set.
-pub(crate) fn check_critic_is_asked(config: &RunConfig) -> Result<()> {
-    let AlgorithmConfig::TrajectoryTransformer(own) = &config.algorithm else {
-        return Ok(());
-    };
-    match (&own.planner.critic, own.planner.value) {
-        (Some(run), PlanValue::Model) => Err(Error::settings(format!(
-            "`algorithm.trajectory_transformer.planner.critic` names {}, but nothing asks it: set \
-             `algorithm.trajectory_transformer.planner.value = \"critic\"` too, or leave it out",
-            run.display()
-        ))),
-        _ => Ok(()),
     }
 }
 

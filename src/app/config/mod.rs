@@ -17,7 +17,7 @@ mod words;
 
 pub(crate) use departures::values;
 pub use departures::{Departure, Departures};
-pub(crate) use idle::{check_critic_is_asked, idle_keys};
+pub(crate) use idle::idle_keys;
 pub(crate) use layers::not_toml;
 pub use opened::Purpose;
 pub use overrides::apply_override;
