@@ -379,7 +379,7 @@ fn networks_that_no_machine_has_room_for_are_refused_before_they_are_made() {
         ("iql", "hidden = [4096]", &many, "one of 1048576 actions"),
         (
             "decision_transformer",
-            "embedding = 4096",
+            "embedding = 128",
             &many,
             "`action_choices`",
         ),
@@ -387,7 +387,7 @@ fn networks_that_no_machine_has_room_for_are_refused_before_they_are_made() {
         ("bc", "hidden = [4096]", &wide, "the right columns"),
     ];
     for (name, keys, data, words) in cases {
-        let text = format!("[algorithm.{name}]\nbatch_size = 4096\n{keys}\n");
+        let text = format!("[algorithm.{name}]\nbatch_size = 1024\n{keys}\n");
         let config = RunConfig::parse(&text).unwrap();
         let out = folder.path().join(name);
         let error = run::start_on(&config, data, &out).unwrap_err().to_string();
