@@ -4,6 +4,7 @@
 //! it was recorded: at every step it says what it would do, then it is told what was really done and what followed. At the steps
 //! of an evaluation of its own it does what it did there, to the last bit.
 
+mod clock;
 mod recorded;
 
 use std::collections::BTreeSet;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use crate::app::instruct;
 use crate::app::progress::Progress;
 use crate::app::run::TrainedRun;
+use clock::Clock;
 use recorded::shown;
 pub use recorded::{Layout, Recorded};
 use trajformer_algorithms::registry::AlgorithmConfig;
@@ -29,8 +31,6 @@ use trajformer_models::rng::Streams;
 const ROWS: usize = 4096;
 /// Episodes that are walked through side by side.
 const EPISODES: usize = 256;
-/// What takes longer is announced.
-const LONG_SECONDS: f64 = 10.0;
 
 /// What is asked of [`act`]; by default every step's action.
 #[derive(Debug, Clone, Default)]
@@ -477,98 +477,9 @@ impl Now<'_> {
     }
 }
 
-/// Says once how long it will take, if that is long.
-struct Clock {
-    begin: Instant,
-    /// Steps that are only remembered, and those that are acted at: one kind may take a thousand times as long as the other.
-    kinds: [Kind; 2],
-    said: bool,
-}
-
-/// Steps of one kind.
-#[derive(Debug, Clone, Copy, Default)]
-struct Kind {
-    done: usize,
-    total: usize,
-    /// That those that are done took.
-    seconds: f64,
-}
-
-impl Clock {
-    const RECALLED: usize = 0;
-    const ACTED: usize = 1;
-
-    fn new(recalled: usize, acted: usize) -> Self {
-        let of = |total: usize| Kind {
-            total,
-            ..Kind::default()
-        };
-        Self {
-            begin: Instant::now(),
-            kinds: [of(recalled), of(acted)],
-            said: false,
-        }
-    }
-
-    fn done(&self) -> u64 {
-        self.kinds.iter().map(|kind| kind.done as u64).sum()
-    }
-
-    /// Counts a step of this kind, which has just ended.
-    fn step(&mut self, kind: usize) {
-        let seconds = self.begin.elapsed().as_secs_f64();
-        let before: f64 = self.kinds.iter().map(|kind| kind.seconds).sum();
-        self.kinds[kind].done += 1;
-        self.kinds[kind].seconds += seconds - before;
-        // The first step may be slower than others; what takes long anyway is said at once.
-        if self.said || (self.done() < 3 && seconds < 1.0) {
-            return;
-        }
-        let all = seconds + left(&self.kinds);
-        if all > LONG_SECONDS {
-            self.said = true;
-            let steps: usize = self.kinds.iter().map(|kind| kind.total).sum();
-            tracing::info!(
-                "acting at {steps} steps will take about {all:.0} s ({:.3} s per step on average); the actions come all together, at the end",
-                all / steps as f64
-            );
-        }
-    }
-}
-
-/// Seconds that what is left takes, by what was measured; a kind of which nothing is done counts for nothing yet.
-fn left(kinds: &[Kind]) -> f64 {
-    let of = |kind: &Kind| match kind.done {
-        0 => 0.0,
-        done => kind.seconds / done as f64 * (kind.total - done) as f64,
-    };
-    kinds.iter().map(of).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn steps_that_are_remembered_and_those_that_are_acted_at_are_timed_apart() {
-        // Of two episodes of 500 steps the last action each: one act of 0.1 s is not a thousand of them.
-        let kinds = |acted: usize| {
-            let recalled = Kind {
-                done: 499,
-                total: 998,
-                seconds: 0.499,
-            };
-            let acted = Kind {
-                done: acted,
-                total: 2,
-                seconds: 0.1 * acted as f64,
-            };
-            [recalled, acted]
-        };
-        assert!((left(&kinds(0)) - 0.499).abs() < 1e-9);
-        assert!((left(&kinds(1)) - 0.599).abs() < 1e-9);
-        assert!((left(&kinds(2)) - 0.499).abs() < 1e-9);
-    }
 
     #[test]
     fn groups_hold_episodes_of_one_length_where_last_steps_count() {

@@ -78,6 +78,7 @@ pub fn found(paths: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Contender
             folder: folder.to_path_buf(),
         })
     })?;
+    let why = unread.first().map(|first| format!("; {first}"));
     notes.extend(unread);
     let contenders = read.into_iter().flat_map(|(series, runs)| {
         let name = series.path.display().to_string();
@@ -89,8 +90,9 @@ pub fn found(paths: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Contender
     let contenders: Vec<Contender> = contenders.collect();
     if let [only] = &contenders[..] {
         return Err(Error::Unsuitable(format!(
-            "{} is one run: a choice is among at least two; name others beside it",
-            only.name
+            "{} is one run: a choice is among at least two; name others beside it{}",
+            only.name,
+            why.unwrap_or_default()
         )));
     }
     Ok(contenders)

@@ -408,6 +408,32 @@ mod tests {
                         [algorithm.td3_bc]\nalpha = 1.0\ndata.rewards = { shift = -1.0 }\n";
 
     #[test]
+    fn what_is_no_toml_is_shown_unless_it_is_no_line_that_people_write() {
+        let said = |text: &[u8]| {
+            let folder = folder(&[]);
+            fs::write(folder.path().join("a.toml"), text).expect("a file");
+            let error = load(&folder, "a.toml", &[]).expect_err("no TOML");
+            error.to_string()
+        };
+        let typed = said(b"[algorithm.bc]\nhidden = [8\n");
+        assert!(typed.contains("2 | hidden = [8"), "{typed}");
+        let long = [b"a".repeat(5_000), b"\n[b".to_vec()].concat();
+        for junk in [
+            &b"\x07\x01[[".repeat(2_000)[..],
+            &b"\xff\xfe".repeat(2_000),
+            &long,
+        ] {
+            let found = said(junk);
+            let is_plain = found.len() < 400 && !found.contains('\u{7}');
+            assert!(is_plain && found.contains("a.toml"), "{found}");
+            assert!(
+                found.contains("is this the file that was meant?"),
+                "{found}"
+            );
+        }
+    }
+
+    #[test]
     fn tables_go_key_by_key_and_arrays_numbers_and_inline_tables_replace() {
         let child = "extends = \"../base.toml\"\n[data]\npath = \"c\"\n[train]\nupdates = 5\n[algorithm.td3_bc]\n\
                      data.rewards = { scale = 2.0 }\n";
