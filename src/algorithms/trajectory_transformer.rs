@@ -491,7 +491,7 @@ pub struct TrajectoryTransformer {
 impl TrajectoryTransformer {
     /// Whether the weights that act and are judged are averages of those that learn (`average_decay`).
     pub fn acts_with_averages(&self) -> bool {
-        self.learner.average.is_some()
+        self.learner.config.average_decay > 0.0
     }
 
     /// The network's parameters.

@@ -472,18 +472,32 @@ fn tokens_are_told_by_the_weights_that_act() {
     let names = ["update", "held_out_loss"];
     let rows = trajformer::metrics::table::numbers(&folder.join("run/metrics.csv"), names);
     let [_, expected] = *rows.unwrap().last().unwrap();
-    let run = run::open(&folder.join("run"), &[]).unwrap();
     let data = trajformer::prepare::load_data(&config).unwrap();
     let split = trajformer::held_out::split(&config, &data).unwrap();
-    let network = network(&run);
-    let windows = network.windows_of(&split.held_out.unwrap()).unwrap();
-    let found = network.token_scores(&windows, usize::MAX).unwrap();
-    close(
-        found.loss,
-        expected,
-        F32_SUMS,
-        "the loss on what is held out",
-    );
+    let kept = split.held_out.unwrap();
+    // Opened, a run has the averages alone; in memory it has the weights that learn beside them.
+    let opened = run::open(&folder.join("run"), &[]).unwrap();
+    for mut run in [opened, trajformer::fit(&data, &config).unwrap()] {
+        let network = network(&run);
+        let windows = network.windows_of(&kept).unwrap();
+        let found = network.token_scores(&windows, usize::MAX).unwrap();
+        close(
+            found.loss,
+            expected,
+            F32_SUMS,
+            "the loss on what is held out",
+        );
+        let logged = Logged {
+            training: None,
+            given: Some(kept.clone()),
+        };
+        let found = diagnosed(&mut run, &logged, &whole());
+        assert!(
+            page(&found).contains("averages of the weights"),
+            "{:?}",
+            found.notes
+        );
+    }
 }
 
 #[test]
