@@ -16,20 +16,11 @@ struct Needs {
     switch: (&'static str, Option<&'static [&'static str]>),
 }
 
-const OF_ALL: &[Needs] = &[
-    Needs {
-        keys: &["online.noise", "online.data_share"],
-        switch: ("online.steps", None),
-    },
-    Needs {
-        keys: &[
-            "evaluate.every_updates",
-            "evaluate.goal",
-            "evaluate.instructions",
-        ],
-        switch: ("evaluate.env", None),
-    },
-];
+// A configuration without `evaluate.env` is not scored, and says how often and where to once one is named: that is no slip.
+const OF_ALL: &[Needs] = &[Needs {
+    keys: &["online.noise", "online.data_share"],
+    switch: ("online.steps", None),
+}];
 
 const OF_TRAJECTORY_TRANSFORMER: &[Needs] = &[
     Needs {
