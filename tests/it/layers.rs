@@ -97,7 +97,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/locks", ""),
     ("app/progress", ""),
     ("app/system_clock", "core/clock"),
-    ("app/memory", "core/* algorithms/registry app/config"),
+    ("app/memory", "core/* app/config"),
     ("app/table", "core/*"),
     ("app/collect", "core/* app/progress envs"),
     (
