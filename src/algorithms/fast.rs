@@ -220,6 +220,11 @@ impl FastConfig {
         if source.data().is_some() {
             let keys = Keys("algorithm.fast");
             self.spans().updates(&keys, chunks.len(), self.batch_size)?;
+            let (warmup, updates) = (self.warmup_updates, build.training_updates);
+            if let Some(text) = warmup.endless_warmup(&keys, chunks.len(), self.batch_size, updates)
+            {
+                tracing::warn!("{text}");
+            }
         }
         let told = |text| InstructedEpisodes::new(text, build.device, |_| true);
         let instructed = self.text.as_ref().map(told);

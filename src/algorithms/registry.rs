@@ -1,5 +1,7 @@
 //! Learning rules, one file each, and the registry that the configuration chooses from.
 
+mod memory;
+
 use crate::{
     awac, bc, bear, brac, cql, crr, decision_transformer, edac, fast, iql, lamo, qt, rebrac,
     reinformer, sac, sac_n, sac_rnd, tap, td3, td3_bc, trajectory_transformer,
@@ -8,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use trajformer_core::algorithm::Algorithm;
 use trajformer_core::algorithm::Build;
 
+use crate::trajectory_transformer::RateSchedule;
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::keys::Keys;
@@ -285,6 +288,25 @@ impl AlgorithmConfig {
             Self::Reinformer(_) => &["context_steps"],
             Self::Tap(_) | Self::TrajectoryTransformer(_) => &["planner", "discount"],
             _ => &[],
+        }
+    }
+
+    /// Keys whose schedules are as long as the training on data (`train.updates`), or a share of it, whatever that is.
+    pub fn keys_of_length(&self) -> Vec<String> {
+        let key = |key: &str| vec![format!("{}.{key}", self.keys())];
+        match self {
+            Self::Iql(config) if config.actor_decay_updates == DecayUpdates::Training => {
+                key("actor_decay_updates")
+            }
+            Self::Qt(config) if config.decay_updates == DecayUpdates::Training => {
+                key("decay_updates")
+            }
+            Self::TrajectoryTransformer(config)
+                if config.schedule == RateSchedule::WarmupStableDecay =>
+            {
+                key("decay_fraction")
+            }
+            _ => Vec::new(),
         }
     }
 

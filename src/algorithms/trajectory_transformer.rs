@@ -342,6 +342,12 @@ impl TrajectoryTransformerConfig {
         let mut sequences = TokenSequences::of_source(source, &self.token_options(), kind)?;
         if let Some(data) = source.data() {
             self.warn_of_misfits(data);
+            let keys = Keys("algorithm.trajectory_transformer");
+            let (windows, updates) = (sequences.len(), build.training_updates);
+            let warmup = self.warmup_updates;
+            if let Some(text) = warmup.endless_warmup(&keys, windows, self.batch_size, updates) {
+                tracing::warn!("{text}");
+            }
         }
         if !build.device.is_cpu() {
             sequences.move_to(build.device)?;
@@ -483,6 +489,11 @@ pub struct TrajectoryTransformer {
 }
 
 impl TrajectoryTransformer {
+    /// Whether the weights that act and are judged are averages of those that learn (`average_decay`).
+    pub fn acts_with_averages(&self) -> bool {
+        self.learner.config.average_decay > 0.0
+    }
+
     /// The network's parameters.
     pub fn params(&self) -> &Params {
         self.learner.params()

@@ -6,26 +6,74 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use trajformer_models::params::{Slot, StateVisitor};
 
+use crate::app::checkpoint::fingerprint::DataFingerprint;
 use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::{RunDir, RunState};
 use crate::app::config::RunConfig;
 use crate::app::prepare::{ActionRange, PreparedFor, Recipe, prepare};
 use trajformer_algorithms::iql::IqlConfig;
-use trajformer_algorithms::planning::{Critic, CriticSpec};
+use trajformer_algorithms::planning::{Critic, CriticSpec, PlanValue};
 use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_core::algorithm::Algorithm;
 use trajformer_core::error::{Error, Result};
 use trajformer_data::transitions_config::RewardTransform;
 
-/// Gives `algorithm` the critic that its configuration names; nothing happens where none is named.
+/// Gives `algorithm` the critic that its configuration names; nothing happens where none is named. Warns where the critic learned from other
+/// data than `data`, that of the planner's run.
 ///
 /// # Errors
 /// If the run that is named can't be opened, is not one of IQL, has other observations or actions, or its rewards can't be told.
-pub fn give(algorithm: &mut dyn Algorithm, config: &RunConfig) -> Result<()> {
-    match named_by(config) {
-        Some(run) => algorithm.set_critic(&open(run)?.to_bytes()?),
-        None => Ok(()),
+pub fn give(
+    algorithm: &mut dyn Algorithm,
+    config: &RunConfig,
+    data: Option<&DataFingerprint>,
+) -> Result<()> {
+    let Some(run) = named_by(config) else {
+        return Ok(());
+    };
+    algorithm.set_critic(&open(run)?.to_bytes()?)?;
+    let its = RunDir::open(&named(run)?)?.spec()?.data;
+    if let Some(warning) = data.and_then(|own| of_other_data(run, its.as_ref()?, own)) {
+        tracing::warn!("{warning}");
     }
+    Ok(())
+}
+
+/// Fails if a critic is named that nothing asks.
+///
+/// # Errors
+/// [`Error::Settings`]: what to set.
+pub fn check_asked(config: &RunConfig) -> Result<()> {
+    let AlgorithmConfig::TrajectoryTransformer(own) = &config.algorithm else {
+        return Ok(());
+    };
+    match (&own.planner.critic, own.planner.value) {
+        (Some(run), PlanValue::Model) => Err(Error::settings(format!(
+            "`algorithm.trajectory_transformer.planner.critic` names {}, but nothing asks it: set \
+             `algorithm.trajectory_transformer.planner.value = \"critic\"` too, or leave it out",
+            run.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What to say of a critic whose data is not that of the planner's run.
+fn of_other_data(run: &Path, its: &DataFingerprint, own: &DataFingerprint) -> Option<String> {
+    let said = |data: &DataFingerprint| {
+        format!(
+            "{} steps in {} episodes with the checksum {}",
+            data.steps, data.episodes, data.checksum
+        )
+    };
+    (its != own).then(|| {
+        format!(
+            "`planner.critic`: the run {} learned from other data ({}) than the planner's network ({}): its values are of the actions and \
+             rewards of that data; name a run of `algorithm.iql` on the same data",
+            run.display(),
+            said(its),
+            said(own)
+        )
+    })
 }
 
 /// The run that the configuration names as a critic.

@@ -26,6 +26,7 @@ pub mod imported;
 pub mod instruct;
 pub mod locks;
 pub mod logger;
+mod memory;
 pub mod online;
 pub mod prepare;
 pub mod pretrained;

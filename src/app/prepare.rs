@@ -10,6 +10,7 @@ use crate::app::checkpoint::RunSpec;
 use crate::app::config::RunConfig;
 use crate::app::datasets;
 use crate::app::evaluate::Evaluator;
+use crate::app::memory::{self, Memory};
 use crate::app::online::{Interaction, interactive};
 use crate::app::pretrained::gpt2;
 use crate::app::system_clock::SystemClock;
@@ -156,7 +157,12 @@ pub fn prepare(
     let config = recipe.config;
     check_encoder(config, recipe.encoder)?;
     let (source, fast) = match *purpose {
-        PreparedFor::Training { data, .. } => (Source::Train(data), fast_files(config)?),
+        PreparedFor::Training { data, .. } => {
+            let dims = (data.observation_dim, data.action_dim);
+            let machine = Memory::of_machine().filter(|_| device.is_cpu());
+            memory::check(config, dims, range.kind, machine)?;
+            (Source::Train(data), fast_files(config)?)
+        }
         PreparedFor::Acting {
             observation_dim,
             action_dim,

@@ -20,7 +20,7 @@ use crate::app::checkpoint::fingerprint::{
 };
 use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::{EarlyStop, RunDir, RunSpec, RunState};
-use crate::app::config::{Purpose, RunConfig};
+use crate::app::config::{Purpose, RunConfig, idle_keys};
 use crate::app::critic;
 use crate::app::datasets;
 use crate::app::evaluate::Evaluator;
@@ -111,6 +111,10 @@ impl Ready {
         config.check()?;
         check_encoder(config, options.encoder.as_ref())?;
         check_schedules(config)?;
+        critic::check_asked(config)?;
+        for warning in idle_keys(config)? {
+            tracing::warn!("{warning}");
+        }
         let loaded;
         let dataset = match options.data {
             Some(dataset) => dataset,
@@ -152,7 +156,8 @@ impl Ready {
             },
         )?;
         split.give(&mut *algorithm)?;
-        critic::give(&mut *algorithm, config)?;
+        let fingerprint = DataFingerprint::of(whole);
+        critic::give(&mut *algorithm, config, Some(&fingerprint))?;
         check_goal(evaluator.as_ref(), &*algorithm)?;
         let interaction = interaction_for(config, &mut *algorithm)?;
         let spec = RunSpec {
@@ -163,7 +168,7 @@ impl Ready {
             action_high,
             env_name: dataset.env_name.clone(),
             settings: settings(config)?,
-            data: Some(DataFingerprint::of(whole)),
+            data: Some(fingerprint),
         };
         Ok(Self {
             spec,
@@ -257,12 +262,31 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
         None => run.refuse_tensors_without_state()?,
     }
     check_schedules(&config)?;
+    if let Some(warning) = lengthened(&stored, &config).filter(|_| done > 0) {
+        tracing::warn!("{}: {warning}", path.display());
+    }
     let changed = Changed {
         stored: &stored,
         config: &config,
     };
     let mut ready = ready_to_continue(&run, &changed, spec, done, options)?;
     ready.train(Some(&run), &options.interrupt)
+}
+
+/// What to say of a run that goes on with another number of updates than it was started with, where learning rates depend on it: its past was
+/// trained at the rates of the old number.
+fn lengthened(stored: &RunConfig, config: &RunConfig) -> Option<String> {
+    let (before, now) = (stored.train.updates, config.train.updates);
+    let keys = config.algorithm.keys_of_length();
+    if before == now || keys.is_empty() {
+        return None;
+    }
+    let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+    Some(format!(
+        "`train.updates` was {before} and is {now}: {} goes by it, so that learning rates are others from here on than they would have been, and \
+         what is done was not trained at the rates of a run of {now} updates",
+        keys.join(", ")
+    ))
 }
 
 /// What a finished run found: its last evaluation.
@@ -382,7 +406,7 @@ fn ready_to_continue(
         run.restore(&mut *algorithm)?
     } else {
         // Killed before the first checkpoint: the run starts at its beginning.
-        critic::give(&mut *algorithm, config)?;
+        critic::give(&mut *algorithm, config, spec.data.as_ref())?;
         (
             Streams::from_seed(config.seed).stream("train"),
             RunState::new(0, 0.0, None),
@@ -576,7 +600,8 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
     if !path.join("config.toml").is_file()
         && let Some(mut imported) = imported::open(path, request)?
     {
-        critic::give(&mut *imported.algorithm, &imported.config)?;
+        critic::check_asked(&imported.config)?;
+        critic::give(&mut *imported.algorithm, &imported.config, None)?;
         check_encoder(&imported.config, options.encoder.as_ref())?;
         return Ok(TrainedRun {
             config: imported.config,
@@ -614,7 +639,8 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
     let state = run.restore_policy(&mut *algorithm)?;
     // The run has its own; one that is named now takes its place.
     if critic::named_by(&config) != critic::named_by(&stored) {
-        critic::give(&mut *algorithm, &config)?;
+        critic::check_asked(&config)?;
+        critic::give(&mut *algorithm, &config, spec.data.as_ref())?;
     }
     if algorithm.instructed().is_some() && !known {
         return Err(Error::Run {

@@ -86,7 +86,14 @@ fn check_series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Result<()> {
         ));
     }
     for inside in runs_inside(out) {
-        let stored = RunDir::open(&inside)?.config()?;
+        // One that can't be read keeps no other from training.
+        let stored = match RunDir::open(&inside).and_then(|run| run.config()) {
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::warn!("{error}; whether it is a seed of this configuration is not known");
+                continue;
+            }
+        };
         if !is_seed(&inside) || seeds.contains(&stored.seed) {
             continue; // What is to be done about those that were asked for, each says for itself.
         }

@@ -144,7 +144,7 @@ impl Training<'_> {
             at.update += 1;
             logger.collect(at.update, metrics)?;
             stopped = self.interrupt.is_set();
-            self.judge_held_out(at, logger)?;
+            let held_out = self.judge_held_out(at)?;
             let ends = self.early_stop(at).is_some();
             at.evaluation_pending =
                 self.evaluation_is_due(at.update) || (ends && self.evaluator.is_some());
@@ -153,7 +153,12 @@ impl Training<'_> {
                 // A stream of its own: looking more often never changes training.
                 let mut rng = Streams::from_seed(0).numbered("diagnostics", at.update);
                 logger.diagnose(&self.algorithm.diagnostics(&mut rng)?)?;
+                held_out
+                    .iter()
+                    .for_each(|(name, value)| logger.note(name, *value));
                 logger.write(at.update, at.seconds())?;
+            } else if !held_out.is_empty() {
+                logger.write_apart(at.update, at.seconds(), &held_out)?;
             }
             update_seconds += start.elapsed().as_secs_f64();
             if save {
@@ -261,19 +266,19 @@ impl Training<'_> {
         at.state().out_of_patience(self.train)
     }
 
-    /// Measures losses on what is held out, where that is due; they are part of the row to come.
-    fn judge_held_out(&self, at: &mut Progress, logger: &mut Logger) -> Result<()> {
+    /// Measures losses on what is held out, where that is due; none where it is not.
+    fn judge_held_out(&self, at: &mut Progress) -> Result<Vec<(&'static str, f64)>> {
         let due = |every: u64| at.update.is_multiple_of(every) || self.is_an_end(at.update);
         if !self.train.held_out_cadence().is_some_and(due) {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        for (name, value) in self.algorithm.held_out_losses()? {
-            logger.note(name, value);
-            if name == HELD_OUT_LOSS {
-                at.held_out = Some(HeldOut::after(at.held_out, at.update, value));
+        let found = self.algorithm.held_out_losses()?;
+        for (name, value) in &found {
+            if *name == HELD_OUT_LOSS {
+                at.held_out = Some(HeldOut::after(at.held_out, at.update, *value));
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     fn save(&mut self, at: &mut Progress, rng: &Rng) -> Result<()> {

@@ -73,6 +73,28 @@ impl Span {
         }
     }
 
+    /// What to say of a warm-up of this length, on so many samples in batches of `batch_size`, that takes all of a run's `training_updates`;
+    /// `None` if it ends before. `keys` is the table that it stands in.
+    pub fn endless_warmup(
+        self,
+        keys: &Keys,
+        samples: usize,
+        batch_size: usize,
+        training_updates: u64,
+    ) -> Option<String> {
+        let updates = self.updates(samples, batch_size);
+        (updates >= training_updates).then(|| {
+            let found = match self {
+                Self::Updates(_) => String::new(),
+                Self::Epochs(_) => format!(" ({updates} updates on this data)"),
+            };
+            format!(
+                "`{}.warmup_updates` is {self}{found} and `train.updates` {training_updates}: the rate never reaches its full value",
+                keys.0
+            )
+        })
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let (number, unit) = text.trim().split_once(' ')?;
         let epochs: f64 = number.parse().ok()?;

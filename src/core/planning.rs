@@ -53,6 +53,10 @@ pub struct PlanningSummary {
     pub compared_return_mean: Option<f64>,
     /// Mean return that the full search promised in their place.
     pub full_return_mean: Option<f64>,
+    /// Where a critic scores plans: the discount of the returns that they promise, which are in the units of the rewards that the critic learned from.
+    /// `None` where they are the model's, in the environment's units.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub critic_discount: Option<f64>,
     /// The budget of a plan in milliseconds, if it is one of time.
     pub budget_ms: Option<f64>,
     /// Plans that took longer than the budget.
@@ -101,6 +105,7 @@ impl PlanningSummary {
             compared: compared.len(),
             compared_return_mean: mean_of(&|pair| pair.0),
             full_return_mean: mean_of(&|pair| pair.1),
+            critic_discount: None,
             budget_ms,
             missed: budget_ms.map(|budget| times.iter().filter(|&&time| time > budget).count()),
             p50_ms: percentile(&times, 0.5),
@@ -137,9 +142,20 @@ impl PlanningSummary {
                 "\n  predicted return {found:.2}, {full:.2} in full ({} plans compared)",
                 self.compared
             );
+            if let Some(discount) = self.critic_discount {
+                text += &format!("; {}", critic_units(discount));
+            }
         }
         text
     }
+}
+
+/// What the returns are that plans promise where a critic of this discount scores them.
+pub fn critic_units(discount: f64) -> String {
+    format!(
+        "predicted returns are the critic's (`planner.value`): sums discounted by {discount} of the rewards that it learned from, not of the \
+         environment's"
+    )
 }
 
 /// The smallest of `sorted` numbers that this share of them does not exceed; `None` if there are none.

@@ -407,6 +407,50 @@ fn four_steps(
 }
 
 #[test]
+fn networks_that_no_machine_has_room_for_are_refused_before_they_are_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let many = Dataset {
+        action_kind: ActionKind::Discrete { count: 1 << 20 },
+        env_name: None,
+        ..cartpole(60)
+    };
+    let wide = Dataset {
+        observation_dim: 1 << 20,
+        observations: vec![0.0; 3 << 20],
+        actions: vec![0.0, 1.0, 0.5],
+        rewards: vec![0.0; 3],
+        episodes: vec![trajformer::data::Episode {
+            terminated: true,
+            ..trajformer::data::Episode::new(0, 3)
+        }],
+        ..Dataset::blank(1 << 20, 1)
+    };
+    let cases = [
+        ("bc", "hidden = [4096]", &many, "one of 1048576 actions"),
+        ("cql", "hidden = [4096]", &many, "`action_choices`"),
+        ("iql", "hidden = [4096]", &many, "one of 1048576 actions"),
+        (
+            "decision_transformer",
+            "embedding = 128",
+            &many,
+            "`action_choices`",
+        ),
+        ("td3_bc", "hidden = [4096]", &wide, "1048576 observations"),
+        ("bc", "hidden = [4096]", &wide, "the right columns"),
+    ];
+    for (name, keys, data, words) in cases {
+        let text = format!("[algorithm.{name}]\nbatch_size = 1024\n{keys}\n");
+        let config = RunConfig::parse(&text).unwrap();
+        let out = folder.path().join(name);
+        let error = run::start_on(&config, data, &out).unwrap_err().to_string();
+        for words in [words, "GiB of memory or more", "batch_size"] {
+            assert!(error.contains(words), "{name}, {words}: {error}");
+        }
+        assert!(!out.exists(), "{name}");
+    }
+}
+
+#[test]
 fn files_say_how_many_choices_there_are_for_integers_and_floats_alike() {
     let folder = tempfile::tempdir().unwrap();
     let actions = [0.0, 2.0, 1.0, 0.0];

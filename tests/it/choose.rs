@@ -89,6 +89,43 @@ fn name(path: &str) -> &str {
 }
 
 #[test]
+fn a_run_whose_weights_are_cut_off_is_left_out_and_named() {
+    let (folder, runs, log) = known_runs();
+    let hurt = folder.path().join("hurt");
+    fs::create_dir(&hurt).unwrap();
+    for file in fs::read_dir(&runs[0]).unwrap() {
+        let file = file.unwrap().path();
+        fs::copy(&file, hurt.join(file.file_name().unwrap())).unwrap();
+    }
+    let weights = fs::read(hurt.join("model.safetensors")).unwrap();
+    fs::write(
+        hurt.join("model.safetensors"),
+        &weights[..weights.len() / 2],
+    )
+    .unwrap();
+    let brief = || FqeConfig {
+        updates: 20,
+        members: 2,
+        ..quick()
+    };
+    let all = [hurt.clone(), runs[0].clone(), runs[1].clone()];
+    let found = chosen(&all, Some(log.clone()), brief()).unwrap();
+    let names: Vec<&str> = found.runs.iter().map(|run| name(&run.name)).collect();
+    assert!(names.len() == 2 && !names.contains(&"hurt"), "{names:?}");
+    let notes = found.notes.join("\n");
+    assert!(
+        notes.contains("hurt is left out") && notes.contains("cut off"),
+        "{notes}"
+    );
+    let error = chosen(&all[..2], Some(log), brief()).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("bad is one run") && error.contains("hurt is left out"),
+        "{error}"
+    );
+}
+
+#[test]
 fn good_random_and_bad_policies_are_ranked_by_what_they_are_worth() {
     let (folder, runs, log) = known_runs();
     let found = chosen(&runs, Some(log.clone()), quick()).unwrap();

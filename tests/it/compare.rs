@@ -697,6 +697,55 @@ fn a_score_that_is_no_number_is_an_error_that_names_file_and_line() {
 }
 
 #[test]
+fn a_run_that_can_not_be_read_is_named_and_the_others_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    HOPPER.write(&folder.join("a"));
+    HOPPER.write(&folder.join("b"));
+    for seed in 0..3 {
+        Made { seed, ..HOPPER }.write(&folder.join(format!("seeds/seed-{seed}")));
+        Made { seed, ..HOPPER }.write(&folder.join(format!("named/run-{seed}")));
+    }
+    for run in ["b", "seeds/seed-1", "named/run-1"] {
+        fs::write(folder.join(run).join("config.toml"), vec![7; 4000]).unwrap();
+        fs::write(
+            folder.join(run).join("metrics.csv"),
+            "update,seconds,loss\n1,1,x\n",
+        )
+        .unwrap();
+    }
+    for run in [
+        "a",
+        "seeds/seed-0",
+        "seeds/seed-2",
+        "named/run-0",
+        "named/run-2",
+    ] {
+        fs::write(
+            folder.join(run).join("metrics.csv"),
+            "update,seconds,loss\n1,1,2\n",
+        )
+        .unwrap();
+    }
+    let found = json(folder, &["a", "b", "seeds", "named"]);
+    let seeds: Vec<&Value> = (found["runs"].as_array().unwrap().iter())
+        .map(|line| &line["seeds"])
+        .collect();
+    assert_eq!(seeds, [1, 2, 2]);
+    let text = notes(&found);
+    for run in ["b", "seeds/seed-1", "named/run-1"] {
+        let note = format!("{run} is left out, it can't be read: run {run}: config.toml, line 1: ");
+        has(&text, &[&note, "restore it from a copy"]);
+    }
+    assert!(!text.contains('\u{7}') && text.len() < 2000, "{text}");
+    let found = run(folder, &["a", "b", "seeds", "--metric", "loss"]);
+    let errors = String::from_utf8_lossy(&found.stderr);
+    assert!(found.status.success(), "{errors}");
+    has(&errors, &["b is left out", "seed-1 is left out"]);
+    has(&fails(folder, &["b"]), &["config.toml, line 1"]);
+}
+
+#[test]
 fn what_is_doubtful_about_seeds_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -388,6 +388,22 @@ fn wrong_content_is_refused_and_never_stands_under_the_name() {
         assert!(errors.contains("152756557"), "{errors}");
         assert!(!place.exists(), "{errors}");
     }
+    // A page in place of the file is called one, though its size says already that it is another file, and nothing of it stays.
+    server.put(path, b"<!DOCTYPE html><html><title>Sign in</title></html>");
+    for no_length in [false, true] {
+        server.set(Manners {
+            no_length,
+            ..good()
+        });
+        let errors = machine.fails(&["data", "pull", "hopper-medium-v2"], &server.variables());
+        for words in ["152756557", "HTML", "hopper_medium-v2.hdf5"] {
+            assert!(errors.contains(words), "{words}: {errors}");
+        }
+        let left = place.with_file_name("hopper-medium-v2.hdf5.part");
+        assert!(!place.exists() && !left.exists(), "{errors}");
+        assert!(!left.with_extension("part.from").exists(), "{errors}");
+    }
+    server.put(path, &content);
     fs::write(&place, &content).unwrap();
     let errors = machine.fails(&["data", "pull", "hopper-medium-v2"], &server.variables());
     assert!(
@@ -429,6 +445,8 @@ fn what_is_not_there_or_not_reached_is_explained() {
         errors.contains(&machine.cached(PLACE).display().to_string()),
         "{errors}"
     );
+    // Nothing has come, and nothing stays.
+    assert!(!machine.cached(&format!("{PLACE}.part")).exists());
 
     // Nothing answers: which address, and what to do by hand, which then works.
     let errors = machine.fails(&["data", "pull", SET], &[]);

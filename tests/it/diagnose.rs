@@ -29,7 +29,7 @@ use trajformer::rng::Rng;
 use trajformer::token_report::{TokenReportOptions, report};
 use trajformer::{TrainedRun, preview, run};
 
-use crate::cli::{fails, succeeds};
+use crate::cli::{fails, output, succeeds};
 
 /// Sums of some thousand f32 numbers in another order.
 const F32_SUMS: f64 = 1e-5;
@@ -339,6 +339,164 @@ fn errors_of_what_is_imagined_are_those_of_a_plan_that_is_carried_out() {
         }
         let reward = f64::from(rewards[at] - shown.rewards[at]).abs() / reward_unit;
         close(error.reward.unwrap(), reward, 1e-6, "rewards");
+    }
+}
+
+#[test]
+fn a_plan_that_a_budget_has_cut_has_no_error_after_its_last_action() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, data) = planner(folder.path());
+    let logged = Logged {
+        training: Some(data),
+        given: None,
+    };
+    let options = DiagnoseOptions {
+        episodes: 1,
+        decisions: 1,
+        seed: Some(7),
+        ..DiagnoseOptions::default()
+    };
+    let mut lengths = Vec::new();
+    for tokens in [12, 24, 88] {
+        let key = format!("algorithm.trajectory_transformer.planner.budget_tokens={tokens}");
+        let mut run = run::open(&folder.path().join("run"), &[key]).unwrap();
+        let found = diagnosed(&mut run, &logged, &options).imagination.unwrap();
+        assert_eq!(found.plans, 1);
+        let (last, before) = found.horizon.split_last().unwrap();
+        assert_eq!((last.observation, last.unchanged), (None, None), "{tokens}");
+        assert!(
+            before.iter().all(|error| error.observation > Some(0.0)),
+            "{tokens}"
+        );
+        lengths.push(found.horizon.len());
+    }
+    assert!(lengths[0] < 4 && lengths[2] == 4, "{lengths:?}");
+}
+
+#[test]
+fn data_that_was_replaced_since_training_is_noticed_and_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    planner(folder);
+    let arguments = [
+        "diagnose",
+        "run",
+        "--episodes",
+        "1",
+        "--decisions",
+        "2",
+        "--json",
+    ];
+    let tokens = |said: &str| {
+        let json: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        json["tokens"].as_array().unwrap().len()
+    };
+    assert_eq!(tokens(&succeeds(folder, &arguments)), 1);
+    data::save(&maze_data(1_200, 5), &folder.join("train.npz")).unwrap();
+    let found = output(folder, &arguments);
+    let errors = String::from_utf8_lossy(&found.stderr);
+    assert!(found.status.success(), "{errors}");
+    for words in ["train.npz: it was replaced since", "1200 steps", "checksum"] {
+        assert!(errors.contains(words), "{words}: {errors}");
+    }
+    assert_eq!(tokens(&String::from_utf8_lossy(&found.stdout)), 0);
+}
+
+#[test]
+fn choices_are_judged_by_how_many_are_right_and_numbers_in_their_place_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut env = envs::make("cartpole-v1").unwrap();
+    let mut random = trajformer::policy::simple::RandomPolicy::new(env.spec());
+    let data = data::collect::collect(&mut *env, &mut random, 300, 1).unwrap();
+    let keys =
+        crate::runs::small("decision_transformer").replace("[-200.0, -1000.0]", "[100.0, 20.0]");
+    let mut run = trained(folder, "decision_transformer", &keys, &data);
+    let logged = Logged {
+        training: Some(data.clone()),
+        given: None,
+    };
+    let found = diagnosed(&mut run, &logged, &whole());
+    let mut policy = run.algorithm.policy().unwrap();
+    let (mut right, mut ones, mut steps) = (0, 0, 0);
+    for episode in data.episodes.iter().filter(|episode| episode.is_complete()) {
+        let mut start = trajformer::EpisodeStart::new(Rng::from_seed(0));
+        start.target_return = Some(data.episode_return(episode) as f32);
+        policy.begin(&[start]).unwrap();
+        for step in episode.range() {
+            let row = |values: &[f32]| Tensor::from_slice(values, (1, values.len()), &Device::Cpu);
+            let observation = row(data.observation(step)).unwrap();
+            let done = policy.act(&observation, &[true]).unwrap();
+            let made = data.action(step)[0];
+            right += usize::from(done.to_vec2::<f32>().unwrap()[0][0] == made);
+            ones += usize::from(made == 1.0);
+            steps += 1;
+            policy.took(&row(data.action(step)).unwrap()).unwrap();
+            policy.observe(&[data.rewards[step]]).unwrap();
+        }
+    }
+    let errors = &found.actions[0];
+    assert_eq!((errors.steps, errors.dimensions.len()), (steps, 0));
+    let choices = errors.choices.unwrap();
+    close(choices.right, right as f64 / steps as f64, 1e-12, "right");
+    let most = ones.max(steps - ones) as f64 / steps as f64;
+    close(choices.most_frequent, most, 1e-12, "the most frequent");
+    assert!(page(&found).contains("Of the choices along"));
+
+    let numbers = Dataset {
+        action_kind: data::ActionKind::Continuous,
+        env_name: None,
+        ..data
+    };
+    let actions: Vec<f32> = (0..numbers.actions.len())
+        .map(|at| (at as f32).sin())
+        .collect();
+    let numbers = Dataset { actions, ..numbers };
+    data::save(&numbers, &folder.join("numbers.npz")).unwrap();
+    let refused = fails(folder, &["diagnose", "run", "--data", "numbers.npz"]);
+    assert!(refused.contains("one of 2 actions"), "{refused}");
+}
+
+#[test]
+fn tokens_are_told_by_the_weights_that_act() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    data::save(&maze_data(1_200, 1), &folder.join("train.npz")).unwrap();
+    let text = format!(
+        "[data]\npath = \"{}\"\n[train]\nupdates = 60\nheld_out_fraction = 0.5\n[algorithm.trajectory_transformer]\n\
+         average_decay = 0.99\n{PLANNER}\n",
+        folder.join("train.npz").display()
+    );
+    let config = RunConfig::parse(&text).unwrap();
+    run::start(&config, &folder.join("run")).unwrap();
+    let names = ["update", "held_out_loss"];
+    let rows = trajformer::metrics::table::numbers(&folder.join("run/metrics.csv"), names);
+    let [_, expected] = *rows.unwrap().last().unwrap();
+    let data = trajformer::prepare::load_data(&config).unwrap();
+    let split = trajformer::held_out::split(&config, &data).unwrap();
+    let kept = split.held_out.unwrap();
+    // Opened, a run has the averages alone; in memory it has the weights that learn beside them.
+    let opened = run::open(&folder.join("run"), &[]).unwrap();
+    for mut run in [opened, trajformer::fit(&data, &config).unwrap()] {
+        let network = network(&run);
+        let windows = network.windows_of(&kept).unwrap();
+        let found = network.token_scores(&windows, usize::MAX).unwrap();
+        close(
+            found.loss,
+            expected,
+            F32_SUMS,
+            "the loss on what is held out",
+        );
+        let logged = Logged {
+            training: None,
+            given: Some(kept.clone()),
+        };
+        let found = diagnosed(&mut run, &logged, &whole());
+        assert!(
+            page(&found).contains("averages of the weights"),
+            "{:?}",
+            found.notes
+        );
     }
 }
 

@@ -198,7 +198,36 @@ fn a_run_that_goes_on_measures_the_same_to_the_last_bit() {
         // How often is measured changes nothing but the table, and may change on the way.
         run::start(&with(folder, algorithm, 20, &keys), &parts).unwrap();
         check_same_checkpoint(&whole, &parts, algorithm);
-        assert_eq!(column(&parts, "held_out_loss").len(), 4, "{algorithm}");
+        // Each loss has a row of its own, where it is measured, and rows of means are as they are without.
+        let measured = |run: &Path| -> Vec<[f64; 2]> {
+            let rows = table::numbers(&run.join("metrics.csv"), ["update", "held_out_loss"]);
+            let rows = rows.unwrap().into_iter();
+            rows.filter(|[_, loss]| loss.is_finite()).collect()
+        };
+        let (all, some) = (measured(&whole), measured(&parts));
+        let updates: Vec<f64> = some.iter().map(|[update, _]| *update).collect();
+        assert_eq!(
+            updates,
+            [3.0, 6.0, 9.0, 12.0, 15.0, 18.0, 20.0],
+            "{algorithm}"
+        );
+        assert_eq!((some[4], some[6]), (all[2], all[3]), "{algorithm}");
+        let means = |run: &Path| -> Vec<Vec<String>> {
+            let (columns, rows) = table::read(&run.join("metrics.csv")).unwrap();
+            let is_mean = |name: &str| name != "seconds" && !name.starts_with("held_out");
+            let rows = rows.into_iter().map(|row| {
+                let mut cells: Vec<String> = (columns.iter().zip(row))
+                    .filter(|(name, _)| is_mean(name))
+                    .map(|(name, cell)| format!("{name} {cell}"))
+                    .collect();
+                cells.sort();
+                cells
+            });
+            let filled =
+                |row: &Vec<String>| row.iter().filter(|cell| !cell.ends_with(' ')).count() > 1;
+            rows.filter(filled).collect()
+        };
+        assert_eq!(means(&whole), means(&parts), "{algorithm}");
         run::resume(&parts, &["train.held_out_every_updates=4".to_owned()]).unwrap();
     }
 }

@@ -97,6 +97,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/locks", ""),
     ("app/progress", ""),
     ("app/system_clock", "core/clock"),
+    ("app/memory", "core/* app/config"),
     ("app/table", "core/*"),
     ("app/collect", "core/* app/progress envs"),
     (
@@ -170,7 +171,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/text", "core/* app/hub app/pretrained"),
     (
         "app/prepare",
-        "core/* app/checkpoint app/config app/datasets app/evaluate app/hub app/online app/pretrained app/system_clock app/text envs formats",
+        "core/* app/checkpoint app/config app/datasets app/evaluate app/hub app/memory app/online app/pretrained app/system_clock app/text envs formats",
     ),
     (
         "app/imported",

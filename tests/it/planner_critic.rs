@@ -10,6 +10,7 @@ use trajformer::policy::EpisodeStart;
 use trajformer::rng::{Rng, Streams};
 use trajformer::{critic, run};
 
+use crate::cli::{output, succeeds};
 use crate::runs::{check_same_run, config, write_data};
 
 /// Keys of a planner whose plans take a moment.
@@ -195,6 +196,109 @@ fn a_run_that_was_trained_without_takes_a_critic_when_it_is_opened() {
     let replaced = acts(&scored, &[critic_key(&other)]);
     assert_eq!(replaced, acts(&plain, &[value_key(), critic_key(&other)]));
     assert_ne!(replaced, acts(&scored, &[]));
+}
+
+#[test]
+fn a_critic_that_nothing_asks_is_an_error_and_one_of_other_data_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let iql = with_iql(folder, &[]);
+    let alone = [critic_key(&iql)];
+    let out = folder.join("new");
+    let error = run::start(&transformer(folder, 5, &alone), &out).unwrap_err();
+    let error = error.to_string();
+    for words in [
+        "planner.critic` names",
+        "planner.value = \"critic\"`",
+        "iql",
+    ] {
+        assert!(error.contains(words), "{words}: {error}");
+    }
+    assert!(!out.exists());
+    let plain = folder.join("plain");
+    run::start(&transformer(folder, 5, &[]), &plain).unwrap();
+    let error = run::open(&plain, &alone).err().unwrap().to_string();
+    assert!(error.contains("planner.value"), "{error}");
+
+    let mut data = crate::runs::pendulum_data();
+    data.rewards[0] += 1.0;
+    let other = folder.join("other");
+    run::start_on(&config(folder, "iql", 5), &data, &other).unwrap();
+    // The critic's data when the planner is trained, and when it is given a critic later.
+    let said = |critic: &Path, out: &str| {
+        let keys = [value_key(), critic_key(critic)];
+        let text = transformer(folder, 5, &keys).to_toml().unwrap();
+        fs::write(folder.join("planner.toml"), text).unwrap();
+        let trained = output(folder, &["train", "planner.toml", "--out", out]);
+        let [value, critic] = keys;
+        let planned = output(
+            folder,
+            &["plan", "plain", "--set", &value, "--set", &critic],
+        );
+        [trained, planned].map(|found| {
+            let errors = String::from_utf8_lossy(&found.stderr).into_owned();
+            assert!(found.status.success(), "{errors}");
+            errors
+        })
+    };
+    for errors in said(&other, "by-other") {
+        let words = "other learned from other data (800 steps in 4 episodes with the checksum";
+        assert!(errors.contains(words), "{errors}");
+    }
+    for errors in said(&iql, "by-own") {
+        assert!(!errors.contains("learned from other data"), "{errors}");
+    }
+    // What plans promise is in the critic's units, which is said.
+    let budget = "algorithm.trajectory_transformer.planner.budget_tokens=50";
+    let planned = succeeds(folder, &["plan", "by-own", "--set", budget, "--json"]);
+    let words = "predicted returns are the critic's (`planner.value`): sums discounted by 0.99 ";
+    assert!(planned.contains(words), "{planned}");
+    assert!(planned.contains("\"critic_discount\":0.99"), "{planned}");
+    let planned = succeeds(folder, &["plan", "plain", "--set", budget, "--json"]);
+    assert!(!planned.contains("critic"), "{planned}");
+}
+
+#[test]
+fn keys_that_do_nothing_and_warm_ups_that_never_end_are_named_and_so_are_lengthened_schedules() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let table = "algorithm.trajectory_transformer";
+    let said = |keys: &[&str], out: &str| {
+        let keys: Vec<String> = keys.iter().map(|key| format!("{table}.{key}")).collect();
+        let text = transformer(folder, 5, &keys).to_toml().unwrap();
+        fs::write(folder.join("planner.toml"), text).unwrap();
+        let found = output(folder, &["train", "planner.toml", "--out", out]);
+        let errors = String::from_utf8_lossy(&found.stderr).into_owned();
+        assert!(found.status.success(), "{errors}");
+        errors
+    };
+    let errors = said(&["muon_momentum=0.9"], "idle");
+    let words = format!("`{table}.muon_momentum` does nothing: `{table}.optimizer` is \"adamw\"");
+    assert!(errors.contains(&words), "{errors}");
+    let never = "and `train.updates` 5: the rate never reaches its full value";
+    assert!(!errors.contains(never), "{errors}");
+    for (warmup, shown) in [
+        ("5", "is 5"),
+        ("1 epoch", "is 1 epoch (199 updates on this data)"),
+    ] {
+        let warmup = format!("warmup_updates={warmup}");
+        let errors = said(&[&warmup, "decay_updates=20 epochs"], &warmup);
+        let words = format!("`{table}.warmup_updates` {shown} {never}");
+        assert!(errors.contains(&words), "{words}: {errors}");
+    }
+    let going_on = |run: &str| {
+        let arguments = ["train", "--resume", run, "--set", "train.updates=8"];
+        let found = output(folder, &arguments);
+        let errors = String::from_utf8_lossy(&found.stderr).into_owned();
+        assert!(found.status.success(), "{errors}");
+        errors
+    };
+    said(&["schedule=warmup_stable_decay"], "stable");
+    let errors = going_on("stable");
+    let words = format!("`train.updates` was 5 and is 8: `{table}.decay_fraction` goes by it");
+    assert!(errors.contains(&words), "{errors}");
+    assert!(!going_on("idle").contains("goes by it"));
 }
 
 #[test]

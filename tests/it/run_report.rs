@@ -403,6 +403,75 @@ fn what_can_not_be_read_or_compared_is_noted_and_the_rest_is_shown() {
 }
 
 #[test]
+fn a_run_with_damaged_weights_or_files_is_named_and_the_others_are_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, hurt) = (folder.path().join("whole"), folder.path().join("hurt"));
+    let heal = || {
+        let _ = fs::remove_dir_all(&hurt);
+        copy(&stored().join("bc"), &hurt);
+    };
+    copy(&stored().join("bc"), &whole);
+    let options = ReportOptions {
+        episodes: Some(1),
+        ..without_episodes()
+    };
+    let shown = || {
+        let report = run_report::report(&[hurt.clone(), whole.clone()], &options).unwrap();
+        let episodes: Vec<usize> = report.runs.iter().map(|run| run.episodes.len()).collect();
+        (report.notes.join("\n"), episodes)
+    };
+    // Weights that are cut off, and others of the same length: what the tables say is shown.
+    heal();
+    let weights = fs::read(hurt.join("model.safetensors")).unwrap();
+    let mut others = weights.clone();
+    *others.last_mut().unwrap() ^= 1;
+    for (bytes, words) in [
+        (&weights[..weights.len() / 2], "cut off"),
+        (&others[..], "damaged"),
+    ] {
+        fs::write(hurt.join("model.safetensors"), bytes).unwrap();
+        let (notes, episodes) = shown();
+        assert_eq!(episodes, [0, 1], "{notes}");
+        for words in [
+            "hurt: no episodes",
+            "model.safetensors",
+            words,
+            "restore it from a copy",
+        ] {
+            assert!(notes.contains(words), "{words}: {notes}");
+        }
+    }
+    // Other files: nothing of the run can be shown.
+    let junk = [b"\x00\x7f\x01[[".to_vec(), vec![7; 4000]].concat();
+    let bytes = [b"seed = \xff\xfe\n".to_vec(), junk.clone()].concat();
+    for name in ["config.toml", "config.json", "state.toml"] {
+        for bytes in [&junk, &bytes] {
+            heal();
+            fs::write(hurt.join(name), bytes).unwrap();
+            let (notes, episodes) = shown();
+            assert_eq!(episodes, [1], "{notes}");
+            for words in ["hurt is left out", name, "restore it from a copy"] {
+                assert!(notes.contains(words), "{words}: {notes}");
+            }
+            assert!(!notes.contains('\u{7}') && notes.len() < 1000, "{notes}");
+        }
+    }
+    heal();
+    let table = fs::read_to_string(hurt.join("evaluations.csv")).unwrap();
+    let (front, _) = table.trim_end().rsplit_once(',').unwrap();
+    fs::write(hurt.join("evaluations.csv"), format!("{front},NaN\n")).unwrap();
+    let (notes, episodes) = shown();
+    assert_eq!(episodes, [1], "{notes}");
+    assert!(
+        notes.contains("hurt is left out") && notes.contains("NaN"),
+        "{notes}"
+    );
+    // Alone, it is an error.
+    let error = run_report::report(std::slice::from_ref(&hurt), &options).unwrap_err();
+    assert!(error.to_string().contains("NaN"), "{error}");
+}
+
+#[test]
 fn of_many_evaluations_those_of_all_seeds_and_the_best_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("bc");

@@ -679,6 +679,51 @@ fn runs_that_stop_early_are_finished_and_damaged_tables_of_finished_ones_are_err
 }
 
 #[test]
+fn a_file_in_the_place_of_a_run_and_a_damaged_seed_are_named_and_the_others_go_on() {
+    let folder = with_data();
+    let folder = folder.path();
+    let out = folder.join("out");
+    fs::create_dir_all(out.join("bc-tiny-one")).unwrap();
+    // A file in the place of a run, one in the place of a folder of seeds, and a run that lost its configuration to something else.
+    fs::write(out.join("bc-tiny-one/seed-0"), "mine").unwrap();
+    fs::write(out.join("iql-tiny-two"), "mine").unwrap();
+    fs::create_dir_all(out.join("td3_bc-tiny-one/seed-1")).unwrap();
+    fs::write(
+        out.join("td3_bc-tiny-one/seed-1/config.toml"),
+        vec![7; 4000],
+    )
+    .unwrap();
+    let named = [
+        "run out/bc-tiny-one/seed-0: out/bc-tiny-one/seed-0 is a file, where a run directory is to be; move it away",
+        "run out/iql-tiny-two/seed-0: out/iql-tiny-two is a file",
+        "run out/iql-tiny-two/seed-1: out/iql-tiny-two is a file",
+        "run out/td3_bc-tiny-one/seed-1: config.toml, line 1",
+    ];
+    let sweep = ["sweep", "sweep.toml", "--out", "out", "--json"];
+    let (printed, errors) = ends(folder, &[&sweep[..], &["--dry-run"]].concat(), 1);
+    for words in named {
+        assert!(errors.contains(words), "{words}: {errors}");
+    }
+    assert_eq!(
+        printed.matches("\nDAMAGED").count() + usize::from(printed.starts_with("DAMAGED")),
+        4,
+        "{printed}"
+    );
+    let (printed, errors) = ends(folder, &sweep, 1);
+    let found = last_json(&printed);
+    assert_eq!(
+        (&found["finished"], &found["failed"]),
+        (&8.into(), &0.into()),
+        "{errors}"
+    );
+    for words in named {
+        assert!(errors.contains(words), "{words}: {errors}");
+    }
+    assert_eq!(fs::read(out.join("bc-tiny-one/seed-0")).unwrap(), b"mine");
+    assert!(found["compare"]["runs"].is_array(), "{printed}");
+}
+
+#[test]
 fn what_is_missing_or_in_the_way_is_said_before_anything_starts() {
     let folder = with_data();
     let folder = folder.path();

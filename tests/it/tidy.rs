@@ -138,6 +138,7 @@ fn only_the_formats_open_data_files() {
         "src/app/behaviors/file.rs", // the manifest beside a policy
         "src/app/text",              // language models
         "src/app/bench",             // the system's word on memory
+        "src/app/memory.rs",         // the same
         "src/app/pretrained",        // models of other libraries
         "src/app/hub",               // the Hub's cache
         "src/app/sweep",             // a sweep's own file

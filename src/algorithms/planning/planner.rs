@@ -10,6 +10,7 @@ use trajformer_models::kernels::decode::Float;
 use crate::planning::beam_search::{BeamSearch, Offset, Plan, Prefix, SearchModel};
 use crate::planning::budget::{Allowance, Budget};
 use crate::planning::companion::Companion;
+use crate::planning::plan_config::PlanValue;
 use crate::planning::sampling::Uniforms;
 use trajformer_core::clock::Clock;
 use trajformer_core::error::{Error, Result};
@@ -395,7 +396,13 @@ impl<T: Float> Policy for BeamPlanner<T> {
             Budget::Seconds(seconds) => Some(seconds * 1e3),
             Budget::Tokens(_) => None,
         };
-        PlanningSummary::of(&self.record.decisions, budget_ms, &self.record.compared)
+        let (decisions, compared) = (&self.record.decisions, &self.record.compared);
+        let summary = PlanningSummary::of(decisions, budget_ms, compared)?;
+        let by_critic = self.search.config().value == PlanValue::Critic;
+        Some(PlanningSummary {
+            critic_discount: by_critic.then(|| self.search.discount()),
+            ..summary
+        })
     }
 
     fn compare_plans(&mut self) -> Result<()> {

@@ -61,7 +61,8 @@ impl TrajectoryTransformer {
             .of_others(data, &self.learner.config.token_options())
     }
 
-    /// What the network makes of up to `count` windows, evenly spread over `sequences`.
+    /// What the network makes of up to `count` windows, evenly spread over `sequences`, with the weights that act: their averages, where there are
+    /// some (`average_decay`), as in losses on what is held out.
     ///
     /// # Errors
     /// If the network reads instructions, or a tensor operation fails.
@@ -86,7 +87,7 @@ impl TrajectoryTransformer {
 
     /// Adds a batch; returns the sum of its weighted losses and how many positions it has.
     fn add(&self, batch: &TokenBatch, sums: &mut Sums) -> Result<(f64, usize)> {
-        let net = &self.learner.model.net;
+        let (_, net) = self.learner.acting();
         let logits = net.logits(&batch.inputs, None)?.to_dtype(DType::F64)?; // (B, T, N + 1)
         let (rows, time, _) = logits.dims3()?;
         let logits = logits.to_vec3::<f64>()?;

@@ -4,6 +4,7 @@
 //! it was recorded: at every step it says what it would do, then it is told what was really done and what followed. At the steps
 //! of an evaluation of its own it does what it did there, to the last bit.
 
+mod clock;
 mod recorded;
 
 use std::collections::BTreeSet;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use crate::app::instruct;
 use crate::app::progress::Progress;
 use crate::app::run::TrainedRun;
+use clock::Clock;
 use recorded::shown;
 pub use recorded::{Layout, Recorded};
 use trajformer_algorithms::registry::AlgorithmConfig;
@@ -29,8 +31,6 @@ use trajformer_models::rng::Streams;
 const ROWS: usize = 4096;
 /// Episodes that are walked through side by side.
 const EPISODES: usize = 256;
-/// What takes longer is announced.
-const LONG_SECONDS: f64 = 10.0;
 
 /// What is asked of [`act`]; by default every step's action.
 #[derive(Debug, Clone, Default)]
@@ -363,7 +363,8 @@ pub(crate) fn walk(
         episodes.iter().map(Range::len).max().unwrap_or(0)
     };
     let total: usize = groups.iter().map(steps).sum();
-    let mut clock = Clock::new(total);
+    let asked = if options.last { groups.len() } else { total };
+    let mut clock = Clock::new(total - asked, asked);
     let progress = Progress::of("steps", 0, total as u64);
     for group in groups {
         policy.begin(&starts[group.clone()])?;
@@ -380,6 +381,8 @@ pub(crate) fn walk(
             if options.last && !is_last {
                 let (taken, rewards) = now.followed(dim)?;
                 policy.recall(&now.observations()?, &taken, &rewards)?;
+                clock.step(Clock::RECALLED);
+                progress.set(clock.done());
                 continue;
             }
             let found = policy.act(&now.observations()?, &now.active())?; // (E, A)
@@ -393,8 +396,8 @@ pub(crate) fn walk(
                 policy.took(&taken)?;
                 policy.observe(&rewards)?;
             }
-            clock.step();
-            progress.set(clock.done as u64);
+            clock.step(Clock::ACTED);
+            progress.set(clock.done());
         }
     }
     progress.finish();
@@ -471,43 +474,6 @@ impl Now<'_> {
         }
         let actions = Tensor::from_vec(actions, (count, dim), &Device::Cpu)?;
         Ok((actions, rewards))
-    }
-}
-
-/// Says once how long it will take, if that is long.
-struct Clock {
-    begin: Instant,
-    done: usize,
-    total: usize,
-    said: bool,
-}
-
-impl Clock {
-    fn new(total: usize) -> Self {
-        Self {
-            begin: Instant::now(),
-            done: 0,
-            total,
-            said: false,
-        }
-    }
-
-    fn step(&mut self) {
-        self.done += 1;
-        let seconds = self.begin.elapsed().as_secs_f64();
-        // The first step may be slower than others; what takes long anyway is said at once.
-        if self.said || (self.done < 3 && seconds < 1.0) {
-            return;
-        }
-        self.said = true;
-        let all = seconds / self.done as f64 * self.total as f64;
-        if all > LONG_SECONDS {
-            tracing::info!(
-                "acting at {} steps will take about {all:.0} s ({:.3} s per step); the actions come all together, at the end",
-                self.total,
-                seconds / self.done as f64
-            );
-        }
     }
 }
 

@@ -97,13 +97,13 @@ fn plan_within(options: &PlanOptions, search: BeamSearch<f32>, mut rng: Rng) -> 
         .with_clock(Arc::new(SystemClock::new()));
     planner.begin(&[EpisodeStart::new(rng.clone())])?;
     let begin = Instant::now();
-    let mut steps = 0;
-    while steps < PLANS.max(options.decisions) || begin.elapsed().as_secs_f64() < options.seconds {
+    // Several steps may follow one plan.
+    let is_short = |planner: &BeamPlanner| planner.decisions().len() < PLANS.max(options.decisions);
+    while is_short(&planner) || begin.elapsed().as_secs_f64() < options.seconds {
         let observation: Vec<f32> = (0..o).map(|_| rng.normal() as f32).collect();
         let observation = Tensor::from_vec(observation, (1, o), &Device::Cpu)?;
         planner.act(&observation, &[true])?;
         planner.observe(&[0.0])?;
-        steps += 1;
     }
     let mut report = Report::new("trajectory_transformer", "cpu", options.seconds)?;
     report.planning = planner.planning();
@@ -208,6 +208,13 @@ mod tests {
         let report = plan(&options).expect("report");
         let planning = report.planning.expect("plans");
         assert_eq!((planning.decisions, planning.missed), (7, Some(0)));
+        // Not the steps that follow them.
+        let seldom = PlanOptions {
+            overrides: vec!["planner.plan_every_steps=3".to_owned()],
+            ..options
+        };
+        let found = plan(&seldom).expect("report").planning;
+        assert_eq!(found.map(|planning| planning.decisions), Some(7));
         // Nothing is known at first: the second search is the full one.
         assert_eq!((planning.cut, planning.beams_mean), (0.0, 4.0));
         let times = [planning.p50_ms, planning.p99_ms, planning.max_ms];

@@ -32,6 +32,35 @@ pub fn lost_configuration(folder: &Path) -> Option<String> {
     ))
 }
 
+/// The text of a run's file `name` in `folder`.
+///
+/// # Errors
+/// If it can't be read, or is no text.
+pub(super) fn text_of(folder: &Path, name: &str) -> Result<String> {
+    let path = folder.join(name);
+    let bytes = fs::read(&path).map_err(Error::io(&path))?;
+    String::from_utf8(bytes).map_err(|_| Error::Run {
+        path: folder.to_path_buf(),
+        problem: format!("{name}: it is no text; it is damaged: restore it from a copy"),
+    })
+}
+
+/// Fails if the configuration of the run in `folder` is no TOML.
+///
+/// # Errors
+/// [`Error::Run`]: in which line, and what to do.
+pub(super) fn check_toml(folder: &Path) -> Result<()> {
+    let name = "config.toml";
+    let text = text_of(folder, name)?;
+    match toml::from_str::<toml::Table>(&text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::Run {
+            path: folder.to_path_buf(),
+            problem: toml_problem(name, &text, &error),
+        }),
+    }
+}
+
 /// What to say of a run's TOML file that can't be read, `text`.
 pub(super) fn toml_problem(name: &str, text: &str, error: &toml::de::Error) -> String {
     let start = error.span().map_or(0, |span| span.start.min(text.len()));
@@ -43,6 +72,35 @@ pub(super) fn toml_problem(name: &str, text: &str, error: &toml::de::Error) -> S
     format!(
         "{name}, line {line}: {what}; it is damaged or was changed by hand: restore it from a copy"
     )
+}
+
+/// Fails if `path` can't become a run directory, because it, or what it would lie in, is a file or a link that leads nowhere.
+///
+/// # Errors
+/// [`Error::Run`]: what is in the way.
+pub fn check_place(path: &Path) -> Result<()> {
+    let fail = |what: String| {
+        Err(Error::Run {
+            path: path.to_path_buf(),
+            problem: format!("{what}, where a run directory is to be; move it away"),
+        })
+    };
+    for place in path
+        .ancestors()
+        .filter(|place| !place.as_os_str().is_empty())
+    {
+        let Ok(there) = fs::symlink_metadata(place) else {
+            continue;
+        };
+        let name = place.display();
+        return match fs::metadata(place) {
+            Ok(there) if there.is_dir() => Ok(()),
+            Ok(_) => fail(format!("{name} is a file")),
+            Err(_) if there.is_symlink() => fail(format!("{name} is a link that leads nowhere")),
+            Err(error) => Err(Error::io(place)(error)),
+        };
+    }
+    Ok(())
 }
 
 /// Fails if `path` was a run and is one no longer.

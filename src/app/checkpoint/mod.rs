@@ -286,6 +286,7 @@ impl RunDir {
     /// # Errors
     /// If it can't be read.
     pub fn config(&self) -> Result<RunConfig> {
+        folders::check_toml(&self.path)?;
         RunConfig::load_stored(&self.file("config.toml"))
     }
 
@@ -302,16 +303,22 @@ impl RunDir {
     /// # Errors
     /// If they can't be read.
     pub fn spec(&self) -> Result<RunSpec> {
-        let path = self.file("config.json");
-        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let text = folders::text_of(&self.path, "config.json")?;
         let fail = |problem: String| Error::Run {
             path: self.path.clone(),
             problem,
         };
-        let mut value: serde_json::Value =
-            serde_json::from_str(&text).map_err(|e| fail(format!("config.json: {e}")))?;
-        let spec: RunSpec = serde_json::from_value(value["trajformer"].take())
-            .map_err(|e| fail(format!("config.json, key `trajformer`: {e}")))?;
+        let mut value: serde_json::Value = serde_json::from_str(&text).map_err(|e| {
+            fail(format!(
+                "config.json: {e}; it is damaged or was changed by hand: restore it from a copy"
+            ))
+        })?;
+        let own = value.get_mut("trajformer").map(serde_json::Value::take);
+        let spec: RunSpec = serde_json::from_value(own.unwrap_or_default()).map_err(|e| {
+            fail(format!(
+                "config.json, key `trajformer`: {e}; restore it from a copy"
+            ))
+        })?;
         // Earlier versions spelled some keys in another way.
         let settings = spec.settings.into_iter();
         Ok(RunSpec {
@@ -331,7 +338,7 @@ impl RunDir {
         if !path.exists() {
             return Ok(None);
         }
-        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let text = folders::text_of(&self.path, "state.toml")?;
         let fail = |problem: String| Error::Run {
             path: self.path.clone(),
             problem,

@@ -160,8 +160,8 @@ pub struct Candidate {
 /// alone, a policy needs what the data has not, or it is interrupted before two runs are judged.
 pub fn choose(paths: &[PathBuf], options: &ChooseOptions) -> Result<Choice> {
     options.fqe.check()?;
-    let contenders = runs::found(paths)?;
     let mut notes = about_damaged(paths);
+    let contenders = runs::found(paths, &mut notes)?;
     let shared = Shared::of(&contenders, options.data.as_deref(), &mut notes)?;
     options.fqe.warn_of_unsettled();
     let whole = &shared.data;

@@ -7,7 +7,7 @@ use candle_core::Device;
 
 use crate::app::checkpoint::fingerprint::DataFingerprint;
 use crate::app::checkpoint::{RunDir, RunSpec};
-use crate::app::compare::found::{Run, found as series_at};
+use crate::app::compare::found::{Run, Series, found as series_at, readable};
 use crate::app::config::RunConfig;
 use crate::app::datasets;
 use crate::formats::files;
@@ -41,36 +41,58 @@ pub struct Rewards {
     pub discount: f64,
 }
 
-/// The runs at or below `paths`, each once.
+/// The runs at or below `paths`, each once. One that can't be read, or whose weights are missing or cut off, is left out and named in `notes`.
 ///
 /// # Errors
-/// If a path holds no run, a run can't be read, or there are fewer than two.
-pub fn found(paths: &[PathBuf]) -> Result<Vec<Contender>> {
-    let (mut contenders, mut seen) = (Vec::new(), BTreeSet::new());
+/// If a path holds no run, none can be read, or fewer than two are left.
+pub fn found(paths: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Contender>> {
+    let mut seen = BTreeSet::new();
+    let mut all = Vec::new();
     for path in paths {
-        for series in series_at(path)? {
+        for mut series in series_at(path)? {
             let is_one = series.runs.len() == 1;
-            for folder in series.runs {
-                let place = folder.canonicalize().map_err(Error::io(&folder))?;
-                if !seen.insert(place) {
-                    continue;
-                }
-                let named = if is_one { &series.path } else { &folder };
-                let directory = RunDir::open(&folder)?;
-                contenders.push(Contender {
-                    name: named.display().to_string(),
-                    run: Run::read(&folder)?,
-                    config: directory.config()?,
-                    spec: directory.spec()?,
-                    folder,
-                });
-            }
+            series.runs.retain(|folder| {
+                seen.insert(folder.canonicalize().unwrap_or_else(|_| folder.clone()))
+            });
+            all.extend(series.runs.into_iter().map(|folder| Series {
+                // One that is alone is called as it was named.
+                path: if is_one {
+                    series.path.clone()
+                } else {
+                    folder.clone()
+                },
+                runs: vec![folder],
+            }));
         }
     }
+    let (read, unread) = readable(all, |folder| {
+        let directory = RunDir::open(folder)?;
+        if let Some(state) = directory.state()? {
+            directory.check_lengths(&state)?;
+        }
+        Ok(Contender {
+            name: String::new(),
+            run: Run::read(folder)?,
+            config: directory.config()?,
+            spec: directory.spec()?,
+            folder: folder.to_path_buf(),
+        })
+    })?;
+    let why = unread.first().map(|first| format!("; {first}"));
+    notes.extend(unread);
+    let contenders = read.into_iter().flat_map(|(series, runs)| {
+        let name = series.path.display().to_string();
+        runs.into_iter().map(move |run| Contender {
+            name: name.clone(),
+            ..run
+        })
+    });
+    let contenders: Vec<Contender> = contenders.collect();
     if let [only] = &contenders[..] {
         return Err(Error::Unsuitable(format!(
-            "{} is one run: a choice is among at least two; name others beside it",
-            only.name
+            "{} is one run: a choice is among at least two; name others beside it{}",
+            only.name,
+            why.unwrap_or_default()
         )));
     }
     Ok(contenders)

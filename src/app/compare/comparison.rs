@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::app::checkpoint::EarlyStop;
 use crate::app::compare::aggregates::{OverTasks, common_tasks, names};
 use crate::app::compare::found::{
-    Run, Series, Task, about_damaged, check_seeds, found, task_names,
+    Run, Series, Task, about_damaged, check_seeds, found, readable, task_names,
 };
 use crate::app::compare::lines::{Cell, Line, common_updates, folder_name, joined, line};
 use crate::app::compare::tasks;
@@ -128,11 +128,10 @@ pub fn compare(runs: &[PathBuf]) -> Result<Vec<Line>> {
 }
 
 /// Reads the evaluations of all runs at or below `paths`: run directories, folders of seeds, or folders of such folders.
-/// A run without evaluations is skipped with a warning.
+/// A run without evaluations is skipped with a warning. One that can't be read, or has a return or score that is not finite, is left out and named in the notes.
 ///
 /// # Errors
-/// If there is no run or none has an evaluation; if a folder holds runs that are no seeds of one configuration and nothing is grouped; if a return or score is not
-/// finite; if a key or a label's line does not exist.
+/// If there is no run, none can be read or none has an evaluation; if a folder holds runs that are no seeds of one configuration and nothing is grouped; if a key or a label's line does not exist.
 pub fn compared(paths: &[PathBuf], options: &Options) -> Result<Comparison> {
     let mut by = options.by.clone();
     // A key that is named twice groups once.
@@ -149,7 +148,7 @@ pub fn compared(paths: &[PathBuf], options: &Options) -> Result<Comparison> {
         .collect::<Result<Vec<_>>>()?
         .concat();
     notes.extend(about_damaged(paths));
-    let (mut read, skipped) = read(&series, options)?;
+    let (mut read, skipped) = read(series, options, &mut notes)?;
     let mut runs: Vec<&mut Run> = read.iter_mut().flat_map(|(_, runs)| runs).collect();
     notes.extend(tasks::unify(&mut runs));
     check_keys(&read, options)?;
@@ -204,28 +203,27 @@ pub fn compared(paths: &[PathBuf], options: &Options) -> Result<Comparison> {
 /// Runs with an evaluation, with the series that each belongs to, and the folders of those without.
 type Read = (Vec<(Series, Vec<Run>)>, Vec<PathBuf>);
 
-fn read(series: &[Series], options: &Options) -> Result<Read> {
+fn read(series: Vec<Series>, options: &Options, notes: &mut Vec<String>) -> Result<Read> {
     let (mut all, mut skipped) = (Vec::new(), Vec::new());
-    for series in series {
+    let (read, unread) = readable(series, Run::read)?;
+    notes.extend(unread);
+    let named = joined(
+        read.iter()
+            .map(|(series, _)| series.path.display().to_string()),
+    );
+    for (series, runs) in read {
         if options.by.is_empty() {
-            check_seeds(series)?;
+            check_seeds(&series)?;
         }
-        let runs = series.runs.iter().map(|folder| Run::read(folder));
         let (runs, without): (Vec<Run>, Vec<Run>) = runs
-            .collect::<Result<Vec<_>>>()?
             .into_iter()
             .partition(|run| !run.evaluations.is_empty());
         skipped.extend(without.into_iter().map(|run| run.folder));
         if !runs.is_empty() {
-            all.push((series.clone(), runs));
+            all.push((series, runs));
         }
     }
     if all.is_empty() {
-        let named = joined(
-            series
-                .iter()
-                .map(|series| series.path.display().to_string()),
-        );
         return Err(Error::Unsuitable(format!(
             "{named} has no evaluation yet: train it with `evaluate.env` set"
         )));

@@ -231,6 +231,45 @@ pub fn about_damaged(paths: &[PathBuf]) -> Vec<String> {
     folders.iter().filter_map(said).collect()
 }
 
+/// What was read of the runs of each series, and what is to be said of those that can't be read.
+pub type Readable<T> = (Vec<(Series, Vec<T>)>, Vec<String>);
+
+/// Reads every run of `series`. One that can't be read is left out of its series, with a note that says which and why, as long as
+/// something is left.
+///
+/// # Errors
+/// The last one's, if none can be read.
+pub fn readable<T>(
+    series: Vec<Series>,
+    mut read: impl FnMut(&Path) -> Result<T>,
+) -> Result<Readable<T>> {
+    let (mut all, mut unread) = (Vec::new(), Vec::new());
+    for Series { path, runs } in series {
+        let (mut kept, mut found) = (Vec::new(), Vec::new());
+        for run in runs {
+            match read(&run) {
+                Ok(this) => {
+                    found.push(this);
+                    kept.push(run);
+                }
+                Err(error) => unread.push((run, error)),
+            }
+        }
+        if !kept.is_empty() {
+            all.push((Series { path, runs: kept }, found));
+        }
+    }
+    if all.is_empty()
+        && let Some((_, error)) = unread.pop()
+    {
+        return Err(error);
+    }
+    let said = |(run, error): (PathBuf, Error)| {
+        format!("{} is left out, it can't be read: {error}", run.display())
+    };
+    Ok((all, unread.into_iter().map(said).collect()))
+}
+
 fn collect(path: &Path, depth: usize, series: &mut Vec<Series>) {
     if path.join("config.toml").exists() {
         return series.push(Series {
@@ -245,7 +284,15 @@ fn collect(path: &Path, depth: usize, series: &mut Vec<Series>) {
             runs,
         };
         // Seeds of one configuration are one line, other runs a line each; folders that are called seeds are meant to be seeds.
-        if together.runs.iter().all(|run| is_seed(run)) || check_seeds(&together).is_ok() {
+        // One that can't be read is whoever reads them to name; it doesn't part the others.
+        let known = Series {
+            runs: (together.runs.iter())
+                .filter(|run| apart_from_seed(run).is_ok())
+                .cloned()
+                .collect(),
+            ..together.clone()
+        };
+        if together.runs.iter().all(|run| is_seed(run)) || check_seeds(&known).is_ok() {
             series.push(together);
         } else {
             series.extend(together.runs.into_iter().map(|run| Series {

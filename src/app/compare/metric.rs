@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::app::checkpoint::RunDir;
-use crate::app::compare::found::{about_damaged, check_seeds, found};
+use crate::app::compare::found::{about_damaged, check_seeds, found, readable};
 use crate::app::compare::lines::folder_name;
 use crate::app::evaluate::mean_std;
 use crate::app::table;
@@ -47,14 +47,25 @@ pub fn metric(runs: &[PathBuf], name: &str) -> Result<Vec<MetricLine>> {
     for note in about_damaged(runs) {
         tracing::warn!("{note}");
     }
-    let mut lines = Vec::new();
+    let mut series = Vec::new();
     for run in runs {
-        for series in found(run)? {
-            check_seeds(&series)?;
-            lines.push(line(&series.path, &series.runs, name)?);
-        }
+        series.extend(found(run)?);
     }
-    Ok(lines)
+    let whole = |folder: &Path| {
+        let run = RunDir::open(folder)?;
+        run.spec()?;
+        run.config()?;
+        table::all_numbers(&folder.join("metrics.csv"))
+    };
+    let (read, unread) = readable(series, whole)?;
+    for note in unread {
+        tracing::warn!("{note}");
+    }
+    let lines = read.into_iter().map(|(series, _)| {
+        check_seeds(&series)?;
+        line(&series.path, &series.runs, name)
+    });
+    lines.collect()
 }
 
 fn line(run: &Path, folders: &[PathBuf], name: &str) -> Result<MetricLine> {

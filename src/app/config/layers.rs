@@ -19,6 +19,8 @@ use trajformer_core::error::{Error, Origin, Result};
 /// The key that names the file below.
 pub(super) const EXTENDS: &str = "extends";
 
+/// Letters of a line that is shown with what is wrong in it.
+const LONGEST_LINE: usize = 300;
 /// Longest chain of files.
 const MOST_FILES: usize = 100;
 
@@ -88,7 +90,7 @@ impl Layers {
     /// If it is not TOML, or extends a file.
     pub fn parse(text: &str) -> Result<Self> {
         let mut table: toml::Table =
-            toml::from_str(text).map_err(|error| Error::settings(error.to_string()))?;
+            toml::from_str(text).map_err(|error| Error::settings(not_toml(&error)))?;
         let moved = move_keys(&mut table)?;
         if table.contains_key(EXTENDS) {
             Err(Error::settings(
@@ -232,10 +234,16 @@ impl From<toml::Table> for Layers {
 
 impl Layer {
     fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         let fail = |message: String| in_file(path, message);
-        let mut table: toml::Table = toml::from_str(&text).map_err(|e| fail(e.to_string()))?;
-        let spans = DeTable::parse(&text).map_err(|e| fail(e.to_string()))?;
+        let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => fail(
+                "it is no text, expected a configuration: is this the file that was meant?"
+                    .to_owned(),
+            ),
+            _ => Error::io(path)(error),
+        })?;
+        let mut table: toml::Table = toml::from_str(&text).map_err(|e| fail(not_toml(&e)))?;
+        let spans = DeTable::parse(&text).map_err(|e| fail(not_toml(&e)))?;
         let mut inline = BTreeSet::new();
         inline_tables(spans.get_ref(), "", &text, &mut inline);
         let inline = inline.iter().map(|key| current(key)).collect();
@@ -308,6 +316,24 @@ fn not_found(error: Error, above: &Layer) -> Error {
 }
 
 /// What is wrong in a file.
+/// What is wrong with a text that is no TOML: with the line that it stands in, if this is one that people write.
+pub(crate) fn not_toml(error: &toml::de::Error) -> String {
+    let shown = error.to_string();
+    let is_plain = |line: &str| {
+        let is_strange = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
+        line.chars().count() <= LONGEST_LINE && !line.chars().any(|c| is_strange(c) && c != '\t')
+    };
+    if shown.lines().all(is_plain) {
+        return shown;
+    }
+    let place = shown.lines().next().filter(|line| is_plain(line));
+    let what = error.message().trim().replace('\n', ", ");
+    format!(
+        "{}: {what}; the line holds what no configuration does: is this the file that was meant?",
+        place.unwrap_or("no TOML")
+    )
+}
+
 fn in_file(path: &Path, problem: String) -> Error {
     let origin = Origin::File(path.display().to_string());
     Error::settings(problem).said_by(Some(origin))
@@ -380,6 +406,32 @@ mod tests {
 
     const BASE: &str = "[data]\npath = [\"a\", \"b\"]\n[train]\nupdates = 1_000_000\n[evaluate]\nepisodes = 7\n\
                         [algorithm.td3_bc]\nalpha = 1.0\ndata.rewards = { shift = -1.0 }\n";
+
+    #[test]
+    fn what_is_no_toml_is_shown_unless_it_is_no_line_that_people_write() {
+        let said = |text: &[u8]| {
+            let folder = folder(&[]);
+            fs::write(folder.path().join("a.toml"), text).expect("a file");
+            let error = load(&folder, "a.toml", &[]).expect_err("no TOML");
+            error.to_string()
+        };
+        let typed = said(b"[algorithm.bc]\nhidden = [8\n");
+        assert!(typed.contains("2 | hidden = [8"), "{typed}");
+        let long = [b"a".repeat(5_000), b"\n[b".to_vec()].concat();
+        for junk in [
+            &b"\x07\x01[[".repeat(2_000)[..],
+            &b"\xff\xfe".repeat(2_000),
+            &long,
+        ] {
+            let found = said(junk);
+            let is_plain = found.len() < 400 && !found.contains('\u{7}');
+            assert!(is_plain && found.contains("a.toml"), "{found}");
+            assert!(
+                found.contains("is this the file that was meant?"),
+                "{found}"
+            );
+        }
+    }
 
     #[test]
     fn tables_go_key_by_key_and_arrays_numbers_and_inline_tables_replace() {

@@ -4,6 +4,7 @@
 //! Unknown keys are errors. Every struct has documented defaults, so a file holds differences only.
 
 mod departures;
+mod idle;
 mod layers;
 mod loading;
 pub(crate) mod moved;
@@ -16,6 +17,8 @@ mod words;
 
 pub(crate) use departures::values;
 pub use departures::{Departure, Departures};
+pub(crate) use idle::idle_keys;
+pub(crate) use layers::not_toml;
 pub use opened::Purpose;
 pub use overrides::apply_override;
 pub use run_config::{LARGEST_SEED, RunConfig};

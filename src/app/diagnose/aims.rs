@@ -1,5 +1,7 @@
 //! Policies that imitate: returns reached against those asked for, and errors of actions along logged episodes.
 
+use std::collections::BTreeMap;
+
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 
@@ -37,8 +39,20 @@ pub struct ActionErrors {
     pub data: &'static str,
     /// Logged steps that were walked through.
     pub steps: usize,
-    /// Every action (A).
+    /// Every action (A); none of choices.
     pub dimensions: Vec<ActionError>,
+    /// Where actions are choices: how many were right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub choices: Option<Choices>,
+}
+
+/// Choices of a policy along logged episodes, held against those that were made.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Choices {
+    /// Share of the steps at which the policy chooses what was chosen, in [0, 1].
+    pub right: f64,
+    /// The same if it always made the choice that was made most often at these steps: what it has to be held against.
+    pub most_frequent: f64,
 }
 
 /// The error of one number of actions.
@@ -118,6 +132,7 @@ pub(super) fn action_errors(
         .collect();
     let width = data.action_dim;
     let (mut squares, mut walked) = (vec![0.0; width], 0);
+    let (mut right, mut made) = (0, BTreeMap::<u32, usize>::new());
     for some in chosen.chunks(EPISODES) {
         begin(policy, data, some)?;
         let longest = some.iter().map(|episode| episode.steps).max().unwrap_or(0);
@@ -141,6 +156,9 @@ pub(super) fn action_errors(
                 for (sum, (a, b)) in squares.iter_mut().zip(pairs) {
                     *sum += f64::from(a - b).powi(2);
                 }
+                let chosen = data.action(row(episode));
+                right += usize::from(found[index] == chosen);
+                *made.entry(chosen[0].to_bits()).or_default() += 1;
                 walked += 1;
             }
             policy.took(&done)?;
@@ -157,10 +175,20 @@ pub(super) fn action_errors(
             error_rms: (sum / walked as f64).sqrt() / unit,
         }
     };
-    Ok((walked > 0).then(|| ActionErrors {
+    let choices = data.action_kind.choices().map(|_| Choices {
+        right: right as f64 / walked as f64,
+        most_frequent: made.values().max().copied().unwrap_or(0) as f64 / walked as f64,
+    });
+    let dimensions = match choices {
+        // Differences of their numbers mean nothing.
+        Some(_) => Vec::new(),
+        None => squares.iter().enumerate().map(error).collect(),
+    };
+    Ok((walked > 0).then_some(ActionErrors {
         data: name,
         steps: walked,
-        dimensions: squares.iter().enumerate().map(error).collect(),
+        dimensions,
+        choices,
     }))
 }
 

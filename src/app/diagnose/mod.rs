@@ -8,6 +8,7 @@
 mod aims;
 mod episodes;
 mod found;
+mod logged;
 mod losses;
 mod picture;
 mod replay;
@@ -15,12 +16,12 @@ mod search;
 mod tokens;
 mod wording;
 
-use std::path::Path;
 use std::time::Instant;
 
-pub use aims::{ActionError, ActionErrors, Aim};
+pub use aims::{ActionError, ActionErrors, Aim, Choices};
 pub use episodes::{Arm, Difference};
 pub use found::{DiagnoseOptions, Diagnosis, Logged, Loss, Other, Place, Returned};
+pub use logged::logged;
 pub use picture::draw;
 pub use replay::{BinError, Bins, Replay, Through};
 pub use search::{Decision, HorizonError, Imagination, Returns};
@@ -28,22 +29,18 @@ pub use tokens::{Tokens, Told};
 pub use trajformer_algorithms::planning::simulated::Worth;
 pub use wording::{budget, page};
 
-use crate::app::checkpoint::fingerprint::DataFingerprint;
-use crate::app::datasets;
 use crate::app::diagnose::episodes::{Plain, Stage, ThroughBins};
 use crate::app::diagnose::search::{InSimulator, Units, Watched};
-use crate::app::held_out;
-use crate::app::prepare::load_data;
 use crate::app::run::TrainedRun;
 use crate::envs;
 use crate::envs::score::{ReferenceReturns, reference_for};
-use crate::formats::files;
 use trajformer_algorithms::planning::simulated::SimulatedOptions;
 use trajformer_algorithms::planning::{BeamPlanner, BeamSearch, Objective, PlanConfig, PlanValue};
 use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_algorithms::trajectory_transformer::TrajectoryTransformer;
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Ability, Error, Result};
+use trajformer_core::planning::critic_units;
 use trajformer_core::statistics::mean_std;
 use trajformer_data::discretizer::Discretizer;
 
@@ -53,74 +50,6 @@ const ALGORITHMS: &str = "trajectory_transformer, decision_transformer, lamo, fa
 const WALKED_STEPS: usize = 2_000;
 /// Share of the data's episodes that are its best.
 const BEST: f64 = 0.1;
-
-/// The data of a run and what is given beside it. What the run learned from may be gone: then there is none.
-///
-/// # Errors
-/// If the given data can't be read, or has other dimensions than the run.
-pub fn logged(run: &TrainedRun, given: Option<&Path>) -> Result<Logged> {
-    let read = |path: &Path| {
-        let paths = datasets::resolved(&[path.to_path_buf()])?;
-        files::load_with(&paths, &run.config.data.load_options())
-    };
-    let given = given.map(read).transpose()?;
-    let training = match load_data(&run.config) {
-        Ok(data) => Some(data),
-        Err(error) => {
-            tracing::warn!("the run's own data is left out: {error}");
-            None
-        }
-    };
-    for data in given.iter().chain(&training) {
-        let found = (data.observation_dim, data.action_dim);
-        let expected = (run.spec.observation_dim, run.spec.action_dim);
-        if found != expected {
-            return Err(Error::Dimensions {
-                problem: format!(
-                    "{}: it has {} observations and {} actions, the run {} and {}: give data that looks like the run's own",
-                    data.source_names(),
-                    found.0,
-                    found.1,
-                    expected.0,
-                    expected.1
-                ),
-                found,
-                expected,
-            });
-        }
-    }
-    let is_same = |data: &Dataset| {
-        let own = run.spec.data.as_ref();
-        own.is_some_and(|own| own.difference(&DataFingerprint::of(data)).is_none())
-    };
-    match given {
-        Some(data) if is_same(&data) => {
-            tracing::warn!(
-                "{}: the run learned from this data: none is left that it has not seen",
-                data.source_names()
-            );
-            Ok(Logged {
-                training: Some(data),
-                given: None,
-            })
-        }
-        given => {
-            // What training kept apart was not learned from: it is what is given, where nothing else is.
-            let Some(whole) = training else {
-                return Ok(Logged {
-                    training: None,
-                    given,
-                });
-            };
-            let split = held_out::split(&run.config, &whole)?;
-            let kept_apart = split.held_out;
-            Ok(Logged {
-                given: given.or(kept_apart),
-                training: Some(split.training.into_owned()),
-            })
-        }
-    }
-}
 
 /// The steps of each episode that `options` allow a run.
 ///
@@ -277,18 +206,8 @@ fn stage(run: &TrainedRun, options: &DiagnoseOptions) -> Result<Option<Stage>> {
     let env = envs::make_with(&name, &evaluate.gym_options())?;
     let spec = env.spec().clone();
     drop(env);
-    let found = (spec.observation_dim, spec.action_dim);
-    let expected = (run.spec.observation_dim, run.spec.action_dim);
-    if found != expected {
-        return Err(Error::Dimensions {
-            problem: format!(
-                "environment `{name}` has {} observations and {} actions, the run {} and {}",
-                found.0, found.1, expected.0, expected.1
-            ),
-            found,
-            expected,
-        });
-    }
+    let kind = run.spec.action_kind();
+    spec.check_fits(dims(run), kind, "the run")?;
     let plans = match &run.config.algorithm {
         AlgorithmConfig::TrajectoryTransformer(config) => Some(config.planner.plan_every_steps),
         _ => None,
@@ -356,6 +275,12 @@ fn of_planner(
         }
         found.tokens.push(tokens::tokens(network, data, name)?);
     }
+    if network.acts_with_averages() && !found.tokens.is_empty() {
+        found.notes.push(
+            "tokens are told with the averages of the weights (`average_decay`), which act, not with those that learn"
+                .to_owned(),
+        );
+    }
     if at.logged.given.is_none() {
         let problem = "no data is given beside the run's own: how well it tells episodes that it has not seen is not known";
         found.notes.push(problem.to_owned());
@@ -378,6 +303,10 @@ fn of_planner(
     let mut watched = Watched::new(planner, units(data), ending_reward);
     let rolled = stage.run("search as configured", &[None], &mut watched)?;
     found.configured = Some(rolled.arm(at.reference));
+    if config.value == PlanValue::Critic {
+        let discount = watched.planner.search().discount();
+        found.notes.push(critic_units(discount));
+    }
     found.imagination = Some(watched.found(&rolled, by_return));
     if !by_return {
         found.notes.push("the planner maximises likelihood: there are no predicted returns, and no rewards that the simulator could tell the search".to_owned());

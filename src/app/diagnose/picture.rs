@@ -175,12 +175,17 @@ fn actions(found: &Diagnosis) -> Option<Panel> {
         let points = dims.map(|(dim, error)| (dim as f64, error.error_rms));
         (format!("{} data", errors.data), points.collect())
     };
-    (!found.actions.is_empty()).then(|| Panel {
+    // Choices have no errors in numbers.
+    let measured = found.actions.iter();
+    let measured: Vec<&ActionErrors> = measured
+        .filter(|errors| !errors.dimensions.is_empty())
+        .collect();
+    (!measured.is_empty()).then(|| Panel {
         title: "Errors of actions along the data".to_owned(),
         x_label: "dimension of actions".to_owned(),
         y_label: "standard deviations".to_owned(),
         shape: Shape::Lines {
-            lines: found.actions.iter().map(line).collect(),
+            lines: measured.into_iter().map(line).collect(),
             diagonal: false,
         },
     })

@@ -47,8 +47,8 @@ pub struct HorizonError {
     pub steps: usize,
     /// Plans whose episode went on so far.
     pub plans: usize,
-    /// Imagined less true observation, root mean square over plans and dimensions, in the data's standard deviations. `None` after
-    /// the last action, whose outcome is not imagined.
+    /// Imagined less true observation, root mean square over dimensions and the plans that go on after this step, in the data's standard
+    /// deviations. `None` after the last action of all plans, whose outcome is not imagined: plans that a budget has cut end earlier.
     pub observation: Option<f64>,
     /// The same if nothing had changed since the plan was made: what an error has to be held against.
     pub unchanged: Option<f64>,
@@ -107,6 +107,8 @@ pub(super) struct Watched {
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
     plans: usize,
+    /// Plans whose outcome is imagined: those that go on after this step.
+    outcomes: usize,
     observation: f64,
     unchanged: f64,
     reward: f64,
@@ -174,6 +176,7 @@ impl Watched {
             }
             self.ends_come += usize::from(step.terminated);
             if let Some(imagined) = observations.get(at + 1) {
+                sums.outcomes += 1;
                 sums.observation += square(imagined, &step.observation);
                 sums.unchanged += square(now, &step.observation);
             }
@@ -211,7 +214,6 @@ impl Watched {
         } else {
             Vec::new()
         };
-        let last = self.sums.len();
         let root = |sum: f64, plans: usize| (sum / plans as f64).sqrt();
         let errors = self.sums.iter().enumerate();
         let horizon = errors
@@ -219,8 +221,8 @@ impl Watched {
             .map(|(at, sums)| HorizonError {
                 steps: at + 1,
                 plans: sums.plans,
-                observation: (at + 1 < last).then(|| root(sums.observation, sums.plans)),
-                unchanged: (at + 1 < last).then(|| root(sums.unchanged, sums.plans)),
+                observation: (sums.outcomes > 0).then(|| root(sums.observation, sums.outcomes)),
+                unchanged: (sums.outcomes > 0).then(|| root(sums.unchanged, sums.outcomes)),
                 reward: (sums.rewards > 0).then(|| root(sums.reward, sums.rewards)),
             });
         Imagination {

@@ -252,6 +252,17 @@ fn tokens(found: &[Tokens], text: &mut String) {
 
 fn actions(found: &Diagnosis, text: &mut String) {
     for errors in &found.actions {
+        if let Some(choices) = errors.choices {
+            let _ = writeln!(
+                text,
+                "\nOf the choices along {} steps of the {} data {:.1} % are those that were made (the most frequent one alone: {:.1} %)",
+                errors.steps,
+                errors.data,
+                100.0 * choices.right,
+                100.0 * choices.most_frequent
+            );
+            continue;
+        }
         let dims: Vec<String> = errors
             .dimensions
             .iter()

@@ -57,7 +57,13 @@ impl Snapshot<'_> {
         let _lock = self.lock(&tag)?;
         let is_whole = |len: u64| found.size.is_none_or(|size| size == len);
         if !std::fs::metadata(&blob).is_ok_and(|there| there.is_file() && is_whole(there.len())) {
-            self.download(name, &tag, &blob, found)?;
+            let came = self.download(name, &tag, &blob, found);
+            let part = blob.with_file_name(format!("{tag}.part"));
+            if came.is_err() && std::fs::metadata(&part).is_ok_and(|part| part.len() == 0) {
+                // Nothing has come: there is nothing to go on with.
+                let _ = std::fs::remove_file(&part);
+            }
+            came?;
         }
         link(&blob, &self.place(name), name)
     }

@@ -23,7 +23,8 @@ use crate::formats::whole::check_arrays;
 use trajformer_core::error::Error;
 use trajformer_core::stand_in::{json, problem};
 
-/// How long another process that fetches the same file is waited for.
+/// Bytes by which a page or a pointer is told from a file.
+const LONGEST_START: u64 = 1 << 11;
 /// Where there is no bar, how far a file has come is logged this often.
 const SAID_EVERY: Duration = Duration::from_secs(10);
 
@@ -85,7 +86,7 @@ impl Content<'_> {
             Self::Any => {
                 let mut start = Vec::new();
                 let file = File::open(path).map_err(Error::io(path))?;
-                let read = file.take(1 << 11).read_to_end(&mut start);
+                let read = file.take(LONGEST_START).read_to_end(&mut start);
                 read.map_err(Error::io(path))?;
                 match problem(&start) {
                     Some(problem) => Err(Error::data(path, problem)),
@@ -207,6 +208,21 @@ impl Wanted<'_> {
     ) -> Result<String, Failure> {
         let folder = self.place.parent().unwrap_or(self.place);
         fs::create_dir_all(folder).map_err(disk(folder))?;
+        let tried = self.attempt_in(network, bar, total);
+        if tried.is_err() && self.have() == 0 {
+            // Nothing has come: there is nothing to go on with.
+            self.remove();
+        }
+        tried
+    }
+
+    /// [`attempt`](Self::attempt), in a folder that is there.
+    fn attempt_in(
+        &self,
+        network: &Network,
+        bar: &Bar,
+        total: &mut Option<u64>,
+    ) -> Result<String, Failure> {
         let part = self.part();
         let mut file = OpenOptions::new()
             .create(true)
@@ -225,9 +241,14 @@ impl Wanted<'_> {
             if let (Some(size), Some(found)) = (self.size, coming.total)
                 && size != found
             {
+                let what = match coming.stand_in() {
+                    Some(problem) => format!("what is there {problem}"),
+                    None => "it is another file".to_owned(),
+                };
                 return Err(Failure::Wrong(format!(
-                    "{} has {found} bytes there, the published file has {size}: it is another file",
-                    self.name
+                    "{} has {found} bytes there, the published file has {size}: {what}; look what {} is",
+                    self.name,
+                    plain(self.address)
                 )));
             }
             *total = coming.total.or(self.size);
@@ -377,8 +398,18 @@ impl Wanted<'_> {
             } else {
                 found.to_string()
             };
+            let mut start = Vec::new();
+            let file = File::open(part).map_err(disk(part))?;
+            let read = file.take(LONGEST_START).read_to_end(&mut start);
+            read.map_err(disk(part))?;
+            let what = match problem(&start).filter(|_| !start.is_empty()) {
+                Some(problem) => {
+                    format!(", and what came {problem}; it is {}", plain(self.address))
+                }
+                None => String::new(),
+            };
             return Err(Failure::Wrong(format!(
-                "{name}: {found} bytes came, {total} were announced; what came is removed, run the same command again"
+                "{name}: {found} bytes came, {total} were announced{what}; what came is removed, run the same command again"
             )));
         }
         let odd = match self.content.check(part) {
@@ -408,6 +439,17 @@ impl Wanted<'_> {
 }
 
 impl Coming {
+    /// What an answer that begins with the file's first byte is in place of a file, if that can be told from how it begins.
+    fn stand_in(&mut self) -> Option<String> {
+        if self.start > 0 {
+            return None;
+        }
+        let mut start = Vec::new();
+        let reader = self.answer.reader();
+        reader.take(LONGEST_START).read_to_end(&mut start).ok()?;
+        problem(&start)
+    }
+
     fn whole(answer: Answer) -> Self {
         Self {
             start: 0,

@@ -180,6 +180,22 @@ impl Logger {
         Ok(())
     }
 
+    /// Writes a row of what was measured at this update alone, between two rows of means, whose columns stay empty in it.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn write_apart(
+        &mut self,
+        update: u64,
+        seconds: f64,
+        found: &[(&'static str, f64)],
+    ) -> Result<()> {
+        match &mut self.files {
+            Some(files) => files.metrics(update, seconds, found),
+            None => Ok(()),
+        }
+    }
+
     /// What is said beside the progress: the last score, the curve of scores on a terminal, and losses.
     fn say(&self) {
         let score = self.scores.last().map(|score| format!("score {score:.1}"));

@@ -55,7 +55,7 @@ pub struct ReportOptions {
 /// Collects a report of `runs`: run directories, or folders with one per seed.
 ///
 /// # Errors
-/// If there is no run, one can't be read, data that is asked for can't be read, or episodes that are asked for can't be made.
+/// If there is no run, none can be read, data that is asked for can't be read, or episodes that are asked for can't be made.
 pub fn report(runs: &[PathBuf], options: &ReportOptions) -> Result<Report> {
     if options.episodes.is_some_and(|count| count > MOST_EPISODES) {
         return Err(Error::Unsuitable(format!(
@@ -72,7 +72,7 @@ pub fn report(runs: &[PathBuf], options: &ReportOptions) -> Result<Report> {
     let curves = runs::curves(&named);
     let points = (MOST_POINTS / curves.max(1)).clamp(20, POINTS_PER_CURVE);
     let (series, mut all) = runs::collect(&named, points, &mut notes)?;
-    notes.extend(runs::unequal(&named)?);
+    notes.extend(runs::unequal(&named));
     for note in &notes {
         tracing::warn!("{note}");
     }
@@ -93,7 +93,7 @@ pub fn report(runs: &[PathBuf], options: &ReportOptions) -> Result<Report> {
         )?]
     };
     let starts: Vec<usize> = series.iter().map(|series| series.runs[0]).collect();
-    add_episodes(&named, &starts, options, &mut all)?;
+    notes.extend(add_episodes(&named, &starts, options, &mut all)?);
     if all
         .iter()
         .flat_map(|run| &run.episodes)
@@ -156,22 +156,24 @@ pub fn check_place(path: &Path) -> Result<()> {
     check_output(path)
 }
 
-/// Records episodes of the first run of each series, whose places in `runs` are `starts`.
+/// Records episodes of the first run of each series, whose places in `runs` are `starts`; returns what is wrong with runs that can't be
+/// opened, whose weights are damaged, say: the others are recorded.
 fn add_episodes(
     named: &[Named],
     starts: &[usize],
     options: &ReportOptions,
     runs: &mut [Run],
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let asked = options.episodes;
     let count = asked.unwrap_or(USUAL_EPISODES);
     if count == 0 {
         for &start in starts {
             runs[start].episodes_missing = Some("No episodes were asked for.".to_owned());
         }
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut recorded: Vec<(usize, Vec<Recorded>)> = Vec::new();
+    let mut failed: Vec<(usize, Error)> = Vec::new();
     for (named, &start) in named.iter().zip(starts) {
         let mut evaluate = named.folders[0].config.evaluation();
         if let Some(python) = &options.python {
@@ -189,10 +191,21 @@ fn add_episodes(
         let path = &named.folders[0].path;
         let env = runs[start].env.as_deref().unwrap_or_default();
         tracing::info!("{}: recording {count} episodes of {env}", path.display());
-        let mut trained = run::open(path, &[])?;
-        trained.config.evaluate.python = evaluate.python;
-        let rows = episodes::record(&mut trained, count)?;
-        recorded.push((start, rows));
+        let rows = run::open(path, &[]).and_then(|mut trained| {
+            trained.config.evaluate.python = evaluate.python;
+            episodes::record(&mut trained, count)
+        });
+        match rows {
+            Ok(rows) => recorded.push((start, rows)),
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(error) => failed.push((start, error)),
+        }
+    }
+    if asked.is_some()
+        && recorded.is_empty()
+        && let Some((_, error)) = failed.pop()
+    {
+        return Err(error);
     }
     let planned = recorded.iter().flat_map(|(_, rows)| rows);
     let planned = planned.filter(|episode| episode.is_planned()).count();
@@ -202,7 +215,14 @@ fn add_episodes(
             .map(|row| row.thinned(MOST_PLAN_NUMBERS / planned.max(1)));
         runs[start].episodes = thinned.collect();
     }
-    Ok(())
+    let mut notes = Vec::new();
+    for (start, error) in failed {
+        let problem = format!("{}: no episodes: {error}", runs[start].path);
+        tracing::warn!("{problem}");
+        runs[start].episodes_missing = Some(problem.clone());
+        notes.push(problem);
+    }
+    Ok(notes)
 }
 
 /// Fails if a run can't act in the environment of its evaluations.

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::app::checkpoint::RunDir;
-use crate::app::compare::found::{self, check_seeds, found, is_seed};
+use crate::app::checkpoint::{RunDir, RunSpec, RunState};
+use crate::app::compare::found::{self, check_seeds, found, is_seed, readable};
 use crate::app::compare::lines::curve;
 use crate::app::config::{RunConfig, values};
-use crate::app::evaluations::{EvaluationRow, Evaluations as Table};
+use crate::app::evaluations::{Aim, EvaluationRow, Evaluations as Table};
 use crate::app::report::contract::{
     BestScore, Column, Evaluations, Metrics, Run, RunData, Series, Target,
 };
@@ -30,6 +30,12 @@ pub(super) struct Folder {
     /// Columns and rows of its `metrics.csv`, if there is one.
     metrics: Option<Numbers>,
     run: RunDir,
+    state: Option<RunState>,
+    spec: RunSpec,
+    /// The same as `compare` sees it.
+    compared: found::Run,
+    /// What it reached of the returns that it aims at, beside the first.
+    aims: Vec<Aim>,
 }
 
 /// A run that was named: a folder, or several seeds of one configuration.
@@ -44,72 +50,66 @@ pub(super) struct Named {
 /// # Errors
 /// If one is neither, or nothing can be read.
 pub(super) fn open(runs: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Named>> {
-    let folder = |path: PathBuf| {
-        let run = RunDir::open(&path)?;
+    let folder = |path: &Path| {
+        let run = RunDir::open(path)?;
         Ok(Folder {
             config: run.config()?,
-            rows: Table::rows(&path)?,
-            metrics: read_metrics(&path)?,
+            rows: Table::rows(path)?,
+            metrics: read_metrics(path)?,
+            state: run.state()?,
+            spec: run.spec()?,
+            compared: found::Run::read(path)?,
+            aims: Table::aims(path)?,
             run,
-            path,
+            path: path.to_path_buf(),
         })
     };
-    let mut named = Vec::new();
+    let mut all = Vec::new();
     let mut seen = BTreeSet::new();
-    let mut unread = Vec::new();
     notes.extend(found::about_damaged(runs));
     for path in runs {
-        for series in found(path)? {
-            let mut folders = Vec::new();
-            let mut readable = Vec::new();
-            for run in &series.runs {
-                if !seen.insert(run.canonicalize().unwrap_or_else(|_| run.clone())) {
+        for mut series in found(path)? {
+            series.runs.retain(|run| {
+                let is_new = seen.insert(run.canonicalize().unwrap_or_else(|_| run.clone()));
+                if !is_new {
                     notes.push(format!(
                         "{} was named twice and counts once.",
                         run.display()
                     ));
-                    continue;
                 }
-                match folder(run.clone()) {
-                    Ok(read) => {
-                        folders.push(read);
-                        readable.push(run.clone());
-                    }
-                    Err(error) => unread.push((run.clone(), error)),
-                }
-            }
-            if folders.is_empty() {
-                continue;
-            }
-            check_seeds(&found::Series {
-                path: series.path.clone(),
-                runs: readable,
-            })?;
-            named.push(Named {
-                path: series.path,
-                folders,
+                is_new
             });
+            all.push(series);
         }
     }
-    if named.is_empty()
-        && let Some((_, error)) = unread.pop()
-    {
-        return Err(error);
-    }
-    notes.extend(
-        unread.into_iter().map(|(run, error)| {
-            format!("{} is left out, it can't be read: {error}", run.display())
-        }),
-    );
-    Ok(named)
+    let (read, unread) = readable(all, folder)?;
+    notes.extend(unread);
+    let named = read.into_iter().map(|(series, folders)| {
+        check_seeds(&series)?;
+        notes.extend(folders.iter().filter_map(about_weights));
+        Ok(Named {
+            path: series.path,
+            folders,
+        })
+    });
+    named.collect()
+}
+
+/// What is wrong with the weights of a run whose numbers can be shown all the same.
+fn about_weights(folder: &Folder) -> Option<String> {
+    let error = folder.run.check_lengths(folder.state.as_ref()?).err()?;
+    Some(format!(
+        "The weights of {} can't be used, its numbers are shown: {error}",
+        folder.path.display()
+    ))
 }
 
 /// What one has to know to compare the runs of each series: those that are not finished, and evaluations that not all have.
-pub(super) fn unequal(runs: &[Named]) -> Result<Vec<String>> {
+pub(super) fn unequal(runs: &[Named]) -> Vec<String> {
     let mut notes = Vec::new();
     for named in runs {
         for folder in &named.folders {
-            let done = folder.run.state()?.map_or(0, |state| state.update);
+            let done = folder.state.as_ref().map_or(0, |state| state.update);
             let updates = folder.config.total_updates();
             if done < updates {
                 notes.push(format!(
@@ -135,7 +135,7 @@ pub(super) fn unequal(runs: &[Named]) -> Result<Vec<String>> {
             ));
         }
     }
-    Ok(notes)
+    notes
 }
 
 /// Updates of the evaluations that are kept of the runs of a series: of those that all have about [`MOST_EVALUATIONS`], evenly
@@ -208,8 +208,8 @@ pub(super) fn collect(
         };
         let curve = if first.rows.iter().any(has) {
             let folders = named.folders.iter();
-            let runs = folders.map(|folder| found::Run::read(&folder.path));
-            let points = curve(&runs.collect::<Result<Vec<_>>>()?);
+            let runs: Vec<found::Run> = folders.map(|folder| folder.compared.clone()).collect();
+            let points = curve(&runs);
             let is_kept = |point: &[f64; 4]| kept.contains(&(point[0] as u64));
             points.into_iter().filter(is_kept).collect()
         } else {
@@ -251,8 +251,13 @@ fn run(
     kept: &BTreeSet<u64>,
     notes: &mut Vec<String>,
 ) -> Result<Run> {
-    let Folder { config, run, .. } = folder;
-    let (state, spec) = (run.state()?, run.spec()?);
+    let Folder {
+        config,
+        run,
+        state,
+        spec,
+        ..
+    } = folder;
     let (config_values, defaults) = settings(config)?;
     let path: Vec<String> = config
         .data
@@ -346,7 +351,7 @@ fn targets(folder: &Folder, kept: &[usize]) -> Result<Vec<Target>> {
             return_std: own().map(|row| Some(row.returns.1)).collect(),
         })
         .collect();
-    for aim in Table::aims(&folder.path)? {
+    for aim in &folder.aims {
         let (mean, std) = (|pair: (f64, f64)| pair.0, |pair: (f64, f64)| pair.1);
         found.push(Target {
             asked: aim.asked,

@@ -201,12 +201,16 @@ impl Reproduction {
             let (mut scores, mut is_d4rls) = (Vec::new(), true);
             for run in self.plan.runs.iter().filter(|run| run.line == line) {
                 // One that can't be read was named when the runs were trained.
+                let spec = || RunDir::open(&run.folder)?.spec();
                 let Ok(standing) = self.plan.standing(run) else {
                     continue;
                 };
                 if let (true, Some(score)) = (standing.is_finished(), standing.score) {
+                    let Ok(spec) = spec() else {
+                        continue;
+                    };
                     scores.push(score);
-                    let data = RunDir::open(&run.folder)?.spec()?.data;
+                    let data = spec.data;
                     is_d4rls &= data.is_none_or(|data| LOCOMOTION[*at].is_size(data.steps));
                 }
             }

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::app::config::LARGEST_SEED;
+use crate::app::config::{LARGEST_SEED, not_toml};
 use crate::app::series::parse_seeds;
 use trajformer_core::error::{Error, Origin, Result};
 use trajformer_core::nearest::nearest;
@@ -119,7 +119,7 @@ impl SweepFile {
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let parsed: std::result::Result<toml::Table, _> = toml::from_str(text);
         let file = parsed
-            .map_err(|error| Error::settings(error.to_string()))
+            .map_err(|error| Error::settings(not_toml(&error)))
             .and_then(|table| Self::from_table(table, path));
         file.map_err(|error| error.said_by(Some(Origin::File(path.display().to_string()))))
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::app::checkpoint::RunDir;
-use crate::app::checkpoint::folders::check_configured;
+use crate::app::checkpoint::folders::{check_configured, check_place};
 use crate::app::config::RunConfig;
 use crate::app::evaluations::Evaluations;
 use crate::app::table;
@@ -57,6 +57,7 @@ impl Standing {
             score: None,
         };
         if !folder.join("config.toml").is_file() {
+            check_place(folder)?;
             check_configured(folder)?;
             return Ok(nothing);
         }
