@@ -7,7 +7,7 @@ use criterion::{Criterion, criterion_group};
 use trajformer_models::activation::Activation;
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::dropout::Dropout;
-use trajformer_models::gpt::{AttentionMask, Gpt, GptConfig, Layout};
+use trajformer_models::gpt::{AttentionMask, Gpt, GptConfig, Layout, Parts};
 use trajformer_models::kernels::switch::Kernel;
 use trajformer_models::norm::LayerNorm;
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, polyak_update};
@@ -54,6 +54,7 @@ fn tokens(layers: usize) -> Result<Work> {
         precision: Precision::Full,
         instruction_dim: 0,
         activation: trajformer_models::activation::Activation::Gelu,
+        recipe: trajformer_models::trajectory_transformer::Recipe::default(),
     };
     let (mut params, rng) = (
         Params::new(DType::F32, &Device::Cpu),
@@ -147,6 +148,7 @@ fn work(kernel: Kernel) -> Result<Work> {
                 residual_dropout: 0.1,
                 layout: Layout::MinGpt,
                 precision: Precision::Full,
+                parts: Parts::default(),
             };
             let gpt = Gpt::new(&config, &mut params.init(rng))?;
             let x = normal(&[8, 249, 128], 0)?;

@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::activation::Activation;
 use crate::dropout::Dropout;
 use crate::error::{Error, Result};
-use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout};
+use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout, Parts};
 use crate::init::Init;
 use crate::instruction::InstructionNetwork;
 use crate::kernels::heads_loss::HeadsLoss;
@@ -92,6 +92,7 @@ impl ConditionalGpt {
             residual_dropout: config.dropout,
             layout: Layout::MinGpt,
             precision: config.precision,
+            parts: Parts::default(),
         };
         let normal = Init::Normal(DEVIATION);
         Ok(Self {

@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use crate::activation::Activation;
 use crate::dropout::Dropout;
 use crate::error::{Error, Result};
-use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout, NORM_EPSILON};
+use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout, NORM_EPSILON, Parts};
 use crate::init::Init;
 use crate::instruction::InstructionNetwork;
 use crate::linear::{Linear, lookup};
@@ -157,6 +157,7 @@ impl DecisionTransformer {
             residual_dropout: config.residual_dropout,
             layout: Layout::Gpt2,
             precision: config.precision,
+            parts: Parts::default(),
         };
         let table = (config.max_timesteps, hidden);
         let embed_timestep =

@@ -19,8 +19,9 @@ use candle_core::Tensor;
 use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::kernels::decode::{Float, Packed};
+use crate::trajectory_transformer::{Positions, Recipe};
 use instruction::PackedInstruction;
-use trunk::{Source, Trunk, invalid};
+use trunk::{BlockShape, Source, Trunk, invalid};
 
 /// What the weights' shapes do not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct DecoderShape {
     pub heads: usize,
     /// Activation in the blocks: `Gelu` in the paper, or `SquaredRelu`.
     pub activation: Activation,
+    /// Parts that may be others than the paper's.
+    pub recipe: Recipe,
 }
 
 /// Weights of a Trajectory Transformer, packed for decoding on the CPU.
@@ -145,7 +148,7 @@ impl<T: Float> Cache<T> {
 
 impl<T: Float> Decoder<T> {
     /// Copies the weights in `tensors`, which carry the authors' names (`tok_emb.weight`,
-    /// `pos_emb`, `blocks.I...`, `ln_f`, `head.weight`).
+    /// `pos_emb`, `blocks.I...`, `ln_f`, `head.weight`) and those of [`Positions`].
     ///
     /// # Errors
     /// If one is missing or has a shape that does not fit.
@@ -155,26 +158,27 @@ impl<T: Float> Decoder<T> {
             bins: n,
             heads,
             activation,
+            recipe,
         } = shape;
         let source = Source { tensors };
-        let positions = source.get("pos_emb")?;
-        let (window_tokens, width) = match *positions.dims() {
-            [1, window, width] if heads > 0 && width % heads == 0 => (window, width),
-            _ => {
-                return Err(Error::TensorShape {
-                    name: "pos_emb".to_owned(),
-                    found: positions.dims().to_vec(),
-                    expected: vec![1, 10 * d - 1, 32 * heads],
-                });
-            }
+        let (position_embedding, width) = position_rows(&source, recipe.positions, (d, heads))?;
+        let token_embedding = source.numbers("tok_emb.weight", &[n * d + 1, width])?;
+        let head = if recipe.tied_heads {
+            heads_of_embeddings(&token_embedding, (d, n, width))
+        } else {
+            source.numbers("head.weight", &[d, n + 1, width])?
         };
-        let head = source.numbers("head.weight", &[d, n + 1, width])?;
+        let blocks = BlockShape {
+            heads,
+            activation,
+            parts: recipe.parts,
+        };
         Ok(Self {
             shape,
-            window_tokens,
-            token_embedding: source.numbers("tok_emb.weight", &[n * d + 1, width])?,
-            position_embedding: source.numbers("pos_emb", &[1, window_tokens, width])?,
-            trunk: Trunk::new(&source, width, heads, activation)?,
+            window_tokens: position_embedding.len() / width,
+            token_embedding,
+            position_embedding,
+            trunk: Trunk::new(&source, width, blocks)?,
             heads: head
                 .chunks_exact((n + 1) * width)
                 .map(|head| Packed::new(head, None, width))
@@ -316,4 +320,50 @@ impl<T: Float> Decoder<T> {
                 .map(|(&token, &position)| token + position),
         );
     }
+}
+
+/// What is added to each token of a window of transitions of D tokens (window, C), and C, which `heads` divides.
+fn position_rows<T: Float>(
+    source: &Source<'_>,
+    positions: Positions,
+    (d, heads): (usize, usize),
+) -> Result<(Vec<T>, usize)> {
+    let (name, usual) = match positions {
+        Positions::Learned => ("pos_emb", 10 * d - 1),
+        Positions::StepAndDimension => ("step_emb", 10),
+    };
+    let found = source.get(name)?.dims();
+    let (rows, width) = match *found {
+        [1, rows, width] if heads > 0 && width > 0 && width % heads == 0 => (rows, width),
+        _ => {
+            return Err(Error::TensorShape {
+                name: name.to_owned(),
+                found: found.to_vec(),
+                expected: vec![1, usual, 32 * heads],
+            });
+        }
+    };
+    let table: Vec<T> = source.numbers(name, &[1, rows, width])?;
+    if positions == Positions::Learned {
+        return Ok((table, width));
+    }
+    let dimensions: Vec<T> = source.numbers("dimension_emb", &[1, d, width])?;
+    let mut all = Vec::with_capacity(rows * d * width);
+    for step in table.chunks_exact(width) {
+        for dimension in dimensions.chunks_exact(width) {
+            let pairs = step.iter().zip(dimension);
+            all.extend(pairs.map(|(&step, &dimension)| step + dimension));
+        }
+    }
+    // The last value is predicted, never read.
+    all.truncate((rows * d).saturating_sub(1) * width);
+    Ok((all, width))
+}
+
+/// Weights (D, N + 1, C) of the heads of a network whose heads are embeddings (N D + 1, C): the one at a place predicts the tokens
+/// of the next, and termination, whose embedding is the last.
+fn heads_of_embeddings<T: Float>(table: &[T], (d, n, width): (usize, usize, usize)) -> Vec<T> {
+    let (places, end) = table.split_at(d * n * width);
+    let of = |place: usize| [&places[place * n * width..][..n * width], end].concat();
+    (0..d).flat_map(|place| of((place + 1) % d)).collect()
 }

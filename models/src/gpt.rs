@@ -14,7 +14,7 @@ use crate::kernels::attention_block::AttentionBlock;
 use crate::kernels::mlp_block::MlpBlock;
 use crate::kernels::packed::pack;
 use crate::linear::{Conv1D, Linear};
-use crate::norm::{LayerNorm, softmax};
+use crate::norm::{Norm, NormKind, softmax, unit_mean_square};
 use crate::params::Scope;
 use crate::precision::Precision;
 
@@ -50,7 +50,68 @@ pub struct GptConfig {
     pub layout: Layout,
     /// Precision of the blocks' matrix products.
     pub precision: Precision,
+    /// What takes the place of GPT-2's parts, for [`Layout::MinGpt`] alone.
+    pub parts: Parts,
 }
+
+/// What a block may have in the place of GPT-2's parts. The default has those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Parts {
+    /// The norms before both halves of a block and after the last one.
+    pub norm: NormKind,
+    /// Factor of attention's scores, and what is done to queries and keys before.
+    pub scores: Scores,
+    /// The hidden layer of a block's MLP.
+    pub hidden: HiddenLayer,
+}
+
+/// The hidden layer of a block's MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HiddenLayer {
+    /// One linear layer and the activation.
+    #[default]
+    Plain,
+    /// Two linear layers, `mlp.0` and `mlp.gate`: h = (W x + b) SiLU(W_gate x + b_gate), with SiLU(x) = x / (1 + e⁻ˣ) and without
+    /// another activation (Shazeer 2020, <https://arxiv.org/abs/2002.05202>, who leaves biases out).
+    SwiGlu,
+}
+
+impl HiddenLayer {
+    /// Its width in blocks of width D: 4 D, or what gives three matrices as many weights as two of that have, 8 D / 3, to the nearest
+    /// multiple of 8.
+    pub(crate) fn inner(self, width: usize) -> usize {
+        match self {
+            Self::Plain => 4 * width,
+            Self::SwiGlu => (8 * ((width + 1) / 3)).max(8),
+        }
+    }
+}
+
+/// How queries and keys of d numbers per head give the scores of attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scores {
+    /// Their products over √d.
+    #[default]
+    Plain,
+    /// 15.36 times the cosines between them. Queries and keys of each head are divided by the roots of their mean squares, without a
+    /// learned scale, and their products multiplied with 15.36 / d: `F.rms_norm` and the factor 0.12 of modded-nanogpt, whose heads
+    /// have 128 numbers, for heads of any width. Henry et al. 2020 (<https://arxiv.org/abs/2010.04245>) learn the factor from
+    /// log₂(L² - L) on, which is 14.2 for windows of L = 139 tokens.
+    Cosine,
+}
+
+impl Scores {
+    /// Factor of the products, for heads of this width.
+    pub(crate) fn scale(self, head_width: usize) -> f64 {
+        match self {
+            Self::Plain => 1.0 / (head_width as f64).sqrt(),
+            Self::Cosine => LARGEST_SCORE / head_width as f64,
+        }
+    }
+}
+
+/// Score of a query and a key of the same direction, where scores are cosines: 0.12 times the 128 numbers of modded-nanogpt's heads.
+const LARGEST_SCORE: f64 = 15.36;
 
 /// What attention must not look at, beside later positions.
 #[derive(Debug, Clone, Default)]
@@ -66,15 +127,15 @@ pub struct AttentionMask {
 #[derive(Debug, Clone)]
 pub struct Gpt {
     pub(crate) blocks: Blocks,
-    pub(crate) norm: LayerNorm,
+    pub(crate) norm: Norm,
 }
 
 /// One block.
 #[derive(Debug, Clone)]
 pub(crate) struct Block {
-    pub(crate) norm1: LayerNorm,
+    pub(crate) norm1: Norm,
     pub(crate) attention: AttentionWeights,
-    pub(crate) norm2: LayerNorm,
+    pub(crate) norm2: Norm,
     pub(crate) mlp: MlpWeights,
     /// Parameters of both halves as the fused operations take them, where they were packed once for all.
     packed: Option<[Tensor; 2]>,
@@ -98,8 +159,16 @@ pub(crate) enum AttentionWeights {
 /// Weights of a block's MLP, in one of two layouts.
 #[derive(Debug, Clone)]
 pub(crate) enum MlpWeights {
-    MinGpt { hidden: Linear, output: Linear },
-    Gpt2 { hidden: Conv1D, output: Conv1D },
+    MinGpt {
+        hidden: Linear,
+        /// Of [`HiddenLayer::SwiGlu`].
+        gate: Option<Linear>,
+        output: Linear,
+    },
+    Gpt2 {
+        hidden: Conv1D,
+        output: Conv1D,
+    },
 }
 
 /// Epsilon of every norm: PyTorch's default, whatever configuration files say.
@@ -138,7 +207,7 @@ impl Gpt {
         };
         Ok(Self {
             blocks: Blocks::with_output_deviation(config, output_deviation, list, scope)?,
-            norm: LayerNorm::new(config.width, NORM_EPSILON, &mut scope.sub("ln_f"))?,
+            norm: norm(config, &mut scope.sub("ln_f"))?,
         })
     }
 
@@ -244,6 +313,17 @@ impl AttentionMask {
     }
 }
 
+/// x / (1 + e⁻ˣ), elementwise, with gradient.
+fn silu(x: &Tensor) -> Result<Tensor> {
+    // 1 / (1 + e⁻ˣ) = (1 + tanh(x / 2)) / 2
+    Ok((x * ((x * 0.5)?.tanh()? + 1.0)?)?.affine(0.5, 0.0)?)
+}
+
+/// A norm of the configured kind.
+fn norm(config: &GptConfig, scope: &mut Scope<'_>) -> Result<Norm> {
+    Norm::new(config.parts.norm, config.width, NORM_EPSILON, scope)
+}
+
 impl Block {
     fn new(config: &GptConfig, output_deviation: f64, scope: &mut Scope<'_>) -> Result<Self> {
         let (width, inner) = (config.width, config.inner);
@@ -254,8 +334,8 @@ impl Block {
         let (deviation, last) = (DEVIATION, output_deviation);
         match config.layout {
             Layout::MinGpt => Ok(Self {
-                norm1: LayerNorm::new(width, NORM_EPSILON, &mut scope.sub("ln1"))?,
-                norm2: LayerNorm::new(width, NORM_EPSILON, &mut scope.sub("ln2"))?,
+                norm1: norm(config, &mut scope.sub("ln1"))?,
+                norm2: norm(config, &mut scope.sub("ln2"))?,
                 attention: AttentionWeights::MinGpt {
                     key: linear(width, width, deviation, &mut scope.sub("attn").sub("key"))?,
                     query: linear(width, width, deviation, &mut scope.sub("attn").sub("query"))?,
@@ -264,12 +344,19 @@ impl Block {
                 },
                 mlp: MlpWeights::MinGpt {
                     hidden: linear(width, inner, deviation, &mut scope.sub("mlp").sub(0))?,
+                    gate: match config.parts.hidden {
+                        HiddenLayer::Plain => None,
+                        HiddenLayer::SwiGlu => {
+                            let mut scope = scope.sub("mlp");
+                            Some(linear(width, inner, deviation, &mut scope.sub("gate"))?)
+                        }
+                    },
                     output: linear(inner, width, last, &mut scope.sub("mlp").sub(2))?,
                 },
                 packed: None,
             }),
             Layout::Gpt2 => Ok(Self {
-                norm1: LayerNorm::new(width, NORM_EPSILON, &mut scope.sub("ln_1"))?,
+                norm1: norm(config, &mut scope.sub("ln_1"))?,
                 attention: AttentionWeights::Gpt2 {
                     query_key_value: conv(
                         width,
@@ -279,7 +366,7 @@ impl Block {
                     )?,
                     output: conv(width, width, last, &mut scope.sub("attn").sub("c_proj"))?,
                 },
-                norm2: LayerNorm::new(width, NORM_EPSILON, &mut scope.sub("ln_2"))?,
+                norm2: norm(config, &mut scope.sub("ln_2"))?,
                 mlp: MlpWeights::Gpt2 {
                     hidden: conv(width, inner, deviation, &mut scope.sub("mlp").sub("c_fc"))?,
                     output: conv(inner, width, last, &mut scope.sub("mlp").sub("c_proj"))?,
@@ -303,6 +390,8 @@ impl Block {
             time,
             width,
             heads: config.heads,
+            norm: config.parts.norm,
+            scores: config.parts.scores,
             epsilon: NORM_EPSILON,
             inputs_first,
             hidden: hidden.to_vec(),
@@ -318,6 +407,8 @@ impl Block {
             width,
             inner: config.inner,
             activation: config.activation,
+            hidden: config.parts.hidden,
+            norm: config.parts.norm,
             epsilon: NORM_EPSILON,
             inputs_first,
             dropout: dropout.site(site + 2, config.residual_dropout),
@@ -327,8 +418,7 @@ impl Block {
 
     /// The parameters of the attention half, in the order of [`AttentionBlock::apply`].
     fn packed_attention(&self) -> Result<Tensor> {
-        let (norm, mut all) = (&self.norm1, Vec::with_capacity(10));
-        all.extend([&norm.weight, &norm.bias]);
+        let mut all = self.norm1.parameters();
         match &self.attention {
             AttentionWeights::MinGpt {
                 query,
@@ -355,14 +445,18 @@ impl Block {
 
     /// The parameters of the MLP half, in the order of [`MlpBlock::apply`].
     fn packed_mlp(&self) -> Result<Tensor> {
-        let (norm, mut all) = (&self.norm2, Vec::with_capacity(6));
-        all.extend([&norm.weight, &norm.bias]);
+        let mut all = self.norm2.parameters();
         match &self.mlp {
-            MlpWeights::MinGpt { hidden, output } => {
-                for linear in [hidden, output] {
-                    all.push(&linear.weight);
-                    all.extend(linear.bias.as_ref());
-                }
+            MlpWeights::MinGpt {
+                hidden,
+                gate,
+                output,
+            } => {
+                let inputs = || [hidden].into_iter().chain(gate);
+                all.extend(inputs().map(|linear| &linear.weight));
+                all.extend(inputs().filter_map(|linear| linear.bias.as_ref()));
+                all.push(&output.weight);
+                all.extend(output.bias.as_ref());
             }
             MlpWeights::Gpt2 { hidden, output } => {
                 for conv in [hidden, output] {
@@ -391,9 +485,17 @@ impl Block {
         let x = (x + dropout.apply(&attended, site + 1, config.residual_dropout)?)?;
         let (normal, precision) = (self.norm2.forward_composed(&x)?, config.precision);
         let added = match &self.mlp {
-            MlpWeights::MinGpt { hidden, output } => {
+            MlpWeights::MinGpt {
+                hidden,
+                gate,
+                output,
+            } => {
                 let hidden = hidden.forward_in(&normal, precision)?;
-                output.forward_in(&config.activation.forward(&hidden)?, precision)?
+                let hidden = match gate {
+                    None => config.activation.forward(&hidden)?,
+                    Some(gate) => (hidden * silu(&gate.forward_in(&normal, precision)?)?)?,
+                };
+                output.forward_in(&hidden, precision)?
             }
             MlpWeights::Gpt2 { hidden, output } => {
                 let hidden = hidden.forward_in(&normal, precision)?;
@@ -433,8 +535,13 @@ impl Block {
                 (part(0)?, part(1)?, part(2)?)
             }
         };
-        let scale = 1.0 / ((width / config.heads) as f64).sqrt();
-        let scores = precision.product(&split(&query)?, &split(&key)?.t()?)?;
+        let scores = config.parts.scores;
+        let compared = |x: &Tensor| match scores {
+            Scores::Plain => split(x),
+            Scores::Cosine => unit_mean_square(&split(x)?, NORM_EPSILON),
+        };
+        let scale = scores.scale(width / config.heads);
+        let scores = precision.product(&compared(&query)?, &compared(&key)?.t()?)?;
         let scores = (scores * scale)?; // (B, heads, T, T)
         let hidden = ((allowed - 1.0)? * 1e9)?;
         // The product makes rows that see nothing zero; elsewhere hidden weights are 0 already.
@@ -458,7 +565,24 @@ mod tests {
     use crate::rng::Rng;
     use crate::testing::{check_same_bits, largest_relative_difference};
 
-    fn config(layout: Layout) -> GptConfig {
+    /// GPT-2's parts, each of the others, and all of the others.
+    fn all_parts() -> [Parts; 5] {
+        let plain = Parts::default();
+        let (norm, scores, hidden) = (NormKind::Rms, Scores::Cosine, HiddenLayer::SwiGlu);
+        [
+            plain,
+            Parts { norm, ..plain },
+            Parts { scores, ..plain },
+            Parts { hidden, ..plain },
+            Parts {
+                norm,
+                scores,
+                hidden,
+            },
+        ]
+    }
+
+    fn config(layout: Layout, parts: Parts) -> GptConfig {
         GptConfig {
             layers: 2,
             heads: 2,
@@ -473,14 +597,15 @@ mod tests {
             residual_dropout: 0.1,
             layout,
             precision: Precision::Full,
+            parts,
         }
     }
 
     /// A trunk whose parameters are all far from zero.
-    fn trunk(layout: Layout, dtype: DType) -> Result<(Params, Gpt)> {
+    fn trunk(layout: Layout, parts: Parts, dtype: DType) -> Result<(Params, Gpt)> {
         let mut params = Params::new(dtype, &Device::Cpu);
         let rng = &mut Rng::from_seed(4);
-        let gpt = Gpt::new(&config(layout), &mut params.init(rng))?;
+        let gpt = Gpt::new(&config(layout, parts), &mut params.init(rng))?;
         for param in params.iter() {
             let noise = rng.normal_tensor(param.slot.shape(), dtype, &Device::Cpu)?;
             param.slot.set(&(param.slot.tensor()? + (noise * 0.2)?)?)?;
@@ -512,8 +637,12 @@ mod tests {
     }
 
     /// Output and all gradients of a weighted sum of the output.
-    fn results(dtype: DType, layout: Layout, composed: bool) -> Result<Vec<Tensor>> {
-        let (params, gpt) = trunk(layout, dtype)?;
+    fn results(
+        dtype: DType,
+        (layout, parts): (Layout, Parts),
+        composed: bool,
+    ) -> Result<Vec<Tensor>> {
+        let (params, gpt) = trunk(layout, parts, dtype)?;
         let (x, mask, weights) = inputs(dtype, layout == Layout::Gpt2)?;
         let dropout = Dropout::draw(&mut Rng::from_seed(6));
         let y = if composed {
@@ -527,13 +656,20 @@ mod tests {
         Ok(std::iter::once(y).chain(gradients).collect())
     }
 
+    fn kinds() -> impl Iterator<Item = (Layout, Parts)> {
+        let min_gpt = all_parts().map(|parts| (Layout::MinGpt, parts));
+        min_gpt
+            .into_iter()
+            .chain([(Layout::Gpt2, Parts::default())])
+    }
+
     #[test]
     fn fused_blocks_equal_plain_tensor_operations() -> Result<()> {
-        for layout in [Layout::MinGpt, Layout::Gpt2] {
+        for kind in kinds() {
             // Rounding of sums over 750 rows.
             for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-4)] {
-                let fused = results(dtype, layout, false)?;
-                let composed = results(dtype, layout, true)?;
+                let fused = results(dtype, kind, false)?;
+                let composed = results(dtype, kind, true)?;
                 assert_eq!(fused.len(), composed.len());
                 for (i, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
                     let largest = composed.abs()?.max_all()?.to_dtype(DType::F64)?;
@@ -543,7 +679,7 @@ mod tests {
                     let difference = largest_relative_difference(fused, composed)?;
                     assert!(
                         difference < tolerance,
-                        "{layout:?} {dtype:?} {i}: {difference:e}"
+                        "{kind:?} {dtype:?} {i}: {difference:e}"
                     );
                 }
             }
@@ -553,9 +689,18 @@ mod tests {
 
     #[test]
     fn results_have_the_same_bits_for_any_number_of_threads() -> Result<()> {
-        for layout in [Layout::MinGpt, Layout::Gpt2] {
-            check_same_bits(|| results(DType::F32, layout, false))?;
+        for kind in kinds() {
+            check_same_bits(|| results(DType::F32, kind, false))?;
         }
         Ok(())
+    }
+
+    #[test]
+    fn other_parts_are_refused_under_gpt2_names() {
+        let mut params = Params::new(DType::F32, &Device::Cpu);
+        let config = config(Layout::Gpt2, all_parts()[1]);
+        let refused = Gpt::new(&config, &mut params.init(&mut Rng::from_seed(4)));
+        let text = refused.map(|_| ()).expect_err("no such GPT-2").to_string();
+        assert!(text.contains("GPT-2"), "{text}");
     }
 }

@@ -18,7 +18,7 @@ use crate::decision_transformer::Contexts;
 use crate::dropout::Dropout;
 use crate::error::{Error, Result};
 use crate::gpt::{
-    AttentionMask, AttentionWeights, DEVIATION, Gpt, GptConfig, Layout, NORM_EPSILON,
+    AttentionMask, AttentionWeights, DEVIATION, Gpt, GptConfig, Layout, NORM_EPSILON, Parts,
 };
 use crate::init::Init;
 use crate::kernels::heads_loss::HeadsLoss;
@@ -323,5 +323,6 @@ pub fn gpt2_trunk(layers: usize, heads: usize, width: usize) -> GptConfig {
         residual_dropout: 0.0,
         layout: Layout::Gpt2,
         precision: crate::precision::Precision::Full,
+        parts: Parts::default(),
     }
 }

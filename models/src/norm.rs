@@ -1,4 +1,4 @@
-//! Normalisation with gradients: [`LayerNorm`] and [`softmax`].
+//! Normalisation with gradients: [`LayerNorm`], [`RmsNorm`], either of them as a [`Norm`], and [`softmax`].
 //!
 //! candle-nn's fused `LayerNorm` and `softmax_last_dim` silently drop gradients; these don't.
 
@@ -6,7 +6,7 @@ use candle_core::{D, Tensor};
 
 use crate::error::Result;
 use crate::init::Init;
-use crate::kernels::layer_norm::layer_norm;
+use crate::kernels::layer_norm::{layer_norm, rms_norm};
 use crate::kernels::packed::pack;
 use crate::kernels::switch::Kernel;
 use crate::params::Scope;
@@ -59,6 +59,111 @@ impl LayerNorm {
     }
 }
 
+/// Division by the root of the mean square over the last dimension, then a learned scale `weight`; no mean is taken away and
+/// nothing added (Zhang and Sennrich 2019, <https://arxiv.org/abs/1910.07467>; `RMSNorm` in PyTorch).
+#[derive(Debug, Clone)]
+pub struct RmsNorm {
+    pub(crate) weight: Tensor, // (D)
+    pub(crate) epsilon: f64,
+}
+
+impl RmsNorm {
+    /// Scale 1; `epsilon` is added to the mean square.
+    ///
+    /// # Errors
+    /// If the scope's parameters don't fit.
+    pub fn new(width: usize, epsilon: f64, scope: &mut Scope<'_>) -> Result<Self> {
+        let weight = scope.param("weight", width, Init::Ones.fill())?;
+        Ok(Self { weight, epsilon })
+    }
+
+    /// (.., D) -> (.., D).
+    ///
+    /// # Errors
+    /// If the last dimension is not D.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if Kernel::LayerNorm.takes(x) {
+            let weight = self.weight.flatten_all()?;
+            Ok(rms_norm(x, &weight, self.epsilon)?)
+        } else {
+            self.forward_composed(x)
+        }
+    }
+
+    /// The slow twin, for every device.
+    pub(crate) fn forward_composed(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(unit_mean_square(x, self.epsilon)?.broadcast_mul(&self.weight)?)
+    }
+}
+
+/// Rows of x (.., D) over the roots of their mean squares, to which `epsilon` is added.
+///
+/// # Errors
+/// If the tensor has no dimension.
+pub(crate) fn unit_mean_square(x: &Tensor, epsilon: f64) -> Result<Tensor> {
+    let square = x.sqr()?.mean_keepdim(D::Minus1)?;
+    Ok(x.broadcast_div(&(square + epsilon)?.sqrt()?)?)
+}
+
+/// Which norm a network has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NormKind {
+    /// [`LayerNorm`].
+    #[default]
+    Layer,
+    /// [`RmsNorm`].
+    Rms,
+}
+
+/// A norm of either kind.
+#[derive(Debug, Clone)]
+pub enum Norm {
+    /// With mean, scale and shift.
+    Layer(LayerNorm),
+    /// With a scale alone.
+    Rms(RmsNorm),
+}
+
+impl Norm {
+    /// One of this kind, at its first values.
+    ///
+    /// # Errors
+    /// If the scope's parameters don't fit.
+    pub fn new(kind: NormKind, width: usize, epsilon: f64, scope: &mut Scope<'_>) -> Result<Self> {
+        match kind {
+            NormKind::Layer => Ok(Self::Layer(LayerNorm::new(width, epsilon, scope)?)),
+            NormKind::Rms => Ok(Self::Rms(RmsNorm::new(width, epsilon, scope)?)),
+        }
+    }
+
+    /// (.., D) -> (.., D).
+    ///
+    /// # Errors
+    /// If the last dimension is not D.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Layer(norm) => norm.forward(x),
+            Self::Rms(norm) => norm.forward(x),
+        }
+    }
+
+    /// The slow twin, for every device.
+    pub(crate) fn forward_composed(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Layer(norm) => norm.forward_composed(x),
+            Self::Rms(norm) => norm.forward_composed(x),
+        }
+    }
+
+    /// Scale and, of a layer norm, shift: as fused operations take them.
+    pub(crate) fn parameters(&self) -> Vec<&Tensor> {
+        match self {
+            Self::Layer(norm) => vec![&norm.weight, &norm.bias],
+            Self::Rms(norm) => vec![&norm.weight],
+        }
+    }
+}
+
 /// Softmax over the last dimension; a row of all -∞ gives NaN.
 ///
 /// # Errors
@@ -89,7 +194,7 @@ mod tests {
     use crate::rng::Rng;
     use crate::testing::{check_same_bits, largest_relative_difference};
 
-    fn results(dtype: DType, composed: bool) -> Result<Vec<Tensor>> {
+    fn results(dtype: DType, kind: NormKind, composed: bool) -> Result<Vec<Tensor>> {
         let rng = &mut Rng::from_seed(0);
         let mut draw = |shape: &[usize]| rng.normal_tensor(shape, dtype, &Device::Cpu);
         let x = Var::from_tensor(&draw(&[3, 700, 37])?)?;
@@ -99,10 +204,17 @@ mod tests {
         );
         let upstream = draw(&[3, 700, 37])?;
         let (w, b) = (weight.as_tensor().clone(), bias.as_tensor().clone());
-        let norm = LayerNorm {
-            weight: w,
-            bias: b,
-            epsilon: 1e-5,
+        let (weight_of, epsilon) = (w, 1e-5);
+        let norm = match kind {
+            NormKind::Layer => Norm::Layer(LayerNorm {
+                weight: weight_of,
+                bias: b,
+                epsilon,
+            }),
+            NormKind::Rms => Norm::Rms(RmsNorm {
+                weight: weight_of,
+                epsilon,
+            }),
         };
         let y = if composed {
             norm.forward_composed(&x)?
@@ -118,16 +230,23 @@ mod tests {
 
     #[test]
     fn the_fused_norm_equals_plain_tensor_operations() -> Result<()> {
-        // Rounding of sums over 2100 rows.
-        for (dtype, tolerance) in [(DType::F64, 1e-13), (DType::F32, 1e-5)] {
-            let (fused, composed) = (results(dtype, false)?, results(dtype, true)?);
-            assert_eq!(fused.len(), 4);
-            for (i, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
-                let difference = largest_relative_difference(fused, composed)?;
-                assert!(difference < tolerance, "{dtype:?} {i}: {difference:e}");
+        for (kind, count) in [(NormKind::Layer, 4), (NormKind::Rms, 3)] {
+            // Rounding of sums over 2100 rows.
+            for (dtype, tolerance) in [(DType::F64, 1e-13), (DType::F32, 1e-5)] {
+                let fused = results(dtype, kind, false)?;
+                let composed = results(dtype, kind, true)?;
+                assert_eq!(fused.len(), count);
+                for (i, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
+                    let difference = largest_relative_difference(fused, composed)?;
+                    assert!(
+                        difference < tolerance,
+                        "{kind:?} {dtype:?} {i}: {difference:e}"
+                    );
+                }
             }
+            check_same_bits(|| results(DType::F32, kind, false))?;
         }
-        check_same_bits(|| results(DType::F32, false))
+        Ok(())
     }
 
     #[test]

@@ -4,13 +4,18 @@
 //! trajectory/models/transformers.py), with its parameter names. A transition is D = O + A + 2
 //! tokens: observation, action, reward, value. Every position of a transition has tokens and an
 //! output head of its own; value tokens are never attended to.
+//!
+//! Settings that are not the paper's ([`Recipe`]) say so; the defaults of all are the authors'.
+
+mod positions;
 
 use candle_core::{DType, Tensor};
 
 use crate::activation::Activation;
+use crate::decoder::DecoderShape;
 use crate::dropout::Dropout;
 use crate::error::{Error, Result};
-use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout};
+use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout, Parts};
 use crate::init::Init;
 use crate::instruction::InstructionNetwork;
 use crate::kernels::heads_loss::HeadsLoss;
@@ -18,6 +23,8 @@ use crate::kernels::switch::Kernel;
 use crate::norm::log_softmax;
 use crate::params::Scope;
 use crate::precision::Precision;
+pub use positions::Positions;
+use positions::Tables;
 
 /// Sizes and settings of a [`TrajectoryTransformer`].
 #[derive(Debug, Clone, PartialEq)]
@@ -53,9 +60,23 @@ pub struct TrajectoryTransformerConfig {
     pub precision: Precision,
     /// Activation of the blocks' hidden layers: `Gelu` in the paper.
     pub activation: Activation,
+    /// Parts that may be others than the paper's.
+    pub recipe: Recipe,
     /// E, numbers in the embedding of an instruction (of length 1), which is added to every token through two
     /// linear layers; 0: the network reads none, as the paper's.
     pub instruction_dim: usize,
+}
+
+/// Parts of a [`TrajectoryTransformer`] that may be others than the paper's; the default has the paper's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recipe {
+    /// Norms and scores of the blocks.
+    pub parts: Parts,
+    /// What is added to tokens' embeddings so that they know where they stand.
+    pub positions: Positions,
+    /// Whether the head that predicts the tokens of a place has their embeddings for its weights (Press and Wolf 2017,
+    /// <https://arxiv.org/abs/1608.05859>) instead of weights of its own.
+    pub tied_heads: bool,
 }
 
 impl TrajectoryTransformerConfig {
@@ -67,6 +88,17 @@ impl TrajectoryTransformerConfig {
     /// The longest input in tokens: `window_transitions * D - 1`.
     pub fn block_size(&self) -> usize {
         (self.window_transitions * self.transition_dim()).saturating_sub(1)
+    }
+
+    /// What a [`Decoder`](crate::decoder::Decoder) of such a network must be told.
+    pub fn decoder_shape(&self) -> DecoderShape {
+        DecoderShape {
+            transition_tokens: self.transition_dim(),
+            bins: self.bins,
+            heads: self.heads,
+            activation: self.activation,
+            recipe: self.recipe,
+        }
     }
 }
 
@@ -87,9 +119,10 @@ pub struct TokenBatch {
 #[derive(Debug, Clone)]
 pub struct TrajectoryTransformer {
     pub(crate) token_embedding: Tensor, // (V D + 1, embedding); the last row is termination
-    pub(crate) position_embedding: Tensor, // (1, block_size, embedding)
+    positions: Tables,
     pub(crate) trunk: Gpt,
-    pub(crate) head: Tensor, // (D, V + 1, embedding)
+    /// (D, V + 1, embedding), where it is not made of embeddings.
+    own_head: Option<Tensor>,
     pub(crate) embed_instruction: InstructionNetwork,
     pub(crate) config: TrajectoryTransformerConfig,
 }
@@ -120,12 +153,13 @@ impl TrajectoryTransformer {
             layers: config.layers,
             heads: config.heads,
             width,
-            inner: 4 * width,
+            inner: config.recipe.parts.hidden.inner(width),
             activation: config.activation,
             attention_dropout: config.attention_dropout,
             residual_dropout: config.residual_dropout,
             layout: Layout::MinGpt,
             precision: config.precision,
+            parts: config.recipe.parts,
         };
         let normal = Init::Normal(DEVIATION);
         Ok(Self {
@@ -134,17 +168,20 @@ impl TrajectoryTransformer {
                 (tokens, width),
                 normal.fill(),
             )?,
-            position_embedding: scope.param(
-                "pos_emb",
-                (1, config.block_size(), width),
-                Init::Zeros.fill(),
+            positions: Tables::new(
+                config.recipe.positions,
+                (config.window_transitions, transition),
+                width,
+                scope,
             )?,
             trunk: Gpt::new(&trunk, scope)?,
-            head: scope.sub("head").param(
-                "weight",
-                (transition, config.bins + 1, width),
-                Init::Linear(width).fill(),
-            )?,
+            own_head: if config.recipe.tied_heads {
+                None
+            } else {
+                let shape = (transition, config.bins + 1, width);
+                let fill = Init::Linear(width).fill();
+                Some(scope.sub("head").param("weight", shape, fill)?)
+            },
             embed_instruction: InstructionNetwork::new(
                 "TrajectoryTransformer",
                 config.instruction_dim,
@@ -232,7 +269,7 @@ impl TrajectoryTransformer {
             .map(|(m, w)| m * w * share)
             .collect();
         let targets = of.targets.to_dtype(DType::U32)?.flatten_all()?.to_vec1()?;
-        Ok(HeadsLoss { targets, weights }.apply(hidden, &self.head)?)
+        Ok(HeadsLoss { targets, weights }.apply(hidden, &self.head()?)?)
     }
 
     /// The slow twin of [`Self::fused_loss`], for every device.
@@ -297,12 +334,7 @@ impl TrajectoryTransformer {
         } else {
             self.embedded_by_place(tokens)?
         };
-        let positions = if time == self.config.block_size() {
-            self.position_embedding.clone()
-        } else {
-            self.position_embedding.narrow(1, 0, time)?
-        };
-        let mut x = embedded.broadcast_add(&positions)?; // (B, T, embedding)
+        let mut x = embedded.broadcast_add(&self.positions.rows(time)?)?; // (B, T, embedding)
         if let Some(asked) = self.embed_instruction.forward(instructions)? {
             x = x.broadcast_add(&asked)?;
         }
@@ -322,7 +354,6 @@ impl TrajectoryTransformer {
     fn embedded_by_place(&self, tokens: &Tensor) -> Result<Tensor> {
         let (batch, time) = tokens.dims2()?;
         let (bins, transition) = (self.config.bins, self.config.transition_dim());
-        let (table, width) = (&self.token_embedding, self.config.embedding);
         let missing = time.next_multiple_of(transition) - time;
         let places = tokens
             .to_dtype(DType::U32)?
@@ -330,15 +361,38 @@ impl TrajectoryTransformer {
             .reshape(((), transition, 1))?
             .transpose(0, 1)?; // (D, B groups, 1)
         let values = Tensor::arange(0, bins as u32 + 1, tokens.device())?.reshape((1, 1, ()))?;
-        let one_hot = places.broadcast_eq(&values)?.to_dtype(table.dtype())?;
-        let own = table.narrow(0, 0, bins * transition)?;
-        let end = table.narrow(0, bins * transition, 1)?.unsqueeze(0)?;
-        let tables = [
-            own.reshape((transition, bins, width))?,
-            end.broadcast_as((transition, 1, width))?,
-        ];
-        let embedded = one_hot.matmul(&Tensor::cat(&tables, 1)?)?; // (D, B groups, embedding)
+        let one_hot = places
+            .broadcast_eq(&values)?
+            .to_dtype(self.token_embedding.dtype())?;
+        let tables = self.tables(0)?;
+        let embedded = one_hot.matmul(&tables)?; // (D, B groups, embedding)
         from_places(&embedded, batch, time)
+    }
+
+    /// Embeddings of all tokens of each place, the place `first` leading (D, V + 1, embedding).
+    fn tables(&self, first: usize) -> Result<Tensor> {
+        let (bins, transition) = (self.config.bins, self.config.transition_dim());
+        let (table, width) = (&self.token_embedding, self.config.embedding);
+        let own = table.narrow(0, 0, bins * transition)?;
+        let own = own.reshape((transition, bins, width))?;
+        let own = match first {
+            0 => own,
+            _ => {
+                let rest = transition - first;
+                Tensor::cat(&[own.narrow(0, first, rest)?, own.narrow(0, 0, first)?], 0)?
+            }
+        };
+        let end = table.narrow(0, bins * transition, 1)?.unsqueeze(0)?;
+        let end = end.broadcast_as((transition, 1, width))?;
+        Ok(Tensor::cat(&[own, end], 1)?)
+    }
+
+    /// Weights of the heads (D, V + 1, embedding): the one at a place predicts the tokens of the next.
+    fn head(&self) -> Result<Tensor> {
+        match &self.own_head {
+            Some(head) => Ok(head.clone()),
+            None => self.tables(1),
+        }
     }
 
     /// Rows (B, T) of the token table: tokens plus V times the place in the transition; the
@@ -369,7 +423,7 @@ impl TrajectoryTransformer {
             .reshape(((), transition, width))?
             .transpose(0, 1)?
             .contiguous()?; // (D, B groups, embedding)
-        let logits = self.config.precision.product(&places, &self.head.t()?)?; // (D, B groups, V + 1)
+        let logits = self.config.precision.product(&places, &self.head()?.t()?)?; // (D, B groups, V + 1)
         from_places(&logits, batch, time)
     }
 }
@@ -386,6 +440,8 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+    use crate::gpt::{HiddenLayer, Scores};
+    use crate::norm::NormKind;
     use crate::params::Params;
     use crate::rng::Rng;
     use crate::testing::{check_same_bits, largest_relative_difference};
@@ -408,6 +464,7 @@ mod tests {
             precision: Precision::Full,
             instruction_dim: 0,
             activation: Activation::Gelu,
+            recipe: Recipe::default(),
         }
     }
 
@@ -417,15 +474,33 @@ mod tests {
         Ok(Tensor::from_vec(tokens, (batch, 24), &Device::Cpu)?)
     }
 
-    /// Loss and gradients with dropout.
-    fn results(dtype: DType, activation: Activation, composed: bool) -> Result<Vec<Tensor>> {
-        let config = TrajectoryTransformerConfig {
-            activation,
-            ..config()
+    /// The paper's network, and one with each part that is not the paper's.
+    fn configs() -> Vec<TrajectoryTransformerConfig> {
+        let with = |change: &dyn Fn(&mut TrajectoryTransformerConfig)| {
+            let mut config = config();
+            change(&mut config);
+            config
         };
+        vec![
+            config(),
+            with(&|config| config.activation = Activation::SquaredRelu),
+            with(&|config| config.recipe.parts.scores = Scores::Cosine),
+            with(&|config| config.recipe.parts.norm = NormKind::Rms),
+            with(&|config| config.recipe.positions = Positions::StepAndDimension),
+            with(&|config| config.recipe.tied_heads = true),
+            with(&|config| config.recipe.parts.hidden = HiddenLayer::SwiGlu),
+        ]
+    }
+
+    /// Loss and gradients with dropout.
+    fn results(
+        dtype: DType,
+        config: &TrajectoryTransformerConfig,
+        composed: bool,
+    ) -> Result<Vec<Tensor>> {
         let rng = &mut Rng::from_seed(8);
         let mut params = Params::new(dtype, &Device::Cpu);
-        let network = TrajectoryTransformer::new(&config, &mut params.init(rng))?;
+        let network = TrajectoryTransformer::new(config, &mut params.init(rng))?;
         for param in params.iter() {
             let noise = rng.normal_tensor(param.slot.shape(), dtype, &Device::Cpu)?;
             param.slot.set(&(param.slot.tensor()? + (noise * 0.1)?)?)?;
@@ -461,26 +536,27 @@ mod tests {
 
     #[test]
     fn fused_trunk_and_loss_equal_plain_tensor_operations() -> Result<()> {
-        // Rounding of sums over 120 tokens.
-        for (dtype, activation, tolerance) in [
-            (DType::F64, Activation::Gelu, 1e-12),
-            (DType::F32, Activation::Gelu, 1e-4),
-            (DType::F64, Activation::SquaredRelu, 1e-12),
-            (DType::F32, Activation::SquaredRelu, 1e-4),
-        ] {
-            let fused = results(dtype, activation, false)?;
-            let composed = results(dtype, activation, true)?;
-            assert_eq!(fused.len(), composed.len());
-            for (i, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
-                let largest = composed.abs()?.max_all()?.to_dtype(DType::F64)?;
-                if largest.to_scalar::<f64>()? < 1e-6 {
-                    continue; // The keys' bias: zero in exact arithmetic.
+        for config in &configs() {
+            // Rounding of sums over 120 tokens.
+            for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-4)] {
+                let fused = results(dtype, config, false)?;
+                let composed = results(dtype, config, true)?;
+                assert_eq!(fused.len(), composed.len());
+                for (i, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
+                    let largest = composed.abs()?.max_all()?.to_dtype(DType::F64)?;
+                    if largest.to_scalar::<f64>()? < 1e-6 {
+                        continue; // The keys' bias: zero in exact arithmetic.
+                    }
+                    let difference = largest_relative_difference(fused, composed)?;
+                    assert!(
+                        difference < tolerance,
+                        "{config:?} {dtype:?} {i}: {difference:e}"
+                    );
                 }
-                let difference = largest_relative_difference(fused, composed)?;
-                assert!(difference < tolerance, "{dtype:?} {i}: {difference:e}");
             }
+            check_same_bits(|| results(DType::F32, config, false))?;
         }
-        check_same_bits(|| results(DType::F32, Activation::Gelu, false))
+        Ok(())
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::conditional_gpt::ConditionalGptConfig;
 use crate::critic::CriticConfig;
 use crate::decision_transformer::DecisionTransformerConfig;
 use crate::gaussian::TanhGaussianActorConfig;
+use crate::gpt::HiddenLayer;
 use crate::lamo::LamoConfig;
 use crate::reinformer::ReinformerConfig;
 use crate::rnd::RndConfig;
@@ -190,10 +191,15 @@ pub fn lamo(config: &LamoConfig, steps: usize) -> Passes {
 
 /// A [`TrajectoryTransformer`](crate::trajectory_transformer::TrajectoryTransformer) on a whole window, one head per token.
 pub fn trajectory_transformer(config: &TrajectoryTransformerConfig) -> Passes {
+    let hidden = config.recipe.parts.hidden;
+    let inner = hidden.inner(config.embedding);
     let blocks = Blocks {
         layers: config.layers,
         width: config.embedding,
-        inner: 4 * config.embedding,
+        inner: match hidden {
+            HiddenLayer::Plain => inner,
+            HiddenLayer::SwiGlu => 3 * inner / 2, // two matrices with as many weights as its three
+        },
     };
     blocks.and_head(config.bins + 1, config.block_size())
 }
@@ -245,13 +251,16 @@ impl Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::activation::Activation;
     use crate::critic::Critics;
     use crate::gaussian::{TanhCorrection, TanhGaussianActor};
     use crate::init::StackInit;
     use crate::network::Network;
     use crate::params::Params;
+    use crate::precision::Precision;
     use crate::rnd::{RndPredictor, RndTarget};
     use crate::rng::Rng;
+    use crate::trajectory_transformer::Recipe;
     use crate::vae::Vae;
     use crate::{DType, Device, Result};
 
@@ -362,6 +371,35 @@ mod tests {
         // Seven classes: 7 weights per token.
         let with_head = blocks.and_head(7, 2).forward(1.0).flops();
         assert_eq!(with_head, forward + 2.0 * 2.0 * 7.0);
+        let sizes = TrajectoryTransformerConfig {
+            observation_dim: 1,
+            action_dim: 1,
+            bins: 6,
+            layers: 5,
+            heads: 1,
+            embedding: 3,
+            window_transitions: 1,
+            embedding_dropout: 0.0,
+            residual_dropout: 0.0,
+            attention_dropout: 0.0,
+            action_weight: 1.0,
+            reward_weight: 1.0,
+            value_weight: 1.0,
+            precision: Precision::Full,
+            activation: Activation::Gelu,
+            recipe: Recipe::default(),
+            instruction_dim: 0,
+        };
+        let found = trajectory_transformer(&sizes).forward(1.0).flops();
+        // Three tokens: 36 weights of attention and 72 of the MLP each, six pairs of width 3, seven classes.
+        let classes = 2.0 * 3.0 * 21.0;
+        let pairs = 5.0 * 2.0 * 2.0 * 6.0 * 3.0;
+        assert_eq!(found, 5.0 * 2.0 * 3.0 * (36.0 + 72.0) + pairs + classes);
+        let mut gated = sizes;
+        gated.recipe.parts.hidden = HiddenLayer::SwiGlu;
+        let found = trajectory_transformer(&gated).forward(1.0).flops();
+        // Three matrices of 8 rows of 3 in the place of two of 12.
+        assert_eq!(found, 5.0 * 2.0 * 3.0 * (36.0 + 72.0) + pairs + classes);
         // Two steps are six tokens: 21 pairs.
         let forward = 5.0 * 2.0 * (6.0 * 12.0 + 42.0);
         assert_eq!(

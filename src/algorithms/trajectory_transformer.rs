@@ -21,6 +21,7 @@
 //! stays at its floor (their form, which climbs again, is `schedule = "cosine_unclamped"`, which the configurations of their
 //! data sets have); actions are clipped to their bounds.
 
+pub mod recipe;
 pub mod token_scores;
 
 use std::sync::Arc;
@@ -28,8 +29,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use trajformer_models::activation::Activation;
-use trajformer_models::decoder::{Decoder, DecoderShape};
+use trajformer_models::decoder::Decoder;
 use trajformer_models::dropout::Dropout;
 use trajformer_models::muon::{Muon, MuonConfig, Optimizer};
 use trajformer_models::optim::{
@@ -41,6 +41,8 @@ use trajformer_models::trajectory_transformer::{
 };
 use trajformer_models::uploads::CachedUploads;
 use trajformer_models::work;
+
+pub use recipe::{MlpKind, NormName, OptimizerKind, PositionKind, RateSchedule};
 
 use crate::offpolicy::{StateNames, Trained};
 use crate::planning::{BeamPlanner, BeamSearch, Critic, PlanConfig, SearchModel, Window};
@@ -70,43 +72,6 @@ const RATE_FLOOR: f64 = 0.1;
 
 /// More would leave no digits of f32 to anything else.
 const LARGEST_PENALTY: f64 = 1e30;
-
-/// How the learning rate falls after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RateSchedule {
-    /// Along a cosine to a tenth at `decay_updates`, where it stays.
-    #[default]
-    Cosine,
-    /// Along a cosine that climbs again after `decay_updates`, as the authors' code does.
-    CosineUnclamped,
-    /// Not at all.
-    Constant,
-    /// Not until the last `decay_fraction` of the updates on the data, then along a line to 0: `"warmup_stable_decay"`.
-    WarmupStableDecay,
-}
-
-/// What takes the steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OptimizerKind {
-    /// AdamW, as the authors.
-    #[default]
-    Adamw,
-    /// Muon for the matrices of the blocks, AdamW for embeddings, norms, biases and heads.
-    Muon,
-}
-
-/// The activation of the blocks' hidden layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MlpKind {
-    /// `"gelu"`, the authors'.
-    #[default]
-    Gelu,
-    /// `"squared_relu"`: max(x, 0)².
-    SquaredRelu,
-}
 
 /// `[algorithm.trajectory_transformer]`. Defaults: the base of the authors' `config/offline.py` and their `scripts/train.py`, but
 /// for `schedule`; what they change for single data sets stands in `configs/trajectory_transformer`.
@@ -176,8 +141,16 @@ pub struct TrajectoryTransformerConfig {
     /// Weights that act and are judged are the moving average of those that learn: average <- d average + (1 - d) weights after each
     /// update, with d the smaller one of this and (1 + n) / (10 + n) at update n. 0: they are those that learn.
     pub average_decay: f64,
-    /// Activation of the blocks' hidden layers.
+    /// Hidden layers of the blocks.
     pub mlp: MlpKind,
+    /// Norms of the blocks, and the one after the last of them.
+    pub norm: NormName,
+    /// Whether attention compares queries and keys by their cosine, times 15.36, whatever their lengths.
+    pub qk_norm: bool,
+    /// What is added to a token's embedding so that the network knows where it stands.
+    pub positions: PositionKind,
+    /// Whether the head that predicts the tokens of a place has their embeddings for its weights.
+    pub tied_heads: bool,
     /// Type of the matrix products of blocks and heads in training: `"f32"` or `"bf16"`. Planning is
     /// f32.
     pub matmul: Matmul,
@@ -221,6 +194,10 @@ impl Default for TrajectoryTransformerConfig {
             muon_weight_decay: 0.0,
             average_decay: 0.0,
             mlp: MlpKind::Gelu,
+            norm: NormName::Layer,
+            qk_norm: false,
+            positions: PositionKind::Learned,
+            tied_heads: false,
             matmul: Matmul::F32,
             planner: PlanConfig::default(),
             text: None,
@@ -446,10 +423,8 @@ impl TrajectoryTransformerConfig {
             reward_weight: self.reward_weight,
             value_weight: self.value_weight,
             precision: self.matmul.into(),
-            activation: match self.mlp {
-                MlpKind::Gelu => Activation::Gelu,
-                MlpKind::SquaredRelu => Activation::SquaredRelu,
-            },
+            activation: self.activation(),
+            recipe: self.recipe(),
             instruction_dim: self.text.as_ref().map_or(0, |text| text.embedding_dim()),
         }
     }
@@ -505,12 +480,7 @@ impl TrajectoryTransformer {
     /// If the planner's settings do not fit the network.
     pub fn planner(&self) -> Result<BeamPlanner> {
         let (config, sizes) = (&self.learner.config, self.learner.model.net.config());
-        let shape = DecoderShape {
-            transition_tokens: sizes.transition_dim(),
-            bins: sizes.bins,
-            heads: sizes.heads,
-            activation: sizes.activation,
-        };
+        let shape = sizes.decoder_shape();
         let decoder = Arc::new(Decoder::<f32>::new(
             &self.learner.acting().0.tensors()?,
             shape,
@@ -687,10 +657,12 @@ impl Algorithm for TrajectoryTransformer {
             "resid_pdrop": sizes.residual_dropout,
             "attn_pdrop": sizes.attention_dropout,
         });
-        match keys {
+        let mut keys = match keys {
             serde_json::Value::Object(keys) => keys,
             _ => serde_json::Map::new(),
-        }
+        };
+        keys.extend(self.learner.config.parts_of_its_own());
+        keys
     }
 }
 

@@ -15,12 +15,12 @@ use trajformer::envs::{self, EnvSpec, Environment};
 use trajformer::evaluate::Evaluator;
 use trajformer::interrupt::Interrupt;
 use trajformer::models::activation::Activation;
-use trajformer::models::decoder::{Decoder, DecoderShape};
+use trajformer::models::decoder::Decoder;
 use trajformer::models::dropout::Dropout;
 use trajformer::models::params::Params;
 use trajformer::models::precision::Precision;
 use trajformer::models::trajectory_transformer::{
-    TrajectoryTransformer as Network, TrajectoryTransformerConfig as Sizes,
+    Recipe, TrajectoryTransformer as Network, TrajectoryTransformerConfig as Sizes,
 };
 use trajformer::planning::simulated::{SimulatedOptions, SimulatedSearch};
 use trajformer::planning::{BeamSearch, PlanConfig, Prefix, SearchModel, Window};
@@ -738,6 +738,7 @@ fn dream(seed: u64) -> Dream {
         heads: 2,
         embedding: 12,
         activation: Activation::Gelu,
+        recipe: Recipe::default(),
         window_transitions: 8,
         embedding_dropout: 0.0,
         residual_dropout: 0.0,
@@ -791,13 +792,7 @@ fn dream(seed: u64) -> Dream {
         7,
         data::discretizer::DiscretizerKind::Uniform,
     );
-    let shape = DecoderShape {
-        transition_tokens: 7,
-        bins: 7,
-        heads: 2,
-        activation: Activation::Gelu,
-    };
-    let decoder = Decoder::new(&params.tensors().unwrap(), shape).unwrap();
+    let decoder = Decoder::new(&params.tensors().unwrap(), sizes.decoder_shape()).unwrap();
     Dream {
         network: Arc::new(Network::new(&sizes, &mut params.detached()).unwrap()),
         model: SearchModel {

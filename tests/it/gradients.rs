@@ -12,11 +12,13 @@ use trajformer_models::decision_transformer::{
 };
 use trajformer_models::dropout::Dropout;
 use trajformer_models::encoder::EncoderFactory;
+use trajformer_models::gpt::{HiddenLayer, Scores};
+use trajformer_models::norm::NormKind;
 use trajformer_models::params::Params;
 use trajformer_models::precision::Precision;
 use trajformer_models::rng::Rng;
 use trajformer_models::trajectory_transformer::{
-    TokenBatch, TrajectoryTransformer, TrajectoryTransformerConfig,
+    Positions, Recipe, TokenBatch, TrajectoryTransformer, TrajectoryTransformerConfig,
 };
 use trajformer_models::value::{StateValue, StateValueConfig};
 
@@ -95,10 +97,14 @@ fn check(params: &Params, loss: impl Fn() -> Result<Tensor>, zero: fn(&str) -> b
 type Case = (Params, Box<dyn Fn() -> Result<Tensor>>);
 
 fn trajectory_transformer(precision: Precision) -> Result<Case> {
-    trajectory_transformer_with(precision, Activation::Gelu)
+    trajectory_transformer_with(precision, Activation::Gelu, Recipe::default())
 }
 
-fn trajectory_transformer_with(precision: Precision, activation: Activation) -> Result<Case> {
+fn trajectory_transformer_with(
+    precision: Precision,
+    activation: Activation,
+    recipe: Recipe,
+) -> Result<Case> {
     let config = TrajectoryTransformerConfig {
         observation_dim: 3,
         action_dim: 2,
@@ -116,6 +122,7 @@ fn trajectory_transformer_with(precision: Precision, activation: Activation) -> 
         precision,
         instruction_dim: 0,
         activation,
+        recipe,
     };
     let rng = &mut Rng::from_seed(1);
     let mut params = Params::new(DType::F64, &Device::Cpu);
@@ -176,9 +183,38 @@ fn decision_transformer(precision: Precision) -> Result<Case> {
 
 #[test]
 fn of_the_trajectory_transformer_agree_with_central_differences() -> Result<()> {
-    for activation in [Activation::Gelu, Activation::SquaredRelu] {
-        let (params, loss) = trajectory_transformer_with(Precision::Full, activation)?;
-        check(&params, loss, |name| name.ends_with("attn.key.bias"))?;
+    use Activation::{Gelu, SquaredRelu};
+    let papers = Recipe::default();
+    let with = |change: fn(&mut Recipe)| {
+        let mut recipe = papers;
+        change(&mut recipe);
+        recipe
+    };
+    for (activation, recipe) in [
+        (Gelu, papers),
+        (SquaredRelu, papers),
+        (Gelu, with(|recipe| recipe.parts.scores = Scores::Cosine)),
+        (Gelu, with(|recipe| recipe.parts.norm = NormKind::Rms)),
+        (
+            Gelu,
+            with(|recipe| recipe.positions = Positions::StepAndDimension),
+        ),
+        (Gelu, with(|recipe| recipe.tied_heads = true)),
+        (
+            Gelu,
+            with(|recipe| recipe.parts.hidden = HiddenLayer::SwiGlu),
+        ),
+    ] {
+        let (params, loss) = trajectory_transformer_with(Precision::Full, activation, recipe)?;
+        // A key's bias shifts all plain scores of a row alike.
+        check(
+            &params,
+            loss,
+            match recipe.parts.scores {
+                Scores::Plain => |name| name.ends_with("attn.key.bias"),
+                Scores::Cosine => |_| false,
+            },
+        )?;
     }
     Ok(())
 }

@@ -383,6 +383,10 @@ fn a_modern_recipe_goes_on_to_the_same_bits_and_acts_with_its_averages() {
         key("decay_fraction=0.5"),
         key("average_decay=0.9"),
         key("mlp=squared_relu"),
+        key("norm=rms"),
+        key("qk_norm=true"),
+        key("positions=step_and_dimension"),
+        key("tied_heads=true"),
     ];
     let keys: Vec<&str> = recipe.iter().map(String::as_str).collect();
     let keys = [&keys[..], &["train.keep=all", "evaluate.episodes=1"]].concat();
@@ -420,7 +424,9 @@ fn a_modern_recipe_goes_on_to_the_same_bits_and_acts_with_its_averages() {
     run::start(&config, &folder.join("authors")).unwrap();
     let path = |name: &str| folder.join(name).join("model.safetensors");
     let authors = fs::read(path("authors")).unwrap();
-    for (number, key) in recipe.iter().enumerate().filter(|(number, _)| *number != 2) {
+    let gated = [key("mlp=swiglu")];
+    let alone = recipe.iter().chain(&gated);
+    for (number, key) in alone.enumerate().filter(|(number, _)| *number != 2) {
         let name = format!("alone-{number}");
         let config = config.with_overrides(std::slice::from_ref(key)).unwrap();
         run::start(&config, &folder.join(&name)).unwrap();

@@ -86,6 +86,7 @@ mod parity_tap;
 mod parity_td3;
 mod parity_td3_bc;
 mod parity_trajectory_transformer;
+mod parity_trajectory_transformer_parts;
 mod planner;
 mod planner_critic;
 mod planner_parity;

@@ -14,11 +14,13 @@ use trajformer::policy::{EpisodeStart, Policy};
 use trajformer::rng::Rng;
 use trajformer_models::activation::Activation;
 use trajformer_models::decoder::{Decoder, DecoderShape};
+use trajformer_models::gpt::{HiddenLayer, Parts, Scores};
 use trajformer_models::kernels::decode::Float;
+use trajformer_models::norm::NormKind;
 use trajformer_models::params::Params;
 use trajformer_models::precision::Precision;
 use trajformer_models::trajectory_transformer::{
-    TrajectoryTransformer as Network, TrajectoryTransformerConfig as Sizes,
+    Positions, Recipe, TrajectoryTransformer as Network, TrajectoryTransformerConfig as Sizes,
 };
 
 use crate::golden::Golden;
@@ -45,6 +47,7 @@ pub fn shape(golden: &Golden) -> DecoderShape {
         bins: golden.integer("bins"),
         heads: golden.integer("heads"),
         activation: Activation::Gelu,
+        recipe: Recipe::default(),
     }
 }
 
@@ -122,15 +125,52 @@ pub struct Tiny {
 }
 
 pub fn tiny(seed: u64, heads: usize, window_transitions: usize) -> Tiny {
-    tiny_instructed(seed, heads, window_transitions, 0, Activation::Gelu)
+    tiny_with(seed, heads, window_transitions, 0, PAPERS)
 }
 
-fn tiny_instructed(
+/// Activation and further parts of a network.
+type Kind = (Activation, Recipe);
+
+const PAPERS: Kind = (
+    Activation::Gelu,
+    Recipe {
+        parts: Parts {
+            norm: NormKind::Layer,
+            scores: Scores::Plain,
+            hidden: HiddenLayer::Plain,
+        },
+        positions: Positions::Learned,
+        tied_heads: false,
+    },
+);
+
+/// The paper's network, and networks with parts that are not the paper's, one by one and all together.
+fn kinds() -> Vec<Kind> {
+    let with = |change: fn(&mut Kind)| {
+        let mut kind = PAPERS;
+        change(&mut kind);
+        kind
+    };
+    let changes: [fn(&mut Kind); 6] = [
+        |kind| kind.0 = Activation::SquaredRelu,
+        |kind| kind.1.parts.scores = Scores::Cosine,
+        |kind| kind.1.positions = Positions::StepAndDimension,
+        |kind| kind.1.parts.norm = NormKind::Rms,
+        |kind| kind.1.tied_heads = true,
+        |kind| kind.1.parts.hidden = HiddenLayer::SwiGlu,
+    ];
+    let mut all = PAPERS;
+    changes.iter().for_each(|change| change(&mut all));
+    let each = changes.iter().map(|change| with(*change));
+    [PAPERS].into_iter().chain(each).chain([all]).collect()
+}
+
+fn tiny_with(
     seed: u64,
     heads: usize,
     window_transitions: usize,
     instruction_dim: usize,
-    activation: Activation,
+    (activation, recipe): Kind,
 ) -> Tiny {
     let sizes = Sizes {
         observation_dim: 3,
@@ -149,6 +189,7 @@ fn tiny_instructed(
         precision: Precision::Full,
         instruction_dim,
         activation,
+        recipe,
     };
     let mut rng = Rng::from_seed(seed);
     let mut params = Params::new(DType::F64, &Device::Cpu);
@@ -168,12 +209,7 @@ fn tiny_instructed(
     Tiny {
         network: Network::new(&sizes, &mut params.detached()).expect("a network"),
         tensors: params.tensors().expect("tensors"),
-        shape: DecoderShape {
-            transition_tokens: dims,
-            bins: 7,
-            heads,
-            activation: sizes.activation,
-        },
+        shape: sizes.decoder_shape(),
         discretizer: Arc::new(discretizer.expect("finite numbers")),
     }
 }
@@ -306,17 +342,12 @@ fn cached_planning_equals_forward_passes_over_everything_token_for_token() {
         for (heads, transitions) in [1, 3, 4].into_iter().zip(contexts) {
             let config = small(window);
             let mut rng = Rng::from_seed(9);
-            for seed in 0..3 {
-                let activation = if seed == 2 {
-                    Activation::SquaredRelu
-                } else {
-                    Activation::Gelu
-                };
-                let tiny = tiny_instructed(heads as u64, heads, 8, 0, activation);
+            for (seed, kind) in (0..).zip(kinds()) {
+                let tiny = tiny_with(heads as u64, heads, 8, 0, kind);
                 let prefix = random_prefix(&mut rng, transitions);
                 let expected = tiny.naive_plan(&config, &prefix, &mut Rng::from_seed(seed));
                 let place =
-                    format!("{window:?}, {heads} heads, {transitions} transitions, {activation:?}");
+                    format!("{window:?}, {heads} heads, {transitions} transitions, {kind:?}");
                 let prefixes = std::slice::from_ref(&prefix);
                 let mut search = tiny.search::<f64>(false, config.clone());
                 let plans = search
@@ -366,7 +397,7 @@ fn a_goal_stays_in_front_while_the_window_moves() {
 
 #[test]
 fn episodes_with_other_instructions_are_planned_together_token_for_token() {
-    let tiny = tiny_instructed(17, 2, 8, 5, Activation::SquaredRelu);
+    let tiny = tiny_with(17, 2, 8, 5, (Activation::SquaredRelu, PAPERS.1));
     let mut rng = Rng::from_seed(2);
     let prefix = random_prefix(&mut rng, 2);
     for window in [Window::Crop, Window::Grow] {

@@ -280,6 +280,7 @@ fn trajectory_sizes(shape: &Shape) -> TrajectoryTransformerConfig {
         precision: trajformer_models::precision::Precision::Full,
         instruction_dim: 0,
         activation: trajformer_models::activation::Activation::Gelu,
+        recipe: trajformer_models::trajectory_transformer::Recipe::default(),
     }
 }
 
@@ -578,6 +579,12 @@ fn a_trajectory_transformer_needs_its_data_once() {
             error.contains("discretiser") && error.contains("give the data"),
             "{error}"
         );
+        // Parts that the weights were learned without, which fit none or, worse, all of them.
+        for key in ["qk_norm=true", "norm=rms", "mlp=squared_relu"] {
+            let key = [format!("algorithm.trajectory_transformer.{key}")];
+            let error = open(folder.path(), &key, None).err().unwrap();
+            assert!(error.contains("decided by the model's files"), "{error}");
+        }
         let mut data = pendulum_data();
         let first = open(folder.path(), &quick, Some(&data)).unwrap();
         let again = open(folder.path(), &quick, None).unwrap();

@@ -194,6 +194,7 @@ fn the_trajectory_transformer_starts_as_the_authors() {
         precision: Precision::Full,
         instruction_dim: 0,
         activation: trajformer_models::activation::Activation::Gelu,
+        recipe: trajformer_models::trajectory_transformer::Recipe::default(),
     };
     let make = |scope: &mut Scope<'_>| drop(TrajectoryTransformer::new(&sizes, scope).unwrap());
     check(&golden, "trajectory_transformer", make, str::to_owned);

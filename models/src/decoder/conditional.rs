@@ -7,8 +7,7 @@ use candle_core::Tensor;
 
 use super::Cache;
 use super::instruction::PackedInstruction;
-use super::trunk::{Source, Trunk, invalid};
-use crate::activation::Activation;
+use super::trunk::{BlockShape, Source, Trunk, invalid};
 use crate::error::{Error, Result};
 use crate::kernels::decode::{Float, Packed, Store};
 
@@ -55,7 +54,7 @@ impl<T: Float> ConditionalDecoder<T> {
             instruction: PackedInstruction::new(&source, width)?,
             token_embedding: source.numbers("tok_emb.weight", &[vocabulary, width])?,
             position_embedding: source.numbers("pos_emb", &[1, positions, width])?,
-            trunk: Trunk::new(&source, width, heads, Activation::Gelu)?,
+            trunk: Trunk::new(&source, width, BlockShape::plain(heads))?,
             head: Packed::new(&head, None, width),
         })
     }

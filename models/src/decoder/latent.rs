@@ -10,8 +10,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use super::Cache;
-use super::trunk::{Source, Trunk, invalid};
-use crate::activation::Activation;
+use super::trunk::{BlockShape, Source, Trunk, invalid};
 use crate::error::Result;
 use crate::kernels::decode::{Float, Packed, Store};
 use crate::tap::AutoencoderConfig;
@@ -237,7 +236,7 @@ impl<T: Float> PriorNet<T> {
             token_embedding: source.numbers("tok_emb.weight", &[sizes.codes, width])?,
             position_embedding: source.numbers("pos_emb", &[1, codes, width])?,
             state: source.linear("state_emb", width, o)?,
-            trunk: Trunk::new(&source, width, heads, Activation::Gelu)?,
+            trunk: Trunk::new(&source, width, BlockShape::plain(heads))?,
             head: Packed::new(&head, None, width),
         })
     }
@@ -294,7 +293,7 @@ impl<T: Float> StepNet<T> {
             codes,
             position_embedding: source.numbers("pos_emb", &positions)?,
             state: Packed::new(&part(0, o), Some(&bias), o),
-            trunk: Trunk::new(&source, width, sizes.heads, Activation::Gelu)?,
+            trunk: Trunk::new(&source, width, BlockShape::plain(sizes.heads))?,
             // Whether the episode is over, the last number, is never asked for.
             predict: Packed::new(
                 &predict[..joined * width],

@@ -9,11 +9,14 @@ use rayon::prelude::*;
 use super::Cache;
 use crate::activation::Activation;
 use crate::error::{Error, Result};
+use crate::gpt::{HiddenLayer, Parts, Scores};
 use crate::kernels::decode::{
-    Float, HeadLayout, Packed, Slots, Store, Visible, attend, gelu, layer_norm, squared_relu,
+    Float, HeadLayout, Packed, Slots, Store, Visible, attend, gelu, layer_norm, normalize_heads,
+    rms_norm, squared_relu, swiglu,
 };
+use crate::norm::NormKind;
 
-/// Epsilon of the authors' layer norms (PyTorch's default).
+/// Epsilon of all norms (PyTorch's default of layer norms).
 const EPSILON: f64 = 1e-5;
 /// Tokens that one task takes through the network together, so that they stay in its cache.
 const TASK_TOKENS: usize = 64;
@@ -27,6 +30,7 @@ pub(super) struct Trunk<T> {
     layout: HeadLayout,
     /// Activation of the hidden layers.
     hidden: Hidden,
+    scores: Scores,
     blocks: Vec<Block<T>>,
     final_norm: Norm<T>,
 }
@@ -35,6 +39,7 @@ pub(super) struct Trunk<T> {
 enum Hidden {
     Gelu,
     SquaredRelu,
+    SwiGlu,
 }
 
 #[derive(Debug)]
@@ -43,34 +48,60 @@ struct Block<T> {
     query_key_value: Packed<T>, // C -> 3 K
     projection: Packed<T>,      // K -> C
     norm2: Norm<T>,
-    up: Packed<T>,   // C -> 4 C
-    down: Packed<T>, // 4 C -> C
+    up: Packed<T>,   // C -> H, or with gates 2 H
+    down: Packed<T>, // H -> C
 }
 
 #[derive(Debug)]
 struct Norm<T> {
     weight: Vec<T>,
-    bias: Vec<T>,
+    /// Of a layer norm; one of root mean squares has none.
+    bias: Option<Vec<T>>,
 }
 
 impl<T: Float> Norm<T> {
     fn forward(&self, x: &[T], y: &mut Vec<T>) {
         y.resize(x.len(), T::ZERO);
-        layer_norm(x, &self.weight, &self.bias, EPSILON, y);
+        match &self.bias {
+            Some(bias) => layer_norm(x, &self.weight, bias, EPSILON, y),
+            None => rms_norm(x, &self.weight, EPSILON, y),
+        }
     }
 }
+
+/// What the names of a trunk's weights and their shapes do not tell.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BlockShape {
+    pub(super) heads: usize,
+    /// Activation of the hidden layers.
+    pub(super) activation: Activation,
+    pub(super) parts: Parts,
+}
+
+impl BlockShape {
+    /// GPT-2's blocks.
+    pub(super) fn plain(heads: usize) -> Self {
+        Self {
+            heads,
+            activation: Activation::Gelu,
+            parts: Parts::default(),
+        }
+    }
+}
+
 impl<T: Float> Trunk<T> {
     /// Copies `blocks.I...` and `ln_f` of this width.
-    pub(super) fn new(
-        source: &Source<'_>,
-        width: usize,
-        heads: usize,
-        activation: Activation,
-    ) -> Result<Self> {
-        let hidden = match activation {
-            Activation::Gelu => Hidden::Gelu,
-            Activation::SquaredRelu => Hidden::SquaredRelu,
-            other => {
+    pub(super) fn new(source: &Source<'_>, width: usize, shape: BlockShape) -> Result<Self> {
+        let BlockShape {
+            heads,
+            activation,
+            parts,
+        } = shape;
+        let hidden = match (parts.hidden, activation) {
+            (HiddenLayer::SwiGlu, _) => Hidden::SwiGlu,
+            (HiddenLayer::Plain, Activation::Gelu) => Hidden::Gelu,
+            (HiddenLayer::Plain, Activation::SquaredRelu) => Hidden::SquaredRelu,
+            (HiddenLayer::Plain, other) => {
                 return Err(invalid(format!(
                     "{other:?} in a block, which it can't decode"
                 )));
@@ -85,10 +116,11 @@ impl<T: Float> Trunk<T> {
             width,
             layout,
             hidden,
+            scores: parts.scores,
             blocks: (0..count)
-                .map(|i| source.block(i, width, layout))
+                .map(|i| source.block(i, width, (layout, parts)))
                 .collect::<Result<_>>()?,
-            final_norm: source.norm("ln_f", width)?,
+            final_norm: source.norm("ln_f", width, parts.norm)?,
         })
     }
 
@@ -149,6 +181,21 @@ impl<T: Float> Trunk<T> {
         cache.used = slots;
     }
 
+    /// Queries and keys of `rows` (.., 3 K) as they are compared: the cache holds such keys.
+    fn prepare(&self, rows: &mut [T]) {
+        if self.scores == Scores::Plain {
+            return;
+        }
+        let (layout, row, head_width) =
+            (self.layout, self.layout.width(), self.layout.head_width());
+        // Attention divides scores by the root of the heads' width.
+        let factor = T::of(self.scores.scale(head_width) * (head_width as f64).sqrt());
+        for token in rows.chunks_exact_mut(3 * row) {
+            normalize_heads(&mut token[..row], layout, EPSILON, factor);
+            normalize_heads(&mut token[row..2 * row], layout, EPSILON, T::ONE);
+        }
+    }
+
     /// Numbers from one slot to the next: not a power of two, so that slots fall into different
     /// sets of the processor's cache.
     fn slot_stride(&self) -> usize {
@@ -174,12 +221,14 @@ impl<T: Float> Trunk<T> {
             attended,
             scores,
             last,
+            gated,
         } = scratch;
         for (layer, block) in self.blocks.iter().enumerate() {
             let offset = 2 * layer * row;
             block.norm1.forward(x, normal);
             wide.resize(sequences * count * 3 * row, T::ZERO);
             block.query_key_value.forward(normal, wide, Store::Replace);
+            self.prepare(wide);
             for (slot, token) in new.chunks_exact_mut(stride).zip(wide.chunks_exact(3 * row)) {
                 slot[offset..offset + 2 * row].copy_from_slice(&token[row..]);
             }
@@ -236,11 +285,22 @@ impl<T: Float> Trunk<T> {
             block.norm2.forward(x, normal);
             wide.resize(x.len() / width * block.up.outputs(), T::ZERO);
             block.up.forward(normal, wide, Store::Replace);
-            match self.hidden {
-                Hidden::Gelu => gelu(wide),
-                Hidden::SquaredRelu => squared_relu(wide),
-            }
-            block.down.forward(wide, x, Store::Add);
+            let hidden = match self.hidden {
+                Hidden::Gelu => {
+                    gelu(wide);
+                    &*wide
+                }
+                Hidden::SquaredRelu => {
+                    squared_relu(wide);
+                    &*wide
+                }
+                Hidden::SwiGlu => {
+                    gated.resize(wide.len() / 2, T::ZERO);
+                    swiglu(wide, block.up.outputs() / 2, gated);
+                    &*gated
+                }
+            };
+            block.down.forward(hidden, x, Store::Add);
         }
         let rows = if count > 1 && !self.blocks.is_empty() {
             &last[..]
@@ -270,6 +330,7 @@ struct Scratch<T> {
     attended: Vec<T>,
     scores: Vec<T>,
     last: Vec<T>,
+    gated: Vec<T>,
 }
 
 /// The entries of every `per_task` sequences; empty slices while nothing is visible.
@@ -321,10 +382,14 @@ impl Source<'_> {
         Ok(tensor.to_vec1::<f64>()?.into_iter().map(T::of).collect())
     }
 
-    fn norm<T: Float>(&self, name: &str, width: usize) -> Result<Norm<T>> {
+    fn norm<T: Float>(&self, name: &str, width: usize, kind: NormKind) -> Result<Norm<T>> {
+        let bias = || self.numbers(&format!("{name}.bias"), &[width]);
         Ok(Norm {
             weight: self.numbers(&format!("{name}.weight"), &[width])?,
-            bias: self.numbers(&format!("{name}.bias"), &[width])?,
+            bias: match kind {
+                NormKind::Layer => Some(bias()?),
+                NormKind::Rms => None,
+            },
         })
     }
 
@@ -339,8 +404,25 @@ impl Source<'_> {
         Ok(Packed::new(&weight, Some(&bias), inputs))
     }
 
-    fn block<T: Float>(&self, index: usize, width: usize, layout: HeadLayout) -> Result<Block<T>> {
+    /// The linear layers `0` and `gate` as one, the gates behind what passes them.
+    fn gated<T: Float>(&self, name: &str, inner: usize, width: usize) -> Result<Packed<T>> {
+        let (mut weight, mut bias) = (Vec::new(), Vec::new());
+        for layer in ["0", "gate"] {
+            let layer = format!("{name}.{layer}");
+            weight.extend(self.numbers::<T>(&format!("{layer}.weight"), &[inner, width])?);
+            bias.extend(self.numbers::<T>(&format!("{layer}.bias"), &[inner])?);
+        }
+        Ok(Packed::new(&weight, Some(&bias), width))
+    }
+
+    fn block<T: Float>(
+        &self,
+        index: usize,
+        width: usize,
+        (layout, parts): (HeadLayout, Parts),
+    ) -> Result<Block<T>> {
         let name = format!("blocks.{index}");
+        let inner = parts.hidden.inner(width);
         let row = layout.width();
         let mut weight = vec![T::ZERO; 3 * row * width];
         let mut bias = vec![T::ZERO; 3 * row];
@@ -366,12 +448,15 @@ impl Source<'_> {
         }
         let projection_bias: Vec<T> = self.numbers(&format!("{name}.attn.proj.bias"), &[width])?;
         Ok(Block {
-            norm1: self.norm(&format!("{name}.ln1"), width)?,
+            norm1: self.norm(&format!("{name}.ln1"), width, parts.norm)?,
             query_key_value: Packed::new(&weight, Some(&bias), width),
             projection: Packed::new(&projection, Some(&projection_bias), row),
-            norm2: self.norm(&format!("{name}.ln2"), width)?,
-            up: self.linear(&format!("{name}.mlp.0"), 4 * width, width)?,
-            down: self.linear(&format!("{name}.mlp.2"), width, 4 * width)?,
+            norm2: self.norm(&format!("{name}.ln2"), width, parts.norm)?,
+            up: match parts.hidden {
+                HiddenLayer::Plain => self.linear(&format!("{name}.mlp.0"), inner, width)?,
+                HiddenLayer::SwiGlu => self.gated(&format!("{name}.mlp"), inner, width)?,
+            },
+            down: self.linear(&format!("{name}.mlp.2"), width, inner)?,
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use candle_core::Tensor;
 
-use super::{AttentionMask, Block, DEVIATION, GptConfig};
+use super::{AttentionMask, Block, DEVIATION, GptConfig, Layout, Parts};
 use crate::dropout::Dropout;
 use crate::error::{Error, Result};
 use crate::kernels::switch::Kernel;
@@ -39,6 +39,12 @@ impl Blocks {
             return Err(Error::Config {
                 what: "Gpt",
                 reason,
+            });
+        }
+        if config.layout == Layout::Gpt2 && config.parts != Parts::default() {
+            return Err(Error::Config {
+                what: "Gpt",
+                reason: format!("GPT-2 has no such parts: {:?}", config.parts),
             });
         }
         let block = |i| Block::new(config, output_deviation, &mut scope.sub(list).sub(i));

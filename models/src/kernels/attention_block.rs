@@ -9,12 +9,15 @@ use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::block::{self, Block};
+use super::layer_norm::Norm;
 use super::packed::{Saved, Weight, split, split_mut, sum_in_order};
 use super::pool::Buffer;
 use super::product::{Matrix, MatrixMut, multiply, multiply_add, product};
 use super::real::Real;
-use super::rows;
+use super::{rms, rows};
 use crate::dropout::DropoutMask;
+use crate::gpt::Scores;
+use crate::norm::NormKind;
 
 /// Rows of scores that are computed together.
 const BLOCK: usize = 64;
@@ -30,7 +33,11 @@ pub struct AttentionBlock {
     pub width: usize,
     /// Attention heads.
     pub heads: usize,
-    /// Epsilon of the norm.
+    /// The norm.
+    pub norm: NormKind,
+    /// What scores are.
+    pub scores: Scores,
+    /// Epsilon of the norm, and of that of queries and keys.
     pub epsilon: f64,
     /// Whether weights are stored as (in, out), as in GPT-2, or (out, in), as in PyTorch's Linear.
     pub inputs_first: bool,
@@ -54,16 +61,17 @@ struct Parts<'a, T> {
 
 /// What the forward pass leaves for one or more sequences.
 struct Kept<'a, T> {
-    /// Queries, keys and values (rows, 3 D).
+    /// Queries, keys and values (rows, 3 D), the first two as they are compared.
     inputs: &'a mut [T],
     /// Mixed values (rows, D).
     mixed: &'a mut [T],
-    /// Logarithms of the softmax sums (sequences, heads, T).
-    log_sums: &'a mut [T],
+    /// Of each sequence logarithms of the softmax sums (heads, T), then factors of queries and keys (T, 2 heads) where scores are
+    /// cosines.
+    statistics: &'a mut [T],
 }
 
 impl AttentionBlock {
-    /// y of x (B, T, D) and the packed parameters: norm weight, norm bias, weight and bias of
+    /// y of x (B, T, D) and the packed parameters: norm weight, norm bias if it has one, weight and bias of
     /// queries, keys and values (one after the other on the output side), output weight and bias.
     ///
     /// # Errors
@@ -82,9 +90,10 @@ impl AttentionBlock {
 
     fn sizes(&self) -> [usize; 6] {
         let width = self.width;
+        let [norm_weight, norm_bias] = self.norm().sizes(width);
         [
-            width,
-            width,
+            norm_weight,
+            norm_bias,
             3 * width * width,
             3 * width,
             width * width,
@@ -140,7 +149,19 @@ impl AttentionBlock {
 
     /// Factor of the scores.
     fn scale<T: Real>(&self) -> T {
-        T::of(1.0 / ((self.width / self.heads) as f64).sqrt())
+        T::of(self.scores.scale(self.width / self.heads))
+    }
+
+    fn norm(&self) -> Norm {
+        Norm::of(self.norm, self.epsilon)
+    }
+
+    /// Numbers of statistics that a row keeps.
+    fn kept_per_row(&self) -> usize {
+        match self.scores {
+            Scores::Plain => self.heads,
+            Scores::Cosine => 3 * self.heads,
+        }
     }
 
     /// Some whole sequences, `first` being the number of the first.
@@ -154,8 +175,8 @@ impl AttentionBlock {
         let (width, time) = (self.width, self.time);
         let count = x.len() / width;
         let mut normal = Buffer::take(x.len());
-        let epsilon = T::of(self.epsilon);
-        rows::layer_norm(x, parts.norm_weight, parts.norm_bias, epsilon, &mut normal);
+        self.norm()
+            .rows(x, parts.norm_weight, parts.norm_bias, &mut normal);
         let normal = Matrix::rows(&normal, count, width);
         let to = MatrixMut::rows(kept.inputs, count, 3 * width);
         multiply(to, normal, self.inputs_weight().matrix(parts.inputs));
@@ -163,11 +184,16 @@ impl AttentionBlock {
         let mut scores = Buffer::take(BLOCK * time);
         let sequences = kept
             .inputs
-            .chunks(3 * width * time)
+            .chunks_mut(3 * width * time)
             .zip(kept.mixed.chunks_mut(width * time));
-        let sequences = sequences.zip(kept.log_sums.chunks_mut(self.heads * time));
-        for (i, ((inputs, mixed), log_sums)) in sequences.enumerate() {
+        let sequences = sequences.zip(kept.statistics.chunks_mut(self.kept_per_row() * time));
+        for (i, ((inputs, mixed), statistics)) in sequences.enumerate() {
             let hidden = self.hidden_scores(first + i);
+            let (log_sums, factors) = statistics.split_at_mut(self.heads * time);
+            if self.scores == Scores::Cosine {
+                let (head_width, epsilon) = (width / self.heads, T::of(self.epsilon));
+                rms::normalize_parts(inputs, 3 * width, head_width, epsilon, factors);
+            }
             for (head, log_sums) in log_sums.chunks_mut(time).enumerate() {
                 let place = (first + i, head);
                 self.mix(place, &hidden, inputs, mixed, log_sums, &mut scores);
@@ -247,27 +273,27 @@ impl AttentionBlock {
         dy: &[T],
     ) -> Result<(Vec<T>, Vec<T>)> {
         let parts = self.parts(packed)?;
-        let [inputs, mixed, log_sums] = kept else {
+        let [inputs, mixed, statistics] = kept else {
             bail!("the forward pass kept something else")
         };
         let mut dx = dy.to_vec();
         // Twice the forward pass's sequences: fewer partial sums of parameter gradients.
         let task = 2 * self.sequences() * self.time;
-        let (wide, heads) = (task * self.width, task * self.heads);
+        let (wide, heads) = (task * self.width, task * self.kept_per_row());
         let tasks = dx
             .par_chunks_mut(wide)
             .zip(x.par_chunks(wide))
             .zip(dy.par_chunks(wide));
         let kept = inputs.par_chunks(3 * wide).zip(mixed.par_chunks(wide));
-        let kept = kept.zip(log_sums.par_chunks(heads));
+        let kept = kept.zip(statistics.par_chunks(heads));
         let partial = tasks
             .zip(kept)
             .enumerate()
             .map(|(i, (((dx, x), dy), kept))| {
-                let ((inputs, mixed), log_sums) = kept;
+                let ((inputs, mixed), statistics) = kept;
                 let mut dpacked = Buffer::zeros(packed.len());
                 let first = i * 2 * self.sequences();
-                let kept = [inputs, mixed, log_sums];
+                let kept = [inputs, mixed, statistics];
                 self.task_backward(&parts, (first, x), (kept, dy), dx, &mut dpacked)?;
                 Ok(dpacked)
             });
@@ -283,7 +309,7 @@ impl AttentionBlock {
         dx: &mut [T],
         dpacked: &mut [T],
     ) -> Result<()> {
-        let (width, time, [inputs, mixed, log_sums]) = (self.width, self.time, kept);
+        let (width, time, [inputs, mixed, statistics]) = (self.width, self.time, kept);
         let count = x.len() / width;
         let [
             dnorm_weight,
@@ -307,7 +333,10 @@ impl AttentionBlock {
 
         let mut dinputs = Buffer::zeros(inputs.len());
         let mut scratch = Buffer::take(3 * BLOCK * time);
-        for (i, dinputs) in dinputs.chunks_mut(3 * width * time).enumerate() {
+        let sequences = dinputs.chunks_mut(3 * width * time);
+        let sequences = sequences.zip(statistics.chunks(self.kept_per_row() * time));
+        for (i, (dinputs, statistics)) in sequences.enumerate() {
+            let (log_sums, factors) = statistics.split_at(self.heads * time);
             let hidden = self.hidden_scores(first + i);
             let wide = i * width * time..(i + 1) * width * time;
             let sequence = Sequence {
@@ -316,17 +345,21 @@ impl AttentionBlock {
                 inputs: &inputs[3 * wide.start..3 * wide.end],
                 mixed: &mixed[wide.clone()],
                 dmixed: &dmixed[wide],
-                log_sums: &log_sums[i * self.heads * time..(i + 1) * self.heads * time],
+                log_sums,
             };
             for head in 0..self.heads {
                 self.mix_backward(&sequence, head, dinputs, &mut scratch);
+            }
+            if self.scores == Scores::Cosine {
+                let (row, head_width) = (3 * width, width / self.heads);
+                rms::normalize_parts_backward(sequence.inputs, row, head_width, factors, dinputs);
             }
         }
 
         rows::add_rows(&dinputs, dinputs_bias);
         let mut normal = Buffer::take(x.len());
-        let epsilon = T::of(self.epsilon);
-        rows::layer_norm(x, parts.norm_weight, parts.norm_bias, epsilon, &mut normal);
+        self.norm()
+            .rows(x, parts.norm_weight, parts.norm_bias, &mut normal);
         let weight = self.inputs_weight();
         let dinputs = Matrix::rows(&dinputs, count, 3 * width);
         let normal_matrix = Matrix::rows(&normal, count, width);
@@ -337,16 +370,9 @@ impl AttentionBlock {
         );
         let to = MatrixMut::rows(&mut normal, count, width);
         multiply(to, dinputs, weight.matrix(parts.inputs).t());
-        rows::layer_norm_backward(
-            x,
-            parts.norm_weight,
-            epsilon,
-            &normal,
-            dx,
-            dnorm_weight,
-            dnorm_bias,
-            &mut Buffer::take(2 * width),
-        );
+        let of_norm = (dnorm_weight, dnorm_bias);
+        self.norm()
+            .rows_backward((x, parts.norm_weight), &normal, dx, of_norm);
         Ok(())
     }
 
@@ -444,27 +470,27 @@ impl Block for AttentionBlock {
         let mut y = vec![T::ZERO; x.len()];
         let mut inputs = Buffer::take(3 * x.len());
         let mut mixed = Buffer::take(x.len());
-        let mut log_sums = Buffer::take(row_count * self.heads);
+        let mut statistics = Buffer::take(row_count * self.kept_per_row());
         let task = self.sequences() * self.time;
-        let (wide, heads) = (task * self.width, task * self.heads);
+        let (wide, heads) = (task * self.width, task * self.kept_per_row());
         let tasks = y.par_chunks_mut(wide).zip(x.par_chunks(wide));
         let kept = inputs
             .par_chunks_mut(3 * wide)
             .zip(mixed.par_chunks_mut(wide));
-        let kept = kept.zip(log_sums.par_chunks_mut(heads));
+        let kept = kept.zip(statistics.par_chunks_mut(heads));
         tasks
             .zip(kept)
             .enumerate()
-            .for_each(|(i, ((y, x), ((inputs, mixed), log_sums)))| {
+            .for_each(|(i, ((y, x), ((inputs, mixed), statistics)))| {
                 let kept = Kept {
                     inputs,
                     mixed,
-                    log_sums,
+                    statistics,
                 };
                 self.task(&parts, (i * self.sequences(), x), kept, y);
             });
         if let Some(saved) = saved {
-            saved.set(vec![inputs, mixed, log_sums]);
+            saved.set(vec![inputs, mixed, statistics]);
         }
         Ok(y)
     }

@@ -1,4 +1,4 @@
-//! Layer normalisation over the last dimension as one operation.
+//! Layer and root-mean-square normalisation over the last dimension as one operation each.
 
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
@@ -7,7 +7,8 @@ use super::block::{self, Block};
 use super::packed::{Saved, split, split_mut, sum_in_order};
 use super::pool::Buffer;
 use super::real::Real;
-use super::rows;
+use super::{rms, rows};
+use crate::norm::NormKind;
 
 /// Rows per piece of parallel work.
 const PIECE: usize = 128;
@@ -27,25 +28,88 @@ pub fn layer_norm(x: &Tensor, packed: &Tensor, epsilon: f64) -> Result<Tensor> {
             packed.dims()
         );
     }
-    block::apply(Norm { epsilon }, x, packed)
+    block::apply(Norm::of(NormKind::Layer, epsilon), x, packed)
 }
 
-struct Norm {
+/// x (.., D) over the roots of its rows' mean squares, times `weight` (D).
+///
+/// # Errors
+/// As [`layer_norm`].
+pub fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<Tensor> {
+    let width = x.dims().last().copied().unwrap_or(0);
+    if width == 0 || weight.dims() != [width] {
+        bail!("norm of {:?} with a weight {:?}", x.dims(), weight.dims());
+    }
+    block::apply(Norm::of(NormKind::Rms, epsilon), x, weight)
+}
+
+/// The norms of rows as operations on slices.
+#[derive(Debug, Clone, Copy)]
+pub struct Norm {
+    kind: NormKind,
     epsilon: f64,
 }
 
+impl Norm {
+    /// Of this kind; `epsilon` is added to the variance or mean square.
+    pub fn of(kind: NormKind, epsilon: f64) -> Self {
+        Self { kind, epsilon }
+    }
+
+    /// Numbers of its weight and bias for rows of this width; an [`NormKind::Rms`] has none in its bias.
+    pub fn sizes(&self, width: usize) -> [usize; 2] {
+        match self.kind {
+            NormKind::Layer => [width, width],
+            NormKind::Rms => [width, 0],
+        }
+    }
+
+    /// Normalised rows of x in `out`.
+    pub fn rows<T: Real>(&self, x: &[T], weight: &[T], bias: &[T], out: &mut [T]) {
+        let epsilon = T::of(self.epsilon);
+        match self.kind {
+            NormKind::Layer => rows::layer_norm(x, weight, bias, epsilon, out),
+            NormKind::Rms => rms::rms_norm(x, weight, epsilon, out),
+        }
+    }
+
+    /// Backward of [`Self::rows`]: dx <- dx + its gradient for `dout`, dweight and dbias added to.
+    pub fn rows_backward<T: Real>(
+        &self,
+        (x, weight): (&[T], &[T]),
+        dout: &[T],
+        dx: &mut [T],
+        (dweight, dbias): (&mut [T], &mut [T]),
+    ) {
+        let (epsilon, scratch) = (T::of(self.epsilon), &mut Buffer::take(2 * weight.len()));
+        match self.kind {
+            NormKind::Layer => {
+                rows::layer_norm_backward(x, weight, epsilon, dout, dx, dweight, dbias, scratch);
+            }
+            NormKind::Rms => rms::rms_norm_backward(x, weight, epsilon, dout, dx, dweight, scratch),
+        }
+    }
+
+    /// Width of rows whose weight and bias are so many numbers together.
+    fn width(&self, packed: usize) -> usize {
+        match self.kind {
+            NormKind::Layer => packed / 2,
+            NormKind::Rms => packed,
+        }
+    }
+}
+
 impl Block for Norm {
-    const NAME: &'static str = "layer-norm";
+    const NAME: &'static str = "norm";
 
     fn forward<T: Real>(&self, x: &[T], packed: &[T], _: Option<&Saved>) -> Result<Vec<T>> {
-        let width = packed.len() / 2;
-        let [weight, bias] = split(packed, [width, width])?;
+        let width = self.width(packed.len());
+        let [weight, bias] = split(packed, self.sizes(width))?;
         let mut out = vec![T::ZERO; x.len()];
         let pieces = out
             .par_chunks_mut(PIECE * width)
             .zip(x.par_chunks(PIECE * width));
-        let epsilon = T::of(self.epsilon);
-        pieces.for_each(|(out, x)| rows::layer_norm(x, weight, bias, epsilon, out));
+        pieces.for_each(|(out, x)| self.rows(x, weight, bias, out));
         Ok(out)
     }
 
@@ -56,9 +120,8 @@ impl Block for Norm {
         _: &Saved,
         dout: &[T],
     ) -> Result<(Vec<T>, Vec<T>)> {
-        let width = packed.len() / 2;
-        let [weight, _] = split(packed, [width, width])?;
-        let epsilon = T::of(self.epsilon);
+        let width = self.width(packed.len());
+        let [weight, _] = split(packed, self.sizes(width))?;
         let mut dx = vec![T::ZERO; x.len()];
         let tasks = dx
             .par_chunks_mut(TASK * width)
@@ -67,9 +130,8 @@ impl Block for Norm {
             .zip(dout.par_chunks(TASK * width))
             .map(|((dx, x), dout)| {
                 let mut dpacked = Buffer::zeros(packed.len());
-                let [dweight, dbias] = split_mut(&mut dpacked, [width, width])?;
-                let scratch = &mut Buffer::take(2 * width);
-                rows::layer_norm_backward(x, weight, epsilon, dout, dx, dweight, dbias, scratch);
+                let [dweight, dbias] = split_mut(&mut dpacked, self.sizes(width))?;
+                self.rows_backward((x, weight), dout, dx, (dweight, dbias));
                 Ok(dpacked)
             });
         let partial = partial.collect::<Result<Vec<_>>>()?;

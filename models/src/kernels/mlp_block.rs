@@ -7,13 +7,16 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::block::{self, Block};
+use super::layer_norm::Norm;
 use super::packed::{Saved, Weight, sum_in_order};
 use super::pool::Buffer;
 use super::product::{Matrix, MatrixMut, multiply, multiply_add};
 use super::real::Real;
-use super::rows;
+use super::{gate, rows};
 use crate::activation::Activation;
 use crate::dropout::DropoutMask;
+use crate::gpt::HiddenLayer;
+use crate::norm::NormKind;
 
 /// Most rows whose activations are in the cache together.
 const PIECE: usize = 256;
@@ -39,9 +42,13 @@ pub struct MlpBlock {
     pub width: usize,
     /// Width of the hidden layer.
     pub inner: usize,
-    /// Its activation.
+    /// Its activation, where it has no gates.
     pub activation: Activation,
-    /// Epsilon of the norm.
+    /// Whether it has gates.
+    pub hidden: HiddenLayer,
+    /// The norm.
+    pub norm: NormKind,
+    /// Its epsilon.
     pub epsilon: f64,
     /// Whether weights are stored as (in, out), as in GPT-2, or (out, in), as in PyTorch's Linear.
     pub inputs_first: bool,
@@ -60,8 +67,8 @@ struct Parts<'a, T> {
 }
 
 impl MlpBlock {
-    /// y of x (.., width) and the packed parameters: norm weight, norm bias, hidden weight, hidden
-    /// bias, output weight, output bias.
+    /// y of x (.., width) and the packed parameters: norm weight, norm bias if it has one, hidden weight (with that of
+    /// the gates after it on the output side), hidden bias, output weight, output bias.
     ///
     /// # Errors
     /// If x or the parameters are not contiguous CPU tensors of fitting size, both f32 or both f64.
@@ -70,7 +77,15 @@ impl MlpBlock {
     }
 
     fn hidden_weight(&self) -> Weight {
-        Weight::new(self.width, self.inner, self.inputs_first)
+        Weight::new(self.width, self.wide(), self.inputs_first)
+    }
+
+    /// Numbers of a row before the activation: the hidden layer, with gates twice as many.
+    fn wide(&self) -> usize {
+        match self.hidden {
+            HiddenLayer::Plain => self.inner,
+            HiddenLayer::SwiGlu => 2 * self.inner,
+        }
     }
 
     fn output_weight(&self) -> Weight {
@@ -79,7 +94,19 @@ impl MlpBlock {
 
     fn sizes(&self) -> [usize; 6] {
         let (width, inner) = (self.width, self.inner);
-        [width, width, width * inner, inner, inner * width, width]
+        let [norm_weight, norm_bias] = self.norm().sizes(width);
+        [
+            norm_weight,
+            norm_bias,
+            width * self.wide(),
+            self.wide(),
+            inner * width,
+            width,
+        ]
+    }
+
+    fn norm(&self) -> Norm {
+        Norm::of(self.norm, self.epsilon)
     }
 
     fn parts<'a, T>(&self, packed: &'a [T]) -> Result<Parts<'a, T>> {
@@ -109,17 +136,20 @@ impl MlpBlock {
         hidden: &mut [T],
         y: &mut [T],
     ) {
-        let (width, inner) = (self.width, self.inner);
+        let (width, inner, wide) = (self.width, self.inner, self.wide());
         let count = x.len() / width;
         let mut normal = Buffer::take(x.len());
-        let epsilon = T::of(self.epsilon);
-        rows::layer_norm(x, parts.norm_weight, parts.norm_bias, epsilon, &mut normal);
+        self.norm()
+            .rows(x, parts.norm_weight, parts.norm_bias, &mut normal);
         let weight = self.hidden_weight().matrix(parts.hidden);
         let normal = Matrix::rows(&normal, count, width);
-        multiply(MatrixMut::rows(hidden, count, inner), normal, weight);
+        multiply(MatrixMut::rows(hidden, count, wide), normal, weight);
         rows::add_bias(hidden, parts.hidden_bias);
-        let mut activated = Buffer::take(hidden.len());
-        rows::activate(self.activation, hidden, &mut activated);
+        let mut activated = Buffer::take(count * inner);
+        match self.hidden {
+            HiddenLayer::Plain => rows::activate(self.activation, hidden, &mut activated),
+            HiddenLayer::SwiGlu => gate::swiglu(hidden, inner, &mut activated),
+        }
         let activated = Matrix::rows(&activated, count, inner);
         let weight = self.output_weight().matrix(parts.output);
         multiply(MatrixMut::rows(y, count, width), activated, weight);
@@ -137,7 +167,7 @@ impl MlpBlock {
         dy: &[T],
     ) -> Result<(Vec<T>, Vec<T>)> {
         let parts = self.parts(packed)?;
-        let (width, inner) = (self.width, self.inner);
+        let (width, wide) = (self.width, self.wide());
         let mut dx = dy.to_vec();
         let task = (x.len() / width).div_ceil(TASKS).max(1);
         let piece = task.div_ceil(task.div_ceil(PIECE));
@@ -146,12 +176,12 @@ impl MlpBlock {
             .zip(x.par_chunks(task * width));
         let tasks = tasks.zip(
             dy.par_chunks(task * width)
-                .zip(hidden.par_chunks(task * inner)),
+                .zip(hidden.par_chunks(task * wide)),
         );
         let partial = tasks.enumerate().map(|(i, ((dx, x), (dy, hidden)))| {
             let mut dpacked = Buffer::zeros(packed.len());
             let pieces = dx.chunks_mut(piece * width).zip(x.chunks(piece * width));
-            let pieces = pieces.zip(dy.chunks(piece * width).zip(hidden.chunks(piece * inner)));
+            let pieces = pieces.zip(dy.chunks(piece * width).zip(hidden.chunks(piece * wide)));
             for (j, ((dx, x), (dy, hidden))) in pieces.enumerate() {
                 let first = i * task + j * piece;
                 self.piece_backward(&parts, (first, x), (hidden, dy), dx, &mut dpacked)?;
@@ -186,21 +216,31 @@ impl MlpBlock {
         rows::add_rows(&dout, doutput_bias);
         let dout = Matrix::rows(&dout, count, width);
 
-        let mut dhidden = Buffer::take(hidden.len());
+        let mut dactivated = Buffer::take(count * inner);
         let output = self.output_weight();
-        let to = MatrixMut::rows(&mut dhidden, count, inner);
+        let to = MatrixMut::rows(&mut dactivated, count, inner);
         multiply(to, dout, output.matrix(parts.output).t());
-        let mut activated = Buffer::take(hidden.len());
-        rows::activate_backward(self.activation, hidden, &mut activated, &mut dhidden);
+        let mut activated = Buffer::take(count * inner);
+        let dhidden = match self.hidden {
+            HiddenLayer::Plain => {
+                rows::activate_backward(self.activation, hidden, &mut activated, &mut dactivated);
+                dactivated
+            }
+            HiddenLayer::SwiGlu => {
+                let mut dhidden = Buffer::take(hidden.len());
+                gate::swiglu_backward(hidden, inner, &dactivated, &mut activated, &mut dhidden);
+                dhidden
+            }
+        };
         let activated = Matrix::rows(&activated, count, inner);
         multiply_add(output.matrix_mut(doutput), activated.t(), dout);
         rows::add_rows(&dhidden, dhidden_bias);
 
         let mut normal = Buffer::take(x.len());
-        let epsilon = T::of(self.epsilon);
-        rows::layer_norm(x, parts.norm_weight, parts.norm_bias, epsilon, &mut normal);
+        self.norm()
+            .rows(x, parts.norm_weight, parts.norm_bias, &mut normal);
         let weight = self.hidden_weight();
-        let dhidden = Matrix::rows(&dhidden, count, inner);
+        let dhidden = Matrix::rows(&dhidden, count, self.wide());
         let normal_matrix = Matrix::rows(&normal, count, width);
         multiply_add(
             weight.matrix_mut(dhidden_weight),
@@ -209,16 +249,9 @@ impl MlpBlock {
         );
         let to = MatrixMut::rows(&mut normal, count, width);
         multiply(to, dhidden, weight.matrix(parts.hidden).t());
-        rows::layer_norm_backward(
-            x,
-            parts.norm_weight,
-            epsilon,
-            &normal,
-            dx,
-            dnorm_weight,
-            dnorm_bias,
-            &mut Buffer::take(2 * width),
-        );
+        let of_norm = (dnorm_weight, dnorm_bias);
+        self.norm()
+            .rows_backward((x, parts.norm_weight), &normal, dx, of_norm);
         Ok(())
     }
 }
@@ -228,7 +261,7 @@ impl Block for MlpBlock {
 
     fn forward<T: Real>(&self, x: &[T], packed: &[T], saved: Option<&Saved>) -> Result<Vec<T>> {
         let parts = self.parts(packed)?;
-        let (width, inner) = (self.width, self.inner);
+        let (width, wide) = (self.width, self.wide());
         let mut y = vec![T::ZERO; x.len()];
         let piece = piece_rows(x.len() / width);
         let pieces = y
@@ -237,12 +270,12 @@ impl Block for MlpBlock {
             .enumerate();
         match saved {
             None => pieces.for_each(|(i, (y, x))| {
-                let mut hidden = Buffer::take(x.len() / width * inner);
+                let mut hidden = Buffer::take(x.len() / width * wide);
                 self.piece(&parts, (i * piece, x), &mut hidden, y);
             }),
             Some(saved) => {
-                let mut hidden = Buffer::take(x.len() / width * inner);
-                let hiddens = hidden.par_chunks_mut(piece * inner);
+                let mut hidden = Buffer::take(x.len() / width * wide);
+                let hiddens = hidden.par_chunks_mut(piece * wide);
                 pieces
                     .zip(hiddens)
                     .for_each(|((i, (y, x)), h)| self.piece(&parts, (i * piece, x), h, y));

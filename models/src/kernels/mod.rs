@@ -11,6 +11,7 @@ pub mod decode;
 mod dispatch;
 #[cfg(feature = "cuda")]
 pub(crate) mod dropout_mask;
+pub(crate) mod gate;
 pub(crate) mod heads_loss;
 pub(crate) mod layer_norm;
 pub mod memory;
@@ -22,6 +23,7 @@ pub mod parallel;
 pub(crate) mod pool;
 pub(crate) mod product;
 pub mod real;
+pub(crate) mod rms;
 pub(crate) mod rows;
 pub mod storage;
 pub mod switch;

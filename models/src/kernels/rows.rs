@@ -24,7 +24,7 @@ pub(super) fn fold<T: Real, const N: usize>(mut sums: [T; N]) -> T {
 
 /// Sum of products over all elements, in a fixed order.
 #[inline(always)]
-fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+pub(super) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     let mut sums = [T::ZERO; LANES];
     let (a_groups, b_groups) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let (a_rest, b_rest) = (a_groups.remainder(), b_groups.remainder());

@@ -16,7 +16,7 @@ use crate::activation::Activation;
 use crate::dropout::Dropout;
 use crate::error::{Error, Result};
 use crate::gpt::blocks::Blocks;
-use crate::gpt::{AttentionMask, DEVIATION, GptConfig, Layout, NORM_EPSILON};
+use crate::gpt::{AttentionMask, DEVIATION, GptConfig, Layout, NORM_EPSILON, Parts};
 use crate::init::Init;
 use crate::linear::{Linear, lookup};
 use crate::network::Network;
@@ -117,6 +117,7 @@ impl AutoencoderConfig {
             residual_dropout: self.dropout,
             layout: Layout::MinGpt,
             precision: Precision::Full,
+            parts: Parts::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 use crate::activation::Activation;
 use crate::dropout::Dropout;
 use crate::error::{Error, Result};
-use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout};
+use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout, Parts};
 use crate::init::Init;
 use crate::kernels::heads_loss::HeadsLoss;
 use crate::kernels::switch::Kernel;
@@ -78,6 +78,7 @@ impl Prior {
             residual_dropout: config.dropout,
             layout: Layout::MinGpt,
             precision: Precision::Full,
+            parts: Parts::default(),
         };
         let normal = Init::Normal(DEVIATION);
         Ok(Self {

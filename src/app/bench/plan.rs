@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use trajformer_models::decoder::{Decoder, DecoderShape};
+use trajformer_models::decoder::Decoder;
 use trajformer_models::params::Params;
 use trajformer_models::trajectory_transformer::TrajectoryTransformer;
 
@@ -145,13 +145,7 @@ fn search(
     let sizes = config.sizes(o, a);
     let mut params = Params::new(candle_core::DType::F32, &Device::Cpu);
     TrajectoryTransformer::new(&sizes, &mut params.init(&mut streams.stream("init")))?;
-    let shape = DecoderShape {
-        transition_tokens: places,
-        bins: sizes.bins,
-        heads: sizes.heads,
-        activation: sizes.activation,
-    };
-    let decoder = Arc::new(Decoder::new(&params.tensors()?, shape)?);
+    let decoder = Arc::new(Decoder::new(&params.tensors()?, sizes.decoder_shape())?);
     let mut rng = streams.stream("rows");
     let rows: Vec<f64> = (0..ROWS * places).map(|_| rng.normal()).collect();
     let discretizer = Discretizer::fit(&rows, places, sizes.bins, DiscretizerKind::Quantile)?;

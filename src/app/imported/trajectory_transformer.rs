@@ -170,6 +170,11 @@ impl Shape {
             "embedding_per_head",
             "window_transitions",
             "goal",
+            "mlp",
+            "norm",
+            "qk_norm",
+            "positions",
+            "tied_heads",
         ];
         same_sizes(&config, &changed, &sizes)?;
         let mut further = vec!["data.action_range".to_owned()];

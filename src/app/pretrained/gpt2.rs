@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use trajformer_models::activation::Activation;
-use trajformer_models::gpt::{GptConfig, Layout};
+use trajformer_models::gpt::{GptConfig, Layout, Parts};
 use trajformer_models::precision::Precision;
 use trajformer_models::pretrained::{self, Gpt2};
 
@@ -47,6 +47,7 @@ pub fn load(folder: &Path) -> Result<Gpt2> {
         residual_dropout: 0.0,
         layout: Layout::Gpt2,
         precision: Precision::Full,
+        parts: Parts::default(),
     };
     let weights =
         pretrained::gpt2(read_weights(folder, &json)?).map_err(|error| in_folder(folder, error))?;

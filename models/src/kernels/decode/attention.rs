@@ -77,6 +77,16 @@ impl HeadLayout {
         (number / parts) * LANES + (number % parts) * self.lanes_per_part + head
     }
 
+    /// Numbers of a head.
+    pub fn head_width(&self) -> usize {
+        self.head_width
+    }
+
+    /// Heads rounded up to a power of two: numbers of one head stand so many lanes apart.
+    pub(super) fn lanes_per_part(&self) -> usize {
+        self.lanes_per_part
+    }
+
     /// Numbers in a plain row.
     pub fn plain_width(&self) -> usize {
         self.heads * self.head_width

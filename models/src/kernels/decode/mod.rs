@@ -7,11 +7,13 @@
 
 mod attention;
 mod product;
+mod rms;
 
 use super::real::Real;
 use super::rows::fold;
 pub use attention::{HeadLayout, Slots, Visible, attend};
 pub use product::{Packed, Store};
+pub use rms::{normalize_heads, rms_norm};
 
 /// Lanes of a split sum: several vectors, since loops over a single one are taken apart into scalars
 /// before the compiler looks for vectors.
@@ -220,6 +222,25 @@ fn squared_relu_body<T: Float, const FUSED: bool>(x: &mut [T]) {
     for x in x {
         let on = if *x > T::ZERO { *x } else { T::ZERO };
         *x = on * on;
+    }
+}
+
+dispatched! {
+    /// `out` (R, H) <- the first half of each row of `x` (R, 2 H) times SiLU of the second.
+    swiglu => swiglu_body(x: &[T], inner: usize, out: &mut [T])
+}
+
+#[inline(always)]
+fn swiglu_body<T: Float, const FUSED: bool>(x: &[T], inner: usize, out: &mut [T]) {
+    for (x, out) in x.chunks_exact(2 * inner).zip(out.chunks_exact_mut(inner)) {
+        let (passing, gates) = x.split_at(inner);
+        for ((out, &passing), &gate) in out.iter_mut().zip(passing).zip(gates) {
+            let positive = gate > T::ZERO;
+            let small = (if positive { -gate } else { gate }).exp_negative();
+            let large = T::ONE / (T::ONE + small);
+            let open = if positive { large } else { small * large };
+            *out = passing * gate * open;
+        }
     }
 }
 
