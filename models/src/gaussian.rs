@@ -12,7 +12,7 @@ use crate::params::Scope;
 /// ln √(2π)
 const LOG_ROOT_TWO_PI: f64 = 0.918_938_533_204_672_7;
 /// Actions are taken at most this close to ±1 where the inverse of tanh is asked for.
-const BOUND: f64 = 1.0 - 1e-6;
+pub const BOUND: f64 = 1.0 - 1e-6;
 
 /// A normal distribution with independent dimensions.
 #[derive(Debug, Clone)]

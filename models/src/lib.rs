@@ -16,7 +16,7 @@
 //!
 //! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
 //! [`mlp`]) → networks ([`encoder`], [`actor`], [`gaussian`], [`critic`], [`value`], [`choices`], [`vae`], [`network`], [`gpt`],
-//! [`trajectory_transformer`], [`decision_transformer`], [`twin_critics`], [`reinformer`], [`conditional_gpt`], [`tap`]) → [`pretrained`] → [`optim`], [`muon`], [`lamb`], [`uploads`]; [`kernels`]
+//! [`trajectory_transformer`], [`decision_transformer`], [`online_decision_transformer`], [`twin_critics`], [`reinformer`], [`conditional_gpt`], [`tap`]) → [`pretrained`] → [`optim`], [`muon`], [`lamb`], [`uploads`]; [`kernels`]
 //! hold what is fused, [`work`] counts what networks cost.
 
 pub mod activation;
@@ -42,6 +42,7 @@ pub mod mlp;
 pub mod muon;
 pub mod network;
 pub mod norm;
+pub mod online_decision_transformer;
 pub mod optim;
 pub mod params;
 pub mod precision;

@@ -11,6 +11,7 @@ use crate::decision_transformer::DecisionTransformerConfig;
 use crate::gaussian::TanhGaussianActorConfig;
 use crate::gpt::HiddenLayer;
 use crate::lamo::LamoConfig;
+use crate::online_decision_transformer::OnlineDecisionTransformerConfig;
 use crate::reinformer::ReinformerConfig;
 use crate::rnd::RndConfig;
 use crate::tap::AutoencoderConfig;
@@ -164,6 +165,20 @@ pub fn decision_transformer(config: &DecisionTransformerConfig, steps: usize) ->
         layers: config.layers,
         width: config.hidden,
         inner: config.inner,
+    };
+    blocks.and_head(0, 3 * steps)
+}
+
+/// The blocks of an [`OnlineDecisionTransformer`](crate::online_decision_transformer::OnlineDecisionTransformer) on a context of
+/// `steps`; embeddings and heads don't count.
+pub fn online_decision_transformer(
+    config: &OnlineDecisionTransformerConfig,
+    steps: usize,
+) -> Passes {
+    let blocks = Blocks {
+        layers: config.layers,
+        width: config.hidden,
+        inner: 4 * config.hidden,
     };
     blocks.and_head(0, 3 * steps)
 }

@@ -12,6 +12,7 @@ pub mod fast;
 pub mod iql;
 pub mod lamo;
 pub mod offpolicy;
+pub mod online_dt;
 pub mod planning;
 pub mod policies;
 pub mod qt;

@@ -3,8 +3,8 @@
 mod memory;
 
 use crate::{
-    awac, bc, bear, brac, cql, crr, decision_transformer, edac, fast, iql, lamo, qt, rebrac,
-    reinformer, sac, sac_n, sac_rnd, tap, td3, td3_bc, trajectory_transformer,
+    awac, bc, bear, brac, cql, crr, decision_transformer, edac, fast, iql, lamo, online_dt, qt,
+    rebrac, reinformer, sac, sac_n, sac_rnd, tap, td3, td3_bc, trajectory_transformer,
 };
 use serde::{Deserialize, Serialize};
 use trajformer_core::algorithm::Algorithm;
@@ -121,6 +121,8 @@ registry! {
     Fast(fast::FastConfig) = "fast", "FAST", "https://arxiv.org/abs/2501.09747", Continuous;
     Iql(iql::IqlConfig) = "iql", "IQL", "https://arxiv.org/abs/2110.06169", Both;
     Lamo(lamo::LamoConfig) = "lamo", "LaMo", "https://arxiv.org/abs/2310.20587", Continuous;
+    OnlineDt(online_dt::OnlineDtConfig) =
+        "online_dt", "Online Decision Transformer", "https://arxiv.org/abs/2202.05607", Continuous;
     Qt(qt::QtConfig) = "qt", "QT", "https://arxiv.org/abs/2405.17098", Continuous;
     Rebrac(rebrac::RebracConfig) = "rebrac", "ReBRAC", "https://arxiv.org/abs/2305.09836", Continuous;
     Reinformer(reinformer::ReinformerConfig) =
@@ -240,6 +242,7 @@ impl AlgorithmConfig {
             Self::DecisionTransformer(_)
             | Self::Fast(_)
             | Self::Lamo(_)
+            | Self::OnlineDt(_)
             | Self::Qt(_)
             | Self::Reinformer(_)
             | Self::Tap(_)
@@ -263,6 +266,14 @@ impl AlgorithmConfig {
         }
     }
 
+    /// Whether its policies aim at returns, which an episode can be given.
+    pub fn aims_at_returns(&self) -> bool {
+        matches!(
+            self,
+            Self::DecisionTransformer(_) | Self::Lamo(_) | Self::OnlineDt(_) | Self::Qt(_)
+        )
+    }
+
     /// Keys of its table, and tables inside of it, that decide how a trained run acts and can be changed for it; all others
     /// are training's.
     pub fn acting_keys(&self) -> &'static [&'static str] {
@@ -274,6 +285,7 @@ impl AlgorithmConfig {
             }
             Self::Fast(_) => &["execute_steps", "temperature", "constrained"],
             Self::Lamo(_) => &["target_returns", "context_steps", "return_scale"],
+            Self::OnlineDt(_) => &["target_returns", "acting_context_steps", "return_scale"],
             Self::Qt(_) => &[
                 "target_returns",
                 "context_steps",

@@ -31,8 +31,7 @@ impl Interaction {
     }
 
     /// Collects what the next update online needs, with `updates` of them done: a step, a whole episode, or nothing, where the
-    /// algorithm collects episodes and has not learned from the last one as often as it has steps. The return of the episode
-    /// if one ended.
+    /// algorithm collects episodes and has not made all the updates that they allow. The return of the episode if one ended.
     ///
     /// # Errors
     /// If the algorithm can't learn online, or it or the environment fails.
@@ -50,7 +49,7 @@ impl Interaction {
         if !learner.collects_episodes() {
             return self.step(learner, rng);
         }
-        if learner.collected() <= updates {
+        if learner.earned_updates() <= updates {
             self.episode(learner, rng).map(Some)
         } else {
             Ok(None)

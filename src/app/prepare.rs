@@ -355,7 +355,7 @@ pub(super) fn interaction_for(
         (Some(name), 1..) => envs::make_with(name, &evaluate.gym_options())?,
         _ => return Ok(None),
     };
-    interactive(algorithm)?.check()?;
+    interactive(algorithm)?.check(&config.online.phase())?;
     let streams = Streams::from_seed(config.seed);
     Ok(Some(Interaction::new(env, &config.online, streams)))
 }

@@ -147,11 +147,11 @@ pub fn no_held_out_loss() -> Error {
 
 /// An algorithm that can go on learning from its own experience.
 pub trait Interactive {
-    /// Fails if it can't, after all.
+    /// Fails if it can't, after all, or not as the phase asks for it.
     ///
     /// # Errors
-    /// If the method has no actor that explores.
-    fn check(&self) -> Result<()>;
+    /// If the method has no actor that explores, or can't mix batches so.
+    fn check(&self, phase: &OnlinePhase) -> Result<()>;
 
     /// Gets ready to collect and to learn online, if it is not; what was collected is shown by [`Algorithm::state`] from
     /// now on.
@@ -160,11 +160,11 @@ pub trait Interactive {
     /// If the device fails.
     fn prepare(&mut self, phase: &OnlinePhase) -> Result<()>;
 
-    /// Whether whole episodes are collected, each followed by as many updates as it has steps. Else an update follows each step.
+    /// Whether whole episodes are collected, each when all updates were made that those before allow. Else an update follows each step.
     fn collects_episodes(&self) -> bool;
 
-    /// Steps collected so far.
-    fn collected(&self) -> u64;
+    /// Updates online that what was collected so far allows: as many as there are steps, but where a method counts by episodes.
+    fn earned_updates(&self) -> u64;
 
     /// An action (A), in the environment's units, for an observation (O): from the policy's distribution, or with
     /// normal noise where it has none, of standard deviation `noise` (for a range of ±1) or the method's own. [`Self::learn`] of the
@@ -197,7 +197,7 @@ pub trait Interactive {
 pub struct OnlinePhase {
     /// How batches are mixed.
     pub data_share: DataShare,
-    /// Steps in the environment, and updates after those on the data alone: schedules may depend on it.
+    /// Updates after those on the data alone, in most methods as many as steps in the environment: schedules may depend on it.
     pub steps: u64,
 }
 

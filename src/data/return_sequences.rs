@@ -4,11 +4,14 @@
 //! Follows kzl/decision-transformer, `gym/experiment.py` (`get_batch`), commit e2d82e6: trajectories
 //! are drawn with probability proportional to their length, starts uniformly.
 
+pub mod episode_replay;
+
 pub use crate::batch::ReturnBatch;
 use candle_core::{DType, Device, Tensor};
 
 use crate::resident;
 use crate::resident::ReturnTables;
+use crate::returns;
 use trajformer_core::dataset::{ActionKind, Dataset, Episode};
 use trajformer_core::dataset_checks::{long_sequences, opened_without_data};
 use trajformer_core::error::{Error, Result};
@@ -349,11 +352,9 @@ impl ReturnSequences {
     }
 
     fn push_episode(&mut self, data: &Dataset, episode: &Episode) {
-        let mut return_to_go = 0.0;
-        for step in episode.range().rev() {
-            return_to_go += f64::from(data.rewards[step]);
-            self.returns_to_go[step] = (return_to_go / self.options.return_scale) as f32;
-        }
+        let rewards = &data.rewards[episode.range()];
+        let returns = returns::scaled_to_go(rewards, self.options.return_scale);
+        self.returns_to_go[episode.range()].copy_from_slice(&returns);
         let steps_before = self.steps();
         let (start, end) = (episode.start, episode.start + episode.steps);
         self.episodes.push(Span {

@@ -47,6 +47,21 @@ impl Returns {
     }
 }
 
+/// Rewards from each step to the end (T), added up in double precision and divided by `scale`.
+pub fn scaled_to_go(rewards: &[f32], scale: f64) -> Vec<f32> {
+    let mut left = 0.0;
+    let mut returns: Vec<f32> = rewards
+        .iter()
+        .rev()
+        .map(|&reward| {
+            left += f64::from(reward);
+            (left / scale) as f32
+        })
+        .collect();
+    returns.reverse();
+    returns
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,8 @@
 """The settings that the authors' code runs with, by the names of our keys, and the rates of the Trajectory Transformer's schedule.
 
 python tests/golden/settings.py --corl CORL --tt TT --d4rl D4RL --dt DT --lamo LAMO --d3rlpy D3RLPY --brac D4RL_EVALUATIONS \
-    --sac-rnd SAC_RND --rebrac REBRAC --sac SAC --td3 TD3 --qt QT --reinformer REINFORMER --tap LATENTPLAN
+    --sac-rnd SAC_RND --rebrac REBRAC --sac SAC --td3 TD3 --qt QT --reinformer REINFORMER --tap LATENTPLAN \
+    --online-dt ONLINE_DT
 
 Each folder is a checkout at the commit in COMMITS. Nothing of them is imported but `config/offline.py` and the trainer of the
 Trajectory Transformer (for the schedule) and `config/vqvae.py` of TAP: YAML files are parsed, Python files are read as syntax trees, and single functions
@@ -39,6 +40,7 @@ COMMITS = {
     "td3": "sfujim/TD3 @ 34770ccdcb51df6f6c7d85c1ba7e40d71b940d16",
     "qt": "charleshsc/QT @ cb9e1a4873449b3467f6bf5586e010180d90614c",
     "reinformer": "Dragon-Zhuang/Reinformer @ 61eaed92999239d9a3b1324a449e32c57a4c49ec",
+    "online_dt": "facebookresearch/online-dt @ c376fa1",
 }
 LOCOMOTION = [f"{e}-{d}" for e in ("hopper", "halfcheetah", "walker2d") for d in ("medium", "medium-replay", "medium-expert")]
 ANTMAZE = [f"antmaze-{maze}" for maze in
@@ -716,6 +718,49 @@ def reinformer(root, data):
     return settings.done()
 
 
+# The authors' program names hopper-medium's settings alone. Flags of a published rerun of it on the others, of which only
+# hopper-medium repeats the defaults: umkiyoung/EXplorativeDT @ 24920a8, scripts/make_pretrained_agents.sh.
+ONLINE_DT_FLAGS = {
+    "hopper-medium": {},
+    "hopper-medium-replay": {"learning_rate": 0.002, "weight_decay": 0.0001},
+    "walker2d": {"eval_rtg": 5000, "online_rtg": 10000, "learning_rate": 0.001, "weight_decay": 0.001,
+                 "num_updates_per_pretrain_iter": 10000},
+    "halfcheetah": {"eval_rtg": 6000, "online_rtg": 12000},
+}  # fmt: skip
+
+
+def online_dt(root, data):
+    script = root / "main.py"
+    flags = ONLINE_DT_FLAGS.get(data, ONLINE_DT_FLAGS.get(data.split("-")[0]))
+    source = f"{COMMITS['online_dt']}: main.py" + (", flags of umkiyoung/EXplorativeDT @ 24920a8" if flags else "")
+    settings = Settings("online_dt", data, source, parsed(script) | flags)
+    given, text = settings.given, script.read_text()
+    settings.set("train.updates", given["max_pretrain_iters"] * given["num_updates_per_pretrain_iter"],
+                 "max_pretrain_iters * num_updates_per_pretrain_iter")  # fmt: skip
+    settings.set("evaluate.every_updates", given["num_updates_per_pretrain_iter"], "num_updates_per_pretrain_iter")
+    settings.take("evaluate.episodes", "num_eval_episodes")
+    for ours, theirs in [("context_steps", "K"), ("acting_context_steps", "eval_context_length"), ("layers", "n_layer"), ("heads", "n_head"),
+                         ("embedding", "embed_dim"), ("dropout", "dropout"), ("batch_size", "batch_size"), ("learning_rate", "learning_rate"),
+                         ("weight_decay", "weight_decay"), ("warmup_updates", "warmup_steps"), ("initial_temperature", "init_temperature"),
+                         ("replay_episodes", "replay_size"), ("updates_per_episode", "num_updates_per_online_iter")]:  # fmt: skip
+        settings.take(ours, theirs)
+    settings.take("target_returns", "eval_rtg", lambda target: [float(target)])
+    settings.take("online_target_return", "online_rtg", float)
+    settings.take("timestep_embedding", "ordering", bool)
+    settings.set("max_episode_steps", assigned(script, "MAX_EPISODE_LEN"), "MAX_EPISODE_LEN")
+    clip = re.search(r"clip_grad_norm_\(self\.model\.parameters\(\), ([\d.]+)\)", (root / "trainer.py").read_text())
+    settings.set("clip_norm", float(clip[1]), "clip_grad_norm_")
+    rate = re.search(r"\[self\.model\.log_temperature\],\s+lr=([\d.e-]+)", text)
+    settings.set("temperature_learning_rate", float(rate[1]), "log_temperature_optimizer")
+    scale = re.search(r"self\.reward_scale = 1\.0 if \"antmaze\" in variant\[\"env\"\] else ([\d.]+)", text)
+    settings.set("return_scale", 1 / float(scale[1]), "reward_scale")
+    assert "self.target_entropy = -self.act_dim" in text and "eps=1e-8" in text and given["activation_function"] == "relu"
+    assert given["num_online_rollouts"] == 1
+    settings.aside("env", "activation_function", "max_pretrain_iters", "num_updates_per_pretrain_iter", "max_online_iters", "num_online_rollouts",
+                   "eval_interval", "log_to_tb", "save_dir", "exp_name")  # fmt: skip
+    return settings.done()
+
+
 def lamo(root, data):
     env = data.split("-")[0]
     folder = root / "experiment-d4rl"
@@ -980,6 +1025,8 @@ def main():
     for data in LOCOMOTION + MAZE2D:
         found[f"qt/{data}"] = qt(roots.qt, data)
         found[f"reinformer/{data}"] = reinformer(roots.reinformer, data)
+    for data in [name for name in LOCOMOTION if not name.endswith("expert")]:
+        found[f"online_dt/{data}"] = online_dt(roots.online_dt, data)
     for data in ["hopper-medium", "halfcheetah-medium", "walker2d-medium", "kitchen-complete", "kitchen-partial"]:
         found[f"lamo/{data}"] = lamo(roots.lamo, data)
     lines = [f"{json.dumps(name)}: {json.dumps(found[name])}" for name in sorted(found)]

@@ -18,10 +18,11 @@ const STEPS: usize = 7;
 
 /// Keys of trained networks that don't show in the shapes of their tensors: with another value the same weights would be read as
 /// another network's.
-const OF_NETWORKS: [&str; 7] = [
+const OF_NETWORKS: [&str; 8] = [
     "algorithm.decision_transformer.heads",
     "algorithm.lamo.heads",
     "algorithm.lamo.alpha",
+    "algorithm.online_dt.heads",
     "algorithm.qt.heads",
     "algorithm.reinformer.heads",
     "algorithm.tap.state_conditional",

@@ -204,6 +204,7 @@ fn every_algorithm_trains_with_an_encoder_of_the_callers_own_or_says_why_it_can_
         "edac",
         "fast",
         "lamo",
+        "online_dt",
         "qt",
         "reinformer",
         "tap",

@@ -51,6 +51,7 @@ fn every_policy_that_is_one_network_becomes_a_graph_that_acts_like_it() {
     let expected = [
         "fast",
         "lamo",
+        "online_dt",
         "qt",
         "reinformer",
         "tap",

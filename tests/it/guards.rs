@@ -29,6 +29,9 @@ fn small(name: &str) -> &'static str {
             "batch_size = 2\nlayers = 1\nheads = 1\nembedding = 8\ncritic_hidden = [8]\ncontext_steps = 3\ncandidates = 3\n\
              target_returns = [-200.0, -1000.0]"
         }
+        "online_dt" => {
+            "batch_size = 2\nlayers = 1\nheads = 1\nembedding = 8\ncontext_steps = 3\nacting_context_steps = 2\nwarmup_updates = 1"
+        }
         "reinformer" => {
             "batch_size = 2\nlayers = 1\nheads = 1\nembedding = 8\ncontext_steps = 3\nwarmup_updates = 1"
         }

@@ -57,7 +57,10 @@ const TABLE: &[(&str, &str)] = &[
     ("data/token_options", "data/discretizer"),
     ("data/tokenizers", "core/* data/discretizer"),
     ("data/action_chunks", "core/* data/tokenizers"),
-    ("data/return_sequences", "core/* data/batch data/resident"),
+    (
+        "data/return_sequences",
+        "core/* data/batch data/resident data/returns",
+    ),
     ("data/step_windows", "core/*"),
     ("data/return_view", "core/* data/return_sequences"),
     (

@@ -134,7 +134,7 @@ fn learns_online(algorithm: &mut dyn Algorithm, data: &Dataset, rng: &mut Rng) -
         ..OnlinePhase::default()
     };
     match algorithm.interactive() {
-        Some(learner) if learner.check().is_ok() => learner.prepare(&phase).unwrap(),
+        Some(learner) if learner.check(&phase).is_ok() => learner.prepare(&phase).unwrap(),
         _ => return false,
     }
     for step in 0..12 {
@@ -199,7 +199,16 @@ fn everything_is_trained_up_to_the_last_update_and_on_from_there_online() {
             online.push(name);
         }
     }
-    for name in ["awac", "cql", "iql", "rebrac", "sac", "td3", "td3_bc"] {
+    for name in [
+        "awac",
+        "cql",
+        "iql",
+        "online_dt",
+        "rebrac",
+        "sac",
+        "td3",
+        "td3_bc",
+    ] {
         assert!(online.contains(&name), "{name} learns online: {online:?}");
     }
 }
@@ -240,6 +249,7 @@ fn tiny(algorithm: &str) -> Vec<String> {
             "context_steps=3",
             "candidates=8",
         ],
+        "online_dt" => &["embedding=8", "layers=1", "heads=1", "batch_size=2"],
         "reinformer" => &["embedding=8", "layers=1", "heads=1", "batch_size=2"],
         "trajectory_transformer" => &[
             "embedding_per_head=8",

@@ -50,7 +50,7 @@ impl Environment for Counting {
     }
 }
 
-fn counting() -> (Box<dyn Environment>, Arc<Mutex<u64>>) {
+pub fn counting() -> (Box<dyn Environment>, Arc<Mutex<u64>>) {
     let steps = Arc::new(Mutex::new(0));
     let spec = EnvSpec {
         name: "counting".to_owned(),
@@ -204,7 +204,7 @@ fn learns_online(config: &RunConfig) -> bool {
     };
     let mut algorithm = config.algorithm.build(build).unwrap();
     let learner = algorithm.interactive();
-    learner.is_some_and(|learner| learner.check().is_ok())
+    learner.is_some_and(|learner| learner.check(&OnlinePhase::default()).is_ok())
 }
 
 #[test]
@@ -239,7 +239,16 @@ fn every_method_that_learns_online_goes_on_exactly_where_it_was() {
         check_same_checkpoint(&whole, &parts, name);
         checked.push(name);
     }
-    for name in ["awac", "cql", "iql", "rebrac", "sac", "td3", "td3_bc"] {
+    for name in [
+        "awac",
+        "cql",
+        "iql",
+        "online_dt",
+        "rebrac",
+        "sac",
+        "td3",
+        "td3_bc",
+    ] {
         assert!(checked.contains(&name), "{name}: {checked:?}");
     }
 }

@@ -20,12 +20,13 @@ use trajformer::rng::Rng;
 use trajformer::{data, envs, export, instruct, preview, run};
 
 /// Policies that are no single network, and what is refused for that.
-const NOT_EXPORTED: [&str; 9] = [
+const NOT_EXPORTED: [&str; 10] = [
     "bear",
     "brac",
     "crr",
     "fast",
     "lamo",
+    "online_dt",
     "qt",
     "reinformer",
     "tap",
@@ -33,10 +34,11 @@ const NOT_EXPORTED: [&str; 9] = [
 ];
 
 /// Policies that remember or plan; all others are judged by data, those that choose among samples too.
-const SEQUENCE_MODELS: [&str; 7] = [
+const SEQUENCE_MODELS: [&str; 8] = [
     "decision_transformer",
     "fast",
     "lamo",
+    "online_dt",
     "qt",
     "reinformer",
     "tap",

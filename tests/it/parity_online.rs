@@ -192,7 +192,7 @@ fn check<L: Learner>(
         }
         if update >= offline {
             // As `Interaction::collect`.
-            let mut due = algorithm.collected() <= (update - offline) as u64;
+            let mut due = algorithm.earned_updates() <= (update - offline) as u64;
             while due {
                 take_step(&mut algorithm, recorded, step);
                 due = algorithm.collects_episodes() && !ended(recorded, step);

@@ -55,6 +55,9 @@ fn wide(name: &str) -> &'static str {
         "qt" => {
             "embedding = 128\nlayers = 1\ncontext_steps = 5\ncandidates = 12\nbatch_size = 2\ntarget_returns = [3.0, 1.0]"
         }
+        "online_dt" => {
+            "embedding = 128\nlayers = 1\nbatch_size = 2\ncontext_steps = 6\ntarget_returns = [3.0, 1.0]"
+        }
         "reinformer" => "embedding = 128\nlayers = 1\nbatch_size = 2",
         "trajectory_transformer" => {
             "bins = 20\nlayers = 1\nheads = 4\nembedding_per_head = 16\nwindow_transitions = 4\nbatch_size = 2\n\

@@ -34,6 +34,9 @@ pub fn small(name: &str) -> &'static str {
              candidates = 5\naverage_from = 1\naverage_every = 2\ndecay_updates = 20\ndecay_every = 3\n\
              target_returns = [-200.0, -1000.0]"
         }
+        "online_dt" => {
+            "batch_size = 4\nlayers = 2\nheads = 2\nembedding = 16\nwarmup_updates = 3\nupdates_per_episode = 4\nreplay_episodes = 3"
+        }
         "reinformer" => "batch_size = 4\nlayers = 2\nheads = 2\nembedding = 16\nwarmup_updates = 3",
         "trajectory_transformer" => {
             "bins = 10\nbatch_size = 4\nlayers = 1\nheads = 2\nembedding_per_head = 8\n\
@@ -231,6 +234,7 @@ fn wide(name: &str) -> &'static [&'static str] {
             "context_steps=10",
             "critic_hidden=[160, 160]",
         ],
+        "online_dt" => &["batch_size=32", "embedding=32", "context_steps=10"],
         "reinformer" => &["batch_size=32", "embedding=32", "context_steps=10"],
         "trajectory_transformer" => &[
             "batch_size=32",

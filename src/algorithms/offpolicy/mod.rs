@@ -477,7 +477,7 @@ impl<L: Learner> OffPolicy<L> {
 }
 
 impl<L: Learner> Interactive for OffPolicy<L> {
-    fn check(&self) -> Result<()> {
+    fn check(&self, _phase: &OnlinePhase) -> Result<()> {
         let (o, a) = self.data.dims();
         let zeros = |width| Tensor::zeros((1, width), self.dtype, self.data.device());
         match self.learner.explore(&zeros(o)?, &zeros(a)?, None)? {
@@ -499,7 +499,7 @@ impl<L: Learner> Interactive for OffPolicy<L> {
         self.learner.collects_episodes()
     }
 
-    fn collected(&self) -> u64 {
+    fn earned_updates(&self) -> u64 {
         self.data.collected().map_or(0, Replay::len) as u64
     }
 

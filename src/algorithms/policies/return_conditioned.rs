@@ -15,7 +15,7 @@ use trajformer_models::rng::Rng;
 use crate::policies::groups::groups;
 use crate::policies::own_actions;
 use trajformer_core::dataset::ActionKind;
-use trajformer_core::error::Result;
+use trajformer_core::error::{Error, Result};
 use trajformer_core::instructions::Instructions;
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_core::policy::{EpisodeStart, Policy, check_rows};
@@ -30,6 +30,16 @@ pub trait ContextNetwork: Send + Sync {
     /// # Errors
     /// If a tensor operation fails.
     fn actions(&self, contexts: &Contexts) -> Result<Tensor>;
+
+    /// Actions (B, A) in ±1 at the last steps of contexts, drawn from their distributions with standard normals (B, A); `None` of networks that
+    /// give no distribution of real numbers.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    fn drawn(&self, contexts: &Contexts, normals: &Tensor) -> Result<Option<Tensor>> {
+        let _ = (contexts, normals);
+        Ok(None)
+    }
 }
 
 impl ContextNetwork for DecisionTransformer {
@@ -53,10 +63,10 @@ pub struct ContextOptions {
     pub max_episode_steps: usize,
 }
 
-/// How an action is found in logits, where actions are choices.
+/// How an action is found in what the network gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choosing {
-    /// The likeliest one.
+    /// The likeliest choice; of real numbers what [`ContextNetwork::actions`] gives.
     Likeliest,
     /// One that is drawn from their distribution, by the row's own stream.
     Drawn,
@@ -76,7 +86,7 @@ pub struct ReturnConditionedPolicy {
     pub options: ContextOptions,
     /// What the network reads of instructions, if it does.
     pub instructed: Option<Instructed>,
-    /// How choices are made; of real numbers it counts for nothing.
+    /// How actions are found in what the network gives.
     pub choosing: Choosing,
     /// The running episodes.
     pub state: State,
@@ -150,9 +160,10 @@ impl Policy for ReturnConditionedPolicy {
                 row.returns.pop_front();
             }
         }
+        let normals = self.normals(active)?;
         let act = |group: Range<usize>| {
             if active[group.clone()].contains(&true) {
-                self.actions(group, dim, action_dim)
+                self.actions(group, (dim, action_dim), normals.as_ref())
             } else {
                 let shape = (group.len(), action_dim);
                 Ok(Tensor::zeros(shape, DType::F32, &self.device)?)
@@ -257,14 +268,36 @@ impl ReturnConditionedPolicy {
         Ok(Some(Tensor::from_vec(values, shape, &self.device)?))
     }
 
-    /// Actions (G, A) in ±1 of some rows after what they remember.
+    /// Standard normals (E, A) of the rows' own streams, where actions are real numbers that are drawn; zeros of rows that don't act.
+    fn normals(&mut self, active: &[bool]) -> Result<Option<Tensor>> {
+        let real = self.bounds.kind() == ActionKind::Continuous;
+        if !real || self.choosing != Choosing::Drawn {
+            return Ok(None);
+        }
+        let dim = self.bounds.dim();
+        let mut normals = vec![0.0f32; active.len() * dim];
+        let rows = self.state.rows.iter_mut().zip(normals.chunks_mut(dim));
+        for ((row, normals), _) in rows.zip(active).filter(|(_, active)| **active) {
+            normals.fill_with(|| row.rng.normal() as f32);
+        }
+        let shape = (active.len(), dim);
+        Ok(Some(Tensor::from_vec(normals, shape, &self.device)?))
+    }
+
+    /// Actions (G, A) in ±1 of some rows after what they remember, drawn with the rows of `normals` (E, A) if there are any.
     fn actions(
         &self,
         rows: Range<usize>,
-        observation_dim: usize,
-        action_dim: usize,
+        (observation_dim, action_dim): (usize, usize),
+        normals: Option<&Tensor>,
     ) -> Result<Tensor> {
-        let contexts = self.contexts(rows, observation_dim, action_dim)?;
+        let contexts = self.contexts(rows.clone(), observation_dim, action_dim)?;
+        if let Some(normals) = normals {
+            let normals = normals.narrow(0, rows.start, rows.len())?;
+            return self.network.drawn(&contexts, &normals)?.ok_or_else(|| {
+                Error::Internal("a network without a distribution was to be drawn from".to_owned())
+            });
+        }
         let steps = contexts.mask.dims2()?.1;
         let predicted = self.network.actions(&contexts)?; // (G, T, A)
         Ok(predicted.narrow(1, steps - 1, 1)?.squeeze(1)?)

@@ -266,10 +266,7 @@ fn starts(
 /// Refuses arrays that the policy would not look at, though they are given to be followed.
 fn check_extras(run: &TrainedRun, recorded: &Recorded, policy: &dyn Policy) -> Result<()> {
     let name = run.config.algorithm.name();
-    let aims = matches!(
-        run.config.algorithm,
-        AlgorithmConfig::DecisionTransformer(_) | AlgorithmConfig::Lamo(_) | AlgorithmConfig::Qt(_)
-    );
+    let aims = run.config.algorithm.aims_at_returns();
     let wrong = |array: &str, why: &str| {
         let problem = format!("array `{array}`: this run ({name}) {why}; leave the array out");
         Err(Error::data(&recorded.path, problem))

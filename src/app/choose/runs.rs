@@ -117,6 +117,7 @@ impl Contender {
                 Of::DecisionTransformer(_)
                     | Of::Lamo(_)
                     | Of::Fast(_)
+                    | Of::OnlineDt(_)
                     | Of::Qt(_)
                     | Of::Reinformer(_)
             )

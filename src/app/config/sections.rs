@@ -145,12 +145,14 @@ impl Default for TrainConfig {
     }
 }
 
-/// `[online]`: learning from own experience in `evaluate.env`, after `train.updates` on the data alone, with as many updates as
-/// steps, on the data and all steps so far. An update follows each step, in Cal-QL as many as it has steps each episode.
+/// `[online]`: learning from own experience in `evaluate.env`, after `train.updates` on the data alone. An update follows each step, on the
+/// data and all steps so far; in Cal-QL as many as it has steps follow each episode, in the Online Decision Transformer
+/// `updates_per_episode`, whatever its length.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OnlineConfig {
-    /// Steps in the environment, and as many updates; 0: none.
+    /// Updates online, and as many steps in the environment, but for the Online Decision Transformer, where an episode comes before each
+    /// `updates_per_episode` of them; 0: none.
     pub steps: u64,
     /// Standard deviation of the noise on the actions of policies that have no distribution, for a range of ±1. Default: the method's own:
     /// 0.1 in TD3 and TD3+BC, 0.03 in IQL with a deterministic actor, none in ReBRAC. For CQL of choices the share of random ones, 0.1.

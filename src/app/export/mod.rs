@@ -163,6 +163,11 @@ pub fn graph_of(run: &mut TrainedRun) -> Result<Graph> {
             "a policy of QT asks for several returns at once and lets its critics choose among the actions, which is more \
              than one network: it is not exported",
         )),
+        AlgorithmConfig::OnlineDt(_) => Err(Error::unsupported(
+            Ability::Export,
+            "a policy of the Online Decision Transformer reads its own last actions and takes each reward off the return that it aims \
+             at: no graph is written for it yet, and it is not exported",
+        )),
         AlgorithmConfig::Reinformer(_) => Err(Error::unsupported(
             Ability::Export,
             "a policy of the Reinformer reads the return that it has just predicted, which is more than one network: it is not \

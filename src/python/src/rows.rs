@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use trajformer::algorithms::registry::AlgorithmConfig;
 use trajformer::candle_core::{Device, Tensor};
 use trajformer::rng::Streams;
 use trajformer::run::TrainedRun;
@@ -61,12 +60,7 @@ impl Rows {
     /// If a tensor operation fails.
     pub fn new(run: TrainedRun) -> Result<Self> {
         let policy = run.policy()?;
-        let aims_at_returns = matches!(
-            run.config.algorithm,
-            AlgorithmConfig::DecisionTransformer(_)
-                | AlgorithmConfig::Lamo(_)
-                | AlgorithmConfig::Qt(_)
-        );
+        let aims_at_returns = run.config.algorithm.aims_at_returns();
         Ok(Self {
             traits: Traits {
                 needs_goal: policy.needs_goal(),
