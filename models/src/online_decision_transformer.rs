@@ -11,7 +11,7 @@ use crate::decision_transformer::Contexts;
 use crate::dropout::Dropout;
 use crate::error::{Error, Result};
 use crate::gaussian::{Gaussian, TanhCorrection, TanhGaussian};
-use crate::gpt::{AttentionMask, Gpt, GptConfig, Layout, NORM_EPSILON};
+use crate::gpt::{AttentionMask, Gpt, GptConfig, Layout, NORM_EPSILON, Parts};
 use crate::init::Init;
 use crate::linear::{Linear, lookup};
 use crate::norm::LayerNorm;
@@ -79,6 +79,7 @@ impl OnlineDecisionTransformer {
             residual_dropout: config.dropout,
             layout: Layout::Gpt2,
             precision: Precision::Full,
+            parts: Parts::default(),
         };
         let embed_timestep = match config.timesteps {
             Some(rows) => Some(scope.sub("embed_ordering").param(
