@@ -2,6 +2,7 @@
 //! pre-norm blocks `x += attention(norm(x)); x += mlp(norm(x))` and a last norm.
 
 pub mod blocks;
+mod parts;
 
 use blocks::Blocks;
 use candle_core::{D, Tensor};
@@ -14,9 +15,11 @@ use crate::kernels::attention_block::AttentionBlock;
 use crate::kernels::mlp_block::MlpBlock;
 use crate::kernels::packed::pack;
 use crate::linear::{Conv1D, Linear};
-use crate::norm::{Norm, NormKind, softmax, unit_mean_square};
+use crate::norm::{Norm, softmax, unit_mean_square};
 use crate::params::Scope;
 use crate::precision::Precision;
+use parts::silu;
+pub use parts::{HiddenLayer, Parts, Scores};
 
 /// Whose parameter names and weight layouts a trunk has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,65 +56,6 @@ pub struct GptConfig {
     /// What takes the place of GPT-2's parts, for [`Layout::MinGpt`] alone.
     pub parts: Parts,
 }
-
-/// What a block may have in the place of GPT-2's parts. The default has those.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Parts {
-    /// The norms before both halves of a block and after the last one.
-    pub norm: NormKind,
-    /// Factor of attention's scores, and what is done to queries and keys before.
-    pub scores: Scores,
-    /// The hidden layer of a block's MLP.
-    pub hidden: HiddenLayer,
-}
-
-/// The hidden layer of a block's MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum HiddenLayer {
-    /// One linear layer and the activation.
-    #[default]
-    Plain,
-    /// Two linear layers, `mlp.0` and `mlp.gate`: h = (W x + b) SiLU(W_gate x + b_gate), with SiLU(x) = x / (1 + e⁻ˣ) and without
-    /// another activation (Shazeer 2020, <https://arxiv.org/abs/2002.05202>, who leaves biases out).
-    SwiGlu,
-}
-
-impl HiddenLayer {
-    /// Its width in blocks of width D: 4 D, or what gives three matrices as many weights as two of that have, 8 D / 3, to the nearest
-    /// multiple of 8.
-    pub(crate) fn inner(self, width: usize) -> usize {
-        match self {
-            Self::Plain => 4 * width,
-            Self::SwiGlu => (8 * ((width + 1) / 3)).max(8),
-        }
-    }
-}
-
-/// How queries and keys of d numbers per head give the scores of attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Scores {
-    /// Their products over √d.
-    #[default]
-    Plain,
-    /// 15.36 times the cosines between them. Queries and keys of each head are divided by the roots of their mean squares, without a
-    /// learned scale, and their products multiplied with 15.36 / d: `F.rms_norm` and the factor 0.12 of modded-nanogpt, whose heads
-    /// have 128 numbers, for heads of any width. Henry et al. 2020 (<https://arxiv.org/abs/2010.04245>) learn the factor from
-    /// log₂(L² - L) on, which is 14.2 for windows of L = 139 tokens.
-    Cosine,
-}
-
-impl Scores {
-    /// Factor of the products, for heads of this width.
-    pub(crate) fn scale(self, head_width: usize) -> f64 {
-        match self {
-            Self::Plain => 1.0 / (head_width as f64).sqrt(),
-            Self::Cosine => LARGEST_SCORE / head_width as f64,
-        }
-    }
-}
-
-/// Score of a query and a key of the same direction, where scores are cosines: 0.12 times the 128 numbers of modded-nanogpt's heads.
-const LARGEST_SCORE: f64 = 15.36;
 
 /// What attention must not look at, beside later positions.
 #[derive(Debug, Clone, Default)]
@@ -311,12 +255,6 @@ impl AttentionMask {
         self.hidden_period
             .is_some_and(|period| column % period == period - 1)
     }
-}
-
-/// x / (1 + e⁻ˣ), elementwise, with gradient.
-fn silu(x: &Tensor) -> Result<Tensor> {
-    // 1 / (1 + e⁻ˣ) = (1 + tanh(x / 2)) / 2
-    Ok((x * ((x * 0.5)?.tanh()? + 1.0)?)?.affine(0.5, 0.0)?)
 }
 
 /// A norm of the configured kind.
@@ -540,7 +478,7 @@ impl Block {
             Scores::Plain => split(x),
             Scores::Cosine => unit_mean_square(&split(x)?, NORM_EPSILON),
         };
-        let scale = scores.scale(width / config.heads);
+        let scale = 1.0 / ((width / config.heads) as f64).sqrt();
         let scores = precision.product(&compared(&query)?, &compared(&key)?.t()?)?;
         let scores = (scores * scale)?; // (B, heads, T, T)
         let hidden = ((allowed - 1.0)? * 1e9)?;
@@ -561,6 +499,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
+    use crate::norm::NormKind;
     use crate::params::Params;
     use crate::rng::Rng;
     use crate::testing::{check_same_bits, largest_relative_difference};

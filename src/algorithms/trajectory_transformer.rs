@@ -29,15 +29,19 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use trajformer_models::activation::Activation;
 use trajformer_models::decoder::Decoder;
 use trajformer_models::dropout::Dropout;
+use trajformer_models::gpt::{HiddenLayer, Parts, Scores};
 use trajformer_models::muon::{Muon, MuonConfig, Optimizer};
+use trajformer_models::norm::NormKind;
 use trajformer_models::optim::{
     Adam, AdamConfig, ParamGroup, Schedule, WeightDecay, polyak_update,
 };
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::trajectory_transformer::{
-    TokenBatch, TrajectoryTransformer as Network, TrajectoryTransformerConfig as Sizes,
+    Positions, Recipe, TokenBatch, TrajectoryTransformer as Network,
+    TrajectoryTransformerConfig as Sizes,
 };
 use trajformer_models::uploads::CachedUploads;
 use trajformer_models::work;
@@ -145,7 +149,7 @@ pub struct TrajectoryTransformerConfig {
     pub mlp: MlpKind,
     /// Norms of the blocks, and the one after the last of them.
     pub norm: NormName,
-    /// Whether attention compares queries and keys by their cosine, times 15.36, whatever their lengths.
+    /// Whether attention compares queries and keys by their cosine, whatever their lengths.
     pub qk_norm: bool,
     /// What is added to a token's embedding so that the network knows where it stands.
     pub positions: PositionKind,
@@ -426,6 +430,59 @@ impl TrajectoryTransformerConfig {
             activation: self.activation(),
             recipe: self.recipe(),
             instruction_dim: self.text.as_ref().map_or(0, |text| text.embedding_dim()),
+        }
+    }
+
+    /// Keys of the network's parts that are not the authors', with their values.
+    fn parts_of_its_own(&self) -> serde_json::Map<String, serde_json::Value> {
+        let authors = Self::default();
+        let parts = |config: &Self| {
+            [
+                ("mlp", json!(config.mlp)),
+                ("norm", json!(config.norm)),
+                ("qk_norm", json!(config.qk_norm)),
+                ("positions", json!(config.positions)),
+                ("tied_heads", json!(config.tied_heads)),
+            ]
+        };
+        let pairs = parts(self).into_iter().zip(parts(&authors));
+        let own = pairs.filter(|(own, authors)| own != authors);
+        own.map(|((key, value), _)| (key.to_owned(), value))
+            .collect()
+    }
+
+    /// Activation of the blocks' hidden layers.
+    fn activation(&self) -> Activation {
+        match self.mlp {
+            // SwiGLU has its own and takes no other.
+            MlpKind::Gelu | MlpKind::Swiglu => Activation::Gelu,
+            MlpKind::SquaredRelu => Activation::SquaredRelu,
+        }
+    }
+
+    /// Parts of the network that may be others than the authors'.
+    fn recipe(&self) -> Recipe {
+        Recipe {
+            parts: Parts {
+                norm: match self.norm {
+                    NormName::Layer => NormKind::Layer,
+                    NormName::Rms => NormKind::Rms,
+                },
+                scores: if self.qk_norm {
+                    Scores::Cosine
+                } else {
+                    Scores::Plain
+                },
+                hidden: match self.mlp {
+                    MlpKind::Gelu | MlpKind::SquaredRelu => HiddenLayer::Plain,
+                    MlpKind::Swiglu => HiddenLayer::SwiGlu,
+                },
+            },
+            positions: match self.positions {
+                PositionKind::Learned => Positions::Learned,
+                PositionKind::StepAndDimension => Positions::StepAndDimension,
+            },
+            tied_heads: self.tied_heads,
         }
     }
 

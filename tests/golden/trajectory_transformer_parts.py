@@ -19,8 +19,6 @@ TIME = WINDOW * PLACES - 1
 INNER, GATED_INNER = 4 * WIDTH, 32  # 8 / 3 of the width
 EPSILON = 1e-5
 ACTION_WEIGHT, REWARD_WEIGHT, VALUE_WEIGHT = 5.0, 2.0, 0.5
-# Over d for heads of d numbers: modded-nanogpt's 0.12 at 128 numbers.
-LARGEST_SCORE = 0.12 * 128
 KEYS = ["qk_norm", "rms", "step_and_dimension", "tied_heads", "swiglu"]
 VARIANTS = {"papers": []} | {key: [key] for key in KEYS} | {"all": KEYS}
 
@@ -69,14 +67,12 @@ class Network:
             self.linear(f"{name}.{part}", x).view(BATCH, TIME, HEADS, WIDTH // HEADS).transpose(1, 2)
             for part in ("query", "key", "value")
         ]
-        scale = None
         if "qk_norm" in self.keys:
             size = WIDTH // HEADS
             heads[:2] = [F.rms_norm(part, (size,), eps=EPSILON) for part in heads[:2]]
-            scale = LARGEST_SCORE / size
         seen = torch.ones(TIME, TIME, dtype=torch.bool).tril()
         seen[:, PLACES - 1 :: PLACES] = False  # values
-        mixed = F.scaled_dot_product_attention(*heads, attn_mask=seen, scale=scale)
+        mixed = F.scaled_dot_product_attention(*heads, attn_mask=seen)
         return self.linear(f"{name}.proj", mixed.transpose(1, 2).reshape(BATCH, TIME, WIDTH))
 
     def mlp(self, name, x):

@@ -186,13 +186,10 @@ impl<T: Float> Trunk<T> {
         if self.scores == Scores::Plain {
             return;
         }
-        let (layout, row, head_width) =
-            (self.layout, self.layout.width(), self.layout.head_width());
-        // Attention divides scores by the root of the heads' width.
-        let factor = T::of(self.scores.scale(head_width) * (head_width as f64).sqrt());
+        let (layout, row) = (self.layout, self.layout.width());
         for token in rows.chunks_exact_mut(3 * row) {
-            normalize_heads(&mut token[..row], layout, EPSILON, factor);
-            normalize_heads(&mut token[row..2 * row], layout, EPSILON, T::ONE);
+            normalize_heads(&mut token[..row], layout, EPSILON);
+            normalize_heads(&mut token[row..2 * row], layout, EPSILON);
         }
     }
 

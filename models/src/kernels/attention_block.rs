@@ -149,7 +149,7 @@ impl AttentionBlock {
 
     /// Factor of the scores.
     fn scale<T: Real>(&self) -> T {
-        T::of(self.scores.scale(self.width / self.heads))
+        T::of(1.0 / ((self.width / self.heads) as f64).sqrt())
     }
 
     fn norm(&self) -> Norm {

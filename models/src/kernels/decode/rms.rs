@@ -29,8 +29,8 @@ fn rms_norm_body<T: Float, const FUSED: bool>(x: &[T], weight: &[T], epsilon: f6
 }
 
 dispatched! {
-    /// Every head of `row`, laid out as `layout` says, <- `times` itself over the root of its mean square.
-    normalize_heads => normalize_heads_body(row: &mut [T], layout: HeadLayout, epsilon: f64, times: T)
+    /// Every head of `row`, laid out as `layout` says, <- itself over the root of its mean square.
+    normalize_heads => normalize_heads_body(row: &mut [T], layout: HeadLayout, epsilon: f64)
 }
 
 #[inline(always)]
@@ -38,7 +38,6 @@ fn normalize_heads_body<T: Float, const FUSED: bool>(
     row: &mut [T],
     layout: HeadLayout,
     epsilon: f64,
-    times: T,
 ) {
     let mut sums = [T::ZERO; LANES];
     for group in row.chunks_exact(LANES) {
@@ -59,7 +58,7 @@ fn normalize_heads_body<T: Float, const FUSED: bool>(
     let epsilon = T::of(epsilon);
     let mut factors = [T::ZERO; LANES];
     for lane in 0..LANES {
-        factors[lane] = times / (sums[lane % heads] * count + epsilon).sqrt();
+        factors[lane] = T::ONE / (sums[lane % heads] * count + epsilon).sqrt();
     }
     for group in row.chunks_exact_mut(LANES) {
         for (x, &factor) in group.iter_mut().zip(&factors) {
@@ -83,10 +82,10 @@ mod tests {
             for (at, &x) in plain.iter().enumerate() {
                 row[layout.place(at)] = x;
             }
-            normalize_heads(&mut row, layout, 1e-3, 2.5);
+            normalize_heads(&mut row, layout, 1e-3);
             for (head, numbers) in plain.chunks(head_width).enumerate() {
                 let square: f64 = numbers.iter().map(|x| x * x).sum();
-                let factor = 2.5 / (square / head_width as f64 + 1e-3).sqrt();
+                let factor = 1.0 / (square / head_width as f64 + 1e-3).sqrt();
                 for (i, x) in numbers.iter().enumerate() {
                     let found = row[layout.place(head * head_width + i)];
                     assert!((found - x * factor).abs() < 1e-14, "{heads} heads: {found}");
