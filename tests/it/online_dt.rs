@@ -191,10 +191,53 @@ fn it_explores_by_its_distribution_and_what_it_aims_at_counts() {
     assert_eq!(acts(None, 1), acts(None, 1));
     assert_ne!(acts(None, 1), acts(None, 2));
     assert_ne!(acts(None, 1), acts(Some(90_000.0), 1));
-    // Of returns below 0 the best itself, of others twice the first target.
+    // The best return and its size once more: 0 below 0, twice it above.
     let best = pendulum_data().best_return();
     assert!(best < 0.0);
     assert_eq!(acts(None, 1), acts(Some(0.0), 1));
+}
+
+/// Whose means are the authors', action by action.
+#[test]
+fn it_explores_as_the_policy_that_draws_when_that_aims_as_high() {
+    let mut algorithm = built(&OnlineDtConfig {
+        online_target_return: Some(500.0),
+        return_scale: 20.0,
+        timestep_embedding: true,
+        max_episode_steps: 6,
+        ..small()
+    });
+    let mut rng = Rng::from_seed(3);
+    (0..20).for_each(|_| drop(algorithm.update(&mut rng).unwrap()));
+    let mut policy = algorithm.sampling_policy().unwrap().unwrap();
+    let start = EpisodeStart {
+        target_return: Some(500.0),
+        ..EpisodeStart::new(Rng::from_seed(5))
+    };
+    policy.begin(&[start]).unwrap();
+    algorithm.prepare(&OnlinePhase::default()).unwrap();
+    let mut rng = Rng::from_seed(5);
+    for step in 0..9u8 {
+        let x = f32::from(step);
+        let observation = [(x * 0.7).sin(), 0.2 * x, 1.0 - x];
+        let tensor = Tensor::new(&[observation], &Device::Cpu).unwrap();
+        let expected = policy.act(&tensor, &[true]).unwrap();
+        let expected = expected.get(0).unwrap().to_vec1::<f32>().unwrap();
+        let found = algorithm.explore(&observation, None, &mut rng).unwrap();
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(
+                (found - expected).abs() < 1e-6,
+                "step {step}: {found} {expected}"
+            );
+        }
+        let outcome = trajformer::algorithms::Step {
+            observation: &observation,
+            reward: 40.0 - 3.0 * x,
+            terminated: false,
+        };
+        algorithm.learn(&outcome, false).unwrap();
+        policy.observe(&[outcome.reward]).unwrap();
+    }
 }
 
 #[test]

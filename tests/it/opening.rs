@@ -114,9 +114,14 @@ fn small_algorithm(table: &mut Table) {
             ("behavior_updates" | "pretraining_updates" | "autoencoder_updates", _) => {
                 Value::Integer(1)
             }
-            ("context_steps" | "window_transitions" | "chunk_steps" | "execute_steps", value) => {
-                Value::Integer(most(4, value))
-            }
+            (
+                "context_steps"
+                | "acting_context_steps"
+                | "window_transitions"
+                | "chunk_steps"
+                | "execute_steps",
+                value,
+            ) => Value::Integer(most(4, value)),
             (
                 "members" | "samples" | "actions" | "target_samples" | "acting_samples",
                 Value::Integer(_),
