@@ -18,7 +18,7 @@ const STEPS: usize = 7;
 
 /// Keys of trained networks that don't show in the shapes of their tensors: with another value the same weights would be read as
 /// another network's.
-const OF_NETWORKS: [&str; 8] = [
+const OF_NETWORKS: [&str; 12] = [
     "algorithm.decision_transformer.heads",
     "algorithm.lamo.heads",
     "algorithm.lamo.alpha",
@@ -27,6 +27,10 @@ const OF_NETWORKS: [&str; 8] = [
     "algorithm.reinformer.heads",
     "algorithm.tap.state_conditional",
     "algorithm.trajectory_transformer.mlp",
+    "algorithm.trajectory_transformer.norm",
+    "algorithm.trajectory_transformer.positions",
+    "algorithm.trajectory_transformer.qk_norm",
+    "algorithm.trajectory_transformer.tied_heads",
 ];
 
 /// Keys outside of the algorithm's table that count for one command or another.
