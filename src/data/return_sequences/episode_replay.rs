@@ -204,7 +204,7 @@ impl EpisodeReplay {
         if ended != episodes.min(self.capacity as u64) {
             return Err(Error::settings(format!(
                 "the checkpoint's replay buffer has {ended} episodes, but {episodes} were collected and \
-                 `algorithm.online_dt.replay_episodes` is {}: go on with the number that the run was started with",
+                 `replay_episodes` is {}: go on with the number that the run was started with",
                 self.capacity
             )));
         }
