@@ -188,7 +188,9 @@ def test_ctrl_c_leaves_a_checkpoint(tmp_path):
         "except KeyboardInterrupt as stopped:\n"
         "    print(stopped)\n"
     )
-    child = subprocess.Popen([sys.executable, script], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    # A shell's background jobs ignore Ctrl-C, and so would what they start.
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    child = subprocess.Popen([sys.executable, script], cwd=tmp_path, stdout=subprocess.PIPE, text=True, preexec_fn=heard)
     assert child.stdout.readline() == "training\n"
     while not (tmp_path / "run/state.toml").exists():
         time.sleep(0.05)
