@@ -263,12 +263,12 @@ impl CqlConfig {
 
     /// Fails if a key is set that means nothing where actions are choices.
     fn check_choices(&self) -> Result<()> {
-        let temperature = Self::default().penalty_temperature;
+        let usual = Self::default();
         let changed = [
             ("penalty", self.penalty == Penalty::PolicyMean),
             (
                 "penalty_temperature",
-                self.penalty_temperature != temperature,
+                self.penalty_temperature != usual.penalty_temperature,
             ),
             ("lagrange_gap", self.lagrange_gap.is_some()),
             ("gap_min", self.gap_min.is_some()),
@@ -279,6 +279,21 @@ impl CqlConfig {
             ("failure_reward", self.failure_reward.is_some()),
             ("cloning_updates", self.cloning_updates > 0),
             ("target_entropy", self.target_entropy.is_some()),
+            ("actions", self.actions != usual.actions),
+            (
+                "automatic_temperature",
+                self.automatic_temperature != usual.automatic_temperature,
+            ),
+            (
+                "temperature_scale",
+                self.temperature_scale != usual.temperature_scale,
+            ),
+            (
+                "actor_learning_rate",
+                self.actor_learning_rate != usual.actor_learning_rate,
+            ),
+            ("log_std_range", self.log_std_range != usual.log_std_range),
+            ("log_std_scale", self.log_std_scale != usual.log_std_scale),
         ];
         match changed.iter().find(|(_, changed)| *changed) {
             None => Ok(()),

@@ -61,7 +61,16 @@ impl OnlineDtConfig {
         };
         if let Some(data) = build.source.data() {
             let (targets, table) = (&self.target_returns, "algorithm.online_dt");
-            return_sequences::misfits(data, &options, targets, table)
+            // Without a table of steps none is too late.
+            let told = ReturnOptions {
+                max_episode_steps: if self.timestep_embedding {
+                    self.max_episode_steps
+                } else {
+                    usize::MAX
+                },
+                ..options.clone()
+            };
+            return_sequences::misfits(data, &told, targets, table)
                 .iter()
                 .for_each(|text| tracing::warn!("{text}"));
         }

@@ -199,6 +199,8 @@ pub struct OnlinePhase {
     pub data_share: DataShare,
     /// Updates after those on the data alone, in most methods as many as steps in the environment: schedules may depend on it.
     pub steps: u64,
+    /// Noise on actions that is asked for; none: the method's own.
+    pub noise: Option<f64>,
 }
 
 /// An algorithm whose trunk starts from a language model's.

@@ -293,6 +293,8 @@ fn keys_that_mean_nothing_for_choices_are_refused_by_name() {
         ("cql", "penalty = \"policy_mean\""),
         ("cql", "lagrange_gap = 1.0"),
         ("cql", "max_backup = true"),
+        ("cql", "actor_learning_rate = 0.1"),
+        ("cql", "automatic_temperature = false"),
         ("iql", "actor = \"deterministic\""),
     ] {
         let refused = fit(&data, &config(algorithm, key))

@@ -7,7 +7,7 @@ use std::fs;
 use candle_core::{Device, Tensor};
 use trajformer::algorithms::online_dt::{OnlineDt, OnlineDtConfig};
 use trajformer::algorithms::{Algorithm, Build, Interactive, OnlinePhase, Source};
-use trajformer::config::OnlineConfig;
+use trajformer::config::{OnlineConfig, RunConfig};
 use trajformer::data::{ActionBounds, DataShare};
 use trajformer::online::Interaction;
 use trajformer::policy::EpisodeStart;
@@ -285,4 +285,22 @@ fn a_run_that_learned_online_opens_without_its_buffer_and_draws_its_actions() {
     };
     assert_eq!(acts(1), acts(1));
     assert_ne!(acts(1), acts(2));
+}
+
+#[test]
+fn a_target_that_single_precision_does_not_hold_is_refused_at_once() {
+    for (target, is_held) in [("1e300", false), ("-1e39", false), ("7200", true)] {
+        let text = format!("[algorithm.online_dt]\nonline_target_return = {target}.0");
+        let text = text.replace("e300.0", "e300").replace("e39.0", "e39");
+        match RunConfig::parse(&text) {
+            Ok(_) => assert!(is_held, "{target}"),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(
+                    !is_held && error.contains("`algorithm.online_dt.online_target_return`"),
+                    "{error}"
+                );
+            }
+        }
+    }
 }

@@ -187,6 +187,7 @@ fn check<L: Learner>(
                     _ => DataShare::Method,
                 },
                 steps: steps as u64,
+                ..OnlinePhase::default()
             };
             algorithm.prepare(&phase).unwrap();
         }

@@ -477,10 +477,10 @@ impl<L: Learner> OffPolicy<L> {
 }
 
 impl<L: Learner> Interactive for OffPolicy<L> {
-    fn check(&self, _phase: &OnlinePhase) -> Result<()> {
+    fn check(&self, phase: &OnlinePhase) -> Result<()> {
         let (o, a) = self.data.dims();
         let zeros = |width| Tensor::zeros((1, width), self.dtype, self.data.device());
-        match self.learner.explore(&zeros(o)?, &zeros(a)?, None)? {
+        match self.learner.explore(&zeros(o)?, &zeros(a)?, phase.noise)? {
             Some(_) => Ok(()),
             None => Err(Error::unsupported(
                 Ability::OnlineLearning,

@@ -125,6 +125,13 @@ impl OnlineDtConfig {
             ),
         ])?;
         keys.target_returns(&self.target_returns)?;
+        if let Some(target) = self
+            .online_target_return
+            .filter(|&target| !(target as f32).is_finite())
+        {
+            let expected = "a number that single precision holds";
+            return Err(keys.wrong("online_target_return", format!("{target:e}"), expected));
+        }
         if self.updates_per_episode == 0 {
             return Err(keys.wrong("updates_per_episode", 0, "at least 1"));
         }

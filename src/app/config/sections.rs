@@ -186,6 +186,7 @@ impl OnlineConfig {
         OnlinePhase {
             data_share: self.data_share,
             steps: self.steps,
+            noise: self.noise,
         }
     }
 }
