@@ -117,6 +117,17 @@ fn a_run_whose_weights_are_cut_off_is_left_out_and_named() {
         notes.contains("hurt is left out") && notes.contains("cut off"),
         "{notes}"
     );
+    // As long as ever, but others than were saved: before any run is judged.
+    let mut flipped = weights;
+    let last = flipped.len() - 1;
+    flipped[last] ^= 1;
+    fs::write(hurt.join("model.safetensors"), flipped).unwrap();
+    let found = chosen(&all, Some(log.clone()), brief()).unwrap();
+    let notes = found.notes.join("\n");
+    assert!(
+        notes.contains("hurt is left out") && notes.contains("checksum"),
+        "{notes}"
+    );
     let error = chosen(&all[..2], Some(log), brief()).unwrap_err();
     let error = error.to_string();
     assert!(

@@ -10,6 +10,7 @@ use crate::app::checkpoint::{RunDir, RunSpec};
 use crate::app::compare::found::{Run, Series, found as series_at, readable};
 use crate::app::config::RunConfig;
 use crate::app::datasets;
+use crate::app::run;
 use crate::formats::files;
 use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_core::dataset::{ActionKind, Dataset};
@@ -70,6 +71,8 @@ pub fn found(paths: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Contender
         if let Some(state) = directory.state()? {
             directory.check_lengths(&state)?;
         }
+        // Before others are judged for long.
+        run::open(folder, &[])?;
         Ok(Contender {
             name: String::new(),
             run: Run::read(folder)?,
