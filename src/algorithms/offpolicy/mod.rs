@@ -9,6 +9,7 @@ mod candidates;
 mod ensemble_start;
 mod policy_parts;
 mod rnd_bonus;
+mod temperature;
 mod trained;
 
 pub use acting::Explorer;
@@ -16,6 +17,7 @@ pub use candidates::{CandidatePolicy, Choice, repeated};
 pub use ensemble_start::EnsembleStart;
 pub use policy_parts::{ActionFn, PolicyParts, SampleFn};
 pub use rnd_bonus::RndBonus;
+pub use temperature::Temperature;
 pub use trained::{InitContext, StateNames, Target, Trained, join};
 
 use candle_core::{D, DType, Device, Tensor};

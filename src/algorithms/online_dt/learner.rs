@@ -4,19 +4,17 @@ use candle_core::Tensor;
 use trajformer_models::decision_transformer::Contexts;
 use trajformer_models::dropout::Dropout;
 use trajformer_models::lamb::{Lamb, LambConfig};
-use trajformer_models::network::{Network as _, Scalar, ScalarConfig};
 use trajformer_models::online_decision_transformer::OnlineDecisionTransformer as Network;
-use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule};
+use trajformer_models::optim::Schedule;
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::uploads::CachedUploads;
 
 use super::config::OnlineDtConfig;
-use crate::offpolicy::{StateNames, Trained};
+use crate::offpolicy::Temperature;
 use trajformer_core::dataset_checks::opened_without_data;
 use trajformer_core::error::Result;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::source::Stage;
-use trajformer_models::rng::Rng;
 
 /// The network and its update, apart from where batches and random numbers come from.
 pub struct Learner {
@@ -26,8 +24,7 @@ pub struct Learner {
     /// The network without gradients to its parameters. It sees every update.
     detached: Network,
     optimizer: Option<Lamb>,
-    temperature: Trained<Scalar>,
-    target_entropy: f64,
+    temperature: Temperature,
 }
 
 /// What an update computes before it steps; scalars.
@@ -57,20 +54,8 @@ impl Learner {
             clip_norm: Some(config.clip_norm),
             ..LambConfig::default()
         };
-        let scalar = ScalarConfig {
-            name: "log_temperature",
-            start: config.initial_temperature.ln(),
-        };
-        let mut alone = Params::new(params.dtype(), params.device());
-        let rng = &mut Rng::from_seed(0); // A constant needs none.
-        Scalar::build(&scalar, &mut alone.init(rng))?;
-        let temperature = Trained::around(
-            StateNames::of("temperature"),
-            scalar,
-            alone,
-            stage,
-            |params| Adam::new(params, AdamConfig::default(), |_| ParamGroup::decay(0.0)),
-        )?;
+        let target = config.target_entropy.unwrap_or(-(action_dim as f64));
+        let temperature = Temperature::new(config.initial_temperature, target, &params, stage)?;
         Ok(Self {
             config: config.clone(),
             net: Network::new(&sizes, &mut params.tracked())?,
@@ -81,7 +66,6 @@ impl Learner {
             },
             params,
             temperature,
-            target_entropy: config.target_entropy.unwrap_or(-(action_dim as f64)),
         })
     }
 
@@ -124,14 +108,11 @@ impl Learner {
         let rate = self.config.learning_rate * schedule.factor(optimizer.steps());
         let norm = optimizer.step(&losses.all.backward()?, rate)?;
         let mut metrics = Metrics::of_step(&losses.all, norm.as_ref());
-        let temperature = self.temperature.net.value.exp()?; // (1)
-        let gap = (losses.entropy.detach() - self.target_entropy)?;
-        let loss = temperature.broadcast_mul(&gap)?.sum_all()?;
         self.temperature
-            .minimize(&loss, self.config.temperature_learning_rate)?;
+            .step(&losses.entropy, self.config.temperature_learning_rate)?;
         metrics.push("actor_loss", &losses.likelihood);
         metrics.push("entropy", &losses.entropy);
-        metrics.push("temperature", &self.temperature()?);
+        metrics.push("temperature", &self.temperature.value()?);
         Ok(metrics)
     }
 
@@ -143,11 +124,6 @@ impl Learner {
         Ok(self.losses(contexts, normals, dropout)?.all)
     }
 
-    /// α, a scalar without gradient.
-    fn temperature(&self) -> Result<Tensor> {
-        Ok(self.temperature.detached.value.exp()?.sum_all()?)
-    }
-
     fn losses(&self, contexts: &Contexts, normals: &Tensor, dropout: Dropout) -> Result<Losses> {
         let policy = self.net.distribution(contexts, dropout)?;
         let taken = policy.log_prob(&contexts.actions)?; // (B, K)
@@ -157,7 +133,7 @@ impl Learner {
         // Neither likelihood nor entropy means anything where nothing was done.
         let mean = |x: &Tensor| -> Result<Tensor> { Ok(((x * &mask)?.sum_all()? / &count)?) };
         let (likelihood, entropy) = (mean(&taken)?, mean(&drawn)?.neg()?);
-        let all = (&likelihood + (self.temperature()? * &entropy)?)?.neg()?;
+        let all = (&likelihood + (self.temperature.value()? * &entropy)?)?.neg()?;
         Ok(Losses {
             all,
             likelihood: likelihood.neg()?,

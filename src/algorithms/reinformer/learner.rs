@@ -3,19 +3,17 @@
 use candle_core::Tensor;
 use trajformer_models::dropout::Dropout;
 use trajformer_models::lamb::{Lamb, LambConfig};
-use trajformer_models::network::{Network as _, Scalar, ScalarConfig};
-use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule};
+use trajformer_models::optim::Schedule;
 use trajformer_models::params::{Params, StateVisitor};
 use trajformer_models::reinformer::{Reinformer as Network, ReturnContexts};
 use trajformer_models::uploads::CachedUploads;
 
 use super::config::ReinformerConfig;
-use crate::offpolicy::{StateNames, Trained};
+use crate::offpolicy::Temperature;
 use trajformer_core::dataset_checks::opened_without_data;
 use trajformer_core::error::Result;
 use trajformer_core::metrics::Metrics;
 use trajformer_core::source::Stage;
-use trajformer_models::rng::Rng;
 
 /// (1 + ln 2π) / 2: entropy of a standard normal.
 const NORMAL_ENTROPY: f64 = 1.418_938_533_204_672_7;
@@ -26,8 +24,7 @@ pub struct Learner {
     params: Params,
     net: Network,
     optimizer: Option<Lamb>,
-    temperature: Trained<Scalar>,
-    target_entropy: f64,
+    temperature: Temperature,
 }
 
 /// What an update computes before it steps.
@@ -54,20 +51,8 @@ impl Learner {
             clip_norm: Some(config.clip_norm),
             ..LambConfig::default()
         };
-        let scalar = ScalarConfig {
-            name: "log_temperature",
-            start: config.initial_temperature.ln(),
-        };
-        let mut alone = Params::new(params.dtype(), params.device());
-        let rng = &mut Rng::from_seed(0); // A constant needs none.
-        Scalar::build(&scalar, &mut alone.init(rng))?;
-        let temperature = Trained::around(
-            StateNames::of("temperature"),
-            scalar,
-            alone,
-            stage,
-            |params| Adam::new(params, AdamConfig::default(), |_| ParamGroup::decay(0.0)),
-        )?;
+        let target = config.target_entropy.unwrap_or(-(action_dim as f64));
+        let temperature = Temperature::new(config.initial_temperature, target, &params, stage)?;
         Ok(Self {
             config: config.clone(),
             net: Network::new(&sizes, &mut params.tracked())?,
@@ -77,7 +62,6 @@ impl Learner {
             },
             params,
             temperature,
-            target_entropy: config.target_entropy.unwrap_or(-(action_dim as f64)),
         })
     }
 
@@ -122,16 +106,10 @@ impl Learner {
         let mut metrics = Metrics::of_step(&loss, norm.as_ref());
         metrics.push("return_loss", &losses.returns);
         metrics.push("actor_loss", &losses.actions);
-        let temperature = self.temperature.net.value.exp()?; // (1)
-        let gap = (losses.entropy.detach() - self.target_entropy)?;
-        let loss = temperature.broadcast_mul(&gap)?.sum_all()?;
         self.temperature
-            .minimize(&loss, self.config.temperature_learning_rate)?;
+            .step(&losses.entropy, self.config.temperature_learning_rate)?;
         metrics.push("entropy", &losses.entropy);
-        metrics.push(
-            "temperature",
-            &self.temperature.detached.value.exp()?.sum_all()?,
-        );
+        metrics.push("temperature", &self.temperature.value()?);
         Ok(metrics)
     }
 
@@ -169,7 +147,7 @@ impl Learner {
         // ln N = -z² / 2 - ln σ - ln 2π / 2
         let normal = ((scaled.sqr()?.sum(2)? * -0.5)?.broadcast_sub(&log_std.sum_all()?)?
             - actions * (NORMAL_ENTROPY - 0.5))?;
-        let temperature = self.temperature.detached.value.exp()?.sum_all()?;
+        let temperature = self.temperature.value()?;
         let reward = (temperature * &entropy)?;
         Ok(Losses {
             returns: return_loss,

@@ -315,7 +315,6 @@ fn not_found(error: Error, above: &Layer) -> Error {
     in_file(&above.path, problem)
 }
 
-/// What is wrong in a file.
 /// What is wrong with a text that is no TOML: with the line that it stands in, if this is one that people write.
 pub(crate) fn not_toml(error: &toml::de::Error) -> String {
     let shown = error.to_string();
@@ -334,6 +333,7 @@ pub(crate) fn not_toml(error: &toml::de::Error) -> String {
     )
 }
 
+/// What is wrong in a file.
 fn in_file(path: &Path, problem: String) -> Error {
     let origin = Origin::File(path.display().to_string());
     Error::settings(problem).said_by(Some(origin))
