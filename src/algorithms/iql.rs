@@ -171,7 +171,7 @@ impl IqlConfig {
     /// Makes the algorithm.
     ///
     /// # Errors
-    /// If the data holds no transition, or actions are choices and the actor is deterministic.
+    /// If the data holds no transition, or actions are choices and the actor is deterministic or `log_std_range` set.
     pub fn build(&self, build: Build<'_>) -> Result<Box<dyn Algorithm>> {
         let view = TransitionsConfig {
             returns_discount: self.discount,
@@ -186,6 +186,11 @@ impl IqlConfig {
         if self.actor == ActorKind::Deterministic {
             let expected = "left out: the data's actions are choices, and the actor is a distribution over them";
             return Err(KEYS.wrong("actor", "\"deterministic\"", expected));
+        }
+        if self.log_std_range != Self::default().log_std_range {
+            let expected = "left out: the data's actions are choices, whose distribution has no standard deviation";
+            let found = format!("{:?}", self.log_std_range);
+            return Err(KEYS.wrong("log_std_range", found, expected));
         }
         let built = OffPolicy::new(build, &view, rows, |start| {
             DiscreteIql::of_choices(self, start)

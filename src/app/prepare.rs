@@ -356,6 +356,12 @@ pub(super) fn interaction_for(
         _ => return Ok(None),
     };
     interactive(algorithm)?.check(&config.online.phase())?;
+    if config.online.noise.is_some() && algorithm.sampling_policy()?.is_some() {
+        tracing::warn!(
+            "`online.noise` does nothing: {} draws its actions from the policy's distribution; leave it out",
+            config.algorithm.name()
+        );
+    }
     let streams = Streams::from_seed(config.seed);
     Ok(Some(Interaction::new(env, &config.online, streams)))
 }

@@ -619,9 +619,9 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
                 .to_owned(),
         });
     }
-    let stored = run.config()?;
+    let (stored, spec) = (run.config()?, run.spec()?);
+    spec.check_trained(&stored, path)?;
     let config = stored.opened_with(overrides, request.purpose, &[])?;
-    let spec = run.spec()?;
     let device = acting_device(&config, overrides)?;
     let instructions = run.instructions()?;
     let known = instructions.is_some();

@@ -121,7 +121,7 @@ pub fn settled(path: &Path) -> Result<Option<Cells>> {
         found => {
             let text = found.map_err(Error::io(path))?;
             let end = text.rfind('\n').map_or(0, |at| at + 1);
-            Ok(Some(parsed(&text[..end])))
+            Ok(Some(parsed(path, &text[..end])?))
         }
     }
 }
@@ -129,23 +129,56 @@ pub fn settled(path: &Path) -> Result<Option<Cells>> {
 /// Columns and rows of a table that [`CsvTable`] wrote.
 ///
 /// # Errors
-/// If it can't be read or is empty.
+/// If it can't be read, its first line has no names of columns, or a line has more or fewer cells than that.
 pub fn read(path: &Path) -> Result<Cells> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    Ok(parsed(&text))
+    parsed(path, &text)
 }
 
-fn parsed(text: &str) -> Cells {
-    let mut lines = text
-        .lines()
-        .map(|line| line.split(',').map(str::to_owned).collect());
-    let columns: Vec<String> = lines.next().unwrap_or_else(|| vec!["update".to_owned()]);
-    let width = columns.len();
-    // A row that was cut by a kill has too few cells: it is not a row.
-    let rows = lines
-        .filter(|row: &Vec<String>| row.len() == width)
-        .collect();
-    (columns, rows)
+fn parsed(path: &Path, text: &str) -> Result<Cells> {
+    let cells = |line: &str| line.split(',').map(str::to_owned).collect::<Vec<String>>();
+    let is_cut = !text.ends_with('\n');
+    let mut lines = text.lines().map(cells).enumerate().peekable();
+    let Some((_, columns)) = lines.next() else {
+        return Ok((vec!["update".to_owned()], Vec::new()));
+    };
+    check_names(path, &columns)?;
+    let mut rows = Vec::new();
+    while let Some((at, row)) = lines.next() {
+        if row.len() == columns.len() {
+            rows.push(row);
+        } else if row.len() > columns.len() || !is_cut || lines.peek().is_some() {
+            let problem = format!(
+                "line {}: {} cells, but the first line names {} columns; correct the line or remove it",
+                at + 1,
+                row.len(),
+                columns.len()
+            );
+            return Err(Error::data(path, problem));
+        }
+        // The last line, cut by a kill, is not a row.
+    }
+    Ok((columns, rows))
+}
+
+/// Fails if these are not names of columns: `update` first, none empty, none twice.
+fn check_names(path: &Path, columns: &[String]) -> Result<()> {
+    let twice = |at: usize| columns[..at].contains(&columns[at]);
+    let wrong = (0..columns.len()).find(|at| {
+        let name = columns[*at].trim();
+        let is_update = name == "update";
+        name.is_empty() || is_update != (*at == 0) || twice(*at)
+    });
+    let Some(at) = wrong else {
+        return Ok(());
+    };
+    let problem = format!(
+        "line 1: column {} is called `{}`, expected names of columns, `update` first and each once; restore the line from a copy, or \
+         move the file away",
+        at + 1,
+        columns[at]
+    );
+    Err(Error::data(path, problem))
 }
 
 /// The named columns of a table, row by row; NaN where a cell is empty.
@@ -234,6 +267,43 @@ mod tests {
             .expect("row");
         let text = std::fs::read_to_string(&path).expect("text");
         assert_eq!(text, "update,loss,q_mean\n10,1,\n30,,6\n");
+    }
+
+    #[test]
+    fn only_a_last_line_that_was_cut_is_left_out_and_everything_else_is_named_by_its_line() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("metrics.csv");
+        let found = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            match (read(&path), CsvTable::open(&path, 100)) {
+                (Ok((_, rows)), Ok(_)) => format!("{} rows", rows.len()),
+                (Err(first), Err(second)) => {
+                    assert_eq!(first.to_string(), second.to_string());
+                    first.to_string()
+                }
+                (one, other) => panic!("read {one:?}, opened {other:?}"),
+            }
+        };
+        assert_eq!(found("update,loss\n10,1\n20,2\n"), "2 rows");
+        assert_eq!(found("update,loss\n10,1\n20"), "1 rows");
+        assert_eq!(found(""), "0 rows");
+        for (text, expected) in [
+            (
+                "update,loss\n10\n20,2\n",
+                "line 2: 1 cells, but the first line names 2",
+            ),
+            ("update,loss\n10\n20", "line 2: 1 cells"),
+            ("update,loss\n10,1\n20\n", "line 3: 1 cells"),
+            ("update,loss\n10,1,5\n", "line 2: 3 cells"),
+            ("update,loss\n10,1,5", "line 2: 3 cells"),
+            ("loss,update\n10,1\n", "column 1 is called `loss`"),
+            ("update,loss,loss\n10,1,1\n", "column 3 is called `loss`"),
+            ("update,,loss\n10,1,1\n", "column 2 is called ``"),
+            ("10,1\n20,2\n", "column 1 is called `10`"),
+        ] {
+            let said = found(text);
+            assert!(said.contains(expected), "{text:?}: {said}");
+        }
     }
 
     #[test]

@@ -140,6 +140,8 @@ impl ReturnOptions {
 const STEP_TOKENS: usize = 3;
 /// Scaled returns of this size are what networks see well: the authors' are 0.1 to 12.
 const SCALED_RETURNS: (f64, f64) = (0.1, 100.0);
+/// Sums of products of larger numbers leave single precision.
+const MOST_SCALED: f32 = 1e15;
 /// A target is far from the returns of the data if it is further away than this many times their range. The authors'
 /// of 12,000 on halfcheetah-medium is 1.2 times the range beyond its best.
 const FAR: f64 = 2.0;
@@ -306,7 +308,7 @@ impl ReturnSequences {
     /// Normalises the observations of `data` as `(observation - mean) / deviation` and sums returns.
     ///
     /// # Errors
-    /// If no episode is complete, lengths do not fit, or an option is out of range.
+    /// If no episode is complete, lengths do not fit, an option is out of range, or a scaled return leaves single precision.
     pub fn new(
         data: &Dataset,
         mean: &[f32],
@@ -348,7 +350,30 @@ impl ReturnSequences {
         for episode in data.episodes.iter().filter(|episode| episode.is_complete()) {
             sequences.push_episode(data, episode);
         }
+        sequences.check_returns(data)?;
         Ok(sequences)
+    }
+
+    /// Fails if a scaled return is too large for networks in single precision.
+    fn check_returns(&self, data: &Dataset) -> Result<()> {
+        let sizes = self.returns_to_go.iter().map(|found| found.abs());
+        // `f32::max` leaves NaN out.
+        let largest = sizes.fold(0.0, |largest: f32, found| {
+            if found.is_finite() {
+                largest.max(found)
+            } else {
+                f32::INFINITY
+            }
+        });
+        if largest <= MOST_SCALED {
+            return Ok(());
+        }
+        let scale = self.options.return_scale;
+        Err(Error::settings(format!(
+            "{}: `return_scale = {scale}` makes {largest:e} of the largest return to go, which single precision does not hold a network's \
+             sums of: set it to about the largest return",
+            data.source_names()
+        )))
     }
 
     fn push_episode(&mut self, data: &Dataset, episode: &Episode) {
@@ -622,6 +647,24 @@ mod tests {
             padding: Padding::Left,
         };
         misfits(&data(returns), &options, targets, "algorithm.lamo")
+    }
+
+    #[test]
+    fn a_scale_that_takes_returns_out_of_single_precision_is_refused() {
+        let made = |scale: f64| {
+            let options = ReturnOptions {
+                context_steps: 2,
+                return_scale: scale,
+                max_episode_steps: 2,
+                padding: Padding::Left,
+            };
+            ReturnSequences::new(&data(&[0.0, 1.0]), &[0.0], &[1.0], options)
+        };
+        for scale in [1e-300, 1e-16] {
+            let error = made(scale).expect_err("too small").to_string();
+            assert!(error.contains("mine.npz: `return_scale = "), "{error}");
+        }
+        assert!(made(1e-10).is_ok());
     }
 
     #[test]

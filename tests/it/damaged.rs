@@ -287,3 +287,130 @@ fn every_output_has_its_folder_made_and_is_tried_before_the_work() {
         has(&said, &["expected 64 to 1920 pixels"]);
     }
 }
+
+#[test]
+fn a_configuration_that_was_edited_after_training_is_refused_by_all_and_one_of_acting_is_not() {
+    let folder = trained();
+    let folder = folder.path();
+    copy(&folder.join("runs/a"), &folder.join("runs/b"));
+    let place = folder.join("runs/b/config.toml");
+    let text = fs::read_to_string(&place).unwrap();
+    let edited = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}: {text}");
+        fs::write(&place, text.replacen(from, to, 1)).unwrap();
+    };
+    // The networks' shapes stay: nothing else would tell.
+    for (from, to, key) in [
+        (
+            "normalize_observations = true",
+            "normalize_observations = false",
+            "`algorithm.bc.normalize_observations` was true, is false",
+        ),
+        (
+            "fraction = 1.0",
+            "fraction = 0.5",
+            "`algorithm.bc.fraction` was 1.0, is 0.5",
+        ),
+    ] {
+        edited(from, to);
+        let said = [key, "put it back in config.toml"];
+        for command in [
+            "evaluate runs/b",
+            "compare runs/b",
+            "export runs/b b.onnx",
+            "report runs/b --episodes 0",
+            "compare runs/b --metric actor_loss",
+        ] {
+            has(&ends(folder, command, 1), &said);
+        }
+        let compared = ends(folder, "compare runs/a runs/b", 0);
+        has(&compared, &["runs/b is left out", key]);
+    }
+    edited("episodes = 1", "episodes = 2");
+    has(&ends(folder, "evaluate runs/b", 0), &["2 episodes"]);
+}
+
+#[test]
+fn a_table_with_a_short_row_or_other_names_is_no_source_of_numbers() {
+    let folder = trained();
+    let folder = folder.path();
+    copy(&folder.join("runs/a"), &folder.join("runs/b"));
+    let place = folder.join("runs/b/metrics.csv");
+    let text = fs::read_to_string(&place).unwrap();
+    let short: Vec<String> = text
+        .lines()
+        .enumerate()
+        .map(|(at, line)| match at {
+            1 => "10,0.5".to_owned(),
+            _ => line.to_owned(),
+        })
+        .collect();
+    let names = text.replacen("update", "step", 1);
+    for (text, said) in [
+        (short.join("\n") + "\n", "metrics.csv: line 2: 2 cells"),
+        (names, "metrics.csv: line 1: column 1 is called `step`"),
+    ] {
+        fs::write(&place, &text).unwrap();
+        for command in [
+            "compare runs/b --metric actor_loss",
+            "report runs/b --episodes 0",
+            "train --resume runs/b --set train.updates=30",
+        ] {
+            has(&ends(folder, command, 1), &[said]);
+        }
+        assert_eq!(fs::read_to_string(&place).unwrap(), text, "kept");
+    }
+    // A column that one run lacks is no reason to show none.
+    fs::write(&place, text.replacen("actor_loss", "loss_of_actor", 1)).unwrap();
+    let shown = ends(folder, "compare runs/a runs/b --metric actor_loss", 0);
+    has(&shown, &["runs/b is left out", "no column `actor_loss`"]);
+}
+
+#[test]
+fn what_training_alone_needs_is_missed_by_training_alone() {
+    let folder = trained();
+    let folder = folder.path();
+    copy(&folder.join("runs/a"), &folder.join("runs/b"));
+    fs::remove_file(folder.join("runs/b/training.safetensors")).unwrap();
+    ends(folder, "evaluate runs/b", 0);
+    let chosen = ends(
+        folder,
+        "choose runs/a runs/b --updates 5 --members 2 --judge",
+        0,
+    );
+    assert!(!chosen.contains("left out"), "{chosen}");
+    ends(folder, "report runs/b --episodes 1", 0);
+    let page = fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(page.contains("can't be trained on, which its policy does not need"));
+    has(
+        &ends(folder, "train --resume runs/b --set train.updates=30", 1),
+        &["training.safetensors"],
+    );
+    // A run without a checkpoint is shown beside one that acts.
+    copy(&folder.join("runs/a"), &folder.join("runs/c"));
+    for file in [
+        "state.toml",
+        "model.safetensors",
+        "policy.safetensors",
+        "training.safetensors",
+    ] {
+        fs::remove_file(folder.join("runs/c").join(file)).unwrap();
+    }
+    let shown = ends(folder, "report runs/a runs/c --episodes 1", 0);
+    has(
+        &shown,
+        &["runs/c: no episodes, the run has no checkpoint yet"],
+    );
+    let refused = ends(folder, "report runs/c --episodes 1", 1);
+    has(&refused, &["no checkpoint yet"]);
+    // Before critics are fitted.
+    let begun = std::time::Instant::now();
+    fs::remove_file(folder.join("runs/b/evaluations.csv")).unwrap();
+    let refused = ends(folder, "choose runs/a runs/b --judge", 1);
+    has(&refused, &["1 of 2 runs have a score of their checkpoint"]);
+    assert!(
+        !refused.contains("critics ("),
+        "{:?}: {refused}",
+        begun.elapsed()
+    );
+}

@@ -164,3 +164,35 @@ fn a_warning_that_every_seed_gives_is_shown_once_with_how_many_gave_it() {
         &["3 of 3 seeds gave the warning that is shown once: "],
     );
 }
+
+#[test]
+fn noise_on_the_actions_of_a_policy_that_draws_them_is_said_to_do_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let found = Command::new(env!("CARGO_BIN_EXE_trajformer"))
+            .args(arguments)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&found.stderr).into_owned();
+        assert!(found.status.success(), "{arguments:?}: {said}");
+        said
+    };
+    let collect = "data collect --env pendulum-v1 --policy random --steps 200 data.npz";
+    run(&collect.split(' ').collect::<Vec<_>>());
+    let words = "`online.noise` does nothing";
+    for (table, expected) in [
+        ("sac]\nhidden = [8]", true),
+        ("td3_bc]\nhidden = [8]", false),
+        ("iql]\nhidden = [8]\nactor = \"deterministic\"", false),
+    ] {
+        let name = table.split(']').next().unwrap();
+        let text = format!(
+            "[data]\npath = \"data.npz\"\n[train]\nupdates = 2\n[online]\nsteps = 2\nnoise = 0.2\n[evaluate]\nenv = \"pendulum-v1\"\n\
+             episodes = 1\n[algorithm.{table}\nbatch_size = 8\n"
+        );
+        fs::write(folder.path().join("run.toml"), text).unwrap();
+        let said = run(&["train", "run.toml", "--out", name]);
+        assert_eq!(said.contains(words), expected, "{name}: {said}");
+    }
+}

@@ -30,6 +30,7 @@ pub mod origin;
 mod published;
 mod stopping;
 mod tensors;
+mod unchanged;
 mod whole;
 
 use crate::app::locks::lock_within;
@@ -47,7 +48,7 @@ use crate::app::config::RunConfig;
 use crate::app::config::moved::current;
 use crate::app::config::sections::TrainConfig;
 pub use beside::{POLICY_FILE, load_policy, policy_action_dim, save_policy};
-use fingerprint::{DataFingerprint, differences, is_free, listed, settings};
+use fingerprint::DataFingerprint;
 pub use folders::check_output;
 pub use stopping::{EarlyStop, HeldOut};
 pub use tensors::check_finite;
@@ -112,37 +113,6 @@ impl RunSpec {
     /// Whether actions are real numbers or choices.
     pub fn action_kind(&self) -> ActionKind {
         ActionKind::of_choices(self.action_choices)
-    }
-
-    /// Fails if `config` is not the one that the run in `folder` was started with, except for what a run
-    /// may change on its way.
-    ///
-    /// # Errors
-    /// [`Error::Run`], naming the keys.
-    pub fn check_settings(&self, config: &RunConfig, folder: &Path) -> Result<()> {
-        let mut found = differences(&self.settings, &settings(config)?);
-        // A key that did not exist yet had what is its default now.
-        let defaults = format!("[algorithm.{}]", config.algorithm.name());
-        let defaults = toml::from_str(&defaults).map_err(Error::internal)?;
-        let defaults = settings(&defaults)?;
-        // Earlier builds kept some keys that a run may change.
-        found.retain(|difference| {
-            !is_free(&difference.key)
-                && (self.settings.contains_key(&difference.key)
-                    || defaults.get(&difference.key) != Some(&difference.now))
-        });
-        if self.settings.is_empty() || found.is_empty() {
-            return Ok(());
-        }
-        let problem = format!(
-            "its configuration is not the one that it was started with: {}; put it back in \
-             config.toml, or start a new run",
-            listed(&found)
-        );
-        Err(Error::Run {
-            path: folder.to_path_buf(),
-            problem,
-        })
     }
 }
 

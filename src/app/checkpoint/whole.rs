@@ -17,7 +17,19 @@ impl RunDir {
     /// # Errors
     /// [`Error::Run`]: which file, and what is wrong with it.
     pub fn check_lengths(&self, state: &RunState) -> Result<()> {
-        for name in state.checksums.keys() {
+        self.check_some(state, |_| true)
+    }
+
+    /// As [`Self::check_lengths`], of the files that a policy is made from: `training.safetensors` is needed by training alone.
+    ///
+    /// # Errors
+    /// As [`Self::check_lengths`].
+    pub fn check_policy_lengths(&self, state: &RunState) -> Result<()> {
+        self.check_some(state, |name| name != "training.safetensors")
+    }
+
+    fn check_some(&self, state: &RunState, counts: fn(&str) -> bool) -> Result<()> {
+        for name in state.checksums.keys().filter(|name| counts(name)) {
             // A save that was killed in its last step has left a file beside its place.
             let problems = [self.file(name), self.file(&format!("{name}.new"))]
                 .map(|path| length_problem(&path));

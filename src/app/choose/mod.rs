@@ -162,6 +162,11 @@ pub fn choose(paths: &[PathBuf], options: &ChooseOptions) -> Result<Choice> {
     options.fqe.check()?;
     let mut notes = about_damaged(paths);
     let contenders = runs::found(paths, &mut notes)?;
+    let scored_in = if options.judge {
+        Some(scored_in(&contenders)?)
+    } else {
+        None
+    };
     let shared = Shared::of(&contenders, options.data.as_deref(), &mut notes)?;
     options.fqe.warn_of_unsettled();
     let whole = &shared.data;
@@ -183,6 +188,7 @@ pub fn choose(paths: &[PathBuf], options: &ChooseOptions) -> Result<Choice> {
         ground: Ground::new(data, &shared.bounds, &options.fqe)?,
         histories: Histories::new(data),
         shared: &shared,
+        scored_in,
         options,
     };
     let fqe = &options.fqe;
@@ -292,6 +298,8 @@ struct Stage<'a> {
     ground: Ground,
     histories: Histories,
     shared: &'a Shared,
+    /// The environment whose scores judge the choice, if they do.
+    scored_in: Option<String>,
     options: &'a ChooseOptions,
 }
 
@@ -464,11 +472,8 @@ impl Stage<'_> {
         let members: Vec<Vec<f64>> = found.iter().map(|one| one.members.clone()).collect();
         let (standings, top) = standings(&members);
         let (data_best, fqe) = (self.ground.data_best(), &self.options.fqe);
-        let judged = if self.options.judge {
-            Some(measured(contenders, &found, &standings, &mut notes)?)
-        } else {
-            None
-        };
+        let env = self.scored_in.as_deref();
+        let judged = env.and_then(|env| measured(contenders, &found, &standings, env, &mut notes));
         let (scores, judged) = judged.unzip();
         let mut candidates: Vec<Candidate> = Vec::new();
         for (at, ((contender, found), standing)) in
@@ -524,13 +529,11 @@ impl Stage<'_> {
     }
 }
 
-/// The scores of the runs' checkpoints, and what the choice was worth by them.
-fn measured(
-    contenders: &[Contender],
-    found: &[Found],
-    standings: &[ranking::Standing],
-    notes: &mut Vec<String>,
-) -> Result<(Vec<Option<f64>>, Judged)> {
+/// The environment in which the runs were scored.
+///
+/// # Errors
+/// If they name none, or fewer than two have a score of their checkpoint there.
+fn scored_in(contenders: &[Contender]) -> Result<String> {
     let first = contenders.iter().find_map(|one| one.run.task.env.clone());
     let env = first.ok_or_else(|| {
         Error::Unsuitable(
@@ -538,46 +541,57 @@ fn measured(
                 .to_owned(),
         )
     })?;
-    let mut known = Vec::new();
-    for ((contender, found), standing) in contenders.iter().zip(found).zip(standings) {
-        let rows = contender.run.evaluations.iter();
-        let rows = rows.filter(|row| row.update <= found.updates);
-        let evaluations = if contender.run.task.env.as_deref() == Some(&env) {
-            rows.copied().collect()
-        } else {
-            Vec::new()
-        };
-        known.push(Known {
-            value: standing.value,
-            updates: found.updates,
-            distance: found.distance,
-            td_error: found.td_error,
-            evaluations,
-        });
-    }
-    let scored: Vec<Known> = known
-        .iter()
-        .filter(|run| judged::score(run, false).is_some())
-        .cloned()
-        .collect();
-    if scored.len() < 2 {
+    let is_scored = |one: &&Contender| {
+        let last = one.evaluations_in(&env).pop();
+        last.is_some_and(|row| row.update == one.updates)
+    };
+    let scored = contenders.iter().filter(is_scored).count();
+    if scored < 2 {
         return Err(Error::Unsuitable(format!(
-            "{} of {} runs have a score of their checkpoint in {env}: a choice is judged by at least 2; train with `evaluate.episodes` \
-             above 0",
-            scored.len(),
-            known.len()
+            "{scored} of {} runs have a score of their checkpoint in {env}: a choice is judged by at least 2; train with \
+             `evaluate.episodes` above 0",
+            contenders.len()
         )));
     }
-    if scored.len() < known.len() {
+    Ok(env)
+}
+
+/// The scores of the runs' checkpoints in `env`, and what the choice was worth by them; `None`, with a note, if fewer than two have one.
+fn measured(
+    contenders: &[Contender],
+    found: &[Found],
+    standings: &[ranking::Standing],
+    env: &str,
+    notes: &mut Vec<String>,
+) -> Option<(Vec<Option<f64>>, Judged)> {
+    let known = contenders.iter().zip(found).zip(standings);
+    let known = known.map(|((contender, found), standing)| Known {
+        value: standing.value,
+        updates: found.updates,
+        distance: found.distance,
+        td_error: found.td_error,
+        evaluations: contender.evaluations_in(env),
+    });
+    let known: Vec<Known> = known.collect();
+    let is_scored = |run: &&Known| judged::score(run, false).is_some();
+    let scored: Vec<Known> = known.iter().filter(is_scored).cloned().collect();
+    let missing = known.len() - scored.len();
+    if scored.len() < 2 {
         notes.push(format!(
-            "{} of {} runs have no score of their checkpoint in {env}: the choice is judged among the others",
-            known.len() - scored.len(),
+            "{} of the {} runs that are judged have a score of their checkpoint in {env}: too few to judge the choice by",
+            scored.len(),
+            known.len()
+        ));
+        return None;
+    }
+    if missing > 0 {
+        notes.push(format!(
+            "{missing} of {} runs have no score of their checkpoint in {env}: the choice is judged among the others",
             known.len()
         ));
     }
-    let judged = judged::judged(&scored, &env)
-        .ok_or_else(|| Error::Unsuitable(format!("no run has a score in {env}")))?;
+    let judged = judged::judged(&scored, env)?;
     let normalized = judged.measure == "score";
     let scores = known.iter().map(|run| judged::score(run, normalized));
-    Ok((scores.collect(), judged))
+    Some((scores.collect(), judged))
 }

@@ -10,6 +10,7 @@ use crate::app::checkpoint::{RunDir, RunSpec};
 use crate::app::compare::found::{Run, Series, found as series_at, readable};
 use crate::app::config::RunConfig;
 use crate::app::datasets;
+use crate::app::evaluations::EvaluationRow;
 use crate::app::run;
 use crate::formats::files;
 use trajformer_algorithms::registry::AlgorithmConfig;
@@ -27,6 +28,8 @@ pub struct Contender {
     pub folder: PathBuf,
     /// What comparisons know of it.
     pub run: Run,
+    /// Updates of its checkpoint.
+    pub updates: u64,
     config: RunConfig,
     spec: RunSpec,
 }
@@ -69,12 +72,13 @@ pub fn found(paths: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Contender
     let (read, unread) = readable(all, |folder| {
         let directory = RunDir::open(folder)?;
         if let Some(state) = directory.state()? {
-            directory.check_lengths(&state)?;
+            directory.check_policy_lengths(&state)?;
         }
         // Before others are judged for long.
-        run::open(folder, &[])?;
+        let trained = run::open(folder, &[])?;
         Ok(Contender {
             name: String::new(),
+            updates: trained.state.update,
             run: Run::read(folder)?,
             config: directory.config()?,
             spec: directory.spec()?,
@@ -102,6 +106,18 @@ pub fn found(paths: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Contender
 }
 
 impl Contender {
+    /// Its evaluations in `env` up to its checkpoint, oldest first.
+    pub fn evaluations_in(&self, env: &str) -> Vec<EvaluationRow> {
+        if self.run.task.env.as_deref() == Some(env) {
+            let rows = self.run.evaluations.iter();
+            rows.filter(|row| row.update <= self.updates)
+                .copied()
+                .collect()
+        } else {
+            Vec::new()
+        }
+    }
+
     /// Whether it plans at every step, which is slow.
     pub fn plans(&self) -> bool {
         matches!(

@@ -54,60 +54,86 @@ pub fn metric(runs: &[PathBuf], name: &str) -> Result<Vec<MetricLine>> {
     let whole = |folder: &Path| {
         let run = RunDir::open(folder)?;
         run.spec()?;
-        run.config()?;
-        table::all_numbers(&folder.join("metrics.csv"))
+        run.trained_config()?;
+        curve(folder, name)
     };
     let (read, unread) = readable(series, whole)?;
     for note in unread {
         tracing::warn!("{note}");
     }
-    let lines = read.into_iter().map(|(series, _)| {
+    let lines = read.into_iter().map(|(series, found)| {
         check_seeds(&series)?;
-        line(&series.path, &series.runs, name)
+        line(&series.path, &series.runs, found)
     });
     lines.collect()
 }
 
-fn line(run: &Path, folders: &[PathBuf], name: &str) -> Result<MetricLine> {
-    let algorithm = RunDir::open(&folders[0])?.config()?.algorithm.name();
-    let (mut curves, mut returns, mut left_out) = (Vec::new(), Vec::new(), 0);
-    for folder in folders {
-        let path = folder.join("metrics.csv");
-        let (columns, cells) = table::read(&path)?;
-        let Some(place) = columns.iter().position(|column| column == name) else {
-            let near = did_you_mean(name, columns.iter().map(String::as_str));
-            let (path, columns) = (path.display(), columns.join(", "));
-            return Err(Error::Unknown {
-                name: name.to_owned(),
-                problem: format!("{path} has no column `{name}`; there are {columns}{near}"),
-            });
+/// The metric of one run.
+struct Curve {
+    /// Update and value of every row that holds a finite one; at least one.
+    points: Vec<(f64, f64)>,
+    left_out: usize,
+    /// What it has measured of the data's return.
+    returns: Vec<f64>,
+}
+
+fn curve(folder: &Path, name: &str) -> Result<Curve> {
+    let path = folder.join("metrics.csv");
+    // Every cell, so that a damaged table is no source of single columns.
+    table::all_numbers(&path)?;
+    let (columns, cells) = table::read(&path)?;
+    let Some(place) = columns.iter().position(|column| column == name) else {
+        let near = did_you_mean(name, columns.iter().map(String::as_str));
+        let (path, columns) = (path.display(), columns.join(", "));
+        return Err(Error::Unknown {
+            name: name.to_owned(),
+            problem: format!("{path} has no column `{name}`; there are {columns}{near}"),
+        });
+    };
+    let is_number = |row: &&Vec<String>| !row[place].trim().is_empty();
+    let written = cells.iter().filter(is_number).count();
+    let rows = table::numbers(&path, ["update", name])?.into_iter();
+    let points: Vec<(f64, f64)> = rows
+        .map(|[update, value]| (update, value))
+        .filter(|(_, value)| value.is_finite())
+        .collect();
+    if points.is_empty() {
+        let path = path.display();
+        let problem = if written == 0 {
+            format!("{path}: column `{name}` holds no number yet")
+        } else {
+            format!(
+                "{path}: column `{name}` holds NaN and infinite values only, {written} of them: the training diverged"
+            )
         };
-        let is_number = |row: &&Vec<String>| !row[place].trim().is_empty();
-        let written = cells.iter().filter(is_number).count();
-        let rows = table::numbers(&path, ["update", name])?.into_iter();
-        let curve: Vec<(f64, f64)> = rows
-            .map(|[update, value]| (update, value))
-            .filter(|(_, value)| value.is_finite())
-            .collect();
-        left_out += written - curve.len().min(written);
-        if curve.is_empty() {
-            let path = path.display();
-            let problem = if written == 0 {
-                format!("{path}: column `{name}` holds no number yet")
-            } else {
-                format!(
-                    "{path}: column `{name}` holds NaN and infinite values only, {written} of them: the training diverged"
-                )
-            };
-            return Err(Error::Unsuitable(problem));
-        }
-        curves.push(curve);
-        let judged = "return_to_go_mean";
-        if columns.iter().any(|column| column == judged) {
-            let found = table::numbers(&path, [judged])?;
-            returns.extend(found.into_iter().map(|[v]| v).filter(|v| v.is_finite()));
-        }
+        return Err(Error::Unsuitable(problem));
     }
+    let judged = "return_to_go_mean";
+    let returns = if columns.iter().any(|column| column == judged) {
+        let found = table::numbers(&path, [judged])?;
+        found
+            .into_iter()
+            .map(|[v]| v)
+            .filter(|v| v.is_finite())
+            .collect()
+    } else {
+        Vec::new()
+    };
+    Ok(Curve {
+        left_out: written - points.len().min(written),
+        points,
+        returns,
+    })
+}
+
+fn line(run: &Path, folders: &[PathBuf], found: Vec<Curve>) -> Result<MetricLine> {
+    let algorithm = RunDir::open(&folders[0])?.config()?.algorithm.name();
+    let left_out = found.iter().map(|one| one.left_out).sum();
+    let (curves, returns): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .map(|one| (one.points, one.returns))
+        .unzip();
+    let returns: Vec<f64> = returns.into_iter().flatten().collect();
     let last = |curve: &Vec<(f64, f64)>| curve[curve.len() - 1];
     Ok(MetricLine {
         run: run.to_path_buf(),

@@ -50,6 +50,11 @@ const OF_IQL: &[Needs] = &[Needs {
     switch: (".actor", Some(&["gaussian"])),
 }];
 
+const OF_ONLINE_DT: &[Needs] = &[Needs {
+    keys: &[".replay_episodes", ".updates_per_episode"],
+    switch: ("online.steps", None),
+}];
+
 const OF_CQL: &[Needs] = &[Needs {
     keys: &[".target_entropy"],
     switch: (".automatic_temperature", Some(&["true"])),
@@ -65,6 +70,7 @@ pub(crate) fn idle_keys(config: &RunConfig) -> Result<Vec<String>> {
         AlgorithmConfig::TrajectoryTransformer(_) => OF_TRAJECTORY_TRANSFORMER,
         AlgorithmConfig::Iql(_) => OF_IQL,
         AlgorithmConfig::Cql(_) => OF_CQL,
+        AlgorithmConfig::OnlineDt(_) => OF_ONLINE_DT,
         // A learning rule of somebody's own has keys that are not known here.
         AlgorithmConfig::Custom(_) => return Ok(Vec::new()),
         _ => &[],
@@ -158,6 +164,14 @@ mod tests {
         );
         let on = "steps = 5\n[evaluate]\nenv = \"pendulum-v1\"\n[algorithm.td3_bc]";
         assert_eq!(idle(&format!("{noise}{on}")), [""; 0]);
+        let said = idle("[algorithm.online_dt]\nreplay_episodes = 7\n");
+        assert!(
+            said.len() == 1
+                && said[0].contains(
+                    "`algorithm.online_dt.replay_episodes` does nothing: `online.steps` is 0"
+                ),
+            "{said:?}"
+        );
     }
 
     #[test]
@@ -166,6 +180,7 @@ mod tests {
             ("trajectory_transformer", OF_TRAJECTORY_TRANSFORMER),
             ("iql", OF_IQL),
             ("cql", OF_CQL),
+            ("online_dt", OF_ONLINE_DT),
         ] {
             let config = RunConfig::parse(&format!("[algorithm.{name}]")).expect("defaults");
             let there = values(&config).expect("TOML");
@@ -174,7 +189,10 @@ mod tests {
                 .iter()
                 .flat_map(|needs| needs.keys.iter().chain([&needs.switch.0]))
             {
-                let whole = format!("algorithm.{name}{key}");
+                let whole = match key.strip_prefix('.') {
+                    Some(own) => format!("algorithm.{name}.{own}"),
+                    None => (*key).to_owned(),
+                };
                 assert!(
                     there.contains_key(&whole) || optional.contains(key),
                     "{whole}"

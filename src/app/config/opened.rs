@@ -73,12 +73,7 @@ impl RunConfig {
     ) -> Result<Self> {
         let config = self.with_overrides(overrides)?;
         let settable = self.settable(purpose, further);
-        let counts = |key: &str| {
-            let inside = |table: &String| key.strip_prefix(table)?.chars().next();
-            settable
-                .iter()
-                .any(|known| known == key || inside(known) == Some('.'))
-        };
+        let counts = |key: &str| names(&settable, key);
         for text in overrides {
             if let Some(key) = named_keys(text)?.iter().find(|key| !counts(key)) {
                 return Err(decided(std::slice::from_ref(text), key, purpose, &settable));
@@ -96,6 +91,11 @@ impl RunConfig {
         }
     }
 
+    /// Whether `key` still counts where a trained run is opened for `purpose`.
+    pub fn can_be_set(&self, key: &str, purpose: Purpose) -> bool {
+        names(&self.settable(purpose, &[]), key)
+    }
+
     /// Keys, and tables of keys, that count for `purpose`.
     fn settable(&self, purpose: Purpose, further: &[String]) -> Vec<String> {
         let around = KEYS.iter().filter(|(_, readers)| purpose.reads(readers));
@@ -107,6 +107,14 @@ impl RunConfig {
             .chain(further.iter().cloned())
             .collect()
     }
+}
+
+/// Whether `key` is among `settable`, or in a table among them.
+fn names(settable: &[String], key: &str) -> bool {
+    let inside = |table: &String| key.strip_prefix(table)?.chars().next();
+    settable
+        .iter()
+        .any(|known| known == key || inside(known) == Some('.'))
 }
 
 /// The keys that one `KEY=VALUE` gives values, those inside of an inline table too.

@@ -174,6 +174,7 @@ fn add_episodes(
     }
     let mut recorded: Vec<(usize, Vec<Recorded>)> = Vec::new();
     let mut failed: Vec<(usize, Error)> = Vec::new();
+    let mut unfit = None;
     for (named, &start) in named.iter().zip(starts) {
         let mut evaluate = named.folders[0].config.evaluation();
         if let Some(python) = &options.python {
@@ -181,9 +182,10 @@ fn add_episodes(
         }
         match can_record(&named.folders[0], &runs[start], &evaluate) {
             Ok(()) => {}
-            Err(Error::Unsuitable(problem)) if asked.is_none() => {
+            Err(Error::Unsuitable(problem)) => {
                 tracing::warn!("{problem}");
-                runs[start].episodes_missing = Some(problem);
+                runs[start].episodes_missing = Some(problem.clone());
+                unfit = Some(Error::Unsuitable(problem));
                 continue;
             }
             Err(error) => return Err(error),
@@ -203,7 +205,7 @@ fn add_episodes(
     }
     if asked.is_some()
         && recorded.is_empty()
-        && let Some((_, error)) = failed.pop()
+        && let Some(error) = failed.pop().map(|(_, error)| error).or(unfit)
     {
         return Err(error);
     }

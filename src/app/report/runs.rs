@@ -97,10 +97,15 @@ pub(super) fn open(runs: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Name
 
 /// What is wrong with the weights of a run whose numbers can be shown all the same.
 fn about_weights(folder: &Folder) -> Option<String> {
-    let error = folder.run.check_lengths(folder.state.as_ref()?).err()?;
+    let (state, path) = (folder.state.as_ref()?, folder.path.display());
+    if let Err(error) = folder.run.check_policy_lengths(state) {
+        return Some(format!(
+            "The weights of {path} can't be used, its numbers are shown: {error}"
+        ));
+    }
+    let error = folder.run.check_lengths(state).err()?;
     Some(format!(
-        "The weights of {} can't be used, its numbers are shown: {error}",
-        folder.path.display()
+        "{path} can't be trained on, which its policy does not need: {error}"
     ))
 }
 
