@@ -621,6 +621,42 @@ fn a_decision_transformer_is_asked_for_returns_and_held_against_the_data() {
 }
 
 #[test]
+fn relatives_of_the_decision_transformer_are_asked_for_returns_or_score_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset {
+        env_name: Some("pendulum-v1".to_owned()),
+        ..crate::runs::pendulum_data()
+    };
+    for (algorithm, aims) in [("online_dt", 5), ("qt", 7), ("reinformer", 0)] {
+        let folder = folder.path().join(algorithm);
+        std::fs::create_dir(&folder).unwrap();
+        let small = crate::runs::small(algorithm)
+            .replace("decay_updates = 20", "decay_updates = 60")
+            .replace("candidates = 5", "candidates = 2");
+        let mut run = trained(&folder, algorithm, &small, &data);
+        let logged = Logged {
+            training: Some(data.clone()),
+            given: None,
+        };
+        let found = diagnosed(&mut run, &logged, &whole());
+        let asked: Vec<f64> = found.aims.iter().map(|aim| aim.asked).collect();
+        assert!(
+            asked.len() == aims && asked.is_sorted(),
+            "{algorithm}: {asked:?}"
+        );
+        let [errors] = &found.actions[..] else {
+            panic!("{algorithm}: one data set")
+        };
+        assert!(errors.steps > 0 && errors.dimensions[0].error_rms.is_finite());
+        let mut evaluator = Evaluator::new(&run.config.evaluate).unwrap().unwrap();
+        let mut policy = run.algorithm.policy().unwrap();
+        let evaluation = evaluator.run(&mut *policy).unwrap();
+        let configured = found.configured.as_ref().map(|arm| arm.returns.clone());
+        assert_eq!(configured, Some(evaluation.returns), "{algorithm}");
+    }
+}
+
+#[test]
 fn the_command_says_what_it_will_cost_draws_and_refuses_what_it_is_not_about() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -675,7 +711,7 @@ fn the_command_says_what_it_will_cost_draws_and_refuses_what_it_is_not_about() {
     let refused = fails(folder, &["diagnose", "small/run"]);
     for words in [
         "not about `bc`",
-        "trajectory_transformer, decision_transformer, lamo, fast",
+        "trajectory_transformer, decision_transformer, online_dt, qt, reinformer, lamo, fast",
     ] {
         assert!(refused.contains(words), "{refused}");
     }

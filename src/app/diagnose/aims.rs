@@ -114,12 +114,13 @@ pub(super) fn aims(
 }
 
 /// Walks through up to `steps` logged steps of complete episodes, evenly spread over the data, and holds the policy's actions
-/// against what was done. It is told what was done, and aims at what each episode returned.
+/// against what was done. It is told what was done, and, if it `aims`, at what each episode returned.
 ///
 /// # Errors
 /// [`Error::Interrupted`], or if the policy fails.
 pub(super) fn action_errors(
     policy: &mut dyn Policy,
+    aims: bool,
     data: &Dataset,
     (name, steps): (&'static str, usize),
     interrupt: &Interrupt,
@@ -134,7 +135,7 @@ pub(super) fn action_errors(
     let (mut squares, mut walked) = (vec![0.0; width], 0);
     let (mut right, mut made) = (0, BTreeMap::<u32, usize>::new());
     for some in chosen.chunks(EPISODES) {
-        begin(policy, data, some)?;
+        begin(policy, aims, data, some)?;
         let longest = some.iter().map(|episode| episode.steps).max().unwrap_or(0);
         for step in 0..longest {
             if interrupt.is_set() {
@@ -192,8 +193,7 @@ pub(super) fn action_errors(
     }))
 }
 
-fn begin(policy: &mut dyn Policy, data: &Dataset, episodes: &[&Episode]) -> Result<()> {
-    let aims = !policy.target_returns().is_empty();
+fn begin(policy: &mut dyn Policy, aims: bool, data: &Dataset, episodes: &[&Episode]) -> Result<()> {
     let streams = Streams::from_seed(0);
     let starts = episodes.iter().enumerate().map(|(at, episode)| {
         let asked = data.episode_return(episode) as f32;

@@ -45,7 +45,8 @@ use trajformer_core::statistics::mean_std;
 use trajformer_data::discretizer::Discretizer;
 
 /// Algorithms that it is about.
-const ALGORITHMS: &str = "trajectory_transformer, decision_transformer, lamo, fast";
+const ALGORITHMS: &str =
+    "trajectory_transformer, decision_transformer, online_dt, qt, reinformer, lamo, fast";
 /// Logged steps that an imitating policy is walked through, of each data set.
 const WALKED_STEPS: usize = 2_000;
 /// Share of the data's episodes that are its best.
@@ -70,10 +71,18 @@ fn dims(run: &TrainedRun) -> (usize, usize) {
 /// # Errors
 /// Naming the algorithms that it is about.
 pub fn check(run: &TrainedRun) -> Result<()> {
-    use AlgorithmConfig::{DecisionTransformer, Fast, Lamo, TrajectoryTransformer};
+    use AlgorithmConfig::{
+        DecisionTransformer, Fast, Lamo, OnlineDt, Qt, Reinformer, TrajectoryTransformer,
+    };
     let name = run.config.algorithm.name();
     match run.config.algorithm {
-        TrajectoryTransformer(_) | DecisionTransformer(_) | Lamo(_) | Fast(_) => {}
+        TrajectoryTransformer(_)
+        | DecisionTransformer(_)
+        | OnlineDt(_)
+        | Qt(_)
+        | Reinformer(_)
+        | Lamo(_)
+        | Fast(_) => {}
         _ => {
             let problem = format!(
                 "a diagnosis is about {ALGORITHMS}, not about `{name}`; its scores and diagnostics are in `report`"
@@ -439,28 +448,40 @@ fn of_imitation(
             .push("this run has no bins that another run's actions could go through".to_owned());
     }
     let mut policy = run.algorithm.policy()?;
+    let aims = !matches!(
+        run.config.algorithm,
+        AlgorithmConfig::Fast(_) | AlgorithmConfig::Reinformer(_)
+    );
+    // The candidates of QT ask for all of its own in one decision; each is asked for alone here.
+    let own = match &run.config.algorithm {
+        AlgorithmConfig::Qt(config) => config.target_returns.clone(),
+        _ => policy.target_returns(),
+    };
     for (name, data) in at.data() {
         let walk = (name, WALKED_STEPS);
-        let errors = aims::action_errors(&mut *policy, data, walk, &at.options.interrupt)?;
+        let interrupt = &at.options.interrupt;
+        let errors = aims::action_errors(&mut *policy, aims, data, walk, interrupt)?;
         found.actions.extend(errors);
     }
     let Some(stage) = at.stage else {
         return Ok(());
     };
-    let own = policy.target_returns();
-    let targets = match at.data().next() {
-        Some((_, data)) if !own.is_empty() => aims::grid(data, &own),
-        _ => Vec::new(),
-    };
-    if targets.is_empty() {
-        let first = own.first().copied();
-        let rolled = stage.run("the policy", &[first], &mut Plain(&mut *policy))?;
-        found.configured = Some(rolled.arm(at.reference));
-    } else {
+    if let Some((_, data)) = at.data().next().filter(|_| aims) {
+        let targets = aims::grid(data, &own);
         found.aims = aims::aims(stage, &mut *policy, targets, at.reference)?;
-        let first = own.first().copied().map(f64::from);
-        let own = found.aims.iter().find(|aim| Some(aim.asked) == first);
-        found.configured = own.map(|aim| aim.reached.clone());
     }
+    // What it does when nothing else is asked for: aim at the first.
+    let first = policy.target_returns().first().copied();
+    let asked = found
+        .aims
+        .iter()
+        .find(|aim| first.map(f64::from) == Some(aim.asked));
+    found.configured = match asked {
+        Some(aim) => Some(aim.reached.clone()),
+        None => {
+            let rolled = stage.run("the policy", &[first], &mut Plain(&mut *policy))?;
+            Some(rolled.arm(at.reference))
+        }
+    };
     Ok(())
 }
