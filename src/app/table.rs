@@ -120,8 +120,10 @@ pub fn settled(path: &Path) -> Result<Option<Cells>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         found => {
             let text = found.map_err(Error::io(path))?;
-            let end = text.rfind('\n').map_or(0, |at| at + 1);
-            Ok(Some(parsed(path, &text[..end])?))
+            let Some(end) = text.rfind('\n') else {
+                return Ok(None);
+            };
+            Ok(Some(parsed(path, &text[..=end])?))
         }
     }
 }
@@ -140,7 +142,8 @@ fn parsed(path: &Path, text: &str) -> Result<Cells> {
     let is_cut = !text.ends_with('\n');
     let mut lines = text.lines().map(cells).enumerate().peekable();
     let Some((_, columns)) = lines.next() else {
-        return Ok((vec!["update".to_owned()], Vec::new()));
+        let problem = "is empty; restore it from a copy, or remove it, and it is begun anew";
+        return Err(Error::data(path, problem));
     };
     check_names(path, &columns)?;
     let mut rows = Vec::new();
@@ -286,7 +289,7 @@ mod tests {
         };
         assert_eq!(found("update,loss\n10,1\n20,2\n"), "2 rows");
         assert_eq!(found("update,loss\n10,1\n20"), "1 rows");
-        assert_eq!(found(""), "0 rows");
+        assert!(found("").contains("metrics.csv: is empty"), "{}", found(""));
         for (text, expected) in [
             (
                 "update,loss\n10\n20,2\n",

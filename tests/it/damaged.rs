@@ -360,6 +360,21 @@ fn a_table_with_a_short_row_or_other_names_is_no_source_of_numbers() {
         }
         assert_eq!(fs::read_to_string(&place).unwrap(), text, "kept");
     }
+    // Empty is not begun anew without a word; a run counts once.
+    fs::write(&place, "").unwrap();
+    let resume = "train --resume runs/b --set train.updates=30";
+    has(&ends(folder, resume, 1), &["metrics.csv: is empty"]);
+    fs::write(folder.join("runs/b/model.safetensors"), "").unwrap();
+    let refused = ends(folder, "evaluate runs/b", 1);
+    has(
+        &refused,
+        &[
+            "model.safetensors is missing or damaged",
+            "restore it from a copy",
+        ],
+    );
+    let compared = ends(folder, "compare runs/a runs/../runs/a", 0);
+    has(&compared, &["runs/a is named twice and counts once"]);
     // A column that one run lacks is no reason to show none.
     fs::write(&place, text.replacen("actor_loss", "loss_of_actor", 1)).unwrap();
     let shown = ends(folder, "compare runs/a runs/b --metric actor_loss", 0);

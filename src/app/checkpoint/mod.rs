@@ -469,7 +469,8 @@ impl RunDir {
             if expected == Some(&format!("{:08x}", crc32fast::hash(&bytes))) {
                 return Ok(bytes);
             }
-            if let Some(problem) = stand_in::problem_of_binary(&bytes) {
+            if let Some(problem) = stand_in::problem_of_binary(&bytes).filter(|_| !bytes.is_empty())
+            {
                 stands_in.get_or_insert_with(|| Error::data(&candidate, problem));
             }
         }

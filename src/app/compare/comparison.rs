@@ -142,11 +142,23 @@ pub fn compared(paths: &[PathBuf], options: &Options) -> Result<Comparison> {
         ..options.clone()
     };
     let mut notes = Vec::new();
-    let series: Vec<Series> = paths
-        .iter()
-        .map(|path| found(path))
-        .collect::<Result<Vec<_>>>()?
-        .concat();
+    let mut series = Vec::new();
+    // What is named twice is one line; a seed may stand beside the folder that holds it.
+    let mut seen = BTreeSet::new();
+    for path in paths {
+        for found in found(path)? {
+            let whole = |run: &PathBuf| run.canonicalize().unwrap_or_else(|_| run.clone());
+            let runs: Vec<PathBuf> = found.runs.iter().map(whole).collect();
+            if seen.insert(runs) {
+                series.push(found);
+            } else {
+                notes.push(format!(
+                    "{} is named twice and counts once",
+                    found.path.display()
+                ));
+            }
+        }
+    }
     notes.extend(about_damaged(paths));
     let (mut read, skipped) = read(series, options, &mut notes)?;
     let mut runs: Vec<&mut Run> = read.iter_mut().flat_map(|(_, runs)| runs).collect();
