@@ -24,6 +24,9 @@
 //! computed from logits (theirs rounds probabilities to 0 and 1, where its gradient vanishes, beyond logits of about 17); actions
 //! are clipped to their bounds. Left out: data that is not normalised (their antmaze), and samplers in the place of beam search.
 
+pub mod code_scores;
+
+use std::any::Any;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
@@ -236,12 +239,7 @@ impl TapConfig {
     /// If actions are discrete or no complete episode of the data has two steps.
     pub fn build(&self, build: Build<'_>) -> Result<Tap> {
         let (o, a) = build.source.dims();
-        let options = WindowOptions {
-            window_transitions: self.window_transitions,
-            discount: self.discount,
-            termination_penalty: self.termination_penalty.reward(),
-            max_path_steps: self.max_path_steps,
-        };
+        let options = self.window_options();
         let windows = StepWindows::of_source(build.source, &options, "TAP", build.device)?;
         if let Some(data) = build.source.data() {
             self.warn_of_misfits(data);
@@ -255,6 +253,15 @@ impl TapConfig {
             windows,
             bounds: build.bounds.clone(),
         })
+    }
+
+    fn window_options(&self) -> WindowOptions {
+        WindowOptions {
+            window_transitions: self.window_transitions,
+            discount: self.discount,
+            termination_penalty: self.termination_penalty.reward(),
+            max_path_steps: self.max_path_steps,
+        }
     }
 
     fn warn_of_misfits(&self, data: &Dataset) {
@@ -343,9 +350,18 @@ impl Tap {
         let (low, high) = (row(&self.bounds.low()?)?, row(&self.bounds.high()?)?);
         LatentPlanner::new(search, low, high)
     }
+
+    /// Its settings.
+    pub fn config(&self) -> &TapConfig {
+        &self.learner.config
+    }
 }
 
 impl Algorithm for Tap {
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+
     /// One batch of windows for the autoencoder, or after its updates for the prior.
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let learner = &mut self.learner;

@@ -18,7 +18,7 @@ use crate::process;
 #[derive(Debug, Args)]
 pub struct DiagnoseArgs {
     /// Run directory, a checkpoint that it keeps (RUN@best), folder of a model of another library, or hf://ID; of a sequence model:
-    /// trajectory_transformer, decision_transformer, online_dt, qt, reinformer, lamo, fast.
+    /// trajectory_transformer, decision_transformer, online_dt, qt, reinformer, lamo, fast, tap.
     pub run: PathBuf,
     /// Environment; default: the run's `evaluate.env`, e.g. --env hopper-v4.
     #[arg(long)]

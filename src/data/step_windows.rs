@@ -87,6 +87,20 @@ impl StepWindows {
         algorithm: &str,
         device: &Device,
     ) -> Result<Self> {
+        Self::normalized_by(None, data, options, algorithm, device)
+    }
+
+    /// As [`Self::new`], normalised by these D columns in place of the data's own.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and if there are other columns than D.
+    pub fn normalized_by(
+        given: Option<&Normalizer>,
+        data: &Dataset,
+        options: &WindowOptions,
+        algorithm: &str,
+        device: &Device,
+    ) -> Result<Self> {
         data.require_continuous_actions(algorithm)?;
         data.require_time_order("a model of sequences")?;
         data.require_returns(algorithm)?;
@@ -105,7 +119,7 @@ impl StepWindows {
                 "the data has {steps} steps; windows are indexed up to 2^32"
             )));
         }
-        let (mut table, normalizer) = normalized(data, &episodes, options, device)?;
+        let (mut table, normalizer) = normalized(given, data, &episodes, options, device)?;
         let (mean, scale) = moments(&normalizer)?;
         table.extend(mean.iter().zip(&scale).map(|(mean, scale)| -mean / scale));
         let (mut windows, mut start) = (Vec::new(), 0);
@@ -212,8 +226,9 @@ fn moments(normalizer: &Normalizer) -> Result<(Vec<f32>, Vec<f32>)> {
     Ok((row(normalizer.mean())?, row(normalizer.scale())?))
 }
 
-/// The steps of these episodes, normalised (steps, D), and by what.
+/// The steps of these episodes, normalised (steps, D), and by what: the `given` moments, or their own.
 fn normalized(
+    given: Option<&Normalizer>,
     data: &Dataset,
     episodes: &[&Episode],
     options: &WindowOptions,
@@ -250,8 +265,15 @@ fn normalized(
     // The authors take them before the penalty.
     of_columns[o + a] = mean_and_std(data_rewards.iter().copied());
     let (mean, scale): (Vec<f64>, Vec<f64>) = of_columns.into_iter().unzip();
-    let normalizer = Normalizer::from_moments(&mean, &scale, device)?;
+    let normalizer = match given {
+        Some(given) => given.clone(),
+        None => Normalizer::from_moments(&mean, &scale, device)?,
+    };
     let (mean, scale) = moments(&normalizer)?;
+    if mean.len() != width {
+        let found = format!("{} columns", mean.len());
+        return Err(Error::shape("moments of transitions", found, width));
+    }
     let by_column = mean.iter().zip(&scale).cycle();
     let normal = table
         .iter()

@@ -711,7 +711,7 @@ fn the_command_says_what_it_will_cost_draws_and_refuses_what_it_is_not_about() {
     let refused = fails(folder, &["diagnose", "small/run"]);
     for words in [
         "not about `bc`",
-        "trajectory_transformer, decision_transformer, online_dt, qt, reinformer, lamo, fast",
+        "trajectory_transformer, decision_transformer, online_dt, qt, reinformer, lamo, fast, tap",
     ] {
         assert!(refused.contains(words), "{refused}");
     }

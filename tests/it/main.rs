@@ -30,6 +30,7 @@ mod data_wrong;
 mod defaults;
 mod device;
 mod diagnose;
+mod diagnose_codes;
 mod discretizer;
 mod encoder;
 mod envs;

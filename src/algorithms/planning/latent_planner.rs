@@ -61,6 +61,16 @@ impl<T: Float> LatentPlanner<T> {
         })
     }
 
+    /// Its search.
+    pub fn search(&self) -> &LatentSearch<T> {
+        &self.search
+    }
+
+    /// Lowest and highest actions (A each).
+    pub fn action_bounds(&self) -> (&[f32], &[f32]) {
+        (&self.action_low, &self.action_high)
+    }
+
     /// [`Policy::act`] with the draws of `uniforms`, by row, in place of the episodes' own streams.
     ///
     /// # Errors

@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use crate::app::diagnose::aims::{ActionErrors, Aim};
+use crate::app::diagnose::codes::Codes;
 use crate::app::diagnose::episodes::{Arm, Difference};
-use crate::app::diagnose::replay::Bins;
+use crate::app::diagnose::replay::{Bins, Replay};
 use crate::app::diagnose::search::Imagination;
 use crate::app::diagnose::tokens::Tokens;
 use crate::app::run::TrainedRun;
@@ -80,9 +81,13 @@ pub struct Diagnosis {
     pub bins: Option<Bins>,
     /// Tokens told, of each data set.
     pub tokens: Vec<Tokens>,
-    /// Most likely actions, without a search.
+    /// What codes keep, of each data set.
+    pub codes: Vec<Codes>,
+    /// Logged actions in the simulator as they are and as their codes keep them.
+    pub code_replay: Option<Replay>,
+    /// Most likely actions, without a search; of TAP codes as they are drawn.
     pub greedy: Option<Arm>,
-    /// The search with the simulator in place of what is imagined.
+    /// The search with the simulator in place of what is imagined; of TAP the best, by the simulator, of the plans that its search ends with.
     pub simulated: Option<Arm>,
     /// The policy as it is configured.
     pub configured: Option<Arm>,
@@ -123,6 +128,8 @@ pub struct Returned {
 pub enum Place {
     /// Actions are rounded to what their bins stand for.
     Bins,
+    /// Actions lose what codes don't keep.
+    Codes,
     /// The most likely actions return less than the data's episodes do.
     Imitation,
     /// The search returns more when the simulator answers in place of what is imagined.
@@ -157,6 +164,7 @@ impl Place {
     pub fn name(self) -> &'static str {
         match self {
             Self::Bins => "the bins",
+            Self::Codes => "the codes",
             Self::Imitation => "imitation",
             Self::Imagination => "imagination",
             Self::Proposals => "proposals and values",
@@ -168,8 +176,9 @@ impl Place {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Bins => "Actions that are rounded to what their bins stand for return less.",
+            Self::Codes => "Actions that are encoded and decoded return less.",
             Self::Imitation => {
-                "The network's most likely actions return less than the episodes that it learned from."
+                "What the network does without a search returns less than the episodes that it learned from."
             }
             Self::Imagination => {
                 "With the simulator in place of imagined observations and rewards the same search returns more."

@@ -3,6 +3,7 @@
 use crate::app::compare::statistics::Interval;
 use crate::app::diagnose::episodes::Difference;
 use crate::app::diagnose::found::{Diagnosis, Loss, Place};
+use crate::app::diagnose::replay::Replay;
 
 /// A replay that returns less than this share of what was logged says nothing about bins: the simulator did not repeat it.
 const FAITHFUL: f64 = 0.9;
@@ -63,18 +64,28 @@ fn sentence(most: &Loss, losses: &[Loss], found: &Diagnosis) -> String {
     text
 }
 
+/// Whether the simulator repeats what was logged.
+fn is_faithful(replay: &Replay) -> bool {
+    let logged = replay.logged.mean;
+    (replay.replayed.mean - logged).abs() <= (1.0 - FAITHFUL) * logged.abs()
+}
+
 fn losses(found: &Diagnosis) -> Vec<Loss> {
     let mut losses = Vec::new();
     let mut lost = |place, lost| losses.push(Loss { place, lost });
     if let Some(bins) = &found.bins {
         if let Some(through) = &bins.through {
             lost(Place::Bins, through.plain.above_paired(&through.binned));
-        } else if let Some(replay) = &bins.replay
-            && (replay.replayed.mean - replay.logged.mean).abs()
-                <= (1.0 - FAITHFUL) * replay.logged.mean.abs()
-        {
+        } else if let Some(replay) = bins.replay.as_ref().filter(|replay| is_faithful(replay)) {
             lost(Place::Bins, replay.replayed.above_paired(&replay.binned));
         }
+    }
+    if let Some(replay) = found
+        .code_replay
+        .as_ref()
+        .filter(|replay| is_faithful(replay))
+    {
+        lost(Place::Codes, replay.replayed.above_paired(&replay.binned));
     }
     // What it learned from, where that is there.
     let data = found.data.first();

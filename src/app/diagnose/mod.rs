@@ -6,8 +6,11 @@
 //! Of a Decision Transformer the question is whether what is asked for is what is reached. docs/diagnose.md says how to read it.
 
 mod aims;
+mod at;
+mod codes;
 mod episodes;
 mod found;
+mod latent;
 mod logged;
 mod losses;
 mod picture;
@@ -19,6 +22,7 @@ mod wording;
 use std::time::Instant;
 
 pub use aims::{ActionError, ActionErrors, Aim, Choices};
+pub use codes::Codes;
 pub use episodes::{Arm, Difference};
 pub use found::{DiagnoseOptions, Diagnosis, Logged, Loss, Other, Place, Returned};
 pub use logged::logged;
@@ -29,24 +33,25 @@ pub use tokens::{Tokens, Told};
 pub use trajformer_algorithms::planning::simulated::Worth;
 pub use wording::{budget, page};
 
-use crate::app::diagnose::episodes::{Plain, Stage, ThroughBins};
-use crate::app::diagnose::search::{InSimulator, Units, Watched};
+use crate::app::diagnose::at::{At, units};
+use crate::app::diagnose::episodes::{Plain, Stage, ThroughBins, binned};
+use crate::app::diagnose::search::{InSimulator, Watched};
 use crate::app::run::TrainedRun;
 use crate::envs;
-use crate::envs::score::{ReferenceReturns, reference_for};
+use crate::envs::score::reference_for;
 use trajformer_algorithms::planning::simulated::SimulatedOptions;
 use trajformer_algorithms::planning::{BeamPlanner, BeamSearch, Objective, PlanConfig, PlanValue};
 use trajformer_algorithms::registry::AlgorithmConfig;
+use trajformer_algorithms::tap::Tap;
 use trajformer_algorithms::trajectory_transformer::TrajectoryTransformer;
-use trajformer_core::dataset::Dataset;
+use trajformer_core::dataset::{Dataset, Episode};
 use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::planning::critic_units;
-use trajformer_core::statistics::mean_std;
 use trajformer_data::discretizer::Discretizer;
 
 /// Algorithms that it is about.
 const ALGORITHMS: &str =
-    "trajectory_transformer, decision_transformer, online_dt, qt, reinformer, lamo, fast";
+    "trajectory_transformer, decision_transformer, online_dt, qt, reinformer, lamo, fast, tap";
 /// Logged steps that an imitating policy is walked through, of each data set.
 const WALKED_STEPS: usize = 2_000;
 /// Share of the data's episodes that are its best.
@@ -72,7 +77,7 @@ fn dims(run: &TrainedRun) -> (usize, usize) {
 /// Naming the algorithms that it is about.
 pub fn check(run: &TrainedRun) -> Result<()> {
     use AlgorithmConfig::{
-        DecisionTransformer, Fast, Lamo, OnlineDt, Qt, Reinformer, TrajectoryTransformer,
+        DecisionTransformer, Fast, Lamo, OnlineDt, Qt, Reinformer, Tap, TrajectoryTransformer,
     };
     let name = run.config.algorithm.name();
     match run.config.algorithm {
@@ -82,7 +87,8 @@ pub fn check(run: &TrainedRun) -> Result<()> {
         | Qt(_)
         | Reinformer(_)
         | Lamo(_)
-        | Fast(_) => {}
+        | Fast(_)
+        | Tap(_) => {}
         _ => {
             let problem = format!(
                 "a diagnosis is about {ALGORITHMS}, not about `{name}`; its scores and diagnostics are in `report`"
@@ -140,6 +146,8 @@ pub fn diagnose(
         data: Vec::new(),
         bins: None,
         tokens: Vec::new(),
+        codes: Vec::new(),
+        code_replay: None,
         greedy: None,
         simulated: None,
         configured: None,
@@ -167,13 +175,17 @@ pub fn diagnose(
         options,
     };
     found.data = returned(&at);
-    let planner = run
-        .algorithm
-        .as_any()
-        .and_then(|rule| rule.downcast_ref::<TrajectoryTransformer>());
-    let done = match planner {
-        Some(network) => of_planner(network, &at, other, &mut found),
-        None => of_imitation(run, &at, other, &mut found),
+    let rule = run.algorithm.as_any();
+    let planner = rule.and_then(|rule| rule.downcast_ref::<TrajectoryTransformer>());
+    let tap = rule.and_then(|rule| rule.downcast_ref::<Tap>());
+    if other.is_some() && planner.is_none() {
+        let problem = "this run has no bins that another run's actions could go through";
+        found.notes.push(problem.to_owned());
+    }
+    let done = match (planner, tap) {
+        (Some(network), _) => of_planner(network, &at, other, &mut found),
+        (None, Some(network)) => latent::of_codes(network, &at, &mut found),
+        (None, None) => of_imitation(run, &at, &mut found),
     };
     match done {
         Err(Error::Interrupted) => found.interrupted = true,
@@ -182,23 +194,6 @@ pub fn diagnose(
     (found.losses, found.verdict) = losses::judge(&found);
     found.seconds = begin.elapsed().as_secs_f64();
     Ok(found)
-}
-
-/// What all parts know.
-struct At<'a> {
-    stage: Option<&'a Stage>,
-    logged: &'a Logged,
-    reference: Option<ReferenceReturns>,
-    options: &'a DiagnoseOptions,
-}
-
-impl At<'_> {
-    /// The data sets by what they are to the run.
-    fn data(&self) -> impl Iterator<Item = (&'static str, &Dataset)> {
-        let training = self.logged.training.iter().map(|data| ("training", data));
-        let given = self.logged.given.iter().map(|data| ("given", data));
-        training.chain(given)
-    }
 }
 
 fn stage(run: &TrainedRun, options: &DiagnoseOptions) -> Result<Option<Stage>> {
@@ -219,6 +214,7 @@ fn stage(run: &TrainedRun, options: &DiagnoseOptions) -> Result<Option<Stage>> {
     spec.check_fits(dims(run), kind, "the run")?;
     let plans = match &run.config.algorithm {
         AlgorithmConfig::TrajectoryTransformer(config) => Some(config.planner.plan_every_steps),
+        AlgorithmConfig::Tap(config) => Some(config.planner.plan_every_steps),
         _ => None,
     };
     let steps = plans.map_or(spec.max_episode_steps, |every| {
@@ -394,7 +390,14 @@ fn bins(
     let Some(stage) = at.stage else {
         return Ok(Some(found));
     };
-    found.replay = replay::replay(data, stage, discretizer, at.reference)?;
+    let through = |episode: &Episode| {
+        let actions = episode.range().map(|step| data.action(step));
+        let o = data.observation_dim;
+        Ok(actions
+            .map(|action| binned(discretizer, o, action))
+            .collect())
+    };
+    found.replay = replay::replay(data, stage, &through, at.reference)?;
     notes.push(match &found.replay {
         None => format!(
             "`{}` can't be set to the states that the data starts at: its actions are not replayed",
@@ -420,33 +423,8 @@ fn bins(
     Ok(Some(found))
 }
 
-fn units(data: &Dataset) -> Units {
-    let deviation = |numbers: &[f32], at: usize, width: usize| {
-        let column = numbers.iter().skip(at).step_by(width);
-        let (_, deviation) = mean_std(&column.map(|&x| f64::from(x)).collect::<Vec<f64>>());
-        if deviation > 0.0 { deviation } else { 1.0 }
-    };
-    let o = data.observation_dim;
-    Units {
-        observation: (0..o)
-            .map(|dim| deviation(&data.observations, dim, o))
-            .collect(),
-        reward: deviation(&data.rewards, 0, 1),
-    }
-}
-
 /// What can be said of policies that imitate: those that aim at returns, and others.
-fn of_imitation(
-    run: &TrainedRun,
-    at: &At<'_>,
-    other: Option<&Other>,
-    found: &mut Diagnosis,
-) -> Result<()> {
-    if other.is_some() {
-        found
-            .notes
-            .push("this run has no bins that another run's actions could go through".to_owned());
-    }
+fn of_imitation(run: &TrainedRun, at: &At<'_>, found: &mut Diagnosis) -> Result<()> {
     let mut policy = run.algorithm.policy()?;
     let aims = !matches!(
         run.config.algorithm,

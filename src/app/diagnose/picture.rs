@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::app::diagnose::aims::ActionErrors;
+use crate::app::diagnose::codes::Codes;
 use crate::app::diagnose::episodes::Arm;
 use crate::app::diagnose::found::Diagnosis;
 use crate::app::diagnose::tokens::Tokens;
@@ -19,6 +20,7 @@ pub fn draw(path: &Path, found: &Diagnosis, title: &str) -> Result<()> {
     panels.extend(imagined(found));
     panels.extend(promised(found));
     panels.extend(tokens(found));
+    panels.extend(codes(found));
     panels.extend(aims(found));
     panels.extend(actions(found));
     let figure = Figure {
@@ -139,6 +141,32 @@ fn tokens(found: &Diagnosis) -> Option<Panel> {
         y_label: "nats".to_owned(),
         shape: Shape::Lines {
             lines: found.tokens.iter().map(line).collect(),
+            diagonal: false,
+        },
+    })
+}
+
+fn codes(found: &Diagnosis) -> Option<Panel> {
+    let first = found.codes.first()?;
+    let line = |part: &Codes| {
+        let dims = part.errors.iter().enumerate();
+        let points = dims.map(|(dim, (_, error))| (dim as f64, *error));
+        (format!("{} data", part.data), points.collect())
+    };
+    let observed = first
+        .errors
+        .iter()
+        .filter(|(name, _)| name.starts_with('o'));
+    Some(Panel {
+        title: "Lost in the codes".to_owned(),
+        x_label: format!(
+            "dimension (observations to {}, actions to {}, reward, value)",
+            observed.count() - 1,
+            first.errors.len() - 3
+        ),
+        y_label: "standard deviations".to_owned(),
+        shape: Shape::Lines {
+            lines: found.codes.iter().map(line).collect(),
             diagonal: false,
         },
     })

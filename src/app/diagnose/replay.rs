@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::app::diagnose::episodes::{Arm, Stage, binned};
+use crate::app::diagnose::episodes::{Arm, Stage};
 use crate::envs::make_with;
 use crate::envs::score::ReferenceReturns;
 use trajformer_core::dataset::{Dataset, Episode};
@@ -42,7 +42,7 @@ pub struct Replay {
     /// Their actions again, from the first observation. Where this is not `logged`, the state was not known to the last bit and
     /// the simulator made much of it: the next number says less then.
     pub replayed: Arm,
-    /// What the bins of their actions stand for.
+    /// What the bins, or codes, of their actions stand for.
     pub binned: Arm,
     /// Episodes that the simulator could not be set to.
     pub skipped: usize,
@@ -94,21 +94,21 @@ pub(super) fn bin_errors(data: &Dataset, discretizer: &Discretizer) -> Vec<BinEr
 }
 
 /// Replays the first `stage.steps` steps of up to `stage.episodes` complete episodes, evenly spread over the data; `None` if the
-/// simulator can't be set to any.
+/// simulator can't be set to any. `through` says what bins or codes make of an episode's actions.
 ///
 /// # Errors
 /// [`Error::Interrupted`], or if the simulator fails.
 pub(super) fn replay(
     data: &Dataset,
     stage: &Stage,
-    discretizer: &Discretizer,
+    through: &dyn Fn(&Episode) -> Result<Vec<Vec<f32>>>,
     reference: Option<ReferenceReturns>,
 ) -> Result<Option<Replay>> {
     let complete: Vec<&Episode> = data.episodes.iter().filter(|e| e.is_complete()).collect();
     let count = stage.episodes.min(complete.len());
     let chosen = (0..count).map(|i| complete[i * complete.len() / count]);
     let mut env = make_with(&stage.name, &stage.options)?;
-    let (mut logged, mut replayed, mut through) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut logged, mut replayed, mut rounded) = (Vec::new(), Vec::new(), Vec::new());
     let mut skipped = 0;
     for episode in chosen {
         if stage.interrupt.is_set() {
@@ -121,8 +121,8 @@ pub(super) fn replay(
             skipped += 1;
             continue;
         };
-        let bins = actions().map(|action| binned(discretizer, data.observation_dim, &action));
-        let Some(by_bins) = carry_out(&mut *env, start, bins)? else {
+        let others = through(episode)?.into_iter().take(stage.steps);
+        let Some(by_others) = carry_out(&mut *env, start, others)? else {
             continue;
         };
         let earned = steps
@@ -131,7 +131,7 @@ pub(super) fn replay(
             .sum();
         logged.push((earned, steps.len()));
         replayed.push(again);
-        through.push(by_bins);
+        rounded.push(by_others);
     }
     if logged.is_empty() {
         return Ok(None);
@@ -143,7 +143,7 @@ pub(super) fn replay(
     Ok(Some(Replay {
         logged: arm(logged),
         replayed: arm(replayed),
-        binned: arm(through),
+        binned: arm(rounded),
         skipped,
     }))
 }

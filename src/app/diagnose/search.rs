@@ -91,9 +91,71 @@ pub(super) struct Units {
     pub reward: f64,
 }
 
+/// A planner that can be watched: what its search looks for, and what it imagines.
+pub(super) trait Imagining {
+    fn policy(&self) -> &dyn Policy;
+    fn policy_mut(&mut self) -> &mut dyn Policy;
+    /// Transitions of a plan.
+    fn horizon(&self) -> usize;
+    /// Steps that follow one plan.
+    fn plan_every_steps(&self) -> usize;
+    /// Lowest and highest actions (A each).
+    fn bounds(&self) -> (&[f32], &[f32]);
+    /// Of the returns that it maximises.
+    fn discount(&self) -> f64;
+    /// What a reward counts in them.
+    fn scored_reward(&self, reward: f64) -> f64;
+    /// The return that the best plan promises.
+    fn promised(&self, imagined: &Imagined) -> Result<f64>;
+    /// Whether an imagined reward is that of an end, whose reward training has set to `end`.
+    fn is_end(&self, reward: f32, end: f64) -> bool;
+}
+
+impl Imagining for BeamPlanner {
+    fn policy(&self) -> &dyn Policy {
+        self
+    }
+
+    fn policy_mut(&mut self) -> &mut dyn Policy {
+        self
+    }
+
+    fn horizon(&self) -> usize {
+        self.search().config().horizon
+    }
+
+    fn plan_every_steps(&self) -> usize {
+        self.search().config().plan_every_steps
+    }
+
+    fn bounds(&self) -> (&[f32], &[f32]) {
+        self.action_bounds()
+    }
+
+    fn discount(&self) -> f64 {
+        self.search().discount()
+    }
+
+    fn scored_reward(&self, reward: f64) -> f64 {
+        self.search().scored_reward(reward)
+    }
+
+    fn promised(&self, imagined: &Imagined) -> Result<f64> {
+        Ok(imagined.scores[0])
+    }
+
+    /// In the same bin. Data in which nothing ends has no bin for it.
+    fn is_end(&self, reward: f32, end: f64) -> bool {
+        let discretizer = &self.search().model().discretizer;
+        let dim = discretizer.dims() - 2;
+        discretizer.thresholds(dim)[0] <= end
+            && discretizer.encode(f64::from(reward), dim) == discretizer.encode(end, dim)
+    }
+}
+
 /// A planner as it is, watched.
-pub(super) struct Watched {
-    pub planner: BeamPlanner,
+pub(super) struct Watched<P> {
+    pub planner: P,
     pub units: Units,
     pub ending_reward: Option<f64>,
     promises: Vec<(usize, usize, f64)>,
@@ -116,9 +178,9 @@ struct Sums {
     rewards: usize,
 }
 
-impl Watched {
-    pub fn new(planner: BeamPlanner, units: Units, ending_reward: Option<f64>) -> Self {
-        let horizon = planner.search().config().horizon;
+impl<P: Imagining> Watched<P> {
+    pub fn new(planner: P, units: Units, ending_reward: Option<f64>) -> Self {
+        let horizon = planner.horizon();
         Self {
             planner,
             units,
@@ -142,7 +204,7 @@ impl Watched {
         let observations = imagined.observations.get(0)?.to_vec2::<f32>()?;
         let actions = imagined.actions.get(0)?.to_vec2::<f32>()?;
         let rewards = imagined.rewards.get(0)?.to_vec1::<f32>()?;
-        let (low, high) = self.planner.action_bounds();
+        let (low, high) = self.planner.bounds();
         let unit = |dim: usize| self.units.observation[dim];
         let square = |found: &[f32], expected: &[f32]| -> f64 {
             let pairs = found.iter().zip(expected).enumerate();
@@ -151,13 +213,8 @@ impl Watched {
                 .sum();
             sum / expected.len() as f64
         };
-        let discretizer = &self.planner.search().model().discretizer;
-        let dim = discretizer.dims() - 2;
-        // Data in which nothing ends has no bin for it.
-        let is_held = |end: &f64| discretizer.thresholds(dim)[0] <= *end;
-        let end = self.ending_reward.filter(is_held);
-        let end = end.map(|end| discretizer.encode(end, dim));
-        let is_end = |reward: f32| Some(discretizer.encode(f64::from(reward), dim)) == end;
+        let end = self.ending_reward;
+        let is_end = |reward: f32| end.is_some_and(|end| self.planner.is_end(reward, end));
         self.ends_imagined += usize::from(rewards.iter().any(|&reward| is_end(reward)));
         for (at, action) in actions.iter().enumerate() {
             let bounds = low.iter().zip(high);
@@ -189,8 +246,8 @@ impl Watched {
 
     /// What was found, once the episodes have run.
     pub fn found(&self, rolled: &Rolled, by_return: bool) -> Imagination {
-        let search = self.planner.search();
-        let discount = search.discount();
+        let planner = &self.planner;
+        let discount = planner.discount();
         let realized = |&(episode, step, predicted): &(usize, usize, f64)| {
             let rewards = &rolled.rewards[episode][step..];
             let known = rolled.ended[episode] || discount.powi(rewards.len() as i32) <= NEGLIGIBLE;
@@ -200,7 +257,7 @@ impl Watched {
                 let falls = rolled.terminated[episode] && at == last;
                 let penalty = self.ending_reward.filter(|_| falls);
                 let counted = penalty.unwrap_or_else(|| f64::from(reward));
-                sum = search.scored_reward(counted) + discount * sum;
+                sum = planner.scored_reward(counted) + discount * sum;
             }
             known.then_some(Decision {
                 episode,
@@ -237,21 +294,23 @@ impl Watched {
     }
 }
 
-impl Actor for Watched {
+impl<P: Imagining> Actor for Watched<P> {
     fn begin(&mut self, starts: &[EpisodeStart]) -> Result<()> {
-        self.planner.begin(starts)
+        self.planner.policy_mut().begin(starts)
     }
 
     fn act(&mut self, step: usize, envs: &VectorEnv, active: &[bool]) -> Result<Tensor> {
-        let actions = self.planner.act(&envs.observations()?, active)?;
-        if step.is_multiple_of(self.planner.search().config().plan_every_steps) {
+        let policy = self.planner.policy_mut();
+        let actions = policy.act(&envs.observations()?, active)?;
+        if step.is_multiple_of(self.planner.plan_every_steps()) {
             for row in (0..active.len()).filter(|&row| active[row]) {
-                let Some(imagined) = self.planner.imagined(row)? else {
+                let Some(imagined) = self.planner.policy().imagined(row)? else {
                     continue;
                 };
                 self.plans += 1;
                 self.distinct += distinct(&imagined)?;
-                self.promises.push((row, step, imagined.scores[0]));
+                self.promises
+                    .push((row, step, self.planner.promised(&imagined)?));
                 if let Some(env) = envs.fork(row) {
                     self.compare(&imagined, env, envs.observation(row))?;
                 }
@@ -261,11 +320,11 @@ impl Actor for Watched {
     }
 
     fn observe(&mut self, rewards: &[f32]) -> Result<()> {
-        self.planner.observe(rewards)
+        self.planner.policy_mut().observe(rewards)
     }
 
     fn policy(&self) -> &dyn Policy {
-        &self.planner
+        self.planner.policy()
     }
 }
 

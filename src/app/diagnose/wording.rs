@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::app::diagnose::codes::Codes;
 use crate::app::diagnose::episodes::Arm;
 use crate::app::diagnose::found::{DiagnoseOptions, Diagnosis};
 use crate::app::diagnose::replay::Bins;
@@ -25,6 +26,11 @@ pub fn budget(options: &DiagnoseOptions, algorithm: &str, steps: Option<usize>) 
              search in the simulator: at most {} plans of each search",
             options.decisions
         ),
+        Some(steps) if algorithm == "tap" => format!(
+            "{episodes} episodes of up to {steps} steps each for codes as they are drawn, for the search as configured and for its plans \
+             tried in the simulator: at most {} plans of each",
+            options.decisions
+        ),
         Some(steps) => {
             format!("{episodes} episodes of up to {steps} steps for each return that is asked for")
         }
@@ -45,6 +51,7 @@ pub fn page(found: &Diagnosis) -> String {
         imagined(imagination, &mut text);
     }
     tokens(&found.tokens, &mut text);
+    codes(&found.codes, &mut text);
     actions(found, &mut text);
     if !found.notes.is_empty() {
         text += "\nNotes\n";
@@ -107,15 +114,31 @@ fn returns(found: &Diagnosis, text: &mut String) {
             row(text, "  its actions through the bins", &through.binned);
         }
     }
+    if let Some(replay) = &found.code_replay {
+        row(text, "logged episodes", &replay.logged);
+        row(text, "  their actions replayed", &replay.replayed);
+        row(text, "  the same through the codes", &replay.binned);
+    }
+    let of_codes = found.algorithm == "tap";
     if let Some(arm) = &found.greedy {
-        row(text, "most likely actions, no search", arm);
+        let name = if of_codes {
+            "codes as they are drawn, no search"
+        } else {
+            "most likely actions, no search"
+        };
+        row(text, name, arm);
     }
     if let Some(arm) = &found.simulated {
         let worth = match found.simulated_worth {
             Some("nothing") => "true rewards alone",
             _ => "values of the model",
         };
-        row(text, &format!("search in the simulator, {worth}"), arm);
+        let what = if of_codes {
+            "its plans tried in the simulator"
+        } else {
+            "search in the simulator"
+        };
+        row(text, &format!("{what}, {worth}"), arm);
     }
     if let Some(arm) = &found.configured {
         let name = if found.greedy.is_some() {
@@ -248,6 +271,36 @@ fn tokens(found: &[Tokens], text: &mut String) {
             part.loss
         );
     }
+}
+
+fn codes(found: &[Codes], text: &mut String) {
+    if found.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        text,
+        "\n  {:<24}{:>14}{:>10}{:>10}{:>10}   Codes told",
+        "Lost in the codes", "observations", "actions", "rewards", "values"
+    );
+    for part in found {
+        let _ = writeln!(
+            text,
+            "  {:<24}{:>14.2}{:>10.2}{:>10.2}{:>10.2}   {:.2} nats, {:.0} % right; {} of {} used, worth {:.0}",
+            format!("{} data", part.data),
+            part.observations,
+            part.actions,
+            part.rewards,
+            part.values,
+            part.cross_entropy,
+            100.0 * part.accuracy,
+            part.used,
+            part.of,
+            part.perplexity
+        );
+    }
+    text.push_str(
+        "  (errors after encoding and decoding, in the training data's standard deviations)\n",
+    );
 }
 
 fn actions(found: &Diagnosis, text: &mut String) {
