@@ -27,6 +27,11 @@ def training_seconds(rows):
     return result
 
 
+def lasting(curve):
+    """Of a curve of scores what the next one doesn't take back: each with the lower of both, without the last."""
+    return [(seconds, min(score, later)) for (seconds, score), (_, later) in zip(curve, curve[1:])]
+
+
 def seconds_until(curve, reached):
     """The seconds of the first (seconds, quality) with `reached(quality)`; None if there is none."""
     return next((seconds for seconds, quality in curve if reached(quality)), None)
