@@ -47,7 +47,7 @@ def load(args, algorithm):
         "gym": MagicMock(make=lambda _: environment, wrappers=wrappers),
         "d4rl": MagicMock(qlearning_dataset=lambda _: dataset(args.observations, args.actions)),
         "pyrallis": MagicMock(wrap=lambda: lambda function: function),
-        "wandb": MagicMock(),
+        "wandb": MagicMock(log=lambda *_, **__: None),  # called in every turn of a loop
     }
     path = args.authors / "algorithms" / "offline" / f"{algorithm}.py"
     spec = importlib.util.spec_from_file_location(f"corl_{algorithm}", path)
@@ -60,14 +60,19 @@ class Reached(Exception):
     """Raised by what CORL's loop calls first."""
 
 
-def variables(owner, name, train, config, calls=1):
-    """Runs CORL's `train` until it calls `owner.name` so often and returns the variables that it has by then."""
-    original, left = owner.__dict__[name], calls
+def variables(owner, name, train, config, calls=1, before=lambda call, found: None):
+    """Runs CORL's `train` until it calls `owner.name` so often and returns the variables that it has by then.
+
+    Each call is preceded by `before` with its number, from 0, and a function that gives the variables.
+    """
+    original, call = owner.__dict__[name], 0
 
     def stop(*arguments, **named):
-        nonlocal left
-        left -= 1
-        if left == 0:
+        nonlocal call
+        caller = sys._getframe(1)
+        before(call, lambda: caller.f_locals)
+        call += 1
+        if call == calls:
             raise Reached
         return original(*arguments, **named)
 

@@ -4,12 +4,17 @@ python benches/peers/corl_scores.py --algorithm iql --authors CORL --data hopper
     --updates 20000 --seed 0 --out iql.npz --set iql_deterministic=True normalize_reward=True tau=0.001
 trajformer data collect --env hopper-v4 --policy iql.npz --activation relu --output tanh --steps 20000 rollouts.npz
 
+With `--every N` the policies after each N updates are written as well, as iql-N.npz, iql-2N.npz, ..., and to iql.jsonl the seconds of
+training that each took. Only TD3+BC, IQL and CQL have that.
+
 Networks, constants, preparation of the data and updates are CORL's; `--set` changes keys of its `TrainConfig`, as its
 configuration files do. Scores are those of the last update, from the mean action, as CORL takes them.
 """
 
 import argparse
 import ast
+import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +35,7 @@ def arguments():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--every", type=int, default=0, metavar="N", help="updates between two policies; 0: the last alone")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     return parser.parse_args()
 
@@ -51,17 +57,36 @@ def transitions(path):
     }
 
 
-def torch_policy(args, module, config, action_dim):
-    """Mean, deviation and layers, weights (out, in) and biases, of what CORL's loop has after `args.updates` turns."""
+def torch_policy(args, found, action_dim):
+    """Mean, deviation and layers, weights (out, in) and biases, of the actor among the variables of CORL's loop."""
     import torch
 
-    found = corl_common.variables(module.ReplayBuffer, "sample", module.train, config, calls=args.updates + 1)
     net = getattr(found["trainer"].actor, NETWORKS[args.algorithm])
     linear = [layer for layer in net.modules() if isinstance(layer, torch.nn.Linear)]
     layers = [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in linear]
     weight, bias = layers[-1]
     layers[-1] = weight[:action_dim], bias[:action_dim]  # CQL's has deviations behind the means
     return found["state_mean"], found["state_std"], layers
+
+
+def train_torch(args, module, config, action_dim):
+    """The policy that CORL's loop has after `args.updates` turns, the others of `args.every` written on the way."""
+    begin, paused, lines = None, 0.0, []
+
+    def before(update, found):
+        nonlocal begin, paused
+        start = time.perf_counter()
+        begin = begin or start
+        if args.every and update and update % args.every == 0:
+            lines.append({"update": update, "seconds": start - begin - paused})
+            write(args.out.with_stem(f"{args.out.stem}-{update}"), *torch_policy(args, found(), action_dim))
+            paused += time.perf_counter() - start
+
+    calls = args.updates + 1
+    found = corl_common.variables(module.ReplayBuffer, "sample", module.train, config, calls, before)
+    if args.every:
+        args.out.with_suffix(".jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return torch_policy(args, found, action_dim)
 
 
 def jax_policy(args, module, config):
@@ -81,6 +106,14 @@ def jax_policy(args, module, config):
     return np.broadcast_to(buffer.mean, layers[0][0].shape[1]), np.broadcast_to(buffer.std, layers[0][0].shape[1]), layers
 
 
+def write(path, mean, std, layers):
+    """A policy as `trajformer data collect --policy` takes it."""
+    policy = {"obs_mean": np.asarray(mean, np.float32), "obs_std": np.asarray(std, np.float32)}
+    for place, (weight, bias) in enumerate(layers):
+        policy |= {f"w{place}": weight, f"b{place}": bias}
+    np.savez(path, **policy)
+
+
 def main():
     args = arguments()
     data = transitions(args.data)
@@ -93,11 +126,12 @@ def main():
         import jax_common  # noqa: F401, what CORL imports has to be there before its packages are replaced
 
         jax.tree_map = jax.tree.map  # its name in CORL's JAX
+        assert not args.every, "ReBRAC's policies on the way are not to be had"
         assert args.updates % CALL == 0, f"ReBRAC makes {CALL} updates per call"
         module = corl_common.load(sizes, "rebrac")
         module.qlearning_dataset = lambda _: data
         config = module.Config(dataset_name=args.env, train_seed=args.seed, num_updates_on_epoch=CALL, **changes)
-        mean, std, layers = jax_policy(args, module, config)
+        policy = jax_policy(args, module, config)
     else:
         import torch
 
@@ -107,11 +141,8 @@ def main():
         config = module.TrainConfig(
             device="cpu", env=args.env, seed=args.seed, eval_freq=10**9, buffer_size=len(data["rewards"]), **changes
         )
-        mean, std, layers = torch_policy(args, module, config, sizes.actions)
-    policy = {"obs_mean": np.asarray(mean, np.float32), "obs_std": np.asarray(std, np.float32)}
-    for place, (weight, bias) in enumerate(layers):
-        policy |= {f"w{place}": weight, f"b{place}": bias}
-    np.savez(args.out, **policy)
+        policy = train_torch(args, module, config, sizes.actions)
+    write(args.out, *policy)
     print(f"wrote {args.out}")
 
 

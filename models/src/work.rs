@@ -14,7 +14,7 @@ use crate::lamo::LamoConfig;
 use crate::online_decision_transformer::OnlineDecisionTransformerConfig;
 use crate::reinformer::ReinformerConfig;
 use crate::rnd::RndConfig;
-use crate::tap::AutoencoderConfig;
+use crate::tap::{AutoencoderConfig, PriorConfig};
 use crate::trajectory_transformer::TrajectoryTransformerConfig;
 use crate::twin_critics::TwinCriticsConfig;
 use crate::vae::VaeConfig;
@@ -228,6 +228,16 @@ pub fn tap_autoencoder(config: &AutoencoderConfig) -> Passes {
         inner: 4 * config.embedding,
     };
     blocks.and_head(0, config.window_transitions)
+}
+
+/// A [`Prior`](crate::tap::Prior) on a window's codes.
+pub fn tap_prior(config: &PriorConfig) -> Passes {
+    let blocks = Blocks {
+        layers: config.layers,
+        width: config.embedding,
+        inner: 4 * config.embedding,
+    };
+    blocks.and_head(config.codes, config.window_codes)
 }
 
 /// A [`ConditionalGpt`](crate::conditional_gpt::ConditionalGpt) on a sequence of `tokens`, its end included.

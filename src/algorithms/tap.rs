@@ -378,12 +378,18 @@ impl Algorithm for Tap {
         }
     }
 
-    /// Of an update of the autoencoder, the longer ones.
+    /// Of the next update: the autoencoder's, or the prior's, whose codes half of the autoencoder makes.
     fn work(&self) -> Option<Work> {
-        let config = &self.learner.autoencoder.config;
-        let passes = work::tap_autoencoder(config).train(1.0);
-        let batch = self.learner.config.batch_size;
-        Some(Work::of(&[passes], batch, config.window_transitions))
+        let learner = &self.learner;
+        let (config, batch) = (&learner.autoencoder.config, learner.config.batch_size);
+        let autoencoder = work::tap_autoencoder(config);
+        if learner.trains_autoencoder() {
+            let passes = autoencoder.train(1.0);
+            return Some(Work::of(&[passes], batch, config.window_transitions));
+        }
+        let prior = &learner.prior.config;
+        let passes = [autoencoder.forward(0.5), work::tap_prior(prior).train(1.0)];
+        Some(Work::of(&passes, batch, prior.window_codes))
     }
 
     fn policy(&self) -> Result<Box<dyn Policy>> {

@@ -65,6 +65,21 @@ def import_trajectory_transformer(folder):
     arrays.DTYPE, arrays.DEVICE = torch.float64, "cpu"
 
 
+def import_latentplan(folder):
+    """The same for `latentplan`, the package of TAP's authors."""
+    stand_in(
+        "gym", "d4rl", "mujoco_py", "skvideo", "skvideo.io", "git", "matplotlib", "matplotlib.pyplot", "wandb", "tap",
+        "einops", "latentplan.utils.rendering", "latentplan.utils.video",
+    )  # fmt: skip
+    sys.modules["tap"].Tap = object
+    sys.modules["gym"].ObservationWrapper = sys.modules["gym"].ActionWrapper = object
+    collections.Mapping = collections.abc.Mapping  # its name in the Python of that time
+    sys.path.insert(0, str(folder))
+    import latentplan.utils.arrays as arrays
+
+    arrays.DTYPE, arrays.DEVICE = torch.float64, "cpu"
+
+
 def perturb(model, generator, scales):
     """Adds normal noise to every parameter; `scales` maps a suffix of the name to the deviation, first match wins."""
     with torch.no_grad():

@@ -7,10 +7,6 @@ are inverse CDFs of a recorded stream, and topk breaks ties by the lower index. 
 python tests/golden/tap.py --authors LATENTPLAN
 """
 
-import collections
-import collections.abc
-import sys
-
 import authors
 import numpy as np
 import torch
@@ -52,18 +48,9 @@ class Namespace:
 
 
 def import_latentplan(folder):
-    authors.stand_in(
-        "gym", "d4rl", "mujoco_py", "skvideo", "skvideo.io", "git", "matplotlib", "matplotlib.pyplot", "wandb", "tap",
-        "einops", "latentplan.utils.rendering", "latentplan.utils.video",
-    )  # fmt: skip
-    sys.modules["tap"].Tap = object
-    collections.Mapping = collections.abc.Mapping  # its name in the Python of that time
-    sys.modules["gym"].ObservationWrapper = sys.modules["gym"].ActionWrapper = object
-    sys.path.insert(0, str(folder))
+    authors.import_latentplan(folder)
     import latentplan.models.vqvae as vqvae
-    import latentplan.utils.arrays as arrays
 
-    arrays.DTYPE, arrays.DEVICE = torch.float64, "cpu"
     vqvae.torch = authors.Shim(torch, float32=torch.float64)
     torch.Tensor.float = torch.Tensor.double
     return vqvae

@@ -447,6 +447,34 @@ mod tests {
     }
 
     #[test]
+    fn updates_of_both_parts_of_tap_cost_their_own_products() {
+        let mut options = options("tap");
+        let overrides = [
+            "layers=1",
+            "heads=1",
+            "embedding_per_head=2",
+            "codes=8",
+            "code_width=4",
+            "window_transitions=6",
+            "planner.horizon=6",
+            "autoencoder_updates=1",
+        ];
+        options.overrides = overrides.map(str::to_owned).to_vec();
+        let mut updates = Updates::new(&options).expect("TAP");
+        // A block of width 2 has 12 * 4 weights; a pair of tokens is a score and a sum of 2 numbers each. Encoder and decoder see six
+        // transitions, the prior two codes, of which it knows eight.
+        let half = 6 * 48 + 21 * 2 * 2;
+        let prior = 2 * 48 + 3 * 2 * 2 + 2 * 2 * 8;
+        let expected = |multiplications: u32, tokens: usize| Work {
+            product_flops: f64::from(4 * 2 * multiplications),
+            tokens: 4 * tokens,
+        };
+        assert_eq!(updates.work(), Some(expected(3 * 2 * half, 6)));
+        updates.step().expect("an update of the autoencoder");
+        assert_eq!(updates.work(), Some(expected(half + 3 * prior, 2)));
+    }
+
+    #[test]
     fn unknown_names_and_keys_are_errors_that_name_them() {
         let error = update(&options("td4")).expect_err("unknown").to_string();
         assert!(
