@@ -746,6 +746,7 @@ fn dream(seed: u64) -> Dream {
         action_weight: 1.0,
         reward_weight: 1.0,
         value_weight: 1.0,
+        multi_token_weight: 1.0,
         precision: Precision::Full,
         instruction_dim: 0,
     };
