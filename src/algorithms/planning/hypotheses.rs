@@ -210,14 +210,14 @@ impl<T: Float> Hypotheses<T> {
     /// Appends tokens to what is cached; predicts `count` more than the next.
     fn extend_cache(&mut self, tokens: &[u32], count: usize) -> Result<()> {
         let (cache, logits) = (&mut self.cache, &mut self.logits);
-        Ok(match count {
-            0 => self.decoder.extend(cache, tokens, logits)?,
-            _ => {
-                let further = (&mut self.further, count);
-                self.decoder
-                    .extend_and_predict(cache, tokens, logits, further)?;
-            }
-        })
+        if count == 0 {
+            self.decoder.extend(cache, tokens, logits)?;
+        } else {
+            let further = (&mut self.further, count);
+            self.decoder
+                .extend_and_predict(cache, tokens, logits, further)?;
+        }
+        Ok(())
     }
 
     /// Computes the windows from `start` on, each common prefix once.
