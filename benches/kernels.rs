@@ -51,6 +51,7 @@ fn tokens(layers: usize) -> Result<Work> {
         action_weight: 5.0,
         reward_weight: 1.0,
         value_weight: 1.0,
+        multi_token_weight: 1.0,
         precision: Precision::Full,
         instruction_dim: 0,
         activation: trajformer_models::activation::Activation::Gelu,

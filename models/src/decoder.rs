@@ -10,6 +10,7 @@
 pub mod conditional;
 mod instruction;
 pub mod latent;
+mod multi_token;
 mod trunk;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::kernels::decode::{Float, Packed};
 use crate::trajectory_transformer::{Positions, Recipe};
 use instruction::PackedInstruction;
+use multi_token::{More, MultiTokenHeads};
 use trunk::{BlockShape, Source, Trunk, invalid};
 
 /// What the weights' shapes do not tell.
@@ -49,6 +51,8 @@ pub struct Decoder<T> {
     trunk: Trunk<T>,
     /// One head per position in a transition, C -> N + 1.
     heads: Vec<Packed<T>>,
+    /// Of networks that predict several tokens at once.
+    multi_token: Option<MultiTokenHeads<T>>,
     /// What is added to every token of an instruction's embedding, in networks that read them.
     instruction: Option<PackedInstruction<T>>,
 }
@@ -183,6 +187,11 @@ impl<T: Float> Decoder<T> {
                 .chunks_exact((n + 1) * width)
                 .map(|head| Packed::new(head, None, width))
                 .collect(),
+            multi_token: if recipe.multi_token {
+                Some(MultiTokenHeads::new(&source, width, (d, n + 1))?)
+            } else {
+                None
+            },
             instruction: PackedInstruction::new(&source, width)?,
         })
     }
@@ -237,6 +246,45 @@ impl<T: Float> Decoder<T> {
     /// # Errors
     /// If the sequences outgrow the window, or tokens are out of range or not n per sequence.
     pub fn extend(&self, cache: &mut Cache<T>, tokens: &[u32], logits: &mut Vec<T>) -> Result<()> {
+        self.extend_with(cache, tokens, logits, None)
+    }
+
+    /// O, numbers of the observation that a network predicts at once, with the value; `None` if it predicts no tokens but the next.
+    pub fn multi_token_observations(&self) -> Option<usize> {
+        self.multi_token.as_ref().map(|heads| heads.count() - 1)
+    }
+
+    /// [`Self::extend`] by tokens that end with the last number of an action, whose `logits` are the reward's; puts the logits of the
+    /// `count` tokens after it, each by itself, into `more` (S, `count`, N + 1): the value, then the next observation.
+    ///
+    /// # Errors
+    /// As there; if the network predicts no so many, or the tokens end elsewhere.
+    pub fn extend_and_predict(
+        &self,
+        cache: &mut Cache<T>,
+        tokens: &[u32],
+        logits: &mut Vec<T>,
+        (more, count): (&mut Vec<T>, usize),
+    ) -> Result<()> {
+        let known = self.multi_token.as_ref().map_or(0, MultiTokenHeads::count);
+        let d = self.shape.transition_tokens;
+        let end = cache.length + tokens.len() / cache.sequences.max(1);
+        if count == 0 || count > known || end % d != d - 2 {
+            return Err(invalid(format!(
+                "{count} tokens at once after {end}: a network of transitions of {d} predicts up to {known}, after actions"
+            )));
+        }
+        more.resize(cache.sequences * count * (self.shape.bins + 1), T::ZERO);
+        self.extend_with(cache, tokens, logits, Some(more))
+    }
+
+    fn extend_with(
+        &self,
+        cache: &mut Cache<T>,
+        tokens: &[u32],
+        logits: &mut Vec<T>,
+        more: Option<&mut Vec<T>>,
+    ) -> Result<()> {
         let DecoderShape {
             transition_tokens: d,
             bins,
@@ -287,7 +335,14 @@ impl<T: Float> Decoder<T> {
         }
         logits.resize(sequences * (bins + 1), T::ZERO);
         let head = &self.heads[(end - 1) % d];
-        self.trunk.run(cache, x, kept.len(), cached, head, logits);
+        let more = self.multi_token.as_ref().zip(more);
+        let more = more.map(|(multi_token, logits)| More {
+            multi_token,
+            heads: &self.heads,
+            logits,
+        });
+        let counts = (kept.len(), cached);
+        self.trunk.run_with(cache, x, counts, (head, logits), more);
         cache.length = end;
         Ok(())
     }

@@ -18,7 +18,7 @@ use crate::linear::{Conv1D, Linear};
 use crate::norm::{Norm, softmax, unit_mean_square};
 use crate::params::Scope;
 use crate::precision::Precision;
-use parts::silu;
+pub(crate) use parts::silu;
 pub use parts::{HiddenLayer, Parts, Scores};
 
 /// Whose parameter names and weight layouts a trunk has.

@@ -7,6 +7,7 @@
 //!
 //! Settings that are not the paper's ([`Recipe`]) say so; the defaults of all are the authors'.
 
+mod multi_token;
 mod positions;
 
 use candle_core::{DType, Tensor};
@@ -19,10 +20,11 @@ use crate::gpt::{AttentionMask, DEVIATION, Gpt, GptConfig, Layout, Parts};
 use crate::init::Init;
 use crate::instruction::InstructionNetwork;
 use crate::kernels::heads_loss::HeadsLoss;
-use crate::kernels::switch::Kernel;
 use crate::norm::log_softmax;
 use crate::params::Scope;
 use crate::precision::Precision;
+use multi_token::MultiToken;
+pub use multi_token::{CrossEntropies, Losses};
 pub use positions::Positions;
 use positions::Tables;
 
@@ -56,6 +58,8 @@ pub struct TrajectoryTransformerConfig {
     pub reward_weight: f64,
     /// Weight of value tokens in the loss; 1 in the authors' code.
     pub value_weight: f64,
+    /// Factor of the loss of [`Recipe::multi_token`]'s predictions, beside those of their kinds.
+    pub multi_token_weight: f64,
     /// Precision of the matrix products of blocks and heads.
     pub precision: Precision,
     /// Activation of the blocks' hidden layers: `Gelu` in the paper.
@@ -77,6 +81,9 @@ pub struct Recipe {
     /// Whether the head that predicts the tokens of a place has their embeddings for its weights (Press and Wolf 2017,
     /// <https://arxiv.org/abs/1608.05859>) instead of weights of its own.
     pub tied_heads: bool,
+    /// Whether value and next observation are predicted from the last action at once, too, beside the reward: multi-token prediction
+    /// (Gloeckle et al. 2024, <https://arxiv.org/abs/2404.19737>), by which a plan needs A + 1 sequential steps for a transition.
+    pub multi_token: bool,
 }
 
 impl TrajectoryTransformerConfig {
@@ -123,6 +130,7 @@ pub struct TrajectoryTransformer {
     pub(crate) trunk: Gpt,
     /// (D, V + 1, embedding), where it is not made of embeddings.
     own_head: Option<Tensor>,
+    multi_token: Option<MultiToken>,
     pub(crate) embed_instruction: InstructionNetwork,
     pub(crate) config: TrajectoryTransformerConfig,
 }
@@ -188,6 +196,11 @@ impl TrajectoryTransformer {
                 width,
                 scope,
             )?,
+            multi_token: if config.recipe.multi_token {
+                Some(MultiToken::new(config, scope)?)
+            } else {
+                None
+            },
             config: config.clone(),
         })
     }
@@ -200,7 +213,8 @@ impl TrajectoryTransformer {
     /// Whether the authors' optimiser applies weight decay to the parameter `name`: to the weights
     /// of linear layers and heads, not to embeddings, norms and biases.
     pub fn decays(name: &str) -> bool {
-        name.ends_with(".weight") && ["attn.", "mlp.", "head."].iter().any(|p| name.contains(p))
+        let layers = ["attn.", "mlp.", "head.", "multi_token."];
+        name.ends_with(".weight") && layers.iter().any(|layer| name.contains(layer))
     }
 
     /// Whether the parameter `name` is a matrix of a block: what Muon is for.
@@ -220,30 +234,14 @@ impl TrajectoryTransformer {
     }
 
     /// The training loss, a scalar: cross entropy of the targets, each times the weight of its kind and its mask,
-    /// meaned over all B T positions, masked ones too.
+    /// meaned over all B T positions, masked ones too; of networks that predict several tokens at once plus the same of these,
+    /// times their weight.
     ///
     /// # Errors
     /// If a shape doesn't fit, or the batch has instructions and the network reads none, or the reverse.
     pub fn loss(&self, batch: &TokenBatch, dropout: Dropout) -> Result<Tensor> {
-        let hidden = self.hidden(&batch.inputs, batch.instructions.as_ref(), dropout)?; // (B, T, embedding)
-        if Kernel::HeadsLoss.takes(&hidden) && self.config.precision == Precision::Full {
-            self.fused_loss(&hidden, batch)
-        } else {
-            self.composed_loss(&hidden, batch)
-        }
-    }
-
-    /// Cross entropies (B, T) of the targets in nats, without dropout, weights or mask.
-    ///
-    /// # Errors
-    /// As [`Self::loss`].
-    pub fn cross_entropies(&self, batch: &TokenBatch) -> Result<Tensor> {
-        let logits = self.logits(&batch.inputs, batch.instructions.as_ref())?; // (B, T, V + 1)
-        let targets = batch.targets.unsqueeze(2)?;
-        Ok(log_softmax(&logits)?
-            .gather(&targets, 2)?
-            .squeeze(2)?
-            .neg()?)
+        self.losses(batch, dropout)?
+            .sum(self.config.multi_token_weight)
     }
 
     /// Weight in the loss of the token that the position `position` predicts.
@@ -465,6 +463,7 @@ mod tests {
             instruction_dim: 0,
             activation: Activation::Gelu,
             recipe: Recipe::default(),
+            multi_token_weight: 0.7,
         }
     }
 
@@ -489,6 +488,11 @@ mod tests {
             with(&|config| config.recipe.positions = Positions::StepAndDimension),
             with(&|config| config.recipe.tied_heads = true),
             with(&|config| config.recipe.parts.hidden = HiddenLayer::SwiGlu),
+            with(&|config| config.recipe.multi_token = true),
+            with(&|config| {
+                config.recipe.multi_token = true;
+                config.recipe.tied_heads = true;
+            }),
         ]
     }
 
@@ -523,7 +527,7 @@ mod tests {
                 valid: None,
             };
             let hidden = network.trunk.forward_composed(&x, &mask_of, dropout, 1)?;
-            network.composed_loss(&hidden, &batch)?
+            network.losses_of(&hidden, &batch, false)?.sum(0.7)?
         } else {
             network.loss(&batch, dropout)?
         };
@@ -571,7 +575,7 @@ mod tests {
             mask: Tensor::from_vec(mask, (5, 24), &Device::Cpu)?,
             instructions: None,
         };
-        let losses = network.cross_entropies(&batch)?.to_vec2::<f64>()?;
+        let losses = network.cross_entropies(&batch)?.next.to_vec2::<f64>()?;
         let mask = batch.mask.to_dtype(DType::F64)?.to_vec2::<f64>()?;
         let mut sum = 0.0;
         for (losses, mask) in losses.iter().zip(&mask) {

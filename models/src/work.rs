@@ -216,7 +216,16 @@ pub fn trajectory_transformer(config: &TrajectoryTransformerConfig) -> Passes {
             HiddenLayer::SwiGlu => 3 * inner / 2, // two matrices with as many weights as its three
         },
     };
-    blocks.and_head(config.bins + 1, config.block_size())
+    let passes = blocks.and_head(config.bins + 1, config.block_size());
+    if !config.recipe.multi_token {
+        return passes;
+    }
+    let predicted = config.window_transitions * (config.observation_dim + 1);
+    let each = config.embedding * (config.embedding + config.bins + 1);
+    Passes {
+        all: passes.all + 2.0 * (predicted * each) as f64,
+        ..passes
+    }
 }
 
 /// Encoder and decoder of an [`Autoencoder`](crate::tap::Autoencoder) on a whole window; the products of its embeddings and
@@ -410,6 +419,7 @@ mod tests {
             action_weight: 1.0,
             reward_weight: 1.0,
             value_weight: 1.0,
+            multi_token_weight: 1.0,
             precision: Precision::Full,
             activation: Activation::Gelu,
             recipe: Recipe::default(),
@@ -420,6 +430,11 @@ mod tests {
         let classes = 2.0 * 3.0 * 21.0;
         let pairs = 5.0 * 2.0 * 2.0 * 6.0 * 3.0;
         assert_eq!(found, 5.0 * 2.0 * 3.0 * (36.0 + 72.0) + pairs + classes);
+        let mut ahead = sizes.clone();
+        ahead.recipe.multi_token = true;
+        let more = trajectory_transformer(&ahead).forward(1.0).flops() - found;
+        // A value and an observation: nine weights and seven classes each.
+        assert_eq!(more, 2.0 * 2.0 * (9.0 + 21.0));
         let mut gated = sizes;
         gated.recipe.parts.hidden = HiddenLayer::SwiGlu;
         let found = trajectory_transformer(&gated).forward(1.0).flops();

@@ -52,6 +52,7 @@ macro_rules! registry {
     ($($variant:ident($config:path) = $name:literal, $title:literal, $paper:literal, $actions:ident;)+) => {
         /// The table `[algorithm.NAME]` of a configuration.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[allow(clippy::large_enum_variant)] // a program holds a few
         pub enum AlgorithmConfig {
             $(#[doc = $title] #[serde(rename = $name)] $variant($config),)+
             /// A learning rule of the program that uses this library.

@@ -21,6 +21,7 @@
 //! stays at its floor (their form, which climbs again, is `schedule = "cosine_unclamped"`, which the configurations of their
 //! data sets have); actions are clipped to their bounds.
 
+mod held_out;
 pub mod recipe;
 pub mod token_scores;
 
@@ -56,7 +57,6 @@ use trajformer_core::dataset::{Dataset, Episode};
 use trajformer_core::dataset_checks::long_sequences;
 use trajformer_core::epochs::{Span, WarmupAndDecay};
 use trajformer_core::error::{Error, Result};
-use trajformer_core::held_out::{self, CHUNK_ROWS, HELD_OUT_LOSS, WeightedMean};
 use trajformer_core::instructed_episodes::InstructedEpisodes;
 use trajformer_core::instructions::TextConfig;
 use trajformer_core::keys::Keys;
@@ -155,6 +155,11 @@ pub struct TrajectoryTransformerConfig {
     pub positions: PositionKind,
     /// Whether the head that predicts the tokens of a place has their embeddings for its weights.
     pub tied_heads: bool,
+    /// Multi-token prediction: whether value and next observation are learned and, in plans, taken from the last number of an action at
+    /// once, beside the reward.
+    pub multi_token: bool,
+    /// Factor of the loss of these predictions.
+    pub multi_token_weight: f64,
     /// Type of the matrix products of blocks and heads in training: `"f32"` or `"bf16"`. Planning is
     /// f32.
     pub matmul: Matmul,
@@ -202,6 +207,8 @@ impl Default for TrajectoryTransformerConfig {
             qk_norm: false,
             positions: PositionKind::Learned,
             tied_heads: false,
+            multi_token: false,
+            multi_token_weight: 1.0,
             matmul: Matmul::F32,
             planner: PlanConfig::default(),
             text: None,
@@ -256,6 +263,7 @@ impl TrajectoryTransformerConfig {
             ("action_weight", self.action_weight),
             ("reward_weight", self.reward_weight),
             ("value_weight", self.value_weight),
+            ("multi_token_weight", self.multi_token_weight),
         ])?;
         if self.has_cosine() {
             self.spans().check(&keys)?;
@@ -269,6 +277,9 @@ impl TrajectoryTransformerConfig {
             return Err(keys.wrong("window_transitions", self.window_transitions, expected));
         }
         self.planner.check(self.window_transitions - goal)?;
+        if self.multi_token {
+            self.planner.check_multi_token()?;
+        }
         // One number each of observation and action, reward, value: the fewest tokens there can be.
         self.check_memory(4)
     }
@@ -284,6 +295,13 @@ impl TrajectoryTransformerConfig {
             Window::Grow => length,
         };
         let imagined = planner.horizon * transition_tokens;
+        // Tokens that are predicted at once, and those of a window.
+        let at_once = if self.multi_token {
+            transition_tokens
+        } else {
+            0
+        };
+        let predicted = self.window_transitions * at_once;
         Keys("algorithm.trajectory_transformer").memory(
             "`layers`, `embedding_per_head`, `window_transitions`, `bins`, `batch_size`, \
              `planner.beam_width` or `planner.n_expand`",
@@ -295,10 +313,15 @@ impl TrajectoryTransformerConfig {
                 &[self.layers, 16, batch, length, width],
                 &[self.layers, 2, batch, self.heads, length, length],
                 &[2, batch, length, self.bins + 1],
+                // What is predicted at once: weights, and what the backward pass needs.
+                &[4, at_once, width, width],
+                &[6, batch, predicted, width],
+                &[2, batch, predicted, self.bins + 1],
                 // Keys and values of every candidate, its tokens, and what may follow.
                 &[candidates, 2, self.layers, seen.min(length), width],
                 &[candidates, 2, imagined],
                 &[candidates, 6, self.bins + 1],
+                &[candidates, at_once, self.bins + 1],
             ],
         )
     }
@@ -426,6 +449,7 @@ impl TrajectoryTransformerConfig {
             action_weight: self.action_weight,
             reward_weight: self.reward_weight,
             value_weight: self.value_weight,
+            multi_token_weight: self.multi_token_weight,
             precision: self.matmul.into(),
             activation: self.activation(),
             recipe: self.recipe(),
@@ -443,6 +467,7 @@ impl TrajectoryTransformerConfig {
                 ("qk_norm", json!(config.qk_norm)),
                 ("positions", json!(config.positions)),
                 ("tied_heads", json!(config.tied_heads)),
+                ("multi_token", json!(config.multi_token)),
             ]
         };
         let pairs = parts(self).into_iter().zip(parts(&authors));
@@ -483,6 +508,7 @@ impl TrajectoryTransformerConfig {
                 PositionKind::StepAndDimension => Positions::StepAndDimension,
             },
             tied_heads: self.tied_heads,
+            multi_token: self.multi_token,
         }
     }
 
@@ -640,32 +666,12 @@ impl Algorithm for TrajectoryTransformer {
         Ok(())
     }
 
-    /// The weighted loss; the mean cross entropy of the tokens that count, in nats, and that of each kind of token.
     fn held_out_losses(&self) -> Result<Vec<(&'static str, f64)>> {
         let Some(windows) = &self.held_out else {
             return Ok(Vec::new());
         };
-        let (learner, (_, net)) = (&self.learner, self.learner.acting());
-        let mut loss = WeightedMean::default();
-        let mut all = WeightedMean::default();
-        let mut kinds = [WeightedMean::default(); KINDS.len()];
-        for chunk in held_out::rows(windows.len()).chunks(CHUNK_ROWS) {
-            let batch = windows.batch(chunk, learner.model.params.device())?;
-            let rows = |of: &Tensor| of.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2();
-            let (losses, mask) = (rows(&net.cross_entropies(&batch)?)?, rows(&batch.mask)?); // (B, T)
-            for (losses, mask) in losses.iter().zip(&mask) {
-                for (position, (&found, &counts)) in losses.iter().zip(mask).enumerate() {
-                    // As in training, masked positions count as zero.
-                    loss.add(found * counts * net.weight(position), 1.0);
-                    all.add(found, counts);
-                    kinds[kind(net.config(), position)].add(found, counts);
-                }
-            }
-        }
-        let kinds = KINDS.into_iter().zip(kinds);
-        let named = [(HELD_OUT_LOSS, loss), ("held_out_cross_entropy", all)];
-        let mean = |(name, mean): (_, WeightedMean)| Some((name, mean.get()?));
-        Ok(named.into_iter().chain(kinds).filter_map(mean).collect())
+        let (_, net) = self.learner.acting();
+        held_out::losses(net, windows, self.learner.model.params.device())
     }
 
     fn work(&self) -> Option<Work> {
@@ -720,24 +726,6 @@ impl Algorithm for TrajectoryTransformer {
         };
         keys.extend(self.learner.config.parts_of_its_own());
         keys
-    }
-}
-
-/// Mean cross entropies on what is held out, by what a token stands for.
-const KINDS: [&str; 4] = [
-    "held_out_observation_cross_entropy",
-    "held_out_action_cross_entropy",
-    "held_out_reward_cross_entropy",
-    "held_out_value_cross_entropy",
-];
-
-/// Which of [`KINDS`] the token is that a position predicts.
-fn kind(sizes: &Sizes, position: usize) -> usize {
-    match (position + 1) % sizes.transition_dim() {
-        place if place < sizes.observation_dim => 0,
-        place if place < sizes.observation_dim + sizes.action_dim => 1,
-        place if place == sizes.observation_dim + sizes.action_dim => 2,
-        _ => 3,
     }
 }
 
@@ -897,13 +885,18 @@ impl Learner {
         rate: f64,
     ) -> Result<Metrics> {
         let _cached = CachedUploads::hold(self.model.params.device());
-        let loss = self.loss(batch, dropout)?;
+        let losses = self.model.net.losses(batch, dropout)?;
+        let loss = losses.sum(self.config.multi_token_weight)?;
         let norm = self.model.step(&loss.backward()?, rate)?;
         self.follow()?;
-        Ok(Metrics::of_step(&loss, norm.as_ref()))
+        let mut metrics = Metrics::of_step(&loss, norm.as_ref());
+        if let Some(more) = &losses.multi_token {
+            metrics.push("multi_token_loss", more);
+        }
+        Ok(metrics)
     }
 
-    /// Weighted cross entropy of the targets, the mean over all positions.
+    /// Weighted cross entropy of the targets, the mean over all positions, plus that of what is predicted at once.
     ///
     /// # Errors
     /// As [`Self::update`].

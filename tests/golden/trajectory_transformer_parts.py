@@ -95,14 +95,17 @@ class Network:
         rows = [*range(place * BINS, (place + 1) * BINS), BINS * PLACES]
         return self.tensors["tok_emb.weight"][rows]
 
-    def logits(self, tokens):
+    def hidden(self, tokens):
         places = torch.arange(TIME) % PLACES
         rows = torch.where(tokens == BINS, BINS * PLACES, tokens + BINS * places)
         x = F.embedding(rows, self.tensors["tok_emb.weight"]) + self.positions()
         for block in (f"blocks.{layer}" for layer in range(LAYERS)):
             x = x + self.attention(f"{block}.attn", self.norm(f"{block}.ln1", x))
             x = x + self.mlp(f"{block}.mlp", self.norm(f"{block}.ln2", x))
-        x = self.norm("ln_f", x)
+        return self.norm("ln_f", x)
+
+    def logits(self, tokens):
+        x = self.hidden(tokens)
         return torch.stack([F.linear(x[:, position], self.head(position)) for position in range(TIME)], 1)
 
 

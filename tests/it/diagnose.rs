@@ -176,6 +176,37 @@ fn accuracy_is_the_share_of_tokens_that_the_network_itself_would_say() {
 }
 
 #[test]
+fn tokens_that_are_told_at_once_are_held_against_the_same_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = maze_data(1_200, 1);
+    let keys = format!("{PLANNER}\nmulti_token = true");
+    let mut run = trained(folder.path(), "trajectory_transformer", &keys, &data);
+    let found = {
+        let network = network(&run);
+        let windows = network.windows_of(&data).unwrap();
+        network.token_scores(&windows, usize::MAX).unwrap()
+    };
+    let [at_once, one_by_one] = found.at_once.clone().unwrap();
+    // Every value follows an action of its window; of four numbers of an observation there are windows more that begin with one.
+    assert_eq!((at_once.len(), one_by_one[0]), (5, found.dimensions[7]));
+    for index in 1..5 {
+        let (there, all) = (one_by_one[index], found.dimensions[index - 1]);
+        assert_eq!(at_once[index].tokens, there.tokens);
+        assert!(there.tokens < all.tokens || index == 1, "{index}");
+        assert!(at_once[index].cross_entropy != there.cross_entropy);
+    }
+    let logged = Logged {
+        training: Some(data),
+        given: None,
+    };
+    let found = diagnosed(&mut run, &logged, &whole());
+    let told = found.tokens[0].at_once.unwrap();
+    assert_eq!(told.values.tokens, told.values_one_by_one.tokens);
+    let text = trajformer::diagnose::page(&found);
+    assert!(text.contains("the same, one by one"), "{text}");
+}
+
+#[test]
 fn parts_of_a_diagnosis_are_what_evaluations_replays_and_token_reports_find() {
     let folder = tempfile::tempdir().unwrap();
     let (mut run, data) = planner(folder.path());
@@ -782,6 +813,7 @@ fn dream(seed: u64) -> Dream {
         action_weight: 1.0,
         reward_weight: 1.0,
         value_weight: 1.0,
+        multi_token_weight: 1.0,
         precision: Precision::Full,
         instruction_dim: 0,
     };

@@ -119,6 +119,7 @@ fn trajectory_transformer_with(
         action_weight: 5.0,
         reward_weight: 1.0,
         value_weight: 1.0,
+        multi_token_weight: 1.0,
         precision,
         instruction_dim: 0,
         activation,
@@ -200,6 +201,7 @@ fn of_the_trajectory_transformer_agree_with_central_differences() -> Result<()> 
             with(|recipe| recipe.positions = Positions::StepAndDimension),
         ),
         (Gelu, with(|recipe| recipe.tied_heads = true)),
+        (Gelu, with(|recipe| recipe.multi_token = true)),
         (
             Gelu,
             with(|recipe| recipe.parts.hidden = HiddenLayer::SwiGlu),

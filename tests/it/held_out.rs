@@ -175,6 +175,34 @@ fn token_models_say_their_cross_entropy_by_what_a_token_stands_for() {
     let loss = all * counted / (199.0 * 17.0);
     assert!((last("held_out_loss") / loss - 1.0).abs() < 1e-6);
     assert!(kinds.windows(2).all(|pair| pair[0] != pair[1]));
+
+    let out = folder.join("at-once");
+    let weights = [
+        &weights[..],
+        &["algorithm.trajectory_transformer.multi_token=true"],
+    ]
+    .concat();
+    run::start(&with(folder, "trajectory_transformer", 10, &weights), &out).unwrap();
+    let last = |name: &str| column(&out, name)[1];
+    let told = ["observation", "value"];
+    let at_once = told.map(|kind| last(&format!("held_out_multi_token_{kind}_cross_entropy")));
+    let next = told.map(|kind| last(&format!("held_out_next_{kind}_cross_entropy")));
+    // Two observations and three values of a window; of the last window one observation and the first number of another.
+    let counts = [198.0 * 6.0 + 4.0, 198.0 * 3.0 + 2.0];
+    let sum: f64 = at_once
+        .iter()
+        .zip(counts)
+        .map(|(kind, count)| kind * count)
+        .sum();
+    let loss = sum / (199.0 * 17.0);
+    assert!((last("held_out_multi_token_loss") / loss - 1.0).abs() < 1e-6);
+    // Every value follows an action of its window.
+    assert!((next[1] / last("held_out_value_cross_entropy") - 1.0).abs() < 1e-9);
+    assert!((0..2).all(|kind| at_once[kind] != next[kind] && next[kind] > 0.5));
+    let sum = next[0] * counts[0];
+    let first = last("held_out_observation_cross_entropy") * (198.0 * 8.0 + 6.0) - sum;
+    // What is left are the first observations of windows: two numbers of each.
+    assert!((0.5..3.0).contains(&(first / (199.0 * 2.0))), "{first}");
 }
 
 #[test]
@@ -387,6 +415,8 @@ fn a_modern_recipe_goes_on_to_the_same_bits_and_acts_with_its_averages() {
         key("qk_norm=true"),
         key("positions=step_and_dimension"),
         key("tied_heads=true"),
+        key("multi_token=true"),
+        key("multi_token_weight=0.5"),
     ];
     let keys: Vec<&str> = recipe.iter().map(String::as_str).collect();
     let keys = [&keys[..], &["train.keep=all", "evaluate.episodes=1"]].concat();
@@ -426,7 +456,11 @@ fn a_modern_recipe_goes_on_to_the_same_bits_and_acts_with_its_averages() {
     let authors = fs::read(path("authors")).unwrap();
     let gated = [key("mlp=swiglu")];
     let alone = recipe.iter().chain(&gated);
-    for (number, key) in alone.enumerate().filter(|(number, _)| *number != 2) {
+    for (number, key) in alone.enumerate() {
+        // Keys that count beside others.
+        if key.contains("decay_fraction") || key.contains("multi_token_weight") {
+            continue;
+        }
         let name = format!("alone-{number}");
         let config = config.with_overrides(std::slice::from_ref(key)).unwrap();
         run::start(&config, &folder.join(&name)).unwrap();

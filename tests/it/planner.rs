@@ -120,7 +120,7 @@ pub fn model(golden: &Golden) -> SearchModel<f64> {
 pub struct Tiny {
     network: Network,
     tensors: BTreeMap<String, Tensor>,
-    shape: DecoderShape,
+    pub shape: DecoderShape,
     pub discretizer: Arc<Discretizer>,
 }
 
@@ -129,9 +129,9 @@ pub fn tiny(seed: u64, heads: usize, window_transitions: usize) -> Tiny {
 }
 
 /// Activation and further parts of a network.
-type Kind = (Activation, Recipe);
+pub type Kind = (Activation, Recipe);
 
-const PAPERS: Kind = (
+pub const PAPERS: Kind = (
     Activation::Gelu,
     Recipe {
         parts: Parts {
@@ -141,11 +141,12 @@ const PAPERS: Kind = (
         },
         positions: Positions::Learned,
         tied_heads: false,
+        multi_token: false,
     },
 );
 
 /// The paper's network, and networks with parts that are not the paper's, one by one and all together.
-fn kinds() -> Vec<Kind> {
+pub fn kinds() -> Vec<Kind> {
     let with = |change: fn(&mut Kind)| {
         let mut kind = PAPERS;
         change(&mut kind);
@@ -165,7 +166,7 @@ fn kinds() -> Vec<Kind> {
     [PAPERS].into_iter().chain(each).chain([all]).collect()
 }
 
-fn tiny_with(
+pub fn tiny_with(
     seed: u64,
     heads: usize,
     window_transitions: usize,
@@ -186,6 +187,7 @@ fn tiny_with(
         action_weight: 1.0,
         reward_weight: 1.0,
         value_weight: 1.0,
+        multi_token_weight: 1.0,
         precision: Precision::Full,
         instruction_dim,
         activation,
@@ -229,18 +231,26 @@ impl Tiny {
 
     /// Logits of what follows `tokens`: one forward pass over all of them.
     pub fn logits(&self, tokens: &[u32], instruction: Option<&Vec<f32>>) -> Vec<f64> {
-        let tokens = Tensor::from_slice(tokens, (1, tokens.len()), &Device::Cpu).expect("tokens");
-        let instruction = instruction.map(|embedding| {
-            let row = Tensor::from_slice(embedding, (1, embedding.len()), &Device::Cpu);
-            row.and_then(|row| row.to_dtype(DType::F64))
-                .expect("an embedding")
-        });
+        let (tokens, instruction) = inputs(tokens, instruction);
         let logits = self
             .network
             .logits(&tokens, instruction.as_ref())
             .expect("logits");
         let rows: Vec<Vec<f64>> = logits.squeeze(0).and_then(|t| t.to_vec2()).expect("logits");
         rows.into_iter().next_back().expect("a position")
+    }
+
+    /// Logits of value and next observation, predicted at once after `tokens`, which end with an action: one forward pass over all.
+    pub fn further_logits(&self, tokens: &[u32], instruction: Option<&Vec<f32>>) -> Vec<Vec<f64>> {
+        let (tokens, instruction) = inputs(tokens, instruction);
+        let logits = self
+            .network
+            .multi_token_logits(&tokens, instruction.as_ref())
+            .expect("logits");
+        let last = logits.dim(1).expect("transitions") - 1;
+        let last = logits.narrow(1, last, 1).expect("the last transition");
+        let rows = last.squeeze(1).and_then(|rows| rows.squeeze(0));
+        rows.and_then(|rows| rows.to_vec2()).expect("logits")
     }
 
     /// `beam_plan` as the authors wrote it: every token is one forward pass of every row over its
@@ -294,6 +304,17 @@ impl Tiny {
             .flat_map(|row| row.0[row.0.len() - planned..].to_vec())
             .collect()
     }
+}
+
+/// One sequence of tokens and its instruction, as the network takes them.
+fn inputs(tokens: &[u32], instruction: Option<&Vec<f32>>) -> (Tensor, Option<Tensor>) {
+    let tokens = Tensor::from_slice(tokens, (1, tokens.len()), &Device::Cpu).expect("tokens");
+    let instruction = instruction.map(|embedding| {
+        let row = Tensor::from_slice(embedding, (1, embedding.len()), &Device::Cpu);
+        row.and_then(|row| row.to_dtype(DType::F64))
+            .expect("an embedding")
+    });
+    (tokens, instruction)
 }
 
 /// Each episode's own stream.

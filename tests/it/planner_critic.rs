@@ -123,11 +123,12 @@ fn a_plan_of_one_transition_is_worth_what_the_critic_says_of_its_action() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let iql = with_iql(folder, &[]);
-    let out = folder.join("planner");
-    let keys = [value_key(), critic_key(&iql)];
-    run::start(&transformer(folder, 5, &keys), &out).unwrap();
     let found = critic::open(&iql).unwrap();
-    for horizon in [1, 2] {
+    for (horizon, at_once) in [(1, false), (2, false), (1, true), (2, true)] {
+        let out = folder.join(format!("planner-{horizon}-{at_once}"));
+        let multi_token = format!("algorithm.trajectory_transformer.multi_token={at_once}");
+        let keys = [value_key(), critic_key(&iql), multi_token];
+        run::start(&transformer(folder, 5, &keys), &out).unwrap();
         let set = format!("algorithm.trajectory_transformer.planner.horizon={horizon}");
         let mut policy = run::open(&out, &[set]).unwrap().algorithm.policy().unwrap();
         let rng = Streams::from_seed(5).numbered("policy", 0);

@@ -277,6 +277,7 @@ fn trajectory_sizes(shape: &Shape) -> TrajectoryTransformerConfig {
         action_weight: 5.0,
         reward_weight: 1.0,
         value_weight: 1.0,
+        multi_token_weight: 1.0,
         precision: trajformer_models::precision::Precision::Full,
         instruction_dim: 0,
         activation: trajformer_models::activation::Activation::Gelu,

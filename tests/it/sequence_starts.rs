@@ -191,6 +191,7 @@ fn the_trajectory_transformer_starts_as_the_authors() {
         action_weight: 5.0,
         reward_weight: 1.0,
         value_weight: 1.0,
+        multi_token_weight: 1.0,
         precision: Precision::Full,
         instruction_dim: 0,
         activation: trajformer_models::activation::Activation::Gelu,

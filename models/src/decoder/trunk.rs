@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::Cache;
+use super::multi_token::{More, MultiTokenScratch};
 use crate::activation::Activation;
 use crate::error::{Error, Result};
 use crate::gpt::{HiddenLayer, Parts, Scores};
@@ -129,11 +130,23 @@ impl<T: Float> Trunk<T> {
     pub(super) fn run(
         &self,
         cache: &mut Cache<T>,
-        mut x: Vec<T>,
+        x: Vec<T>,
         count: usize,
         cached: usize,
         head: &Packed<T>,
         logits: &mut [T],
+    ) {
+        self.run_with(cache, x, (count, cached), (head, logits), None);
+    }
+
+    /// [`run`](Self::run), and what several tokens are predicted from at the last one, if that is asked for.
+    pub(super) fn run_with(
+        &self,
+        cache: &mut Cache<T>,
+        mut x: Vec<T>,
+        (count, cached): (usize, usize),
+        (head, logits): (&Packed<T>, &mut [T]),
+        more: Option<More<'_, T>>,
     ) {
         let (sequences, stride) = (cache.sequences, self.slot_stride());
         if cache.used > cache.reclaim_at {
@@ -155,11 +168,13 @@ impl<T: Float> Trunk<T> {
             .zip(x.par_chunks_mut(per_task * count * self.width))
             .zip(entries);
         let visible = cache.visible;
+        let more = More::parts(more, sequences, per_task);
         tasks
             .zip(logits.par_chunks_mut(per_task * head.outputs()))
+            .zip(more)
             .for_each_init(
                 Scratch::default,
-                |scratch, (((new, x), entries), logits)| {
+                |scratch, ((((new, x), entries), logits), more)| {
                     let part = Part {
                         old,
                         entries,
@@ -168,6 +183,9 @@ impl<T: Float> Trunk<T> {
                         cached,
                     };
                     self.run_part(part, new, x, head, logits, scratch);
+                    if let Some(more) = more {
+                        more.predict(&scratch.normal, &mut scratch.more);
+                    }
                 },
             );
         let mut entries = Vec::with_capacity(sequences * (cache.visible + cached));
@@ -219,6 +237,7 @@ impl<T: Float> Trunk<T> {
             scores,
             last,
             gated,
+            more: _,
         } = scratch;
         for (layer, block) in self.blocks.iter().enumerate() {
             let offset = 2 * layer * row;
@@ -328,6 +347,7 @@ struct Scratch<T> {
     scores: Vec<T>,
     last: Vec<T>,
     gated: Vec<T>,
+    more: MultiTokenScratch<T>,
 }
 
 /// The entries of every `per_task` sequences; empty slices while nothing is visible.

@@ -52,7 +52,7 @@ pub enum Scores {
 }
 
 /// x / (1 + e⁻ˣ), elementwise, with gradient.
-pub(super) fn silu(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn silu(x: &Tensor) -> Result<Tensor> {
     // 1 / (1 + e⁻ˣ) = (1 + tanh(x / 2)) / 2
     Ok((x * ((x * 0.5)?.tanh()? + 1.0)?)?.affine(0.5, 0.0)?)
 }

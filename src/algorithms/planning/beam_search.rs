@@ -108,6 +108,7 @@ impl<T: Float> BeamSearch<T> {
         let goal_tokens = if model.goal_conditioned { d } else { 0 };
         let window = model.decoder.window_tokens().saturating_sub(goal_tokens);
         config.check((window + 1) / d)?;
+        model.check_multi_token(&config)?;
         let hypotheses = Hypotheses::new(model.decoder.clone(), seen_tokens(&model, &config));
         Ok(Self {
             hypotheses,
@@ -301,6 +302,7 @@ impl<T: Float> BeamSearch<T> {
         let observations = config.filter(config.k_obs, config.cdf_obs);
         let actions = config.filter(config.k_act, config.cdf_act);
         let rewards = config.filter(config.k_rew, config.cdf_rew);
+        let at_once = self.predicts_at_once();
         let start = |episode| std::iter::repeat_n(Row::start(episode), width);
         let mut rows: Vec<Row> = (0..episodes).flat_map(start).collect();
         let mut history = vec![Vec::new(); episodes];
@@ -309,11 +311,24 @@ impl<T: Float> BeamSearch<T> {
             if !pace.begins(width, t, self.sampled(width, t)) {
                 return Ok(plans);
             }
-            let first = if t == 0 { observation_dim } else { 0 };
+            if at_once && t > 0 {
+                self.observe_at_once();
+            }
+            let first = if t == 0 || at_once {
+                observation_dim
+            } else {
+                0
+            };
             let discount = self.discount().powi(t as i32);
             for place in first..reward_dim + 2 {
-                if !pace.calls(place) {
+                let known = at_once && place > reward_dim;
+                if !known && !pace.calls(place) {
                     return Ok(plans);
+                }
+                if at_once && place == reward_dim {
+                    self.predict_at_once(t)?;
+                } else if !known {
+                    self.hypotheses.advance()?;
                 }
                 if place == observation_dim {
                     rows = expand(&rows, config.n_expand);
@@ -321,7 +336,7 @@ impl<T: Float> BeamSearch<T> {
                 let (filter, drawn) = match place {
                     place if place < observation_dim => (&observations, Drawn::Observation),
                     place if place < reward_dim => (&actions, Drawn::Action),
-                    _ => (&rewards, Drawn::Estimated(place)),
+                    _ => (&rewards, Drawn::Estimated(place, known)),
                 };
                 let mut beside = companion.as_deref_mut().and_then(|c| c.beside(t, place));
                 if let (true, Some(critic)) = (place == reward_dim, self.scoring_critic()) {
@@ -379,21 +394,25 @@ impl<T: Float> BeamSearch<T> {
         uniforms: &mut dyn Uniforms,
         beside: Option<&mut Beside<'_>>,
     ) -> Result<Vec<f64>> {
-        self.hypotheses.advance()?;
         let hypotheses = &self.hypotheses;
         let choices = match drawn {
             Drawn::Action => self.choices,
             _ => None,
         };
-        let distribution =
-            |index| Distribution::new(among(hypotheses.logits(index), choices), filter);
+        let distribution = |index| {
+            let logits = match drawn {
+                Drawn::Estimated(_, true) => hypotheses.further_logits(index, 0),
+                _ => hypotheses.logits(index),
+            };
+            Distribution::new(among(logits, choices), filter)
+        };
         let distributions: Vec<Distribution> = (0..hypotheses.len())
             .into_par_iter()
             .with_min_len(8)
             .map(distribution)
             .collect();
         let mut estimates = Vec::new();
-        if let Drawn::Estimated(dim) = drawn {
+        if let Drawn::Estimated(dim, _) = drawn {
             let of_sequences: Vec<f64> = distributions
                 .iter()
                 .map(|d| self.estimate(&d.raw, dim))
@@ -483,8 +502,8 @@ impl<T: Float> BeamSearch<T> {
 enum Drawn {
     Observation,
     Action,
-    /// Of a reward or value in this dimension, whose prediction is asked for.
-    Estimated(usize),
+    /// Of a reward or value in this dimension, whose prediction is asked for; of a value, whether it was predicted with the reward.
+    Estimated(usize, bool),
 }
 
 /// The logits of tokens that are choices, or all of them.

@@ -31,6 +31,10 @@ pub struct Hypotheses<T> {
     /// Where the cached window begins.
     window_start: usize,
     logits: Vec<T>, // (S, N + 1)
+    /// What was predicted at once of further tokens (R, k, N + 1), k, and the row of every sequence (S).
+    further: Vec<T>,
+    predicted: usize,
+    rows: Vec<usize>,
 }
 
 /// What the episodes of a search are about, which no crop removes.
@@ -56,6 +60,9 @@ impl<T: Float> Hypotheses<T> {
             cache: Cache::default(),
             window_start: 0,
             logits: Vec::new(),
+            further: Vec::new(),
+            predicted: 0,
+            rows: Vec::new(),
         }
     }
 
@@ -66,6 +73,7 @@ impl<T: Float> Hypotheses<T> {
         self.prefix_length = self.length;
         self.episodes = (0..prefixes.len()).collect();
         self.conditions = conditions;
+        self.predicted = 0;
         // An impossible start: the first `advance` fills the cache.
         self.window_start = usize::MAX;
     }
@@ -91,6 +99,14 @@ impl<T: Float> Hypotheses<T> {
         &self.logits[index * classes..(index + 1) * classes]
     }
 
+    /// Logits (N + 1) of the token `index` of those that the last [`advance_and_predict`](Self::advance_and_predict) predicted beside
+    /// the next: of the sequence's ancestor then.
+    pub fn further_logits(&self, sequence: usize, index: usize) -> &[T] {
+        let classes = self.decoder.shape().bins + 1;
+        let row = self.rows[sequence] * self.predicted + index;
+        &self.further[row * classes..][..classes]
+    }
+
     /// The sequences become their `parents` with one token more each.
     pub fn append(&mut self, parents: &[usize], next: &[u32]) {
         let mut tokens = Vec::with_capacity(parents.len() * (self.length + 1));
@@ -104,7 +120,7 @@ impl<T: Float> Hypotheses<T> {
             .iter()
             .map(|&parent| self.episodes[parent])
             .collect();
-        self.gather_cache(parents);
+        self.gather(parents);
     }
 
     /// Every sequence grows by tokens that are known already: as many for each, S of them one after the other.
@@ -127,10 +143,13 @@ impl<T: Float> Hypotheses<T> {
             .copied()
             .collect();
         self.episodes = kept.iter().map(|&index| self.episodes[index]).collect();
-        self.gather_cache(kept);
+        self.gather(kept);
     }
 
-    fn gather_cache(&mut self, sources: &[usize]) {
+    fn gather(&mut self, sources: &[usize]) {
+        if self.predicted > 0 {
+            self.rows = sources.iter().map(|&source| self.rows[source]).collect();
+        }
         if self.window_start != usize::MAX {
             self.cache.gather(sources);
         }
@@ -141,8 +160,25 @@ impl<T: Float> Hypotheses<T> {
     /// # Errors
     /// If the network fails or predicts what is not finite.
     pub fn advance(&mut self) -> Result<()> {
+        self.advance_and_predict(0)
+    }
+
+    /// [`Self::advance`] of sequences that end with the last number of an action, with predictions of `count` tokens after the reward:
+    /// the value, then the next observation.
+    ///
+    /// # Errors
+    /// As there, and if the network predicts no tokens but the next.
+    pub fn advance_and_predict(&mut self, count: usize) -> Result<()> {
+        self.predicted = count;
         self.compute()?;
-        if self.logits.iter().all(|logit| logit.to_f64().is_finite()) {
+        let further = if count > 0 {
+            self.rows = (0..self.len()).collect();
+            &self.further[..]
+        } else {
+            &[]
+        };
+        let mut all = self.logits.iter().chain(further);
+        if all.all(|logit| logit.to_f64().is_finite()) {
             Ok(())
         } else {
             Err(Error::Unsuitable(
@@ -168,9 +204,20 @@ impl<T: Float> Hypotheses<T> {
             .flat_map(|sequence| &sequence[self.length - pending..])
             .copied()
             .collect();
-        Ok(self
-            .decoder
-            .extend(&mut self.cache, &tokens, &mut self.logits)?)
+        self.extend_cache(&tokens, self.predicted)
+    }
+
+    /// Appends tokens to what is cached; predicts `count` more than the next.
+    fn extend_cache(&mut self, tokens: &[u32], count: usize) -> Result<()> {
+        let (cache, logits) = (&mut self.cache, &mut self.logits);
+        if count == 0 {
+            self.decoder.extend(cache, tokens, logits)?;
+        } else {
+            let further = (&mut self.further, count);
+            self.decoder
+                .extend_and_predict(cache, tokens, logits, further)?;
+        }
+        Ok(())
     }
 
     /// Computes the windows from `start` on, each common prefix once.
@@ -185,17 +232,23 @@ impl<T: Float> Hypotheses<T> {
                 .flat_map(|&member| &self.sequence(member)[from..to])
                 .copied()
                 .collect();
-            self.decoder
-                .extend(&mut self.cache, &tokens, &mut self.logits)?;
+            let further = if to == self.length { self.predicted } else { 0 };
+            self.extend_cache(&tokens, further)?;
             (parents, from) = (members, to);
         }
         // Sequences that differ only before the window share what was computed.
         self.cache.gather(&parents);
         let classes = self.decoder.shape().bins + 1;
-        let logits = parents
-            .iter()
-            .flat_map(|&group| &self.logits[group * classes..][..classes]);
-        self.logits = logits.copied().collect();
+        let of = |numbers: &[T], count: usize| -> Vec<T> {
+            let rows = parents
+                .iter()
+                .map(|&group| &numbers[group * count..][..count]);
+            rows.flatten().copied().collect()
+        };
+        self.logits = of(&self.logits, classes);
+        if self.predicted > 0 {
+            self.further = of(&self.further, self.predicted * classes);
+        }
         self.window_start = start;
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! that acts on its plans.
 //!
 //! Reading order: [`sampling`] (one token) → [`hypotheses`] (sequences and their cache) →
-//! [`beam_search`] (plans) → [`anytime`] (plans within a [`budget`], beside the [plan before](companion)) → [`planner`] (the policy). [`simulated`] plans with a simulator in the model's place.
+//! [`beam_search`] (plans; several tokens at a time by `multi_token`) → [`anytime`] (plans within a [`budget`], beside the [plan before](companion)) → [`planner`] (the policy). [`simulated`] plans with a simulator in the model's place.
 //! The same for a Trajectory Autoencoding Planner, over codes in place of tokens:
 //! [`latent_search`] (plans) → [`latent_planner`] (the policy).
 
@@ -15,6 +15,7 @@ pub mod hypotheses;
 pub mod latent_planner;
 pub mod latent_search;
 mod likelihood;
+mod multi_token;
 pub mod plan_config;
 pub mod planner;
 mod rows;

@@ -38,6 +38,11 @@ impl PlanValue {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it with a reference
+fn is_true(set: &bool) -> bool {
+    *set
+}
+
 /// What the network sees of a long sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -94,6 +99,10 @@ pub struct PlanConfig {
     pub window: Window,
     /// What is maximised.
     pub objective: Objective,
+    /// Of networks that predict value and next observation from an action's last number (`multi_token`): whether plans by return take
+    /// them from there, observations greedily, with A + 1 sequential steps for a transition in place of O + A + 2. true.
+    #[serde(skip_serializing_if = "is_true")]
+    pub multi_token: bool,
     /// Where the value of what follows an imagined sequence comes from.
     #[serde(skip_serializing_if = "PlanValue::is_model")]
     pub value: PlanValue,
@@ -129,6 +138,7 @@ impl Default for PlanConfig {
             plan_every_steps: 1,
             window: Window::Crop,
             objective: Objective::Return,
+            multi_token: true,
             value: PlanValue::Model,
             critic: None,
             budget_ms: None,
@@ -163,6 +173,24 @@ impl PlanConfig {
             ));
         }
         Ok(())
+    }
+
+    /// Fails where observations are to be drawn that the network predicts at once, each number by itself: draws of single numbers need
+    /// not fit each other.
+    ///
+    /// # Errors
+    /// Saying what to do.
+    pub fn check_multi_token(&self) -> Result<()> {
+        let greedy = self.k_obs == 1 && self.cdf_obs == 0.0;
+        if greedy || !self.multi_token || self.objective == Objective::Likelihood {
+            return Ok(());
+        }
+        Err(Error::settings(format!(
+            "planner.k_obs is {} and planner.cdf_obs {}, but the network predicts the numbers of an observation at once, each by \
+             itself, and plans take the likeliest (`multi_token`): set planner.k_obs = 1 and planner.cdf_obs = 0, or \
+             planner.multi_token = false, which draws one after the other",
+            self.k_obs, self.cdf_obs
+        )))
     }
 
     /// Checks ranges, and that a growing window fits `window_transitions`.

@@ -92,6 +92,17 @@ impl Distribution {
     }
 }
 
+/// The token with the largest of `logits` (N + 1), the first of several: what is taken greedily, whatever the temperature.
+pub fn greedy<T: Float>(logits: &[T]) -> u32 {
+    let mut best = 0;
+    for (token, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = token;
+        }
+    }
+    best as u32
+}
+
 /// Logarithms of the probabilities after `filter` (N + 1); -∞ where a token is left out.
 pub fn log_probabilities<T: Float>(logits: &[T], filter: &Filter) -> Vec<f64> {
     let mut logits = scaled(logits, filter.temperature);

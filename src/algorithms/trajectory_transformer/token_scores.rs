@@ -15,10 +15,13 @@ const WINDOWS: usize = 64;
 pub struct TokenScores {
     /// How many windows.
     pub windows: usize,
-    /// The training loss on them, without dropout: weighted, the mean over all positions.
+    /// The training loss on them, without dropout: weighted, the mean over all positions; of next tokens alone.
     pub loss: f64,
     /// Every dimension of a transition: observations, actions, reward, value (D).
     pub dimensions: Vec<TokenScore>,
+    /// Of networks that predict several tokens at once (`multi_token`): value, then observation (O + 1), predicted so and, the same tokens,
+    /// one after the other.
+    pub at_once: Option<[Vec<TokenScore>; 2]>,
 }
 
 /// How well tokens of one dimension are told.
@@ -74,19 +77,34 @@ impl TrajectoryTransformer {
         let count = count.min(sequences.len());
         let windows: Vec<usize> = (0..count).map(|i| i * sequences.len() / count).collect();
         let device = self.learner.model.params.device();
-        let mut sums = Sums::new(self.learner.model.net.config().transition_dim());
+        let sizes = self.learner.model.net.config();
+        let mut sums = Sums::new(sizes.transition_dim());
+        let mut at_once = sizes.recipe.multi_token.then(|| {
+            let sums = || Sums::new(sizes.observation_dim + 1);
+            [sums(), sums()]
+        });
         let (mut loss, mut positions) = (0.0, 0);
         for some in windows.chunks(WINDOWS) {
             let batch = sequences.batch(some, device)?;
-            let (sum, more) = self.add(&batch, &mut sums)?;
+            let (sum, more) = self.add(&batch, &mut sums, at_once.as_mut())?;
             loss += sum;
             positions += more;
         }
-        Ok(sums.scores(count, loss / positions as f64))
+        Ok(TokenScores {
+            windows: count,
+            loss: loss / positions as f64,
+            dimensions: sums.scores(),
+            at_once: at_once.map(|sums| sums.map(|sums| sums.scores())),
+        })
     }
 
     /// Adds a batch; returns the sum of its weighted losses and how many positions it has.
-    fn add(&self, batch: &TokenBatch, sums: &mut Sums) -> Result<(f64, usize)> {
+    fn add(
+        &self,
+        batch: &TokenBatch,
+        sums: &mut Sums,
+        at_once: Option<&mut [Sums; 2]>,
+    ) -> Result<(f64, usize)> {
         let (_, net) = self.learner.acting();
         let logits = net.logits(&batch.inputs, None)?.to_dtype(DType::F64)?; // (B, T, N + 1)
         let (rows, time, _) = logits.dims3()?;
@@ -106,7 +124,45 @@ impl TrajectoryTransformer {
                 }
             }
         }
+        if let Some(at_once) = at_once {
+            self.add_at_once(batch, (&logits, &targets), at_once)?;
+        }
         Ok((loss, rows * time))
+    }
+
+    /// Adds what is predicted at once in a batch, of which these are the logits and targets of next tokens.
+    fn add_at_once(
+        &self,
+        batch: &TokenBatch,
+        (next, targets): (&[Vec<Vec<f64>>], &[Vec<u32>]),
+        [at_once, one_by_one]: &mut [Sums; 2],
+    ) -> Result<()> {
+        let (_, net) = self.learner.acting();
+        let d = net.config().transition_dim();
+        let logits = net.multi_token_logits(&batch.inputs, None)?; // (B, S, K, N + 1)
+        let logits = logits.to_dtype(DType::F64)?;
+        let mask = net.multi_token_mask(&batch.mask.to_dtype(DType::F32)?)?;
+        let mask = mask.to_vec3::<f32>()?;
+        for (row, mask) in mask.iter().enumerate() {
+            let logits = logits.get(row)?.to_vec3::<f64>()?;
+            for (transition, (logits, mask)) in logits.iter().zip(mask).enumerate() {
+                for (index, (logits, &counts)) in logits.iter().zip(mask).enumerate() {
+                    if counts > 0.0 {
+                        // The token's own position predicts it one by one.
+                        let position = transition * d + d - 2 + index;
+                        let target = targets[row][position] as usize;
+                        for (sums, logits) in [
+                            (&mut *at_once, logits),
+                            (&mut *one_by_one, &next[row][position]),
+                        ] {
+                            let nats = cross_entropy(logits, target);
+                            sums.add(index, nats, is_most_likely(logits, target));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What replaces the reward of a terminating step, if the data's own is not kept.
@@ -137,17 +193,13 @@ impl Sums {
         *rights += usize::from(right);
     }
 
-    fn scores(&self, windows: usize, loss: f64) -> TokenScores {
+    fn scores(&self) -> Vec<TokenScore> {
         let score = |&(tokens, nats, right): &(usize, f64, usize)| TokenScore {
             tokens,
             cross_entropy: nats / tokens as f64,
             accuracy: right as f64 / tokens as f64,
         };
-        TokenScores {
-            windows,
-            loss,
-            dimensions: self.dims.iter().map(score).collect(),
-        }
+        self.dims.iter().map(score).collect()
     }
 }
 

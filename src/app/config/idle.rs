@@ -40,6 +40,10 @@ const OF_TRAJECTORY_TRANSFORMER: &[Needs] = &[
         switch: (".optimizer", Some(&["muon"])),
     },
     Needs {
+        keys: &[".multi_token_weight", ".planner.multi_token"],
+        switch: (".multi_token", Some(&["true"])),
+    },
+    Needs {
         keys: &[".planner.percentile"],
         switch: (".planner.objective", Some(&["return"])),
     },
@@ -156,6 +160,15 @@ mod tests {
             "optimizer = \"muon\"",
             ["muon_learning_rate`, `", "do nothing", "`muon`"],
         );
+        check(
+            "multi_token_weight = 0.5\nplanner.multi_token = false",
+            "multi_token = true",
+            [
+                "multi_token_weight`, `",
+                "planner.multi_token` do nothing",
+                "multi_token` is false",
+            ],
+        );
         let noise = "[online]\nnoise = 0.2\n";
         let said = idle(&format!("{noise}[algorithm.td3_bc]"));
         assert!(
@@ -184,7 +197,11 @@ mod tests {
         ] {
             let config = RunConfig::parse(&format!("[algorithm.{name}]")).expect("defaults");
             let there = values(&config).expect("TOML");
-            let optional = [".planner.percentile", ".target_entropy"];
+            let optional = [
+                ".planner.percentile",
+                ".planner.multi_token",
+                ".target_entropy",
+            ];
             for key in needs
                 .iter()
                 .flat_map(|needs| needs.keys.iter().chain([&needs.switch.0]))

@@ -29,7 +29,7 @@ pub use logged::logged;
 pub use picture::draw;
 pub use replay::{BinError, Bins, Replay, Through};
 pub use search::{Decision, HorizonError, Imagination, Returns};
-pub use tokens::{Tokens, Told};
+pub use tokens::{AtOnce, Tokens, Told};
 pub use trajformer_algorithms::planning::simulated::Worth;
 pub use wording::{budget, page};
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use trajformer_algorithms::trajectory_transformer::TrajectoryTransformer;
+use trajformer_algorithms::trajectory_transformer::token_scores::TokenScore;
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::Result;
 
@@ -28,6 +29,22 @@ pub struct Tokens {
     pub values: Told,
     /// Every dimension, by its name.
     pub dimensions: Vec<(String, Told)>,
+    /// Of networks that predict value and next observation at once (`multi_token`), these predictions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<AtOnce>,
+}
+
+/// What is predicted at once, and the same tokens one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct AtOnce {
+    /// Next observations, at once.
+    pub observations: Told,
+    /// Values, at once.
+    pub values: Told,
+    /// The same observations, one number after the other.
+    pub observations_one_by_one: Told,
+    /// The same values, after their rewards.
+    pub values_one_by_one: Told,
 }
 
 /// How well some tokens are told.
@@ -52,15 +69,16 @@ pub(super) fn tokens(
 ) -> Result<Tokens> {
     let found = network.token_scores(&network.windows_of(data)?, WINDOWS)?;
     let (o, a) = (data.observation_dim, data.action_dim);
-    let told: Vec<Told> = found
-        .dimensions
-        .iter()
-        .map(|score| Told {
-            tokens: score.tokens,
-            cross_entropy: score.cross_entropy,
-            accuracy: score.accuracy,
-        })
-        .collect();
+    let told = told_of(&found.dimensions);
+    let at_once = found.at_once.map(|of| {
+        let [at_once, one_by_one] = of.map(|scores| told_of(&scores));
+        AtOnce {
+            observations: all(&at_once[1..]),
+            values: at_once[0],
+            observations_one_by_one: all(&one_by_one[1..]),
+            values_one_by_one: one_by_one[0],
+        }
+    });
     let names = (0..o + a + 2).map(|dim| match dim {
         dim if dim < o => format!("observation {dim}"),
         dim if dim < o + a => format!("action {}", dim - o),
@@ -76,7 +94,17 @@ pub(super) fn tokens(
         rewards: told[o + a],
         values: told[o + a + 1],
         dimensions: names.zip(told.iter().copied()).collect(),
+        at_once,
     })
+}
+
+fn told_of(scores: &[TokenScore]) -> Vec<Told> {
+    let told = |score: &TokenScore| Told {
+        tokens: score.tokens,
+        cross_entropy: score.cross_entropy,
+        accuracy: score.accuracy,
+    };
+    scores.iter().map(told).collect()
 }
 
 /// Several dimensions as one.

@@ -270,6 +270,26 @@ fn tokens(found: &[Tokens], text: &mut String) {
             told(&part.values),
             part.loss
         );
+        if let Some(found) = &part.at_once {
+            for (how, observations, values) in [
+                ("at once", found.observations, found.values),
+                (
+                    "the same, one by one",
+                    found.observations_one_by_one,
+                    found.values_one_by_one,
+                ),
+            ] {
+                let _ = writeln!(
+                    text,
+                    "  {:<24}{:>14}{:>14}{:>14}{:>14}",
+                    format!("  {how}"),
+                    told(&observations),
+                    "",
+                    "",
+                    told(&values)
+                );
+            }
+        }
     }
 }
 

@@ -175,6 +175,7 @@ impl Shape {
             "qk_norm",
             "positions",
             "tied_heads",
+            "multi_token",
         ];
         same_sizes(&config, &changed, &sizes)?;
         let mut further = vec!["data.action_range".to_owned()];

@@ -235,12 +235,29 @@ fn swiglu_body<T: Float, const FUSED: bool>(x: &[T], inner: usize, out: &mut [T]
     for (x, out) in x.chunks_exact(2 * inner).zip(out.chunks_exact_mut(inner)) {
         let (passing, gates) = x.split_at(inner);
         for ((out, &passing), &gate) in out.iter_mut().zip(passing).zip(gates) {
-            let positive = gate > T::ZERO;
-            let small = (if positive { -gate } else { gate }).exp_negative();
-            let large = T::ONE / (T::ONE + small);
-            let open = if positive { large } else { small * large };
-            *out = passing * gate * open;
+            *out = passing * gate * sigmoid(gate);
         }
+    }
+}
+
+/// 1 / (1 + e⁻ˣ), from the exponential that can't overflow.
+#[inline(always)]
+fn sigmoid<T: Float>(x: T) -> T {
+    let positive = x > T::ZERO;
+    let small = (if positive { -x } else { x }).exp_negative();
+    let large = T::ONE / (T::ONE + small);
+    if positive { large } else { small * large }
+}
+
+dispatched! {
+    /// x <- SiLU(x) + y, elementwise.
+    silu_plus => silu_plus_body(x: &mut [T], y: &[T])
+}
+
+#[inline(always)]
+fn silu_plus_body<T: Float, const FUSED: bool>(x: &mut [T], y: &[T]) {
+    for (x, &y) in x.iter_mut().zip(y) {
+        *x = *x * sigmoid(*x) + y;
     }
 }
 
