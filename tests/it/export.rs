@@ -111,10 +111,15 @@ fn brac_is_exported_at_any_time_as_the_mean_that_acts_then() {
         let config = config(folder.path(), "brac", 5).with_overrides(&[fitted]);
         run::start(&config.unwrap(), &out).unwrap();
         // As if it had been broken off after 5 of many updates.
-        let stored = std::fs::read_to_string(out.join("config.toml")).unwrap();
-        let updates = format!("behavior_updates = {behavior_updates}");
-        let stored = stored.replace("behavior_updates = 2", &updates);
-        std::fs::write(out.join("config.toml"), stored).unwrap();
+        for (file, before) in [
+            ("config.toml", "behavior_updates = 2"),
+            ("config.json", "\"algorithm.brac.behavior_updates\": \"2\""),
+        ] {
+            let stored = std::fs::read_to_string(out.join(file)).unwrap();
+            assert!(stored.contains(before), "{file}: {stored}");
+            let now = before.replace('2', &behavior_updates.to_string());
+            std::fs::write(out.join(file), stored.replace(before, &now)).unwrap();
+        }
         // Compared with the policy where it is made.
         let graph = export::graph_of(&mut export::open(&out, &[]).unwrap()).unwrap();
         let weights = graph.constants.into_iter().map(|(name, _)| name);
