@@ -279,6 +279,10 @@ impl TrajectoryTransformerConfig {
         self.planner.check(self.window_transitions - goal)?;
         if self.multi_token {
             self.planner.check_multi_token()?;
+            if self.multi_token_weight == 0.0 {
+                let expected = "above 0: with `multi_token` plans take what these heads predict, and with 0 they would learn nothing";
+                return Err(keys.wrong("multi_token_weight", 0.0, expected));
+            }
         }
         // One number each of observation and action, reward, value: the fewest tokens there can be.
         self.check_memory(4)

@@ -94,7 +94,8 @@ pub fn open(path: &Path) -> Result<Critic> {
         problem: format!("`planner.critic` names it: {problem}"),
     };
     let run = RunDir::open(&named(path)?)?;
-    let (config, spec) = (run.trained_config()?, run.spec()?);
+    let (config, spec) = (run.config()?, run.spec()?);
+    spec.check_trained(&config, path)?;
     let AlgorithmConfig::Iql(iql) = &config.algorithm else {
         return Err(unfit(format!(
             "a run of {}, but the planner takes the Q-functions of IQL: name a run of `algorithm.iql` on the same data",

@@ -40,13 +40,24 @@ pub struct Aim {
     pub returns: Vec<Option<(f64, f64)>>,
 }
 
+/// Columns that every table of evaluations has.
+const NEEDED: [&str; 4] = ["seconds", "episodes", "return_mean", "return_std"];
+
 impl Evaluations {
+    /// Fails if the table of `run` can't be gone on with.
+    ///
+    /// # Errors
+    /// As [`table::check`].
+    pub fn check(run: &RunDir) -> Result<()> {
+        table::check(&run.file(FILE), &NEEDED)
+    }
+
     /// The table of `run`, with the rows up to and including `update`; later ones are cut.
     ///
     /// # Errors
     /// If it can't be read or written, or a row has no update number.
     pub fn open(run: &RunDir, update: u64) -> Result<Self> {
-        let table = CsvTable::open(&run.file(FILE), update)?;
+        let table = CsvTable::open(&run.file(FILE), update, &NEEDED)?;
         Ok(Self { table })
     }
 
@@ -235,7 +246,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(FILE);
         let mut table = Evaluations {
-            table: CsvTable::open(&path, 0).expect("new"),
+            table: CsvTable::open(&path, 0, &NEEDED).expect("new"),
         };
         for (update, env) in [(10, "pendulum-v1"), (20, "hopper-v4")] {
             let found = Evaluation::new(env, vec![100.0, 300.0], vec![5, 6]);

@@ -31,6 +31,7 @@ use crate::app::from_data;
 use crate::app::held_out;
 use crate::app::imported;
 use crate::app::imported::Request;
+use crate::app::logger::check_tables;
 use crate::app::online::{Interaction, interactive};
 use crate::app::trainer::{Outcome, Training};
 use crate::envs;
@@ -233,7 +234,7 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
     let state = run.state()?;
     let done = state.as_ref().map_or(0, |state| state.update);
     let offline = stored.train.updates;
-    if done > offline && config.train.updates != offline {
+    if done > offline && stored.online.steps > 0 && config.train.updates != offline {
         return Err(Error::settings(format!(
             "`train.updates` is {}, but the run has learned online since update {offline}: only \
              `online.steps` can change",
@@ -412,6 +413,8 @@ fn ready_to_continue(
             RunState::new(0, 0.0, None),
         )
     };
+    // Before anything of the run is changed.
+    check_tables(run)?;
     if config != stored {
         run.set_config(config)?;
     }

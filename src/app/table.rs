@@ -19,13 +19,13 @@ impl CsvTable {
     /// Opens `path`, keeping rows up to and including `update`; makes it if it is not there.
     ///
     /// # Errors
-    /// If it can't be read or written, or a row has no update number.
-    pub fn open(path: &Path, update: u64) -> Result<Self> {
+    /// As [`check`], or if it can't be written.
+    pub fn open(path: &Path, update: u64, needed: &[&str]) -> Result<Self> {
         let mut table = Self {
             path: path.to_path_buf(),
             columns: vec!["update".to_owned()],
         };
-        let Some((columns, rows)) = read_if_present(path)? else {
+        let Some((columns, rows)) = checked(path, needed)? else {
             return Ok(table);
         };
         let kept: Vec<Vec<String>> = rows
@@ -81,6 +81,33 @@ impl CsvTable {
     }
 }
 
+/// Fails if there is a table at `path` that can't be gone on with.
+///
+/// # Errors
+/// If it can't be read, a line has another number of cells than the first, a row has no update number, or there is none of the `needed`
+/// columns.
+pub fn check(path: &Path, needed: &[&str]) -> Result<()> {
+    checked(path, needed).map(drop)
+}
+
+fn checked(path: &Path, needed: &[&str]) -> Result<Option<Cells>> {
+    let Some((columns, rows)) = read_if_present(path)? else {
+        return Ok(None);
+    };
+    let is_there = |name: &&str| columns.iter().any(|column| column == name);
+    if let Some(missing) = needed.iter().find(|name| !is_there(name)) {
+        let problem = format!(
+            "line 1: no column `{missing}`, which this table has from its start: its names were changed; restore the line from a copy, or move \
+             the file away"
+        );
+        return Err(Error::data(path, problem));
+    }
+    for (at, row) in rows.iter().enumerate() {
+        row_update(path, at, row)?;
+    }
+    Ok(Some((columns, rows)))
+}
+
 fn row_update(path: &Path, at: usize, row: &[String]) -> Result<u64> {
     let cell = row.first().map_or("", String::as_str);
     cell.parse()
@@ -120,10 +147,10 @@ pub fn settled(path: &Path) -> Result<Option<Cells>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         found => {
             let text = found.map_err(Error::io(path))?;
-            let Some(end) = text.rfind('\n') else {
+            if !text.contains('\n') {
                 return Ok(None);
-            };
-            Ok(Some(parsed(path, &text[..=end])?))
+            }
+            Ok(Some(parsed(path, &text)?))
         }
     }
 }
@@ -138,19 +165,18 @@ pub fn read(path: &Path) -> Result<Cells> {
 }
 
 fn parsed(path: &Path, text: &str) -> Result<Cells> {
+    // What a kill has cut off is no line: its last number may be cut too.
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
     let cells = |line: &str| line.split(',').map(str::to_owned).collect::<Vec<String>>();
-    let is_cut = !text.ends_with('\n');
-    let mut lines = text.lines().map(cells).enumerate().peekable();
+    let mut lines = whole.lines().map(cells).enumerate();
     let Some((_, columns)) = lines.next() else {
-        let problem = "is empty; restore it from a copy, or remove it, and it is begun anew";
+        let problem = "is empty or has no whole line; restore it from a copy, or remove it, and it is begun anew";
         return Err(Error::data(path, problem));
     };
     check_names(path, &columns)?;
     let mut rows = Vec::new();
-    while let Some((at, row)) = lines.next() {
-        if row.len() == columns.len() {
-            rows.push(row);
-        } else if row.len() > columns.len() || !is_cut || lines.peek().is_some() {
+    for (at, row) in lines {
+        if row.len() != columns.len() {
             let problem = format!(
                 "line {}: {} cells, but the first line names {} columns; correct the line or remove it",
                 at + 1,
@@ -159,7 +185,7 @@ fn parsed(path: &Path, text: &str) -> Result<Cells> {
             );
             return Err(Error::data(path, problem));
         }
-        // The last line, cut by a kill, is not a row.
+        rows.push(row);
     }
     Ok((columns, rows))
 }
@@ -259,12 +285,12 @@ mod tests {
     fn rows_past_the_checkpoint_are_cut_and_new_columns_fill_backwards() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("metrics.csv");
-        let mut table = CsvTable::open(&path, 0).expect("new");
+        let mut table = CsvTable::open(&path, 0, &[]).expect("new");
         table.append(10, &[("loss", "1".to_owned())]).expect("row");
         table
             .append(20, &[("loss", "2".to_owned()), ("q_mean", "5".to_owned())])
             .expect("row");
-        let mut table = CsvTable::open(&path, 10).expect("again");
+        let mut table = CsvTable::open(&path, 10, &["loss"]).expect("again");
         table
             .append(30, &[("q_mean", "6".to_owned())])
             .expect("row");
@@ -278,7 +304,7 @@ mod tests {
         let path = dir.path().join("metrics.csv");
         let found = |text: &str| {
             std::fs::write(&path, text).expect("written");
-            match (read(&path), CsvTable::open(&path, 100)) {
+            match (read(&path), CsvTable::open(&path, 100, &[])) {
                 (Ok((_, rows)), Ok(_)) => format!("{} rows", rows.len()),
                 (Err(first), Err(second)) => {
                     assert_eq!(first.to_string(), second.to_string());
@@ -290,6 +316,12 @@ mod tests {
         assert_eq!(found("update,loss\n10,1\n20,2\n"), "2 rows");
         assert_eq!(found("update,loss\n10,1\n20"), "1 rows");
         assert!(found("").contains("metrics.csv: is empty"), "{}", found(""));
+        assert!(found("update,lo").contains("metrics.csv: is empty"));
+        // The last number may be cut: 25 of 257.
+        assert_eq!(found("update,loss\n10,1\n20,25"), "1 rows");
+        std::fs::write(&path, "update,los\n10,1\n").expect("written");
+        let renamed = check(&path, &["loss"]).expect_err("renamed").to_string();
+        assert!(renamed.contains("line 1: no column `loss`"), "{renamed}");
         for (text, expected) in [
             (
                 "update,loss\n10\n20,2\n",
@@ -298,7 +330,6 @@ mod tests {
             ("update,loss\n10\n20", "line 2: 1 cells"),
             ("update,loss\n10,1\n20\n", "line 3: 1 cells"),
             ("update,loss\n10,1,5\n", "line 2: 3 cells"),
-            ("update,loss\n10,1,5", "line 2: 3 cells"),
             ("loss,update\n10,1\n", "column 1 is called `loss`"),
             ("update,loss,loss\n10,1,1\n", "column 3 is called `loss`"),
             ("update,,loss\n10,1,1\n", "column 2 is called ``"),
@@ -315,7 +346,7 @@ mod tests {
         let path = dir.path().join("metrics.csv");
         let text = "update,loss\n10,1\nten,2\n";
         std::fs::write(&path, text).expect("written");
-        let problem = CsvTable::open(&path, 20)
+        let problem = CsvTable::open(&path, 20, &[])
             .expect_err("no number")
             .to_string();
         let expected = "metrics.csv: line 3: `update` is `ten`, expected a whole number";

@@ -370,7 +370,7 @@ impl ReturnSequences {
         }
         let scale = self.options.return_scale;
         Err(Error::settings(format!(
-            "{}: `return_scale = {scale}` makes {largest:e} of the largest return to go, which single precision does not hold a network's \
+            "{}: `return_scale = {scale:e}` makes {largest:e} of the largest return to go, which single precision does not hold a network's \
              sums of: set it to about the largest return",
             data.source_names()
         )))

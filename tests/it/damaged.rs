@@ -326,6 +326,12 @@ fn a_configuration_that_was_edited_after_training_is_refused_by_all_and_one_of_a
         let compared = ends(folder, "compare runs/a runs/b", 0);
         has(&compared, &["runs/b is left out", key]);
     }
+    // Scores stay those of the environment in which they were taken.
+    edited("env = \"pendulum-v1\"", "env = \"pendulum-v2\"");
+    for command in ["compare runs/b", "report runs/b --episodes 0"] {
+        let said = ["`evaluate.env` was \"pendulum-v1\", is \"pendulum-v2\""];
+        has(&ends(folder, command, 1), &said);
+    }
     edited("episodes = 1", "episodes = 2");
     has(&ends(folder, "evaluate runs/b", 0), &["2 episodes"]);
 }
@@ -359,7 +365,20 @@ fn a_table_with_a_short_row_or_other_names_is_no_source_of_numbers() {
             has(&ends(folder, command, 1), &[said]);
         }
         assert_eq!(fs::read_to_string(&place).unwrap(), text, "kept");
+        let config = fs::read_to_string(folder.join("runs/b/config.toml")).unwrap();
+        assert!(config.contains("updates = 20"), "as it was: {config}");
     }
+    // Nor is a table with another name for what it has from its start gone on with.
+    fs::write(&place, &text).unwrap();
+    let evaluations = folder.join("runs/b/evaluations.csv");
+    let scores = fs::read_to_string(&evaluations).unwrap();
+    fs::write(&evaluations, scores.replacen("return_mean", "returns", 1)).unwrap();
+    let refused = ends(folder, "train --resume runs/b --set train.updates=30", 1);
+    has(
+        &refused,
+        &["evaluations.csv: line 1: no column `return_mean`"],
+    );
+    fs::write(&evaluations, scores).unwrap();
     // Empty is not begun anew without a word; a run counts once.
     fs::write(&place, "").unwrap();
     let resume = "train --resume runs/b --set train.updates=30";

@@ -188,8 +188,8 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/run",
-        "core/* app/action_range app/checkpoint app/config app/critic app/datasets app/evaluate app/evaluations app/fqe app/from_data app/held_out app/imported app/online app/prepare \
-         app/trainer envs formats",
+        "core/* app/action_range app/checkpoint app/config app/critic app/datasets app/evaluate app/evaluations app/fqe app/from_data app/held_out app/imported app/logger app/online \
+         app/prepare app/trainer envs formats",
     ),
     (
         "app/series",

@@ -174,6 +174,19 @@ fn a_run_keeps_its_critic_and_goes_on_without_the_other_run_bit_for_bit() {
     let error = run::start(&transformer(folder, 5, &keys), &folder.join("new")).unwrap_err();
     assert!(error.to_string().contains("iql"), "{error}");
     assert!(!folder.join("new").exists());
+    // Another one that its file names would not be asked: it has the first one's.
+    let file = whole.join("config.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("critic = "))
+        .unwrap();
+    fs::write(&file, text.replace(line, "critic = \"elsewhere\"")).unwrap();
+    let refused = run::open(&whole, &[]).err().expect("another critic");
+    assert!(
+        refused.to_string().contains("planner.critic` was"),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -11,6 +11,8 @@ use trajformer_data::step_windows::{StepWindows, WindowOptions};
 
 /// Windows that go through the networks at once.
 const WINDOWS: usize = 64;
+/// Of a number in single precision, with room.
+const ROUNDING: f64 = 1e-5;
 
 /// What the networks make of windows of a data set.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +20,8 @@ pub struct CodeScores {
     /// How many windows.
     pub windows: usize,
     /// Root mean square of what windows are after encoding and decoding less what they were, in the standard deviations that the run
-    /// learned with: observations, actions, reward, value (D). Steps past an end don't count.
+    /// learned with: observations, actions, reward, value (D). Steps past an end don't count, nor do rewards that stand for an end
+    /// (`termination_penalty`), which are no part of the deviation.
     pub errors: Vec<f64>,
     /// Codes that were told.
     pub codes: usize,
@@ -73,7 +76,9 @@ impl Tap {
         let count = windows.len().min(most);
         let rows: Vec<usize> = (0..count).map(|i| i * windows.len() / count).collect();
         let mut squares = Vec::new();
-        let (mut steps, mut told, mut entropy, mut right) = (0.0, 0, 0.0, 0);
+        let (mut steps, mut rewards) = (0.0, 0.0);
+        let (mut told, mut entropy, mut right) = (0, 0.0, 0);
+        let ends = self.normalized_penalty(windows)?;
         let mut frequencies = vec![0usize; self.config().codes];
         for rows in rows.chunks(WINDOWS) {
             let batch = windows.batch(rows)?;
@@ -83,11 +88,21 @@ impl Tap {
             // 1 at steps before the end.
             let counts = batch.terminals.affine(-1.0, 1.0)?; // (B, T, 1)
             let errors = (decoded.narrow(2, 0, width)? - &batch.joined)?.sqr()?;
-            let sums = errors.broadcast_mul(&counts)?.sum((0, 1))?; // (D)
-            for (sum, more) in squares.iter_mut().zip(numbers(&sums)?) {
+            let mut sums = numbers(&errors.broadcast_mul(&counts)?.sum((0, 1))?)?; // (D)
+            let counted = numbers(&counts.flatten_all()?)?;
+            let column = |of: &Tensor| numbers(&of.narrow(2, width - 2, 1)?.flatten_all()?);
+            let rewarded = column(&batch.joined)?.into_iter().zip(column(&errors)?);
+            sums[width - 2] = 0.0;
+            for ((reward, error), count) in rewarded.zip(&counted) {
+                if ends.is_none_or(|end| (reward - end).abs() > ROUNDING * end.abs()) {
+                    sums[width - 2] += error * count;
+                    rewards += count;
+                }
+            }
+            for (sum, more) in squares.iter_mut().zip(sums) {
                 *sum += more;
             }
-            steps += numbers(&counts.sum_all()?.reshape(1)?)?[0];
+            steps += counted.iter().sum::<f64>();
             let of_batch: Vec<u32> = codes.flatten_all()?.to_vec1()?;
             let before = codes.narrow(1, 0, codes.dim(1)? - 1)?;
             let states = batch.states(self.learner.autoencoder().net.config().observation_dim)?;
@@ -107,13 +122,33 @@ impl Tap {
         let shares = shares.map(|&count| count as f64 / told as f64);
         Ok(CodeScores {
             windows: count,
-            errors: squares.iter().map(|sum| (sum / steps).sqrt()).collect(),
+            errors: (squares.iter().enumerate())
+                .map(|(dim, sum)| {
+                    let count = if dim + 2 == squares.len() {
+                        rewards
+                    } else {
+                        steps
+                    };
+                    (sum / count).sqrt()
+                })
+                .collect(),
             codes: told,
             cross_entropy: entropy / told as f64,
             accuracy: right as f64 / told as f64,
             used: shares.clone().count(),
             perplexity: (-shares.map(|share| share * share.ln()).sum::<f64>()).exp(),
         })
+    }
+
+    /// What the reward of an end is, normalised, if training sets it.
+    fn normalized_penalty(&self, windows: &StepWindows) -> Result<Option<f64>> {
+        let Some(penalty) = self.config().termination_penalty.reward() else {
+            return Ok(None);
+        };
+        let normalizer = windows.normalizer();
+        let (mean, scale) = (numbers(normalizer.mean())?, numbers(normalizer.scale())?);
+        let place = mean.len() - 2;
+        Ok(Some((penalty - mean[place]) / scale[place]))
     }
 
     /// The actions of an episode of `steps` steps, at least two, after encoding and decoding it window after window (steps, A), in the data's

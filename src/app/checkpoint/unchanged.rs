@@ -11,6 +11,10 @@ use trajformer_core::error::{Error, Result};
 
 /// Tables and keys that decide what a trained policy computes, beside those that it may be given when it is opened.
 const LEARNED: [&str; 3] = ["algorithm.", "data.", "encoder"];
+/// Keys that name what a run keeps a copy of: an edit in its file would be ignored, while they can be given when it is opened.
+const KEPT: [&str; 2] = [".planner.value", ".planner.critic"];
+/// Where the scores were taken that a run has written down.
+const SCORED: &str = "evaluate.env";
 
 impl RunSpec {
     /// Fails if `config` is not the one that the run in `folder` was started with, except for what a run
@@ -31,9 +35,20 @@ impl RunSpec {
         let mut found = self.changed(config)?;
         found.retain(|difference| {
             let key = &difference.key;
-            LEARNED.iter().any(|start| key.starts_with(start))
-                && !config.can_be_set(key, Purpose::Act)
+            let is_kept = KEPT.iter().any(|end| key.ends_with(end));
+            is_learned(key) && (is_kept || !config.can_be_set(key, Purpose::Act))
         });
+        refuse(&found, folder)
+    }
+
+    /// Fails if `config` differs from what the scores and losses that the run in `folder` has written down were found with: besides
+    /// [`Self::check_trained`] how its policy acted, and the environment.
+    ///
+    /// # Errors
+    /// [`Error::Run`], naming the keys.
+    pub fn check_measured(&self, config: &RunConfig, folder: &Path) -> Result<()> {
+        let mut found = self.changed(config)?;
+        found.retain(|difference| is_learned(&difference.key) || difference.key == SCORED);
         refuse(&found, folder)
     }
 
@@ -58,15 +73,19 @@ impl RunSpec {
 }
 
 impl RunDir {
-    /// The stored configuration, which must be the one that the networks were trained with: see [`RunSpec::check_trained`].
+    /// The stored configuration, which must be the one that the run's own numbers were found with: see [`RunSpec::check_measured`].
     ///
     /// # Errors
     /// If it can't be read, or was changed since.
-    pub fn trained_config(&self) -> Result<RunConfig> {
+    pub fn measured_config(&self) -> Result<RunConfig> {
         let config = self.config()?;
-        self.spec()?.check_trained(&config, self.path())?;
+        self.spec()?.check_measured(&config, self.path())?;
         Ok(config)
     }
+}
+
+fn is_learned(key: &str) -> bool {
+    LEARNED.iter().any(|start| key.starts_with(start))
 }
 
 fn refuse(found: &[Difference], folder: &Path) -> Result<()> {

@@ -66,7 +66,7 @@ impl Run {
     /// If they can't be read, or a return or score is not finite.
     pub fn read(folder: &Path) -> Result<Self> {
         let directory = RunDir::open(folder)?;
-        let config = directory.trained_config()?;
+        let config = directory.measured_config()?;
         let state = directory.state()?;
         let stop = state.as_ref().and_then(|state| state.early_stop(&config));
         let early = state.filter(|_| stop.is_some());

@@ -54,7 +54,7 @@ pub fn metric(runs: &[PathBuf], name: &str) -> Result<Vec<MetricLine>> {
     let whole = |folder: &Path| {
         let run = RunDir::open(folder)?;
         run.spec()?;
-        run.trained_config()?;
+        run.measured_config()?;
         curve(folder, name)
     };
     let (read, unread) = readable(series, whole)?;

@@ -102,11 +102,11 @@ pub(crate) fn idle_keys(config: &RunConfig) -> Result<Vec<String>> {
             .get(&switch)
             .map_or("not set".to_owned(), Value::to_string);
         let needed = match needs.switch.1 {
-            Some(words) => words.join("` or `"),
-            None => "set".to_owned(),
+            Some(words) => format!("and would have to be `{}`", words.join("` or `")),
+            None => "and would have to be set".to_owned(),
         };
         Some(format!(
-            "{} {verb} nothing: `{switch}` is {is}, and would have to be `{needed}`; leave {they} out, or set that",
+            "{} {verb} nothing: `{switch}` is {is}, {needed}; leave {they} out, or set that",
             set.join(", ")
         ))
     };

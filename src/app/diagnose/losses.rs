@@ -92,16 +92,22 @@ fn losses(found: &Diagnosis) -> Vec<Loss> {
     if let (Some(data), Some(greedy)) = (data, &found.greedy) {
         lost(Place::Imitation, data.all.above(greedy));
     }
+    let own = found.aims.iter().find(|aim| {
+        let configured = found.configured.as_ref();
+        configured.is_some_and(|configured| *configured == aim.reached)
+    });
+    // Nothing but itself says whether it imitates, where nobody asks it for one return.
+    if let (Some(data), Some(configured), None, None) =
+        (data, &found.configured, &found.greedy, own)
+    {
+        lost(Place::Imitation, data.all.above(configured));
+    }
     if let (Some(simulated), Some(configured)) = (&found.simulated, &found.configured) {
         lost(Place::Imagination, simulated.above_paired(configured));
     }
     if let (Some(data), Some(simulated)) = (data, &found.simulated) {
         lost(Place::Proposals, data.best.above(simulated));
     }
-    let own = found.aims.iter().find(|aim| {
-        let configured = found.configured.as_ref();
-        configured.is_some_and(|configured| *configured == aim.reached)
-    });
     if let Some(aim) = own {
         let reached = &aim.reached;
         let interval = reached.interval.map(|interval| Interval {

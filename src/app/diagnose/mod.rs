@@ -175,6 +175,7 @@ pub fn diagnose(
         options,
     };
     found.data = returned(&at);
+    found.notes.extend(about_data(&at));
     let rule = run.algorithm.as_any();
     let planner = rule.and_then(|rule| rule.downcast_ref::<TrajectoryTransformer>());
     let tap = rule.and_then(|rule| rule.downcast_ref::<Tap>());
@@ -230,6 +231,30 @@ fn stage(run: &TrainedRun, options: &DiagnoseOptions) -> Result<Option<Stage>> {
         name,
         spec,
     }))
+}
+
+/// What data can't say: without a complete episode it has no returns, and episodes that were cut much earlier than they are here are
+/// no measure.
+fn about_data(at: &At<'_>) -> Vec<String> {
+    let of = |(name, data): (&'static str, &Dataset)| {
+        let complete = data.episodes.iter().filter(|episode| episode.is_complete());
+        if complete.clone().count() == 0 {
+            return Some(format!(
+                "{name} data ({}) has no complete episode: nothing is held against its returns or actions",
+                data.source_names()
+            ));
+        }
+        let cut = complete.filter(|episode| episode.truncated && !episode.terminated);
+        let (count, steps) = cut.fold((0, 0), |(n, steps), e| (n + 1, steps + e.steps));
+        let (here, mean) = (at.stage?.steps, steps as f64 / f64::from(count.max(1)));
+        (count > 0 && 2.0 * mean < here as f64).then(|| {
+            format!(
+                "{count} episodes of {name} data were cut after {mean:.0} steps on average, and are held against up to {here} here: differences of \
+                 return are those of lengths too"
+            )
+        })
+    };
+    at.data().filter_map(of).collect()
 }
 
 /// Returns of the data's episodes over as many steps as episodes have here.

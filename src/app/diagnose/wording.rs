@@ -31,6 +31,9 @@ pub fn budget(options: &DiagnoseOptions, algorithm: &str, steps: Option<usize>) 
              tried in the simulator: at most {} plans of each",
             options.decisions
         ),
+        Some(steps) if ["fast", "reinformer"].contains(&algorithm) => {
+            format!("{episodes} episodes of up to {steps} steps each")
+        }
         Some(steps) => {
             format!("{episodes} episodes of up to {steps} steps for each return that is asked for")
         }

@@ -10,7 +10,7 @@ use crate::app::checkpoint::{RunDir, RunState};
 use crate::app::evaluate::Evaluation;
 use crate::app::evaluations::{EvaluationRow, Evaluations};
 use crate::app::progress::{Progress, sparkline};
-use crate::app::table::CsvTable;
+use crate::app::table::{self, CsvTable};
 use tensorboard::TensorBoard;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::metrics::{Metrics, numbers};
@@ -28,6 +28,19 @@ pub struct Logger {
     scores: Vec<f64>,
     /// The first means of the last row, for the bar.
     shown: String,
+}
+
+const METRICS: &str = "metrics.csv";
+/// Columns that every table of metrics has.
+const NEEDED: [&str; 1] = ["seconds"];
+
+/// Fails if the tables of `run` can't be gone on with.
+///
+/// # Errors
+/// As [`table::check`].
+pub fn check_tables(run: &RunDir) -> Result<()> {
+    table::check(&run.file(METRICS), &NEEDED)?;
+    Evaluations::check(run)
 }
 
 /// The tables and events of a run.
@@ -58,7 +71,7 @@ impl Logger {
         let evaluated = update.saturating_sub(state.evaluation_pending.into());
         let files = |run: &RunDir| {
             Ok::<_, Error>(Files {
-                metrics: CsvTable::open(&run.file("metrics.csv"), update)?,
+                metrics: CsvTable::open(&run.file(METRICS), update, &NEEDED)?,
                 evaluations: Evaluations::open(run, evaluated)?,
                 events: match update {
                     0 => TensorBoard::create(run.path())?,

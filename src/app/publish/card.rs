@@ -28,7 +28,7 @@ struct Facts<'a> {
 /// # Errors
 /// If the run can't be read, or has no checkpoint.
 pub fn card(directory: &RunDir, reference: &Reference) -> Result<String> {
-    let config = directory.trained_config()?;
+    let config = directory.measured_config()?;
     let name = config.algorithm.name();
     let registered = ALGORITHMS.iter().find(|algorithm| algorithm.name == name);
     let env = config.evaluate.env.clone().unwrap_or_default();
