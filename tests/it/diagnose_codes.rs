@@ -32,6 +32,10 @@ fn maze_data(steps: usize, seed: u64) -> Dataset {
 }
 
 fn trained(folder: &Path, env: &str, data: &Dataset) -> TrainedRun {
+    trained_with("termination_penalty = \"none\"", folder, env, data)
+}
+
+fn trained_with(penalty: &str, folder: &Path, env: &str, data: &Dataset) -> TrainedRun {
     let file = folder.join("train.npz");
     data::save(data, &file).unwrap();
     let text = format!(
@@ -39,7 +43,7 @@ fn trained(folder: &Path, env: &str, data: &Dataset) -> TrainedRun {
          [algorithm.tap]\ncodes = 12\ncode_width = 6\nlatent_steps = 2\nlayers = 1\nheads = 2\nembedding_per_head = 4\n\
          window_transitions = 4\nbatch_size = 8\nautoencoder_updates = 60\nlearning_rate = 0.01\nplanner.horizon = 4\n\
          planner.beam_width = 4\nplanner.n_expand = 4\nplanner.plan_every_steps = 2\nplanner.likelihood_weight = 0.0\n\
-         termination_penalty = \"none\"\n",
+         {penalty}\n",
         file.display()
     );
     run::start(&RunConfig::parse(&text).unwrap(), &folder.join("run")).unwrap();
@@ -54,6 +58,7 @@ fn tap(run: &TrainedRun) -> &Tap {
 fn networks(
     folder: &Path,
     config: &trajformer::algorithms::tap::TapConfig,
+    (o, a): (usize, usize),
 ) -> (Autoencoder, Prior) {
     let tensors = candle_core::safetensors::load(folder.join("model.safetensors"), &Device::Cpu);
     let tensors = tensors.unwrap();
@@ -66,7 +71,6 @@ fn networks(
             .collect()
     };
     let rng = &mut Rng::from_seed(0);
-    let (o, a) = (4, 2);
     let mut params = Params::new(DType::F32, &Device::Cpu);
     Autoencoder::new(&config.autoencoder(o, a), &mut params.init(rng)).unwrap();
     params.load(&under("autoencoder.")).unwrap();
@@ -100,7 +104,7 @@ fn codes_are_told_and_lose_what_the_networks_of_the_file_say() {
     };
     let found = diagnose(&mut run, &logged, None, &options).unwrap();
     assert!(found.whole_episodes && !found.interrupted);
-    let (autoencoder, prior) = networks(&folder.path().join("run"), tap(&run).config());
+    let (autoencoder, prior) = networks(&folder.path().join("run"), tap(&run).config(), (4, 2));
 
     // Of data that was not learned from, in the units that were.
     let windows = tap(&run).windows_of(&given).unwrap();
@@ -325,4 +329,47 @@ fn plans_are_tried_in_the_simulator_and_promise_what_the_search_maximises() {
     let other = other.unwrap();
     assert_eq!(other.simulated_worth, Some("model"));
     assert_ne!(other.simulated.unwrap().returns, best);
+}
+
+#[test]
+fn rewards_that_stand_for_an_end_are_not_among_what_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut data = crate::runs::pendulum_data();
+    for episode in &mut data.episodes {
+        (episode.terminated, episode.truncated) = (true, false);
+    }
+    let lost = |penalty: f64| {
+        let place = folder.path().join(penalty.to_string());
+        std::fs::create_dir(&place).unwrap();
+        let key = format!("termination_penalty = {penalty:?}");
+        let run = trained_with(&key, &place, PENDULUM, &data);
+        let windows = tap(&run).windows_of(&data).unwrap();
+        let scores = tap(&run).code_scores(&windows, 1_000).unwrap();
+        // By what stands in the windows: a step is an end, or its reward is one of the data's.
+        let (autoencoder, _) = networks(&place.join("run"), tap(&run).config(), (3, 1));
+        let all: Vec<usize> = (0..windows.len()).collect();
+        let batch = windows.batch(&all).unwrap();
+        let vectors = autoencoder.vectors(&autoencoder.encode(&batch).unwrap());
+        let states = batch.states(3).unwrap();
+        let decoded = autoencoder.decode(&vectors.unwrap(), &states, Dropout::off());
+        let decoded = decoded.unwrap().to_vec3::<f32>().unwrap();
+        let joined = batch.joined.to_vec3::<f32>().unwrap();
+        let over = batch.terminals.to_vec3::<f32>().unwrap();
+        let (mut sum, mut count, mut ends) = (0.0, 0.0, 0);
+        for (row, window) in joined.iter().enumerate() {
+            for (step, numbers) in window.iter().enumerate() {
+                let end = numbers[4].abs() > 20.0;
+                ends += usize::from(end);
+                if over[row][step][0] == 0.0 && !end {
+                    sum += f64::from(decoded[row][step][4] - numbers[4]).powi(2);
+                    count += 1.0;
+                }
+            }
+        }
+        assert!(ends > 0);
+        close(scores.errors[4], f64::sqrt(sum / count), SUMS, "rewards");
+        scores.errors[4]
+    };
+    // Deviations of rewards are those before the penalty.
+    assert!(lost(-1e4) < 20.0);
 }

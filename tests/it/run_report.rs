@@ -317,9 +317,13 @@ fn what_is_missing_is_said_with_what_makes_it() {
     let missing = report.runs[0].episodes_missing.as_deref().unwrap();
     assert!(missing.contains("No episodes were asked for"), "{missing}");
 
-    let config = fs::read_to_string(run.join("config.toml")).unwrap();
-    let other = config.replace("pendulum-v1", "marsrover-v0");
-    fs::write(run.join("config.toml"), &other).unwrap();
+    // As if it had been scored in an environment that this build has not.
+    let files = ["config.toml", "config.json"].map(|name| {
+        let path = run.join(name);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("pendulum-v1", "marsrover-v0")).unwrap();
+        (path, text)
+    });
     let report = run_report::report(&named, &usual).unwrap();
     let missing = report.runs[0].episodes_missing.as_deref().unwrap();
     assert!(missing.contains("marsrover-v0"), "{missing}");
@@ -329,7 +333,9 @@ fn what_is_missing_is_said_with_what_makes_it() {
     };
     let error = run_report::report(&named, &asked).unwrap_err().to_string();
     assert!(error.contains("marsrover-v0"), "{error}");
-    fs::write(run.join("config.toml"), &config).unwrap();
+    for (path, text) in files {
+        fs::write(path, text).unwrap();
+    }
 
     // A run that has just begun: no table, no checkpoint.
     for file in ["state.toml", "metrics.csv", "evaluations.csv"] {
