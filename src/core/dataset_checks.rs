@@ -49,6 +49,29 @@ impl Dataset {
         )))
     }
 
+    /// Fails if observations and actions have other sizes than `expected` (O, A), those of `reader`: "the network", say.
+    ///
+    /// # Errors
+    /// [`Error::Dimensions`], naming the file and `reader`.
+    pub fn check_dims(&self, expected: (usize, usize), reader: &str) -> Result<()> {
+        let found = (self.observation_dim, self.action_dim);
+        if found == expected {
+            return Ok(());
+        }
+        Err(Error::Dimensions {
+            problem: format!(
+                "{} has {} observations and {} actions, {reader} {} and {}",
+                self.source_names(),
+                found.0,
+                found.1,
+                expected.0,
+                expected.1
+            ),
+            found,
+            expected,
+        })
+    }
+
     /// The returns of the complete episodes, at least one; `purpose` is what needs them.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use trajformer_models::tap::StepBatch;
 
 use super::Tap;
 use trajformer_core::dataset::Dataset;
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::Result;
 use trajformer_data::step_windows::{StepWindows, WindowOptions};
 
 /// Windows that go through the networks at once.
@@ -43,21 +43,7 @@ impl Tap {
     pub fn windows_of(&self, data: &Dataset) -> Result<StepWindows> {
         let sizes = self.learner.autoencoder().net.config();
         let expected = (sizes.observation_dim, sizes.action_dim);
-        let found = (data.observation_dim, data.action_dim);
-        if found != expected {
-            return Err(Error::Dimensions {
-                problem: format!(
-                    "{} has {} observations and {} actions, the networks {} and {}",
-                    data.source_names(),
-                    found.0,
-                    found.1,
-                    expected.0,
-                    expected.1
-                ),
-                found,
-                expected,
-            });
-        }
+        data.check_dims(expected, "the networks")?;
         // Steps beyond the longest path that was learned from are told all the same.
         let options = WindowOptions {
             max_path_steps: None,

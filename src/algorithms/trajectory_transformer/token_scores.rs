@@ -42,24 +42,8 @@ impl TrajectoryTransformer {
     /// If the data has other dimensions or actions, or no episode of two steps.
     pub fn windows_of(&self, data: &Dataset) -> Result<TokenSequences> {
         let sizes = self.learner.model.net.config();
-        let (found, expected) = (
-            (data.observation_dim, data.action_dim),
-            (sizes.observation_dim, sizes.action_dim),
-        );
-        if found != expected {
-            return Err(Error::Dimensions {
-                problem: format!(
-                    "{} has {} observations and {} actions, the network {} and {}",
-                    data.source_names(),
-                    found.0,
-                    found.1,
-                    expected.0,
-                    expected.1
-                ),
-                found,
-                expected,
-            });
-        }
+        let expected = (sizes.observation_dim, sizes.action_dim);
+        data.check_dims(expected, "the network")?;
         self.sequences
             .of_others(data, &self.learner.config.token_options())
     }

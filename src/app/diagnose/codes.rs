@@ -3,11 +3,8 @@
 use serde::Serialize;
 
 use trajformer_algorithms::tap::Tap;
+use trajformer_algorithms::tap::code_scores::CodeScores;
 use trajformer_core::dataset::Dataset;
-use trajformer_core::error::Result;
-
-/// Windows of each data set that go through the networks.
-const WINDOWS: usize = 1_000;
 
 /// What the networks make of a data set.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -39,12 +36,12 @@ pub struct Codes {
     pub perplexity: f64,
 }
 
-/// What `network` makes of `data`.
-///
-/// # Errors
-/// If the data doesn't fit it.
-pub(super) fn codes(network: &Tap, data: &Dataset, name: &'static str) -> Result<Codes> {
-    let scores = network.code_scores(&network.windows_of(data)?, WINDOWS)?;
+/// What `network` makes of `data`, by these scores of its windows.
+pub(super) fn codes(
+    network: &Tap,
+    (name, data): (&'static str, &Dataset),
+    scores: &CodeScores,
+) -> Codes {
     let (o, a) = (data.observation_dim, data.action_dim);
     let over = |errors: &[f64]| {
         let squares: f64 = errors.iter().map(|error| error.powi(2)).sum();
@@ -56,7 +53,7 @@ pub(super) fn codes(network: &Tap, data: &Dataset, name: &'static str) -> Result
         dim if dim == o + a => "reward".to_owned(),
         _ => "value".to_owned(),
     };
-    Ok(Codes {
+    Codes {
         data: name,
         windows: scores.windows,
         observations: over(&scores.errors[..o]),
@@ -71,5 +68,5 @@ pub(super) fn codes(network: &Tap, data: &Dataset, name: &'static str) -> Result
         used: scores.used,
         of: network.config().codes,
         perplexity: scores.perplexity,
-    })
+    }
 }

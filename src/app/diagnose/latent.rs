@@ -4,10 +4,11 @@ use candle_core::{Device, Tensor};
 
 use crate::app::diagnose::at::{At, units};
 use crate::app::diagnose::codes::codes;
-use crate::app::diagnose::episodes::{Actor, Plain};
+use crate::app::diagnose::episodes::{Actor, Plain, Stage};
 use crate::app::diagnose::found::Diagnosis;
 use crate::app::diagnose::replay;
 use crate::app::diagnose::search::{Imagining, Watched};
+use crate::envs::score::ReferenceReturns;
 use crate::envs::{self, VectorEnv};
 use trajformer_algorithms::planning::simulated::Worth;
 use trajformer_algorithms::planning::{LatentPlanConfig, LatentPlanner, LatentSearch};
@@ -17,15 +18,23 @@ use trajformer_core::environment::Environment;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::policy::{EpisodeStart, Imagined, Policy};
 
+/// Windows of each data set that go through the networks.
+const WINDOWS: usize = 1_000;
+
 /// What can be said of TAP. What is cheap comes first.
 pub(super) fn of_codes(network: &Tap, at: &At<'_>, found: &mut Diagnosis) -> Result<()> {
     let config = network.config();
     found.plan_every_steps = Some(config.planner.plan_every_steps);
+    // Held-out episodes come last, where there are some.
+    let mut last = None;
     for (name, data) in at.data() {
         if at.options.interrupt.is_set() {
             return Err(Error::Interrupted);
         }
-        found.codes.push(codes(network, data, name)?);
+        let windows = network.windows_of(data)?;
+        let scores = network.code_scores(&windows, WINDOWS)?;
+        found.codes.push(codes(network, (name, data), &scores));
+        last = Some((name, data, windows));
     }
     if at.logged.given.is_none() {
         let problem = "no data is given beside the run's own: how well its codes hold episodes that it has not seen is not known";
@@ -34,9 +43,9 @@ pub(super) fn of_codes(network: &Tap, at: &At<'_>, found: &mut Diagnosis) -> Res
     let Some(stage) = at.stage else {
         return Ok(());
     };
-    // Held-out episodes where there are some.
-    if let Some((name, data)) = at.data().last() {
-        found.code_replay = replayed(network, data, at)?;
+    if let Some((name, data, windows)) = last {
+        let again = |first, steps| network.reconstructed_actions(&windows, first, steps);
+        found.code_replay = replayed(data, &again, stage, at.reference)?;
         found.notes.push(match &found.code_replay {
             None => format!(
                 "`{}` can't be set to the states that the data starts at: its actions are not replayed",
@@ -94,12 +103,13 @@ pub(super) fn of_codes(network: &Tap, at: &At<'_>, found: &mut Diagnosis) -> Res
     Ok(())
 }
 
-/// Logged actions in the simulator, and what the codes keep of them.
-fn replayed(network: &Tap, data: &Dataset, at: &At<'_>) -> Result<Option<replay::Replay>> {
-    let Some(stage) = at.stage else {
-        return Ok(None);
-    };
-    let windows = network.windows_of(data)?;
+/// Logged actions in the simulator, and what the codes keep of them: `reconstructed` says it of an episode, by its first window and its steps.
+fn replayed(
+    data: &Dataset,
+    reconstructed: &dyn Fn(usize, usize) -> Result<Vec<Vec<f32>>>,
+    stage: &Stage,
+    reference: Option<ReferenceReturns>,
+) -> Result<Option<replay::Replay>> {
     let through = |episode: &Episode| {
         if episode.steps < 2 {
             let own = episode.range().map(|step| data.action(step).to_vec());
@@ -108,9 +118,9 @@ fn replayed(network: &Tap, data: &Dataset, at: &At<'_>) -> Result<Option<replay:
         let before = data.episodes.iter().filter(|other| other.is_complete());
         let before = before.take_while(|other| other.start < episode.start);
         let first = before.map(|other| other.steps - 1).sum();
-        network.reconstructed_actions(&windows, first, episode.steps)
+        reconstructed(first, episode.steps)
     };
-    replay::replay(data, stage, &through, at.reference)
+    replay::replay(data, stage, &through, reference)
 }
 
 fn with_planner(network: &Tap, config: LatentPlanConfig) -> Result<LatentPlanner> {
