@@ -521,12 +521,27 @@ mod tests {
         ]
     }
 
-    fn config(layout: Layout, parts: Parts) -> GptConfig {
+    /// A network to compare.
+    #[derive(Debug, Clone, Copy)]
+    struct Kind {
+        layout: Layout,
+        parts: Parts,
+        /// Whether its halves have so many parameters that threads share their products.
+        wide: bool,
+    }
+
+    fn config(kind: Kind) -> GptConfig {
+        let Kind {
+            layout,
+            parts,
+            wide,
+        } = kind;
+        let (layers, width, inner) = if wide { (1, 384, 700) } else { (2, 24, 40) };
         GptConfig {
-            layers: 2,
+            layers,
             heads: 2,
-            width: 24,
-            inner: 40,
+            width,
+            inner,
             activation: if layout == Layout::MinGpt {
                 Activation::Gelu
             } else {
@@ -541,10 +556,10 @@ mod tests {
     }
 
     /// A trunk whose parameters are all far from zero.
-    fn trunk(layout: Layout, parts: Parts, dtype: DType) -> Result<(Params, Gpt)> {
+    fn trunk(kind: Kind, dtype: DType) -> Result<(Params, Gpt)> {
         let mut params = Params::new(dtype, &Device::Cpu);
         let rng = &mut Rng::from_seed(4);
-        let gpt = Gpt::new(&config(layout, parts), &mut params.init(rng))?;
+        let gpt = Gpt::new(&config(kind), &mut params.init(rng))?;
         for param in params.iter() {
             let noise = rng.normal_tensor(param.slot.shape(), dtype, &Device::Cpu)?;
             param.slot.set(&(param.slot.tensor()? + (noise * 0.2)?)?)?;
@@ -552,12 +567,13 @@ mod tests {
         Ok((params, gpt))
     }
 
-    /// Batch 5 of 150 tokens: several row blocks, tasks and pieces; two rows see only some keys.
-    fn inputs(dtype: DType, padded: bool) -> Result<(candle_core::Var, AttentionMask, Tensor)> {
-        let (batch, time) = (5, 150);
+    /// Batch 5 (8 of wide networks) of 150 tokens: several row blocks, tasks and pieces; two rows see only some keys.
+    fn inputs(kind: Kind, dtype: DType) -> Result<(candle_core::Var, AttentionMask, Tensor)> {
+        let (batch, time, width) = (if kind.wide { 8 } else { 5 }, 150, config(kind).width);
+        let padded = kind.layout == Layout::Gpt2;
         let rng = &mut Rng::from_seed(5);
-        let x = rng.normal_tensor((batch, time, 24), dtype, &Device::Cpu)?;
-        let weights = rng.normal_tensor((batch, time, 24), dtype, &Device::Cpu)?;
+        let x = rng.normal_tensor((batch, time, width), dtype, &Device::Cpu)?;
+        let weights = rng.normal_tensor((batch, time, width), dtype, &Device::Cpu)?;
         let valid: Vec<u32> = (0..batch * time)
             .map(|i| u32::from(i / time != 2 || i % time >= 70))
             .collect();
@@ -576,13 +592,9 @@ mod tests {
     }
 
     /// Output and all gradients of a weighted sum of the output.
-    fn results(
-        dtype: DType,
-        (layout, parts): (Layout, Parts),
-        composed: bool,
-    ) -> Result<Vec<Tensor>> {
-        let (params, gpt) = trunk(layout, parts, dtype)?;
-        let (x, mask, weights) = inputs(dtype, layout == Layout::Gpt2)?;
+    fn results(dtype: DType, kind: Kind, composed: bool) -> Result<Vec<Tensor>> {
+        let (params, gpt) = trunk(kind, dtype)?;
+        let (x, mask, weights) = inputs(kind, dtype)?;
         let dropout = Dropout::draw(&mut Rng::from_seed(6));
         let y = if composed {
             gpt.forward_composed(&x, &mask, dropout, 1)?
@@ -595,17 +607,26 @@ mod tests {
         Ok(std::iter::once(y).chain(gradients).collect())
     }
 
-    fn kinds() -> impl Iterator<Item = (Layout, Parts)> {
-        let min_gpt = all_parts().map(|parts| (Layout::MinGpt, parts));
-        min_gpt
-            .into_iter()
-            .chain([(Layout::Gpt2, Parts::default())])
+    fn kinds() -> impl Iterator<Item = Kind> {
+        let kind = |layout, parts, wide| Kind {
+            layout,
+            parts,
+            wide,
+        };
+        let small = all_parts().map(|parts| kind(Layout::MinGpt, parts, false));
+        let [plain, .., other] = all_parts();
+        small.into_iter().chain([
+            kind(Layout::Gpt2, plain, false),
+            kind(Layout::MinGpt, plain, true),
+            kind(Layout::MinGpt, other, true),
+            kind(Layout::Gpt2, plain, true),
+        ])
     }
 
     #[test]
     fn fused_blocks_equal_plain_tensor_operations() -> Result<()> {
         for kind in kinds() {
-            // Rounding of sums over 750 rows.
+            // Rounding of sums over 750 and 1,200 rows.
             for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-4)] {
                 let fused = results(dtype, kind, false)?;
                 let composed = results(dtype, kind, true)?;
@@ -637,7 +658,11 @@ mod tests {
     #[test]
     fn other_parts_are_refused_under_gpt2_names() {
         let mut params = Params::new(DType::F32, &Device::Cpu);
-        let config = config(Layout::Gpt2, all_parts()[1]);
+        let config = config(Kind {
+            layout: Layout::Gpt2,
+            parts: all_parts()[1],
+            wide: false,
+        });
         let refused = Gpt::new(&config, &mut params.init(&mut Rng::from_seed(4)));
         let text = refused.map(|_| ()).expect_err("no such GPT-2").to_string();
         assert!(text.contains("GPT-2"), "{text}");

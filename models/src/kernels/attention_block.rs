@@ -6,14 +6,14 @@
 //! logarithms of the softmax sums are kept for the backward pass, which computes scores again.
 
 use candle_core::{Result, Tensor, bail};
-use rayon::prelude::*;
 
 use super::block::{self, Block};
 use super::layer_norm::Norm;
-use super::packed::{Saved, Weight, split, split_mut, sum_in_order};
+use super::packed::{Factor, Saved, Way, Weight, split, split_mut};
 use super::pool::Buffer;
 use super::product::{Matrix, MatrixMut, multiply, multiply_add, product};
 use super::real::Real;
+use super::spread::Spread;
 use super::{rms, rows};
 use crate::dropout::DropoutMask;
 use crate::gpt::Scores;
@@ -49,13 +49,13 @@ pub struct AttentionBlock {
     pub dropout: Option<DropoutMask>,
 }
 
-/// The parameters in the order in which they are packed, all flat.
-struct Parts<'a, T> {
+/// The parameters in the order in which they are packed: flat, but weights as factors of the products of one pass.
+struct Parts<'a, T: Real> {
     norm_weight: &'a [T],
     norm_bias: &'a [T],
-    inputs: &'a [T],
+    inputs: Factor<'a, T>,
     inputs_bias: &'a [T],
-    output: &'a [T],
+    output: Factor<'a, T>,
     output_bias: &'a [T],
 }
 
@@ -101,7 +101,8 @@ impl AttentionBlock {
         ]
     }
 
-    fn parts<'a, T>(&self, packed: &'a [T]) -> Result<Parts<'a, T>> {
+    /// The parts for passes of so many rows in this direction.
+    fn parts<'a, T: Real>(&self, packed: &'a [T], rows: usize, way: Way) -> Result<Parts<'a, T>> {
         let [
             norm_weight,
             norm_bias,
@@ -113,9 +114,9 @@ impl AttentionBlock {
         Ok(Parts {
             norm_weight,
             norm_bias,
-            inputs,
+            inputs: self.inputs_weight().factor(inputs, rows, way),
             inputs_bias,
-            output,
+            output: self.output_weight().factor(output, rows, way),
             output_bias,
         })
     }
@@ -128,9 +129,18 @@ impl AttentionBlock {
         Weight::new(self.width, self.width, self.inputs_first)
     }
 
-    /// Sequences per task.
-    fn sequences(&self) -> usize {
-        TASK_ROWS.div_ceil(self.time.max(1))
+    /// Who works on a task's rows.
+    fn spread(&self) -> Spread {
+        Spread::of(self.sizes().iter().sum())
+    }
+
+    /// Sequences per task of the forward pass, of `all`.
+    fn sequences(&self, all: usize, spread: Spread) -> usize {
+        let time = self.time.max(1);
+        match spread {
+            Spread::Rows => TASK_ROWS.div_ceil(time),
+            Spread::Products => Spread::shared_rows(all * time).div_ceil(time),
+        }
     }
 
     /// 0 for visible and -∞ for hidden keys of a sequence.
@@ -171,23 +181,30 @@ impl AttentionBlock {
         (first, x): (usize, &[T]),
         kept: Kept<'_, T>,
         y: &mut [T],
+        spread: Spread,
     ) {
         let (width, time) = (self.width, self.time);
         let count = x.len() / width;
         let mut normal = Buffer::take(x.len());
-        self.norm()
-            .rows(x, parts.norm_weight, parts.norm_bias, &mut normal);
+        spread.rows((&mut normal, width), |row, normal| {
+            let x = &x[row * width..][..normal.len()];
+            self.norm()
+                .rows(x, parts.norm_weight, parts.norm_bias, normal);
+        });
         let normal = Matrix::rows(&normal, count, width);
         let to = MatrixMut::rows(kept.inputs, count, 3 * width);
-        multiply(to, normal, self.inputs_weight().matrix(parts.inputs));
-        rows::add_bias(kept.inputs, parts.inputs_bias);
-        let mut scores = Buffer::take(BLOCK * time);
+        spread.multiply(to, normal, parts.inputs.matrix());
+        spread.rows((kept.inputs, 3 * width), |_, inputs| {
+            rows::add_bias(inputs, parts.inputs_bias);
+        });
         let sequences = kept
             .inputs
             .chunks_mut(3 * width * time)
             .zip(kept.mixed.chunks_mut(width * time));
         let sequences = sequences.zip(kept.statistics.chunks_mut(self.kept_per_row() * time));
-        for (i, ((inputs, mixed), statistics)) in sequences.enumerate() {
+        let sequences = sequences.enumerate().collect();
+        spread.inner(sequences, |(i, ((inputs, mixed), statistics))| {
+            let mut scores = Buffer::take(BLOCK * time);
             let hidden = self.hidden_scores(first + i);
             let (log_sums, factors) = statistics.split_at_mut(self.heads * time);
             if self.scores == Scores::Cosine {
@@ -198,13 +215,15 @@ impl AttentionBlock {
                 let place = (first + i, head);
                 self.mix(place, &hidden, inputs, mixed, log_sums, &mut scores);
             }
-        }
+        });
         let mixed = Matrix::rows(kept.mixed, count, width);
-        let weight = self.output_weight().matrix(parts.output);
-        multiply(MatrixMut::rows(y, count, width), mixed, weight);
-        rows::add_bias(y, parts.output_bias);
-        rows::drop_out(self.dropout, first * time, width, y);
-        rows::add(y, x);
+        let weight = parts.output.matrix();
+        spread.multiply(MatrixMut::rows(y, count, width), mixed, weight);
+        spread.rows((y, width), |row, y| {
+            rows::add_bias(y, parts.output_bias);
+            rows::drop_out(self.dropout, first * time + row, width, y);
+            rows::add(y, &x[row * width..][..y.len()]);
+        });
     }
 
     /// Queries (0), keys (1) or values (2) of one head, rows `from` to `to` of a sequence.
@@ -264,41 +283,75 @@ impl AttentionBlock {
         }
     }
 
+    fn forward_spread<T: Real>(
+        &self,
+        x: &[T],
+        packed: &[T],
+        saved: Option<&Saved>,
+        spread: Spread,
+    ) -> Result<Vec<T>> {
+        let parts = self.parts(packed, x.len() / self.width.max(1), Way::Forward)?;
+        let row_count = x.len() / self.width.max(1);
+        let mut y = vec![T::ZERO; x.len()];
+        let mut inputs = Buffer::take(3 * x.len());
+        let mut mixed = Buffer::take(x.len());
+        let mut statistics = Buffer::take(row_count * self.kept_per_row());
+        let sequences = self.sequences(row_count / self.time.max(1), spread);
+        let task = sequences * self.time;
+        let (wide, heads) = (task * self.width, task * self.kept_per_row());
+        let tasks = y.chunks_mut(wide).zip(x.chunks(wide));
+        let kept = inputs.chunks_mut(3 * wide).zip(mixed.chunks_mut(wide));
+        let tasks = tasks
+            .zip(kept.zip(statistics.chunks_mut(heads)))
+            .enumerate();
+        spread.each(
+            tasks.collect(),
+            |(i, ((y, x), ((inputs, mixed), statistics)))| {
+                let kept = Kept {
+                    inputs,
+                    mixed,
+                    statistics,
+                };
+                self.task(&parts, (i * sequences, x), kept, y, spread);
+            },
+        );
+        if let Some(saved) = saved {
+            saved.set(vec![inputs, mixed, statistics]);
+        }
+        Ok(y)
+    }
+
     /// Gradients of x and of the packed parameters.
     fn gradients<T: Real>(
         &self,
         x: &[T],
         packed: &[T],
-        kept: &[Buffer<T>],
-        dy: &[T],
+        (kept, dy): (&[Buffer<T>], &[T]),
+        spread: Spread,
     ) -> Result<(Vec<T>, Vec<T>)> {
-        let parts = self.parts(packed)?;
+        let parts = self.parts(packed, x.len() / self.width.max(1), Way::Backward)?;
         let [inputs, mixed, statistics] = kept else {
             bail!("the forward pass kept something else")
         };
         let mut dx = dy.to_vec();
-        // Twice the forward pass's sequences: fewer partial sums of parameter gradients.
-        let task = 2 * self.sequences() * self.time;
+        let all = x.len() / (self.width * self.time).max(1);
+        let sequences = match spread {
+            // Twice the forward pass's: fewer partial sums of parameter gradients.
+            Spread::Rows => 2 * self.sequences(all, spread),
+            Spread::Products => self.sequences(all, spread),
+        };
+        let task = sequences * self.time;
         let (wide, heads) = (task * self.width, task * self.kept_per_row());
-        let tasks = dx
-            .par_chunks_mut(wide)
-            .zip(x.par_chunks(wide))
-            .zip(dy.par_chunks(wide));
-        let kept = inputs.par_chunks(3 * wide).zip(mixed.par_chunks(wide));
-        let kept = kept.zip(statistics.par_chunks(heads));
-        let partial = tasks
-            .zip(kept)
-            .enumerate()
-            .map(|(i, (((dx, x), dy), kept))| {
-                let ((inputs, mixed), statistics) = kept;
-                let mut dpacked = Buffer::zeros(packed.len());
-                let first = i * 2 * self.sequences();
-                let kept = [inputs, mixed, statistics];
-                self.task_backward(&parts, (first, x), (kept, dy), dx, &mut dpacked)?;
-                Ok(dpacked)
-            });
-        let partial = partial.collect::<Result<Vec<_>>>()?;
-        Ok((dx, sum_in_order(partial, packed.len())))
+        let tasks = dx.chunks_mut(wide).zip(x.chunks(wide)).zip(dy.chunks(wide));
+        let kept = inputs.chunks(3 * wide).zip(mixed.chunks(wide));
+        let tasks = tasks.zip(kept.zip(statistics.chunks(heads))).enumerate();
+        let dpacked = spread.sum(packed.len(), tasks.collect(), |task, dpacked| {
+            let (i, (((dx, x), dy), ((inputs, mixed), statistics))) = task;
+            let first = i * sequences;
+            let kept = [inputs, mixed, statistics];
+            self.task_backward(&parts, (first, x), (kept, dy), (dx, dpacked), spread)
+        })?;
+        Ok((dx, dpacked))
     }
 
     fn task_backward<T: Real>(
@@ -306,8 +359,8 @@ impl AttentionBlock {
         parts: &Parts<'_, T>,
         (first, x): (usize, &[T]),
         (kept, dy): ([&[T]; 3], &[T]),
-        dx: &mut [T],
-        dpacked: &mut [T],
+        (dx, dpacked): (&mut [T], &mut [T]),
+        spread: Spread,
     ) -> Result<()> {
         let (width, time, [inputs, mixed, statistics]) = (self.width, self.time, kept);
         let count = x.len() / width;
@@ -320,22 +373,26 @@ impl AttentionBlock {
             doutput_bias,
         ] = split_mut(dpacked, self.sizes())?;
         let mut dout = Buffer::take(dy.len());
-        dout.copy_from_slice(dy);
-        rows::drop_out(self.dropout, first * time, width, &mut dout);
-        rows::add_rows(&dout, doutput_bias);
+        spread.rows((&mut dout, width), |row, dout| {
+            dout.copy_from_slice(&dy[row * width..][..dout.len()]);
+            rows::drop_out(self.dropout, first * time + row, width, dout);
+        });
+        spread.add_rows(&dout, doutput_bias);
         let dout = Matrix::rows(&dout, count, width);
         let output = self.output_weight();
         let mixed_matrix = Matrix::rows(mixed, count, width);
-        multiply_add(output.matrix_mut(doutput), mixed_matrix.t(), dout);
+        spread.multiply_add(output.matrix_mut(doutput), mixed_matrix.t(), dout);
         let mut dmixed = Buffer::take(dy.len());
         let to = MatrixMut::rows(&mut dmixed, count, width);
-        multiply(to, dout, output.matrix(parts.output).t());
+        spread.multiply(to, dout, parts.output.matrix());
 
-        let mut dinputs = Buffer::zeros(inputs.len());
-        let mut scratch = Buffer::take(3 * BLOCK * time);
+        let mut dinputs = Buffer::take(inputs.len());
         let sequences = dinputs.chunks_mut(3 * width * time);
         let sequences = sequences.zip(statistics.chunks(self.kept_per_row() * time));
-        for (i, (dinputs, statistics)) in sequences.enumerate() {
+        let sequences = sequences.enumerate().collect();
+        spread.inner(sequences, |(i, (dinputs, statistics))| {
+            dinputs.fill(T::ZERO);
+            let mut scratch = Buffer::take(3 * BLOCK * time);
             let (log_sums, factors) = statistics.split_at(self.heads * time);
             let hidden = self.hidden_scores(first + i);
             let wide = i * width * time..(i + 1) * width * time;
@@ -354,25 +411,32 @@ impl AttentionBlock {
                 let (row, head_width) = (3 * width, width / self.heads);
                 rms::normalize_parts_backward(sequence.inputs, row, head_width, factors, dinputs);
             }
-        }
+        });
 
-        rows::add_rows(&dinputs, dinputs_bias);
+        spread.add_rows(&dinputs, dinputs_bias);
         let mut normal = Buffer::take(x.len());
-        self.norm()
-            .rows(x, parts.norm_weight, parts.norm_bias, &mut normal);
+        spread.rows((&mut normal, width), |row, normal| {
+            let x = &x[row * width..][..normal.len()];
+            self.norm()
+                .rows(x, parts.norm_weight, parts.norm_bias, normal);
+        });
         let weight = self.inputs_weight();
         let dinputs = Matrix::rows(&dinputs, count, 3 * width);
         let normal_matrix = Matrix::rows(&normal, count, width);
-        multiply_add(
+        spread.multiply_add(
             weight.matrix_mut(dinputs_weight),
             normal_matrix.t(),
             dinputs,
         );
         let to = MatrixMut::rows(&mut normal, count, width);
-        multiply(to, dinputs, weight.matrix(parts.inputs).t());
-        let of_norm = (dnorm_weight, dnorm_bias);
-        self.norm()
-            .rows_backward((x, parts.norm_weight), &normal, dx, of_norm);
+        spread.multiply(to, dinputs, parts.inputs.matrix());
+        let of_norm = [dnorm_weight, dnorm_bias];
+        spread.rows_and_sums((dx, width), of_norm, |row, dx, [dweight, dbias]| {
+            let here = row * width..row * width + dx.len();
+            let dnormal = &normal[here.clone()];
+            self.norm()
+                .rows_backward((&x[here], parts.norm_weight), dnormal, dx, (dweight, dbias));
+        });
         Ok(())
     }
 
@@ -465,34 +529,7 @@ impl Block for AttentionBlock {
     const NAME: &'static str = "attention-block";
 
     fn forward<T: Real>(&self, x: &[T], packed: &[T], saved: Option<&Saved>) -> Result<Vec<T>> {
-        let parts = self.parts(packed)?;
-        let row_count = x.len() / self.width.max(1);
-        let mut y = vec![T::ZERO; x.len()];
-        let mut inputs = Buffer::take(3 * x.len());
-        let mut mixed = Buffer::take(x.len());
-        let mut statistics = Buffer::take(row_count * self.kept_per_row());
-        let task = self.sequences() * self.time;
-        let (wide, heads) = (task * self.width, task * self.kept_per_row());
-        let tasks = y.par_chunks_mut(wide).zip(x.par_chunks(wide));
-        let kept = inputs
-            .par_chunks_mut(3 * wide)
-            .zip(mixed.par_chunks_mut(wide));
-        let kept = kept.zip(statistics.par_chunks_mut(heads));
-        tasks
-            .zip(kept)
-            .enumerate()
-            .for_each(|(i, ((y, x), ((inputs, mixed), statistics)))| {
-                let kept = Kept {
-                    inputs,
-                    mixed,
-                    statistics,
-                };
-                self.task(&parts, (i * self.sequences(), x), kept, y);
-            });
-        if let Some(saved) = saved {
-            saved.set(vec![inputs, mixed, statistics]);
-        }
-        Ok(y)
+        self.forward_spread(x, packed, saved, self.spread())
     }
 
     fn backward<T: Real>(
@@ -502,7 +539,7 @@ impl Block for AttentionBlock {
         saved: &Saved,
         dy: &[T],
     ) -> Result<(Vec<T>, Vec<T>)> {
-        saved.with(|kept: &Vec<Buffer<T>>| self.gradients(x, packed, kept, dy))
+        saved.with(|kept: &Vec<Buffer<T>>| self.gradients(x, packed, (kept, dy), self.spread()))
     }
 }
 

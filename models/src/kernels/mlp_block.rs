@@ -4,14 +4,14 @@
 //! is kept for the backward pass. Parameters come packed in one vector, see [`MlpBlock::apply`].
 
 use candle_core::{Result, Tensor};
-use rayon::prelude::*;
 
 use super::block::{self, Block};
 use super::layer_norm::Norm;
-use super::packed::{Saved, Weight, sum_in_order};
+use super::packed::{Factor, Saved, Way, Weight};
 use super::pool::Buffer;
-use super::product::{Matrix, MatrixMut, multiply, multiply_add};
+use super::product::{Matrix, MatrixMut};
 use super::real::Real;
+use super::spread::Spread;
 use super::{gate, rows};
 use crate::activation::Activation;
 use crate::dropout::DropoutMask;
@@ -56,13 +56,13 @@ pub struct MlpBlock {
     pub dropout: Option<DropoutMask>,
 }
 
-/// The parameters in the order in which they are packed, all flat.
-struct Parts<'a, T> {
+/// The parameters in the order in which they are packed: flat, but weights as factors of the products of one pass.
+struct Parts<'a, T: Real> {
     norm_weight: &'a [T],
     norm_bias: &'a [T],
-    hidden: &'a [T],
+    hidden: Factor<'a, T>,
     hidden_bias: &'a [T],
-    output: &'a [T],
+    output: Factor<'a, T>,
     output_bias: &'a [T],
 }
 
@@ -109,7 +109,8 @@ impl MlpBlock {
         Norm::of(self.norm, self.epsilon)
     }
 
-    fn parts<'a, T>(&self, packed: &'a [T]) -> Result<Parts<'a, T>> {
+    /// The parts for passes of so many rows in this direction.
+    fn parts<'a, T: Real>(&self, packed: &'a [T], rows: usize, way: Way) -> Result<Parts<'a, T>> {
         let [
             norm_weight,
             norm_bias,
@@ -121,11 +122,16 @@ impl MlpBlock {
         Ok(Parts {
             norm_weight,
             norm_bias,
-            hidden,
+            hidden: self.hidden_weight().factor(hidden, rows, way),
             hidden_bias,
-            output,
+            output: self.output_weight().factor(output, rows, way),
             output_bias,
         })
+    }
+
+    /// Who works on a piece of rows.
+    fn spread(&self) -> Spread {
+        Spread::of(self.sizes().iter().sum())
     }
 
     /// One piece of rows: y from x, leaving the hidden layer before its activation in `hidden`.
@@ -135,27 +141,36 @@ impl MlpBlock {
         (first, x): (usize, &[T]),
         hidden: &mut [T],
         y: &mut [T],
+        spread: Spread,
     ) {
         let (width, inner, wide) = (self.width, self.inner, self.wide());
         let count = x.len() / width;
         let mut normal = Buffer::take(x.len());
-        self.norm()
-            .rows(x, parts.norm_weight, parts.norm_bias, &mut normal);
-        let weight = self.hidden_weight().matrix(parts.hidden);
+        spread.rows((&mut normal, width), |row, normal| {
+            let x = &x[row * width..][..normal.len()];
+            self.norm()
+                .rows(x, parts.norm_weight, parts.norm_bias, normal);
+        });
+        let weight = parts.hidden.matrix();
         let normal = Matrix::rows(&normal, count, width);
-        multiply(MatrixMut::rows(hidden, count, wide), normal, weight);
-        rows::add_bias(hidden, parts.hidden_bias);
+        spread.multiply(MatrixMut::rows(hidden, count, wide), normal, weight);
         let mut activated = Buffer::take(count * inner);
-        match self.hidden {
-            HiddenLayer::Plain => rows::activate(self.activation, hidden, &mut activated),
-            HiddenLayer::SwiGlu => gate::swiglu(hidden, inner, &mut activated),
-        }
+        let (to, from) = ((&mut activated[..], inner), (hidden, wide));
+        spread.two_rows(to, from, |_, activated, hidden| {
+            rows::add_bias(hidden, parts.hidden_bias);
+            match self.hidden {
+                HiddenLayer::Plain => rows::activate(self.activation, hidden, activated),
+                HiddenLayer::SwiGlu => gate::swiglu(hidden, inner, activated),
+            }
+        });
         let activated = Matrix::rows(&activated, count, inner);
-        let weight = self.output_weight().matrix(parts.output);
-        multiply(MatrixMut::rows(y, count, width), activated, weight);
-        rows::add_bias(y, parts.output_bias);
-        rows::drop_out(self.dropout, first, width, y);
-        rows::add(y, x);
+        let weight = parts.output.matrix();
+        spread.multiply(MatrixMut::rows(y, count, width), activated, weight);
+        spread.rows((y, width), |row, y| {
+            rows::add_bias(y, parts.output_bias);
+            rows::drop_out(self.dropout, first + row, width, y);
+            rows::add(y, &x[row * width..][..y.len()]);
+        });
     }
 
     /// Gradients of x and of the packed parameters.
@@ -163,33 +178,37 @@ impl MlpBlock {
         &self,
         x: &[T],
         packed: &[T],
-        hidden: &[T],
-        dy: &[T],
+        (hidden, dy): (&[T], &[T]),
+        spread: Spread,
     ) -> Result<(Vec<T>, Vec<T>)> {
-        let parts = self.parts(packed)?;
+        let parts = self.parts(packed, x.len() / self.width.max(1), Way::Backward)?;
         let (width, wide) = (self.width, self.wide());
         let mut dx = dy.to_vec();
-        let task = (x.len() / width).div_ceil(TASKS).max(1);
-        let piece = task.div_ceil(task.div_ceil(PIECE));
-        let tasks = dx
-            .par_chunks_mut(task * width)
-            .zip(x.par_chunks(task * width));
-        let tasks = tasks.zip(
-            dy.par_chunks(task * width)
-                .zip(hidden.par_chunks(task * wide)),
-        );
-        let partial = tasks.enumerate().map(|(i, ((dx, x), (dy, hidden)))| {
-            let mut dpacked = Buffer::zeros(packed.len());
-            let pieces = dx.chunks_mut(piece * width).zip(x.chunks(piece * width));
-            let pieces = pieces.zip(dy.chunks(piece * width).zip(hidden.chunks(piece * wide)));
-            for (j, ((dx, x), (dy, hidden))) in pieces.enumerate() {
-                let first = i * task + j * piece;
-                self.piece_backward(&parts, (first, x), (hidden, dy), dx, &mut dpacked)?;
+        let all = x.len() / width;
+        let (task, piece) = match spread {
+            Spread::Rows => {
+                let task = all.div_ceil(TASKS).max(1);
+                (task, task.div_ceil(task.div_ceil(PIECE)))
             }
-            Ok(dpacked)
-        });
-        let partial = partial.collect::<Result<Vec<_>>>()?;
-        Ok((dx, sum_in_order(partial, packed.len())))
+            Spread::Products => (all.max(1), Spread::shared_rows(all)),
+        };
+        let tasks = dx.chunks_mut(task * width).zip(x.chunks(task * width));
+        let tasks = tasks.zip(dy.chunks(task * width).zip(hidden.chunks(task * wide)));
+        let tasks = tasks.enumerate().collect();
+        let dpacked = spread.sum(
+            packed.len(),
+            tasks,
+            |(i, ((dx, x), (dy, hidden))), dpacked| {
+                let pieces = dx.chunks_mut(piece * width).zip(x.chunks(piece * width));
+                let pieces = pieces.zip(dy.chunks(piece * width).zip(hidden.chunks(piece * wide)));
+                for (j, ((dx, x), (dy, hidden))) in pieces.enumerate() {
+                    let first = i * task + j * piece;
+                    self.piece_backward(&parts, (first, x), (hidden, dy), (dx, dpacked), spread)?;
+                }
+                Ok(())
+            },
+        )?;
+        Ok((dx, dpacked))
     }
 
     fn piece_backward<T: Real>(
@@ -197,10 +216,10 @@ impl MlpBlock {
         parts: &Parts<'_, T>,
         (first, x): (usize, &[T]),
         (hidden, dy): (&[T], &[T]),
-        dx: &mut [T],
-        dpacked: &mut [T],
+        (dx, dpacked): (&mut [T], &mut [T]),
+        spread: Spread,
     ) -> Result<()> {
-        let (width, inner) = (self.width, self.inner);
+        let (width, inner, wide) = (self.width, self.inner, self.wide());
         let count = x.len() / width;
         let [
             dnorm_weight,
@@ -211,48 +230,100 @@ impl MlpBlock {
             doutput_bias,
         ] = super::packed::split_mut(dpacked, self.sizes())?;
         let mut dout = Buffer::take(dy.len());
-        dout.copy_from_slice(dy);
-        rows::drop_out(self.dropout, first, width, &mut dout);
-        rows::add_rows(&dout, doutput_bias);
+        spread.rows((&mut dout, width), |row, dout| {
+            dout.copy_from_slice(&dy[row * width..][..dout.len()]);
+            rows::drop_out(self.dropout, first + row, width, dout);
+        });
+        spread.add_rows(&dout, doutput_bias);
         let dout = Matrix::rows(&dout, count, width);
 
         let mut dactivated = Buffer::take(count * inner);
         let output = self.output_weight();
         let to = MatrixMut::rows(&mut dactivated, count, inner);
-        multiply(to, dout, output.matrix(parts.output).t());
+        spread.multiply(to, dout, parts.output.matrix());
         let mut activated = Buffer::take(count * inner);
         let dhidden = match self.hidden {
             HiddenLayer::Plain => {
-                rows::activate_backward(self.activation, hidden, &mut activated, &mut dactivated);
+                let to = ((&mut activated[..], inner), (&mut dactivated[..], inner));
+                spread.two_rows(to.0, to.1, |row, activated, dactivated| {
+                    let hidden = &hidden[row * inner..][..activated.len()];
+                    rows::activate_backward(self.activation, hidden, activated, dactivated);
+                });
                 dactivated
             }
             HiddenLayer::SwiGlu => {
                 let mut dhidden = Buffer::take(hidden.len());
-                gate::swiglu_backward(hidden, inner, &dactivated, &mut activated, &mut dhidden);
+                let to = ((&mut activated[..], inner), (&mut dhidden[..], wide));
+                spread.two_rows(to.0, to.1, |row, activated, dhidden| {
+                    let hidden = &hidden[row * wide..][..dhidden.len()];
+                    let dactivated = &dactivated[row * inner..][..activated.len()];
+                    gate::swiglu_backward(hidden, inner, dactivated, activated, dhidden);
+                });
                 dhidden
             }
         };
         let activated = Matrix::rows(&activated, count, inner);
-        multiply_add(output.matrix_mut(doutput), activated.t(), dout);
-        rows::add_rows(&dhidden, dhidden_bias);
+        spread.multiply_add(output.matrix_mut(doutput), activated.t(), dout);
+        spread.add_rows(&dhidden, dhidden_bias);
 
         let mut normal = Buffer::take(x.len());
-        self.norm()
-            .rows(x, parts.norm_weight, parts.norm_bias, &mut normal);
+        spread.rows((&mut normal, width), |row, normal| {
+            let x = &x[row * width..][..normal.len()];
+            self.norm()
+                .rows(x, parts.norm_weight, parts.norm_bias, normal);
+        });
         let weight = self.hidden_weight();
-        let dhidden = Matrix::rows(&dhidden, count, self.wide());
+        let dhidden = Matrix::rows(&dhidden, count, wide);
         let normal_matrix = Matrix::rows(&normal, count, width);
-        multiply_add(
+        spread.multiply_add(
             weight.matrix_mut(dhidden_weight),
             normal_matrix.t(),
             dhidden,
         );
         let to = MatrixMut::rows(&mut normal, count, width);
-        multiply(to, dhidden, weight.matrix(parts.hidden).t());
-        let of_norm = (dnorm_weight, dnorm_bias);
-        self.norm()
-            .rows_backward((x, parts.norm_weight), &normal, dx, of_norm);
+        spread.multiply(to, dhidden, parts.hidden.matrix());
+        let of_norm = [dnorm_weight, dnorm_bias];
+        spread.rows_and_sums((dx, width), of_norm, |row, dx, [dweight, dbias]| {
+            let here = row * width..row * width + dx.len();
+            let dnormal = &normal[here.clone()];
+            self.norm()
+                .rows_backward((&x[here], parts.norm_weight), dnormal, dx, (dweight, dbias));
+        });
         Ok(())
+    }
+
+    fn forward_spread<T: Real>(
+        &self,
+        x: &[T],
+        packed: &[T],
+        saved: Option<&Saved>,
+        spread: Spread,
+    ) -> Result<Vec<T>> {
+        let parts = self.parts(packed, x.len() / self.width.max(1), Way::Forward)?;
+        let (width, wide) = (self.width, self.wide());
+        let mut y = vec![T::ZERO; x.len()];
+        let all = x.len() / width;
+        let piece = match spread {
+            Spread::Rows => piece_rows(all),
+            Spread::Products => Spread::shared_rows(all),
+        };
+        let pieces = y.chunks_mut(piece * width).zip(x.chunks(piece * width));
+        let pieces = pieces.enumerate();
+        match saved {
+            None => spread.each(pieces.collect(), |(i, (y, x))| {
+                let mut hidden = Buffer::take(x.len() / width * wide);
+                self.piece(&parts, (i * piece, x), &mut hidden, y, spread);
+            }),
+            Some(saved) => {
+                let mut hidden = Buffer::take(all * wide);
+                let pieces = pieces.zip(hidden.chunks_mut(piece * wide));
+                spread.each(pieces.collect(), |((i, (y, x)), hidden)| {
+                    self.piece(&parts, (i * piece, x), hidden, y, spread);
+                });
+                saved.set(vec![hidden]);
+            }
+        }
+        Ok(y)
     }
 }
 
@@ -260,29 +331,7 @@ impl Block for MlpBlock {
     const NAME: &'static str = "mlp-block";
 
     fn forward<T: Real>(&self, x: &[T], packed: &[T], saved: Option<&Saved>) -> Result<Vec<T>> {
-        let parts = self.parts(packed)?;
-        let (width, wide) = (self.width, self.wide());
-        let mut y = vec![T::ZERO; x.len()];
-        let piece = piece_rows(x.len() / width);
-        let pieces = y
-            .par_chunks_mut(piece * width)
-            .zip(x.par_chunks(piece * width))
-            .enumerate();
-        match saved {
-            None => pieces.for_each(|(i, (y, x))| {
-                let mut hidden = Buffer::take(x.len() / width * wide);
-                self.piece(&parts, (i * piece, x), &mut hidden, y);
-            }),
-            Some(saved) => {
-                let mut hidden = Buffer::take(x.len() / width * wide);
-                let hiddens = hidden.par_chunks_mut(piece * wide);
-                pieces
-                    .zip(hiddens)
-                    .for_each(|((i, (y, x)), h)| self.piece(&parts, (i * piece, x), h, y));
-                saved.set(vec![hidden]);
-            }
-        }
-        Ok(y)
+        self.forward_spread(x, packed, saved, self.spread())
     }
 
     fn backward<T: Real>(
@@ -292,6 +341,6 @@ impl Block for MlpBlock {
         saved: &Saved,
         dy: &[T],
     ) -> Result<(Vec<T>, Vec<T>)> {
-        saved.with(|kept: &Vec<Buffer<T>>| self.gradients(x, packed, &kept[0], dy))
+        saved.with(|kept: &Vec<Buffer<T>>| self.gradients(x, packed, (&kept[0], dy), self.spread()))
     }
 }

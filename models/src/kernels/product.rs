@@ -1,4 +1,4 @@
-//! Matrix products on slices, with bounds checked and any strides, on one thread.
+//! Matrix products on slices, with bounds checked and any strides.
 
 use gemm::Parallelism;
 
@@ -108,7 +108,7 @@ pub fn multiply_add<T: Real>(to: MatrixMut<'_, T>, a: Matrix<'_, T>, b: Matrix<'
     product(to, a, b, T::ONE, true);
 }
 
-/// to <- scale a b, or to + scale a b.
+/// to <- scale a b, or to + scale a b, on the thread that calls it.
 ///
 /// # Panics
 /// If the sizes don't fit.
@@ -118,6 +118,35 @@ pub fn product<T: Real>(
     b: Matrix<'_, T>,
     scale: T,
     accumulate: bool,
+) {
+    shared_product(to, a, b, (scale, accumulate), Parallelism::None);
+}
+
+/// The same on all threads of the pool, with the same bits for any number of them: they share rows and columns of the result, and each
+/// number of it is one sum.
+///
+/// # Panics
+/// If the sizes don't fit.
+pub fn product_on_all_threads<T: Real>(
+    to: MatrixMut<'_, T>,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    scale: T,
+    accumulate: bool,
+) {
+    let threads = match rayon::current_num_threads() {
+        0 | 1 => Parallelism::None,
+        threads => Parallelism::Rayon(threads),
+    };
+    shared_product(to, a, b, (scale, accumulate), threads);
+}
+
+fn shared_product<T: Real>(
+    to: MatrixMut<'_, T>,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    (scale, accumulate): (T, bool),
+    threads: Parallelism,
 ) {
     let (m, n, k) = (to.shape.rows, to.shape.columns, a.shape.columns);
     assert!(
@@ -151,7 +180,7 @@ pub fn product<T: Real>(
             false,
             false,
             false,
-            Parallelism::None,
+            threads,
         );
     }
 }
