@@ -100,6 +100,42 @@ fn a_run_without_its_configuration_is_named_and_the_others_are_shown() {
     assert!(page.contains("runs/b is left out: a damaged run"));
     let watched = ends(folder, "watch runs --once --size 200x40", 1);
     has(&watched, &["a damaged run", "finished"]);
+    // One that is named is left out as one that is found, and so is what is no run at all.
+    copy(&folder.join("runs/a"), &folder.join("other"));
+    fs::write(folder.join("notes.txt"), "what was tried").unwrap();
+    fs::create_dir(folder.join("empty")).unwrap();
+    for command in [
+        "compare",
+        "compare --metric actor_loss",
+        "report --episodes 0",
+        "choose --updates 2 --members 2",
+    ] {
+        let named = format!("{command} runs/a runs/b other notes.txt empty runs/a");
+        let shown = ends(folder, &named, 0);
+        has(&shown, &said);
+        has(
+            &shown,
+            &[
+                "notes.txt is left out",
+                "empty is left out",
+                "it has no config.toml",
+                "runs/a is named twice and counts once",
+            ],
+        );
+        assert_eq!(shown.matches("b is left out").count(), 1, "{shown}");
+        has(
+            &ends(folder, &format!("{command} runs/a runs/bb"), 1),
+            &["runs/bb", "there is no such folder"],
+        );
+    }
+    has(
+        &ends(folder, "choose runs/a runs/b", 1),
+        &["runs/a is one run", "b is left out: a damaged run"],
+    );
+    has(
+        &ends(folder, "compare empty notes.txt", 1),
+        &["run empty: it is not a run directory"],
+    );
     // By itself it is an error for everybody.
     for command in ["compare runs/b", "evaluate runs/b", "train --resume runs/b"] {
         has(&ends(folder, command, 1), &["runs/b: a damaged run"]);

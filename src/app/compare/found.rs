@@ -1,4 +1,5 @@
-//! [`Run`]: what a comparison needs to know of a run directory; [`found`]: the runs in a folder.
+//! [`Run`]: what a comparison needs to know of a run directory; [`found`]: the runs in a folder; [`found_all`]: those of all folders that
+//! were named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -216,8 +217,89 @@ pub fn damaged(path: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// What counts once when it is named twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Once {
+    /// A series: one of its runs may stand beside it.
+    Series,
+    /// A run: the series that is named later lacks it.
+    Run,
+}
+
+/// The series at or below `paths`, as [`found`] has them, in this order, and what is to be said of them: which are damaged, and what was named
+/// twice. A path that is there and holds no run that can be read is left out with a note, as long as something is left.
+///
+/// # Errors
+/// If there is nothing at one of the paths; the first one's, if none holds a run.
+pub fn found_all(paths: &[PathBuf], once: Once) -> Result<(Vec<Series>, Vec<String>)> {
+    let mut notes = about_damaged(paths);
+    let (mut all, mut unread, mut seen) = (Vec::new(), None, BTreeSet::new());
+    for path in paths {
+        let here = match found(path) {
+            Ok(here) => here,
+            // What is not there was not meant.
+            Err(error) if matches!(error, Error::NoRun { .. }) && !path.exists() => {
+                return Err(error);
+            }
+            Err(error) => {
+                // The others' notes are there already.
+                if damaged(path).is_empty() {
+                    notes.push(left_out(path, &error));
+                }
+                unread.get_or_insert(error);
+                continue;
+            }
+        };
+        for series in here {
+            all.extend(new_part(series, once, &mut seen, &mut notes));
+        }
+    }
+    match unread {
+        Some(error) if all.is_empty() => Err(error),
+        _ => Ok((all, notes)),
+    }
+}
+
+/// What of `series` was not seen yet.
+fn new_part(
+    mut series: Series,
+    once: Once,
+    seen: &mut BTreeSet<Vec<PathBuf>>,
+    notes: &mut Vec<String>,
+) -> Option<Series> {
+    let whole = |run: &PathBuf| run.canonicalize().unwrap_or_else(|_| run.clone());
+    let mut is_new = |runs: &[PathBuf], name: &Path| {
+        let is_new = seen.insert(runs.iter().map(whole).collect());
+        if !is_new {
+            notes.push(format!("{} is named twice and counts once", name.display()));
+        }
+        is_new
+    };
+    match once {
+        Once::Series => is_new(&series.runs, &series.path).then_some(series),
+        Once::Run => {
+            let before = series.runs.len();
+            series
+                .runs
+                .retain(|run| is_new(std::slice::from_ref(run), run));
+            if before > 1
+                && let [only] = &series.runs[..]
+            {
+                // It is no longer what all of them are called.
+                series.path.clone_from(only);
+            }
+            (!series.runs.is_empty()).then_some(series)
+        }
+    }
+}
+
+/// What is said of what can't be read.
+fn left_out(path: &Path, error: &Error) -> String {
+    format!("{} is left out, it can't be read: {error}", path.display())
+}
+
 /// What is to be said of the [`damaged`] folders at or below `paths`, each once.
-pub fn about_damaged(paths: &[PathBuf]) -> Vec<String> {
+fn about_damaged(paths: &[PathBuf]) -> Vec<String> {
     let mut folders: Vec<PathBuf> = paths.iter().flat_map(|path| damaged(path)).collect();
     folders.sort();
     folders.dedup();
@@ -264,10 +346,8 @@ pub fn readable<T>(
     {
         return Err(error);
     }
-    let said = |(run, error): (PathBuf, Error)| {
-        format!("{} is left out, it can't be read: {error}", run.display())
-    };
-    Ok((all, unread.into_iter().map(said).collect()))
+    let said = unread.iter().map(|(run, error)| left_out(run, error));
+    Ok((all, said.collect()))
 }
 
 fn collect(path: &Path, depth: usize, series: &mut Vec<Series>) {

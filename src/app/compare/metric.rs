@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::app::checkpoint::RunDir;
-use crate::app::compare::found::{about_damaged, check_seeds, found, readable};
+use crate::app::compare::found::{Once, check_seeds, found_all, readable};
 use crate::app::compare::lines::folder_name;
 use crate::app::evaluate::mean_std;
 use crate::app::table;
@@ -39,18 +39,14 @@ pub struct MetricLine {
     pub curves: Vec<Vec<(f64, f64)>>,
 }
 
-/// Reads column `name` of every run at or below `runs`: run directories, folders with one per seed, or folders of such folders.
+/// Reads column `name` of every run at or below `runs`: run directories, folders with one per seed, or folders of such folders. What is
+/// named twice counts once. One that can't be read, or has no such column or no number in it, is left out with a warning, as long as
+/// something is left.
 ///
 /// # Errors
-/// If one is neither, or has no such column or no number in it; those that it has are named.
+/// If there is nothing at a path, or no run is left: the columns that the last one has are named.
 pub fn metric(runs: &[PathBuf], name: &str) -> Result<Vec<MetricLine>> {
-    for note in about_damaged(runs) {
-        tracing::warn!("{note}");
-    }
-    let mut series = Vec::new();
-    for run in runs {
-        series.extend(found(run)?);
-    }
+    let (series, notes) = found_all(runs, Once::Series)?;
     let whole = |folder: &Path| {
         let run = RunDir::open(folder)?;
         run.spec()?;
@@ -58,7 +54,7 @@ pub fn metric(runs: &[PathBuf], name: &str) -> Result<Vec<MetricLine>> {
         curve(folder, name)
     };
     let (read, unread) = readable(series, whole)?;
-    for note in unread {
+    for note in notes.into_iter().chain(unread) {
         tracing::warn!("{note}");
     }
     let lines = read.into_iter().map(|(series, found)| {
