@@ -153,6 +153,48 @@ fn a_run_without_its_configuration_is_named_and_the_others_are_shown() {
 }
 
 #[test]
+fn a_run_without_its_description_is_told_what_that_was_and_where_a_copy_is() {
+    let folder = trained();
+    let folder = folder.path();
+    copy(&folder.join("runs/a"), &folder.join("runs/b"));
+    fs::remove_file(folder.join("runs/b/config.json")).unwrap();
+    let what = [
+        "config.json is missing",
+        "the range of actions",
+        "neither act nor go on",
+    ];
+    let copy_of_it = "runs/b/checkpoints/00000010/config.json is the same file";
+    for command in [
+        "evaluate runs/b",
+        "train --resume runs/b --set train.updates=30",
+        "export runs/b --out model",
+    ] {
+        let said = ends(folder, command, 1);
+        has(&said, &what);
+        has(&said, &["run runs/b", copy_of_it]);
+    }
+    has(
+        &ends(folder, "compare runs", 0),
+        &["runs/b is left out", what[0], copy_of_it],
+    );
+    // A kept checkpoint has the run's, and without any there is no copy.
+    let kept = folder.join("runs/a/checkpoints/00000010/config.json");
+    fs::remove_file(kept).unwrap();
+    let said = ends(folder, "evaluate runs/a@10", 1);
+    has(&said, &[what[0], "runs/a/config.json is the same file"]);
+    fs::remove_dir_all(folder.join("runs/b/checkpoints")).unwrap();
+    let said = ends(folder, "evaluate runs/b", 1);
+    has(
+        &said,
+        &[
+            what[0],
+            "restore it from a copy",
+            "trains the same run anew",
+        ],
+    );
+}
+
+#[test]
 fn nothing_is_trained_inside_of_a_run_and_kept_checkpoints_are_what_they_are_called() {
     let folder = trained();
     let folder = folder.path();

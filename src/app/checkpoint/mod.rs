@@ -273,6 +273,9 @@ impl RunDir {
     /// # Errors
     /// If they can't be read.
     pub fn spec(&self) -> Result<RunSpec> {
+        if !self.file("config.json").exists() {
+            return Err(self.lost_description());
+        }
         let text = folders::text_of(&self.path, "config.json")?;
         let fail = |problem: String| Error::Run {
             path: self.path.clone(),
