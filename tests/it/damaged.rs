@@ -472,6 +472,19 @@ fn a_table_with_a_short_row_or_other_names_is_no_source_of_numbers() {
     );
     let compared = ends(folder, "compare runs/a runs/../runs/a", 0);
     has(&compared, &["runs/a is named twice and counts once"]);
+    let watched = ends(folder, "watch runs/b --once --size 200x40", 0);
+    has(&watched, &["metrics.csv: is empty"]);
+    // Nor is one that is gone without a word.
+    fs::remove_file(&place).unwrap();
+    let shown = ends(folder, "compare runs/a runs/b --metric actor_loss", 0);
+    has(
+        &shown,
+        &[
+            "runs/b is left out",
+            "metrics.csv is missing",
+            "log_every_updates",
+        ],
+    );
     // A column that one run lacks is no reason to show none.
     fs::write(&place, text.replacen("actor_loss", "loss_of_actor", 1)).unwrap();
     let shown = ends(folder, "compare runs/a runs/b --metric actor_loss", 0);

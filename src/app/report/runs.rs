@@ -227,10 +227,11 @@ pub(super) fn curves(runs: &[Named]) -> usize {
 
 fn read_metrics(folder: &Path) -> Result<Option<Numbers>> {
     let path = folder.join("metrics.csv");
-    let Some((columns, _)) = table::read_if_present(&path)? else {
+    let Some(table) = table::Table::read_if_present(&path)? else {
         return Ok(None);
     };
-    Ok(Some((columns, table::all_numbers(&path)?)))
+    let rows = table.all_numbers()?;
+    Ok(Some((table.columns, rows)))
 }
 
 fn run(
