@@ -603,6 +603,7 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
     if !path.join("config.toml").is_file()
         && let Some(mut imported) = imported::open(path, request)?
     {
+        imported.config.algorithm.check_acting()?;
         critic::check_asked(&imported.config)?;
         critic::give(&mut *imported.algorithm, &imported.config, None)?;
         check_encoder(&imported.config, options.encoder.as_ref())?;
@@ -625,6 +626,7 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
     let (stored, spec) = (run.config()?, run.spec()?);
     spec.check_trained(&stored, path)?;
     let config = stored.opened_with(overrides, request.purpose, &[])?;
+    config.algorithm.check_acting()?;
     let device = acting_device(&config, overrides)?;
     let instructions = run.instructions()?;
     let known = instructions.is_some();
