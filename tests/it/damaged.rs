@@ -415,6 +415,36 @@ fn a_configuration_that_was_edited_after_training_is_refused_by_all_and_one_of_a
 }
 
 #[test]
+fn an_edit_of_what_returns_are_divided_by_is_refused_and_another_one_can_be_asked_for() {
+    let folder = trained();
+    let folder = folder.path();
+    let small = crate::runs::small("decision_transformer");
+    let text = CONFIG.split("[algorithm.bc]").next().unwrap();
+    let text = format!("{text}[algorithm.decision_transformer]\n{small}\n");
+    fs::write(folder.join("dt.toml"), text).unwrap();
+    ends(
+        folder,
+        "train dt.toml --out runs/dt --set train.updates=5",
+        0,
+    );
+    let place = folder.join("runs/dt/config.toml");
+    let stored = fs::read_to_string(&place).unwrap();
+    let edited = stored.replace("return_scale = 1000.0", "return_scale = 10.0");
+    assert_ne!(edited, stored);
+    fs::write(&place, edited).unwrap();
+    let key = "algorithm.decision_transformer.return_scale";
+    let said = [
+        &format!("`{key}` was 1000.0, is 10.0"),
+        "put it back in config.toml",
+    ];
+    for command in ["evaluate runs/dt", "export runs/dt dt.onnx"] {
+        has(&ends(folder, command, 1), &said);
+    }
+    fs::write(&place, stored).unwrap();
+    ends(folder, &format!("evaluate runs/dt --set {key}=10"), 0);
+}
+
+#[test]
 fn a_table_with_a_short_row_or_other_names_is_no_source_of_numbers() {
     let folder = trained();
     let folder = folder.path();
