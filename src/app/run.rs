@@ -16,7 +16,7 @@ use candle_core::Device;
 
 use crate::app::action_range;
 use crate::app::checkpoint::fingerprint::{
-    DataFingerprint, differences, free_overrides, listed, settings,
+    DataFingerprint, data_name, differences, free_overrides, listed, settings,
 };
 use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::{EarlyStop, RunDir, RunSpec, RunState};
@@ -170,6 +170,7 @@ impl Ready {
             env_name: dataset.env_name.clone(),
             settings: settings(config)?,
             data: Some(fingerprint),
+            data_name: Some(data_name(&config.data.path)).filter(|name| !name.is_empty()),
         };
         Ok(Self {
             spec,

@@ -445,6 +445,26 @@ fn an_edit_of_what_returns_are_divided_by_is_refused_and_another_one_can_be_aske
 }
 
 #[test]
+fn a_run_learned_from_what_it_began_with_wherever_its_data_is_said_to_lie() {
+    let folder = trained();
+    let folder = folder.path();
+    copy(&folder.join("runs/a"), &folder.join("b"));
+    let place = folder.join("b/config.toml");
+    let text = fs::read_to_string(&place).unwrap();
+    let edited = text.replace("data.hdf5", "elsewhere.hdf5");
+    assert_ne!(edited, text);
+    fs::write(place, edited).unwrap();
+    for runs in ["b", "b runs/a"] {
+        let said = ends(folder, &format!("compare {runs} --json"), 0);
+        let json = said.lines().find(|line| line.starts_with('{')).unwrap();
+        let json: serde_json::Value = serde_json::from_str(json).unwrap();
+        for line in json["runs"].as_array().unwrap() {
+            assert_eq!(line["task"], "data", "{said}");
+        }
+    }
+}
+
+#[test]
 fn a_table_with_a_short_row_or_other_names_is_no_source_of_numbers() {
     let folder = trained();
     let folder = folder.path();

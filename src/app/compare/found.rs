@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::app::checkpoint::fingerprint::{Difference, all_settings, differences, settings};
+use crate::app::checkpoint::fingerprint::{
+    Difference, all_settings, data_name, differences, settings,
+};
 use crate::app::checkpoint::folders::{check_configured, lost_configuration};
 use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::{EarlyStop, RunDir, named, runs_inside};
@@ -16,8 +18,6 @@ use trajformer_core::error::{Error, Result};
 const CHECKSUM: &str = "the data's checksum";
 /// How deep runs may lie below a folder that was named.
 const DEEPEST: usize = 4;
-/// Names of data files that say nothing without the folder around them.
-const PLAIN_NAMES: [&str; 3] = ["main_data", "data", "main"];
 
 /// A run directory, or a folder that holds one per seed.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +31,7 @@ pub struct Series {
 /// What was learned from and where it was scored: results on one task can be compared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Task {
-    /// Name of the data set: that of its files, without their endings.
+    /// Name of the data set: that of the files that the run began with, without their endings.
     pub data: String,
     /// The environment that scored; `None` if nothing did.
     pub env: Option<String>,
@@ -71,14 +71,17 @@ impl Run {
         let state = directory.state()?;
         let stop = state.as_ref().and_then(|state| state.early_stop(&config));
         let early = state.filter(|_| stop.is_some());
-        let checksum = directory.spec()?.data.map(|data| data.checksum);
+        let spec = directory.spec()?;
         Ok(Self {
             folder: folder.to_path_buf(),
             algorithm: config.algorithm.name().to_owned(),
             task: Task {
-                data: data_name(&config.data.path),
+                // Where its data lies may change, what it learned from does not.
+                data: spec
+                    .data_name
+                    .unwrap_or_else(|| data_name(&config.data.path)),
                 env: config.evaluate.env.clone(),
-                checksum: checksum.unwrap_or_default(),
+                checksum: spec.data.map_or_else(String::new, |data| data.checksum),
             },
             settings: all_settings(&config)?,
             evaluations: Evaluations::finite_rows(folder)?,
@@ -97,26 +100,6 @@ impl Run {
         let value = self.settings.get(key)?;
         Some(value.trim_matches('"').to_owned())
     }
-}
-
-/// `hopper-medium-v2` for `data/hopper-medium-v2.hdf5`.
-fn data_name(paths: &[PathBuf]) -> String {
-    let of_file = |path: &PathBuf| {
-        let mut path = path.as_path();
-        loop {
-            let name = path.file_stem()?.to_string_lossy().into_owned();
-            match path.parent() {
-                Some(folder)
-                    if PLAIN_NAMES.contains(&name.as_str()) && folder.file_name().is_some() =>
-                {
-                    path = folder;
-                }
-                _ => return Some(name),
-            }
-        }
-    };
-    let names: Vec<String> = paths.iter().filter_map(of_file).collect();
-    names.join("+")
 }
 
 /// Short names of tasks, each another: the data's; with the environment, and the checksum, where that is not enough.
@@ -456,16 +439,6 @@ mod tests {
             env: Some(env.to_owned()),
             checksum: checksum.to_owned(),
         }
-    }
-
-    #[test]
-    fn data_sets_are_called_after_their_files() {
-        let name = |paths: &[&str]| data_name(&paths.iter().map(PathBuf::from).collect::<Vec<_>>());
-        assert_eq!(name(&["data/hopper-medium-v2.hdf5"]), "hopper-medium-v2");
-        assert_eq!(name(&["hopper/medium-v0/data/main_data.hdf5"]), "medium-v0");
-        assert_eq!(name(&["data.npz"]), "data");
-        assert_eq!(name(&["a.npz", "b.npz"]), "a+b");
-        assert_eq!(name(&[]), "");
     }
 
     #[test]
