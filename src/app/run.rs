@@ -510,7 +510,10 @@ pub fn start_or_resume(
     if !folder.join("config.toml").is_file() {
         return start_with(config, folder, options);
     }
-    let stored = RunDir::open(folder)?.config()?;
+    let run = RunDir::open(folder)?;
+    let stored = run.config()?;
+    // An edit of its file is no other configuration that was asked for.
+    run.spec()?.check_settings(&stored, folder)?;
     let config = &from_data::as_settled(&with_encoder(config, options), &stored);
     let changed = differences(&settings(&stored)?, &settings(config)?);
     if !changed.is_empty() {

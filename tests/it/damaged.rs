@@ -445,6 +445,43 @@ fn an_edit_of_what_returns_are_divided_by_is_refused_and_another_one_can_be_aske
 }
 
 #[test]
+fn an_edited_run_is_told_from_another_configuration_by_train_and_sweep() {
+    let folder = trained();
+    let folder = folder.path();
+    let sweep = "configs = \"bc.toml\"\nseeds = \"0..1\"\n";
+    fs::write(folder.join("sweep.toml"), sweep).unwrap();
+    ends(folder, "sweep sweep.toml --out all --jobs 1", 0);
+    ends(folder, "train bc.toml --out seeds --seeds 0..1", 0);
+    let lines = fs::read_dir(folder.join("all")).unwrap().flatten();
+    let line = lines
+        .map(|entry| entry.path())
+        .find(|path| path.join("seed-0").is_dir());
+    for run in [line.unwrap().join("seed-0"), folder.join("seeds/seed-0")] {
+        let place = run.join("config.toml");
+        let text = fs::read_to_string(&place).unwrap();
+        let edited = text.replace("batch_size = 16", "batch_size = 32");
+        assert_ne!(edited, text);
+        fs::write(place, edited).unwrap();
+    }
+    let said = ["seed-0", "`algorithm.bc.batch_size` was 16, is 32"];
+    for command in [
+        "train bc.toml --out seeds --seeds 0..1",
+        "train bc.toml --out seeds --seeds 1..2",
+        "sweep sweep.toml --out all --jobs 1",
+    ] {
+        has(&ends(folder, command, 1), &said);
+    }
+    // Another configuration is what it was.
+    fs::remove_dir_all(folder.join("seeds")).unwrap();
+    ends(folder, "train bc.toml --out seeds --seeds 0..1", 0);
+    let other = "train bc.toml --out seeds --seeds 0..1 --set algorithm.bc.batch_size=32";
+    has(
+        &ends(folder, other, 1),
+        &["another configuration already", said[1]],
+    );
+}
+
+#[test]
 fn a_run_learned_from_what_it_began_with_wherever_its_data_is_said_to_lie() {
     let folder = trained();
     let folder = folder.path();
