@@ -629,6 +629,8 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
     }
     let (stored, spec) = (run.config()?, run.spec()?);
     spec.check_trained(&stored, path)?;
+    // What is written in its file, before what is set takes it as it would be stored.
+    stored.algorithm.check_acting()?;
     let config = stored.opened_with(overrides, request.purpose, &[])?;
     config.algorithm.check_acting()?;
     let device = acting_device(&config, overrides)?;

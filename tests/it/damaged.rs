@@ -167,7 +167,7 @@ fn a_run_without_its_description_is_told_what_that_was_and_where_a_copy_is() {
     for command in [
         "evaluate runs/b",
         "train --resume runs/b --set train.updates=30",
-        "export runs/b --out model",
+        "export runs/b model.onnx",
     ] {
         let said = ends(folder, command, 1);
         has(&said, &what);

@@ -338,7 +338,7 @@ fn heads_that_a_network_has_not_can_be_left_alone_but_not_be_asked_for() {
     crate::runs::write_data(folder);
     let out = folder.join("run");
     let key = "algorithm.trajectory_transformer.planner.multi_token";
-    let mut config = crate::runs::config(folder, "trajectory_transformer", 1);
+    let mut config = crate::runs::config(folder, "trajectory_transformer", 5);
     config.evaluate.episodes = 0;
     run::start(&config, &out).unwrap();
     let opened = |set: &[&str]| {
