@@ -304,6 +304,17 @@ impl AlgorithmConfig {
         }
     }
 
+    /// Fails where a key that decides how it acts asks for what its networks have not: for trained networks, which stay as they are.
+    ///
+    /// # Errors
+    /// Naming the key, and what to do.
+    pub fn check_acting(&self) -> Result<()> {
+        match self {
+            Self::TrajectoryTransformer(config) => config.check_acting(),
+            _ => Ok(()),
+        }
+    }
+
     /// Keys whose schedules are as long as the training on data (`train.updates`), or a share of it, whatever that is.
     pub fn keys_of_length(&self) -> Vec<String> {
         let key = |key: &str| vec![format!("{}.{key}", self.keys())];

@@ -50,7 +50,9 @@ use trajformer_models::work;
 pub use recipe::{MlpKind, NormName, OptimizerKind, PositionKind, RateSchedule};
 
 use crate::offpolicy::{StateNames, Trained};
-use crate::planning::{BeamPlanner, BeamSearch, Critic, PlanConfig, SearchModel, Window};
+use crate::planning::{
+    BeamPlanner, BeamSearch, Critic, Objective, PlanConfig, SearchModel, Window,
+};
 use trajformer_core::algorithm::{Algorithm, Build, Matmul, Work};
 use trajformer_core::clock::Clock;
 use trajformer_core::dataset::{Dataset, Episode};
@@ -286,6 +288,29 @@ impl TrajectoryTransformerConfig {
         }
         // One number each of observation and action, reward, value: the fewest tokens there can be.
         self.check_memory(4)
+    }
+
+    /// Fails where plans are told to take several tokens at a time (`planner.multi_token = true`) and would not.
+    ///
+    /// # Errors
+    /// Saying why, and what to do.
+    pub fn check_acting(&self) -> Result<()> {
+        if self.planner.multi_token != Some(true) {
+            return Ok(());
+        }
+        if !self.multi_token {
+            return Err(Error::settings(
+                "`planner.multi_token` is true, but the network predicts one token after the other: it has no heads for several at once, \
+                 which `multi_token = true` trains; leave `planner.multi_token` out, or train with that",
+            ));
+        }
+        if self.planner.objective == Objective::Likelihood {
+            return Err(Error::settings(
+                "`planner.multi_token` is true, but with `planner.objective = \"likelihood\"` plans go token by token: leave it out, or \
+                 plan by \"return\"",
+            ));
+        }
+        Ok(())
     }
 
     /// Fails if training or planning with transitions of so many tokens needs too much memory.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::app::checkpoint::RunDir;
 use crate::app::evaluate::Evaluation;
-use crate::app::table::{self, CsvTable};
+use crate::app::table::{self, CsvTable, Table};
 use trajformer_core::error::{Error, Result};
 
 /// The table's file in a run directory.
@@ -99,30 +99,10 @@ impl Evaluations {
     /// # Errors
     /// If the table is there and can't be read, lacks a column, or holds something that is no number.
     pub fn rows(folder: &Path) -> Result<Vec<EvaluationRow>> {
-        let path = folder.join(FILE);
-        let Some((columns, _)) = table::read_if_present(&path)? else {
-            return Ok(Vec::new());
-        };
-        let updates = table::updates(&path)?;
-        let names = ["seconds", "episodes", "return_mean", "return_std"];
-        let returns = table::numbers(&path, names)?;
-        let scores = if columns.iter().any(|column| column == "score_mean") {
-            table::numbers(&path, ["score_mean", "score_std"])?
-        } else {
-            vec![[f64::NAN; 2]; returns.len()]
-        };
-        let row = |((update, numbers), [mean, std]): ((u64, [f64; 4]), [f64; 2])| {
-            let [seconds, episodes, return_mean, return_std] = numbers;
-            EvaluationRow {
-                update,
-                seconds,
-                episodes: episodes as usize,
-                returns: (return_mean, return_std),
-                scores: (mean.is_finite() && std.is_finite()).then_some((mean, std)),
-            }
-        };
-        let rows = updates.into_iter().zip(returns).zip(scores);
-        Ok(rows.map(row).collect())
+        match Table::read_if_present(&folder.join(FILE))? {
+            Some(table) => rows_of(&table),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// (update, mean score) of every evaluation of the run directory `folder`, which may be being written, and whether they are
@@ -132,10 +112,10 @@ impl Evaluations {
     /// If the table is there and can't be read, or is none of evaluations.
     pub fn settled(folder: &Path) -> Result<(bool, Vec<(f64, f64)>)> {
         let path = folder.join(FILE);
-        let Some((columns, rows)) = table::settled(&path)? else {
+        let Some(table) = Table::read_if_present(&path)? else {
             return Ok((false, Vec::new()));
         };
-        let place = |name: &str| columns.iter().position(|column| column == name);
+        let place = |name: &str| table.columns.iter().position(|column| column == name);
         let (score, found) = (place("score_mean"), place("return_mean"));
         let Some(column) = score.or(found) else {
             let problem = "no column `return_mean`: no table of evaluations";
@@ -143,7 +123,7 @@ impl Evaluations {
         };
         let number = |cell: &String| cell.trim().parse().ok().filter(|x: &f64| x.is_finite());
         let point = |row: &Vec<String>| Some((number(&row[0])?, number(&row[column])?));
-        let points = rows.iter().filter_map(point).collect();
+        let points = table.rows.iter().filter_map(point).collect();
         Ok((score.is_some(), points))
     }
 
@@ -153,19 +133,18 @@ impl Evaluations {
     /// # Errors
     /// As [`rows`](Self::rows).
     pub fn aims(folder: &Path) -> Result<Vec<Aim>> {
-        let path = folder.join(FILE);
-        let Some((columns, _)) = table::read_if_present(&path)? else {
+        let Some(table) = Table::read_if_present(&folder.join(FILE))? else {
             return Ok(Vec::new());
         };
         let mut found = Vec::new();
-        for mean in &columns {
+        for mean in &table.columns {
             let Some(aim) = mean.strip_prefix("return_mean_aiming_at_") else {
                 continue;
             };
             let Ok(asked) = aim.parse() else {
                 continue;
             };
-            let rows = table::numbers(&path, [mean, &format!("return_std_aiming_at_{aim}")])?;
+            let rows = table.numbers([mean, &format!("return_std_aiming_at_{aim}")])?;
             let row = |[mean, std]: [f64; 2]| mean.is_finite().then_some((mean, std));
             let returns = rows.into_iter().map(row).collect();
             found.push(Aim { asked, returns });
@@ -179,13 +158,13 @@ impl Evaluations {
     /// Besides those of [`rows`](Self::rows): if a return or score is NaN or infinite; names the file and the line.
     pub fn finite_rows(folder: &Path) -> Result<Vec<EvaluationRow>> {
         let path = folder.join(FILE);
-        let Some((columns, cells)) = table::read_if_present(&path)? else {
+        let Some(table) = Table::read_if_present(&path)? else {
             return Ok(Vec::new());
         };
-        let rows = Self::rows(folder)?;
+        let rows = rows_of(&table)?;
         let numbers = ["return_mean", "return_std", "score_mean", "score_std"];
-        for (at, row) in cells.iter().enumerate() {
-            for (column, cell) in columns.iter().zip(row) {
+        for (at, row) in table.rows.iter().enumerate() {
+            for (column, cell) in table.columns.iter().zip(row) {
                 let is_number = numbers.contains(&column.as_str()) && !cell.trim().is_empty();
                 if is_number && !cell.trim().parse().is_ok_and(f64::is_finite) {
                     let line = at + 2; // the first line has the names
@@ -219,6 +198,28 @@ impl Evaluations {
             planning: None,
         }))
     }
+}
+
+fn rows_of(table: &Table) -> Result<Vec<EvaluationRow>> {
+    let names = ["seconds", "episodes", "return_mean", "return_std"];
+    let (updates, returns) = (table.updates()?, table.numbers(names)?);
+    let scores = if table.has("score_mean") {
+        table.numbers(["score_mean", "score_std"])?
+    } else {
+        vec![[f64::NAN; 2]; returns.len()]
+    };
+    let row = |((update, numbers), [mean, std]): ((u64, [f64; 4]), [f64; 2])| {
+        let [seconds, episodes, return_mean, return_std] = numbers;
+        EvaluationRow {
+            update,
+            seconds,
+            episodes: episodes as usize,
+            returns: (return_mean, return_std),
+            scores: (mean.is_finite() && std.is_finite()).then_some((mean, std)),
+        }
+    };
+    let rows = updates.into_iter().zip(returns).zip(scores);
+    Ok(rows.map(row).collect())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use candle_core::Device;
 
 use crate::app::action_range;
 use crate::app::checkpoint::fingerprint::{
-    DataFingerprint, differences, free_overrides, listed, settings,
+    DataFingerprint, data_name, differences, free_overrides, listed, settings,
 };
 use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::{EarlyStop, RunDir, RunSpec, RunState};
@@ -170,6 +170,7 @@ impl Ready {
             env_name: dataset.env_name.clone(),
             settings: settings(config)?,
             data: Some(fingerprint),
+            data_name: Some(data_name(&config.data.path)).filter(|name| !name.is_empty()),
         };
         Ok(Self {
             spec,
@@ -509,7 +510,10 @@ pub fn start_or_resume(
     if !folder.join("config.toml").is_file() {
         return start_with(config, folder, options);
     }
-    let stored = RunDir::open(folder)?.config()?;
+    let run = RunDir::open(folder)?;
+    let stored = run.config()?;
+    // An edit of its file is no other configuration that was asked for.
+    run.spec()?.check_settings(&stored, folder)?;
     let config = &from_data::as_settled(&with_encoder(config, options), &stored);
     let changed = differences(&settings(&stored)?, &settings(config)?);
     if !changed.is_empty() {
@@ -603,6 +607,7 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
     if !path.join("config.toml").is_file()
         && let Some(mut imported) = imported::open(path, request)?
     {
+        imported.config.algorithm.check_acting()?;
         critic::check_asked(&imported.config)?;
         critic::give(&mut *imported.algorithm, &imported.config, None)?;
         check_encoder(&imported.config, options.encoder.as_ref())?;
@@ -624,7 +629,10 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
     }
     let (stored, spec) = (run.config()?, run.spec()?);
     spec.check_trained(&stored, path)?;
+    // What is written in its file, before what is set takes it as it would be stored.
+    stored.algorithm.check_acting()?;
     let config = stored.opened_with(overrides, request.purpose, &[])?;
+    config.algorithm.check_acting()?;
     let device = acting_device(&config, overrides)?;
     let instructions = run.instructions()?;
     let known = instructions.is_some();

@@ -87,8 +87,9 @@ fn check_series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Result<()> {
     }
     for inside in runs_inside(out) {
         // One that can't be read keeps no other from training.
-        let stored = match RunDir::open(&inside).and_then(|run| run.config()) {
-            Ok(stored) => stored,
+        let opened = RunDir::open(&inside).and_then(|run| Ok((run.config()?, run.spec()?)));
+        let (stored, spec) = match opened {
+            Ok(found) => found,
             Err(error) => {
                 tracing::warn!("{error}; whether it is a seed of this configuration is not known");
                 continue;
@@ -97,6 +98,7 @@ fn check_series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Result<()> {
         if !is_seed(&inside) || seeds.contains(&stored.seed) {
             continue; // What is to be done about those that were asked for, each says for itself.
         }
+        spec.check_settings(&stored, &inside)?;
         let mut expected = settings(config)?;
         let mut found = settings(&stored)?;
         expected.remove("seed");

@@ -1,4 +1,4 @@
-//! [`CsvTable`]: a growing table of numbers in a file, one row per update that was logged.
+//! [`CsvTable`]: a growing table of numbers in a file, one row per update that was logged; [`Table`]: what such a file holds.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
@@ -25,16 +25,16 @@ impl CsvTable {
             path: path.to_path_buf(),
             columns: vec!["update".to_owned()],
         };
-        let Some((columns, rows)) = checked(path, needed)? else {
+        let Some(found) = checked(path, needed)? else {
             return Ok(table);
         };
-        let kept: Vec<Vec<String>> = rows
-            .into_iter()
-            .enumerate()
-            .map(|(at, row)| Ok((row_update(path, at, &row)? <= update).then_some(row)))
-            .filter_map(Result::transpose)
-            .collect::<Result<_>>()?;
-        table.columns = columns;
+        let mut kept = Vec::with_capacity(found.rows.len());
+        for (at, row) in found.rows.into_iter().enumerate() {
+            if row_update(path, at, &row)? <= update {
+                kept.push(row);
+            }
+        }
+        table.columns = found.columns;
         table.rewrite(&kept)?;
         Ok(table)
     }
@@ -52,7 +52,8 @@ impl CsvTable {
             .map(str::to_owned)
             .collect();
         if !new.is_empty() || !self.path.exists() {
-            let mut rows = read_if_present(&self.path)?.map_or_else(Vec::new, |cells| cells.1);
+            let found = Table::read_if_present(&self.path)?;
+            let mut rows = found.map_or_else(Vec::new, |table| table.rows);
             self.columns.extend(new);
             rows.iter_mut()
                 .for_each(|row| row.resize(self.columns.len(), String::new()));
@@ -90,22 +91,21 @@ pub fn check(path: &Path, needed: &[&str]) -> Result<()> {
     checked(path, needed).map(drop)
 }
 
-fn checked(path: &Path, needed: &[&str]) -> Result<Option<Cells>> {
-    let Some((columns, rows)) = read_if_present(path)? else {
+fn checked(path: &Path, needed: &[&str]) -> Result<Option<Table>> {
+    let Some(table) = Table::read_if_present(path)? else {
         return Ok(None);
     };
-    let is_there = |name: &&str| columns.iter().any(|column| column == name);
-    if let Some(missing) = needed.iter().find(|name| !is_there(name)) {
+    if let Some(missing) = needed.iter().find(|name| !table.has(name)) {
         let problem = format!(
             "line 1: no column `{missing}`, which this table has from its start: its names were changed; restore the line from a copy, or move \
              the file away"
         );
         return Err(Error::data(path, problem));
     }
-    for (at, row) in rows.iter().enumerate() {
+    for (at, row) in table.rows.iter().enumerate() {
         row_update(path, at, row)?;
     }
-    Ok(Some((columns, rows)))
+    Ok(Some(table))
 }
 
 fn row_update(path: &Path, at: usize, row: &[String]) -> Result<u64> {
@@ -123,48 +123,98 @@ fn bad_cell(path: &Path, at: usize, column: &str, cell: &str, expected: &str) ->
     Error::data(path, problem)
 }
 
-/// Names of columns, and rows of cells.
-pub type Cells = (Vec<String>, Vec<Vec<String>>);
-
-/// [`read`], or `None` where there is no such file.
-///
-/// # Errors
-/// If there is one that can't be read.
-pub fn read_if_present(path: &Path) -> Result<Option<Cells>> {
-    match read(path) {
-        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
-        other => other.map(Some),
-    }
+/// What a file holds that [`CsvTable`] wrote: read once, asked for as many columns as one likes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    path: PathBuf,
+    /// Names of columns, `update` first.
+    pub columns: Vec<String>,
+    /// Rows of cells, as many as there are columns. A last line without its end is none: its last number may be cut.
+    pub rows: Vec<Vec<String>>,
 }
 
-/// As [`read_if_present`], of a table that is being written: a last line without its end does not count yet, as its last number
-/// may be cut.
-///
-/// # Errors
-/// If there is a file that can't be read.
-pub fn settled(path: &Path) -> Result<Option<Cells>> {
-    match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        found => {
-            let text = found.map_err(Error::io(path))?;
-            if !text.contains('\n') {
-                return Ok(None);
-            }
-            Ok(Some(parsed(path, &text)?))
+impl Table {
+    /// Reads the table at `path`.
+    ///
+    /// # Errors
+    /// If it can't be read, its first line has no names of columns, or a line has more or fewer cells than that.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        parsed(path, &text)
+    }
+
+    /// [`read`](Self::read), or `None` where there is no such file.
+    ///
+    /// # Errors
+    /// If there is one that can't be read.
+    pub fn read_if_present(path: &Path) -> Result<Option<Self>> {
+        match Self::read(path) {
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
         }
     }
+
+    /// Whether there is a column of this name.
+    pub fn has(&self, column: &str) -> bool {
+        self.columns.iter().any(|name| name == column)
+    }
+
+    /// The named columns, row by row; NaN where a cell is empty.
+    ///
+    /// # Errors
+    /// If there is no such column, or a cell holds something that is no number.
+    pub fn numbers<const N: usize>(&self, names: [&str; N]) -> Result<Vec<[f64; N]>> {
+        let mut places = [0; N];
+        for (place, name) in places.iter_mut().zip(names) {
+            let found = self.columns.iter().position(|column| column == name);
+            *place = found.ok_or_else(|| Error::Unknown {
+                name: (*name).to_owned(),
+                problem: format!("{} has no column `{name}`", self.path.display()),
+            })?;
+        }
+        let row = |(at, row): (usize, &Vec<String>)| {
+            let mut numbers = [f64::NAN; N];
+            for (number, (place, name)) in numbers.iter_mut().zip(places.iter().zip(names)) {
+                *number = cell_number(&self.path, at, name, &row[*place])?;
+            }
+            Ok(numbers)
+        };
+        self.rows.iter().enumerate().map(row).collect()
+    }
+
+    /// All columns, row by row; NaN where a cell is empty.
+    ///
+    /// # Errors
+    /// If a cell holds something that is no number.
+    pub fn all_numbers(&self) -> Result<Vec<Vec<f64>>> {
+        let row = |(at, row): (usize, &Vec<String>)| {
+            let cells = self.columns.iter().zip(row);
+            cells
+                .map(|(name, cell)| cell_number(&self.path, at, name, cell))
+                .collect()
+        };
+        self.rows.iter().enumerate().map(row).collect()
+    }
+
+    /// The numbers of updates, row by row.
+    ///
+    /// # Errors
+    /// If a row's is no whole number or smaller than that of the row before: names file and line.
+    pub fn updates(&self) -> Result<Vec<u64>> {
+        let mut found: Vec<u64> = Vec::with_capacity(self.rows.len());
+        for (at, row) in self.rows.iter().enumerate() {
+            let update = row_update(&self.path, at, row)?;
+            if let Some(before) = found.last().filter(|before| **before > update) {
+                let expected = format!("{before} or more, as in the line before");
+                return Err(bad_cell(&self.path, at, "update", &row[0], &expected));
+            }
+            found.push(update);
+        }
+        Ok(found)
+    }
 }
 
-/// Columns and rows of a table that [`CsvTable`] wrote.
-///
-/// # Errors
-/// If it can't be read, its first line has no names of columns, or a line has more or fewer cells than that.
-pub fn read(path: &Path) -> Result<Cells> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    parsed(path, &text)
-}
-
-fn parsed(path: &Path, text: &str) -> Result<Cells> {
+fn parsed(path: &Path, text: &str) -> Result<Table> {
     // What a kill has cut off is no line: its last number may be cut too.
     let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
     let cells = |line: &str| line.split(',').map(str::to_owned).collect::<Vec<String>>();
@@ -187,7 +237,11 @@ fn parsed(path: &Path, text: &str) -> Result<Cells> {
         }
         rows.push(row);
     }
-    Ok((columns, rows))
+    Ok(Table {
+        path: path.to_path_buf(),
+        columns,
+        rows,
+    })
 }
 
 /// Fails if these are not names of columns: `update` first, none empty, none twice.
@@ -210,61 +264,12 @@ fn check_names(path: &Path, columns: &[String]) -> Result<()> {
     Err(Error::data(path, problem))
 }
 
-/// The named columns of a table, row by row; NaN where a cell is empty.
+/// The named columns of the table at `path`, row by row; NaN where a cell is empty.
 ///
 /// # Errors
-/// If it can't be read or has no such column, or a cell holds something that is no number.
+/// As [`Table::read`] and [`Table::numbers`].
 pub fn numbers<const N: usize>(path: &Path, names: [&str; N]) -> Result<Vec<[f64; N]>> {
-    let (columns, rows) = read(path)?;
-    let mut places = [0; N];
-    for (place, name) in places.iter_mut().zip(names) {
-        let found = columns.iter().position(|column| column == name);
-        *place = found.ok_or_else(|| Error::Unknown {
-            name: (*name).to_owned(),
-            problem: format!("{} has no column `{name}`", path.display()),
-        })?;
-    }
-    let row = |(at, row): (usize, &Vec<String>)| {
-        let mut numbers = [f64::NAN; N];
-        for (number, (place, name)) in numbers.iter_mut().zip(places.iter().zip(names)) {
-            *number = cell_number(path, at, name, &row[*place])?;
-        }
-        Ok(numbers)
-    };
-    rows.iter().enumerate().map(row).collect()
-}
-
-/// The numbers of updates of a table, row by row.
-///
-/// # Errors
-/// If it can't be read, or a row's is no whole number or smaller than that of the row before: names file and line.
-pub fn updates(path: &Path) -> Result<Vec<u64>> {
-    let (_, rows) = read(path)?;
-    let mut found: Vec<u64> = Vec::with_capacity(rows.len());
-    for (at, row) in rows.iter().enumerate() {
-        let update = row_update(path, at, row)?;
-        if let Some(before) = found.last().filter(|before| **before > update) {
-            let expected = format!("{before} or more, as in the line before");
-            return Err(bad_cell(path, at, "update", &row[0], &expected));
-        }
-        found.push(update);
-    }
-    Ok(found)
-}
-
-/// All columns of a table, row by row; NaN where a cell is empty.
-///
-/// # Errors
-/// If it can't be read, or a cell holds something that is no number.
-pub fn all_numbers(path: &Path) -> Result<Vec<Vec<f64>>> {
-    let (columns, rows) = read(path)?;
-    let row = |(at, row): (usize, &Vec<String>)| {
-        let cells = columns.iter().zip(row);
-        cells
-            .map(|(name, cell)| cell_number(path, at, name, cell))
-            .collect()
-    };
-    rows.iter().enumerate().map(row).collect()
+    Table::read(path)?.numbers(names)
 }
 
 /// The number in a cell of the row number `at`, counted from 0; NaN if it is empty.
@@ -304,8 +309,8 @@ mod tests {
         let path = dir.path().join("metrics.csv");
         let found = |text: &str| {
             std::fs::write(&path, text).expect("written");
-            match (read(&path), CsvTable::open(&path, 100, &[])) {
-                (Ok((_, rows)), Ok(_)) => format!("{} rows", rows.len()),
+            match (Table::read(&path), CsvTable::open(&path, 100, &[])) {
+                (Ok(table), Ok(_)) => format!("{} rows", table.rows.len()),
                 (Err(first), Err(second)) => {
                     assert_eq!(first.to_string(), second.to_string());
                     first.to_string()

@@ -9,7 +9,7 @@ use crate::app::checkpoint::{RunDir, RunState};
 use crate::app::compare::found::{damaged, found};
 use crate::app::config::RunConfig;
 use crate::app::evaluations::Evaluations;
-use crate::app::table;
+use crate::app::table::Table;
 
 /// Rows of `metrics.csv` that the present rate is taken over.
 pub const RATE_ROWS: usize = 10;
@@ -156,9 +156,9 @@ fn glance(folder: &Path) -> Glance {
             None
         }
     });
-    match table::settled(&folder.join("metrics.csv")) {
-        Ok(Some(cells)) => {
-            let (curves, bad) = curves(&cells);
+    match Table::read_if_present(&folder.join("metrics.csv")) {
+        Ok(Some(table)) => {
+            let (curves, bad) = curves(&table);
             seen.curves = curves;
             bad.into_iter()
                 .for_each(|problem| read("metrics.csv", problem));
@@ -185,7 +185,7 @@ fn glance(folder: &Path) -> Glance {
 }
 
 /// The columns, and which cells are no numbers.
-fn curves((columns, rows): &table::Cells) -> (Vec<Curve>, Option<String>) {
+fn curves(Table { columns, rows, .. }: &Table) -> (Vec<Curve>, Option<String>) {
     let mut bad = None;
     let number = |row: usize, column: usize| {
         let cell = rows[row].get(column)?.trim();
@@ -377,6 +377,10 @@ mod tests {
         let found = check("evaluations.csv", Some(b"nothing\n1\n"), "evaluations.csv");
         assert_eq!((found.curves.len(), found.scores.len()), (1, 0));
         check("evaluations.csv", None, "");
+        // The first line is there from the start: a file without it has lost what it had.
+        for name in ["metrics.csv", "evaluations.csv"] {
+            check(name, Some(b""), &format!("{name}: is empty"));
+        }
         let found = check("state.toml", Some(b"update = 'many'"), "state.toml");
         assert_eq!((found.update, found.status), (20, Status::Training));
         let found = check("config.toml", Some(b"[train]\nupdates = -1"), "config.toml");

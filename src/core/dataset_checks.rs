@@ -243,8 +243,9 @@ pub fn warnings(data: &Dataset) -> Vec<String> {
         ));
     }
     found.extend(large_observation(data));
-    if data.action_kind == ActionKind::Continuous {
-        found.extend(action_warnings(data));
+    match data.action_kind {
+        ActionKind::Continuous => found.extend(action_warnings(data)),
+        ActionKind::Discrete { count } => found.extend(one_choice(data, count)),
     }
     found.extend(unfilled(data));
     let (low, high) = range(&data.rewards);
@@ -284,6 +285,16 @@ fn large_observation(data: &Dataset) -> Option<String> {
             at / data.observation_dim,
             at % data.observation_dim
         )
+    })
+}
+
+/// What to say where one choice was made at every step.
+fn one_choice(data: &Dataset, count: usize) -> Option<String> {
+    let constant = !constant_columns(&data.actions, data.action_dim).is_empty();
+    let choice = data.actions.first()?;
+    constant.then(|| match count {
+        1 => format!("every action is the choice {choice}, the only one that there is: there is nothing to choose"),
+        _ => format!("every action is the choice {choice}: nothing is known of any other of {count}"),
     })
 }
 

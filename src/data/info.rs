@@ -218,7 +218,11 @@ impl Info {
 
     fn actions(&self) -> String {
         match self.action_choices {
-            Some(count) => format!("one of {count} choices{}", self.counted()),
+            Some(count) => format!(
+                "one of {count} choice{}{}",
+                if count == 1 { "" } else { "s" },
+                self.counted()
+            ),
             None => {
                 let (low, high) = (self.action_min, self.action_max);
                 let bounds = self.bounds();

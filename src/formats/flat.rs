@@ -31,6 +31,9 @@ pub(super) const CHOICES: &str = "action_choices";
 /// More choices than this are not a discrete action but something else.
 pub(super) const MOST_CHOICES: usize = 1 << 20;
 
+/// Whole numbers above this are hardly meant as choices where they are saved as real numbers.
+const MOST_MEANT: f32 = 64.0;
+
 /// The steps of a data set, not yet cut into episodes.
 pub(super) struct Steps {
     pub observation_dim: usize,
@@ -222,6 +225,7 @@ pub(super) fn assemble(
             .or(limited[step].then_some((false, true)))
             .or(breaks.then_some((false, false)))
     });
+    warnings.extend(like_choices(&steps, &path));
     let mut data = dataset(file.path(), steps, episodes);
     data.warnings = warnings;
     if let Some(next) = next {
@@ -237,6 +241,26 @@ pub(super) fn assemble(
         .extend(successors::warning(&data, &path, cuts));
     complete(file, &mut data, cutting)?;
     Ok(data)
+}
+
+/// What to say of real numbers that may be meant as choices: whole ones, from 0 to no more than a few.
+fn like_choices(steps: &Steps, path: &Path) -> Option<String> {
+    let is_choice = |&action: &f32| action >= 0.0 && action.fract() == 0.0;
+    let most = steps
+        .actions
+        .iter()
+        .fold(0.0, |most: f32, &action| most.max(action));
+    let is_like = steps.action_kind == ActionKind::Continuous
+        && steps.action_dim == 1
+        && (1.0..=MOST_MEANT).contains(&most)
+        && steps.actions.iter().all(is_choice);
+    is_like.then(|| {
+        format!(
+            "{}: every action is a whole number from 0 to {most}, and they are taken for real numbers: if they are choices, save `actions` as \
+             integers, or say how many there are in `{CHOICES}`",
+            path.display()
+        )
+    })
 }
 
 /// What is known beside rows and ends.

@@ -568,3 +568,53 @@ fn runs_of_choices_are_judged_and_chosen_among_by_data() {
         );
     }
 }
+
+#[test]
+fn choices_that_are_one_or_saved_as_real_numbers_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let data = cartpole(60);
+    let saved = |kind: ActionKind, action: fn(f32) -> f32| {
+        let mut data = data.clone();
+        data.action_kind = kind;
+        data.actions
+            .iter_mut()
+            .for_each(|choice| *choice = action(*choice));
+        data::save(&data, &folder.join("data.npz")).unwrap();
+        crate::cli::succeeds(folder, &["data", "info", "data.npz"])
+    };
+    let discrete = |count| ActionKind::Discrete { count };
+    let check = |said: String, words: &str, others: &[&str]| {
+        assert!(said.contains(words), "{words}: {said}");
+        for other in others {
+            assert!(!said.contains(other), "{other}: {said}");
+        }
+    };
+    let [always, whole] = [
+        "every action is the choice",
+        "every action is a whole number",
+    ];
+    check(
+        saved(discrete(2), |choice| choice),
+        "one of 2 choices",
+        &[always, whole],
+    );
+    let one = "every action is the choice 1: nothing is known of any other of 2";
+    check(saved(discrete(2), |_| 1.0), one, &[whole, "never change"]);
+    let only = "every action is the choice 0, the only one that there is";
+    check(
+        saved(discrete(1), |_| 0.0),
+        only,
+        &[whole, "never change", "1 choices"],
+    );
+    let hint = "every action is a whole number from 0 to 1, and they are taken for real numbers: if they are choices";
+    check(
+        saved(ActionKind::Continuous, |choice| choice),
+        hint,
+        &[always],
+    );
+    for real in [|choice| choice - 0.5, |choice: f32| 100.0 * choice, |_| 0.0] {
+        let said = saved(ActionKind::Continuous, real);
+        assert!(!said.contains(whole), "{said}");
+    }
+}

@@ -644,9 +644,10 @@ mod interruption {
     }
 
     fn evaluations(run: &Path) -> Vec<Vec<String>> {
-        let (columns, mut rows) =
-            trajformer::metrics::table::read(&run.join("evaluations.csv")).unwrap();
-        let seconds = columns
+        let table = trajformer::metrics::table::Table::read(&run.join("evaluations.csv")).unwrap();
+        let mut rows = table.rows;
+        let seconds = table
+            .columns
             .iter()
             .position(|column| column == "seconds")
             .unwrap();

@@ -100,6 +100,42 @@ fn a_run_without_its_configuration_is_named_and_the_others_are_shown() {
     assert!(page.contains("runs/b is left out: a damaged run"));
     let watched = ends(folder, "watch runs --once --size 200x40", 1);
     has(&watched, &["a damaged run", "finished"]);
+    // One that is named is left out as one that is found, and so is what is no run at all.
+    copy(&folder.join("runs/a"), &folder.join("other"));
+    fs::write(folder.join("notes.txt"), "what was tried").unwrap();
+    fs::create_dir(folder.join("empty")).unwrap();
+    for command in [
+        "compare",
+        "compare --metric actor_loss",
+        "report --episodes 0",
+        "choose --updates 2 --members 2",
+    ] {
+        let named = format!("{command} runs/a runs/b other notes.txt empty runs/a");
+        let shown = ends(folder, &named, 0);
+        has(&shown, &said);
+        has(
+            &shown,
+            &[
+                "notes.txt is left out",
+                "empty is left out",
+                "it has no config.toml",
+                "runs/a is named twice and counts once",
+            ],
+        );
+        assert_eq!(shown.matches("b is left out").count(), 1, "{shown}");
+        has(
+            &ends(folder, &format!("{command} runs/a runs/bb"), 1),
+            &["runs/bb", "there is no such folder"],
+        );
+    }
+    has(
+        &ends(folder, "choose runs/a runs/b", 1),
+        &["runs/a is one run", "b is left out: a damaged run"],
+    );
+    has(
+        &ends(folder, "compare empty notes.txt", 1),
+        &["run empty: it is not a run directory"],
+    );
     // By itself it is an error for everybody.
     for command in ["compare runs/b", "evaluate runs/b", "train --resume runs/b"] {
         has(&ends(folder, command, 1), &["runs/b: a damaged run"]);
@@ -114,6 +150,48 @@ fn a_run_without_its_configuration_is_named_and_the_others_are_shown() {
     );
     let watched = ends(folder, "watch nowhere --once", 1);
     has(&watched, &["error: run nowhere: there is no such folder"]);
+}
+
+#[test]
+fn a_run_without_its_description_is_told_what_that_was_and_where_a_copy_is() {
+    let folder = trained();
+    let folder = folder.path();
+    copy(&folder.join("runs/a"), &folder.join("runs/b"));
+    fs::remove_file(folder.join("runs/b/config.json")).unwrap();
+    let what = [
+        "config.json is missing",
+        "the range of actions",
+        "neither act nor go on",
+    ];
+    let copy_of_it = "runs/b/checkpoints/00000010/config.json is the same file";
+    for command in [
+        "evaluate runs/b",
+        "train --resume runs/b --set train.updates=30",
+        "export runs/b model.onnx",
+    ] {
+        let said = ends(folder, command, 1);
+        has(&said, &what);
+        has(&said, &["run runs/b", copy_of_it]);
+    }
+    has(
+        &ends(folder, "compare runs", 0),
+        &["runs/b is left out", what[0], copy_of_it],
+    );
+    // A kept checkpoint has the run's, and without any there is no copy.
+    let kept = folder.join("runs/a/checkpoints/00000010/config.json");
+    fs::remove_file(kept).unwrap();
+    let said = ends(folder, "evaluate runs/a@10", 1);
+    has(&said, &[what[0], "runs/a/config.json is the same file"]);
+    fs::remove_dir_all(folder.join("runs/b/checkpoints")).unwrap();
+    let said = ends(folder, "evaluate runs/b", 1);
+    has(
+        &said,
+        &[
+            what[0],
+            "restore it from a copy",
+            "trains the same run anew",
+        ],
+    );
 }
 
 #[test]
@@ -337,6 +415,93 @@ fn a_configuration_that_was_edited_after_training_is_refused_by_all_and_one_of_a
 }
 
 #[test]
+fn an_edit_of_what_returns_are_divided_by_is_refused_and_another_one_can_be_asked_for() {
+    let folder = trained();
+    let folder = folder.path();
+    let small = crate::runs::small("decision_transformer");
+    let text = CONFIG.split("[algorithm.bc]").next().unwrap();
+    let text = format!("{text}[algorithm.decision_transformer]\n{small}\n");
+    fs::write(folder.join("dt.toml"), text).unwrap();
+    ends(
+        folder,
+        "train dt.toml --out runs/dt --set train.updates=5",
+        0,
+    );
+    let place = folder.join("runs/dt/config.toml");
+    let stored = fs::read_to_string(&place).unwrap();
+    let edited = stored.replace("return_scale = 1000.0", "return_scale = 10.0");
+    assert_ne!(edited, stored);
+    fs::write(&place, edited).unwrap();
+    let key = "algorithm.decision_transformer.return_scale";
+    let said = [
+        &format!("`{key}` was 1000.0, is 10.0"),
+        "put it back in config.toml",
+    ];
+    for command in ["evaluate runs/dt", "export runs/dt dt.onnx"] {
+        has(&ends(folder, command, 1), &said);
+    }
+    fs::write(&place, stored).unwrap();
+    ends(folder, &format!("evaluate runs/dt --set {key}=10"), 0);
+}
+
+#[test]
+fn an_edited_run_is_told_from_another_configuration_by_train_and_sweep() {
+    let folder = trained();
+    let folder = folder.path();
+    let sweep = "configs = \"bc.toml\"\nseeds = \"0..1\"\n";
+    fs::write(folder.join("sweep.toml"), sweep).unwrap();
+    ends(folder, "sweep sweep.toml --out all --jobs 1", 0);
+    ends(folder, "train bc.toml --out seeds --seeds 0..1", 0);
+    let lines = fs::read_dir(folder.join("all")).unwrap().flatten();
+    let line = lines
+        .map(|entry| entry.path())
+        .find(|path| path.join("seed-0").is_dir());
+    for run in [line.unwrap().join("seed-0"), folder.join("seeds/seed-0")] {
+        let place = run.join("config.toml");
+        let text = fs::read_to_string(&place).unwrap();
+        let edited = text.replace("batch_size = 16", "batch_size = 32");
+        assert_ne!(edited, text);
+        fs::write(place, edited).unwrap();
+    }
+    let said = ["seed-0", "`algorithm.bc.batch_size` was 16, is 32"];
+    for command in [
+        "train bc.toml --out seeds --seeds 0..1",
+        "train bc.toml --out seeds --seeds 1..2",
+        "sweep sweep.toml --out all --jobs 1",
+    ] {
+        has(&ends(folder, command, 1), &said);
+    }
+    // Another configuration is what it was.
+    fs::remove_dir_all(folder.join("seeds")).unwrap();
+    ends(folder, "train bc.toml --out seeds --seeds 0..1", 0);
+    let other = "train bc.toml --out seeds --seeds 0..1 --set algorithm.bc.batch_size=32";
+    has(
+        &ends(folder, other, 1),
+        &["another configuration already", said[1]],
+    );
+}
+
+#[test]
+fn a_run_learned_from_what_it_began_with_wherever_its_data_is_said_to_lie() {
+    let folder = trained();
+    let folder = folder.path();
+    copy(&folder.join("runs/a"), &folder.join("b"));
+    let place = folder.join("b/config.toml");
+    let text = fs::read_to_string(&place).unwrap();
+    let edited = text.replace("data.hdf5", "elsewhere.hdf5");
+    assert_ne!(edited, text);
+    fs::write(place, edited).unwrap();
+    for runs in ["b", "b runs/a"] {
+        let said = ends(folder, &format!("compare {runs} --json"), 0);
+        let json = said.lines().find(|line| line.starts_with('{')).unwrap();
+        let json: serde_json::Value = serde_json::from_str(json).unwrap();
+        for line in json["runs"].as_array().unwrap() {
+            assert_eq!(line["task"], "data", "{said}");
+        }
+    }
+}
+
+#[test]
 fn a_table_with_a_short_row_or_other_names_is_no_source_of_numbers() {
     let folder = trained();
     let folder = folder.path();
@@ -394,6 +559,19 @@ fn a_table_with_a_short_row_or_other_names_is_no_source_of_numbers() {
     );
     let compared = ends(folder, "compare runs/a runs/../runs/a", 0);
     has(&compared, &["runs/a is named twice and counts once"]);
+    let watched = ends(folder, "watch runs/b --once --size 200x40", 0);
+    has(&watched, &["metrics.csv: is empty"]);
+    // Nor is one that is gone without a word.
+    fs::remove_file(&place).unwrap();
+    let shown = ends(folder, "compare runs/a runs/b --metric actor_loss", 0);
+    has(
+        &shown,
+        &[
+            "runs/b is left out",
+            "metrics.csv is missing",
+            "log_every_updates",
+        ],
+    );
     // A column that one run lacks is no reason to show none.
     fs::write(&place, text.replacen("actor_loss", "loss_of_actor", 1)).unwrap();
     let shown = ends(folder, "compare runs/a runs/b --metric actor_loss", 0);

@@ -197,7 +197,7 @@ fn tokens_that_are_told_at_once_are_held_against_the_same_one_by_one() {
     }
     let logged = Logged {
         training: Some(data),
-        given: None,
+        ..Logged::default()
     };
     let found = diagnosed(&mut run, &logged, &whole());
     let told = found.tokens[0].at_once.unwrap();
@@ -212,7 +212,7 @@ fn parts_of_a_diagnosis_are_what_evaluations_replays_and_token_reports_find() {
     let (mut run, data) = planner(folder.path());
     let logged = Logged {
         training: Some(data.clone()),
-        given: None,
+        ..Logged::default()
     };
     let found = diagnosed(&mut run, &logged, &whole());
     assert!(found.whole_episodes && !found.interrupted);
@@ -314,7 +314,7 @@ fn errors_of_what_is_imagined_are_those_of_a_plan_that_is_carried_out() {
     };
     let logged = Logged {
         training: Some(data.clone()),
-        given: None,
+        ..Logged::default()
     };
     let found = diagnosed(&mut run, &logged, &options);
     assert_eq!((found.steps, found.whole_episodes), (4, false));
@@ -379,7 +379,7 @@ fn a_plan_that_a_budget_has_cut_has_no_error_after_its_last_action() {
     let (_, data) = planner(folder.path());
     let logged = Logged {
         training: Some(data),
-        given: None,
+        ..Logged::default()
     };
     let options = DiagnoseOptions {
         episodes: 1,
@@ -445,7 +445,7 @@ fn choices_are_judged_by_how_many_are_right_and_numbers_in_their_place_are_refus
     let mut run = trained(folder, "decision_transformer", &keys, &data);
     let logged = Logged {
         training: Some(data.clone()),
-        given: None,
+        ..Logged::default()
     };
     let found = diagnosed(&mut run, &logged, &whole());
     let mut policy = run.algorithm.policy().unwrap();
@@ -521,6 +521,7 @@ fn tokens_are_told_by_the_weights_that_act() {
         let logged = Logged {
             training: None,
             given: Some(kept.clone()),
+            ..Logged::default()
         };
         let found = diagnosed(&mut run, &logged, &whole());
         assert!(
@@ -543,7 +544,7 @@ fn interruptions_keep_what_is_finished_and_short_data_or_none_is_said() {
     };
     let logged = Logged {
         training: Some(data),
-        given: None,
+        ..Logged::default()
     };
     let found = diagnosed(&mut run, &logged, &options);
     assert!(found.interrupted && found.tokens.is_empty() && found.configured.is_none());
@@ -553,9 +554,21 @@ fn interruptions_keep_what_is_finished_and_short_data_or_none_is_said() {
         decisions: 2,
         ..DiagnoseOptions::default()
     };
-    let found = diagnosed(&mut run, &Logged::default(), &brief);
-    assert!(found.data.is_empty() && found.bins.is_none() && found.configured.is_some());
-    assert!(page(&found).contains("neither the run's data nor other data is there"));
+    // What needs no data is there all the same, and what does is named.
+    let other = Other {
+        name: "itself".to_owned(),
+        run: run::open(&folder.path().join("run"), &[]).unwrap(),
+    };
+    let found = diagnose(&mut run, &Logged::default(), Some(&other), &brief).unwrap();
+    assert!(found.data.is_empty() && found.bins.is_none() && found.imagination.is_none());
+    assert!(found.configured.is_some() && found.greedy.is_some() && found.simulated.is_some());
+    for words in [
+        "neither the run's data nor other data is there: the data's returns, tokens, what bins cost,",
+        "itself is not put through the bins without data",
+        "search in the simulator, values of the model",
+    ] {
+        assert!(page(&found).contains(words), "{words}: {}", page(&found));
+    }
     run.config.evaluate.env = None;
     let found = diagnosed(&mut run, &logged, &brief);
     assert!(found.greedy.is_none() && found.tokens.len() == 1);
@@ -573,13 +586,21 @@ fn actions_through_bins_are_a_run_of_their_own() {
     };
     let logged = Logged {
         training: Some(data),
-        given: None,
+        ..Logged::default()
     };
     let other = Other {
-        name: "itself".to_owned(),
+        name: "a run that has a name much longer than what stands in the table".to_owned(),
         run: run::open(&folder.path().join("run"), &[]).unwrap(),
     };
     let found = diagnose(&mut run, &logged, Some(&other), &brief).unwrap();
+    let text = page(&found);
+    let table = text.lines().skip_while(|line| !line.contains("Return of"));
+    let table: Vec<&str> = table.take_while(|line| !line.is_empty()).collect();
+    let ends: Vec<usize> = table.iter().map(|line| line.chars().count()).collect();
+    assert!(
+        table.len() > 5 && ends.iter().all(|end| *end == ends[0]),
+        "{text}"
+    );
     let through = found.bins.unwrap().through.unwrap();
     // A planner's actions are what bins stand for already.
     assert_eq!(through.plain.returns, found.configured.unwrap().returns);
@@ -598,7 +619,7 @@ fn a_decision_transformer_is_asked_for_returns_and_held_against_the_data() {
     let mut run = trained(folder.path(), "decision_transformer", small, &data);
     let logged = Logged {
         training: Some(data.clone()),
-        given: None,
+        ..Logged::default()
     };
     let found = diagnosed(&mut run, &logged, &whole());
     let asked: Vec<f64> = found.aims.iter().map(|aim| aim.asked).collect();
@@ -624,6 +645,29 @@ fn a_decision_transformer_is_asked_for_returns_and_held_against_the_data() {
     assert_eq!(
         found.configured.as_ref().unwrap().returns,
         evaluation.returns
+    );
+
+    // Without data it can still be asked for its own targets; a search is asked for in vain.
+    let idle = DiagnoseOptions {
+        worth: Worth::Nothing,
+        ..whole()
+    };
+    let without = diagnosed(&mut run, &Logged::default(), &idle);
+    let own: Vec<f64> = without.aims.iter().map(|aim| aim.asked).collect();
+    assert_eq!(own, [-1000.0, -200.0]);
+    assert_eq!(without.configured, found.configured);
+    let notes = without.notes.join("\n");
+    for words in [
+        "nor other data is there: the data's returns, which would be asked for, and errors of actions are left out",
+        "does not search: what ends of a search in the simulator are worth changes nothing",
+        "does not search: a number of plans changes nothing",
+    ] {
+        assert!(notes.contains(words), "{words}: {notes}");
+    }
+    assert!(
+        !found.notes.join("").contains("what ends"),
+        "{:?}",
+        found.notes
     );
 
     // The error of its actions, one logged episode after the other.
@@ -667,7 +711,7 @@ fn relatives_of_the_decision_transformer_are_asked_for_returns_or_score_without(
         let mut run = trained(&folder, algorithm, &small, &data);
         let logged = Logged {
             training: Some(data.clone()),
-            given: None,
+            ..Logged::default()
         };
         let found = diagnosed(&mut run, &logged, &whole());
         let asked: Vec<f64> = found.aims.iter().map(|aim| aim.asked).collect();
@@ -748,6 +792,35 @@ fn the_command_says_what_it_will_cost_draws_and_refuses_what_it_is_not_about() {
     }
     let other = fails(folder, &["diagnose", "run", "--env", "pendulum-v1"]);
     assert!(other.contains("3 observations and 1 actions"), "{other}");
+    // What training kept apart is called so; where the data is gone, the search is in the simulator all the same.
+    let config = std::fs::read_to_string(folder.join("run/config.toml")).unwrap();
+    std::fs::write(folder.join("apart.toml"), config).unwrap();
+    let train = [
+        "train",
+        "apart.toml",
+        "--out",
+        "apart",
+        "--set",
+        "train.held_out_fraction=0.3",
+    ];
+    succeeds(folder, &train);
+    let brief = ["diagnose", "apart", "--episodes", "1", "--decisions", "2"];
+    let said = succeeds(folder, &brief);
+    for words in [
+        "training data, all",
+        "held-out data, all",
+        "held-out data  ",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!said.contains("given"), "{said}");
+    std::fs::remove_file(folder.join("train.npz")).unwrap();
+    let said = succeeds(folder, &brief);
+    assert!(
+        said.contains("search in the simulator, values of the model"),
+        "{said}"
+    );
+    assert!(said.contains("nor other data is there"), "{said}");
 }
 
 #[test]

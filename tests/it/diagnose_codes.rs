@@ -96,6 +96,7 @@ fn codes_are_told_and_lose_what_the_networks_of_the_file_say() {
     let logged = Logged {
         training: Some(data.clone()),
         given: Some(given.clone()),
+        ..Logged::default()
     };
     let options = DiagnoseOptions {
         episodes: EPISODES,
@@ -298,7 +299,7 @@ fn plans_are_tried_in_the_simulator_and_promise_what_the_search_maximises() {
     let mut run = trained(folder.path(), PENDULUM, &data);
     let logged = Logged {
         training: Some(data),
-        given: None,
+        ..Logged::default()
     };
     let options = DiagnoseOptions {
         episodes: EPISODES,

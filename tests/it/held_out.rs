@@ -7,7 +7,7 @@ use serde_json::Value;
 use trajformer::checkpoint::{EarlyStop, RunDir};
 use trajformer::config::RunConfig;
 use trajformer::data::Dataset;
-use trajformer::metrics::table;
+use trajformer::metrics::table::{self, Table};
 use trajformer::{compare, held_out, run};
 
 use crate::cli::succeeds;
@@ -115,8 +115,8 @@ fn nothing_is_learned_from_what_is_held_out() {
             losses[0].is_finite() && losses[0] != losses[1],
             "{losses:?}"
         );
-        let (columns, _) = table::read(&without.join("metrics.csv")).unwrap();
-        assert!(!columns.iter().any(|name| name.contains("held_out")));
+        let table = Table::read(&without.join("metrics.csv")).unwrap();
+        assert!(!table.columns.iter().any(|name| name.contains("held_out")));
     }
 }
 
@@ -241,7 +241,7 @@ fn a_run_that_goes_on_measures_the_same_to_the_last_bit() {
         );
         assert_eq!((some[4], some[6]), (all[2], all[3]), "{algorithm}");
         let means = |run: &Path| -> Vec<Vec<String>> {
-            let (columns, rows) = table::read(&run.join("metrics.csv")).unwrap();
+            let Table { columns, rows, .. } = Table::read(&run.join("metrics.csv")).unwrap();
             let is_mean = |name: &str| name != "seconds" && !name.starts_with("held_out");
             let rows = rows.into_iter().map(|row| {
                 let mut cells: Vec<String> = (columns.iter().zip(row))

@@ -1,11 +1,13 @@
 //! Plans whose values and observations are predicted at once, against full recomputation.
 
+use trajformer::bench;
 use trajformer::config::RunConfig;
 use trajformer::data::sequences::goal_transition;
 use trajformer::planning::sampling::{Distribution, Filter};
 use trajformer::planning::{Allowance, Budget, Companion, Objective, PlanConfig, Prefix, Window};
 use trajformer::policy::PlanOrigin;
 use trajformer::rng::Rng;
+use trajformer::run;
 use trajformer_models::activation::Activation;
 
 use crate::planner::{Kind, PAPERS, Tiny, kinds, random_prefix, small, streams, tiny_with};
@@ -157,7 +159,7 @@ fn plans_equal_forward_passes_over_everything_token_for_token() {
                 let found = check(&tiny, &settings(window), &prefix, seed, &place);
                 // The same network, one token after the other.
                 let one_by_one = PlanConfig {
-                    multi_token: false,
+                    multi_token: Some(false),
                     ..settings(window)
                 };
                 let mut search = tiny.search::<f64>(false, one_by_one);
@@ -327,4 +329,69 @@ fn observations_that_are_predicted_at_once_are_not_drawn() {
         plans.expect("a plan")
     };
     assert_eq!(plan(false), plan(true));
+}
+
+#[test]
+fn heads_that_a_network_has_not_can_be_left_alone_but_not_be_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    crate::runs::write_data(folder);
+    let out = folder.join("run");
+    let key = "algorithm.trajectory_transformer.planner.multi_token";
+    let mut config = crate::runs::config(folder, "trajectory_transformer", 5);
+    config.evaluate.episodes = 0;
+    run::start(&config, &out).unwrap();
+    let opened = |set: &[&str]| {
+        let set: Vec<String> = set.iter().map(|set| format!("{key}={set}")).collect();
+        run::open(&out, &set).map(|_| ())
+    };
+    opened(&[]).expect("not set");
+    opened(&["false"]).expect("what it does anyway");
+    let has = |error: trajformer::Error| {
+        let error = error.to_string();
+        for words in ["`planner.multi_token` is true", "has no heads", "leave `"] {
+            assert!(error.contains(words), "{error}");
+        }
+    };
+    has(opened(&["true"]).expect_err("no heads"));
+    // In its file just so.
+    let file = out.join("config.toml");
+    let stored = std::fs::read_to_string(&file).unwrap();
+    let table = "[algorithm.trajectory_transformer.planner]\n";
+    let edited = stored.replace(table, &format!("{table}multi_token = true\n"));
+    assert_ne!(edited, stored);
+    std::fs::write(&file, edited).unwrap();
+    has(opened(&[]).expect_err("no heads"));
+    let plan = |keys: &[&str]| {
+        bench::plan(&bench::PlanOptions {
+            algorithm: "trajectory_transformer".to_owned(),
+            observations: 2,
+            actions: 1,
+            beam: Some(2),
+            horizon: Some(2),
+            window: Window::Crop,
+            overrides: keys.iter().map(|&key| key.to_owned()).collect(),
+            budget_ms: None,
+            decisions: 0,
+            seconds: 0.0,
+        })
+    };
+    has(plan(&["planner.multi_token=true"]).expect_err("no heads"));
+    plan(&["planner.multi_token=true", "multi_token=true"]).expect("heads");
+    // What is asked for is what is done anyway: it is no setting of its own, and runs that had it go on.
+    let parsed =
+        |text: &str| RunConfig::parse(&format!("[algorithm.trajectory_transformer]\n{text}"));
+    let asked = parsed("multi_token = true\nplanner.multi_token = true").unwrap();
+    let usual = parsed("multi_token = true").unwrap();
+    assert_eq!(asked.to_toml().unwrap(), usual.to_toml().unwrap());
+    asked.algorithm.check_acting().expect("heads");
+    let likely = parsed(
+        "multi_token = true\nplanner.multi_token = true\nplanner.objective = \"likelihood\"",
+    );
+    let error = likely
+        .unwrap()
+        .algorithm
+        .check_acting()
+        .expect_err("token by token");
+    assert!(error.to_string().contains("token by token"), "{error}");
 }

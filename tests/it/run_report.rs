@@ -378,7 +378,7 @@ fn what_can_not_be_read_or_compared_is_noted_and_the_rest_is_shown() {
     };
     let (text, count) = notes();
     assert!(
-        count == 4 && text.contains("seed-1 was named twice"),
+        count == 4 && text.contains("seed-1 is named twice"),
         "{text}"
     );
     // Damage: a table, an origin, an empty table of evaluations, and a run that is behind.

@@ -8,6 +8,7 @@ use trajformer::algorithms::{ALGORITHMS, Actions};
 use trajformer::checkpoint::RunDir;
 use trajformer::config::RunConfig;
 use trajformer::evaluate::Evaluator;
+use trajformer::metrics::table::Table;
 use trajformer::{compare, data, envs, policy, run};
 
 /// Small sizes for algorithms whose defaults are large.
@@ -91,7 +92,7 @@ pub fn config(folder: &Path, algorithm: &str, updates: u64) -> RunConfig {
 
 /// A table without its `seconds` column, which differs from run to run.
 fn table_without_seconds(path: &Path) -> Vec<Vec<String>> {
-    let (columns, rows) = trajformer::metrics::table::read(path).unwrap();
+    let Table { columns, rows, .. } = Table::read(path).unwrap();
     let seconds = columns
         .iter()
         .position(|column| column == "seconds")
@@ -167,8 +168,13 @@ fn own_experience_is_saved_and_an_episode_goes_on_where_it_was() {
     let training = fs::read(parts.join("training.safetensors")).unwrap();
     // Observations, actions, rewards, next observations and ends of 270 steps, and names.
     assert!(training.len() > offline.len() + 270 * (3 + 1 + 1 + 3 + 1) * 4);
-    let metrics = trajformer::metrics::table::read(&whole.join("metrics.csv")).unwrap();
-    assert!(metrics.0.iter().any(|name| name == "online_return_mean"));
+    let metrics = Table::read(&whole.join("metrics.csv")).unwrap();
+    assert!(
+        metrics
+            .columns
+            .iter()
+            .any(|name| name == "online_return_mean")
+    );
 
     let refused = |overrides: &[&str]| {
         let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
@@ -186,8 +192,8 @@ fn calibrated_critics_learn_online() {
     let keys = ["online.steps=5", "algorithm.cql.calibrate=true"].map(str::to_owned);
     let config = config(folder, "cql", 5).with_overrides(&keys).unwrap();
     run::start(&config, &folder.join("cql")).unwrap();
-    let metrics = trajformer::metrics::table::read(&folder.join("cql/metrics.csv")).unwrap();
-    assert_eq!(metrics.1.last().unwrap()[0], "10");
+    let metrics = Table::read(&folder.join("cql/metrics.csv")).unwrap();
+    assert_eq!(metrics.rows.last().unwrap()[0], "10");
 }
 
 #[test]

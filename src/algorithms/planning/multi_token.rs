@@ -14,7 +14,8 @@ use trajformer_core::error::{Error, Result};
 impl<T: Float> BeamSearch<T> {
     /// Whether values and observations are taken from the heads that predict several tokens at once.
     pub(super) fn predicts_at_once(&self) -> bool {
-        self.config.multi_token && self.model.decoder.multi_token_observations().is_some()
+        self.config.multi_token != Some(false)
+            && self.model.decoder.multi_token_observations().is_some()
     }
 
     /// Brings the sequences up to date, which end with the action of transition `t`: reward, value and what is observed next. After the

@@ -38,9 +38,9 @@ impl PlanValue {
     }
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it with a reference
-fn is_true(set: &bool) -> bool {
-    *set
+#[allow(clippy::trivially_copy_pass_by_ref, clippy::ref_option)] // serde calls it with a reference
+fn is_not_false(set: &Option<bool>) -> bool {
+    *set != Some(false)
 }
 
 /// What the network sees of a long sequence.
@@ -100,9 +100,10 @@ pub struct PlanConfig {
     /// What is maximised.
     pub objective: Objective,
     /// Of networks that predict value and next observation from an action's last number (`multi_token`): whether plans by return take
-    /// them from there, observations greedily, with A + 1 sequential steps for a transition in place of O + A + 2. true.
-    #[serde(skip_serializing_if = "is_true")]
-    pub multi_token: bool,
+    /// them from there, observations greedily, with A + 1 sequential steps for a transition in place of O + A + 2. Not set: wherever
+    /// the network does. `true` is the same, but an error where it does not; it is not written down.
+    #[serde(skip_serializing_if = "is_not_false")]
+    pub multi_token: Option<bool>,
     /// Where the value of what follows an imagined sequence comes from.
     #[serde(skip_serializing_if = "PlanValue::is_model")]
     pub value: PlanValue,
@@ -138,7 +139,7 @@ impl Default for PlanConfig {
             plan_every_steps: 1,
             window: Window::Crop,
             objective: Objective::Return,
-            multi_token: true,
+            multi_token: None,
             value: PlanValue::Model,
             critic: None,
             budget_ms: None,
@@ -182,7 +183,7 @@ impl PlanConfig {
     /// Saying what to do.
     pub fn check_multi_token(&self) -> Result<()> {
         let greedy = self.k_obs == 1 && self.cdf_obs == 0.0;
-        if greedy || !self.multi_token || self.objective == Objective::Likelihood {
+        if greedy || self.multi_token == Some(false) || self.objective == Objective::Likelihood {
             return Ok(());
         }
         Err(Error::settings(format!(

@@ -44,7 +44,9 @@ pub fn plan(options: &PlanOptions) -> Result<Report> {
         )));
     }
     let overrides: Vec<&String> = options.overrides.iter().collect();
-    match config_of(&options.algorithm, &overrides)? {
+    let config = config_of(&options.algorithm, &overrides)?;
+    config.check_acting()?;
+    match config {
         AlgorithmConfig::TrajectoryTransformer(config) => plan_tokens(options, config),
         AlgorithmConfig::Tap(config) => latent_plan::plan_codes(options, config),
         _ => Err(Error::settings(format!(

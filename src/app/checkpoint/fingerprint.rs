@@ -1,6 +1,7 @@
 //! What a run was started with, kept so that a resumed run can't go on with something else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,9 @@ const KEEPING: [(&str, &str); 5] = [
     ("train.held_out_every_updates", "0"),
     ("train.patience_held_out", "0"),
 ];
+
+/// Names of data files that say nothing without the folder around them.
+const PLAIN_NAMES: [&str; 3] = ["main_data", "data", "main"];
 
 /// A data set in a few numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +99,26 @@ impl DataFingerprint {
         };
         Some(text + ": give the data that it was started on, or start a new run")
     }
+}
+
+/// What data is called by its files: `hopper-medium-v2` for `data/hopper-medium-v2.hdf5`; empty where there are none.
+pub fn data_name(paths: &[PathBuf]) -> String {
+    let of_file = |path: &PathBuf| {
+        let mut path = path.as_path();
+        loop {
+            let name = path.file_stem()?.to_string_lossy().into_owned();
+            match path.parent() {
+                Some(folder)
+                    if PLAIN_NAMES.contains(&name.as_str()) && folder.file_name().is_some() =>
+                {
+                    path = folder;
+                }
+                _ => return Some(name),
+            }
+        }
+    };
+    let names: Vec<String> = paths.iter().filter_map(of_file).collect();
+    names.join("+")
 }
 
 /// Every key of a configuration with its value as TOML, except those that may change.
@@ -194,4 +218,19 @@ pub fn differences(
             now: text(now.get(key)),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_sets_are_called_after_their_files() {
+        let name = |paths: &[&str]| data_name(&paths.iter().map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(name(&["data/hopper-medium-v2.hdf5"]), "hopper-medium-v2");
+        assert_eq!(name(&["hopper/medium-v0/data/main_data.hdf5"]), "medium-v0");
+        assert_eq!(name(&["data.npz"]), "data");
+        assert_eq!(name(&["a.npz", "b.npz"]), "a+b");
+        assert_eq!(name(&[]), "");
+    }
 }

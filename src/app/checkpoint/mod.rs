@@ -88,6 +88,9 @@ pub struct RunSpec {
     /// The data that it was started on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataFingerprint>,
+    /// What that was called, by its files: `data.path` may change afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_name: Option<String>,
 }
 
 impl RunSpec {
@@ -102,6 +105,7 @@ impl RunSpec {
             env_name: None,
             settings: BTreeMap::new(),
             data: None,
+            data_name: None,
         }
     }
 
@@ -273,6 +277,9 @@ impl RunDir {
     /// # Errors
     /// If they can't be read.
     pub fn spec(&self) -> Result<RunSpec> {
+        if !self.file("config.json").exists() {
+            return Err(self.lost_description());
+        }
         let text = folders::text_of(&self.path, "config.json")?;
         let fail = |problem: String| Error::Run {
             path: self.path.clone(),

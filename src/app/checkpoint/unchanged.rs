@@ -11,8 +11,9 @@ use trajformer_core::error::{Error, Result};
 
 /// Tables and keys that decide what a trained policy computes, beside those that it may be given when it is opened.
 const LEARNED: [&str; 3] = ["algorithm.", "data.", "encoder"];
-/// Keys that name what a run keeps a copy of: an edit in its file would be ignored, while they can be given when it is opened.
-const KEPT: [&str; 2] = [".planner.value", ".planner.critic"];
+/// Keys that may be given when a run is opened, but whose edit in its file is a slip: a run keeps a copy of what they name, which the edit would
+/// not change, or its networks were trained with the value that stands there.
+const TRAINED_WITH: [&str; 3] = [".planner.value", ".planner.critic", ".return_scale"];
 /// Where the scores were taken that a run has written down.
 const SCORED: &str = "evaluate.env";
 
@@ -35,8 +36,8 @@ impl RunSpec {
         let mut found = self.changed(config)?;
         found.retain(|difference| {
             let key = &difference.key;
-            let is_kept = KEPT.iter().any(|end| key.ends_with(end));
-            is_learned(key) && (is_kept || !config.can_be_set(key, Purpose::Act))
+            let is_fixed = TRAINED_WITH.iter().any(|end| key.ends_with(end));
+            is_learned(key) && (is_fixed || !config.can_be_set(key, Purpose::Act))
         });
         refuse(&found, folder)
     }

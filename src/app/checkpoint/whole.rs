@@ -1,11 +1,12 @@
-//! Whether the tensor files of a run are there and as long as they say, without reading their numbers.
+//! Whether the files of a run are there, and its tensors as long as they say, without reading their numbers.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use crate::app::checkpoint::named::{folder_of, kept_updates, run_of};
 use crate::app::checkpoint::{RunDir, RunState};
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Error, Result, shell_quoted};
 
 /// No header of a safetensors file is longer.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -26,6 +27,26 @@ impl RunDir {
     /// As [`Self::check_lengths`].
     pub fn check_policy_lengths(&self, state: &RunState) -> Result<()> {
         self.check_some(state, |name| name != "training.safetensors")
+    }
+
+    /// What to say where `config.json` is gone, and where a copy of it lies, if one does: kept checkpoints have the same.
+    pub(super) fn lost_description(&self) -> Error {
+        let name = "config.json";
+        let around = run_of(self.path());
+        let run = around.as_deref().unwrap_or(self.path());
+        let kept = kept_updates(run).into_iter();
+        let copy = std::iter::once(run.to_path_buf())
+            .chain(kept.map(|update| folder_of(run, update)))
+            .map(|place| place.join(name))
+            .find(|copy| copy.is_file());
+        let remedy = copy.map_or_else(
+            || "restore it from a copy; else its config.toml trains the same run anew in another folder".to_owned(),
+            |copy| format!("{} is the same file: copy it here", shell_quoted(&copy)),
+        );
+        self.fail(format!(
+            "{name} is missing: it says how many numbers observations and actions have, the range of actions, and which settings and \
+             data the run was started with, and without it the run can neither act nor go on nor be compared; {remedy}"
+        ))
     }
 
     fn check_some(&self, state: &RunState, counts: fn(&str) -> bool) -> Result<()> {

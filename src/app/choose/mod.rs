@@ -21,7 +21,6 @@ use crate::app::choose::histories::Histories;
 use crate::app::choose::judged::{Judged, Known};
 use crate::app::choose::ranking::{Interval, standings};
 use crate::app::choose::runs::{Contender, Rewards, Shared};
-use crate::app::compare::found::about_damaged;
 use crate::app::fqe::{Asked, FqeConfig, Ground};
 use crate::app::progress::duration;
 use crate::app::run;
@@ -160,7 +159,7 @@ pub struct Candidate {
 /// alone, a policy needs what the data has not, or it is interrupted before two runs are judged.
 pub fn choose(paths: &[PathBuf], options: &ChooseOptions) -> Result<Choice> {
     options.fqe.check()?;
-    let mut notes = about_damaged(paths);
+    let mut notes = Vec::new();
     let contenders = runs::found(paths, &mut notes)?;
     let scored_in = if options.judge {
         Some(scored_in(&contenders)?)

@@ -1,13 +1,12 @@
 //! Which runs are compared, and what they have in common: shapes, data, the way it is read.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 
 use crate::app::checkpoint::fingerprint::DataFingerprint;
 use crate::app::checkpoint::{RunDir, RunSpec};
-use crate::app::compare::found::{Run, Series, found as series_at, readable};
+use crate::app::compare::found::{Once, Run, Series, found_all, readable};
 use crate::app::config::RunConfig;
 use crate::app::datasets;
 use crate::app::evaluations::EvaluationRow;
@@ -48,26 +47,18 @@ pub struct Rewards {
 /// The runs at or below `paths`, each once. One that can't be read, or whose weights are missing or cut off, is left out and named in `notes`.
 ///
 /// # Errors
-/// If a path holds no run, none can be read, or fewer than two are left.
+/// If there is nothing at a path, no run can be read, or fewer than two are left.
 pub fn found(paths: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Contender>> {
-    let mut seen = BTreeSet::new();
+    let (series, about) = found_all(paths, Once::Run)?;
+    notes.extend(about);
     let mut all = Vec::new();
-    for path in paths {
-        for mut series in series_at(path)? {
-            let is_one = series.runs.len() == 1;
-            series.runs.retain(|folder| {
-                seen.insert(folder.canonicalize().unwrap_or_else(|_| folder.clone()))
-            });
-            all.extend(series.runs.into_iter().map(|folder| Series {
-                // One that is alone is called as it was named.
-                path: if is_one {
-                    series.path.clone()
-                } else {
-                    folder.clone()
-                },
-                runs: vec![folder],
-            }));
-        }
+    for Series { path, runs } in series {
+        let is_one = runs.len() == 1;
+        all.extend(runs.into_iter().map(|folder| Series {
+            // One that is alone is called as it was named.
+            path: if is_one { path.clone() } else { folder.clone() },
+            runs: vec![folder],
+        }));
     }
     let (read, unread) = readable(all, |folder| {
         let directory = RunDir::open(folder)?;
@@ -85,8 +76,8 @@ pub fn found(paths: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Contender
             folder: folder.to_path_buf(),
         })
     })?;
-    let why = unread.first().map(|first| format!("; {first}"));
     notes.extend(unread);
+    let why = notes.first().map(|first| format!("; {first}"));
     let contenders = read.into_iter().flat_map(|(series, runs)| {
         let name = series.path.display().to_string();
         runs.into_iter().map(move |run| Contender {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::app::checkpoint::EarlyStop;
 use crate::app::compare::aggregates::{OverTasks, common_tasks, names};
 use crate::app::compare::found::{
-    Run, Series, Task, about_damaged, check_seeds, found, readable, task_names,
+    Once, Run, Series, Task, check_seeds, found_all, readable, task_names,
 };
 use crate::app::compare::lines::{Cell, Line, common_updates, folder_name, joined, line};
 use crate::app::compare::tasks;
@@ -131,7 +131,7 @@ pub fn compare(runs: &[PathBuf]) -> Result<Vec<Line>> {
 /// A run without evaluations is skipped with a warning. One that can't be read, or has a return or score that is not finite, is left out and named in the notes.
 ///
 /// # Errors
-/// If there is no run, none can be read or none has an evaluation; if a folder holds runs that are no seeds of one configuration and nothing is grouped; if a key or a label's line does not exist.
+/// If there is nothing at a path, no run can be read or none has an evaluation; if a folder holds runs that are no seeds of one configuration and nothing is grouped; if a key or a label's line does not exist.
 pub fn compared(paths: &[PathBuf], options: &Options) -> Result<Comparison> {
     let mut by = options.by.clone();
     // A key that is named twice groups once.
@@ -141,25 +141,7 @@ pub fn compared(paths: &[PathBuf], options: &Options) -> Result<Comparison> {
         by,
         ..options.clone()
     };
-    let mut notes = Vec::new();
-    let mut series = Vec::new();
-    // What is named twice is one line; a seed may stand beside the folder that holds it.
-    let mut seen = BTreeSet::new();
-    for path in paths {
-        for found in found(path)? {
-            let whole = |run: &PathBuf| run.canonicalize().unwrap_or_else(|_| run.clone());
-            let runs: Vec<PathBuf> = found.runs.iter().map(whole).collect();
-            if seen.insert(runs) {
-                series.push(found);
-            } else {
-                notes.push(format!(
-                    "{} is named twice and counts once",
-                    found.path.display()
-                ));
-            }
-        }
-    }
-    notes.extend(about_damaged(paths));
+    let (series, mut notes) = found_all(paths, Once::Series)?;
     let (mut read, skipped) = read(series, options, &mut notes)?;
     let mut runs: Vec<&mut Run> = read.iter_mut().flat_map(|(_, runs)| runs).collect();
     notes.extend(tasks::unify(&mut runs));

@@ -1,10 +1,13 @@
-//! [`Run`]: what a comparison needs to know of a run directory; [`found`]: the runs in a folder.
+//! [`Run`]: what a comparison needs to know of a run directory; [`found`]: the runs in a folder; [`found_all`]: those of all folders that
+//! were named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::app::checkpoint::fingerprint::{Difference, all_settings, differences, settings};
+use crate::app::checkpoint::fingerprint::{
+    Difference, all_settings, data_name, differences, settings,
+};
 use crate::app::checkpoint::folders::{check_configured, lost_configuration};
 use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::{EarlyStop, RunDir, named, runs_inside};
@@ -15,8 +18,6 @@ use trajformer_core::error::{Error, Result};
 const CHECKSUM: &str = "the data's checksum";
 /// How deep runs may lie below a folder that was named.
 const DEEPEST: usize = 4;
-/// Names of data files that say nothing without the folder around them.
-const PLAIN_NAMES: [&str; 3] = ["main_data", "data", "main"];
 
 /// A run directory, or a folder that holds one per seed.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +31,7 @@ pub struct Series {
 /// What was learned from and where it was scored: results on one task can be compared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Task {
-    /// Name of the data set: that of its files, without their endings.
+    /// Name of the data set: that of the files that the run began with, without their endings.
     pub data: String,
     /// The environment that scored; `None` if nothing did.
     pub env: Option<String>,
@@ -70,14 +71,17 @@ impl Run {
         let state = directory.state()?;
         let stop = state.as_ref().and_then(|state| state.early_stop(&config));
         let early = state.filter(|_| stop.is_some());
-        let checksum = directory.spec()?.data.map(|data| data.checksum);
+        let spec = directory.spec()?;
         Ok(Self {
             folder: folder.to_path_buf(),
             algorithm: config.algorithm.name().to_owned(),
             task: Task {
-                data: data_name(&config.data.path),
+                // Where its data lies may change, what it learned from does not.
+                data: spec
+                    .data_name
+                    .unwrap_or_else(|| data_name(&config.data.path)),
                 env: config.evaluate.env.clone(),
-                checksum: checksum.unwrap_or_default(),
+                checksum: spec.data.map_or_else(String::new, |data| data.checksum),
             },
             settings: all_settings(&config)?,
             evaluations: Evaluations::finite_rows(folder)?,
@@ -96,26 +100,6 @@ impl Run {
         let value = self.settings.get(key)?;
         Some(value.trim_matches('"').to_owned())
     }
-}
-
-/// `hopper-medium-v2` for `data/hopper-medium-v2.hdf5`.
-fn data_name(paths: &[PathBuf]) -> String {
-    let of_file = |path: &PathBuf| {
-        let mut path = path.as_path();
-        loop {
-            let name = path.file_stem()?.to_string_lossy().into_owned();
-            match path.parent() {
-                Some(folder)
-                    if PLAIN_NAMES.contains(&name.as_str()) && folder.file_name().is_some() =>
-                {
-                    path = folder;
-                }
-                _ => return Some(name),
-            }
-        }
-    };
-    let names: Vec<String> = paths.iter().filter_map(of_file).collect();
-    names.join("+")
 }
 
 /// Short names of tasks, each another: the data's; with the environment, and the checksum, where that is not enough.
@@ -216,8 +200,89 @@ pub fn damaged(path: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// What counts once when it is named twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Once {
+    /// A series: one of its runs may stand beside it.
+    Series,
+    /// A run: the series that is named later lacks it.
+    Run,
+}
+
+/// The series at or below `paths`, as [`found`] has them, in this order, and what is to be said of them: which are damaged, and what was named
+/// twice. A path that is there and holds no run that can be read is left out with a note, as long as something is left.
+///
+/// # Errors
+/// If there is nothing at one of the paths; the first one's, if none holds a run.
+pub fn found_all(paths: &[PathBuf], once: Once) -> Result<(Vec<Series>, Vec<String>)> {
+    let mut notes = about_damaged(paths);
+    let (mut all, mut unread, mut seen) = (Vec::new(), None, BTreeSet::new());
+    for path in paths {
+        let here = match found(path) {
+            Ok(here) => here,
+            // What is not there was not meant.
+            Err(error) if matches!(error, Error::NoRun { .. }) && !path.exists() => {
+                return Err(error);
+            }
+            Err(error) => {
+                // The others' notes are there already.
+                if damaged(path).is_empty() {
+                    notes.push(left_out(path, &error));
+                }
+                unread.get_or_insert(error);
+                continue;
+            }
+        };
+        for series in here {
+            all.extend(new_part(series, once, &mut seen, &mut notes));
+        }
+    }
+    match unread {
+        Some(error) if all.is_empty() => Err(error),
+        _ => Ok((all, notes)),
+    }
+}
+
+/// What of `series` was not seen yet.
+fn new_part(
+    mut series: Series,
+    once: Once,
+    seen: &mut BTreeSet<Vec<PathBuf>>,
+    notes: &mut Vec<String>,
+) -> Option<Series> {
+    let whole = |run: &PathBuf| run.canonicalize().unwrap_or_else(|_| run.clone());
+    let mut is_new = |runs: &[PathBuf], name: &Path| {
+        let is_new = seen.insert(runs.iter().map(whole).collect());
+        if !is_new {
+            notes.push(format!("{} is named twice and counts once", name.display()));
+        }
+        is_new
+    };
+    match once {
+        Once::Series => is_new(&series.runs, &series.path).then_some(series),
+        Once::Run => {
+            let before = series.runs.len();
+            series
+                .runs
+                .retain(|run| is_new(std::slice::from_ref(run), run));
+            if before > 1
+                && let [only] = &series.runs[..]
+            {
+                // It is no longer what all of them are called.
+                series.path.clone_from(only);
+            }
+            (!series.runs.is_empty()).then_some(series)
+        }
+    }
+}
+
+/// What is said of what can't be read.
+fn left_out(path: &Path, error: &Error) -> String {
+    format!("{} is left out, it can't be read: {error}", path.display())
+}
+
 /// What is to be said of the [`damaged`] folders at or below `paths`, each once.
-pub fn about_damaged(paths: &[PathBuf]) -> Vec<String> {
+fn about_damaged(paths: &[PathBuf]) -> Vec<String> {
     let mut folders: Vec<PathBuf> = paths.iter().flat_map(|path| damaged(path)).collect();
     folders.sort();
     folders.dedup();
@@ -264,10 +329,8 @@ pub fn readable<T>(
     {
         return Err(error);
     }
-    let said = |(run, error): (PathBuf, Error)| {
-        format!("{} is left out, it can't be read: {error}", run.display())
-    };
-    Ok((all, unread.into_iter().map(said).collect()))
+    let said = unread.iter().map(|(run, error)| left_out(run, error));
+    Ok((all, said.collect()))
 }
 
 fn collect(path: &Path, depth: usize, series: &mut Vec<Series>) {
@@ -376,16 +439,6 @@ mod tests {
             env: Some(env.to_owned()),
             checksum: checksum.to_owned(),
         }
-    }
-
-    #[test]
-    fn data_sets_are_called_after_their_files() {
-        let name = |paths: &[&str]| data_name(&paths.iter().map(PathBuf::from).collect::<Vec<_>>());
-        assert_eq!(name(&["data/hopper-medium-v2.hdf5"]), "hopper-medium-v2");
-        assert_eq!(name(&["hopper/medium-v0/data/main_data.hdf5"]), "medium-v0");
-        assert_eq!(name(&["data.npz"]), "data");
-        assert_eq!(name(&["a.npz", "b.npz"]), "a+b");
-        assert_eq!(name(&[]), "");
     }
 
     #[test]

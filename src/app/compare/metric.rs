@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::app::checkpoint::RunDir;
-use crate::app::compare::found::{about_damaged, check_seeds, found, readable};
+use crate::app::compare::found::{Once, check_seeds, found_all, readable};
 use crate::app::compare::lines::folder_name;
 use crate::app::evaluate::mean_std;
-use crate::app::table;
+use crate::app::table::Table;
 use crate::report::curves;
 use crate::report::curves::{Curves, ReferenceLine, Scale, Series};
 use trajformer_core::error::{Error, Result};
@@ -39,18 +39,14 @@ pub struct MetricLine {
     pub curves: Vec<Vec<(f64, f64)>>,
 }
 
-/// Reads column `name` of every run at or below `runs`: run directories, folders with one per seed, or folders of such folders.
+/// Reads column `name` of every run at or below `runs`: run directories, folders with one per seed, or folders of such folders. What is
+/// named twice counts once. One that can't be read, or has no such column or no number in it, is left out with a warning, as long as
+/// something is left.
 ///
 /// # Errors
-/// If one is neither, or has no such column or no number in it; those that it has are named.
+/// If there is nothing at a path, or no run is left: the columns that the last one has are named.
 pub fn metric(runs: &[PathBuf], name: &str) -> Result<Vec<MetricLine>> {
-    for note in about_damaged(runs) {
-        tracing::warn!("{note}");
-    }
-    let mut series = Vec::new();
-    for run in runs {
-        series.extend(found(run)?);
-    }
+    let (series, notes) = found_all(runs, Once::Series)?;
     let whole = |folder: &Path| {
         let run = RunDir::open(folder)?;
         run.spec()?;
@@ -58,7 +54,7 @@ pub fn metric(runs: &[PathBuf], name: &str) -> Result<Vec<MetricLine>> {
         curve(folder, name)
     };
     let (read, unread) = readable(series, whole)?;
-    for note in unread {
+    for note in notes.into_iter().chain(unread) {
         tracing::warn!("{note}");
     }
     let lines = read.into_iter().map(|(series, found)| {
@@ -79,9 +75,15 @@ struct Curve {
 
 fn curve(folder: &Path, name: &str) -> Result<Curve> {
     let path = folder.join("metrics.csv");
+    let Some(table) = Table::read_if_present(&path)? else {
+        let path = path.display();
+        return Err(Error::Unsuitable(format!(
+            "{path} is missing: the run has logged nothing yet (`train.log_every_updates` says how often it does), or its table is lost"
+        )));
+    };
     // Every cell, so that a damaged table is no source of single columns.
-    table::all_numbers(&path)?;
-    let (columns, cells) = table::read(&path)?;
+    let numbers = table.all_numbers()?;
+    let columns = &table.columns;
     let Some(place) = columns.iter().position(|column| column == name) else {
         let near = did_you_mean(name, columns.iter().map(String::as_str));
         let (path, columns) = (path.display(), columns.join(", "));
@@ -91,10 +93,10 @@ fn curve(folder: &Path, name: &str) -> Result<Curve> {
         });
     };
     let is_number = |row: &&Vec<String>| !row[place].trim().is_empty();
-    let written = cells.iter().filter(is_number).count();
-    let rows = table::numbers(&path, ["update", name])?.into_iter();
-    let points: Vec<(f64, f64)> = rows
-        .map(|[update, value]| (update, value))
+    let written = table.rows.iter().filter(is_number).count();
+    let points: Vec<(f64, f64)> = numbers
+        .iter()
+        .map(|row| (row[0], row[place]))
         .filter(|(_, value)| value.is_finite())
         .collect();
     if points.is_empty() {
@@ -108,17 +110,11 @@ fn curve(folder: &Path, name: &str) -> Result<Curve> {
         };
         return Err(Error::Unsuitable(problem));
     }
-    let judged = "return_to_go_mean";
-    let returns = if columns.iter().any(|column| column == judged) {
-        let found = table::numbers(&path, [judged])?;
-        found
-            .into_iter()
-            .map(|[v]| v)
-            .filter(|v| v.is_finite())
-            .collect()
-    } else {
-        Vec::new()
-    };
+    let judged = columns.iter().position(|name| name == "return_to_go_mean");
+    let measured = judged
+        .into_iter()
+        .flat_map(|place| numbers.iter().map(move |row| row[place]));
+    let returns = measured.filter(|value| value.is_finite()).collect();
     Ok(Curve {
         left_out: written - points.len().min(written),
         points,

@@ -6,14 +6,22 @@ use crate::app::compare::found::{Run, Task};
 
 /// Gives runs on the same data, scored in the same environment, one task. Data is the same by its checksum. A run that does not know its data's
 /// checksum, as those of early versions, has the task whose data is called alike, if there is one alone: `hopper_medium` and
-/// `hopper-medium-v2` are. What that supposes, and one name for different data, is said.
+/// `hopper-medium-v2` are. What that supposes, one name for different data, and different names for one, is said.
 pub(super) fn unify(runs: &mut [&mut Run]) -> Vec<String> {
     let mut known: BTreeMap<(String, Option<String>), Task> = BTreeMap::new();
+    let mut renamed = BTreeSet::new();
     for run in runs.iter_mut().filter(|run| !run.task.checksum.is_empty()) {
         let key = (run.task.checksum.clone(), env(&run.task));
-        run.task = known.entry(key).or_insert_with(|| run.task.clone()).clone();
+        let task = known.entry(key).or_insert_with(|| run.task.clone());
+        if plain(&task.data) != plain(&run.task.data) {
+            renamed.insert((run.task.data.clone(), task.data.clone()));
+        }
+        run.task = task.clone();
     }
-    let mut notes = Vec::new();
+    let said = |(name, task): &(String, String)| {
+        format!("`{name}` and `{task}` are one data set by their checksum, called `{task}` here")
+    };
+    let mut notes: Vec<String> = renamed.iter().map(said).collect();
     let mut unknown: BTreeMap<(String, Option<String>), Task> = BTreeMap::new();
     for run in runs.iter_mut().filter(|run| run.task.checksum.is_empty()) {
         let is_alike = |task: &&Task| {
@@ -129,6 +137,15 @@ mod tests {
         assert_ne!(tasks[3], tasks[0]);
         assert_eq!(notes.len(), 1);
         assert!(notes[0].contains("c does not say") && notes[0].contains("`hopper-medium`"));
+
+        let (tasks, notes) = unified(vec![
+            run("a", "hopper-medium", "hopper-v4", "1"),
+            run("b", "moved", "hopper-v4", "1"),
+            run("c", "moved", "hopper-v4", "1"),
+        ]);
+        assert!(tasks.iter().all(|task| task == &tasks[0]), "{tasks:?}");
+        let said = "`moved` and `hopper-medium` are one data set by their checksum";
+        assert!(notes.len() == 1 && notes[0].contains(said), "{notes:?}");
 
         let (tasks, notes) = unified(vec![
             run("a", "hopper-medium", "hopper-v4", "1"),

@@ -64,7 +64,8 @@ const OF_CQL: &[Needs] = &[Needs {
     switch: (".automatic_temperature", Some(&["true"])),
 }];
 
-/// What to say of keys that differ from their defaults and do nothing: one sentence for each key that they need.
+/// What to say of keys that differ from their defaults and do nothing, one sentence for each key that they need, and of those that ask for
+/// what the networks will not have.
 ///
 /// # Errors
 /// If the configuration has no TOML form.
@@ -110,7 +111,9 @@ pub(crate) fn idle_keys(config: &RunConfig) -> Result<Vec<String>> {
             set.join(", ")
         ))
     };
-    Ok(OF_ALL.iter().chain(own).filter_map(said).collect())
+    let asked = config.algorithm.check_acting().err();
+    let said = OF_ALL.iter().chain(own).filter_map(said);
+    Ok(said.chain(asked.map(|error| error.to_string())).collect())
 }
 
 fn is_on(values: &BTreeMap<String, Value>, key: &str, wanted: Option<&[&str]>) -> bool {
@@ -167,6 +170,15 @@ mod tests {
                 "multi_token_weight`, `",
                 "planner.multi_token` do nothing",
                 "multi_token` is false",
+            ],
+        );
+        check(
+            "planner.multi_token = true",
+            "multi_token = true",
+            [
+                "`planner.multi_token` is true, but",
+                "no heads for several at once",
+                "leave `planner.multi_token` out",
             ],
         );
         let noise = "[online]\nnoise = 0.2\n";

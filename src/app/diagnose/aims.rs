@@ -35,7 +35,7 @@ pub struct Aim {
 /// Errors of a policy's actions along logged episodes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ActionErrors {
-    /// Which data: `training` or `given`.
+    /// Which data: `training`, `held-out` or `given`.
     pub data: &'static str,
     /// Logged steps that were walked through.
     pub steps: usize,
@@ -65,9 +65,9 @@ pub struct ActionError {
     pub error_rms: f64,
 }
 
-/// Returns to ask for: quantiles of the data's returns, one above its best, and the run's own; ascending.
-pub(super) fn grid(data: &Dataset, own: &[f32]) -> Vec<(f64, String)> {
-    let mut returns = data.returns();
+/// Returns to ask for: quantiles of the data's returns and one above its best, where there is data, and the run's own; ascending.
+pub(super) fn grid(data: Option<&Dataset>, own: &[f32]) -> Vec<(f64, String)> {
+    let mut returns = data.map(Dataset::returns).unwrap_or_default();
     returns.sort_by(f64::total_cmp);
     let mut found: Vec<(f64, String)> = Vec::new();
     if let (Some(&least), Some(&most)) = (returns.first(), returns.last()) {

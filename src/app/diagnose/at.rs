@@ -19,8 +19,28 @@ impl At<'_> {
     /// The data sets by what they are to the run.
     pub fn data(&self) -> impl Iterator<Item = (&'static str, &Dataset)> {
         let training = self.logged.training.iter().map(|data| ("training", data));
+        let held_out = self.logged.held_out.iter().map(|data| ("held-out", data));
         let given = self.logged.given.iter().map(|data| ("given", data));
-        training.chain(given)
+        training.chain(held_out).chain(given)
+    }
+
+    /// What to say where no data is there that the run has not learned from: `what` is not known then. `None` where some is, or none at all.
+    pub fn about_unseen(&self, what: &str) -> Option<String> {
+        let logged = self.logged;
+        let is_learned = logged.held_out.is_none() && logged.given.is_none();
+        (is_learned && logged.training.is_some()).then(|| {
+            format!(
+                "no data is given beside the run's own: {what} that it has not seen is not known"
+            )
+        })
+    }
+
+    /// What to say where no data is there at all: what is left out for that.
+    pub fn about_no_data(&self, left_out: &str) -> Option<String> {
+        let is_none = self.data().next().is_none();
+        is_none.then(|| {
+            format!("neither the run's data nor other data is there: {left_out} are left out")
+        })
     }
 }
 

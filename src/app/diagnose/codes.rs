@@ -9,7 +9,7 @@ use trajformer_core::dataset::Dataset;
 /// What the networks make of a data set.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Codes {
-    /// Which data: `training` or `given`.
+    /// Which data: `training`, `held-out` or `given`.
     pub data: &'static str,
     /// Windows, evenly spread.
     pub windows: usize,

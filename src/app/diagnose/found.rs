@@ -46,7 +46,9 @@ impl Default for DiagnoseOptions {
 pub struct Logged {
     /// What it learned from, where that is still to be found.
     pub training: Option<Dataset>,
-    /// What is given beside it: held-out episodes, say.
+    /// Of the same data what training kept apart (`train.held_out_fraction`), where nothing is given.
+    pub held_out: Option<Dataset>,
+    /// What is given beside it: other episodes of the same task, say.
     pub given: Option<Dataset>,
 }
 
@@ -112,7 +114,7 @@ pub struct Diagnosis {
 /// Returns of a data set's episodes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Returned {
-    /// Which data: `training` or `given`.
+    /// Which data: `training`, `held-out` or `given`.
     pub data: &'static str,
     /// The files.
     pub files: String,

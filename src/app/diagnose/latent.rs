@@ -2,12 +2,13 @@
 
 use candle_core::{Device, Tensor};
 
-use crate::app::diagnose::at::{At, units};
+use crate::app::diagnose::at::At;
 use crate::app::diagnose::codes::codes;
+use crate::app::diagnose::configured::as_configured;
 use crate::app::diagnose::episodes::{Actor, Plain, Stage};
 use crate::app::diagnose::found::Diagnosis;
 use crate::app::diagnose::replay;
-use crate::app::diagnose::search::{Imagining, Watched};
+use crate::app::diagnose::search::Imagining;
 use crate::envs::score::ReferenceReturns;
 use crate::envs::{self, VectorEnv};
 use trajformer_algorithms::planning::simulated::Worth;
@@ -36,10 +37,11 @@ pub(super) fn of_codes(network: &Tap, at: &At<'_>, found: &mut Diagnosis) -> Res
         found.codes.push(codes(network, (name, data), &scores));
         last = Some((name, data, windows));
     }
-    if at.logged.given.is_none() {
-        let problem = "no data is given beside the run's own: how well its codes hold episodes that it has not seen is not known";
-        found.notes.push(problem.to_owned());
-    }
+    found
+        .notes
+        .extend(at.about_unseen("how well its codes hold episodes"));
+    let left_out = "the data's returns, what codes lose, and errors of what is imagined";
+    found.notes.extend(at.about_no_data(left_out));
     let Some(stage) = at.stage else {
         return Ok(());
     };
@@ -66,18 +68,8 @@ pub(super) fn of_codes(network: &Tap, at: &At<'_>, found: &mut Diagnosis) -> Res
     )?;
     let rolled = stage.run("codes as they are drawn", &[None], &mut Plain(&mut drawn))?;
     found.greedy = Some(rolled.arm(at.reference));
-    let Some((_, data)) = at.data().next() else {
-        found.notes.push("neither the run's data nor other data is there: errors of what is imagined have no unit".to_owned());
-        let mut planner = network.planner()?;
-        let rolled = stage.run("search as configured", &[None], &mut Plain(&mut planner))?;
-        found.configured = Some(rolled.arm(at.reference));
-        return Ok(());
-    };
     let ending_reward = config.termination_penalty.reward();
-    let mut watched = Watched::new(network.planner()?, units(data), ending_reward);
-    let rolled = stage.run("search as configured", &[None], &mut watched)?;
-    found.configured = Some(rolled.arm(at.reference));
-    found.imagination = Some(watched.found(&rolled, true));
+    as_configured(network.planner()?, ending_reward, true, (at, stage), found)?;
     if envs::make_with(&stage.name, &stage.options)?
         .fork()
         .is_none()

@@ -66,21 +66,21 @@ pub fn logged(run: &TrainedRun, given: Option<&Path>) -> Result<Logged> {
             );
             Ok(Logged {
                 training: Some(data),
-                given: None,
+                ..Logged::default()
             })
         }
         given => {
-            // What training kept apart was not learned from: it is what is given, where nothing else is.
+            // What training kept apart was not learned from: it serves where nothing is given.
             let Some(whole) = training else {
                 return Ok(Logged {
-                    training: None,
                     given,
+                    ..Logged::default()
                 });
             };
             let split = held_out::split(&run.config, &whole)?;
-            let kept_apart = split.held_out;
             Ok(Logged {
-                given: given.or(kept_apart),
+                held_out: split.held_out.filter(|_| given.is_none()),
+                given,
                 training: Some(split.training.into_owned()),
             })
         }

@@ -8,6 +8,7 @@
 mod aims;
 mod at;
 mod codes;
+mod configured;
 mod episodes;
 mod found;
 mod latent;
@@ -33,9 +34,10 @@ pub use tokens::{AtOnce, Tokens, Told};
 pub use trajformer_algorithms::planning::simulated::Worth;
 pub use wording::{budget, page};
 
-use crate::app::diagnose::at::{At, units};
+use crate::app::diagnose::at::At;
+use crate::app::diagnose::configured::as_configured;
 use crate::app::diagnose::episodes::{Plain, Stage, ThroughBins, binned};
-use crate::app::diagnose::search::{InSimulator, Watched};
+use crate::app::diagnose::search::InSimulator;
 use crate::app::run::TrainedRun;
 use crate::envs;
 use crate::envs::score::reference_for;
@@ -186,7 +188,10 @@ pub fn diagnose(
     let done = match (planner, tap) {
         (Some(network), _) => of_planner(network, &at, other, &mut found),
         (None, Some(network)) => latent::of_codes(network, &at, &mut found),
-        (None, None) => of_imitation(run, &at, &mut found),
+        (None, None) => {
+            found.notes.extend(without_search(options));
+            of_imitation(run, &at, &mut found)
+        }
     };
     match done {
         Err(Error::Interrupted) => found.interrupted = true,
@@ -311,33 +316,30 @@ fn of_planner(
                 .to_owned(),
         );
     }
-    if at.logged.given.is_none() {
-        let problem = "no data is given beside the run's own: how well it tells episodes that it has not seen is not known";
-        found.notes.push(problem.to_owned());
-    }
+    found
+        .notes
+        .extend(at.about_unseen("how well it tells episodes"));
+    let left_out = "the data's returns, tokens, what bins cost, and errors of what is imagined";
+    found.notes.extend(at.about_no_data(left_out));
     found.bins = bins(&model.discretizer, at, other, &mut found.notes)?;
+    if let Some(other) = other.filter(|_| found.bins.is_none()) {
+        found.notes.push(format!(
+            "{} is not put through the bins without data",
+            other.name
+        ));
+    }
     let Some(stage) = at.stage else {
         return Ok(());
     };
     let mut greedy = greedy(&planner)?;
     let rolled = stage.run("most likely actions", &[None], &mut Plain(&mut greedy))?;
     found.greedy = Some(rolled.arm(at.reference));
-    let Some((_, data)) = at.data().next() else {
-        found.notes.push("neither the run's data nor other data is there: errors of what is imagined have no unit".to_owned());
-        let mut planner = planner;
-        let rolled = stage.run("search as configured", &[None], &mut Plain(&mut planner))?;
-        found.configured = Some(rolled.arm(at.reference));
-        return Ok(());
-    };
     let ending_reward = network.termination_penalty();
-    let mut watched = Watched::new(planner, units(data), ending_reward);
-    let rolled = stage.run("search as configured", &[None], &mut watched)?;
-    found.configured = Some(rolled.arm(at.reference));
-    if config.value == PlanValue::Critic {
-        let discount = watched.planner.search().discount();
+    let discount = planner.search().discount();
+    as_configured(planner, ending_reward, by_return, (at, stage), found)?;
+    if config.value == PlanValue::Critic && found.imagination.is_some() {
         found.notes.push(critic_units(discount));
     }
-    found.imagination = Some(watched.found(&rolled, by_return));
     if !by_return {
         found.notes.push("the planner maximises likelihood: there are no predicted returns, and no rewards that the simulator could tell the search".to_owned());
         return Ok(());
@@ -448,6 +450,22 @@ fn bins(
     Ok(Some(found))
 }
 
+/// What is asked of a search, where there is none.
+fn without_search(options: &DiagnoseOptions) -> Vec<String> {
+    let usual = DiagnoseOptions::default();
+    let asked = [
+        (
+            options.worth != usual.worth,
+            "what ends of a search in the simulator are worth",
+        ),
+        (options.decisions != usual.decisions, "a number of plans"),
+    ];
+    let said = |(is_asked, what): (bool, &str)| {
+        is_asked.then(|| format!("this run does not search: {what} changes nothing"))
+    };
+    asked.into_iter().filter_map(said).collect()
+}
+
 /// What can be said of policies that imitate: those that aim at returns, and others.
 fn of_imitation(run: &TrainedRun, at: &At<'_>, found: &mut Diagnosis) -> Result<()> {
     let mut policy = run.algorithm.policy()?;
@@ -460,6 +478,12 @@ fn of_imitation(run: &TrainedRun, at: &At<'_>, found: &mut Diagnosis) -> Result<
         AlgorithmConfig::Qt(config) => config.target_returns.clone(),
         _ => policy.target_returns(),
     };
+    let left_out = if aims {
+        "the data's returns, which would be asked for, and errors of actions"
+    } else {
+        "the data's returns and errors of actions"
+    };
+    found.notes.extend(at.about_no_data(left_out));
     for (name, data) in at.data() {
         let walk = (name, WALKED_STEPS);
         let interrupt = &at.options.interrupt;
@@ -469,8 +493,9 @@ fn of_imitation(run: &TrainedRun, at: &At<'_>, found: &mut Diagnosis) -> Result<
     let Some(stage) = at.stage else {
         return Ok(());
     };
-    if let Some((_, data)) = at.data().next().filter(|_| aims) {
-        let targets = aims::grid(data, &own);
+    let data = at.data().next().map(|(_, data)| data);
+    let targets = aims::grid(data, &own);
+    if aims && !targets.is_empty() {
         found.aims = aims::aims(stage, &mut *policy, targets, at.reference)?;
     }
     // What it does when nothing else is asked for: aim at the first.

@@ -13,7 +13,7 @@ const WINDOWS: usize = 1_000;
 /// What a network makes of the tokens of a data set.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Tokens {
-    /// Which data: `training` or `given`.
+    /// Which data: `training`, `held-out` or `given`.
     pub data: &'static str,
     /// Windows, evenly spread.
     pub windows: usize,

@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
+use crate::app::diagnose::aims::Aim;
 use crate::app::diagnose::codes::Codes;
 use crate::app::diagnose::episodes::Arm;
 use crate::app::diagnose::found::{DiagnoseOptions, Diagnosis};
-use crate::app::diagnose::replay::Bins;
+use crate::app::diagnose::replay::{Bins, Replay};
 use crate::app::diagnose::search::{HorizonError, Imagination};
 use crate::app::diagnose::tokens::{Tokens, Told};
 
@@ -15,6 +16,8 @@ const SHOWN_STEPS: [usize; 6] = [1, 2, 3, 5, 10, 15];
 const FEW_SEQUENCES: f64 = 2.0;
 /// Dimensions that bins round most, which are shown.
 const SHOWN_DIMENSIONS: usize = 3;
+/// Width of the names of lines; that of longer ones where there are some.
+const NAME: usize = 46;
 
 /// What is about to be done, and how much of it: `steps` are those of each episode.
 pub fn budget(options: &DiagnoseOptions, algorithm: &str, steps: Option<usize>) -> String {
@@ -65,62 +68,73 @@ pub fn page(found: &Diagnosis) -> String {
     text
 }
 
-/// A line of the table of returns.
-fn row(text: &mut String, name: &str, arm: &Arm) {
-    let interval = arm.interval.map_or_else(String::new, |interval| {
-        format!("[{:.1}, {:.1}]", interval.low, interval.high)
-    });
-    let score = arm
-        .score
-        .map_or_else(String::new, |score| format!("{score:.1}"));
-    let _ = writeln!(
-        text,
-        "  {name:<46}{:>10.1}  {interval:<22}{score:>7}  {:>8}",
-        arm.mean,
-        arm.returns.len()
-    );
-}
+/// Returns of one part of the table, with its name.
+type Row<'a> = (String, &'a Arm);
 
 fn returns(found: &Diagnosis, text: &mut String) {
-    let length = if found.whole_episodes {
+    let length = if found.whole_episodes || found.env.is_none() {
         "whole episodes".to_owned()
-    } else if found.env.is_some() {
-        format!("the first {} steps", found.steps)
     } else {
-        "whole episodes".to_owned()
+        format!("the first {} steps", found.steps)
     };
-    let _ = writeln!(
-        text,
-        "\n  {:<46}{:>10}  {:<22}{:>7}  {:>8}",
-        format!("Return of {length}"),
-        "mean",
-        "95 % interval",
-        "score",
-        "episodes"
-    );
-    for data in &found.data {
-        row(
+    let heads = ["mean", "95 % interval", "score", "episodes"].map(str::to_owned);
+    let mut lines = vec![(format!("Return of {length}"), heads)];
+    lines.extend(rows(found).into_iter().map(|(name, arm)| {
+        let interval = arm
+            .interval
+            .map(|interval| format!("[{:.1}, {:.1}]", interval.low, interval.high));
+        let score = arm.score.map(|score| format!("{score:.1}"));
+        let cells = [
+            format!("{:.1}", arm.mean),
+            interval.unwrap_or_default(),
+            score.unwrap_or_default(),
+            arm.returns.len().to_string(),
+        ];
+        (name, cells)
+    }));
+    // Names are as long as they are: a run's, say.
+    let names = lines.iter().map(|(name, _)| name.chars().count());
+    let name = names.max().unwrap_or(0).max(NAME);
+    let [mean, interval, score, episodes] =
+        [(0, 10), (1, 22), (2, 7), (3, 8)].map(|(at, least)| {
+            let cells = lines.iter().map(|(_, cells)| cells[at].chars().count());
+            cells.max().unwrap_or(0).max(least)
+        });
+    text.push('\n');
+    for (called, cells) in &lines {
+        let _ = writeln!(
             text,
-            &format!("{} data, all episodes", data.data),
-            &data.all,
+            "  {called:<name$}{:>mean$}  {:<interval$}{:>score$}  {:>episodes$}",
+            cells[0], cells[1], cells[2], cells[3]
         );
-        row(text, &format!("{} data, best tenth", data.data), &data.best);
+    }
+}
+
+fn replayed<'a>(replay: &'a Replay, what: &str) -> [Row<'a>; 3] {
+    [
+        ("logged episodes".to_owned(), &replay.logged),
+        ("  their actions replayed".to_owned(), &replay.replayed),
+        (format!("  the same through the {what}"), &replay.binned),
+    ]
+}
+
+fn rows(found: &Diagnosis) -> Vec<Row<'_>> {
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    for data in &found.data {
+        rows.push((format!("{} data, all episodes", data.data), &data.all));
+        rows.push((format!("{} data, best tenth", data.data), &data.best));
     }
     if let Some(bins) = &found.bins {
         if let Some(replay) = &bins.replay {
-            row(text, "logged episodes", &replay.logged);
-            row(text, "  their actions replayed", &replay.replayed);
-            row(text, "  the same through the bins", &replay.binned);
+            rows.extend(replayed(replay, "bins"));
         }
         if let Some(through) = &bins.through {
-            row(text, &format!("{} as it is", through.run), &through.plain);
-            row(text, "  its actions through the bins", &through.binned);
+            rows.push((format!("{} as it is", through.run), &through.plain));
+            rows.push(("  its actions through the bins".to_owned(), &through.binned));
         }
     }
     if let Some(replay) = &found.code_replay {
-        row(text, "logged episodes", &replay.logged);
-        row(text, "  their actions replayed", &replay.replayed);
-        row(text, "  the same through the codes", &replay.binned);
+        rows.extend(replayed(replay, "codes"));
     }
     let of_codes = found.algorithm == "tap";
     if let Some(arm) = &found.greedy {
@@ -129,7 +143,7 @@ fn returns(found: &Diagnosis, text: &mut String) {
         } else {
             "most likely actions, no search"
         };
-        row(text, name, arm);
+        rows.push((name.to_owned(), arm));
     }
     if let Some(arm) = &found.simulated {
         let worth = match found.simulated_worth {
@@ -141,7 +155,7 @@ fn returns(found: &Diagnosis, text: &mut String) {
         } else {
             "search in the simulator"
         };
-        row(text, &format!("{what}, {worth}"), arm);
+        rows.push((format!("{what}, {worth}"), arm));
     }
     if let Some(arm) = &found.configured {
         let name = if found.greedy.is_some() {
@@ -149,15 +163,11 @@ fn returns(found: &Diagnosis, text: &mut String) {
         } else {
             "as configured"
         };
-        row(text, name, arm);
+        rows.push((name.to_owned(), arm));
     }
-    for aim in &found.aims {
-        row(
-            text,
-            &format!("asked for {:.1} ({})", aim.asked, aim.origin),
-            &aim.reached,
-        );
-    }
+    let asked = |aim: &Aim| format!("asked for {:.1} ({})", aim.asked, aim.origin);
+    rows.extend(found.aims.iter().map(|aim| (asked(aim), &aim.reached)));
+    rows
 }
 
 fn bin_errors(bins: &Bins, text: &mut String) {
@@ -204,7 +214,7 @@ fn imagined(found: &Imagination, text: &mut String) {
         let shown = |error: &&HorizonError| SHOWN_STEPS.contains(&error.steps);
         let errors: Vec<&HorizonError> = found.horizon.iter().filter(shown).collect();
         let mut line = |name: &str, of: &dyn Fn(&HorizonError) -> Option<f64>, decimals: usize| {
-            let _ = write!(text, "  {name:<46}");
+            let _ = write!(text, "  {name:<NAME$}");
             for error in &errors {
                 let _ = match of(error) {
                     Some(value) => write!(text, "{value:>8.decimals$}"),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::app::checkpoint::{RunDir, RunSpec, RunState};
-use crate::app::compare::found::{self, check_seeds, found, is_seed, readable};
+use crate::app::compare::found::{self, Once, check_seeds, found_all, is_seed, readable};
 use crate::app::compare::lines::curve;
 use crate::app::config::{RunConfig, values};
 use crate::app::evaluations::{Aim, EvaluationRow, Evaluations as Table};
@@ -48,7 +48,7 @@ pub(super) struct Named {
 /// One that is named twice counts once. What can't be read is left out, with a note, as long as something is left.
 ///
 /// # Errors
-/// If one is neither, or nothing can be read.
+/// If there is nothing at a path, or nothing can be read.
 pub(super) fn open(runs: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Named>> {
     let folder = |path: &Path| {
         let run = RunDir::open(path)?;
@@ -64,24 +64,8 @@ pub(super) fn open(runs: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Name
             path: path.to_path_buf(),
         })
     };
-    let mut all = Vec::new();
-    let mut seen = BTreeSet::new();
-    notes.extend(found::about_damaged(runs));
-    for path in runs {
-        for mut series in found(path)? {
-            series.runs.retain(|run| {
-                let is_new = seen.insert(run.canonicalize().unwrap_or_else(|_| run.clone()));
-                if !is_new {
-                    notes.push(format!(
-                        "{} was named twice and counts once.",
-                        run.display()
-                    ));
-                }
-                is_new
-            });
-            all.push(series);
-        }
-    }
+    let (all, about) = found_all(runs, Once::Run)?;
+    notes.extend(about);
     let (read, unread) = readable(all, folder)?;
     notes.extend(unread);
     let named = read.into_iter().map(|(series, folders)| {
@@ -243,10 +227,11 @@ pub(super) fn curves(runs: &[Named]) -> usize {
 
 fn read_metrics(folder: &Path) -> Result<Option<Numbers>> {
     let path = folder.join("metrics.csv");
-    let Some((columns, _)) = table::read_if_present(&path)? else {
+    let Some(table) = table::Table::read_if_present(&path)? else {
         return Ok(None);
     };
-    Ok(Some((columns, table::all_numbers(&path)?)))
+    let rows = table.all_numbers()?;
+    Ok(Some((table.columns, rows)))
 }
 
 fn run(

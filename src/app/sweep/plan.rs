@@ -172,11 +172,16 @@ impl Plan {
             }
             let read = || {
                 let there = RunDir::open(&run.folder)?;
-                Ok::<_, Error>((there.config()?, there.state()?))
+                Ok::<_, Error>((there.config()?, there.state()?, there.spec()?))
             };
-            let Ok((stored, state)) = read() else {
+            let Ok((stored, state, spec)) = read() else {
                 continue;
             };
+            // An edit of its file is no other configuration of the sweep.
+            if let Err(error) = spec.check_settings(&stored, &run.folder) {
+                wrong.push(format!("\n  {error}"));
+                continue;
+            }
             let found = differences(&settings(&stored)?, &settings(&self.config(run))?);
             let (done, total) = (
                 state.map_or(0, |state| state.update),
