@@ -496,9 +496,10 @@ impl Block {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device};
+    use candle_core::{D, DType, Device};
 
     use super::*;
+    use crate::kernels::spread::Spread;
     use crate::norm::NormKind;
     use crate::params::Params;
     use crate::rng::Rng;
@@ -536,7 +537,7 @@ mod tests {
             parts,
             wide,
         } = kind;
-        let (layers, width, inner) = if wide { (1, 384, 700) } else { (2, 24, 40) };
+        let (layers, width, inner) = if wide { (1, 512, 1024) } else { (2, 24, 40) };
         GptConfig {
             layers,
             heads: 2,
@@ -621,6 +622,22 @@ mod tests {
             kind(Layout::MinGpt, other, true),
             kind(Layout::Gpt2, plain, true),
         ])
+    }
+
+    #[test]
+    fn threads_share_the_products_of_wide_networks_alone() -> Result<()> {
+        for kind in kinds() {
+            let (x, ..) = inputs(kind, DType::F32)?;
+            let rows = x.elem_count() / x.dim(D::Minus1)?;
+            let (_, gpt) = trunk(kind, DType::F32)?;
+            for block in &gpt.blocks.list {
+                for half in [block.packed_attention()?, block.packed_mlp()?] {
+                    let spread = Spread::of(half.elem_count(), rows);
+                    assert_eq!(spread == Spread::Products, kind.wide, "{kind:?}");
+                }
+            }
+        }
+        Ok(())
     }
 
     #[test]

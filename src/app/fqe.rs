@@ -216,6 +216,9 @@ pub fn estimate(
     let ground = Ground::new(data, bounds, config)?;
     let actions = ground.ask(policy, config.seed)?;
     let fitted = ground.fit(&actions, config, 0)?;
+    if let Some(problem) = &fitted.diverged {
+        tracing::warn!("the estimate means nothing: {problem}");
+    }
     let mut members = fitted.members;
     members.sort_by(f64::total_cmp);
     let episodes = ground.starts.dim(0)?;
@@ -278,6 +281,8 @@ pub struct Fitted {
     pub members: Vec<f64>,
     /// Updates that were done: fewer than were asked for if it was interrupted.
     pub updates: u64,
+    /// What is wrong with `members`, if critics have diverged: values that no rewards like the data's could add up to.
+    pub diverged: Option<String>,
 }
 
 impl Ground {
@@ -486,9 +491,36 @@ impl Ground {
         }
         let members = self.values(asked, &critics.detached, done)?;
         Ok(Fitted {
+            diverged: self.diverged(&members, config.discount)?,
             members,
             updates: done,
         })
+    }
+
+    /// Says which values are impossible: further outside of what the data's smallest or largest reward at every step, or an end,
+    /// would make than a quarter of what lies between the two.
+    fn diverged(&self, members: &[f64], discount: f64) -> Result<Option<String>> {
+        let rewards = self.transitions.rewards().to_dtype(DType::F64)?;
+        let (least, most) = (
+            rewards.min_all()?.to_scalar::<f64>()?.min(0.0) / (1.0 - discount),
+            rewards.max_all()?.to_scalar::<f64>()?.max(0.0) / (1.0 - discount),
+        );
+        let slack = (most - least) / 4.0;
+        let outside = |value: &&f64| !(least - slack..=most + slack).contains(*value);
+        let count = members.iter().filter(outside).count();
+        let Some(worst) = members
+            .iter()
+            .filter(outside)
+            .copied()
+            .reduce(|a, b| if b.abs() > a.abs() { b } else { a })
+        else {
+            return Ok(None);
+        };
+        Ok(Some(format!(
+            "{count} of {} critics have diverged: values up to {worst:.1}, where rewards like the data's add up to {least:.1} to {most:.1} \
+             (discount {discount}); a lower discount or other hidden layers may keep them together",
+            members.len()
+        )))
     }
 
     /// Σ_i mean w_i (Q_i(s, a) - y_i)² of a batch.
@@ -684,6 +716,30 @@ mod tests {
             let again = estimate(&mut policy, &data, &bounds, &config).expect("an estimate");
             assert_eq!(found, again);
         }
+    }
+
+    #[test]
+    fn critics_that_have_diverged_are_said() {
+        let bounds = ActionBounds::new(&[-1.0], &[1.0], &Device::Cpu).expect("bounds");
+        let data = data(20, 30);
+        let fitted = |config: &FqeConfig| {
+            let ground = Ground::new(&data, &bounds, config).expect("a ground");
+            let mut policy = ConstantPolicy::new(vec![0.5]);
+            let asked = ground.ask(&mut policy, 0).expect("actions");
+            ground.fit(&asked, config, 0).expect("values")
+        };
+        assert_eq!(fitted(&quick()).diverged, None);
+        let config = FqeConfig {
+            learning_rate: 3.0,
+            ..quick()
+        };
+        let found = fitted(&config);
+        let problem = found.diverged.expect("rates of 3 are far too large");
+        assert!(
+            problem.contains("critics have diverged"),
+            "{problem} {:?}",
+            found.members
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The first half of a transformer block as one operation: `y = x + dropout(attention(norm(x)))`,
 //! causal multi-head self-attention with hidden columns.
 //!
-//! Sequences are worked on one at a time, scores in blocks of rows that see only the columns before
+//! A thread works on one sequence at a time, on scores in blocks of rows that see only the columns before
 //! them; the scores of a whole batch never exist. Queries, keys, values, mixed values and the
 //! logarithms of the softmax sums are kept for the backward pass, which computes scores again.
 
@@ -9,7 +9,7 @@ use candle_core::{Result, Tensor, bail};
 
 use super::block::{self, Block};
 use super::layer_norm::Norm;
-use super::packed::{Factor, Saved, Way, Weight, split, split_mut};
+use super::packed::{Saved, Weight, split, split_mut};
 use super::pool::Buffer;
 use super::product::{Matrix, MatrixMut, multiply, multiply_add, product};
 use super::real::Real;
@@ -21,7 +21,7 @@ use crate::norm::NormKind;
 
 /// Rows of scores that are computed together.
 const BLOCK: usize = 64;
-/// One task takes whole sequences of at least this many rows together.
+/// One thread's task takes whole sequences of at least this many rows together.
 const TASK_ROWS: usize = 240;
 
 /// Settings of the operation.
@@ -49,13 +49,13 @@ pub struct AttentionBlock {
     pub dropout: Option<DropoutMask>,
 }
 
-/// The parameters in the order in which they are packed: flat, but weights as factors of the products of one pass.
-struct Parts<'a, T: Real> {
+/// The parameters in the order in which they are packed, all flat.
+struct Parts<'a, T> {
     norm_weight: &'a [T],
     norm_bias: &'a [T],
-    inputs: Factor<'a, T>,
+    inputs: &'a [T],
     inputs_bias: &'a [T],
-    output: Factor<'a, T>,
+    output: &'a [T],
     output_bias: &'a [T],
 }
 
@@ -101,8 +101,7 @@ impl AttentionBlock {
         ]
     }
 
-    /// The parts for passes of so many rows in this direction.
-    fn parts<'a, T: Real>(&self, packed: &'a [T], rows: usize, way: Way) -> Result<Parts<'a, T>> {
+    fn parts<'a, T>(&self, packed: &'a [T]) -> Result<Parts<'a, T>> {
         let [
             norm_weight,
             norm_bias,
@@ -114,9 +113,9 @@ impl AttentionBlock {
         Ok(Parts {
             norm_weight,
             norm_bias,
-            inputs: self.inputs_weight().factor(inputs, rows, way),
+            inputs,
             inputs_bias,
-            output: self.output_weight().factor(output, rows, way),
+            output,
             output_bias,
         })
     }
@@ -129,9 +128,9 @@ impl AttentionBlock {
         Weight::new(self.width, self.width, self.inputs_first)
     }
 
-    /// Who works on a task's rows.
-    fn spread(&self) -> Spread {
-        Spread::of(self.sizes().iter().sum())
+    /// Who works on the rows of a pass with so many numbers.
+    fn spread(&self, x: usize) -> Spread {
+        Spread::of(self.sizes().iter().sum(), x / self.width.max(1))
     }
 
     /// Sequences per task of the forward pass, of `all`.
@@ -193,7 +192,7 @@ impl AttentionBlock {
         });
         let normal = Matrix::rows(&normal, count, width);
         let to = MatrixMut::rows(kept.inputs, count, 3 * width);
-        spread.multiply(to, normal, parts.inputs.matrix());
+        spread.multiply(to, normal, self.inputs_weight().matrix(parts.inputs));
         spread.rows((kept.inputs, 3 * width), |_, inputs| {
             rows::add_bias(inputs, parts.inputs_bias);
         });
@@ -217,7 +216,7 @@ impl AttentionBlock {
             }
         });
         let mixed = Matrix::rows(kept.mixed, count, width);
-        let weight = parts.output.matrix();
+        let weight = self.output_weight().matrix(parts.output);
         spread.multiply(MatrixMut::rows(y, count, width), mixed, weight);
         spread.rows((y, width), |row, y| {
             rows::add_bias(y, parts.output_bias);
@@ -290,7 +289,7 @@ impl AttentionBlock {
         saved: Option<&Saved>,
         spread: Spread,
     ) -> Result<Vec<T>> {
-        let parts = self.parts(packed, x.len() / self.width.max(1), Way::Forward)?;
+        let parts = self.parts(packed)?;
         let row_count = x.len() / self.width.max(1);
         let mut y = vec![T::ZERO; x.len()];
         let mut inputs = Buffer::take(3 * x.len());
@@ -329,7 +328,7 @@ impl AttentionBlock {
         (kept, dy): (&[Buffer<T>], &[T]),
         spread: Spread,
     ) -> Result<(Vec<T>, Vec<T>)> {
-        let parts = self.parts(packed, x.len() / self.width.max(1), Way::Backward)?;
+        let parts = self.parts(packed)?;
         let [inputs, mixed, statistics] = kept else {
             bail!("the forward pass kept something else")
         };
@@ -384,7 +383,7 @@ impl AttentionBlock {
         spread.multiply_add(output.matrix_mut(doutput), mixed_matrix.t(), dout);
         let mut dmixed = Buffer::take(dy.len());
         let to = MatrixMut::rows(&mut dmixed, count, width);
-        spread.multiply(to, dout, parts.output.matrix());
+        spread.multiply(to, dout, output.matrix(parts.output).t());
 
         let mut dinputs = Buffer::take(inputs.len());
         let sequences = dinputs.chunks_mut(3 * width * time);
@@ -429,7 +428,7 @@ impl AttentionBlock {
             dinputs,
         );
         let to = MatrixMut::rows(&mut normal, count, width);
-        spread.multiply(to, dinputs, parts.inputs.matrix());
+        spread.multiply(to, dinputs, weight.matrix(parts.inputs).t());
         let of_norm = [dnorm_weight, dnorm_bias];
         spread.rows_and_sums((dx, width), of_norm, |row, dx, [dweight, dbias]| {
             let here = row * width..row * width + dx.len();
@@ -529,7 +528,7 @@ impl Block for AttentionBlock {
     const NAME: &'static str = "attention-block";
 
     fn forward<T: Real>(&self, x: &[T], packed: &[T], saved: Option<&Saved>) -> Result<Vec<T>> {
-        self.forward_spread(x, packed, saved, self.spread())
+        self.forward_spread(x, packed, saved, self.spread(x.len()))
     }
 
     fn backward<T: Real>(
@@ -539,7 +538,9 @@ impl Block for AttentionBlock {
         saved: &Saved,
         dy: &[T],
     ) -> Result<(Vec<T>, Vec<T>)> {
-        saved.with(|kept: &Vec<Buffer<T>>| self.gradients(x, packed, (kept, dy), self.spread()))
+        saved.with(|kept: &Vec<Buffer<T>>| {
+            self.gradients(x, packed, (kept, dy), self.spread(x.len()))
+        })
     }
 }
 

@@ -7,7 +7,7 @@ pub(crate) mod slopes;
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 
-use super::packed::{Factor, Saved, Way, Weight, tensors_of};
+use super::packed::{Saved, Weight, tensors_of};
 use super::parallel;
 use super::pool::Buffer;
 use super::product::{Matrix, MatrixMut, multiply};
@@ -113,38 +113,6 @@ impl Mlps {
         Weight::new(self.sizes[layer], self.sizes[layer + 1], self.inputs_first)
     }
 
-    /// The number of a layer of an evaluated member.
-    fn number(&self, member: usize, layer: usize) -> usize {
-        member * self.layers() + layer
-    }
-
-    /// Factors of the products of so many rows. Of layers below `first` they are as they are stored.
-    fn factors<'a, T: Real>(
-        &'a self,
-        packed: &'a [T],
-        rows: usize,
-        (way, first): (Way, usize),
-    ) -> Factors<'a, T> {
-        let mut factors = Factors {
-            mlps: self,
-            packed,
-            rows,
-            way,
-            first,
-            ahead: Vec::new(),
-        };
-        if rows > self.part() {
-            let of_member = |member| (0..self.layers()).map(move |layer| (member, layer));
-            let all = (0..self.members.len()).flat_map(of_member);
-            let ahead = all.map(|(member, layer)| {
-                let (data, rows) = factors.data(member, layer);
-                self.weight(layer).factor(data, rows, way)
-            });
-            factors.ahead = ahead.collect();
-        }
-        factors
-    }
-
     /// Rows of a part.
     fn part(&self) -> usize {
         if self.members.len() >= MANY {
@@ -222,24 +190,17 @@ impl Mlps {
 
     /// One piece of rows through one member. Hidden layers stay behind: after a ReLU, before a norm or
     /// a GELU.
-    fn piece<T: Real>(
-        &self,
-        piece: Piece<'_, T>,
-        weights: &Factors<'_, T>,
-        x: &[T],
-        out: &mut [T],
-    ) {
-        let (member, count, packed) = (piece.member, piece.rows.len(), weights.packed);
+    fn piece<T: Real>(&self, piece: Piece<'_, T>, packed: &[T], x: &[T], out: &mut [T]) {
+        let (member, count) = (piece.member, piece.rows.len());
         let mut activated: Option<Buffer<T>> = None;
         let mut below: &[T] = x;
         let layers = piece.layers.into_iter().chain([out]);
         for (layer, to) in layers.enumerate() {
-            let (_, bias) = self.places(member, layer);
+            let (weight, bias) = self.places(member, layer);
             let (inputs, outputs) = (self.sizes[layer], self.sizes[layer + 1]);
             let from = Matrix::rows(activated.as_deref().unwrap_or(below), count, inputs);
-            weights.with((member, layer), |weight| {
-                multiply(MatrixMut::rows(to, count, outputs), from, weight);
-            });
+            let weight = self.weight(layer).matrix(&packed[weight]);
+            multiply(MatrixMut::rows(to, count, outputs), from, weight);
             let bias = &packed[bias];
             if layer + 1 == self.layers() {
                 rows::add_bias(to, bias);
@@ -287,10 +248,9 @@ impl Mlps {
             rest = after;
             tasks.push((piece, out));
         }
-        let weights = self.factors(packed, count, (Way::Forward, 0));
         parallel::each(tasks, |(piece, out)| {
             let x = &x[piece.rows.start * inputs..piece.rows.end * inputs];
-            self.piece(piece, &weights, x, out);
+            self.piece(piece, packed, x, out);
         });
         if let Some(saved) = saved {
             saved.set(hidden);
@@ -391,8 +351,6 @@ impl Mlps {
                 .map(|p| p.layers)
                 .collect()
         };
-        let lowest = usize::from(dxs.is_empty());
-        let weights = self.factors(packed, count, (Way::Backward, lowest));
         let (mut rest, mut dnorms) = (dxs, dnorms);
         let mut tasks = Vec::with_capacity(pieces.len());
         for (piece, activated) in pieces.into_iter().zip(activations.drain(..)) {
@@ -419,7 +377,7 @@ impl Mlps {
             let mut scratch = Buffer::take(*self.sizes.iter().max().unwrap_or(&0));
             for (below, to) in layers.into_iter().enumerate().rev() {
                 let width = self.sizes[below + 1];
-                self.through((member, below + 1), upstream, &weights, to);
+                self.through(member, below + 1, upstream, packed, to);
                 let kept = self.layer(hidden, count, member, below);
                 let kept = &kept[rows.start * width..rows.end * width];
                 match (self.activation, self.norm_epsilon) {
@@ -458,25 +416,27 @@ impl Mlps {
                 upstream = to;
             }
             if !dx.is_empty() {
-                self.through((member, 0), upstream, &weights, dx);
+                self.through(member, 0, upstream, packed, dx);
             }
         });
     }
 
-    /// to <- the gradient of what a member's layer was given, from that of its result.
+    /// to <- the gradient of what a layer was given, from that of its result.
     fn through<T: Real>(
         &self,
-        (member, layer): (usize, usize),
+        member: usize,
+        layer: usize,
         upstream: &[T],
-        weights: &Factors<'_, T>,
+        packed: &[T],
         to: &mut [T],
     ) {
         let (inputs, outputs) = (self.sizes[layer], self.sizes[layer + 1]);
         let count = upstream.len() / outputs;
+        let weight = self
+            .weight(layer)
+            .matrix(&packed[self.places(member, layer).0]);
         let upstream = Matrix::rows(upstream, count, outputs);
-        weights.with((member, layer), |weight| {
-            multiply(MatrixMut::rows(to, count, inputs), upstream, weight);
-        });
+        multiply(MatrixMut::rows(to, count, inputs), upstream, weight.t());
     }
 
     /// Gradients of all parameters from x, the hidden layers after their activation, and the
@@ -548,38 +508,6 @@ impl Mlps {
             let to = MatrixMut::rows(to, numbers, right.1);
             multiply(to, left.t(), Matrix::rows(right.0, count, right.1));
         });
-    }
-}
-
-/// Weights as right factors of products of rows.
-struct Factors<'a, T: Real> {
-    mlps: &'a Mlps,
-    packed: &'a [T],
-    /// Rows in all pieces.
-    rows: usize,
-    way: Way,
-    /// Layers below are not worth a copy.
-    first: usize,
-    /// By [`Mlps::number`], where several pieces use each; empty where one does, which makes them then.
-    ahead: Vec<Factor<'a, T>>,
-}
-
-impl<'a, T: Real> Factors<'a, T> {
-    /// A member's weight of a layer, and the rows for which its factor is made.
-    fn data(&self, member: usize, layer: usize) -> (&'a [T], usize) {
-        let data = &self.packed[self.mlps.places(member, layer).0];
-        (data, if layer < self.first { 0 } else { self.rows })
-    }
-
-    /// Calls `work` with a member's factor of a layer.
-    fn with(&self, (member, layer): (usize, usize), work: impl FnOnce(Matrix<'_, T>)) {
-        if let Some(factor) = self.ahead.get(self.mlps.number(member, layer)) {
-            work(factor.matrix());
-        } else {
-            let (data, rows) = self.data(member, layer);
-            let weight = self.mlps.weight(layer);
-            work(weight.factor_alone(data, rows, self.way).matrix());
-        }
     }
 }
 

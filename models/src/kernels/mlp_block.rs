@@ -1,13 +1,13 @@
 //! The second half of a transformer block as one operation: `y = x + dropout(mlp(norm(x)))`.
 //!
-//! Rows are worked on in pieces that stay in the cache; only the hidden layer before its activation
-//! is kept for the backward pass. Parameters come packed in one vector, see [`MlpBlock::apply`].
+//! A thread works on rows in pieces that stay in its cache, or all share larger ones ([`Spread`]); only the hidden layer before its
+//! activation is kept for the backward pass. Parameters come packed in one vector, see [`MlpBlock::apply`].
 
 use candle_core::{Result, Tensor};
 
 use super::block::{self, Block};
 use super::layer_norm::Norm;
-use super::packed::{Factor, Saved, Way, Weight};
+use super::packed::{Saved, Weight};
 use super::pool::Buffer;
 use super::product::{Matrix, MatrixMut};
 use super::real::Real;
@@ -18,9 +18,9 @@ use crate::dropout::DropoutMask;
 use crate::gpt::HiddenLayer;
 use crate::norm::NormKind;
 
-/// Most rows whose activations are in the cache together.
+/// Most rows whose activations are in a thread's cache together.
 const PIECE: usize = 256;
-/// Tasks of the backward pass, each with parameter gradients of its own.
+/// Tasks of the backward pass, one thread's each, with parameter gradients of their own.
 const TASKS: usize = 8;
 
 /// Rows per piece: at most [`PIECE`], and so many pieces that two, four or eight threads get equal
@@ -56,13 +56,13 @@ pub struct MlpBlock {
     pub dropout: Option<DropoutMask>,
 }
 
-/// The parameters in the order in which they are packed: flat, but weights as factors of the products of one pass.
-struct Parts<'a, T: Real> {
+/// The parameters in the order in which they are packed, all flat.
+struct Parts<'a, T> {
     norm_weight: &'a [T],
     norm_bias: &'a [T],
-    hidden: Factor<'a, T>,
+    hidden: &'a [T],
     hidden_bias: &'a [T],
-    output: Factor<'a, T>,
+    output: &'a [T],
     output_bias: &'a [T],
 }
 
@@ -109,8 +109,7 @@ impl MlpBlock {
         Norm::of(self.norm, self.epsilon)
     }
 
-    /// The parts for passes of so many rows in this direction.
-    fn parts<'a, T: Real>(&self, packed: &'a [T], rows: usize, way: Way) -> Result<Parts<'a, T>> {
+    fn parts<'a, T>(&self, packed: &'a [T]) -> Result<Parts<'a, T>> {
         let [
             norm_weight,
             norm_bias,
@@ -122,16 +121,16 @@ impl MlpBlock {
         Ok(Parts {
             norm_weight,
             norm_bias,
-            hidden: self.hidden_weight().factor(hidden, rows, way),
+            hidden,
             hidden_bias,
-            output: self.output_weight().factor(output, rows, way),
+            output,
             output_bias,
         })
     }
 
-    /// Who works on a piece of rows.
-    fn spread(&self) -> Spread {
-        Spread::of(self.sizes().iter().sum())
+    /// Who works on the rows of a pass with so many numbers.
+    fn spread(&self, x: usize) -> Spread {
+        Spread::of(self.sizes().iter().sum(), x / self.width.max(1))
     }
 
     /// One piece of rows: y from x, leaving the hidden layer before its activation in `hidden`.
@@ -151,7 +150,7 @@ impl MlpBlock {
             self.norm()
                 .rows(x, parts.norm_weight, parts.norm_bias, normal);
         });
-        let weight = parts.hidden.matrix();
+        let weight = self.hidden_weight().matrix(parts.hidden);
         let normal = Matrix::rows(&normal, count, width);
         spread.multiply(MatrixMut::rows(hidden, count, wide), normal, weight);
         let mut activated = Buffer::take(count * inner);
@@ -164,7 +163,7 @@ impl MlpBlock {
             }
         });
         let activated = Matrix::rows(&activated, count, inner);
-        let weight = parts.output.matrix();
+        let weight = self.output_weight().matrix(parts.output);
         spread.multiply(MatrixMut::rows(y, count, width), activated, weight);
         spread.rows((y, width), |row, y| {
             rows::add_bias(y, parts.output_bias);
@@ -181,7 +180,7 @@ impl MlpBlock {
         (hidden, dy): (&[T], &[T]),
         spread: Spread,
     ) -> Result<(Vec<T>, Vec<T>)> {
-        let parts = self.parts(packed, x.len() / self.width.max(1), Way::Backward)?;
+        let parts = self.parts(packed)?;
         let (width, wide) = (self.width, self.wide());
         let mut dx = dy.to_vec();
         let all = x.len() / width;
@@ -240,7 +239,7 @@ impl MlpBlock {
         let mut dactivated = Buffer::take(count * inner);
         let output = self.output_weight();
         let to = MatrixMut::rows(&mut dactivated, count, inner);
-        spread.multiply(to, dout, parts.output.matrix());
+        spread.multiply(to, dout, output.matrix(parts.output).t());
         let mut activated = Buffer::take(count * inner);
         let dhidden = match self.hidden {
             HiddenLayer::Plain => {
@@ -281,7 +280,7 @@ impl MlpBlock {
             dhidden,
         );
         let to = MatrixMut::rows(&mut normal, count, width);
-        spread.multiply(to, dhidden, parts.hidden.matrix());
+        spread.multiply(to, dhidden, weight.matrix(parts.hidden).t());
         let of_norm = [dnorm_weight, dnorm_bias];
         spread.rows_and_sums((dx, width), of_norm, |row, dx, [dweight, dbias]| {
             let here = row * width..row * width + dx.len();
@@ -299,7 +298,7 @@ impl MlpBlock {
         saved: Option<&Saved>,
         spread: Spread,
     ) -> Result<Vec<T>> {
-        let parts = self.parts(packed, x.len() / self.width.max(1), Way::Forward)?;
+        let parts = self.parts(packed)?;
         let (width, wide) = (self.width, self.wide());
         let mut y = vec![T::ZERO; x.len()];
         let all = x.len() / width;
@@ -331,7 +330,7 @@ impl Block for MlpBlock {
     const NAME: &'static str = "mlp-block";
 
     fn forward<T: Real>(&self, x: &[T], packed: &[T], saved: Option<&Saved>) -> Result<Vec<T>> {
-        self.forward_spread(x, packed, saved, self.spread())
+        self.forward_spread(x, packed, saved, self.spread(x.len()))
     }
 
     fn backward<T: Real>(
@@ -341,6 +340,8 @@ impl Block for MlpBlock {
         saved: &Saved,
         dy: &[T],
     ) -> Result<(Vec<T>, Vec<T>)> {
-        saved.with(|kept: &Vec<Buffer<T>>| self.gradients(x, packed, (&kept[0], dy), self.spread()))
+        saved.with(|kept: &Vec<Buffer<T>>| {
+            self.gradients(x, packed, (&kept[0], dy), self.spread(x.len()))
+        })
     }
 }

@@ -28,7 +28,6 @@ pub(crate) mod rows;
 pub(crate) mod spread;
 pub mod storage;
 pub mod switch;
-mod transpose;
 
 /// The widest instructions of this processor that kernels and matrix products were written for; which ones are used is decided
 /// at run time.

@@ -158,7 +158,7 @@ fn shared_product<T: Real>(
         return;
     }
     // Reason for `unsafe`: the product takes pointers. All three matrices lie inside their slices
-    // (checked when they were made), `to` is borrowed mutably, and `T` is f32 or f64.
+    // (checked when they were made), `to` is borrowed mutably (threads write different parts of it), and `T` is f32 or f64.
     #[allow(unsafe_code)]
     unsafe {
         gemm::gemm(

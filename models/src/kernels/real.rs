@@ -1,12 +1,9 @@
 //! [`Real`]: the two number types that kernels are written for, and their elementary functions.
 
-use std::ops::Range;
 use std::sync::Mutex;
 
 use candle_core::cpu::erf::erf_f64;
 use candle_core::{CpuStorage, Result, WithDType, bail};
-
-use super::transpose;
 
 /// f32 or f64.
 pub trait Real: WithDType + std::ops::Neg<Output = Self> + std::iter::Sum {
@@ -37,11 +34,6 @@ pub trait Real: WithDType + std::ops::Neg<Output = Self> + std::iter::Sum {
     /// # Errors
     /// If the storage has another type.
     fn slice_mut(storage: &mut CpuStorage) -> Result<&mut [Self]>;
-    /// Rows `range` of the transposed matrix, one after the other in `to`, of a matrix of this size whose rows lie in `from`.
-    ///
-    /// # Panics
-    /// If a slice has another length, or the range goes beyond the columns.
-    fn transpose(from: &[Self], size: (usize, usize), range: Range<usize>, to: &mut [Self]);
     /// Buffers that wait to be used again.
     fn pool() -> &'static Mutex<Vec<Vec<Self>>>;
 }
@@ -92,10 +84,6 @@ macro_rules! shared {
 
 impl Real for f32 {
     shared!(f32, F32);
-
-    fn transpose(from: &[Self], size: (usize, usize), range: Range<usize>, to: &mut [Self]) {
-        transpose::rows_of_single(from, size, range, to);
-    }
 
     #[inline(always)]
     fn exp_nonpositive(self) -> Self {
@@ -151,10 +139,6 @@ impl Real for f32 {
 
 impl Real for f64 {
     shared!(f64, F64);
-
-    fn transpose(from: &[Self], size: (usize, usize), range: Range<usize>, to: &mut [Self]) {
-        transpose::rows_of(from, size, range, to);
-    }
 
     #[inline(always)]
     fn exp_nonpositive(self) -> Self {

@@ -1,9 +1,9 @@
-//! How the threads share the work of a transformer block.
+//! How the threads share the work of one half of a transformer block.
 //!
-//! A block with few parameters is cut into tasks of rows, each with gradients of the parameters of its own, which are summed
-//! afterwards: its weights stay in every thread's cache. With millions of parameters that costs more than it brings: every task would
-//! zero, fill and sum gradients of the block's whole size, and pack its weights for a few rows. There the threads share each product
-//! instead, of up to [`Spread::ROWS`] rows together, and gradients are written once.
+//! With few parameters the rows are cut into tasks, each with gradients of the parameters of its own, which are summed afterwards: the
+//! weights stay in every thread's cache. With millions of parameters that costs more than it brings: every task would zero, fill and sum
+//! gradients of the half's whole size, and gemm would bring its weights into their layout for a few rows. There all threads work on one
+//! product after the other, each of about a thousand rows, and gradients are written once.
 
 use candle_core::Result;
 use rayon::prelude::*;
@@ -13,9 +13,11 @@ use super::pool::Buffer;
 use super::product::{Matrix, MatrixMut, product, product_on_all_threads};
 use super::real::Real;
 
-/// Numbers of a block's parameters from which its products are shared.
-const PARAMETERS: usize = 1 << 19;
-/// Most rows that share a product.
+/// Parameters of a half from which its products are shared: an attention half of width 512 has as many.
+const PARAMETERS: usize = 1 << 20;
+/// Rows from which they are: a policy that acts has fewer, and its rows are spread over the threads already.
+const LEAST_ROWS: usize = 256;
+/// Most rows of a product, but for whole sequences.
 const ROWS: usize = 1024;
 /// Rows per piece of elementwise work.
 const PIECE: usize = 64;
@@ -30,16 +32,16 @@ pub enum Spread {
 }
 
 impl Spread {
-    /// What suits a block with so many parameters.
-    pub fn of(parameters: usize) -> Self {
-        if parameters < PARAMETERS {
+    /// What suits a half with so many parameters on so many rows.
+    pub fn of(parameters: usize, rows: usize) -> Self {
+        if parameters < PARAMETERS || rows < LEAST_ROWS {
             Self::Rows
         } else {
             Self::Products
         }
     }
 
-    /// Rows that are worked on together where products are shared: so many pieces as are needed, of nearly one size.
+    /// Rows that are worked on together where products are shared: as many pieces as are needed, of nearly one size.
     pub fn shared_rows(rows: usize) -> usize {
         rows.div_ceil(rows.div_ceil(ROWS).max(1)).max(1)
     }

@@ -203,14 +203,47 @@ pub fn choose(paths: &[PathBuf], options: &ChooseOptions) -> Result<Choice> {
         fqe.updates
     );
     let found = stage.judged(&contenders, &mut notes)?;
-    let mut choice = stage.ranked(&contenders[..found.len()], found, notes)?;
-    choice.planned_runs = contenders.len();
-    choice.interrupted = choice.runs.len() < contenders.len();
+    let (planned, judged) = (contenders.len(), found.len());
+    let (contenders, found) = settled(contenders, found, &mut notes)?;
+    let mut choice = stage.ranked(&contenders, found, notes)?;
+    choice.planned_runs = planned;
+    choice.interrupted = judged < planned;
     choice.episodes_of_data = whole.episodes.len();
     choice.episodes = data.episodes.len();
     choice.steps = data.steps();
     choice.undecided = undecided(&choice, &options.fqe);
     Ok(choice)
+}
+
+/// The judged runs whose critics have not diverged: one impossible value would swamp what every other run is compared with.
+///
+/// # Errors
+/// If fewer than two are left.
+fn settled(
+    contenders: Vec<Contender>,
+    found: Vec<Found>,
+    notes: &mut Vec<String>,
+) -> Result<(Vec<Contender>, Vec<Found>)> {
+    let judged = contenders.into_iter().zip(found);
+    let left: Vec<(Contender, Found)> = judged
+        .filter(|(contender, found)| {
+            if let Some(problem) = &found.diverged {
+                notes.push(format!(
+                    "{} can't be judged and is left out: {problem}",
+                    contender.name
+                ));
+            }
+            found.diverged.is_none()
+        })
+        .collect();
+    if left.len() < 2 {
+        return Err(Error::Unsuitable(format!(
+            "{} of the runs can be judged, and a choice needs two: {}",
+            left.len(),
+            notes.join("; ")
+        )));
+    }
+    Ok(left.into_iter().unzip())
 }
 
 /// Why nothing follows from the values.
@@ -310,6 +343,8 @@ struct Found {
     distance: f64,
     distances: Vec<f64>,
     td_error: Option<f64>,
+    /// Why its values mean nothing, if they do.
+    diverged: Option<String>,
     /// Seconds until its actions were known.
     acting_seconds: f64,
     /// Seconds that its critics took.
@@ -413,6 +448,7 @@ impl Stage<'_> {
         }
         Ok(Some(Found {
             members: fitted.members,
+            diverged: fitted.diverged,
             has_history,
             updates: trained.state.update,
             distance: self.ground.distance(&asked)?,

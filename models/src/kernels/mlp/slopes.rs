@@ -13,9 +13,9 @@
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 
-use super::{Factors, Mlps, Piece};
+use super::{Mlps, Piece};
 use crate::kernels::dispatch::vectorized;
-use crate::kernels::packed::{Saved, Way};
+use crate::kernels::packed::Saved;
 use crate::kernels::parallel;
 use crate::kernels::pool::Buffer;
 use crate::kernels::product::{Matrix, MatrixMut, multiply};
@@ -95,12 +95,9 @@ impl MlpSlopes {
             rest = after;
             tasks.push((hidden, slopes.layers, out));
         }
-        let forward = mlps.factors(packed, count, (Way::Forward, 0));
-        // The products of the first layer are of its last inputs alone.
-        let backward = mlps.factors(packed, count, (Way::Backward, 1));
         parallel::each(tasks, |(hidden, slopes, out)| {
             let x = &x[hidden.rows.start * inputs..hidden.rows.end * inputs];
-            self.piece(hidden, slopes, x, (&forward, &backward), out);
+            self.piece(hidden, slopes, (x, packed), out);
         });
         if let Some(saved) = saved {
             saved.set(kept);
@@ -113,11 +110,9 @@ impl MlpSlopes {
         &self,
         mut hidden: Piece<'_, T>,
         slopes: Vec<&mut [T]>,
-        x: &[T],
-        (forward, backward): (&Factors<'_, T>, &Factors<'_, T>),
+        (x, packed): (&[T], &[T]),
         out: &mut [T],
     ) {
-        let packed = forward.packed;
         let (mlps, member, count) = (&self.mlps, hidden.member, hidden.rows.len());
         let mut values = Buffer::take(count);
         let again = Piece {
@@ -125,13 +120,13 @@ impl MlpSlopes {
             rows: hidden.rows.clone(),
             layers: hidden.layers.iter_mut().map(|layer| &mut **layer).collect(),
         };
-        mlps.piece(again, forward, x, &mut values);
+        mlps.piece(again, packed, x, &mut values);
         let mut above: Option<&[T]> = None;
         for (layer, to) in slopes.into_iter().enumerate().rev() {
             match above {
                 // The last weight is (out, 1).
                 None => repeat(&packed[mlps.places(member, layer + 1).0], to),
-                Some(above) => mlps.through((member, layer + 1), above, backward, to),
+                Some(above) => mlps.through(member, layer + 1, above, packed, to),
             }
             rows::relu_backward(hidden.layers[layer], to);
             above = Some(to);
