@@ -719,26 +719,23 @@ mod tests {
     }
 
     #[test]
-    fn critics_that_have_diverged_are_said() {
+    fn values_that_the_datas_rewards_can_not_add_up_to_are_said() {
         let bounds = ActionBounds::new(&[-1.0], &[1.0], &Device::Cpu).expect("bounds");
-        let data = data(20, 30);
-        let fitted = |config: &FqeConfig| {
-            let ground = Ground::new(&data, &bounds, config).expect("a ground");
-            let mut policy = ConstantPolicy::new(vec![0.5]);
-            let asked = ground.ask(&mut policy, 0).expect("actions");
-            ground.fit(&asked, config, 0).expect("values")
-        };
-        assert_eq!(fitted(&quick()).diverged, None);
-        let config = FqeConfig {
-            learning_rate: 3.0,
-            ..quick()
-        };
-        let found = fitted(&config);
-        let problem = found.diverged.expect("rates of 3 are far too large");
-        assert!(
-            problem.contains("critics have diverged"),
-            "{problem} {:?}",
-            found.members
+        let mut data = data(20, 30);
+        (data.rewards[0], data.rewards[1]) = (-1.0, 1.0);
+        let config = quick();
+        let ground = Ground::new(&data, &bounds, &config).expect("a ground");
+        // Rewards from -1 to 1 add up to -5 to 5 with a discount of 0.8: a quarter of ten lies around.
+        let diverged = |members: &[f64]| ground.diverged(members, config.discount).expect("text");
+        assert_eq!(diverged(&[4.0, -7.4, 7.4]), None);
+        let problem = diverged(&[4.0, 9.0, -80.0]).expect("two are impossible");
+        let said = ["2 of 3 critics", "-80.0", "-5.0 to 5.0"];
+        assert!(said.iter().all(|part| problem.contains(part)), "{problem}");
+        let mut policy = ConstantPolicy::new(vec![0.5]);
+        let asked = ground.ask(&mut policy, 0).expect("actions");
+        assert_eq!(
+            ground.fit(&asked, &config, 0).expect("values").diverged,
+            None
         );
     }
 

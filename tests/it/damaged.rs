@@ -445,6 +445,38 @@ fn an_edit_of_what_returns_are_divided_by_is_refused_and_another_one_can_be_aske
 }
 
 #[test]
+fn a_diagnosis_takes_no_other_episodes_for_held_out_than_training_kept_apart() {
+    let folder = trained();
+    let folder = folder.path();
+    let small = crate::runs::small("decision_transformer");
+    let text = CONFIG.split("[algorithm.bc]").next().unwrap();
+    let text = format!("{text}[algorithm.decision_transformer]\n{small}\n");
+    fs::write(folder.join("dt.toml"), text).unwrap();
+    let train =
+        "train dt.toml --out runs/dt --set train.updates=5 --set train.held_out_fraction=0.5";
+    ends(folder, train, 0);
+    let place = folder.join("runs/dt/config.toml");
+    let stored = fs::read_to_string(&place).unwrap();
+    for (key, from, to) in [
+        (
+            "train.held_out_fraction",
+            "held_out_fraction = 0.5",
+            "held_out_fraction = 0.9",
+        ),
+        ("seed", "seed = 0", "seed = 7"),
+    ] {
+        let edited = stored.replacen(from, to, 1);
+        assert_ne!(edited, stored);
+        fs::write(&place, edited).unwrap();
+        let said = ends(folder, "diagnose runs/dt --episodes 1", 1);
+        has(
+            &said,
+            &[&format!("`{key}` was"), "put it back in config.toml"],
+        );
+    }
+}
+
+#[test]
 fn an_edited_run_is_told_from_another_configuration_by_train_and_sweep() {
     let folder = trained();
     let folder = folder.path();

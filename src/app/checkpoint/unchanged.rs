@@ -9,8 +9,9 @@ use crate::app::config::Purpose;
 use crate::app::config::RunConfig;
 use trajformer_core::error::{Error, Result};
 
-/// Tables and keys that decide what a trained policy computes, beside those that it may be given when it is opened.
-const LEARNED: [&str; 3] = ["algorithm.", "data.", "encoder"];
+/// Tables and keys that decide what a trained policy computes, beside those that it may be given when it is opened; and which episodes
+/// it learned from.
+const LEARNED: [&str; 4] = ["algorithm.", "data.", "encoder", "train.held_out_fraction"];
 /// Keys that may be given when a run is opened, but whose edit in its file is a slip: a run keeps a copy of what they name, which the edit would
 /// not change, or its networks were trained with the value that stands there.
 const TRAINED_WITH: [&str; 3] = [".planner.value", ".planner.critic", ".return_scale"];
@@ -37,7 +38,9 @@ impl RunSpec {
         found.retain(|difference| {
             let key = &difference.key;
             let is_fixed = TRAINED_WITH.iter().any(|end| key.ends_with(end));
-            is_learned(key) && (is_fixed || !config.can_be_set(key, Purpose::Act))
+            // It draws which episodes are kept apart.
+            let draws = key == "seed" && config.train.held_out_fraction > 0.0;
+            draws || is_learned(key) && (is_fixed || !config.can_be_set(key, Purpose::Act))
         });
         refuse(&found, folder)
     }
