@@ -507,18 +507,18 @@ impl Ground {
         );
         let slack = (most - least) / 4.0;
         let outside = |value: &&f64| !(least - slack..=most + slack).contains(*value);
-        let count = members.iter().filter(outside).count();
-        let Some(worst) = members
+        let outside: Vec<f64> = members.iter().filter(outside).copied().collect();
+        let Some(worst) = outside
             .iter()
-            .filter(outside)
             .copied()
-            .reduce(|a, b| if b.abs() > a.abs() { b } else { a })
+            .max_by(|a, b| a.abs().total_cmp(&b.abs()))
         else {
             return Ok(None);
         };
         Ok(Some(format!(
-            "{count} of {} critics have diverged: values up to {worst:.1}, where rewards like the data's add up to {least:.1} to {most:.1} \
+            "{} of {} critics have diverged: values up to {worst:.1}, where rewards like the data's add up to {least:.1} to {most:.1} \
              (discount {discount}); a lower discount or other hidden layers may keep them together",
+            outside.len(),
             members.len()
         )))
     }

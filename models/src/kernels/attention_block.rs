@@ -184,12 +184,8 @@ impl AttentionBlock {
     ) {
         let (width, time) = (self.width, self.time);
         let count = x.len() / width;
-        let mut normal = Buffer::take(x.len());
-        spread.rows((&mut normal, width), |row, normal| {
-            let x = &x[row * width..][..normal.len()];
-            self.norm()
-                .rows(x, parts.norm_weight, parts.norm_bias, normal);
-        });
+        let of_norm = (parts.norm_weight, parts.norm_bias);
+        let normal = self.norm().normal_rows(x, of_norm, (width, spread));
         let normal = Matrix::rows(&normal, count, width);
         let to = MatrixMut::rows(kept.inputs, count, 3 * width);
         spread.multiply(to, normal, self.inputs_weight().matrix(parts.inputs));
@@ -282,52 +278,14 @@ impl AttentionBlock {
         }
     }
 
-    fn forward_spread<T: Real>(
-        &self,
-        x: &[T],
-        packed: &[T],
-        saved: Option<&Saved>,
-        spread: Spread,
-    ) -> Result<Vec<T>> {
-        let parts = self.parts(packed)?;
-        let row_count = x.len() / self.width.max(1);
-        let mut y = vec![T::ZERO; x.len()];
-        let mut inputs = Buffer::take(3 * x.len());
-        let mut mixed = Buffer::take(x.len());
-        let mut statistics = Buffer::take(row_count * self.kept_per_row());
-        let sequences = self.sequences(row_count / self.time.max(1), spread);
-        let task = sequences * self.time;
-        let (wide, heads) = (task * self.width, task * self.kept_per_row());
-        let tasks = y.chunks_mut(wide).zip(x.chunks(wide));
-        let kept = inputs.chunks_mut(3 * wide).zip(mixed.chunks_mut(wide));
-        let tasks = tasks
-            .zip(kept.zip(statistics.chunks_mut(heads)))
-            .enumerate();
-        spread.each(
-            tasks.collect(),
-            |(i, ((y, x), ((inputs, mixed), statistics)))| {
-                let kept = Kept {
-                    inputs,
-                    mixed,
-                    statistics,
-                };
-                self.task(&parts, (i * sequences, x), kept, y, spread);
-            },
-        );
-        if let Some(saved) = saved {
-            saved.set(vec![inputs, mixed, statistics]);
-        }
-        Ok(y)
-    }
-
     /// Gradients of x and of the packed parameters.
     fn gradients<T: Real>(
         &self,
         x: &[T],
         packed: &[T],
         (kept, dy): (&[Buffer<T>], &[T]),
-        spread: Spread,
     ) -> Result<(Vec<T>, Vec<T>)> {
+        let spread = self.spread(x.len());
         let parts = self.parts(packed)?;
         let [inputs, mixed, statistics] = kept else {
             bail!("the forward pass kept something else")
@@ -413,12 +371,8 @@ impl AttentionBlock {
         });
 
         spread.add_rows(&dinputs, dinputs_bias);
-        let mut normal = Buffer::take(x.len());
-        spread.rows((&mut normal, width), |row, normal| {
-            let x = &x[row * width..][..normal.len()];
-            self.norm()
-                .rows(x, parts.norm_weight, parts.norm_bias, normal);
-        });
+        let of_norm = (parts.norm_weight, parts.norm_bias);
+        let mut normal = self.norm().normal_rows(x, of_norm, (width, spread));
         let weight = self.inputs_weight();
         let dinputs = Matrix::rows(&dinputs, count, 3 * width);
         let normal_matrix = Matrix::rows(&normal, count, width);
@@ -528,7 +482,36 @@ impl Block for AttentionBlock {
     const NAME: &'static str = "attention-block";
 
     fn forward<T: Real>(&self, x: &[T], packed: &[T], saved: Option<&Saved>) -> Result<Vec<T>> {
-        self.forward_spread(x, packed, saved, self.spread(x.len()))
+        let spread = self.spread(x.len());
+        let parts = self.parts(packed)?;
+        let row_count = x.len() / self.width.max(1);
+        let mut y = vec![T::ZERO; x.len()];
+        let mut inputs = Buffer::take(3 * x.len());
+        let mut mixed = Buffer::take(x.len());
+        let mut statistics = Buffer::take(row_count * self.kept_per_row());
+        let sequences = self.sequences(row_count / self.time.max(1), spread);
+        let task = sequences * self.time;
+        let (wide, heads) = (task * self.width, task * self.kept_per_row());
+        let tasks = y.chunks_mut(wide).zip(x.chunks(wide));
+        let kept = inputs.chunks_mut(3 * wide).zip(mixed.chunks_mut(wide));
+        let tasks = tasks
+            .zip(kept.zip(statistics.chunks_mut(heads)))
+            .enumerate();
+        spread.each(
+            tasks.collect(),
+            |(i, ((y, x), ((inputs, mixed), statistics)))| {
+                let kept = Kept {
+                    inputs,
+                    mixed,
+                    statistics,
+                };
+                self.task(&parts, (i * sequences, x), kept, y, spread);
+            },
+        );
+        if let Some(saved) = saved {
+            saved.set(vec![inputs, mixed, statistics]);
+        }
+        Ok(y)
     }
 
     fn backward<T: Real>(
@@ -538,9 +521,7 @@ impl Block for AttentionBlock {
         saved: &Saved,
         dy: &[T],
     ) -> Result<(Vec<T>, Vec<T>)> {
-        saved.with(|kept: &Vec<Buffer<T>>| {
-            self.gradients(x, packed, (kept, dy), self.spread(x.len()))
-        })
+        saved.with(|kept: &Vec<Buffer<T>>| self.gradients(x, packed, (kept, dy)))
     }
 }
 

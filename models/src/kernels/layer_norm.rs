@@ -7,6 +7,7 @@ use super::block::{self, Block};
 use super::packed::{Saved, split, split_mut, sum_in_order};
 use super::pool::Buffer;
 use super::real::Real;
+use super::spread::Spread;
 use super::{rms, rows};
 use crate::norm::NormKind;
 
@@ -71,6 +72,20 @@ impl Norm {
             NormKind::Layer => rows::layer_norm(x, weight, bias, epsilon, out),
             NormKind::Rms => rms::rms_norm(x, weight, epsilon, out),
         }
+    }
+
+    /// Normalised rows of x, made by whom `spread` says.
+    pub fn normal_rows<T: Real>(
+        &self,
+        x: &[T],
+        (weight, bias): (&[T], &[T]),
+        (width, spread): (usize, Spread),
+    ) -> Buffer<T> {
+        let mut normal = Buffer::take(x.len());
+        spread.rows((&mut normal, width), |row, normal| {
+            self.rows(&x[row * width..][..normal.len()], weight, bias, normal);
+        });
+        normal
     }
 
     /// Backward of [`Self::rows`]: dx <- dx + its gradient for `dout`, dweight and dbias added to.

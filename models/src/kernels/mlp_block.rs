@@ -144,12 +144,8 @@ impl MlpBlock {
     ) {
         let (width, inner, wide) = (self.width, self.inner, self.wide());
         let count = x.len() / width;
-        let mut normal = Buffer::take(x.len());
-        spread.rows((&mut normal, width), |row, normal| {
-            let x = &x[row * width..][..normal.len()];
-            self.norm()
-                .rows(x, parts.norm_weight, parts.norm_bias, normal);
-        });
+        let of_norm = (parts.norm_weight, parts.norm_bias);
+        let normal = self.norm().normal_rows(x, of_norm, (width, spread));
         let weight = self.hidden_weight().matrix(parts.hidden);
         let normal = Matrix::rows(&normal, count, width);
         spread.multiply(MatrixMut::rows(hidden, count, wide), normal, weight);
@@ -178,8 +174,8 @@ impl MlpBlock {
         x: &[T],
         packed: &[T],
         (hidden, dy): (&[T], &[T]),
-        spread: Spread,
     ) -> Result<(Vec<T>, Vec<T>)> {
+        let spread = self.spread(x.len());
         let parts = self.parts(packed)?;
         let (width, wide) = (self.width, self.wide());
         let mut dx = dy.to_vec();
@@ -265,12 +261,8 @@ impl MlpBlock {
         spread.multiply_add(output.matrix_mut(doutput), activated.t(), dout);
         spread.add_rows(&dhidden, dhidden_bias);
 
-        let mut normal = Buffer::take(x.len());
-        spread.rows((&mut normal, width), |row, normal| {
-            let x = &x[row * width..][..normal.len()];
-            self.norm()
-                .rows(x, parts.norm_weight, parts.norm_bias, normal);
-        });
+        let of_norm = (parts.norm_weight, parts.norm_bias);
+        let mut normal = self.norm().normal_rows(x, of_norm, (width, spread));
         let weight = self.hidden_weight();
         let dhidden = Matrix::rows(&dhidden, count, wide);
         let normal_matrix = Matrix::rows(&normal, count, width);
@@ -290,14 +282,13 @@ impl MlpBlock {
         });
         Ok(())
     }
+}
 
-    fn forward_spread<T: Real>(
-        &self,
-        x: &[T],
-        packed: &[T],
-        saved: Option<&Saved>,
-        spread: Spread,
-    ) -> Result<Vec<T>> {
+impl Block for MlpBlock {
+    const NAME: &'static str = "mlp-block";
+
+    fn forward<T: Real>(&self, x: &[T], packed: &[T], saved: Option<&Saved>) -> Result<Vec<T>> {
+        let spread = self.spread(x.len());
         let parts = self.parts(packed)?;
         let (width, wide) = (self.width, self.wide());
         let mut y = vec![T::ZERO; x.len()];
@@ -324,14 +315,6 @@ impl MlpBlock {
         }
         Ok(y)
     }
-}
-
-impl Block for MlpBlock {
-    const NAME: &'static str = "mlp-block";
-
-    fn forward<T: Real>(&self, x: &[T], packed: &[T], saved: Option<&Saved>) -> Result<Vec<T>> {
-        self.forward_spread(x, packed, saved, self.spread(x.len()))
-    }
 
     fn backward<T: Real>(
         &self,
@@ -340,8 +323,6 @@ impl Block for MlpBlock {
         saved: &Saved,
         dy: &[T],
     ) -> Result<(Vec<T>, Vec<T>)> {
-        saved.with(|kept: &Vec<Buffer<T>>| {
-            self.gradients(x, packed, (&kept[0], dy), self.spread(x.len()))
-        })
+        saved.with(|kept: &Vec<Buffer<T>>| self.gradients(x, packed, (&kept[0], dy)))
     }
 }

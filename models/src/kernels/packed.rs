@@ -57,12 +57,20 @@ pub fn split_mut<const N: usize, T>(packed: &mut [T], sizes: [usize; N]) -> Resu
             packed.len()
         );
     }
+    Ok(cut(packed, sizes))
+}
+
+/// The same of a vector that is as long as its parts.
+///
+/// # Panics
+/// If it is shorter.
+pub fn cut<const N: usize, T>(packed: &mut [T], sizes: [usize; N]) -> [&mut [T]; N] {
     let mut rest = packed;
-    Ok(sizes.map(|size| {
+    sizes.map(|size| {
         let (part, after) = std::mem::take(&mut rest).split_at_mut(size);
         rest = after;
         part
-    }))
+    })
 }
 
 /// The layout of a weight; as a matrix it is always (in, out), so that rows of x multiply it.

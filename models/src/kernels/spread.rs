@@ -8,7 +8,7 @@
 use candle_core::Result;
 use rayon::prelude::*;
 
-use super::packed::sum_in_order;
+use super::packed::{cut, sum_in_order};
 use super::pool::Buffer;
 use super::product::{Matrix, MatrixMut, product, product_on_all_threads};
 use super::real::Real;
@@ -189,14 +189,4 @@ impl Spread {
             super::rows::add(total, sums);
         }
     }
-}
-
-/// Consecutive parts of a slice that is as long as they are together.
-fn cut<T, const N: usize>(all: &mut [T], sizes: [usize; N]) -> [&mut [T]; N] {
-    let mut rest = all;
-    sizes.map(|size| {
-        let (part, after) = std::mem::take(&mut rest).split_at_mut(size);
-        rest = after;
-        part
-    })
 }
