@@ -8,7 +8,7 @@ use serde_json::json;
 use trajformer::compare::comparison::{RESAMPLES, Sort, parse_label};
 use trajformer::compare::pictures::{Plot, X, draw_plot};
 use trajformer::compare::wording::{self, Form};
-use trajformer::compare::{self, Options};
+use trajformer::compare::{self, Options, score_tables};
 use trajformer::{checkpoint, hub, report};
 
 use crate::cli::count;
@@ -17,7 +17,7 @@ use crate::output::{complain, say, whole};
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// Run directories, folders that hold one per seed, folders of such folders, or hf://ID of published runs.
+    /// Run directories, folders that hold one per seed, folders of such folders, hf://ID of published runs, or tables of scores (FILE.csv).
     #[arg(required = true)]
     pub runs: Vec<PathBuf>,
     /// One line for all runs with one value of this key, per task (data set and environment); `algorithm`, or any key of the
@@ -67,6 +67,9 @@ pub struct CompareArgs {
     /// Also write the lines with all their numbers as comma-separated values; `-`: to standard output instead of the tables.
     #[arg(long, value_name = "FILE", conflicts_with = "metric")]
     pub csv: Option<PathBuf>,
+    /// Also write every evaluation of every run as comma-separated values: a table that `compare` reads in the runs' place.
+    #[arg(long, value_name = "FILE.csv", conflicts_with = "metric")]
+    pub evaluations: Option<PathBuf>,
     /// Print tables as Markdown; with --by a row per task and a column per group.
     #[arg(long, conflicts_with_all = ["latex", "metric"])]
     pub markdown: bool,
@@ -87,7 +90,17 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         report::check_path(path)?;
     }
     let files = args.csv.iter().filter(|path| **path != Path::new("-"));
-    for path in files.chain(&args.picture) {
+    if let Some(path) = args
+        .evaluations
+        .as_ref()
+        .filter(|path| !score_tables::is_table(path))
+    {
+        anyhow::bail!(
+            "`--evaluations {}`: a table of scores is a file that ends in .csv",
+            path.display()
+        );
+    }
+    for path in files.chain(&args.picture).chain(&args.evaluations) {
         checkpoint::check_output(path)?;
     }
     if let Some(name) = &args.metric {
@@ -128,7 +141,14 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     if let Some(path) = written {
         wording::write_csv(&found, path)?;
     }
-    for path in written.into_iter().chain(&args.picture) {
+    if let Some(path) = &args.evaluations {
+        score_tables::write(&found.cells, path)?;
+    }
+    for path in written
+        .into_iter()
+        .chain(&args.evaluations)
+        .chain(&args.picture)
+    {
         // What is printed stays a table that can be pasted.
         if to_output || args.markdown || args.latex {
             complain(format_args!("wrote {}", path.display()));

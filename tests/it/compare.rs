@@ -1195,3 +1195,165 @@ fn data_is_one_task_by_its_checksum_and_different_data_of_one_name_is_said() {
         "{notes}"
     );
 }
+
+#[test]
+fn evaluations_in_one_table_are_compared_like_the_runs_that_they_tell_of() {
+    let folder = sweep();
+    let folder = folder.path();
+    let by = ["--by", "algorithm", "--labels", "td3_bc=TD3+BC, ours"];
+    // The option takes several labels, parted by commas.
+    let by = [&by[..2], &["--label", by[3]]].concat();
+    let from_runs = json(
+        folder,
+        &[&["sweep", "--evaluations", "all.csv"], &by[..]].concat(),
+    );
+    let text = fs::read_to_string(folder.join("all.csv")).unwrap();
+    assert_eq!(text.lines().count(), 1 + 2 * (3 + 3 + 3 + 2), "{text}");
+    has(
+        &text,
+        &[
+            "name,algorithm,task,",
+            "\"TD3+BC, ours\",td3_bc,hopper-medium-v2,hopper-medium-v2,hopper-v4,2,2000,2000,122,10,0,0,110,5",
+        ],
+    );
+    fs::rename(folder.join("sweep"), folder.join("away")).unwrap();
+    let from_table = json(folder, &["all.csv", "--by", "name"]);
+    for key in ["over_tasks", "notes", "keys"] {
+        assert_eq!(from_table[key], from_runs[key], "{key}");
+    }
+    let lines = |found: &Value| -> Vec<Value> {
+        let mut lines = found["runs"].as_array().unwrap().clone();
+        for line in &mut lines {
+            for key in ["run", "runs"] {
+                line.as_object_mut().unwrap().remove(key);
+            }
+        }
+        lines
+    };
+    assert_eq!(lines(&from_table), lines(&from_runs));
+    // Without groups the names are the lines; by algorithm as runs are.
+    let found = json(folder, &["all.csv"]);
+    assert_eq!(lines(&found).len(), 4);
+    let found = json(folder, &["all.csv", "--by", "algorithm"]);
+    assert_eq!(found["over_tasks"]["groups"][1]["name"], "td3_bc");
+    // Written again from itself.
+    succeeds(
+        folder,
+        &["all.csv", "--by", "name", "--evaluations", "again.csv"],
+    );
+    assert_eq!(fs::read_to_string(folder.join("again.csv")).unwrap(), text);
+    // A run beside its own line in a table is one run.
+    let text = notes(&json(folder, &["away", "all.csv", "--by", "algorithm"]));
+    has(
+        &text,
+        &[
+            "bc on hopper-medium-v2",
+            "all.csv: bc on hopper-medium-v2, hopper-medium-v2, hopper-v4, seed 0 have the same evaluations: one run counts twice",
+        ],
+    );
+}
+
+#[test]
+fn scores_of_other_programs_stand_beside_runs_with_what_they_say() {
+    let folder = sweep();
+    let folder = folder.path();
+    let table = "seed, score_mean,note,task,name\n0,41.5,a,hopper-medium-v2,\"CORL, IQL\"\n1,55,b,hopper-medium-v2,\"CORL, IQL\"\n0,7,c,walker2d-medium-v2,other\n";
+    fs::write(folder.join("corl.csv"), table).unwrap();
+    let found = json(folder, &["sweep/bc-hopper-medium-v2", "corl.csv"]);
+    let lines = found["runs"].as_array().unwrap();
+    assert_eq!(lines[1]["name"], "CORL, IQL");
+    assert_eq!(lines[1]["scores"], serde_json::json!([41.5, 55.0]));
+    assert_eq!(
+        (&lines[1]["last"], &lines[1]["seconds"]),
+        (&48.25.into(), &Value::Null)
+    );
+    // One seed of which nobody says how far its episodes are apart has no interval.
+    assert_eq!(
+        (&lines[2]["interval"], &lines[2]["last_std"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert_eq!(found["keys"], serde_json::json!([]));
+    has(&notes(&found), &["corl.csv: column `note` is not read"]);
+    let text = succeeds(folder, &["corl.csv", "--csv", "-"]);
+    assert!(!text.contains("NaN"), "{text}");
+    let text = fails(folder, &["corl.csv", "--picture", "curves.svg"]);
+    has(&text, &["`seconds`", "updates"]);
+    succeeds(
+        folder,
+        &["corl.csv", "--picture", "curves.svg", "--x", "updates"],
+    );
+    let picture = fs::read_to_string(folder.join("curves.svg")).unwrap();
+    assert!(!picture.contains("NaN"));
+}
+
+#[test]
+fn a_table_of_scores_that_says_too_little_or_nonsense_is_an_error_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let head = "name,task,seed,update,score_mean\n";
+    let cases: [(&str, &[&str]); 12] = [
+        ("", &["line 1", "no column `task`"]),
+        (
+            "name,seed,score_mean\na,0,1\n",
+            &[
+                "line 1",
+                "no column `task`",
+                "here are name, seed, score_mean",
+            ],
+        ),
+        (
+            "name,task,seed,score\na,t,0,1\n",
+            &["line 1", "no column `score_mean` or `return_mean`"],
+        ),
+        (
+            "task,seed,score_mean\nt,0,1\n",
+            &["no column `name` or `algorithm`"],
+        ),
+        (
+            "name,name,task,seed,score_mean\na,a,t,0,1\n",
+            &["two columns are called `name`"],
+        ),
+        (head, &["has no evaluation"]),
+        (
+            "name,task,seed,update,score_mean\na,t,0,1,NaN\n",
+            &["line 2: `score_mean` is `NaN`, expected a finite number"],
+        ),
+        (
+            "name,task,seed,update,score_mean\na,t,0,1,1\na,t,1,x,1\n",
+            &["line 3: `update` is `x`, expected a whole number"],
+        ),
+        (
+            "name,task,seed,update,score_mean\na,t,,1,1\n",
+            &["line 2: `seed` is ``"],
+        ),
+        (
+            "name,task,seed,update,score_mean\na,t,0,1,1\na,t,0,1,2\n",
+            &["line 3", "was evaluated after 1 updates on a line before"],
+        ),
+        (
+            "name,task,seed,update,score_mean\na,t,0,1\n",
+            &["line: 2", "4 fields"],
+        ),
+        (
+            "name,task,seed,update,score_mean\na,t,0,1,45",
+            &["its last line has no end"],
+        ),
+    ];
+    for (text, parts) in cases {
+        fs::write(folder.join("table.csv"), text).unwrap();
+        let said = fails(folder, &["table.csv"]);
+        has(&said, &[&["table.csv"], parts].concat());
+    }
+    let mixed = "name,task,seed,score_mean,return_mean\na,t,0,1,\na,t,1,,1\n";
+    fs::write(folder.join("table.csv"), mixed).unwrap();
+    has(
+        &fails(folder, &["table.csv"]),
+        &["a on t", "scores alone and some returns alone"],
+    );
+    has(&fails(folder, &["none.csv"]), &["none.csv"]);
+    fs::write(folder.join("table.csv"), format!("{head}a,t,0,1,1\n")).unwrap();
+    has(
+        &fails(folder, &["table.csv", "--evaluations", "out.txt"]),
+        &["out.txt", ".csv"],
+    );
+}

@@ -132,6 +132,7 @@ fn only_the_formats_open_data_files() {
         "src/formats",
         "src/app/checkpoint",
         "src/app/table.rs",
+        "src/app/compare/score_tables.rs",
         "src/app/logger",
         "src/report",
         "src/app/config",            // configurations

@@ -12,6 +12,7 @@ use crate::app::compare::found::{
     Once, Run, Series, Task, check_seeds, found_all, readable, task_names,
 };
 use crate::app::compare::lines::{Cell, Line, common_updates, folder_name, joined, line};
+use crate::app::compare::score_tables;
 use crate::app::compare::tasks;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::nearest::nearest;
@@ -109,6 +110,9 @@ pub struct Comparison {
     pub notes: Vec<String>,
     /// Runs without an evaluation.
     pub skipped: Vec<PathBuf>,
+    /// The runs of each line, as they were before lines were sorted.
+    #[serde(skip)]
+    pub cells: Vec<Cell>,
 }
 
 impl Comparison {
@@ -127,7 +131,8 @@ pub fn compare(runs: &[PathBuf]) -> Result<Vec<Line>> {
     Ok(compared(runs, &Options::default())?.lines)
 }
 
-/// Reads the evaluations of all runs at or below `paths`: run directories, folders of seeds, or folders of such folders.
+/// Reads the evaluations of all runs at or below `paths`: run directories, folders of seeds, folders of such folders, or tables that tell of runs
+/// ([`score_tables`]).
 /// A run without evaluations is skipped with a warning. One that can't be read, or has a return or score that is not finite, is left out and named in the notes.
 ///
 /// # Errors
@@ -141,27 +146,52 @@ pub fn compared(paths: &[PathBuf], options: &Options) -> Result<Comparison> {
         by,
         ..options.clone()
     };
-    let (series, mut notes) = found_all(paths, Once::Series)?;
-    let (mut read, skipped) = read(series, options, &mut notes)?;
-    let mut runs: Vec<&mut Run> = read.iter_mut().flat_map(|(_, runs)| runs).collect();
-    notes.extend(tasks::unify(&mut runs));
-    check_keys(&read, options)?;
-    let tasks: BTreeSet<Task> = read
+    let (tables, folders): (Vec<PathBuf>, Vec<PathBuf>) = paths
         .iter()
+        .cloned()
+        .partition(|path| score_tables::is_table(path));
+    let (mut read, skipped, mut notes) = if folders.is_empty() {
+        Default::default()
+    } else {
+        let (series, mut notes) = found_all(&folders, Once::Series)?;
+        let (read, skipped) = read(series, options, &mut notes)?;
+        (read, skipped, notes)
+    };
+    let mut told = Vec::new();
+    for table in &tables {
+        let (runs, about) = score_tables::read(table)?;
+        told.extend(runs);
+        notes.extend(about);
+    }
+    let mut runs: Vec<&mut Run> = read
+        .iter_mut()
         .flat_map(|(_, runs)| runs)
-        .map(|run| run.task.clone())
+        .chain(&mut told)
         .collect();
+    notes.extend(tasks::unify(&mut runs));
+    let all = || read.iter().flat_map(|(_, runs)| runs).chain(&told);
+    check_keys(all, options)?;
+    let tasks: BTreeSet<Task> = all().map(|run| run.task.clone()).collect();
     let tasks = task_names(&tasks);
     let mut cells = if options.by.is_empty() {
-        by_series(read, &tasks)
+        let mut cells = by_series(read, &tasks);
+        cells.extend(by_keys(told, &tasks, &["name".to_owned()]));
+        cells
     } else {
-        by_keys(read, &tasks, &options.by)
+        let runs = read.into_iter().flat_map(|(_, runs)| runs).chain(told);
+        by_keys(runs, &tasks, &options.by)
     };
     relabel(&mut cells, &options.labels)?;
     let mut lines: Vec<Line> = cells
         .iter()
         .map(|cell| line(cell, options.resamples))
         .collect();
+    if let Some(line) = lines.iter().find(|line| !line.last.is_finite()) {
+        return Err(Error::Unsuitable(format!(
+            "{} on {}: some of its runs have scores alone and some returns alone, which have no mean",
+            line.name, line.task
+        )));
+    }
     let (keys, more) = keys(&cells, options);
     for (line, cell) in lines.iter_mut().zip(&cells) {
         line.keys = keys
@@ -191,6 +221,7 @@ pub fn compared(paths: &[PathBuf], options: &Options) -> Result<Comparison> {
         over_tasks,
         notes,
         skipped,
+        cells,
     })
 }
 
@@ -228,8 +259,10 @@ fn read(series: Vec<Series>, options: &Options, notes: &mut Vec<String>) -> Resu
     Ok((all, skipped))
 }
 
-fn check_keys(read: &[(Series, Vec<Run>)], options: &Options) -> Result<()> {
-    let runs = || read.iter().flat_map(|(_, runs)| runs);
+fn check_keys<'a, I: Iterator<Item = &'a Run>>(
+    runs: impl Fn() -> I,
+    options: &Options,
+) -> Result<()> {
     for key in options
         .by
         .iter()
@@ -305,13 +338,13 @@ fn short_name(path: &Path, paths: &[PathBuf]) -> String {
 
 /// A line per combination of values of the keys `by` and per task; a run that was named twice counts once.
 fn by_keys(
-    read: Vec<(Series, Vec<Run>)>,
+    runs: impl IntoIterator<Item = Run>,
     tasks: &BTreeMap<Task, String>,
     by: &[String],
 ) -> Vec<Cell> {
     let mut seen = BTreeSet::new();
     let mut cells: Vec<Cell> = Vec::new();
-    for run in read.into_iter().flat_map(|(_, runs)| runs) {
+    for run in runs {
         let place = std::fs::canonicalize(&run.folder).unwrap_or_else(|_| run.folder.clone());
         if !seen.insert(place) {
             continue;
@@ -324,13 +357,13 @@ fn by_keys(
         let mut there = cells.iter_mut();
         match there.find(|cell| cell.name == name && cell.task == task) {
             Some(cell) => {
-                cell.path = shared_folder(&cell.path, &run.folder);
+                cell.path = shared_folder(&cell.path, run.table.as_ref().unwrap_or(&run.folder));
                 cell.runs.push(run);
             }
             None => cells.push(Cell {
                 name,
                 task,
-                path: run.folder.clone(),
+                path: run.table.clone().unwrap_or_else(|| run.folder.clone()),
                 runs: vec![run],
             }),
         }
@@ -380,7 +413,13 @@ fn relabel(cells: &mut [Cell], labels: &[(String, String)]) -> Result<()> {
 
 /// The keys that get a column, and those that differ without one.
 fn keys(cells: &[Cell], options: &Options) -> (Vec<String>, Vec<String>) {
-    let runs = || cells.iter().flat_map(|cell| &cell.runs);
+    // What tables tell of has settings too, which are not known.
+    let runs = || {
+        cells
+            .iter()
+            .flat_map(|cell| &cell.runs)
+            .filter(|run| run.table.is_none())
+    };
     let all: BTreeSet<&String> = runs().flat_map(|run| run.settings.keys()).collect();
     let differs = |key: &&&String| {
         // A key of one algorithm says something only about runs of this algorithm.
@@ -429,7 +468,11 @@ fn about_cell(cell: &Cell, by: &[String]) -> Vec<String> {
     let mut notes = Vec::new();
     let what = format!("{} on {}", cell.name, cell.task);
     let differ = |key: &&String| {
-        let found: BTreeSet<_> = cell.runs.iter().map(|run| run.setting(key)).collect();
+        let knowing = cell
+            .runs
+            .iter()
+            .filter(|run| run.table.is_none() || run.settings.contains_key(*key));
+        let found: BTreeSet<_> = knowing.map(|run| run.setting(key)).collect();
         found.len() > 1 && !HIDDEN.contains(&key.as_str()) && !by.contains(key)
     };
     let all: BTreeSet<&String> = cell
@@ -448,16 +491,20 @@ fn about_cell(cell: &Cell, by: &[String]) -> Vec<String> {
             "{what}: its runs differ in more than the seed, yet count as seeds: {keys}"
         ));
     }
-    let mut known: BTreeMap<String, &Path> = BTreeMap::new();
+    let (mut known, mut measured): (BTreeMap<String, &Path>, BTreeMap<String, &Path>) =
+        Default::default();
     for run in &cell.runs {
         let mut settings = run.settings.clone();
         HIDDEN[1..]
             .iter()
             .for_each(|key| drop(settings.remove(*key)));
         let same = known.insert(format!("{settings:?}"), &run.folder);
-        if let Some(other) = same {
+        // A table may tell of a run that is there itself.
+        let copy = measured.insert(format!("{:?}", run.evaluations), &run.folder);
+        let same = same.map(|other| (other, "seed and settings"));
+        if let Some((other, what_is)) = same.or(copy.map(|other| (other, "evaluations"))) {
             notes.push(format!(
-                "{what}: {} and {} have the same seed and settings: one run counts twice, and intervals are too narrow",
+                "{what}: {} and {} have the same {what_is}: one run counts twice, and intervals are too narrow",
                 other.display(),
                 run.folder.display()
             ));

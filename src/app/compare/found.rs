@@ -42,8 +42,10 @@ pub struct Task {
 /// One run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
-    /// Its folder.
+    /// Its folder; of a run that a table tells of, what it is called in messages.
     pub folder: PathBuf,
+    /// The table that tells of it ([`score_tables`](super::score_tables)), where it is no run directory: its settings are not known but for `name` and `seed`.
+    pub table: Option<PathBuf>,
     /// Its algorithm.
     pub algorithm: String,
     /// Its data and environment.
@@ -74,6 +76,7 @@ impl Run {
         let spec = directory.spec()?;
         Ok(Self {
             folder: folder.to_path_buf(),
+            table: None,
             algorithm: config.algorithm.name().to_owned(),
             task: Task {
                 // Where its data lies may change, what it learned from does not.

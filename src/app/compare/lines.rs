@@ -15,7 +15,7 @@ use trajformer_models::rng::{Rng, Streams};
 const SEED: u64 = 0;
 
 /// Several runs that are one line of a table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
     /// How the line is called.
     pub name: String,
@@ -46,11 +46,11 @@ pub struct Line {
     pub seeds: usize,
     /// Update of the last evaluation that all runs have; where they have none in common, of the first run's last.
     pub update: u64,
-    /// Seconds of training until then, evaluations included; of several runs the mean.
+    /// Seconds of training until then, evaluations included; of several runs the mean. NaN where a table does not say it.
     pub seconds: f64,
     /// Last score, the mean over runs: normalised, or the return where the environment has no reference returns.
     pub last: f64,
-    /// Its standard deviation (number of values in the denominator): over episodes of one run, between several.
+    /// Its standard deviation (number of values in the denominator): over episodes of one run, between several. NaN where a table does not say it.
     pub last_std: f64,
     /// 95 % interval of `last`; `None` where there is one run with one episode.
     pub interval: Option<LineInterval>,
@@ -142,7 +142,8 @@ pub fn line(cell: &Cell, resamples: usize) -> Line {
     let seeds = runs.len();
     let episodes = last_rows.iter().map(|row| row.episodes).min().unwrap_or(0);
     let interval = if seeds == 1 {
-        student_interval(last, of_one, episodes).map(|found| (found, Over::Episodes))
+        let found = student_interval(last, of_one, episodes).filter(|_| of_one.is_finite());
+        found.map(|found| (found, Over::Episodes))
     } else {
         let found = Scores::new(vec![scores.clone()]);
         let found = found.and_then(|s| bootstrapped(&s, resamples, |s| vec![s.mean()]));

@@ -1,5 +1,6 @@
 //! Finished or running runs side by side. [`compared`] reads their evaluations and says what follows from them over seeds and tasks;
-//! [`statistics`] are the formulas, [`wording`] prints, [`pictures`] draw; [`metric`]: any column of their `metrics.csv`.
+//! [`statistics`] are the formulas, [`wording`] prints, [`pictures`] draw; [`metric`]: any column of their `metrics.csv`;
+//! [`score_tables`]: evaluations of runs that are elsewhere.
 
 pub mod aggregates;
 pub mod comparison;
@@ -7,6 +8,7 @@ pub mod found;
 pub mod lines;
 pub mod metric;
 pub mod pictures;
+pub mod score_tables;
 pub mod statistics;
 pub mod tables;
 mod tasks;

@@ -122,6 +122,13 @@ fn draw_curves(path: &Path, title: &str, lines: &[Line], x: X) -> Result<()> {
                 .to_owned(),
         ));
     }
+    let unknown = |line: &&Line| line.curve.iter().any(|point| point[1].is_nan());
+    if let Some(line) = lines.iter().find(unknown).filter(|_| x == X::Time) {
+        return Err(Error::Unsuitable(format!(
+            "the table of {} on {} does not say how many seconds training took (`seconds`): its curve can be drawn over updates only",
+            line.name, line.task
+        )));
+    }
     let what = match lines.first().map(measure) {
         Some("return") => "return",
         _ => "normalised score",
@@ -201,12 +208,13 @@ fn series(line: &Line, x: X) -> Series {
             .iter()
             .map(|point| (place(point), point[2]))
             .collect(),
-        band: Some(
+        // A table may not say how far episodes of a run were apart.
+        band: (line.curve.iter().all(|p| !p[3].is_nan())).then(|| {
             line.curve
                 .iter()
                 .map(|p| (p[2] - p[3], p[2] + p[3]))
-                .collect(),
-        ),
+                .collect()
+        }),
         faint: Vec::new(),
         dots: Dots::Few,
     }

@@ -319,6 +319,15 @@ pub fn escaped_for_latex(text: &str) -> String {
     escaped
 }
 
+/// A number for other programs; nothing if it is not known (NaN).
+pub fn known(value: f64) -> String {
+    if value.is_nan() {
+        String::new()
+    } else {
+        value.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

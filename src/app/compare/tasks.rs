@@ -29,12 +29,15 @@ pub(super) fn unify(runs: &mut [&mut Run]) -> Vec<String> {
         };
         let alike: Vec<&Task> = known.values().filter(is_alike).collect();
         if let [task] = alike[..] {
-            notes.push(format!(
+            let note = format!(
                 "{} does not say the checksum of its data, `{}`: by its name it is taken for `{}`",
-                run.folder.display(),
+                run.table.as_ref().unwrap_or(&run.folder).display(),
                 run.task.data,
                 task.data
-            ));
+            );
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
             run.task = task.clone();
         } else {
             let key = (plain(&run.task.data), env(&run.task));
@@ -106,6 +109,7 @@ mod tests {
     fn run(name: &str, data: &str, env: &str, checksum: &str) -> Run {
         Run {
             folder: PathBuf::from(name),
+            table: None,
             algorithm: "bc".to_owned(),
             task: Task {
                 data: data.to_owned(),

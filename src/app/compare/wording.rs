@@ -6,7 +6,9 @@ use crate::app::compare::aggregates::{Aggregates, Estimate, OverTasks, names};
 use crate::app::compare::comparison::Comparison;
 use crate::app::compare::lines::Line;
 use crate::app::compare::statistics::Interval;
-use crate::app::compare::tables::{Align, Table, escaped_for_latex, escaped_for_markdown, wrapped};
+use crate::app::compare::tables::{
+    Align, Table, escaped_for_latex, escaped_for_markdown, known, wrapped,
+};
 use trajformer_core::atomic::write_atomically;
 use trajformer_core::error::Result;
 
@@ -116,10 +118,10 @@ pub fn csv(found: &Comparison) -> String {
             line.env.clone().unwrap_or_default(),
             line.seeds.to_string(),
             line.update.to_string(),
-            line.seconds.to_string(),
+            known(line.seconds),
             measure(line).to_owned(),
             line.last.to_string(),
-            line.last_std.to_string(),
+            known(line.last_std),
             end(|found| found.low),
             end(|found| found.high),
             line.interval
@@ -146,6 +148,13 @@ pub fn csv(found: &Comparison) -> String {
 /// If the disk fails.
 pub fn write_csv(found: &Comparison, path: &Path) -> Result<()> {
     write_atomically(path, csv(found).as_bytes())
+}
+
+fn seconds(line: &Line) -> String {
+    if line.seconds.is_nan() {
+        return "-".to_owned();
+    }
+    format!("{:.0}", line.seconds)
 }
 
 /// What a line's numbers are.
@@ -190,7 +199,7 @@ fn lines(found: &Comparison) -> Table {
             line.task.clone(),
             line.seeds.to_string(),
             line.update.to_string(),
-            format!("{:.0}", line.seconds),
+            seconds(line),
             format!("{kind}{:.1}", line.last),
             interval.unwrap_or_else(|| "-".to_owned()),
             over.to_owned(),

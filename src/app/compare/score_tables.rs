@@ -1,0 +1,310 @@
+//! Every evaluation of many runs in one table of comma-separated values: [`written`] makes it of a comparison, [`read`] takes it, and those of other
+//! programs' runs, in the runs' place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::app::compare::found::{Run, Task};
+use crate::app::compare::lines::Cell;
+use crate::app::compare::tables::{Align, Table, known};
+use crate::app::evaluations::EvaluationRow;
+use trajformer_core::atomic::write_atomically;
+use trajformer_core::error::{Error, Result};
+use trajformer_core::nearest::nearest;
+
+/// The columns of [`written`], in its order.
+const COLUMNS: [&str; 14] = [
+    "name",
+    "algorithm",
+    "task",
+    "checksum",
+    "env",
+    "seed",
+    "update",
+    "updates",
+    "seconds",
+    "episodes",
+    "return_mean",
+    "return_std",
+    "score_mean",
+    "score_std",
+];
+
+/// Whether `path` is such a table, by its name.
+pub fn is_table(path: &Path) -> bool {
+    let is_csv = |end: &std::ffi::OsStr| end.eq_ignore_ascii_case("csv");
+    path.extension().is_some_and(is_csv) && !path.is_dir()
+}
+
+/// The runs of the table at `path`, in the order in which they come first, and what is to be said of it.
+///
+/// The first line names columns, in any order: `task` (the data's name), `seed`, `name` or `algorithm` (one stands for the other) and `score_mean` or
+/// `return_mean` (or both) must be there. `update` is 0 where it is missing; what is not said of `seconds`, `episodes` and the standard deviations over episodes
+/// (`return_std`, `score_std`) is not known; `updates` is how many the run is to have. `env` and `checksum` (of the data) tell tasks apart.
+///
+/// # Errors
+/// If it can't be read, a column is missing or named twice, a cell is not what its column holds, or an evaluation is there twice; names the line.
+pub fn read(path: &Path) -> Result<(Vec<Run>, Vec<String>)> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    if !text.is_empty() && !text.ends_with('\n') {
+        // Its last number may have been longer.
+        return Err(Error::data(
+            path,
+            "its last line has no end: the file may be cut off; copy it again, or end the line if it is whole",
+        ));
+    }
+    let mut reader = csv::ReaderBuilder::new()
+        .trim(csv::Trim::All)
+        .from_reader(text.as_bytes());
+    let broken = |error: csv::Error| Error::data(path, format!("no table: {error}"));
+    let names = reader.headers().map_err(broken)?.clone();
+    let columns = Columns::of(path, names.iter().collect())?;
+    let mut runs: Vec<Run> = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(broken)?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let cells = Cells {
+            path,
+            line,
+            columns: &columns,
+            record: &record,
+        };
+        let run = cells.run()?;
+        let row = run.evaluations[0];
+        match runs.iter_mut().find(|other| other.folder == run.folder) {
+            None => runs.push(run),
+            Some(other) => {
+                if other
+                    .evaluations
+                    .iter()
+                    .any(|before| before.update == row.update)
+                {
+                    let problem = format!(
+                        "line {line}: {} was evaluated after {} updates on a line before; remove one of them",
+                        run.folder.display(),
+                        row.update
+                    );
+                    return Err(Error::data(path, problem));
+                }
+                other.evaluations.push(row);
+                other.total_updates = other.total_updates.max(run.total_updates);
+            }
+        }
+    }
+    if runs.is_empty() {
+        return Err(Error::data(
+            path,
+            "has no evaluation: no line after the names of columns",
+        ));
+    }
+    for run in &mut runs {
+        run.evaluations.sort_by_key(|row| row.update);
+    }
+    let notes = columns.unknown.iter().map(|name| {
+        let meant = nearest(name, COLUMNS)
+            .map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
+        format!("{}: column `{name}` is not read{meant}", path.display())
+    });
+    Ok((runs, notes.collect()))
+}
+
+/// Which columns a table has.
+struct Columns {
+    places: BTreeMap<&'static str, usize>,
+    unknown: Vec<String>,
+}
+
+impl Columns {
+    fn of(path: &Path, names: Vec<&str>) -> Result<Self> {
+        let wrong = |problem: String| Error::data(path, format!("line 1: {problem}"));
+        let mut places = BTreeMap::new();
+        let mut unknown = Vec::new();
+        for (place, name) in names.iter().enumerate() {
+            match COLUMNS.iter().find(|column| *column == name) {
+                Some(column) if places.insert(*column, place).is_some() => {
+                    return Err(wrong(format!("two columns are called `{name}`")));
+                }
+                Some(_) => {}
+                None => unknown.push((*name).to_owned()),
+            }
+        }
+        for needed in [
+            &["task"][..],
+            &["seed"],
+            &["name", "algorithm"],
+            &["score_mean", "return_mean"],
+        ] {
+            if needed.iter().any(|name| places.contains_key(name)) {
+                continue;
+            }
+            let columns: Vec<String> = needed.iter().map(|name| format!("`{name}`")).collect();
+            return Err(wrong(format!(
+                "no column {}: a table of scores has a line per run and evaluation, with `task`, `seed`, `name` or `algorithm`, and `score_mean` or \
+                 `return_mean`; here are {}",
+                columns.join(" or "),
+                names.join(", ")
+            )));
+        }
+        Ok(Self { places, unknown })
+    }
+}
+
+/// One line of a table.
+struct Cells<'a> {
+    path: &'a Path,
+    line: u64,
+    columns: &'a Columns,
+    record: &'a csv::StringRecord,
+}
+
+impl Cells<'_> {
+    /// The cell of a column; empty where there is none.
+    fn text(&self, column: &str) -> &str {
+        let place = self.columns.places.get(column);
+        place
+            .and_then(|place| self.record.get(*place))
+            .unwrap_or_default()
+    }
+
+    fn wrong(&self, column: &str, expected: &str) -> Error {
+        let (line, cell) = (self.line, self.text(column));
+        Error::data(
+            self.path,
+            format!("line {line}: `{column}` is `{cell}`, expected {expected}"),
+        )
+    }
+
+    fn word(&self, column: &str) -> Result<String> {
+        match self.text(column) {
+            "" => Err(self.wrong(column, "a name")),
+            text => Ok(text.to_owned()),
+        }
+    }
+
+    fn whole(&self, column: &str) -> Result<Option<u64>> {
+        match self.text(column) {
+            "" => Ok(None),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|_| self.wrong(column, "a whole number")),
+        }
+    }
+
+    fn number(&self, column: &str) -> Result<Option<f64>> {
+        let text = self.text(column);
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let found = text.parse().ok().filter(|x: &f64| x.is_finite());
+        found
+            .map(Some)
+            .ok_or_else(|| self.wrong(column, "a finite number"))
+    }
+
+    /// Mean and standard deviation.
+    fn measured(&self, mean: &str, std: &str) -> Result<Option<(f64, f64)>> {
+        let std = self.number(std)?.unwrap_or(f64::NAN);
+        Ok(self.number(mean)?.map(|mean| (mean, std)))
+    }
+
+    /// The line's run, with its one evaluation.
+    fn run(&self) -> Result<Run> {
+        let either = |column, other| {
+            let column = if self.text(column).is_empty() {
+                other
+            } else {
+                column
+            };
+            self.word(column)
+        };
+        let (name, algorithm) = (either("name", "algorithm")?, either("algorithm", "name")?);
+        let (data, checksum) = (self.word("task")?, self.text("checksum").to_owned());
+        let env = Some(self.text("env").to_owned()).filter(|env| !env.is_empty());
+        let seed = self
+            .whole("seed")?
+            .ok_or_else(|| self.wrong("seed", "a whole number"))?;
+        let update = self.whole("update")?.unwrap_or(0);
+        let scores = self.measured("score_mean", "score_std")?;
+        let returns = self.measured("return_mean", "return_std")?;
+        if scores.is_none() && returns.is_none() {
+            let problem = format!("line {}: neither a score nor a return", self.line);
+            return Err(Error::data(self.path, problem));
+        }
+        let settings = [("name", name.clone()), ("seed", seed.to_string())];
+        let mut place = format!("{name} on {data}");
+        for part in [&checksum, env.as_ref().unwrap_or(&String::new())] {
+            if !part.is_empty() {
+                place = format!("{place}, {part}");
+            }
+        }
+        Ok(Run {
+            folder: PathBuf::from(format!("{}: {place}, seed {seed}", self.path.display())),
+            table: Some(self.path.to_path_buf()),
+            algorithm,
+            task: Task {
+                data,
+                env,
+                checksum,
+            },
+            settings: settings.map(|(key, value)| (key.to_owned(), value)).into(),
+            evaluations: vec![EvaluationRow {
+                update,
+                seconds: self.number("seconds")?.unwrap_or(f64::NAN),
+                episodes: self.whole("episodes")?.unwrap_or(0) as usize,
+                returns: returns.unwrap_or((f64::NAN, f64::NAN)),
+                scores,
+            }],
+            total_updates: self.whole("updates")?.unwrap_or(update).max(update),
+            stopped_early: None,
+            early_stop: None,
+        })
+    }
+}
+
+/// Every evaluation of every run of a comparison's lines, by their names: what [`read`] reads.
+pub fn written(cells: &[Cell]) -> String {
+    let columns = COLUMNS.map(|name| (name.to_owned(), Align::Words));
+    let mut table = Table::new("", columns.to_vec());
+    let mut seen = BTreeSet::new();
+    for cell in cells {
+        for run in cell.runs.iter().filter(|run| seen.insert(&run.folder)) {
+            for row in &run.evaluations {
+                let of_scores = |part: fn((f64, f64)) -> f64| {
+                    row.scores
+                        .map_or_else(String::new, |scores| known(part(scores)))
+                };
+                let episodes = if row.episodes == 0 {
+                    String::new()
+                } else {
+                    row.episodes.to_string()
+                };
+                table.push(vec![
+                    cell.name.clone(),
+                    run.algorithm.clone(),
+                    run.task.data.clone(),
+                    run.task.checksum.clone(),
+                    run.task.env.clone().unwrap_or_default(),
+                    run.setting("seed").unwrap_or_default(),
+                    row.update.to_string(),
+                    run.total_updates.to_string(),
+                    known(row.seconds),
+                    episodes,
+                    known(row.returns.0),
+                    known(row.returns.1),
+                    of_scores(|scores| scores.0),
+                    of_scores(|scores| scores.1),
+                ]);
+            }
+        }
+    }
+    table.csv()
+}
+
+/// Writes [`written`] to a file.
+///
+/// # Errors
+/// If the disk fails.
+pub fn write(cells: &[Cell], path: &Path) -> Result<()> {
+    write_atomically(path, written(cells).as_bytes())
+}
