@@ -69,7 +69,7 @@ pub mod run {
     pub use crate::app::fitted::{fit, fit_with};
     pub use crate::app::prepare::Rule;
     pub use crate::app::run::*;
-    pub use crate::app::series::{Failure, Series, default_out, parse_seeds, series};
+    pub use crate::app::series::{Failure, Series, check_series, default_out, parse_seeds, series};
 }
 
 /// Learning rules, the trait that they implement, and the registry that a configuration chooses from.

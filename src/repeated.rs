@@ -1,4 +1,4 @@
-//! Warnings that several runs of one command give alike are shown once.
+//! Warnings that several runs of one command give alike are shown once, and what was told already not again.
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write};
@@ -8,22 +8,41 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata};
 use tracing_subscriber::layer::{Context, Filter};
 
-/// How often each was given since [`begin`]; `None`: all are shown.
-static GIVEN: Mutex<Option<BTreeMap<String, usize>>> = Mutex::new(None);
+/// What is shown.
+enum Shown {
+    /// Everything.
+    All,
+    /// Each warning once; how often each was given since [`begin`].
+    Once(BTreeMap<String, usize>),
+    /// Errors.
+    Errors,
+}
 
-fn given() -> MutexGuard<'static, Option<BTreeMap<String, usize>>> {
-    GIVEN.lock().unwrap_or_else(PoisonError::into_inner)
+static SHOWN: Mutex<Shown> = Mutex::new(Shown::All);
+
+fn shown() -> MutexGuard<'static, Shown> {
+    SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// From now on a warning that was shown is not shown again.
 pub fn begin() {
-    *given() = Some(BTreeMap::new());
+    *shown() = Shown::Once(BTreeMap::new());
 }
 
 /// All are shown again; those that were given more than once, with how often.
 pub fn end() -> Vec<(String, usize)> {
-    let found = given().take().unwrap_or_default();
-    found.into_iter().filter(|(_, count)| *count > 1).collect()
+    match std::mem::replace(&mut *shown(), Shown::All) {
+        Shown::Once(found) => found.into_iter().filter(|(_, count)| *count > 1).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Does what another process has told about already: only errors are shown.
+pub fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    *shown() = Shown::Errors;
+    let found = work();
+    *shown() = Shown::All;
+    found
 }
 
 /// Keeps the second and further ones from what is shown.
@@ -35,18 +54,17 @@ impl<S> Filter<S> for Once {
     }
 
     fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
-        if *event.metadata().level() != Level::WARN {
-            return true;
-        }
-        let mut text = Text::default();
-        event.record(&mut text);
-        match given().as_mut() {
-            None => true,
-            Some(given) => {
+        let level = *event.metadata().level();
+        match &mut *shown() {
+            Shown::Once(given) if level == Level::WARN => {
+                let mut text = Text::default();
+                event.record(&mut text);
                 let count = given.entry(text.0).or_default();
                 *count += 1;
                 *count == 1
             }
+            Shown::Errors => level == Level::ERROR,
+            _ => true,
         }
     }
 }

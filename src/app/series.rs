@@ -74,7 +74,10 @@ pub fn series(
 }
 
 /// Fails if runs of seeds in `out` would be hidden by a run there, or mixed with seeds of another configuration.
-fn check_series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Result<()> {
+///
+/// # Errors
+/// If so.
+pub fn check_series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Result<()> {
     let occupied = |problem: String| Error::Occupied {
         path: out.to_path_buf(),
         problem,

@@ -24,6 +24,7 @@ pub mod reproduce;
 #[cfg(feature = "mujoco")]
 pub mod setup;
 pub mod shell;
+pub mod side_by_side;
 pub mod sweep;
 pub mod train;
 pub mod watch;

@@ -13,7 +13,8 @@ use trajformer::evaluate;
 use trajformer::run::{self, Failure, RunOptions, Series};
 use trajformer::trainer::Outcome;
 
-use crate::commands::{hints, python_key};
+use crate::cli::count;
+use crate::commands::{hints, python_key, side_by_side};
 use crate::output::{self, say};
 use crate::process;
 use crate::repeated;
@@ -38,6 +39,10 @@ pub struct TrainArgs {
     /// seed 3 alone.
     #[arg(long, value_name = "A..B", conflicts_with = "resume")]
     pub seeds: Option<String>,
+    /// Seeds that are trained side by side, each by a process of its own with a share of the threads; 1: one after the other, by all threads.
+    /// Default: one per core, on a GPU 1. Results don't depend on it.
+    #[arg(long, value_name = "N", value_parser = count, requires = "seeds")]
+    pub jobs: Option<usize>,
     /// Run directory to make; with --seeds the folder that holds one per seed. Default: runs/ALGORITHM-NAME, by the
     /// configuration file's folder and name. With --resume: leave that run as it is, and go on from its checkpoint in this folder.
     #[arg(long, value_name = "DIR")]
@@ -102,13 +107,22 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
             Some(seeds) => {
                 let seeds = run::parse_seeds(seeds).context("`--seeds`")?;
                 wanted = seeds.len();
-                repeated::begin();
-                series = run::series(&config, &out, &seeds, &options)?;
-                for (text, count) in repeated::end() {
-                    output::complain(format_args!(
-                        "{count} of {wanted} seeds gave the warning that is shown once: {text}"
-                    ));
-                }
+                run::check_series(&config, &out, &seeds)?;
+                let given = (args.jobs, &options.interrupt);
+                series = match side_by_side::train((&config, path), &seeds, &out, given)? {
+                    Some(finished) => {
+                        // What they told is told; those that failed fail again, and say why.
+                        let seeds = if options.interrupt.is_set() {
+                            &finished
+                        } else {
+                            &seeds
+                        };
+                        repeated::quietly(|| {
+                            run::series(&config, &out, seeds, &RunOptions::default())
+                        })?
+                    }
+                    None => in_turn(&config, &out, &seeds, &options)?,
+                };
             }
         }
     }
@@ -137,6 +151,24 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         (false, Some(failed)) => anyhow::bail!(failed),
         (false, None) => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Trains the seeds one after the other.
+fn in_turn(
+    config: &RunConfig,
+    out: &Path,
+    seeds: &[u64],
+    options: &RunOptions<'_>,
+) -> anyhow::Result<Series> {
+    repeated::begin();
+    let series = run::series(config, out, seeds, options);
+    for (text, count) in repeated::end() {
+        output::complain(format_args!(
+            "{count} of {} runs gave the warning that is shown once: {text}",
+            seeds.len()
+        ));
+    }
+    Ok(series?)
 }
 
 /// Says what to do with a run or a data set where a configuration is expected.
@@ -219,11 +251,14 @@ impl Report<'_> {
                 )?;
             }
         }
-        let tried = self.outcomes.len() + self.failures.len();
-        if tried < self.wanted {
+        if self.interrupted && self.wanted > 1 {
+            let whole = self
+                .outcomes
+                .iter()
+                .filter(|(_, outcome)| !outcome.interrupted);
+            let (finished, wanted) = (whole.count(), self.wanted);
             say!(
-                "interrupted: {tried} of {} seeds were started; the same command goes on",
-                self.wanted
+                "interrupted: {finished} of {wanted} seeds are finished; the same command goes on"
             )?;
         }
         Ok(())

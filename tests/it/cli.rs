@@ -517,6 +517,46 @@ fn a_finished_run_reports_again_and_a_series_goes_on() {
 }
 
 #[test]
+fn seeds_side_by_side_are_those_one_after_the_other() {
+    let folder = trained();
+    let folder = folder.path();
+    let train = |jobs: &str| {
+        let series = [
+            "train", "run.toml", "--out", jobs, "--seeds", "0..3", "--jobs", jobs, "--json",
+        ];
+        let found = output(folder, &series);
+        let errors = text(&found.stderr);
+        assert!(found.status.success(), "{errors}");
+        let mut json = last_json(&text(&found.stdout));
+        for key in ["run", "runs", "seconds", "updates_per_s"] {
+            json.as_object_mut().unwrap().remove(key);
+        }
+        (errors, json)
+    };
+    let (in_turn, one) = train("1");
+    let (beside, two) = train("2");
+    assert!(!in_turn.contains("side by side"), "{in_turn}");
+    for words in [
+        "3 seeds to train, 2 side by side with ",
+        "2/seed-2: finished",
+    ] {
+        assert!(beside.contains(words), "no `{words}` in {beside}");
+    }
+    assert!(!beside.contains("are done; raise"), "{beside}");
+    assert_eq!(one, two);
+    for seed in 0..3 {
+        let weights = |out: &str| {
+            fs::read(folder.join(format!("{out}/seed-{seed}/model.safetensors"))).unwrap()
+        };
+        assert!(weights("1") == weights("2"), "seed {seed}");
+    }
+    // Called again nothing is trained, and the result is told as it is.
+    let (again, same) = train("2");
+    assert!(!again.contains("started"), "{again}");
+    assert_eq!(same, two);
+}
+
+#[test]
 fn a_seed_that_fails_does_not_keep_the_others_from_training() {
     let folder = trained();
     let folder = folder.path();
@@ -696,15 +736,19 @@ mod interruption {
         collect(folder, "random");
         let train = "updates = 100000000\nlog_every_updates = 100";
         write_config(folder, train, "episodes = 1\nevery_updates = 100", SMALL);
-        let run = [
-            "train", "run.toml", "--out", "s", "--seeds", "0..3", "--json",
-        ];
-        let (status, printed) = interrupt_at(folder, &run, "update 100:");
-        assert_eq!(status, Some(130), "{printed}");
-        let found = last_json(&printed);
-        assert_eq!(found["interrupted"], true);
-        assert_eq!(found["runs"].as_array().unwrap().len(), 1);
-        assert!(printed.contains("1 of 3 seeds"), "{printed}");
+        for (jobs, words, runs) in [("1", "update 100:", 1), ("3", "s3/seed-2: started", 0)] {
+            let out = format!("s{jobs}");
+            let run = [
+                "train", "run.toml", "--out", &out, "--seeds", "0..3", "--jobs", jobs, "--json",
+            ];
+            let (status, printed) = interrupt_at(folder, &run, words);
+            assert_eq!(status, Some(130), "{printed}");
+            let found = last_json(&printed);
+            assert_eq!(found["interrupted"], true);
+            assert_eq!(found["runs"].as_array().unwrap().len(), runs);
+            let said = "interrupted: 0 of 3 seeds are finished; the same command goes on";
+            assert!(printed.contains(said), "{printed}");
+        }
     }
 
     #[test]

@@ -144,25 +144,36 @@ fn a_warning_that_every_seed_gives_is_shown_once_with_how_many_gave_it() {
     data::save(&goal_data(true, false), &folder.join("goal.npz")).unwrap();
     let text = "[data]\npath = \"goal.npz\"\n[train]\nupdates = 3\n[algorithm.bc]\n";
     fs::write(folder.join("run.toml"), text).unwrap();
-    let found = Command::new(env!("CARGO_BIN_EXE_trajformer"))
-        .args(["train", "run.toml", "--seeds", "0..3", "--out", "runs"])
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&found.stderr).into_owned();
-    assert!(found.status.success(), "{said}");
-    let warnings: Vec<&str> = said.lines().filter(|line| line.contains("WARN")).collect();
-    let mut different = warnings.clone();
-    different.sort_unstable();
-    different.dedup();
-    assert!(
-        !warnings.is_empty() && warnings.len() == different.len(),
-        "{said}"
-    );
-    check(
-        &said,
-        &["3 of 3 seeds gave the warning that is shown once: "],
-    );
+    let mut shown = Vec::new();
+    for jobs in ["1", "2"] {
+        let found = Command::new(env!("CARGO_BIN_EXE_trajformer"))
+            .args([
+                "train", "run.toml", "--seeds", "0..3", "--jobs", jobs, "--out", jobs,
+            ])
+            .current_dir(folder)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&found.stderr).into_owned();
+        assert!(found.status.success(), "{said}");
+        assert_eq!(said.contains("2 side by side"), jobs == "2", "{said}");
+        let warnings: Vec<String> = said
+            .lines()
+            .filter_map(|line| Some(line.strip_prefix(" WARN ")?.to_owned()))
+            .collect();
+        let mut different = warnings.clone();
+        different.sort_unstable();
+        different.dedup();
+        assert!(
+            !warnings.is_empty() && warnings.len() == different.len(),
+            "{said}"
+        );
+        check(
+            &said,
+            &["3 of 3 runs gave the warning that is shown once: "],
+        );
+        shown.push(different);
+    }
+    assert_eq!(shown[0], shown[1]);
 }
 
 #[test]

@@ -51,6 +51,8 @@ pub struct Plan {
     pub lines: Vec<Line>,
     /// The runs.
     pub runs: Vec<PlannedRun>,
+    /// Folder of what is no run.
+    own: PathBuf,
 }
 
 impl Plan {
@@ -99,7 +101,29 @@ impl Plan {
             out: out.to_path_buf(),
             lines,
             runs,
+            own: out.join(OWN),
         })
+    }
+
+    /// The plan of these seeds of one configuration, which came from the file `source`, in `out/seed-N`.
+    pub fn of_seeds(config: &RunConfig, source: &Path, seeds: &[u64], out: &Path) -> Self {
+        let run = |seed: &u64| PlannedRun {
+            line: 0,
+            seed: *seed,
+            folder: out.join(format!("seed-{seed}")),
+        };
+        let name = out.file_name().unwrap_or_default().to_string_lossy();
+        Self {
+            out: out.to_path_buf(),
+            runs: seeds.iter().map(run).collect(),
+            lines: vec![Line {
+                name: name.into_owned(),
+                config: config.clone(),
+                source: source.to_path_buf(),
+                seeds: seeds.to_vec(),
+            }],
+            own: out.join(OWN),
+        }
     }
 
     /// The line of a run.
@@ -122,7 +146,7 @@ impl Plan {
 
     /// Where a file of the sweep itself lies: a table, say.
     pub fn own_path(&self, name: &str) -> PathBuf {
-        self.out.join(OWN).join(name)
+        self.own.join(name)
     }
 
     /// Where the resolved configuration of a line lies, once [`write_configs`](Self::write_configs) has been called.

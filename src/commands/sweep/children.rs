@@ -24,6 +24,8 @@ use crate::process::INTERRUPTED;
 const POLL: Duration = Duration::from_millis(50);
 /// How often the table is drawn anew.
 const REDRAW: Duration = Duration::from_secs(1);
+/// What a line of a log begins with that is a warning.
+const WARNING: &str = " WARN ";
 /// What is shown of the end of a log.
 const LAST_LINES: usize = 6;
 const LAST_BYTES: u64 = 8 << 10;
@@ -56,6 +58,8 @@ pub enum Event<'a> {
     Started(usize),
     /// A run has ended.
     Ended(usize, &'a Fate),
+    /// A run gives a warning.
+    Warned(&'a str),
     /// What is left is trained by other processes.
     Waiting(usize),
     /// Now and then: these runs are being trained.
@@ -69,6 +73,8 @@ struct Running {
     log: PathBuf,
     /// Where its part of the log begins.
     begin: u64,
+    /// Up to where its log has been looked through for warnings.
+    seen: u64,
     slot: usize,
 }
 
@@ -136,7 +142,8 @@ pub fn train(
             match running[at].child.try_wait().context("a run's process")? {
                 None => at += 1,
                 Some(status) => {
-                    let ended = running.swap_remove(at);
+                    let mut ended = running.swap_remove(at);
+                    tell_warnings(&mut ended, show);
                     let fate = fate(plan, &ended, status)?;
                     show(&Event::Ended(ended.run, &fate));
                     fates[ended.run] = fate;
@@ -145,6 +152,9 @@ pub fn train(
         }
         if drawn.elapsed() >= REDRAW {
             drawn = Instant::now();
+            for running in &mut running {
+                tell_warnings(running, show);
+            }
             let numbers: Vec<usize> = running.iter().map(|running| running.run).collect();
             show(&Event::Running(&numbers));
         }
@@ -162,7 +172,7 @@ pub fn arguments(plan: &Plan, run: &PlannedRun, threads: Option<usize>) -> Vec<S
         "--seeds".to_owned(),
         format!("{}..{}", run.seed, run.seed + 1),
         "--out".to_owned(),
-        shown(&plan.out.join(&line.name)),
+        shown(run.folder.parent().unwrap_or(&plan.out)),
     ];
     if let Some(threads) = threads {
         arguments.extend(["--threads".to_owned(), threads.to_string()]);
@@ -214,6 +224,7 @@ fn start(
         child,
         log: path,
         begin,
+        seen: begin,
         slot,
     }))
 }
@@ -248,6 +259,29 @@ fn signal(status: ExitStatus) -> Option<i32> {
     #[cfg(not(unix))]
     let found = status.code();
     found
+}
+
+/// Shows the warnings that a run has given since it was last looked at.
+fn tell_warnings(running: &mut Running, show: &mut dyn FnMut(&Event<'_>)) {
+    let new = || {
+        let mut file = File::open(&running.log)?;
+        file.seek(SeekFrom::Start(running.seen))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(bytes)
+    };
+    // A log that can't be read keeps no run from being trained.
+    let Ok(bytes) = new() else { return };
+    let whole = bytes
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |end| end + 1);
+    running.seen += whole as u64;
+    for line in String::from_utf8_lossy(&bytes[..whole]).lines() {
+        if let Some(text) = line.strip_prefix(WARNING) {
+            show(&Event::Warned(text));
+        }
+    }
 }
 
 /// The last lines of a log, from `begin` on.

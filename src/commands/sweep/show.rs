@@ -24,6 +24,8 @@ pub struct Show<'a> {
     /// When a running one was first seen, and with how many updates.
     since: BTreeMap<usize, (Instant, u64)>,
     ended: usize,
+    /// How many runs gave each warning.
+    warned: BTreeMap<String, usize>,
     table: Option<ProgressBar>,
 }
 
@@ -51,6 +53,7 @@ impl<'a> Show<'a> {
             standings,
             since: BTreeMap::new(),
             ended,
+            warned: BTreeMap::new(),
             table,
         }
     }
@@ -84,6 +87,17 @@ impl<'a> Show<'a> {
                     Some(_) => {}
                 }
             }
+            Event::Warned(text) => {
+                let count = self.warned.entry((*text).to_owned()).or_default();
+                *count += 1;
+                if *count == 1 {
+                    let warn = || tracing::warn!("{text}");
+                    match &self.table {
+                        None => warn(),
+                        Some(table) => table.suspend(warn),
+                    }
+                }
+            }
             Event::Waiting(runs) => {
                 let text = format!(
                     "{} being trained by other processes: waiting",
@@ -106,10 +120,16 @@ impl<'a> Show<'a> {
         }
     }
 
-    /// Takes the table away.
+    /// Takes the table away, and says how many runs gave the same warning.
     pub fn finish(&self) {
         if let Some(table) = &self.table {
             table.finish_and_clear();
+        }
+        let runs = self.runs.len();
+        for (text, count) in self.warned.iter().filter(|(_, count)| **count > 1) {
+            complain(format_args!(
+                "{count} of {runs} runs gave the warning that is shown once: {text}"
+            ));
         }
     }
 

@@ -1,0 +1,66 @@
+//! Seeds of one configuration side by side: each a process of its own, with a share of the cores.
+
+use std::path::Path;
+
+use trajformer::config::RunConfig;
+use trajformer::interrupt::Interrupt;
+use trajformer::sweep::Plan;
+
+use crate::commands::sweep::children::{self, Workers};
+use crate::commands::sweep::show::Show;
+use crate::output::complain;
+
+/// How many processes train `seeds` seeds on the CPU, unless a number is given: one per core, where two or more can.
+fn jobs(config: &RunConfig, seeds: usize, given: Option<usize>) -> usize {
+    let cores = if config.device == "cpu" {
+        rayon::current_num_threads()
+    } else {
+        // A device that one run fills is not divided unasked.
+        1
+    };
+    given.unwrap_or(cores).min(seeds)
+}
+
+/// Trains the seeds that are not finished, each in `out/seed-N`, so many at a time as are given; those that are finished then. `None` with one at a time:
+/// nothing was done, and the calling process trains them. What keeps a seed from being trained is not told here: whoever asks for its result meets it.
+///
+/// # Errors
+/// If a log can't be written or this program can't be started.
+pub fn train(
+    (config, source): (&RunConfig, &Path),
+    seeds: &[u64],
+    out: &Path,
+    (given, interrupt): (Option<usize>, &Interrupt),
+) -> anyhow::Result<Option<Vec<u64>>> {
+    let plan = Plan::of_seeds(config, source, seeds, out);
+    let found = plan.standings().found;
+    let left = (0..seeds.len()).filter(|at| found[at].is_left());
+    let left: Vec<usize> = left.collect();
+    let jobs = jobs(config, left.len(), given);
+    if jobs < 2 || plan.check_needs(&found).is_err() {
+        return Ok(None);
+    }
+    plan.write_configs()?;
+    let threads = (rayon::current_num_threads() / jobs).max(1);
+    complain(format_args!(
+        "{}: {} seeds to train, {jobs} side by side with {threads} {} each (`--jobs 1`: one after the other)",
+        out.display(),
+        left.len(),
+        if threads == 1 { "thread" } else { "threads" },
+    ));
+    let workers = Workers {
+        jobs,
+        threads,
+        devices: Vec::new(),
+    };
+    let own: Vec<usize> = (0..seeds.len()).collect();
+    let mut show = Show::new(&plan, &own, found, jobs);
+    let fates = children::train(&plan, &left, &workers, interrupt, &mut |event| {
+        show.event(event)
+    });
+    show.finish();
+    fates?;
+    let found = plan.standings().found;
+    let whole = own.iter().filter(|at| found[at].is_finished());
+    Ok(Some(whole.map(|at| seeds[*at]).collect()))
+}
