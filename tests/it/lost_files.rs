@@ -150,8 +150,12 @@ fn a_folder_or_nothing_in_the_place_of_a_runs_file_is_one_sentence_with_a_way_ou
             ends(folder, command, 0);
         }
     }
-    hurt(folder, "state.toml", There::Folder);
-    ends(folder, "evaluate runs/b@20", 0);
+    for name in ["state.toml", "config.toml", "config.json"] {
+        for there in [There::Nothing, There::Folder, There::Empty] {
+            hurt(folder, name, there);
+            ends(folder, "evaluate runs/b@10", 0);
+        }
+    }
     for (name, command, code) in [
         ("train.lock", resume, 1),
         ("origin.json", "report runs/b --episodes 0", 0),

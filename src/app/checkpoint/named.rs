@@ -7,7 +7,7 @@ use crate::app::checkpoint::places::{folder_of, is_number, kept_updates, updates
 use trajformer_core::error::{Error, Result};
 
 /// The folder that a run was named by: `path` itself, or what `RUN@UPDATE`, `RUN@best` and `RUN@last` stand for. A folder
-/// that has an `@` in its name is itself, and so is a path whose part before the `@` is no folder.
+/// that has an `@` in its name is itself, and so is a path whose part before the `@` is no run.
 ///
 /// # Errors
 /// [`Error::Run`] if the run has no such checkpoint: which it has.
@@ -17,7 +17,9 @@ pub fn named(path: &Path) -> Result<PathBuf> {
         return itself();
     };
     let run = Path::new(run);
-    if path.exists() || !run.join("config.toml").is_file() {
+    // What a run keeps can be used also where its own configuration is lost.
+    let is_run = || run.join("config.toml").is_file() || !kept_updates(run).is_empty();
+    if path.exists() || !is_run() {
         return itself();
     }
     let present = match Present::read(run) {
