@@ -135,7 +135,7 @@ pub mod watch {
 
 /// What updates report, and the tables, events and bars that show it.
 pub mod metrics {
-    pub use crate::app::logger::{Logger, tensorboard};
+    pub use crate::app::logger::{Logger, Tables, tensorboard};
     pub use crate::app::progress::Progress;
     pub use crate::app::table;
     pub use trajformer_core::held_out::HELD_OUT_LOSS;

@@ -315,6 +315,27 @@ impl AlgorithmConfig {
         }
     }
 
+    /// As [`Self::check_acting`], of networks that are still to be trained.
+    ///
+    /// # Errors
+    /// Naming the key, and what to do.
+    pub fn check_will_act(&self) -> Result<()> {
+        match self {
+            Self::TrajectoryTransformer(config) => config.check_will_act(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keys that are set and not written down, because they only ask for what is done anyway, as `KEY=VALUE`.
+    pub fn unwritten(&self) -> Vec<String> {
+        match self {
+            Self::TrajectoryTransformer(config) if config.planner.multi_token == Some(true) => {
+                vec![format!("{}.planner.multi_token=true", self.keys())]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Keys whose schedules are as long as the training on data (`train.updates`), or a share of it, whatever that is.
     pub fn keys_of_length(&self) -> Vec<String> {
         let key = |key: &str| vec![format!("{}.{key}", self.keys())];

@@ -295,14 +295,32 @@ impl TrajectoryTransformerConfig {
     /// # Errors
     /// Saying why, and what to do.
     pub fn check_acting(&self) -> Result<()> {
+        self.check_heads(
+            "the network predicts one token after the other: it has no heads for several at once, which `multi_token = true` trains; leave \
+             `planner.multi_token` out, or train anew with that",
+        )
+    }
+
+    /// As [`Self::check_acting`], of a network that is still to be trained.
+    ///
+    /// # Errors
+    /// As [`Self::check_acting`].
+    pub fn check_will_act(&self) -> Result<()> {
+        self.check_heads(
+            "the network will predict one token after the other, because `multi_token` is false: it gets no heads for several at once; set \
+             `multi_token = true` for this training, or leave `planner.multi_token` out",
+        )
+    }
+
+    /// Fails where plans are told to take several tokens at a time and would not; `without` is said where the network has no heads for that.
+    fn check_heads(&self, without: &str) -> Result<()> {
         if self.planner.multi_token != Some(true) {
             return Ok(());
         }
         if !self.multi_token {
-            return Err(Error::settings(
-                "`planner.multi_token` is true, but the network predicts one token after the other: it has no heads for several at once, \
-                 which `multi_token = true` trains; leave `planner.multi_token` out, or train with that",
-            ));
+            return Err(Error::settings(format!(
+                "`planner.multi_token` is true, but {without}"
+            )));
         }
         if self.planner.objective == Objective::Likelihood {
             return Err(Error::settings(

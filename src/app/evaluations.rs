@@ -44,20 +44,20 @@ pub struct Aim {
 const NEEDED: [&str; 4] = ["seconds", "episodes", "return_mean", "return_std"];
 
 impl Evaluations {
-    /// Fails if the table of `run` can't be gone on with.
+    /// What the table of `run` holds, to be gone on with; `None` where there is none yet.
     ///
     /// # Errors
-    /// As [`table::check`].
-    pub fn check(run: &RunDir) -> Result<()> {
-        table::check(&run.file(FILE), &NEEDED)
+    /// As [`table::to_resume`].
+    pub fn to_resume(run: &RunDir) -> Result<Option<Table>> {
+        table::to_resume(&run.file(FILE), &NEEDED)
     }
 
-    /// The table of `run`, with the rows up to and including `update`; later ones are cut.
+    /// The table of `run`, of which `found` was read, with the rows up to and including `update`; later ones are cut.
     ///
     /// # Errors
-    /// If it can't be read or written, or a row has no update number.
-    pub fn open(run: &RunDir, update: u64) -> Result<Self> {
-        let table = CsvTable::open(&run.file(FILE), update, &NEEDED)?;
+    /// As [`CsvTable::resumed`].
+    pub fn resumed(run: &RunDir, found: Option<Table>, update: u64) -> Result<Self> {
+        let table = CsvTable::resumed(&run.file(FILE), found, update)?;
         Ok(Self { table })
     }
 
@@ -200,7 +200,11 @@ impl Evaluations {
     }
 }
 
-fn rows_of(table: &Table) -> Result<Vec<EvaluationRow>> {
+/// The rows of a table of evaluations.
+///
+/// # Errors
+/// If it lacks a column, or holds something that is no number.
+pub fn rows_of(table: &Table) -> Result<Vec<EvaluationRow>> {
     let names = ["seconds", "episodes", "return_mean", "return_std"];
     let (updates, returns) = (table.updates()?, table.numbers(names)?);
     let scores = if table.has("score_mean") {
@@ -247,7 +251,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(FILE);
         let mut table = Evaluations {
-            table: CsvTable::open(&path, 0, &NEEDED).expect("new"),
+            table: CsvTable::resumed(&path, None, 0).expect("new"),
         };
         for (update, env) in [(10, "pendulum-v1"), (20, "hopper-v4")] {
             let found = Evaluation::new(env, vec![100.0, 300.0], vec![5, 6]);

@@ -48,3 +48,4 @@ pub mod text;
 pub mod token_report;
 pub mod trainer;
 pub mod watch;
+mod whole;

@@ -18,6 +18,7 @@ use crate::app::action_range;
 use crate::app::checkpoint::fingerprint::{
     DataFingerprint, data_name, differences, free_overrides, listed, settings,
 };
+use crate::app::checkpoint::lost::lost;
 use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::{EarlyStop, RunDir, RunSpec, RunState};
 use crate::app::config::{Purpose, RunConfig, idle_keys};
@@ -31,15 +32,16 @@ use crate::app::from_data;
 use crate::app::held_out;
 use crate::app::imported;
 use crate::app::imported::Request;
-use crate::app::logger::check_tables;
+use crate::app::logger::Tables;
 use crate::app::online::{Interaction, interactive};
 use crate::app::trainer::{Outcome, Training};
+use crate::app::whole::check_whole;
 use crate::envs;
 use trajformer_core::algorithm::Algorithm;
 use trajformer_core::dataset::Dataset;
 use trajformer_core::device::open_device;
 use trajformer_core::environment::EnvSpec;
-use trajformer_core::error::{Ability, Error, Result};
+use trajformer_core::error::{Ability, Error, Origin, Result};
 use trajformer_core::interrupt::Interrupt;
 use trajformer_core::normalizer::ActionBounds;
 use trajformer_core::policy::Policy;
@@ -99,6 +101,8 @@ pub(super) struct Ready {
     evaluator: Option<Evaluator>,
     interaction: Option<Interaction>,
     state: RunState,
+    /// What the tables of a run that goes on hold.
+    tables: Tables,
     pub(super) rng: Rng,
 }
 
@@ -178,6 +182,7 @@ impl Ready {
             evaluator,
             interaction,
             state: RunState::new(0, 0.0, None),
+            tables: Tables::default(),
             rng: Streams::from_seed(config.seed).stream("train"),
             config: config.clone(),
         })
@@ -192,6 +197,7 @@ impl Ready {
             algorithm: &mut *self.algorithm,
             evaluator: self.evaluator.as_mut(),
             run,
+            tables: std::mem::take(&mut self.tables),
             train: &self.config.train,
             evaluate: &self.config.evaluate,
             total_updates: self.config.total_updates(),
@@ -232,6 +238,8 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
             listed(&changed)
         )));
     }
+    // Its evaluations act, and a configuration that is stored anew would leave the key out.
+    check_acting(&config, &stored, &run)?;
     let state = run.state()?;
     let done = state.as_ref().map_or(0, |state| state.update);
     let offline = stored.train.updates;
@@ -253,15 +261,12 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
     if let Some(dataset) = options.data {
         check_same_data(&spec, dataset, path)?;
     }
-    match &state {
-        Some(state)
-            if (done == total && !state.evaluation_pending)
-                || state.early_stop(&config).is_some() =>
-        {
-            return finished(&run, &config, state);
-        }
-        Some(_) => {}
-        None => run.refuse_tensors_without_state()?,
+    // Before anything of the run is changed, or it is taken for finished.
+    let tables = check_whole(&run, state.as_ref())?;
+    if let Some(state) = &state
+        && ((done == total && !state.evaluation_pending) || state.early_stop(&config).is_some())
+    {
+        return finished(&run, &config, state);
     }
     check_schedules(&config)?;
     if let Some(warning) = lengthened(&stored, &config).filter(|_| done > 0) {
@@ -272,6 +277,7 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
         config: &config,
     };
     let mut ready = ready_to_continue(&run, &changed, spec, done, options)?;
+    ready.tables = tables;
     ready.train(Some(&run), &options.interrupt)
 }
 
@@ -414,8 +420,6 @@ fn ready_to_continue(
             RunState::new(0, 0.0, None),
         )
     };
-    // Before anything of the run is changed.
-    check_tables(run)?;
     if config != stored {
         run.set_config(config)?;
     }
@@ -426,6 +430,7 @@ fn ready_to_continue(
         evaluator,
         interaction,
         state,
+        tables: Tables::default(),
         rng,
     })
 }
@@ -629,10 +634,8 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
     }
     let (stored, spec) = (run.config()?, run.spec()?);
     spec.check_trained(&stored, path)?;
-    // What is written in its file, before what is set takes it as it would be stored.
-    stored.algorithm.check_acting()?;
     let config = stored.opened_with(overrides, request.purpose, &[])?;
-    config.algorithm.check_acting()?;
+    check_acting(&config, &stored, &run)?;
     let device = acting_device(&config, overrides)?;
     let instructions = run.instructions()?;
     let known = instructions.is_some();
@@ -654,9 +657,10 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
         critic::give(&mut *algorithm, &config, spec.data.as_ref())?;
     }
     if algorithm.instructed().is_some() && !known {
+        let problem = lost(run.path(), "instructions.safetensors");
         return Err(Error::Run {
             path: path.to_path_buf(),
-            problem: "instructions.safetensors is missing: restore it from a copy".to_owned(),
+            problem: problem.unwrap_or_default(),
         });
     }
     Ok(TrainedRun {
@@ -665,6 +669,16 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
         state,
         algorithm,
     })
+}
+
+/// Fails where a key that decides how a run acts asks for what its networks have not: as `config` has it, which may be what the run has
+/// `stored`.
+fn check_acting(config: &RunConfig, stored: &RunConfig, run: &RunDir) -> Result<()> {
+    let in_file = stored.algorithm.check_acting().is_err();
+    let file = run.file("config.toml").display().to_string();
+    let origin = in_file.then_some(Origin::File(file));
+    let checked = config.algorithm.check_acting();
+    checked.map_err(|error| error.said_by(origin))
 }
 
 /// The device that a run acts on: that of its training, where it can be used; the CPU in its place, which a warning says.

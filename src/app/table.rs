@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use crate::app::checkpoint::lost::{Fault, remedy};
 use trajformer_core::atomic::write_atomically;
 use trajformer_core::error::{Error, Result};
 
@@ -16,16 +17,17 @@ pub struct CsvTable {
 }
 
 impl CsvTable {
-    /// Opens `path`, keeping rows up to and including `update`; makes it if it is not there.
+    /// Goes on with the table at `path`, of which `found` was read, `None` where it is not there yet: keeps rows up to and including
+    /// `update`.
     ///
     /// # Errors
-    /// As [`check`], or if it can't be written.
-    pub fn open(path: &Path, update: u64, needed: &[&str]) -> Result<Self> {
+    /// If a row has no update number, or it can't be written.
+    pub fn resumed(path: &Path, found: Option<Table>, update: u64) -> Result<Self> {
         let mut table = Self {
             path: path.to_path_buf(),
             columns: vec!["update".to_owned()],
         };
-        let Some(found) = checked(path, needed)? else {
+        let Some(found) = found else {
             return Ok(table);
         };
         let mut kept = Vec::with_capacity(found.rows.len());
@@ -82,16 +84,12 @@ impl CsvTable {
     }
 }
 
-/// Fails if there is a table at `path` that can't be gone on with.
+/// The table at `path` that a run goes on with; `None` where there is none.
 ///
 /// # Errors
 /// If it can't be read, a line has another number of cells than the first, a row has no update number, or there is none of the `needed`
 /// columns.
-pub fn check(path: &Path, needed: &[&str]) -> Result<()> {
-    checked(path, needed).map(drop)
-}
-
-fn checked(path: &Path, needed: &[&str]) -> Result<Option<Table>> {
+pub fn to_resume(path: &Path, needed: &[&str]) -> Result<Option<Table>> {
     let Some(table) = Table::read_if_present(path)? else {
         return Ok(None);
     };
@@ -139,6 +137,9 @@ impl Table {
     /// # Errors
     /// If it can't be read, its first line has no names of columns, or a line has more or fewer cells than that.
     pub fn read(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Err(useless(path, Fault::Folder));
+        }
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         parsed(path, &text)
     }
@@ -220,8 +221,7 @@ fn parsed(path: &Path, text: &str) -> Result<Table> {
     let cells = |line: &str| line.split(',').map(str::to_owned).collect::<Vec<String>>();
     let mut lines = whole.lines().map(cells).enumerate();
     let Some((_, columns)) = lines.next() else {
-        let problem = "is empty or has no whole line; restore it from a copy, or remove it, and it is begun anew";
-        return Err(Error::data(path, problem));
+        return Err(useless(path, Fault::Empty));
     };
     check_names(path, &columns)?;
     let mut rows = Vec::new();
@@ -242,6 +242,17 @@ fn parsed(path: &Path, text: &str) -> Result<Table> {
         columns,
         rows,
     })
+}
+
+/// The error about a table of a run that holds nothing.
+fn useless(path: &Path, fault: Fault) -> Error {
+    let what = match fault {
+        Fault::Empty => "is empty or has no whole line",
+        other => other.said(),
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Error::data(path, format!("{what}; {}", remedy(folder, &name, fault)))
 }
 
 /// Fails if these are not names of columns: `update` first, none empty, none twice.
@@ -290,12 +301,15 @@ mod tests {
     fn rows_past_the_checkpoint_are_cut_and_new_columns_fill_backwards() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("metrics.csv");
-        let mut table = CsvTable::open(&path, 0, &[]).expect("new");
+        let open = |update, needed: &[&str]| {
+            CsvTable::resumed(&path, to_resume(&path, needed).expect("a table"), update)
+        };
+        let mut table = open(0, &[]).expect("new");
         table.append(10, &[("loss", "1".to_owned())]).expect("row");
         table
             .append(20, &[("loss", "2".to_owned()), ("q_mean", "5".to_owned())])
             .expect("row");
-        let mut table = CsvTable::open(&path, 10, &["loss"]).expect("again");
+        let mut table = open(10, &["loss"]).expect("again");
         table
             .append(30, &[("q_mean", "6".to_owned())])
             .expect("row");
@@ -309,7 +323,7 @@ mod tests {
         let path = dir.path().join("metrics.csv");
         let found = |text: &str| {
             std::fs::write(&path, text).expect("written");
-            match (Table::read(&path), CsvTable::open(&path, 100, &[])) {
+            match (Table::read(&path), to_resume(&path, &[])) {
                 (Ok(table), Ok(_)) => format!("{} rows", table.rows.len()),
                 (Err(first), Err(second)) => {
                     assert_eq!(first.to_string(), second.to_string());
@@ -325,7 +339,8 @@ mod tests {
         // The last number may be cut: 25 of 257.
         assert_eq!(found("update,loss\n10,1\n20,25"), "1 rows");
         std::fs::write(&path, "update,los\n10,1\n").expect("written");
-        let renamed = check(&path, &["loss"]).expect_err("renamed").to_string();
+        let renamed = to_resume(&path, &["loss"]);
+        let renamed = renamed.expect_err("renamed").to_string();
         assert!(renamed.contains("line 1: no column `loss`"), "{renamed}");
         for (text, expected) in [
             (
@@ -351,9 +366,7 @@ mod tests {
         let path = dir.path().join("metrics.csv");
         let text = "update,loss\n10,1\nten,2\n";
         std::fs::write(&path, text).expect("written");
-        let problem = CsvTable::open(&path, 20, &[])
-            .expect_err("no number")
-            .to_string();
+        let problem = to_resume(&path, &[]).expect_err("no number").to_string();
         let expected = "metrics.csv: line 3: `update` is `ten`, expected a whole number";
         assert!(problem.contains(expected), "{problem}");
         assert_eq!(std::fs::read_to_string(&path).expect("text"), text);

@@ -8,7 +8,7 @@ use trajformer_models::kernels::parallel;
 use crate::app::checkpoint::{Best, EarlyStop, HeldOut, RunDir, RunState, check_finite};
 use crate::app::config::sections::{EvaluateConfig, Keep, TrainConfig};
 use crate::app::evaluate::{Evaluation, Evaluator};
-use crate::app::logger::Logger;
+use crate::app::logger::{Logger, Tables};
 use crate::app::online::Interaction;
 use crate::envs::score::reference_for;
 use trajformer_core::algorithm::Algorithm;
@@ -49,6 +49,8 @@ pub struct Training<'a> {
     pub evaluator: Option<&'a mut Evaluator>,
     /// Where everything is kept; none: in memory only.
     pub run: Option<&'a RunDir>,
+    /// What its tables hold already.
+    pub tables: Tables,
     /// `[train]`.
     pub train: &'a TrainConfig,
     /// `[evaluate]`.
@@ -115,7 +117,8 @@ impl Training<'_> {
     /// If an update fails or its metrics or weights are not finite (the last checkpoint stays), the
     /// environment fails, or the disk fails.
     pub fn run(&mut self, state: &RunState, rng: &mut Rng) -> Result<Outcome> {
-        let mut logger = Logger::open(self.run, state, self.total_updates)?;
+        let tables = std::mem::take(&mut self.tables);
+        let mut logger = Logger::open(self.run, tables, state, self.total_updates)?;
         let mut progress = Progress::from(state);
         let _workers = parallel::spin_workers();
         let result = self.train(&mut progress, rng, &mut logger);

@@ -10,6 +10,7 @@ use crate::app::compare::found::{damaged, found};
 use crate::app::config::RunConfig;
 use crate::app::evaluations::Evaluations;
 use crate::app::table::Table;
+use trajformer_core::error::{Error, Result};
 
 /// Rows of `metrics.csv` that the present rate is taken over.
 pub const RATE_ROWS: usize = 10;
@@ -66,6 +67,8 @@ pub enum Status {
     Training,
     /// They have not changed for so long: it was interrupted, or takes long over something.
     Quiet(Duration),
+    /// It can't be opened: a file that it acts with is lost or was changed.
+    Damaged,
     /// Its files can't be read.
     Unknown,
 }
@@ -142,6 +145,9 @@ fn glance(folder: &Path) -> Glance {
         problems.push(text);
     };
     let run = RunDir::open(folder);
+    if let Err(error) = &run {
+        read("", error.to_string());
+    }
     let config = run.as_ref().ok().and_then(|run| match run.config() {
         Ok(config) => Some(config),
         Err(error) => {
@@ -149,13 +155,13 @@ fn glance(folder: &Path) -> Glance {
             None
         }
     });
-    let state = run.as_ref().ok().and_then(|run| match run.state() {
-        Ok(state) => state,
-        Err(error) => {
+    let (state, has_state) = match run.as_ref().ok().map(RunDir::state) {
+        Some(Err(error)) => {
             read("state.toml", error.to_string());
-            None
+            (None, false)
         }
-    });
+        found => (found.and_then(Result::ok).flatten(), true),
+    };
     match Table::read_if_present(&folder.join("metrics.csv")) {
         Ok(Some(table)) => {
             let (curves, bad) = curves(&table);
@@ -170,6 +176,12 @@ fn glance(folder: &Path) -> Glance {
         Ok((normalized, scores)) => (seen.normalized, seen.scores) = (normalized, scores),
         Err(error) => read("evaluations.csv", error.to_string()),
     }
+    let unusable = run.as_ref().ok().zip(config.as_ref()).map(|(run, config)| {
+        let (unusable, less) = unusable(run, config, state.as_ref());
+        let said = unusable.iter().chain(&less);
+        said.for_each(|error| read("", error.to_string()));
+        unusable.is_some() || !has_state
+    });
     if let Some(config) = &config {
         seen.algorithm = config.algorithm.name().to_owned();
         seen.env.clone_from(&config.evaluate.env);
@@ -177,11 +189,36 @@ fn glance(folder: &Path) -> Glance {
     }
     seen.problems = problems;
     advance(&mut seen, state.as_ref());
-    seen.status = status(&seen, config.as_ref(), state.as_ref());
+    seen.status = match unusable {
+        Some(true) => Status::Damaged,
+        _ => status(&seen, config.as_ref(), state.as_ref()),
+    };
     if seen.status != Status::Training && seen.seconds > 0.0 && seen.update > 0 {
         seen.rate = Some(seen.update as f64 / seen.seconds);
     }
     seen
+}
+
+/// What keeps a run from acting, and what keeps it from being trained on alone.
+fn unusable(
+    run: &RunDir,
+    config: &RunConfig,
+    state: Option<&RunState>,
+) -> (Option<Error>, Option<Error>) {
+    let acts = || {
+        run.spec()?.check_trained(config, run.path())?;
+        config.algorithm.check_acting()?;
+        match state {
+            Some(state) => run.check_policy_lengths(state),
+            // What can't be read is said already.
+            None => run.refuse_tensors_without_state(),
+        }
+    };
+    match (acts(), state) {
+        (Err(error), _) => (Some(error), None),
+        (Ok(()), Some(state)) => (None, run.check_lengths(state).err()),
+        (Ok(()), None) => (None, None),
+    }
 }
 
 /// The columns, and which cells are no numbers.
@@ -287,6 +324,7 @@ mod tests {
     use super::*;
     use std::fs;
 
+    const SPEC: &str = r#"{"trajformer": {"observation_dim": 3, "action_dim": 1, "action_low": [-2.0], "action_high": [2.0]}}"#;
     const CONFIG: &str = "[train]\nupdates = 100\n[algorithm.bc]\n";
     const METRICS: &str = "update,seconds,actor_loss\n10,1,0.5\n20,2,0.25\n";
     const EVALUATIONS: &str =
@@ -295,6 +333,7 @@ mod tests {
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text);
+        write("config.json", SPEC).expect("written");
         write("config.toml", CONFIG).expect("written");
         write("metrics.csv", METRICS).expect("written");
         write("evaluations.csv", EVALUATIONS).expect("written");
@@ -382,7 +421,9 @@ mod tests {
             check(name, Some(b""), &format!("{name}: is empty"));
         }
         let found = check("state.toml", Some(b"update = 'many'"), "state.toml");
-        assert_eq!((found.update, found.status), (20, Status::Training));
+        assert_eq!((found.update, found.status), (20, Status::Damaged));
+        let found = check("config.json", None, "config.json is missing");
+        assert_eq!((found.update, found.status), (20, Status::Damaged));
         let found = check("config.toml", Some(b"[train]\nupdates = -1"), "config.toml");
         assert_eq!(
             (found.total, found.status, found.scores.len()),

@@ -178,6 +178,7 @@ fn run_row<'a>((at, glance): (usize, &Glance), letters: usize) -> Row<'a> {
             format!("quiet {}", duration(time.as_secs_f64())),
             Style::new().yellow(),
         ),
+        Status::Damaged => ("damaged".to_owned(), Style::new().red()),
         Status::Unknown => ("unknown".to_owned(), Style::new().red()),
     };
     let rate = glance

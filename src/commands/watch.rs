@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
-use trajformer::watch::{Status, look};
+use trajformer::watch::{Glance, Status, look};
 
 use crate::commands::dashboard::{self, View};
 use crate::output;
@@ -60,14 +60,12 @@ pub fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
     if args.once || !std::io::stdout().is_terminal() {
         let glances = look(&args.runs);
         output::whole(dashboard::text(&glances, args.size))?;
-        let unknown: Vec<_> = glances
-            .iter()
-            .filter(|glance| glance.status == Status::Unknown)
-            .collect();
-        for problem in unknown.iter().flat_map(|glance| &glance.problems) {
+        let useless = |glance: &&Glance| matches!(glance.status, Status::Unknown | Status::Damaged);
+        let useless: Vec<_> = glances.iter().filter(useless).collect();
+        for problem in useless.iter().flat_map(|glance| &glance.problems) {
             output::complain(format_args!("error: {problem}"));
         }
-        return Ok(if unknown.is_empty() {
+        return Ok(if useless.is_empty() {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE

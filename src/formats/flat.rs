@@ -243,20 +243,26 @@ pub(super) fn assemble(
     Ok(data)
 }
 
-/// What to say of real numbers that may be meant as choices: whole ones, from 0 to no more than a few.
+/// What to say of real numbers that may be meant as choices: whole ones, none below 0 or above a few.
 fn like_choices(steps: &Steps, path: &Path) -> Option<String> {
     let is_choice = |&action: &f32| action >= 0.0 && action.fract() == 0.0;
-    let most = steps
-        .actions
-        .iter()
-        .fold(0.0, |most: f32, &action| most.max(action));
+    let actions = steps.actions.iter().copied();
+    let (least, most) = (
+        actions.clone().fold(f32::INFINITY, f32::min),
+        actions.fold(0.0, f32::max),
+    );
     let is_like = steps.action_kind == ActionKind::Continuous
         && steps.action_dim == 1
         && (1.0..=MOST_MEANT).contains(&most)
         && steps.actions.iter().all(is_choice);
     is_like.then(|| {
+        let range = if least < most {
+            format!("a whole number from {least} to {most}")
+        } else {
+            format!("the whole number {most}")
+        };
         format!(
-            "{}: every action is a whole number from 0 to {most}, and they are taken for real numbers: if they are choices, save `actions` as \
+            "{}: every action is {range}, and they are taken for real numbers: if they are choices, which are counted from 0, save `actions` as \
              integers, or say how many there are in `{CHOICES}`",
             path.display()
         )

@@ -613,6 +613,18 @@ fn choices_that_are_one_or_saved_as_real_numbers_are_said() {
         hint,
         &[always],
     );
+    let higher = saved(ActionKind::Continuous, |choice| choice + 2.0);
+    check(
+        higher,
+        "a whole number from 2 to 3, and",
+        &["number from 0", always],
+    );
+    let same = saved(ActionKind::Continuous, |_| 2.0);
+    check(
+        same,
+        "every action is the whole number 2, and",
+        &["number from"],
+    );
     for real in [|choice| choice - 0.5, |choice: f32| 100.0 * choice, |_| 0.0] {
         let said = saved(ActionKind::Continuous, real);
         assert!(!said.contains(whole), "{said}");

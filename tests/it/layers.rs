@@ -101,7 +101,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/progress", ""),
     ("app/system_clock", "core/clock"),
     ("app/memory", "core/* app/config"),
-    ("app/table", "core/*"),
+    ("app/table", "core/* app/checkpoint"),
     ("app/collect", "core/* app/progress envs"),
     (
         "app/act",
@@ -189,15 +189,16 @@ const TABLE: &[(&str, &str)] = &[
     (
         "app/run",
         "core/* app/action_range app/checkpoint app/config app/critic app/datasets app/evaluate app/evaluations app/fqe app/from_data app/held_out app/imported app/logger app/online \
-         app/prepare app/trainer envs formats",
+         app/prepare app/trainer app/whole envs formats",
     ),
+    ("app/whole", "core/* app/checkpoint app/logger"),
     (
         "app/series",
         "core/* app/checkpoint app/compare app/config app/run app/trainer",
     ),
     (
         "app/sweep",
-        "core/* app/checkpoint app/config app/datasets app/evaluations app/series app/table envs",
+        "core/* app/checkpoint app/config app/datasets app/evaluations app/series app/table app/whole envs",
     ),
     (
         "app/reproduce",
@@ -209,7 +210,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/watch",
-        "app/checkpoint app/compare app/config app/evaluations app/table",
+        "core/* app/checkpoint app/compare app/config app/evaluations app/table",
     ),
     (
         "app/demo",

@@ -59,6 +59,7 @@ mod kept;
 mod killed_early;
 mod layers;
 mod learning;
+mod lost_files;
 mod low_data;
 mod missed_breaks;
 mod online;

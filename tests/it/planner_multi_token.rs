@@ -360,8 +360,23 @@ fn heads_that_a_network_has_not_can_be_left_alone_but_not_be_asked_for() {
     let table = "[algorithm.trajectory_transformer.planner]\n";
     let edited = stored.replace(table, &format!("{table}multi_token = true\n"));
     assert_ne!(edited, stored);
-    std::fs::write(&file, edited).unwrap();
+    std::fs::write(&file, &edited).unwrap();
     has(opened(&[]).expect_err("no heads"));
+    let error = opened(&[]).expect_err("no heads").to_string();
+    assert!(error.contains("run/config.toml: `planner"), "{error}");
+    // What is asked for now counts, and the rest of its table as a whole does.
+    opened(&["false"]).expect("taken back");
+    let whole = "algorithm.trajectory_transformer.planner";
+    let table = config.to_toml().unwrap();
+    let table: toml::Table = table.parse().unwrap();
+    let planner = table["algorithm"]["trajectory_transformer"]["planner"].to_string();
+    run::open(&out, &[format!("{whole}={planner}")]).expect("replaced");
+    has(opened(&["true"]).expect_err("no heads"));
+    // To go on would leave it out of the file without a word.
+    for set in ["train.updates=6", "train.updates=5"] {
+        has(run::resume(&out, &[set.to_owned()]).expect_err("no heads"));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), edited);
+    }
     let plan = |keys: &[&str]| {
         bench::plan(&bench::PlanOptions {
             algorithm: "trajectory_transformer".to_owned(),

@@ -337,12 +337,18 @@ fn what_is_missing_is_said_with_what_makes_it() {
         fs::write(path, text).unwrap();
     }
 
-    // A run that has just begun: no table, no checkpoint.
+    // A run that has lost its state, and one that has just begun: no table, no checkpoint.
     for file in ["state.toml", "metrics.csv", "evaluations.csv"] {
         fs::remove_file(run.join(file)).unwrap();
     }
     let report = run_report::report(&named, &usual).unwrap();
     assert_eq!((report.runs[0].done, report.series[0].curve.len()), (0, 0));
+    let missing = report.runs[0].episodes_missing.as_deref().unwrap();
+    assert!(missing.contains("state.toml is missing"), "{missing}");
+    for group in ["model", "policy", "training"] {
+        fs::remove_file(run.join(format!("{group}.safetensors"))).unwrap();
+    }
+    let report = run_report::report(&named, &usual).unwrap();
     let missing = report.runs[0].episodes_missing.as_deref().unwrap();
     assert!(missing.contains("no checkpoint yet"), "{missing}");
 }

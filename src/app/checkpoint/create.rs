@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::app::checkpoint::folders::refuse_inside_of_a_run;
-use crate::app::checkpoint::named::FOLDER;
+use crate::app::checkpoint::places::FOLDER;
 use crate::app::checkpoint::{RunDir, RunSpec, runs_inside};
 use crate::app::config::RunConfig;
 use trajformer_core::algorithm::Algorithm;

@@ -3,18 +3,21 @@
 use std::fs;
 use std::path::Path;
 
+use crate::app::checkpoint::lost::{Fault, lost, remedy, said};
 use crate::app::checkpoint::tensors::GROUPS;
 use trajformer_core::error::{Error, Result};
 
+const CONFIG: &str = "config.toml";
 /// What is written to see whether anything can be.
 const PROBE_BYTES: usize = 1 << 12;
 
-/// What is wrong with a folder that was a run and is one no longer: it holds what only runs have, and no `config.toml`. `None` for all other
+/// What is wrong with a folder that was a run and is one no longer: it holds what only runs have, and no file `config.toml`. `None` for all other
 /// folders, models of other libraries among them.
 pub fn lost_configuration(folder: &Path) -> Option<String> {
-    if folder.join("config.toml").exists() {
-        return None;
-    }
+    let fault = match Fault::at(&folder.join(CONFIG))? {
+        fault @ (Fault::Missing | Fault::Folder) => fault,
+        Fault::Empty | Fault::Damaged => return None,
+    };
     // Other libraries' models have these two names too, and describe themselves.
     let described = || {
         let text = fs::read_to_string(folder.join("config.json")).unwrap_or_default();
@@ -28,20 +31,44 @@ pub fn lost_configuration(folder: &Path) -> Option<String> {
         .chain(tensors)
         .find(|name| folder.join(name).is_file() && !is_theirs(name))?;
     Some(format!(
-        "a damaged run: {found} is there, but config.toml is missing; restore it from a copy, or remove the folder"
+        "a damaged run: {found} is there, but {CONFIG} {}; {}",
+        fault.said(),
+        remedy(folder, CONFIG, fault)
     ))
 }
 
 /// The text of a run's file `name` in `folder`.
 ///
 /// # Errors
-/// If it can't be read, or is no text.
+/// If it is not there or a folder, holds nothing or no text, or can't be read.
 pub(super) fn text_of(folder: &Path, name: &str) -> Result<String> {
-    let path = folder.join(name);
-    let bytes = fs::read(&path).map_err(Error::io(&path))?;
-    String::from_utf8(bytes).map_err(|_| Error::Run {
+    let fail = |problem: String| Error::Run {
         path: folder.to_path_buf(),
-        problem: format!("{name}: it is no text; it is damaged: restore it from a copy"),
+        problem,
+    };
+    let bytes = bytes_of(folder, name)?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        let remedy = remedy(folder, name, Fault::Damaged);
+        fail(format!("{name}: it is no text; it is damaged: {remedy}"))
+    })?;
+    if text.trim().is_empty() {
+        return Err(fail(said(folder, name, Fault::Empty)));
+    }
+    Ok(text)
+}
+
+/// The content of a run's file `name` in `folder`.
+///
+/// # Errors
+/// If it is not there or a folder, or can't be read.
+pub(super) fn bytes_of(folder: &Path, name: &str) -> Result<Vec<u8>> {
+    let path = folder.join(name);
+    fs::read(&path).map_err(|error| match lost(folder, name) {
+        Some(problem) => Error::Run {
+            path: folder.to_path_buf(),
+            problem,
+        },
+        None => Error::io(&path)(error),
     })
 }
 
@@ -50,28 +77,31 @@ pub(super) fn text_of(folder: &Path, name: &str) -> Result<String> {
 /// # Errors
 /// [`Error::Run`]: in which line, and what to do.
 pub(super) fn check_toml(folder: &Path) -> Result<()> {
-    let name = "config.toml";
-    let text = text_of(folder, name)?;
+    let text = text_of(folder, CONFIG)?;
     match toml::from_str::<toml::Table>(&text) {
         Ok(_) => Ok(()),
         Err(error) => Err(Error::Run {
             path: folder.to_path_buf(),
-            problem: toml_problem(name, &text, &error),
+            problem: toml_problem(folder, CONFIG, &text, &error),
         }),
     }
 }
 
-/// What to say of a run's TOML file that can't be read, `text`.
-pub(super) fn toml_problem(name: &str, text: &str, error: &toml::de::Error) -> String {
+/// What to say of a TOML file `name` of the run in `folder` that can't be read, `text`.
+pub(super) fn toml_problem(
+    folder: &Path,
+    name: &str,
+    text: &str,
+    error: &toml::de::Error,
+) -> String {
     let start = error.span().map_or(0, |span| span.start.min(text.len()));
     let line = 1 + text.as_bytes()[..start]
         .iter()
         .filter(|byte| **byte == b'\n')
         .count();
     let what = error.message().trim().replace('\n', ", ");
-    format!(
-        "{name}, line {line}: {what}; it is damaged or was changed by hand: restore it from a copy"
-    )
+    let remedy = remedy(folder, name, Fault::Damaged);
+    format!("{name}, line {line}: {what}; it is damaged or was changed by hand: {remedy}")
 }
 
 /// Fails if `path` can't become a run directory, because it, or what it would lie in, is a file or a link that leads nowhere.

@@ -6,6 +6,8 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 
 use crate::app::checkpoint::RunDir;
+use crate::app::checkpoint::folders::bytes_of;
+use crate::app::checkpoint::lost::{Fault, remedy, said};
 use trajformer_core::atomic::write_atomically;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::instructions::Instructions;
@@ -38,16 +40,20 @@ impl RunDir {
     /// If the file can't be read, is damaged, or doesn't hold one embedding per instruction.
     pub fn instructions(&self) -> Result<Option<Instructions>> {
         let path = self.file(FILE);
-        match std::fs::read(&path) {
-            Ok(bytes) => parse(&path, &bytes).map(Some),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io(&path)(error)),
+        match Fault::at(&path) {
+            Some(Fault::Missing) => Ok(None),
+            Some(fault) => Err(self.fail(said(self.path(), FILE, fault))),
+            None => parse(&path, &bytes_of(self.path(), FILE)?).map(Some),
         }
     }
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Instructions> {
-    let damaged = |problem: String| Error::data(path, format!("{problem}; restore it from a copy"));
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let damaged = |problem: String| {
+        let remedy = remedy(folder, FILE, Fault::Damaged);
+        Error::data(path, format!("{problem}; {remedy}"))
+    };
     let (_, header) = safetensors::SafeTensors::read_metadata(bytes)
         .map_err(|error| damaged(format!("is damaged or cut off ({error})")))?;
     let texts = header.metadata().as_ref().and_then(|m| m.get(TEXTS));

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use crate::app::checkpoint::RunDir;
 use crate::app::checkpoint::create::EVENTS;
-use crate::app::checkpoint::folders::refuse_inside_of_a_run;
-use crate::app::checkpoint::named::{FOLDER, folder_of, kept_updates, run_of};
+use crate::app::checkpoint::folders::{bytes_of, refuse_inside_of_a_run};
+use crate::app::checkpoint::places::{FOLDER, folder_of, kept_updates, run_of};
 use crate::app::checkpoint::tensors::GROUPS;
 use crate::app::config::sections::Keep;
 use trajformer_core::atomic::write_synced;
@@ -110,12 +110,7 @@ impl RunDir {
                 "something else is there already; choose another folder",
             );
         }
-        if self.state()?.is_none() {
-            self.refuse_tensors_without_state()?;
-        }
-        let state = self.state()?.ok_or_else(|| Error::NoCheckpoint {
-            path: self.path().to_path_buf(),
-        })?;
+        let state = self.saved_state()?;
         let mut beside = out.as_os_str().to_owned();
         beside.push(".unfinished-branch");
         let beside = PathBuf::from(beside);
@@ -142,10 +137,8 @@ impl RunDir {
 /// Copies the small files that `from` has.
 fn copy_small_files(from: &Path, to: &Path) -> Result<()> {
     for name in COPIED {
-        let path = from.join(name);
-        match fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            found => write_synced(&to.join(name), &found.map_err(Error::io(&path))?)?,
+        if from.join(name).exists() {
+            write_synced(&to.join(name), &bytes_of(from, name)?)?;
         }
     }
     Ok(())

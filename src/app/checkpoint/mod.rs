@@ -25,8 +25,10 @@ pub mod fingerprint;
 pub mod folders;
 mod instructions;
 mod kept;
+pub mod lost;
 pub mod named;
 pub mod origin;
+pub mod places;
 mod published;
 mod stopping;
 mod tensors;
@@ -50,6 +52,7 @@ use crate::app::config::sections::TrainConfig;
 pub use beside::{POLICY_FILE, load_policy, policy_action_dim, save_policy};
 use fingerprint::DataFingerprint;
 pub use folders::check_output;
+use lost::Fault;
 pub use stopping::{EarlyStop, HeldOut};
 pub use tensors::check_finite;
 use tensors::{GROUPS, Loader, serialized};
@@ -198,7 +201,7 @@ impl RunDir {
     /// If there is none, another process trains it, or it is a kept checkpoint, which stays as it is.
     pub fn open_to_train(path: &Path) -> Result<Self> {
         let run = Self::open(path)?;
-        if named::run_of(run.path()).is_some() {
+        if places::run_of(run.path()).is_some() {
             return Err(run.occupied(
                 "a kept checkpoint stays as it is: what goes on from it is a run in a folder of its own, so name one",
             ));
@@ -212,6 +215,9 @@ impl RunDir {
     /// Keeps others from training there; `advice` is for whoever finds that another process does.
     fn locked(self, advice: &str) -> Result<Self> {
         let path = self.file(LOCK);
+        if Fault::at(&path) == Some(Fault::Folder) {
+            return Err(self.fail(lost::said(&self.path, LOCK, Fault::Folder)));
+        }
         let file = fs::File::create(&path).map_err(Error::io(&path))?;
         match lock_within(&file, LOCK_WAIT) {
             Ok(()) => {}
@@ -277,23 +283,24 @@ impl RunDir {
     /// # Errors
     /// If they can't be read.
     pub fn spec(&self) -> Result<RunSpec> {
-        if !self.file("config.json").exists() {
-            return Err(self.lost_description());
-        }
-        let text = folders::text_of(&self.path, "config.json")?;
+        let name = "config.json";
+        let text = folders::text_of(&self.path, name)?;
+        let remedy = || lost::remedy(&self.path, name, Fault::Damaged);
         let fail = |problem: String| Error::Run {
             path: self.path.clone(),
             problem,
         };
         let mut value: serde_json::Value = serde_json::from_str(&text).map_err(|e| {
             fail(format!(
-                "config.json: {e}; it is damaged or was changed by hand: restore it from a copy"
+                "{name}: {e}; it is damaged or was changed by hand: {}",
+                remedy()
             ))
         })?;
         let own = value.get_mut("trajformer").map(serde_json::Value::take);
         let spec: RunSpec = serde_json::from_value(own.unwrap_or_default()).map_err(|e| {
             fail(format!(
-                "config.json, key `trajformer`: {e}; restore it from a copy"
+                "{name}, key `trajformer`: {e}; it is damaged or was changed by hand: {}",
+                remedy()
             ))
         })?;
         // Earlier versions spelled some keys in another way.
@@ -321,14 +328,14 @@ impl RunDir {
             problem,
         };
         let state: RunState = toml::from_str(&text)
-            .map_err(|e| fail(folders::toml_problem("state.toml", &text, &e)))?;
+            .map_err(|e| fail(folders::toml_problem(&self.path, "state.toml", &text, &e)))?;
         if state.format != FORMAT {
             return Err(fail(format!(
                 "state.toml has format {}, this build reads {FORMAT}",
                 state.format
             )));
         }
-        if let Some(update) = named::kept_update(&self.path)
+        if let Some(update) = places::kept_update(&self.path)
             && update != state.update
         {
             return Err(fail(format!(
@@ -387,23 +394,50 @@ impl RunDir {
         write_atomically(&self.file("state.toml"), text.as_bytes())
     }
 
+    /// What to say where there are tensors but no `state.toml`, which would say what they are; `None` where it is there, or the run has
+    /// no checkpoint yet.
+    pub fn lost_state(&self) -> Option<String> {
+        let name = "state.toml";
+        let mut tensors = GROUPS.iter().map(|group| format!("{group}.safetensors"));
+        // In this order: a save that goes on puts `state.toml` in place before any of them.
+        let found = tensors.find(|tensors| self.file(tensors).exists())?;
+        let fault = Fault::at(&self.file(name)).filter(|fault| *fault == Fault::Missing)?;
+        let of = match places::run_of(&self.path) {
+            Some(_) => " of this kept checkpoint",
+            None => "",
+        };
+        Some(format!(
+            "{name}{of} {}, but {found} is there: {}; {}",
+            fault.said(),
+            lost::purpose(name),
+            lost::remedy(&self.path, name, fault)
+        ))
+    }
+
     /// Fails if there are tensors but no `state.toml`, which would say what they are.
     ///
     /// # Errors
     /// If so: what to do.
     pub fn refuse_tensors_without_state(&self) -> Result<()> {
-        let mut names = GROUPS.iter().map(|group| format!("{group}.safetensors"));
-        match names.find(|name| self.file(name).exists()) {
+        match self.lost_state() {
             None => Ok(()),
-            Some(name) if let Some(run) = named::run_of(&self.path) => Err(self.fail(format!(
-                "state.toml of this kept checkpoint is missing, but {name} is there: it is damaged. Restore state.toml from a copy, or remove \
-                 the folder: the run {} itself, and what else it keeps, can be used",
-                shell_quoted(&run)
-            ))),
-            Some(name) => Err(self.fail(format!(
-                "state.toml is missing, but {name} is there: without it nothing says which update this is, and the run can neither go on \
-                 nor act. Restore state.toml from a copy; else its config.toml trains the same run anew in another folder"
-            ))),
+            Some(problem) => Err(self.fail(problem)),
+        }
+    }
+
+    /// The state of the checkpoint, which there must be.
+    ///
+    /// # Errors
+    /// As [`Self::state`], and if there is none: because it is lost, or the run has no checkpoint yet.
+    pub fn saved_state(&self) -> Result<RunState> {
+        match self.state()? {
+            Some(state) => Ok(state),
+            None => {
+                self.refuse_tensors_without_state()?;
+                Err(Error::NoCheckpoint {
+                    path: self.path.clone(),
+                })
+            }
         }
     }
 
@@ -445,12 +479,7 @@ impl RunDir {
     }
 
     fn load_into(&self, algorithm: &mut dyn Algorithm, groups: &[&str]) -> Result<RunState> {
-        let Some(state) = self.state()? else {
-            self.refuse_tensors_without_state()?;
-            return Err(Error::NoCheckpoint {
-                path: self.path.clone(),
-            });
-        };
+        let state = self.saved_state()?;
         let mut loader = Loader {
             groups: BTreeMap::new(),
             folder: &self.path,
@@ -484,13 +513,13 @@ impl RunDir {
         if let Some(error) = stands_in {
             return Err(error);
         }
-        Err(Error::Run {
-            path: self.path.clone(),
-            problem: format!(
-                "{name} is missing or damaged (state.toml names checksum {}); restore it from a copy",
-                expected.map_or("none", String::as_str)
-            ),
-        })
+        Err(self.fail(lost::lost(&self.path, name).unwrap_or_else(|| {
+            format!(
+                "{name} is damaged or that of another update: state.toml names checksum {}; {}",
+                expected.map_or("none", String::as_str),
+                lost::remedy(&self.path, name, Fault::Damaged)
+            )
+        })))
     }
 }
 

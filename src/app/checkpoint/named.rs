@@ -1,58 +1,13 @@
-//! `RUN@50000`, `RUN@best`, `RUN@last`: how kept checkpoints are named, and where they lie. What keeps them is `kept.rs`.
+//! `RUN@50000`, `RUN@best`, `RUN@last`: which folder such a name stands for. What keeps checkpoints is `kept.rs`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::app::checkpoint::folders::toml_problem;
+use crate::app::checkpoint::folders::{text_of, toml_problem};
+use crate::app::checkpoint::places::{folder_of, is_number, kept_updates, updates};
 use trajformer_core::error::{Error, Result};
 
-/// Folder in a run directory that holds its kept checkpoints: `checkpoints/00050000` is the one of update 50,000.
-pub const FOLDER: &str = "checkpoints";
-
-/// The folder that a kept checkpoint of `run` has.
-pub fn folder_of(run: &Path, update: u64) -> PathBuf {
-    run.join(FOLDER).join(format!("{update:08}"))
-}
-
-/// The updates whose checkpoints `run` keeps, in order; none where the folder can't be read.
-pub fn kept_updates(run: &Path) -> Vec<u64> {
-    let Ok(entries) = fs::read_dir(run.join(FOLDER)) else {
-        return Vec::new();
-    };
-    let update = |name: &str| name.parse().ok().filter(|_| is_number(name));
-    let mut updates: Vec<u64> = entries
-        .filter_map(|entry| update(entry.ok()?.file_name().to_str()?))
-        .collect();
-    updates.sort_unstable();
-    updates
-}
-
-fn is_number(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|letter| letter.is_ascii_digit())
-}
-
-/// The update that a kept checkpoint's folder is called after; `None` for all other folders.
-pub fn kept_update(folder: &Path) -> Option<u64> {
-    let is_inside = folder.parent()?.file_name()? == FOLDER;
-    let name = folder
-        .file_name()?
-        .to_str()
-        .filter(|name| is_inside && is_number(name))?;
-    name.parse().ok()
-}
-
-/// The run whose kept checkpoint `folder` is; `None` if it is none.
-pub fn run_of(folder: &Path) -> Option<PathBuf> {
-    let folder = fs::canonicalize(folder).ok()?;
-    let inside = folder.parent()?;
-    let run = inside.parent()?;
-    let name = folder.file_name()?.to_str()?;
-    let is_kept = inside.file_name()? == FOLDER && is_number(name);
-    (is_kept && run.join("config.toml").is_file()).then(|| run.to_path_buf())
-}
-
 /// The folder that a run was named by: `path` itself, or what `RUN@UPDATE`, `RUN@best` and `RUN@last` stand for. A folder
-/// that has an `@` in its name is itself, and so is a path whose part before the `@` is no folder.
+/// that has an `@` in its name is itself, and so is a path whose part before the `@` is no run.
 ///
 /// # Errors
 /// [`Error::Run`] if the run has no such checkpoint: which it has.
@@ -62,10 +17,18 @@ pub fn named(path: &Path) -> Result<PathBuf> {
         return itself();
     };
     let run = Path::new(run);
-    if path.exists() || !run.join("config.toml").is_file() {
+    // What a run keeps can be used also where its own configuration is lost.
+    let is_run = || run.join("config.toml").is_file() || !kept_updates(run).is_empty();
+    if path.exists() || !is_run() {
         return itself();
     }
-    let present = Present::read(run)?;
+    let present = match Present::read(run) {
+        // A checkpoint that is kept can be used whatever became of the run's own.
+        Err(_) if is_number(name) && named_kept(run, name).is_dir() => {
+            return Ok(named_kept(run, name));
+        }
+        other => other?,
+    };
     let fail = |problem: &str| {
         Err(Error::Run {
             path: run.to_path_buf(),
@@ -102,6 +65,11 @@ pub fn named(path: &Path) -> Result<PathBuf> {
     }
 }
 
+/// The folder of the kept checkpoint that `RUN@NUMBER` names.
+fn named_kept(run: &Path, number: &str) -> PathBuf {
+    folder_of(run, number.parse().unwrap_or(u64::MAX))
+}
+
 /// What `state.toml` says of the checkpoint that a run goes on from.
 struct Present {
     update: Option<u64>,
@@ -110,20 +78,20 @@ struct Present {
 
 impl Present {
     fn read(run: &Path) -> Result<Self> {
-        let path = run.join("state.toml");
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            other => other.map_err(Error::io(&path))?,
+        let name = "state.toml";
+        let text = if run.join(name).exists() {
+            text_of(run, name)?
+        } else {
+            String::new()
         };
         let table: toml::Table = text.parse().map_err(|error| Error::Run {
             path: run.to_path_buf(),
-            problem: toml_problem("state.toml", &text, &error),
+            problem: toml_problem(run, name, &text, &error),
         })?;
-        let number = |table: &toml::Table| u64::try_from(table.get("update")?.as_integer()?).ok();
         let best = table.get("best").and_then(toml::Value::as_table);
         Ok(Self {
-            update: number(&table),
-            best: best.and_then(number),
+            update: updates(&table),
+            best: best.and_then(updates),
         })
     }
 
@@ -135,7 +103,8 @@ impl Present {
         updates.dedup();
         let names: Vec<String> = updates.iter().map(|update| format!("@{update}")).collect();
         match self.update {
-            None => "it has no checkpoint yet".to_owned(),
+            None if names.is_empty() => "it has no checkpoint yet".to_owned(),
+            None => format!("it keeps {}", names.join(", ")),
             Some(last) => format!("it has {} (@last is @{last})", names.join(", ")),
         }
     }

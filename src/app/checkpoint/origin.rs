@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::about::commit;
 use crate::app::checkpoint::RunDir;
+use crate::app::checkpoint::folders::text_of;
 use trajformer_core::atomic::write_atomically;
 use trajformer_core::error::{Error, Result};
 
@@ -104,7 +105,7 @@ impl RunDir {
         if !path.exists() {
             return Ok(None);
         }
-        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let text = text_of(self.path(), FILE)?;
         let found = serde_json::from_str(&text);
         let found = found.map_err(|error| Error::data(&path, error.to_string()))?;
         Ok(Some(found))

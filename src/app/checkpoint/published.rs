@@ -1,11 +1,11 @@
 //! Which files of a run directory are published.
 
-use std::fs;
 use std::path::PathBuf;
 
 use crate::app::checkpoint::RunDir;
+use crate::app::checkpoint::folders::bytes_of;
 use crate::app::checkpoint::tensors::GROUPS;
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::Result;
 
 impl RunDir {
     /// What another machine needs to act as this run does, and its scores: configuration, networks, what a
@@ -14,23 +14,20 @@ impl RunDir {
     /// # Errors
     /// If there is no checkpoint, or a tensor file is not the one that `state.toml` names.
     pub fn published_files(&self) -> Result<Vec<PathBuf>> {
-        let state = self.state()?.ok_or_else(|| Error::NoCheckpoint {
-            path: self.path().to_path_buf(),
-        })?;
+        let state = self.saved_state()?;
         let mut files: Vec<PathBuf> = ["config.toml", "config.json", "state.toml"]
             .map(|name| self.file(name))
             .to_vec();
         for group in &GROUPS[..2] {
             let name = format!("{group}.safetensors");
-            let path = self.file(&name);
-            let bytes = fs::read(&path).map_err(Error::io(&path))?;
+            let bytes = bytes_of(self.path(), &name)?;
             if state.checksums.get(&name) != Some(&format!("{:08x}", crc32fast::hash(&bytes))) {
                 return Err(self.fail(format!(
                     "{name} is not the one that state.toml names: a save was interrupted, or the file is \
                      damaged; resuming the run completes a save"
                 )));
             }
-            files.push(path);
+            files.push(self.file(&name));
         }
         let optional = ["instructions.safetensors", "evaluations.csv"].map(|name| self.file(name));
         files.extend(optional.into_iter().filter(|path| path.exists()));

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::app::checkpoint::named::{folder_of, kept_updates, run_of};
+use crate::app::checkpoint::lost::{Fault, lost, remedy};
 use crate::app::checkpoint::{RunDir, RunState};
-use trajformer_core::error::{Error, Result, shell_quoted};
+use trajformer_core::error::Result;
 
 /// No header of a safetensors file is longer.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -29,38 +29,16 @@ impl RunDir {
         self.check_some(state, |name| name != "training.safetensors")
     }
 
-    /// What to say where `config.json` is gone, and where a copy of it lies, if one does: kept checkpoints have the same.
-    pub(super) fn lost_description(&self) -> Error {
-        let name = "config.json";
-        let around = run_of(self.path());
-        let run = around.as_deref().unwrap_or(self.path());
-        let kept = kept_updates(run).into_iter();
-        let copy = std::iter::once(run.to_path_buf())
-            .chain(kept.map(|update| folder_of(run, update)))
-            .map(|place| place.join(name))
-            .find(|copy| copy.is_file());
-        let remedy = copy.map_or_else(
-            || "restore it from a copy; else its config.toml trains the same run anew in another folder".to_owned(),
-            |copy| format!("{} is the same file: copy it here", shell_quoted(&copy)),
-        );
-        self.fail(format!(
-            "{name} is missing: it says how many numbers observations and actions have, the range of actions, and which settings and \
-             data the run was started with, and without it the run can neither act nor go on nor be compared; {remedy}"
-        ))
-    }
-
     fn check_some(&self, state: &RunState, counts: fn(&str) -> bool) -> Result<()> {
         for name in state.checksums.keys().filter(|name| counts(name)) {
             // A save that was killed in its last step has left a file beside its place.
             let problems = [self.file(name), self.file(&format!("{name}.new"))]
                 .map(|path| length_problem(&path));
             if let [Some(problem), Some(_)] = problems {
-                return Err(Error::Run {
-                    path: self.path().to_path_buf(),
-                    problem: format!(
-                        "{name} {problem}; restore it from a copy, or move the folder away and train the run anew"
-                    ),
-                });
+                return Err(self.fail(lost(self.path(), name).unwrap_or_else(|| {
+                    let remedy = remedy(self.path(), name, Fault::Damaged);
+                    format!("{name} {problem}; {remedy}")
+                })));
             }
         }
         Ok(())

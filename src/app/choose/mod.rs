@@ -160,13 +160,13 @@ pub struct Candidate {
 pub fn choose(paths: &[PathBuf], options: &ChooseOptions) -> Result<Choice> {
     options.fqe.check()?;
     let mut notes = Vec::new();
-    let contenders = runs::found(paths, &mut notes)?;
+    let mut contenders = runs::found(paths, &mut notes)?;
+    let shared = Shared::of(&mut contenders, options.data.as_deref(), &mut notes)?;
     let scored_in = if options.judge {
         Some(scored_in(&contenders)?)
     } else {
         None
     };
-    let shared = Shared::of(&contenders, options.data.as_deref(), &mut notes)?;
     options.fqe.warn_of_unsettled();
     let whole = &shared.data;
     let some = subset(&contenders, whole, options)?;

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 
 use crate::app::checkpoint::fingerprint::DataFingerprint;
+use crate::app::checkpoint::places::called;
 use crate::app::checkpoint::{RunDir, RunSpec};
 use crate::app::compare::found::{Once, Run, Series, found_all, readable};
 use crate::app::config::RunConfig;
 use crate::app::datasets;
 use crate::app::evaluations::EvaluationRow;
 use crate::app::run;
-use crate::formats::files;
+use crate::formats::files::{self, LoadOptions};
 use trajformer_algorithms::registry::AlgorithmConfig;
 use trajformer_core::dataset::{ActionKind, Dataset};
 use trajformer_core::error::{Error, Result};
@@ -56,7 +57,11 @@ pub fn found(paths: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Contender
         let is_one = runs.len() == 1;
         all.extend(runs.into_iter().map(|folder| Series {
             // One that is alone is called as it was named.
-            path: if is_one { path.clone() } else { folder.clone() },
+            path: if is_one {
+                path.clone()
+            } else {
+                called(&folder)
+            },
             runs: vec![folder],
         }));
     }
@@ -65,19 +70,18 @@ pub fn found(paths: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Contender
         if let Some(state) = directory.state()? {
             directory.check_policy_lengths(&state)?;
         }
-        // Before others are judged for long.
+        // Before others are judged for long. Networks are not kept until then: those of all runs may not fit in the memory.
         let trained = run::open(folder, &[])?;
         Ok(Contender {
             name: String::new(),
             updates: trained.state.update,
             run: Run::read(folder)?,
-            config: directory.config()?,
-            spec: directory.spec()?,
+            config: trained.config,
+            spec: trained.spec,
             folder: folder.to_path_buf(),
         })
     })?;
     notes.extend(unread);
-    let why = notes.first().map(|first| format!("; {first}"));
     let contenders = read.into_iter().flat_map(|(series, runs)| {
         let name = series.path.display().to_string();
         runs.into_iter().map(move |run| Contender {
@@ -86,14 +90,21 @@ pub fn found(paths: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Contender
         })
     });
     let contenders: Vec<Contender> = contenders.collect();
-    if let [only] = &contenders[..] {
-        return Err(Error::Unsuitable(format!(
-            "{} is one run: a choice is among at least two; name others beside it{}",
-            only.name,
-            why.unwrap_or_default()
-        )));
-    }
+    check_several(&contenders, notes)?;
     Ok(contenders)
+}
+
+/// Fails where a single run is left.
+fn check_several(contenders: &[Contender], notes: &[String]) -> Result<()> {
+    let [only] = contenders else {
+        return Ok(());
+    };
+    let why = notes.first().map(|first| format!("; {first}"));
+    Err(Error::Unsuitable(format!(
+        "{} is one run: a choice is among at least two; name others beside it{}",
+        only.name,
+        why.unwrap_or_default()
+    )))
 }
 
 impl Contender {
@@ -183,25 +194,26 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Of these runs, by the data at `given` or their own; at least one run.
+    /// Of these runs, by the data at `given` or their own; at least one run. One whose own data is not where its configuration says is left
+    /// out of them and named in `notes`.
     ///
     /// # Errors
-    /// If they differ in shapes or in how they read data, have other data each and none is given, or it doesn't fit them.
+    /// If they differ in shapes or in how they read data, have other data each and none is given, fewer than two are left, or it doesn't
+    /// fit them.
     pub fn of(
-        contenders: &[Contender],
+        contenders: &mut Vec<Contender>,
         given: Option<&Path>,
         notes: &mut Vec<String>,
     ) -> Result<Self> {
-        let first = &contenders[0];
-        for other in contenders {
-            check_alike(first, other)?;
+        for other in &contenders[1..] {
+            check_alike(&contenders[0], other)?;
         }
-        let paths = match given {
-            Some(path) => vec![path.to_path_buf()],
-            None => own_data(contenders)?,
+        let options = contenders[0].config.data.load_options();
+        let data = match given {
+            Some(path) => files::load_with(&datasets::resolved(&[path.to_path_buf()])?, &options)?,
+            None => own_data(contenders, &options, notes)?,
         };
-        let options = first.config.data.load_options();
-        let data = files::load_with(&datasets::resolved(&paths)?, &options)?;
+        let first = &contenders[0];
         let (found, expected) = ((data.observation_dim, data.action_dim), first.dims());
         let kind = first.spec.action_kind();
         if found != expected || !data.action_kind.acts_in(kind) {
@@ -270,15 +282,71 @@ fn check_alike(first: &Contender, other: &Contender) -> Result<()> {
     Ok(())
 }
 
-/// The data of all runs, if it is the same.
-fn own_data(contenders: &[Contender]) -> Result<Vec<PathBuf>> {
-    let first = &contenders[0];
+/// The data of all runs, if it is the same. A run that names other data than it learned from, or none that can be read, is left out and
+/// named in `notes`, as long as two are left.
+fn own_data(
+    contenders: &mut Vec<Contender>,
+    options: &LoadOptions,
+    notes: &mut Vec<String>,
+) -> Result<Dataset> {
     let give = "name the data that they are judged by";
-    if first.config.data.path.is_empty() {
-        return Err(Error::NoCommonData {
-            problem: format!("{} names no data of its own: {give}", first.name),
-        });
+    let nameless = |one: &Contender| Error::NoCommonData {
+        problem: format!("{} names no data of its own: {give}", one.name),
+    };
+    if contenders.iter().all(|one| one.config.data.path.is_empty()) {
+        return Err(nameless(&contenders[0]));
     }
+    check_common(contenders, give)?;
+    let mut shared = None;
+    let mut looked: Vec<(Vec<PathBuf>, Option<String>)> = Vec::new();
+    contenders.retain(|one| {
+        let paths = &one.config.data.path;
+        let known = looked.iter().find(|(known, _)| known == paths);
+        let problem = match known {
+            _ if paths.is_empty() => None,
+            Some((_, problem)) => problem.clone(),
+            None => {
+                let problem = match learned_from(one, options) {
+                    Ok(data) => {
+                        shared.get_or_insert(data);
+                        None
+                    }
+                    Err(error) => Some(error.to_string()),
+                };
+                looked.push((paths.clone(), problem.clone()));
+                problem
+            }
+        };
+        if let Some(problem) = &problem {
+            notes.push(format!(
+                "{} is left out, the data that it names (`data.path`) can't be used: {problem}",
+                one.name
+            ));
+        }
+        problem.is_none()
+    });
+    check_several(contenders, notes)?;
+    shared.ok_or_else(|| match contenders.first() {
+        Some(one) => nameless(one),
+        None => Error::NoCommonData {
+            problem: format!("{}: {give}", notes.join("; ")),
+        },
+    })
+}
+
+/// The data that a run names, if it is what it learned from.
+fn learned_from(one: &Contender, options: &LoadOptions) -> Result<Dataset> {
+    let data = files::load_with(&datasets::resolved(&one.config.data.path)?, options)?;
+    let known = one.spec.data.as_ref();
+    match known.and_then(|known| known.difference(&DataFingerprint::of(&data))) {
+        Some(problem) => Err(Error::Unsuitable(problem)),
+        None => Ok(data),
+    }
+}
+
+/// Fails if the runs learned from other data each; `give` is what helps.
+fn check_common(contenders: &[Contender], give: &str) -> Result<()> {
+    let first = &contenders[0];
     for other in contenders {
         let (a, b) = (&first.config.data.path, &other.config.data.path);
         let is_other = match (&first.spec.data, &other.spec.data) {
@@ -294,7 +362,7 @@ fn own_data(contenders: &[Contender]) -> Result<Vec<PathBuf>> {
             });
         }
     }
-    Ok(first.config.data.path.clone())
+    Ok(())
 }
 
 /// The range of actions that is ±1 for all runs: the widest.

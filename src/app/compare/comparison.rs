@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::app::checkpoint::EarlyStop;
+use crate::app::checkpoint::places::{called, identity};
 use crate::app::compare::aggregates::{OverTasks, common_tasks, names};
 use crate::app::compare::found::{
     Once, Run, Series, Task, check_seeds, found_all, readable, task_names,
@@ -232,6 +233,10 @@ fn read(series: Vec<Series>, options: &Options, notes: &mut Vec<String>) -> Resu
     let (mut all, mut skipped) = (Vec::new(), Vec::new());
     let (read, unread) = readable(series, Run::read)?;
     notes.extend(unread);
+    for run in read.iter().flat_map(|(_, runs)| runs) {
+        let lost = run.lost_state.iter();
+        notes.extend(lost.map(|lost| format!("{}: {lost}", called(&run.folder).display())));
+    }
     let named = joined(
         read.iter()
             .map(|(series, _)| series.path.display().to_string()),
@@ -254,7 +259,8 @@ fn read(series: Vec<Series>, options: &Options, notes: &mut Vec<String>) -> Resu
         )));
     }
     for folder in &skipped {
-        tracing::warn!("{} has no evaluation yet and is left out", folder.display());
+        let name = called(folder);
+        tracing::warn!("{} has no evaluation yet and is left out", name.display());
     }
     Ok((all, skipped))
 }
@@ -345,8 +351,7 @@ fn by_keys(
     let mut seen = BTreeSet::new();
     let mut cells: Vec<Cell> = Vec::new();
     for run in runs {
-        let place = std::fs::canonicalize(&run.folder).unwrap_or_else(|_| run.folder.clone());
-        if !seen.insert(place) {
+        if !seen.insert(identity(&run.folder)) {
             continue;
         }
         let parts: Vec<String> = by
@@ -363,7 +368,7 @@ fn by_keys(
             None => cells.push(Cell {
                 name,
                 task,
-                path: run.table.clone().unwrap_or_else(|| run.folder.clone()),
+                path: run.table.clone().unwrap_or_else(|| called(&run.folder)),
                 runs: vec![run],
             }),
         }
@@ -505,8 +510,8 @@ fn about_cell(cell: &Cell, by: &[String]) -> Vec<String> {
         if let Some((other, what_is)) = same.or(copy.map(|other| (other, "evaluations"))) {
             notes.push(format!(
                 "{what}: {} and {} have the same {what_is}: one run counts twice, and intervals are too narrow",
-                other.display(),
-                run.folder.display()
+                called(other).display(),
+                called(&run.folder).display()
             ));
         }
     }

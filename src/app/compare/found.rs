@@ -10,7 +10,8 @@ use crate::app::checkpoint::fingerprint::{
 };
 use crate::app::checkpoint::folders::{check_configured, lost_configuration};
 use crate::app::checkpoint::named::named;
-use crate::app::checkpoint::{EarlyStop, RunDir, named, runs_inside};
+use crate::app::checkpoint::places::{self, called, identity};
+use crate::app::checkpoint::{EarlyStop, RunDir, runs_inside};
 use crate::app::evaluations::{EvaluationRow, Evaluations};
 use trajformer_core::error::{Error, Result};
 
@@ -60,6 +61,8 @@ pub struct Run {
     pub stopped_early: Option<u64>,
     /// Why, if it did.
     pub early_stop: Option<EarlyStop>,
+    /// What is to be said of it where it has weights and no `state.toml`: what its tables hold can be compared all the same.
+    pub lost_state: Option<String>,
 }
 
 impl Run {
@@ -91,6 +94,7 @@ impl Run {
             total_updates: config.total_updates(),
             stopped_early: early.map(|state| state.update),
             early_stop: stop,
+            lost_state: directory.lost_state(),
         })
     }
 
@@ -145,8 +149,13 @@ pub fn task_names(tasks: &BTreeSet<Task>) -> BTreeMap<Task, String> {
 /// # Errors
 /// If there is no run.
 pub fn found(path: &Path) -> Result<Vec<Series>> {
+    found_beside(path, || damaged(path))
+}
+
+/// As [`found`]; `lost` are the [`damaged`] folders there.
+fn found_beside(path: &Path, lost: impl FnOnce() -> Vec<PathBuf>) -> Result<Vec<Series>> {
     let folder = named(path)?;
-    if !folder.join("config.toml").exists()
+    if !is_run(&folder)
         && let Err(error) = std::fs::read_dir(&folder)
     {
         let problem = match error.kind() {
@@ -169,7 +178,7 @@ pub fn found(path: &Path) -> Result<Vec<Series>> {
     }
     if series.is_empty() {
         check_configured(&folder)?;
-        if let Some(first) = damaged(&folder).first() {
+        if let Some(first) = lost().first() {
             check_configured(first)?;
         }
         return Err(Error::NoRun {
@@ -184,7 +193,7 @@ pub fn found(path: &Path) -> Result<Vec<Series>> {
 /// names.
 pub fn damaged(path: &Path) -> Vec<PathBuf> {
     fn look(path: &Path, depth: usize, found: &mut Vec<PathBuf>) {
-        if path.join("config.toml").exists() || path.ends_with(named::FOLDER) {
+        if is_run(path) || path.ends_with(places::FOLDER) {
             return;
         }
         if lost_configuration(path).is_some() {
@@ -218,10 +227,11 @@ pub enum Once {
 /// # Errors
 /// If there is nothing at one of the paths; the first one's, if none holds a run.
 pub fn found_all(paths: &[PathBuf], once: Once) -> Result<(Vec<Series>, Vec<String>)> {
-    let mut notes = about_damaged(paths);
+    let lost: Vec<Vec<PathBuf>> = paths.iter().map(|path| damaged(path)).collect();
+    let mut notes = about_damaged(&lost);
     let (mut all, mut unread, mut seen) = (Vec::new(), None, BTreeSet::new());
-    for path in paths {
-        let here = match found(path) {
+    for (path, lost) in paths.iter().zip(&lost) {
+        let here = match found_beside(path, || lost.clone()) {
             Ok(here) => here,
             // What is not there was not meant.
             Err(error) if matches!(error, Error::NoRun { .. }) && !path.exists() => {
@@ -229,7 +239,7 @@ pub fn found_all(paths: &[PathBuf], once: Once) -> Result<(Vec<Series>, Vec<Stri
             }
             Err(error) => {
                 // The others' notes are there already.
-                if damaged(path).is_empty() {
+                if lost.is_empty() {
                     notes.push(left_out(path, &error));
                 }
                 unread.get_or_insert(error);
@@ -253,9 +263,8 @@ fn new_part(
     seen: &mut BTreeSet<Vec<PathBuf>>,
     notes: &mut Vec<String>,
 ) -> Option<Series> {
-    let whole = |run: &PathBuf| run.canonicalize().unwrap_or_else(|_| run.clone());
     let mut is_new = |runs: &[PathBuf], name: &Path| {
-        let is_new = seen.insert(runs.iter().map(whole).collect());
+        let is_new = seen.insert(runs.iter().map(|run| identity(run)).collect());
         if !is_new {
             notes.push(format!("{} is named twice and counts once", name.display()));
         }
@@ -267,12 +276,12 @@ fn new_part(
             let before = series.runs.len();
             series
                 .runs
-                .retain(|run| is_new(std::slice::from_ref(run), run));
+                .retain(|run| is_new(std::slice::from_ref(run), &called(run)));
             if before > 1
                 && let [only] = &series.runs[..]
             {
                 // It is no longer what all of them are called.
-                series.path.clone_from(only);
+                series.path = called(only);
             }
             (!series.runs.is_empty()).then_some(series)
         }
@@ -281,12 +290,13 @@ fn new_part(
 
 /// What is said of what can't be read.
 fn left_out(path: &Path, error: &Error) -> String {
-    format!("{} is left out, it can't be read: {error}", path.display())
+    let name = called(path);
+    format!("{} is left out, it can't be read: {error}", name.display())
 }
 
-/// What is to be said of the [`damaged`] folders at or below `paths`, each once.
-fn about_damaged(paths: &[PathBuf]) -> Vec<String> {
-    let mut folders: Vec<PathBuf> = paths.iter().flat_map(|path| damaged(path)).collect();
+/// What is to be said of the [`damaged`] folders at or below each path, each once.
+fn about_damaged(lost: &[Vec<PathBuf>]) -> Vec<String> {
+    let mut folders = lost.concat();
     folders.sort();
     folders.dedup();
     let said = |folder: &PathBuf| {
@@ -336,15 +346,27 @@ pub fn readable<T>(
     Ok((all, said.collect()))
 }
 
+fn is_run(folder: &Path) -> bool {
+    folder.join("config.toml").is_file()
+}
+
+/// A run that is a series by itself.
+fn alone(run: &Path) -> Series {
+    Series {
+        path: called(run),
+        runs: vec![run.to_path_buf()],
+    }
+}
+
 fn collect(path: &Path, depth: usize, series: &mut Vec<Series>) {
-    if path.join("config.toml").exists() {
-        return series.push(Series {
-            path: path.to_path_buf(),
-            runs: vec![path.to_path_buf()],
-        });
+    if is_run(path) {
+        return series.push(alone(path));
     }
     let runs = runs_inside(path);
-    if !runs.is_empty() {
+    if runs.iter().any(|run| places::run_of(run).is_some()) {
+        // The checkpoints that one run keeps are no seeds.
+        series.extend(runs.iter().map(|run| alone(run)));
+    } else if !runs.is_empty() {
         let together = Series {
             path: path.to_path_buf(),
             runs,
@@ -361,10 +383,7 @@ fn collect(path: &Path, depth: usize, series: &mut Vec<Series>) {
         if together.runs.iter().all(|run| is_seed(run)) || check_seeds(&known).is_ok() {
             series.push(together);
         } else {
-            series.extend(together.runs.into_iter().map(|run| Series {
-                path: run.clone(),
-                runs: vec![run],
-            }));
+            series.extend(together.runs.iter().map(|run| alone(run)));
         }
     }
     let Ok(entries) = std::fs::read_dir(path) else {
@@ -372,9 +391,9 @@ fn collect(path: &Path, depth: usize, series: &mut Vec<Series>) {
     };
     let mut folders: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|inside| depth > 0 && inside.is_dir() && !inside.join("config.toml").exists())
+        .filter(|inside| depth > 0 && inside.is_dir() && !is_run(inside))
         // Kept checkpoints are no runs of their own, also where the run around them has lost its configuration.
-        .filter(|inside| !inside.ends_with(named::FOLDER))
+        .filter(|inside| !inside.ends_with(places::FOLDER))
         .collect();
     folders.sort();
     for folder in folders {

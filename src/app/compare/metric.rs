@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::app::checkpoint::RunDir;
+use crate::app::checkpoint::places::called;
 use crate::app::compare::found::{Once, check_seeds, found_all, readable};
 use crate::app::compare::lines::folder_name;
 use crate::app::evaluate::mean_std;
@@ -46,12 +47,15 @@ pub struct MetricLine {
 /// # Errors
 /// If there is nothing at a path, or no run is left: the columns that the last one has are named.
 pub fn metric(runs: &[PathBuf], name: &str) -> Result<Vec<MetricLine>> {
-    let (series, notes) = found_all(runs, Once::Series)?;
+    let (series, mut notes) = found_all(runs, Once::Series)?;
     let whole = |folder: &Path| {
         let run = RunDir::open(folder)?;
         run.spec()?;
         run.measured_config()?;
-        curve(folder, name)
+        let curve = curve(folder, name)?;
+        let lost = run.lost_state().into_iter();
+        notes.extend(lost.map(|lost| format!("{}: {lost}", called(folder).display())));
+        Ok(curve)
     };
     let (read, unread) = readable(series, whole)?;
     for note in notes.into_iter().chain(unread) {

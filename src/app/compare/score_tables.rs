@@ -257,6 +257,7 @@ impl Cells<'_> {
             }],
             total_updates: self.whole("updates")?.unwrap_or(update).max(update),
             stopped_early: None,
+            lost_state: None,
             early_stop: None,
         })
     }

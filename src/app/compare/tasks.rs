@@ -121,6 +121,7 @@ mod tests {
             total_updates: 1,
             stopped_early: None,
             early_stop: None,
+            lost_state: None,
         }
     }
 

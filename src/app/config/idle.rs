@@ -111,7 +111,7 @@ pub(crate) fn idle_keys(config: &RunConfig) -> Result<Vec<String>> {
             set.join(", ")
         ))
     };
-    let asked = config.algorithm.check_acting().err();
+    let asked = config.algorithm.check_will_act().err();
     let said = OF_ALL.iter().chain(own).filter_map(said);
     Ok(said.chain(asked.map(|error| error.to_string())).collect())
 }
@@ -176,9 +176,9 @@ mod tests {
             "planner.multi_token = true",
             "multi_token = true",
             [
-                "`planner.multi_token` is true, but",
+                "`planner.multi_token` is true, but the network will predict",
                 "no heads for several at once",
-                "leave `planner.multi_token` out",
+                "set `multi_token = true` for this training, or leave `planner.multi_token` out",
             ],
         );
         let noise = "[online]\nnoise = 0.2\n";

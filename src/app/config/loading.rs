@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::app::config::layers::Layers;
+use crate::app::config::overrides::apply_override;
 use crate::app::config::run_config::RunConfig;
 use crate::app::config::table::from_layers;
 use trajformer_core::error::{Error, Result};
@@ -44,7 +45,10 @@ impl RunConfig {
     /// # Errors
     /// As [`Self::load`].
     pub fn with_overrides(&self, overrides: &[String]) -> Result<Self> {
-        let table = toml::Table::try_from(self).map_err(Error::internal)?;
+        let mut table = toml::Table::try_from(self).map_err(Error::internal)?;
+        for text in self.algorithm.unwritten() {
+            apply_override(&mut table, &text)?;
+        }
         let mut layers = Layers::from(table);
         let config = from_layers(&mut layers, overrides);
         layers.warn_of_moved();

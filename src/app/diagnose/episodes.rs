@@ -268,9 +268,14 @@ impl Arm {
         };
         let ((a, a_part), (b, b_part)) = (part(self), part(other));
         let freedom = (a + b).powi(2) / (a_part + b_part);
-        let known = self.returns.len() > 1 && other.returns.len() > 1 && freedom.is_finite();
+        let known = self.returns.len() > 1 && other.returns.len() > 1;
         let interval = known.then(|| {
-            let half = student_quantile((freedom as usize).max(1)) * (a + b).sqrt();
+            // Returns that are all the same leave no doubt.
+            let half = if a + b > 0.0 {
+                student_quantile((freedom as usize).max(1)) * (a + b).sqrt()
+            } else {
+                0.0
+            };
             Interval {
                 low: mean - half,
                 high: mean + half,

@@ -36,32 +36,46 @@ fn sentence(most: &Loss, losses: &[Loss], found: &Diagnosis) -> String {
     } else {
         format!("the first {} steps of an episode", found.steps)
     };
-    let mut text = format!(
-        "Most is lost by {}: {:.1} of return{within} in {cut}. {}",
+    format!(
+        "Most is lost by {}: {:.1} of return{within} in {cut}. {}{}",
         most.place.name(),
         most.lost.mean,
-        most.place.meaning()
-    );
+        most.place.meaning(),
+        doubt(most, &losses[1..], found.episodes)
+    )
+}
+
+/// What to say where it is not certain that something is lost by `most`, or more than by `others`.
+fn doubt(most: &Loss, others: &[Loss], episodes: usize) -> String {
     let overlaps = |other: &&Loss| match (most.lost.interval, other.lost.interval) {
         (Some(most), Some(other)) => other.high >= most.low,
         _ => true,
     };
-    if !most.is_certain() {
-        text += &format!(
-            " Its interval holds 0: {} episodes don't tell it from chance.",
-            found.episodes
-        );
-    } else if let Some(second) = losses[1..]
-        .iter()
-        .find(|loss| loss.lost.mean > 0.0 && overlaps(loss))
-    {
-        text += &format!(
-            " The interval overlaps with that of {}: which loses more can't be said with {} episodes.",
-            second.place.name(),
-            found.episodes
-        );
+    if most.lost.interval.is_none() {
+        // One of the two means may be of a single episode all the same: that of the data's best tenth.
+        let few = if episodes == 1 {
+            "With one episode there is no interval"
+        } else {
+            "One of the two means is of a single episode, so that there is no interval"
+        };
+        return format!(" {few}: nothing tells it from chance.");
     }
-    text
+    if !most.is_certain() {
+        return format!(" Its interval holds 0: {episodes} episodes don't tell it from chance.");
+    }
+    let mut others = others.iter().filter(|loss| loss.lost.mean > 0.0);
+    let Some(second) = others.find(overlaps) else {
+        return String::new();
+    };
+    let place = second.place.name();
+    match second.lost.interval {
+        Some(_) => format!(
+            " The interval overlaps with that of {place}: which loses more can't be said with {episodes} episodes."
+        ),
+        None => format!(
+            " What is lost by {place} is known of a single episode, without an interval: which loses more can't be said."
+        ),
+    }
 }
 
 /// Whether the simulator repeats what was logged.
@@ -123,4 +137,38 @@ fn losses(found: &Diagnosis) -> Vec<Loss> {
         );
     }
     losses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::diagnose::episodes::Arm;
+
+    #[test]
+    fn a_single_episode_has_no_interval_and_equal_ones_have_one_without_width() {
+        let arm = |returns: &[f64]| Arm::new(returns.to_vec(), vec![5; returns.len()], None);
+        let loss = |place, lost| Loss { place, lost };
+        let one = loss(Place::Imagination, arm(&[3.0]).above_paired(&arm(&[1.0])));
+        let said = doubt(&one, &[], 1);
+        assert_eq!(
+            said,
+            " With one episode there is no interval: nothing tells it from chance."
+        );
+        let best = loss(Place::Proposals, arm(&[9.0]).above(&arm(&[1.0, 2.0])));
+        let said = doubt(&best, &[], 2);
+        assert!(said.contains("is of a single episode"), "{said}");
+        let unsure = arm(&[9.0, -3.0]).above(&arm(&[1.0, 2.0]));
+        let said = doubt(&loss(Place::Imitation, unsure), &[], 2);
+        assert!(said.contains("Its interval holds 0: 2 episodes"), "{said}");
+        let equal = loss(Place::Imitation, arm(&[4.0; 3]).above(&arm(&[1.0; 3])));
+        assert_eq!(doubt(&equal, &[], 3), "");
+        let said = doubt(&equal, &[one], 3);
+        assert!(
+            said.contains("imagination is known of a single episode"),
+            "{said}"
+        );
+        let second = loss(Place::Aiming, unsure);
+        let said = doubt(&equal, &[second], 3);
+        assert!(said.contains("overlaps with that of aiming"), "{said}");
+    }
 }

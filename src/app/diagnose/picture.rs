@@ -26,12 +26,16 @@ pub fn draw(path: &Path, found: &Diagnosis, title: &str) -> Result<()> {
     let figure = Figure {
         title: title.to_owned(),
         subtitle: format!(
-            "{}{}; bars are 95 % intervals of means over episodes",
+            "{}{}; bars are 95 % intervals of means over episodes{}",
             found.env.as_deref().unwrap_or("no environment"),
             if found.env.is_none() || found.whole_episodes {
                 String::new()
             } else {
                 format!(", the first {} steps of episodes", found.steps)
+            },
+            match found.episodes {
+                1 => ", of which one alone has none",
+                _ => "",
             }
         ),
         panels,

@@ -8,9 +8,9 @@ use candle_core::Tensor;
 
 use crate::app::checkpoint::{RunDir, RunState};
 use crate::app::evaluate::Evaluation;
-use crate::app::evaluations::{EvaluationRow, Evaluations};
+use crate::app::evaluations::{EvaluationRow, Evaluations, rows_of};
 use crate::app::progress::{Progress, sparkline};
-use crate::app::table::{self, CsvTable};
+use crate::app::table::{self, CsvTable, Table};
 use tensorboard::TensorBoard;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::metrics::{Metrics, numbers};
@@ -34,13 +34,32 @@ const METRICS: &str = "metrics.csv";
 /// Columns that every table of metrics has.
 const NEEDED: [&str; 1] = ["seconds"];
 
-/// Fails if the tables of `run` can't be gone on with.
-///
-/// # Errors
-/// As [`table::check`].
-pub fn check_tables(run: &RunDir) -> Result<()> {
-    table::check(&run.file(METRICS), &NEEDED)?;
-    Evaluations::check(run)
+/// What the tables of a run hold, read once: to see whether they can be gone on with, and to go on with them.
+#[derive(Debug, Default)]
+pub struct Tables {
+    metrics: Option<Table>,
+    evaluations: Option<Table>,
+}
+
+impl Tables {
+    /// Those of `run`.
+    ///
+    /// # Errors
+    /// As [`table::to_resume`].
+    pub fn read(run: &RunDir) -> Result<Self> {
+        Ok(Self {
+            metrics: table::to_resume(&run.file(METRICS), &NEEDED)?,
+            evaluations: Evaluations::to_resume(run)?,
+        })
+    }
+
+    /// Its evaluations, oldest first.
+    ///
+    /// # Errors
+    /// As [`rows_of`].
+    pub fn evaluations(&self) -> Result<Vec<EvaluationRow>> {
+        self.evaluations.as_ref().map_or(Ok(Vec::new()), rows_of)
+    }
 }
 
 /// The tables and events of a run.
@@ -61,18 +80,25 @@ struct Pending {
 }
 
 impl Logger {
-    /// The logger of a run that has come to `state` of `updates`; later rows of its tables are cut,
+    /// The logger of a run that has come to `state` of `updates`; later rows of its `tables` are cut,
     /// and an evaluation that is pending. Without a run nothing is written.
     ///
     /// # Errors
-    /// If a table can't be read or written.
-    pub fn open(run: Option<&RunDir>, state: &RunState, updates: u64) -> Result<Self> {
+    /// If a table can't be written.
+    pub fn open(
+        run: Option<&RunDir>,
+        tables: Tables,
+        state: &RunState,
+        updates: u64,
+    ) -> Result<Self> {
         let update = state.update;
+        // They are only shown: where they can't be read, training goes on.
+        let rows = tables.evaluations().unwrap_or_default();
         let evaluated = update.saturating_sub(state.evaluation_pending.into());
         let files = |run: &RunDir| {
             Ok::<_, Error>(Files {
-                metrics: CsvTable::open(&run.file(METRICS), update, &NEEDED)?,
-                evaluations: Evaluations::open(run, evaluated)?,
+                metrics: CsvTable::resumed(&run.file(METRICS), tables.metrics, update)?,
+                evaluations: Evaluations::resumed(run, tables.evaluations, evaluated)?,
                 events: match update {
                     0 => TensorBoard::create(run.path())?,
                     _ => TensorBoard::resume(run.path(), update)?,
@@ -80,15 +106,13 @@ impl Logger {
             })
         };
         let files = run.map(files).transpose()?;
-        // They are only shown: where they can't be read, training goes on.
-        let rows = run.and_then(|run| Evaluations::rows(run.path()).ok());
-        let rows = rows.unwrap_or_default();
         let score = |row: &EvaluationRow| row.scores.unwrap_or(row.returns).0;
+        let shown = rows.iter().filter(|row| row.update <= evaluated);
         Ok(Self {
             files,
             pending: BTreeMap::new(),
             progress: Progress::of("updates", update, updates),
-            scores: rows.iter().map(score).collect(),
+            scores: shown.map(score).collect(),
             shown: String::new(),
         })
     }

@@ -190,9 +190,9 @@ fn add_episodes(
             }
             Err(error) => return Err(error),
         }
-        let path = &named.folders[0].path;
+        let (path, name) = (&named.folders[0].path, named.folders[0].name());
         let env = runs[start].env.as_deref().unwrap_or_default();
-        tracing::info!("{}: recording {count} episodes of {env}", path.display());
+        tracing::info!("{name}: recording {count} episodes of {env}");
         let rows = run::open(path, &[]).and_then(|mut trained| {
             trained.config.evaluate.python = evaluate.python;
             episodes::record(&mut trained, count)
@@ -232,12 +232,15 @@ fn add_episodes(
 /// # Errors
 /// [`Error::Unsuitable`]: why, and what to do.
 fn can_record(folder: &runs::Folder, run: &Run, evaluate: &EvaluateConfig) -> Result<()> {
-    let name = folder.path.display();
+    let name = folder.name();
     let Some(env) = &run.env else {
         return Err(Error::Unsuitable(format!(
             "{name}: no episodes, the run names no environment: train it with `evaluate.env` set."
         )));
     };
+    if let Some(lost) = folder.lost_state() {
+        return Err(Error::Unsuitable(format!("{name}: no episodes: {lost}")));
+    }
     if run.done == 0 {
         return Err(Error::Unsuitable(format!(
             "{name}: no episodes, the run has no checkpoint yet: train it first."

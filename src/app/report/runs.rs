@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::app::checkpoint::places::called;
 use crate::app::checkpoint::{RunDir, RunSpec, RunState};
 use crate::app::compare::found::{self, Once, check_seeds, found_all, is_seed, readable};
 use crate::app::compare::lines::curve;
@@ -79,9 +80,38 @@ pub(super) fn open(runs: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Name
     named.collect()
 }
 
+impl Folder {
+    /// What it is called: `RUN@50000` for a checkpoint that a run keeps.
+    pub fn name(&self) -> String {
+        called(&self.path).display().to_string()
+    }
+
+    /// What to say where it has weights and no `state.toml`.
+    pub fn lost_state(&self) -> Option<&String> {
+        self.compared.lost_state.as_ref()
+    }
+
+    /// Updates and seconds of its checkpoint; what its tables know where that is lost.
+    fn done(&self) -> (u64, f64) {
+        let last = self.rows.last().map(|row| (row.update, row.seconds));
+        match &self.state {
+            Some(state) => (state.update, state.seconds),
+            None => last
+                .filter(|_| self.lost_state().is_some())
+                .unwrap_or_default(),
+        }
+    }
+}
+
 /// What is wrong with the weights of a run whose numbers can be shown all the same.
 fn about_weights(folder: &Folder) -> Option<String> {
-    let (state, path) = (folder.state.as_ref()?, folder.path.display());
+    let path = folder.name();
+    if let Some(lost) = folder.lost_state() {
+        return Some(format!(
+            "The weights of {path} can't be used, its numbers are shown: {lost}"
+        ));
+    }
+    let state = folder.state.as_ref()?;
     if let Err(error) = folder.run.check_policy_lengths(state) {
         return Some(format!(
             "The weights of {path} can't be used, its numbers are shown: {error}"
@@ -98,12 +128,13 @@ pub(super) fn unequal(runs: &[Named]) -> Vec<String> {
     let mut notes = Vec::new();
     for named in runs {
         for folder in &named.folders {
-            let done = folder.state.as_ref().map_or(0, |state| state.update);
+            let (done, _) = folder.done();
             let updates = folder.config.total_updates();
-            if done < updates {
+            // Of one whose state is lost nobody knows.
+            if done < updates && folder.lost_state().is_none() {
                 notes.push(format!(
                     "{} is not finished: {done} of {updates} updates.",
-                    folder.path.display()
+                    folder.name()
                 ));
             }
         }
@@ -262,6 +293,7 @@ fn run(
         checksum: spec.data.as_ref().map(|data| data.checksum.clone()),
     });
     let best = state.as_ref().and_then(|state| state.best);
+    let (done, seconds) = folder.done();
     let places = 0..folder.rows.len();
     let kept: Vec<usize> = places
         .filter(|&place| kept.contains(&folder.rows[place].update))
@@ -269,7 +301,7 @@ fn run(
     if kept.len() < folder.rows.len() {
         notes.push(format!(
             "{}: of {} evaluations {} are shown, evenly spaced ones, the last and the best.",
-            folder.path.display(),
+            folder.name(),
             folder.rows.len(),
             kept.len()
         ));
@@ -279,7 +311,7 @@ fn run(
         None
     });
     Ok(Run {
-        path: folder.path.display().to_string(),
+        path: folder.name(),
         series,
         algorithm: config.algorithm.name().to_owned(),
         seed: config.seed,
@@ -287,11 +319,11 @@ fn run(
         device: config.device.clone(),
         data,
         updates: config.total_updates(),
-        done: state.as_ref().map_or(0, |state| state.update),
+        done,
         stopped_early: state
             .as_ref()
             .is_some_and(|state| state.early_stop(config).is_some()),
-        seconds: state.as_ref().map_or(0.0, |state| state.seconds),
+        seconds,
         best: best.map(|best| BestScore {
             update: best.update,
             score: best.score,

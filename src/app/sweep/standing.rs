@@ -7,6 +7,7 @@ use crate::app::checkpoint::folders::{check_configured, check_place};
 use crate::app::config::RunConfig;
 use crate::app::evaluations::Evaluations;
 use crate::app::table;
+use crate::app::whole::check_whole;
 use serde::Serialize;
 use trajformer_core::error::Result;
 
@@ -90,7 +91,7 @@ impl Standing {
     /// also where it is not finished.
     ///
     /// # Errors
-    /// If its configuration, state, shapes or evaluations can't be read, or a tensor file is missing or cut off.
+    /// If its configuration, state, shapes or tables can't be read, or a tensor file is missing or cut off.
     pub fn checked(folder: &Path, config: &RunConfig) -> Result<Self> {
         let standing = Self::of(folder, config)?;
         if standing.state == State::Missing {
@@ -99,11 +100,7 @@ impl Standing {
         let run = RunDir::open(folder)?;
         run.config()?;
         run.spec()?;
-        Evaluations::rows(folder)?;
-        match run.state()? {
-            Some(state) => run.check_lengths(&state)?,
-            None => run.refuse_tensors_without_state()?,
-        }
+        check_whole(&run, run.state()?.as_ref())?;
         Ok(standing)
     }
 
