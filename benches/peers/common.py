@@ -31,6 +31,19 @@ def add_mode(parser):
     parser.add_argument("--mode", choices=["eager", "compile"], default="eager")
 
 
+def add_loop(parser):
+    """Options of JAX's peers that can make many updates in one jitted call."""
+    parser.add_argument("--updates", type=int, default=1, help="so many in one jitted call, as a loop of XLA's")
+    parser.add_argument("--unrolled", action="store_true", help="with --updates: one after the other in place of a loop")
+
+
+def rounds_of_loop(args):
+    """What `serve` has to know of them."""
+    if args.updates == 1:
+        return {}
+    return {"warm_up": 1, "at_least": args.updates, "stride": 1, "updates": args.updates}
+
+
 def pin(threads):
     """Keeps this process, and the thread pools that it will start, on so many cores. Call it before importing them."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])

@@ -28,11 +28,13 @@ def build(args):
         return {"critics": critics, "adam": adam, "targets": jc.polyak(state["targets"], critics, RATE)}
 
     state = {"critics": critics, "adam": jc.adam_state(critics), "targets": jax.tree.map(jnp.copy, critics)}
-    return jc, jc.Stepper([update], state, jc.buffer(args.observations, args.actions), wait_every=4)
+    return jc, jc.stepper(args, [update], state, jc.buffer(args.observations, args.actions), wait_every=4)
 
 
 if __name__ == "__main__":
-    args = common.parser(__doc__, members=10, hidden=256, layers=3).parse_args()
+    parser = common.parser(__doc__, members=10, hidden=256, layers=3)
+    common.add_loop(parser)
+    args = parser.parse_args()
     common.pin(args.threads)
     jc, step = build(args)
-    common.serve(args, jc.name(), step, jc.product, finish=step.finish)
+    common.serve(args, jc.name(args), step, jc.product, finish=step.finish, **common.rounds_of_loop(args))

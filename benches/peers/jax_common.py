@@ -7,8 +7,10 @@ import jax.numpy as jnp
 from common import EPISODE, STEPS
 
 
-def name():
-    return f"JAX {jax.__version__} whole step jitted"
+def name(args=None):
+    count = getattr(args, "updates", 1)
+    what = f"{count} updates {'unrolled' if args.unrolled else 'looped'} and" if count > 1 else "whole step"
+    return f"JAX {jax.__version__} {what} jitted"
 
 
 def product(m, k, n):
@@ -105,3 +107,35 @@ class Stepper:
 
     def finish(self):
         jax.block_until_ready(self.state)
+
+
+def several(updates, count, unrolled):
+    """One function that makes so many updates, `updates` in turn, with the seeds that a `Stepper` would give them.
+
+    A loop is `jax.lax.scan`, as in https://github.com/EmptyJackson/unifloral (2500 updates a call); https://github.com/nissymori/JAX-CORL
+    unrolls eight. A turn of the loop has each of `updates` once, so that nothing is chosen inside.
+    """
+    if count % len(updates):
+        raise ValueError(f"{count} updates in a call, expected a multiple of {len(updates)}")
+
+    def turn(state, data, seed):
+        for place, update in enumerate(updates):
+            state = update(state, data, seed + place)
+        return state
+
+    def call(state, data, number):
+        seeds = (number - 1) * count + 1 + len(updates) * jnp.arange(count // len(updates))
+        if unrolled:
+            for seed in seeds:
+                state = turn(state, data, seed)
+            return state
+        return jax.lax.scan(lambda state, seed: (turn(state, data, seed), None), state, seeds)[0]
+
+    return call
+
+
+def stepper(args, updates, state, data, wait_every):
+    """A `Stepper` of single updates, or of as many in a call as `args` say."""
+    if args.updates == 1:
+        return Stepper(updates, state, data, wait_every)
+    return Stepper([several(updates, args.updates, args.unrolled)], state, data)

@@ -1,4 +1,5 @@
-"""What is measured, and where: Trajformer's binary, a Python that has the peers, and the processor's name. Needs the standard library alone."""
+"""What is measured, and where: Trajformer's binary, a Python that has the peers, the processor and its vector units. Needs the standard
+library alone."""
 
 import os
 import platform
@@ -43,6 +44,34 @@ def tools(args):
     return (args.ours or build()).absolute(), (args.python or environment()).absolute()
 
 
-def processor():
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+def facts():
+    """What Linux says of the first processor: a name -> its value."""
+    text = Path("/proc/cpuinfo").read_text()
+    pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def processor(found=None):
+    """Its name with what tells one from another of the same name, e.g. `Intel(R) Xeon(R) Processor (family 6, model 207)`."""
+    found = facts() if found is None else found
+    name = found.get("model name") or platform.processor() or platform.machine()
+    numbers = [f"{key} {found[full]}" for key, full in (("family", "cpu family"), ("model", "model")) if full in found]
+    return f"{name} ({', '.join(numbers)})" if numbers else name
+
+
+def vector_units(found=None):
+    """The vector units that this machine has, widest last, e.g. `AVX, AVX2, FMA, AVX-512 (F, BW, DQ, VL)`."""
+    found = facts() if found is None else found
+    flags = set((found.get("flags") or found.get("Features") or "").split())
+    plain = {"avx": "AVX", "avx2": "AVX2", "fma": "FMA", "asimd": "NEON", "sve": "SVE", "sve2": "SVE2"}
+    units = [word for flag, word in plain.items() if flag in flags]
+    parts = sorted(flag.removeprefix("avx512").strip("_").upper() for flag in flags if flag.startswith("avx512"))
+    units += [f"AVX-512 ({', '.join(parts)})"] * bool(parts) + ["AMX"] * ("amx_tile" in flags)
+    return ", ".join(units) or "none that is known here"
+
+
+def chosen(binary):
+    """What Trajformer's binary says that its kernels use here, e.g. `all, with AVX-512`."""
+    done = subprocess.run([binary, "--version"], check=True, stdout=subprocess.PIPE, text=True)
+    lines = (line.partition(":") for line in done.stdout.splitlines())
+    return next((value.strip() for name, _, value in lines if name == "kernels"), "not said")

@@ -1,6 +1,7 @@
 """TD3+BC in JAX, from the equations of https://arxiv.org/abs/2106.06860: the work of one update, jitted as a whole.
 
-The same work as `td3_bc_torch.py`; the update with the actor's part and the one without are two compiled functions.
+The same work as `td3_bc_torch.py`; the update with the actor's part and the one without are two compiled functions, or with `--updates`
+take turns in one.
 """
 
 import common
@@ -57,11 +58,13 @@ def build(args):
         "actor_adam": jc.adam_state(actor), "critic_adam": jc.adam_state(critics),
     }  # fmt: skip
     updates = [lambda s, d, k: update(s, d, k, False), lambda s, d, k: update(s, d, k, True)]
-    return jc, jc.Stepper(updates, state, jc.buffer(o, a), wait_every=8)
+    return jc, jc.stepper(args, updates, state, jc.buffer(o, a), wait_every=8)
 
 
 if __name__ == "__main__":
-    args = common.parser(__doc__).parse_args()
+    parser = common.parser(__doc__)
+    common.add_loop(parser)
+    args = parser.parse_args()
     common.pin(args.threads)
     jc, step = build(args)
-    common.serve(args, jc.name(), step, jc.product, finish=step.finish)
+    common.serve(args, jc.name(args), step, jc.product, finish=step.finish, **common.rounds_of_loop(args))

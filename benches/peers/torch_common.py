@@ -18,7 +18,7 @@ def product(m, k, n):
 
 def name(mode):
     blas = "MKL" if torch.backends.mkl.is_available() else "no MKL"
-    return f"PyTorch {torch.__version__} {mode} ({blas})"
+    return f"PyTorch {torch.__version__} {mode} ({blas}, {torch.backends.cpu.get_cpu_capability()})"
 
 
 def compiled(function, mode):
