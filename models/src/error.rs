@@ -53,6 +53,18 @@ pub enum Error {
         /// Why it can't be built.
         reason: String,
     },
+    /// A text is no state of a random stream.
+    #[error("not a random stream's state")]
+    NoStream,
+    /// A state of a random stream that another build made.
+    #[error(
+        "the state of a random stream of version {found}, which this build does not know (it knows the first, whose states have no number in \
+         front, and 2): go on with the version of Trajformer that wrote it, or a later one"
+    )]
+    StreamVersion {
+        /// The version's number.
+        found: String,
+    },
 }
 
 fn mismatch(lists: [&[String]; 5]) -> String {

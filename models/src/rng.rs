@@ -2,11 +2,15 @@
 //!
 //! candle's CPU generator can't be seeded, so initial weights, dropout masks, noise and sampled
 //! tokens are drawn here and uploaded. One seed gives named, independent [`Streams`]; drawing more
-//! from one never changes another.
+//! from one never changes another. How a stream makes numbers of its words has a version, which its
+//! state names: a run goes on with the stream that it began with.
 
 use candle_core::{DType, Device, Tensor};
 use rand::{Rng as _, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+use crate::error::{Error, Result};
+use crate::kernels::normals;
 
 /// Named independent random streams that grow from one seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,20 +41,32 @@ impl Streams {
         seed[8..16].copy_from_slice(&hash.to_le_bytes());
         seed[16..24].copy_from_slice(&index.to_le_bytes());
         Rng {
+            version: Version::Second,
             generator: ChaCha8Rng::from_seed(seed),
             spare_normal: None,
         }
     }
 }
 
+/// How numbers are made of a stream's words. New streams have the last; what a version draws never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    /// Every number by itself, in f64. Its states have no number in front.
+    First,
+    /// Tensors of f32 normals in blocks, in f32 (`kernels::normals`); everything else as before.
+    Second,
+}
+
 /// A random stream with a state that can be saved and restored exactly.
 #[derive(Debug, Clone)]
 pub struct Rng {
+    version: Version,
     generator: ChaCha8Rng,
     spare_normal: Option<f64>,
 }
 
-/// The complete state of an [`Rng`], as text that fits a TOML or JSON file.
+/// The complete state of an [`Rng`], as text that fits a TOML or JSON file: `2:SEED:WORD:SPARE`, the version first (`SEED:WORD:SPARE` is the
+/// first version), then the generator's key, how many words were taken and the normal that waits for [`Rng::normal`], in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RngState(pub String);
 
@@ -88,7 +104,8 @@ impl Rng {
         self.generator.next_u64()
     }
 
-    /// A tensor of standard normals, drawn in f64, row-major.
+    /// A tensor of standard normals, row-major. In f32 they are drawn in f32, whole blocks of 64 words at a time, what is left of the last
+    /// one dropped (streams of the first version draw them in f64); in f64, one after the other by [`Self::normal`].
     pub fn normal_tensor(
         &mut self,
         shape: impl Into<candle_core::Shape>,
@@ -96,8 +113,23 @@ impl Rng {
         device: &Device,
     ) -> candle_core::Result<Tensor> {
         let shape = shape.into();
+        if dtype == DType::F32 && self.version == Version::Second {
+            return Tensor::from_vec(self.normals(shape.elem_count()), shape, device);
+        }
         let values: Vec<f64> = (0..shape.elem_count()).map(|_| self.normal()).collect();
         from_f64(values, shape, dtype, device)
+    }
+
+    fn normals(&mut self, count: usize) -> Vec<f32> {
+        let mut found = vec![0f32; count.next_multiple_of(normals::BLOCK)];
+        let mut words = [0u32; 16 * normals::BLOCK];
+        for found in found.chunks_mut(words.len()) {
+            let words = &mut words[..found.len()];
+            self.generator.fill(words);
+            normals::fill(words, found);
+        }
+        found.truncate(count);
+        found
     }
 
     /// A tensor uniform in [`low`, `high`), drawn in f64, row-major.
@@ -127,34 +159,55 @@ impl Rng {
         let spare = self
             .spare_normal
             .map_or("-".to_owned(), |v| format!("{:016x}", v.to_bits()));
-        RngState(format!(
-            "{seed}:{:x}:{spare}",
-            self.generator.get_word_pos()
-        ))
+        let version = match self.version {
+            Version::First => "",
+            Version::Second => "2:",
+        };
+        let position = self.generator.get_word_pos();
+        RngState(format!("{version}{seed}:{position:x}:{spare}"))
     }
 
-    /// The stream that [`Self::state`] described; `None` if the text is not such a state.
-    pub fn from_state(state: &RngState) -> Option<Self> {
-        let mut parts = state.0.split(':');
-        let (seed_hex, position, spare) = (parts.next()?, parts.next()?, parts.next()?);
-        if seed_hex.len() != 64 || !seed_hex.is_ascii() || parts.next().is_some() {
-            return None;
-        }
-        let mut seed = [0u8; 32];
-        for (i, byte) in seed.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&seed_hex[2 * i..2 * i + 2], 16).ok()?;
-        }
-        let mut generator = ChaCha8Rng::from_seed(seed);
-        generator.set_word_pos(u128::from_str_radix(position, 16).ok()?);
-        let spare_normal = match spare {
-            "-" => None,
-            bits => Some(f64::from_bits(u64::from_str_radix(bits, 16).ok()?)),
+    /// The stream that [`Self::state`] described.
+    ///
+    /// # Errors
+    /// If the text is not such a state, or is one of a version that this build does not know.
+    pub fn from_state(state: &RngState) -> Result<Self> {
+        let (version, text) = match state.0.split_once(':') {
+            Some(("2", text)) => (Version::Second, text),
+            Some((number, _)) if number.len() < 9 && number.parse::<u32>().is_ok() => {
+                return Err(Error::StreamVersion {
+                    found: number.to_owned(),
+                });
+            }
+            _ => (Version::First, state.0.as_str()),
         };
-        Some(Self {
+        let (generator, spare_normal) = parsed(text).ok_or(Error::NoStream)?;
+        Ok(Self {
+            version,
             generator,
             spare_normal,
         })
     }
+}
+
+/// Generator and spare normal of `SEED:WORD:SPARE`.
+fn parsed(text: &str) -> Option<(ChaCha8Rng, Option<f64>)> {
+    let mut parts = text.split(':');
+    let (seed_hex, position, spare) = (parts.next()?, parts.next()?, parts.next()?);
+    if seed_hex.len() != 64 || !seed_hex.is_ascii() || parts.next().is_some() {
+        return None;
+    }
+    let mut seed = [0u8; 32];
+    for (i, byte) in seed.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&seed_hex[2 * i..2 * i + 2], 16).ok()?;
+    }
+    let mut generator = ChaCha8Rng::from_seed(seed);
+    generator.set_word_pos(u128::from_str_radix(position, 16).ok()?);
+    let spare_normal = match spare {
+        "-" => None,
+        bits => Some(f64::from_bits(u64::from_str_radix(bits, 16).ok()?)),
+    };
+    Some((generator, spare_normal))
 }
 
 fn from_f64(
@@ -178,15 +231,109 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_restored_stream_continues_bit_for_bit() {
+    fn a_restored_stream_continues_bit_for_bit() -> Result<()> {
         let mut rng = Streams::from_seed(3).stream("train");
         for _ in 0..7 {
             rng.normal();
         }
-        let mut copy = Rng::from_state(&rng.state()).expect("a state of our own");
-        let expected: Vec<u64> = (0..9).map(|_| rng.normal().to_bits()).collect();
-        let found: Vec<u64> = (0..9).map(|_| copy.normal().to_bits()).collect();
-        assert_eq!(found, expected);
+        let mut copy = Rng::from_state(&rng.state())?;
+        assert_eq!(drawn(&mut copy)?, drawn(&mut rng)?);
+        assert_eq!(copy.state(), rng.state());
+        Ok(())
+    }
+
+    /// What a stream draws, in every way there is: normals as bits of f32, since logarithms and sines of another system's library may
+    /// end in other digits of f64.
+    fn drawn(rng: &mut Rng) -> Result<([u32; 14], [u64; 3])> {
+        let mut normals = Vec::new();
+        for count in [3, 5] {
+            let tensor = rng.normal_tensor(count, DType::F32, &Device::Cpu)?;
+            normals.extend(tensor.to_vec1::<f32>()?);
+            normals.push(rng.normal() as f32);
+            let tensor = rng.normal_tensor(2, DType::F64, &Device::Cpu)?;
+            normals.extend(tensor.to_vec1::<f64>()?.iter().map(|&x| x as f32));
+        }
+        let others = [rng.uniform().to_bits(), rng.below(1000) as u64, rng.bits()];
+        Ok((std::array::from_fn(|i| normals[i].to_bits()), others))
+    }
+
+    #[test]
+    fn streams_of_every_version_go_on_as_they_did() -> Result<()> {
+        let key = "0300000000000000097208c5a695e7de00000000000000000000000000000000";
+        // Written by the last build without versions: a state with a normal that waits, and what came next.
+        let first = (
+            [
+                0x3e1e_4be7,
+                0x3e04_12c8,
+                0x3f7b_a0ed,
+                0xbff6_adaa,
+                0x400e_fcf5,
+                0xbf95_7455,
+                0xbf7c_d3c6,
+                0x3fb3_47fd,
+                0xbf59_83bc,
+                0xbdf1_b2ed,
+                0x3f89_85fd,
+                0xbf8a_6dab,
+                0x3d84_0d20,
+                0xbf83_a37d,
+            ],
+            [0x3fa6_fbe8_f111_1c10, 137, 0x7144_c875_6619_c30e],
+        );
+        // By the first build with the second version.
+        let second = (
+            [
+                0xbfb2_7c59,
+                0xbfa4_b228,
+                0x3f57_ebeb,
+                0x3e1e_4be7,
+                0x3fa9_b323,
+                0x3f57_dc43,
+                0xbee6_1dc4,
+                0xbe54_ef45,
+                0x3eca_5063,
+                0x3f7a_a483,
+                0xbf36_cec0,
+                0xbf18_7f6d,
+                0x3fee_3a56,
+                0x3fa7_3169,
+            ],
+            [0x3fe7_fbf5_1417_3994, 645, 0x465f_e28f_669c_0ce3],
+        );
+        for (version, expected, end) in [("", first, "34"), ("2:", second, "a4")] {
+            let state = RngState(format!("{version}{key}:12:3fc3c97ce28a33a2"));
+            let mut rng = Rng::from_state(&state)?;
+            assert_eq!(rng.state(), state);
+            let found = drawn(&mut rng)?;
+            assert_eq!(found, expected, "{version} {found:x?} {:?}", rng.state());
+            let end = format!("{version}{key}:{end}:bf");
+            assert!(rng.state().0.starts_with(&end), "{:?}", rng.state());
+        }
+        assert!(Rng::from_seed(0).state().0.starts_with("2:"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_state_of_an_unknown_version_is_an_error_that_says_so() {
+        let known = Rng::from_seed(0).state().0;
+        let text = |state: String| match Rng::from_state(&RngState(state)) {
+            Ok(rng) => panic!("{rng:?}"),
+            Err(error) => error.to_string(),
+        };
+        let error = text(known.replacen("2:", "3:", 1));
+        assert!(error.contains("version 3"), "{error}");
+        assert!(text(format!("3:{known}:and:more")).contains("version 3"));
+        for damaged in [
+            known.replacen("2:", "", 1) + ":",
+            known + "x",
+            String::new(),
+            "2:".to_owned(),
+        ] {
+            assert!(
+                text(damaged.clone()).contains("not a random stream's state"),
+                "{damaged}"
+            );
+        }
     }
 
     #[test]

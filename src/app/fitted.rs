@@ -103,7 +103,7 @@ impl TrainedRun {
     /// If the run was opened from a folder, the folder `path` holds a run or a part of one already, or the disk fails.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         let rng = Rng::from_state(&RngState(self.state.rng.clone()));
-        let (Some(rng), true) = (rng, self.state.checksums.is_empty()) else {
+        let (Ok(rng), true) = (rng, self.state.checksums.is_empty()) else {
             return Err(Error::Run {
                 path: path.to_path_buf(),
                 problem: "only a run that was trained in memory is saved; this one was opened from its folder: copy that"

@@ -178,12 +178,11 @@ fn a_decision_transformer_of_choices_is_exported_with_the_likeliest_as_its_outpu
     );
     let rng = &mut Rng::from_seed(3);
     let cpu = &Device::Cpu;
-    let observations = rng
-        .normal_tensor((2000, steps, 4), DType::F32, cpu)
-        .unwrap();
-    let returns = rng
-        .normal_tensor((2000, steps, 1), DType::F32, cpu)
-        .unwrap();
+    let mut normals = |size| {
+        let drawn = rng.normal_tensor((2000, steps, size), DType::F64, cpu);
+        drawn.unwrap().to_dtype(DType::F32).unwrap()
+    };
+    let (observations, returns) = (normals(4), normals(1));
     let run = |actions: f32| {
         let actions = (Tensor::ones((2000, steps, 1), DType::F32, cpu).unwrap()
             * f64::from(actions))

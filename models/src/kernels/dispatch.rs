@@ -36,27 +36,27 @@ pub fn level() -> Level {
 
 /// Defines functions of slices whose loops the compiler may vectorise for the processor at hand.
 macro_rules! vectorized {
-    ($($(#[$meta:meta])* $visibility:vis fn $name:ident<$t:ident: Real>(
+    ($($(#[$meta:meta])* $visibility:vis fn $name:ident$(<$t:ident: Real>)?(
         $($argument:ident: $type:ty),* $(,)?
     ) $(-> $result:ty)? $body:block)*) => {$(
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        $visibility fn $name<$t: Real>($($argument: $type),*) $(-> $result)? {
+        $visibility fn $name$(<$t: Real>)?($($argument: $type),*) $(-> $result)? {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
-            fn body<$t: Real>($($argument: $type),*) $(-> $result)? $body
+            fn body$(<$t: Real>)?($($argument: $type),*) $(-> $result)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn avx2<$t: Real>($($argument: $type),*) $(-> $result)? {
+                fn avx2$(<$t: Real>)?($($argument: $type),*) $(-> $result)? {
                     body($($argument),*)
                 }
 
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn avx512<$t: Real>($($argument: $type),*) $(-> $result)? {
+                fn avx512$(<$t: Real>)?($($argument: $type),*) $(-> $result)? {
                     body($($argument),*)
                 }
 

@@ -17,6 +17,7 @@ pub(crate) mod layer_norm;
 pub mod memory;
 pub(crate) mod mlp;
 pub(crate) mod mlp_block;
+pub(crate) mod normals;
 pub(crate) mod orthogonal;
 pub(crate) mod packed;
 pub mod parallel;

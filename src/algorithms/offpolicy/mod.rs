@@ -323,10 +323,13 @@ impl<L: Learner> OffPolicy<L> {
         Ok(raw.flatten_all()?.to_vec1::<f32>()?)
     }
 
-    /// Standard normals (1, A).
+    /// Standard normals (1, A), drawn one after the other, as policies draw them.
     fn normals(&self, rng: &mut Rng) -> Result<Tensor> {
         let (_, a) = self.data.dims();
-        Ok(rng.normal_tensor((1, a), self.dtype, self.data.device())?)
+        let normals = rng.normal_tensor((1, a), DType::F64, &Device::Cpu)?;
+        Ok(normals
+            .to_dtype(self.dtype)?
+            .to_device(self.data.device())?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! How it learns online: it collects whole episodes by draws from its distribution, aiming higher than it has ever come, and learns from each
 //! with the return that it did reach.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use trajformer_models::decision_transformer::Contexts;
 use trajformer_models::uploads::CachedUploads;
 
@@ -100,7 +100,9 @@ impl Interactive for OnlineDt {
         let seen = self.normalizer.apply(&raw)?.flatten_all()?.to_vec1()?;
         let replay = self.replay.as_ref().ok_or_else(not_prepared)?;
         let contexts = self.context(replay, &seen)?;
-        let normals = rng.normal_tensor((1, self.bounds.dim()), DType::F32, &device)?;
+        // One after the other, as the policy that draws does.
+        let normals = rng.normal_tensor((1, self.bounds.dim()), DType::F64, &Device::Cpu)?;
+        let normals = normals.to_dtype(DType::F32)?.to_device(&device)?;
         let _cached = CachedUploads::hold(&device);
         let action = drawn(self.learner.network(), &contexts, &normals)?; // (1, A)
         let raw = self.bounds.from_unit(&action)?;

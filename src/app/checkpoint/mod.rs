@@ -448,10 +448,8 @@ impl RunDir {
     pub fn restore(&self, algorithm: &mut dyn Algorithm) -> Result<(Rng, RunState)> {
         let state = self.load_into(algorithm, &GROUPS)?;
         self.finish_renames(&state)?;
-        let rng = Rng::from_state(&RngState(state.rng.clone())).ok_or_else(|| Error::Run {
-            path: self.path.clone(),
-            problem: "state.toml: `rng` is not a random stream's state".to_owned(),
-        })?;
+        let rng = Rng::from_state(&RngState(state.rng.clone()))
+            .map_err(|problem| self.fail(format!("state.toml: `rng` is {problem}")))?;
         Ok((rng, state))
     }
 
