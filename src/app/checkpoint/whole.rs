@@ -16,7 +16,7 @@ impl RunDir {
     /// that were exchanged are found when the run is opened.
     ///
     /// # Errors
-    /// [`Error::Run`]: which file, and what is wrong with it.
+    /// Which file, and what is wrong with it.
     pub fn check_lengths(&self, state: &RunState) -> Result<()> {
         self.check_some(state, |_| true)
     }

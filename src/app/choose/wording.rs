@@ -237,7 +237,7 @@ pub fn csv(choice: &Choice) -> String {
     table.csv()
 }
 
-/// Writes [`csv`] to a file.
+/// Writes [`csv()`] to a file.
 ///
 /// # Errors
 /// If it can't be written.

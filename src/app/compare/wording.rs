@@ -142,7 +142,7 @@ pub fn csv(found: &Comparison) -> String {
     table.csv()
 }
 
-/// Writes [`csv`] to a file.
+/// Writes [`csv()`] to a file.
 ///
 /// # Errors
 /// If the disk fails.
