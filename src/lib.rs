@@ -69,7 +69,9 @@ pub mod run {
     pub use crate::app::fitted::{fit, fit_with};
     pub use crate::app::prepare::Rule;
     pub use crate::app::run::*;
-    pub use crate::app::series::{Failure, Series, check_series, default_out, parse_seeds, series};
+    pub use crate::app::series::{
+        Failure, Series, check_series, default_out, parse_seeds, series, series_beside,
+    };
 }
 
 /// Learning rules, the trait that they implement, and the registry that a configuration chooses from.
@@ -129,7 +131,7 @@ pub mod text {
 
 /// What the files of runs say while they train, and words for how far work has come.
 pub mod watch {
-    pub use crate::app::progress::{duration, sparkline};
+    pub use crate::app::progress::{duration, seconds_between_lines, sparkline};
     pub use crate::app::watch::*;
 }
 

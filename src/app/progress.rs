@@ -13,6 +13,14 @@ const VARIABLE: &str = "TRAJFORMER_PROGRESS_SECONDS";
 /// Most values of a [`sparkline`].
 const SPARKS: usize = 16;
 
+/// How long after a line on how far work has come the next one is: ten seconds, or what `TRAJFORMER_PROGRESS_SECONDS` says.
+pub fn seconds_between_lines() -> Duration {
+    let seconds = std::env::var(VARIABLE).ok();
+    let seconds = seconds.and_then(|text| text.parse().ok());
+    let seconds = seconds.filter(|seconds: &f64| (0.0..1e6).contains(seconds));
+    Duration::from_secs_f64(seconds.unwrap_or(SECONDS))
+}
+
 /// How far a piece of work has come. On a terminal it is a bar on standard error; else it is lines of the log, at most one every
 /// ten seconds (or every `TRAJFORMER_PROGRESS_SECONDS`), and none where the work is shorter than that.
 pub struct Progress {
@@ -43,15 +51,12 @@ impl Progress {
         let bar = ProgressBar::new(total).with_position(done);
         bar.set_style(style(unit));
         bar.reset_eta();
-        let seconds = std::env::var(VARIABLE).ok();
-        let seconds = seconds.and_then(|text| text.parse().ok());
-        let seconds = seconds.filter(|seconds: &f64| (0.0..1e6).contains(seconds));
         let begin = Instant::now();
         let lines = Lines {
             begin,
             first: done,
             last: begin,
-            every: Duration::from_secs_f64(seconds.unwrap_or(SECONDS)),
+            every: seconds_between_lines(),
             message: String::new(),
         };
         Self {

@@ -44,7 +44,20 @@ pub fn series(
     seeds: &[u64],
     options: &RunOptions<'_>,
 ) -> Result<Series> {
-    check_series(&with_encoder(config, options), out, seeds)?;
+    series_beside(config, out, (seeds, seeds), options)
+}
+
+/// As [`series`], where other processes may train, or have trained, the seeds `beside` in the same folder.
+///
+/// # Errors
+/// As [`series`].
+pub fn series_beside(
+    config: &RunConfig,
+    out: &Path,
+    (seeds, beside): (&[u64], &[u64]),
+    options: &RunOptions<'_>,
+) -> Result<Series> {
+    check_series(&with_encoder(config, options), out, beside)?;
     let mut series = Series::default();
     for &seed in seeds {
         if options.interrupt.is_set() {

@@ -2,19 +2,45 @@
 
 use crate::app::checkpoint::{RunDir, RunState};
 use crate::app::logger::Tables;
-use trajformer_core::error::Result;
+use trajformer_core::error::{Error, Result};
 
 /// Its tables, if all files of a run that nobody trains now are whole. `state` is what its `state.toml` says. Of tensors the lengths are
 /// looked at, not the numbers.
 ///
 /// # Errors
-/// If its tables can't be read, a tensor file is missing or cut off, or there are tensors and no `state.toml`: which, and what to do.
+/// If its tables can't be read, evaluations that its state knows of are not among them, a tensor file is missing or cut off, or there are tensors and no `state.toml`: which, and what to do.
 pub fn check_whole(run: &RunDir, state: Option<&RunState>) -> Result<Tables> {
     match state {
         Some(state) => run.check_lengths(state)?,
         None => run.refuse_tensors_without_state()?,
     }
     let tables = Tables::read(run)?;
-    tables.evaluations()?;
+    let rows = tables.evaluations()?;
+    if let (Some(state), Some(last)) = (state, rows.last()) {
+        check_end(run, state, last.update)?;
+    }
     Ok(tables)
+}
+
+/// Fails if the run was evaluated after `last`, that of the last row there is.
+fn check_end(run: &RunDir, state: &RunState, last: u64) -> Result<()> {
+    let config = run.config()?;
+    let scores = config.evaluate.env.is_some() && config.evaluate.episodes > 0;
+    let is_done = state.update == config.total_updates() && !state.evaluation_pending;
+    let of_best = state.best.as_ref().map_or(0, |best| best.update);
+    let known = if scores && is_done {
+        state.update
+    } else {
+        of_best
+    };
+    if last >= known {
+        return Ok(());
+    }
+    Err(Error::Run {
+        path: run.path().to_path_buf(),
+        problem: format!(
+            "evaluations.csv ends with update {last}, and the run was evaluated after {known}: rows are missing; restore it from a copy, or remove it to \
+             go on without what was found"
+        ),
+    })
 }

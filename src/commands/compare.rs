@@ -100,8 +100,32 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
             path.display()
         );
     }
-    for path in files.chain(&args.picture).chain(&args.evaluations) {
+    let outputs: Vec<&PathBuf> = files
+        .chain(&args.picture)
+        .chain(&args.evaluations)
+        .collect();
+    for (at, path) in outputs.iter().enumerate() {
         checkpoint::check_output(path)?;
+        let place = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+        if outputs[..at]
+            .iter()
+            .any(|other| place(other) == place(path))
+        {
+            anyhow::bail!(
+                "{} is to be written twice: give each output a file of its own",
+                path.display()
+            );
+        }
+        if args
+            .runs
+            .iter()
+            .any(|run| run.is_file() && place(run) == place(path))
+        {
+            anyhow::bail!(
+                "{} is read here and would be written over: choose another file",
+                path.display()
+            );
+        }
     }
     if let Some(name) = &args.metric {
         return compare_metric(args, name);

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use trajformer::Error;
 use trajformer::config::RunConfig;
 use trajformer::interrupt::Interrupt;
-use trajformer::sweep::Plan;
+use trajformer::run::Failure;
+use trajformer::sweep::{Plan, Standings};
 
-use crate::commands::sweep::children::{self, Workers};
+use crate::commands::sweep::children::{self, Fate, Workers};
 use crate::commands::sweep::show::Show;
 use crate::output::complain;
 
@@ -21,8 +23,16 @@ fn jobs(config: &RunConfig, seeds: usize, given: Option<usize>) -> usize {
     given.unwrap_or(cores).min(seeds)
 }
 
-/// Trains the seeds that are not finished, each in `out/seed-N`, so many at a time as are given; those that are finished then. `None` with one at a time:
-/// nothing was done, and the calling process trains them. What keeps a seed from being trained is not told here: whoever asks for its result meets it.
+/// What became of seeds that were trained side by side.
+pub struct Trained {
+    /// Those that are finished.
+    pub finished: Vec<u64>,
+    /// Those that could not be trained, and why.
+    pub failures: Vec<Failure>,
+}
+
+/// Trains the seeds that are not finished, each in `out/seed-N`, so many at a time as are given. `None` with one at a time: nothing was done, and the calling
+/// process trains them.
 ///
 /// # Errors
 /// If a log can't be written or this program can't be started.
@@ -31,8 +41,8 @@ pub fn train(
     seeds: &[u64],
     out: &Path,
     (given, interrupt): (Option<usize>, &Interrupt),
-) -> anyhow::Result<Option<Vec<u64>>> {
-    let plan = Plan::of_seeds(config, source, seeds, out);
+) -> anyhow::Result<Option<Trained>> {
+    let plan = Plan::of_seeds(config, source, seeds, out)?;
     let found = plan.standings().found;
     let left = (0..seeds.len()).filter(|at| found[at].is_left());
     let left: Vec<usize> = left.collect();
@@ -43,10 +53,11 @@ pub fn train(
     plan.write_configs()?;
     let threads = (rayon::current_num_threads() / jobs).max(1);
     complain(format_args!(
-        "{}: {} seeds to train, {jobs} side by side with {threads} {} each (`--jobs 1`: one after the other)",
+        "{}: {} seeds to train, {jobs} side by side with {threads} {} each; what they print is in {} (`--jobs 1`: one after the other)",
         out.display(),
         left.len(),
         if threads == 1 { "thread" } else { "threads" },
+        plan.own_path("logs").display(),
     ));
     let workers = Workers {
         jobs,
@@ -59,8 +70,24 @@ pub fn train(
         show.event(event)
     });
     show.finish();
-    fates?;
-    let found = plan.standings().found;
+    let fates = fates?;
+    let Standings { found, mut damaged } = plan.standings();
+    let failed = |at: &usize| {
+        let error = match (damaged.remove(at), &fates[*at]) {
+            (Some(error), _) => error,
+            (None, Fate::Failed(why)) => Error::Unsuitable(why.clone()),
+            _ => return None,
+        };
+        Some(Failure {
+            seed: seeds[*at],
+            folder: plan.runs[*at].folder.clone(),
+            error,
+        })
+    };
+    let failures = own.iter().filter_map(failed).collect();
     let whole = own.iter().filter(|at| found[at].is_finished());
-    Ok(Some(whole.map(|at| seeds[*at]).collect()))
+    Ok(Some(Trained {
+        finished: whole.map(|at| seeds[*at]).collect(),
+        failures,
+    }))
 }

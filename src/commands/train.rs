@@ -58,6 +58,9 @@ pub struct TrainArgs {
     /// must not outlive, e.g. `sleep 60 | trajformer train --until-stdin-closes ...`.
     #[arg(long)]
     pub until_stdin_closes: bool,
+    /// Seeds that other processes train in the same folder meanwhile, or may have trained there.
+    #[arg(long, value_name = "A..B", hide = true, requires = "seeds")]
+    pub beside: Option<String>,
     /// Print one JSON object, last on standard output.
     #[arg(long)]
     pub json: bool,
@@ -107,28 +110,29 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
             Some(seeds) => {
                 let seeds = run::parse_seeds(seeds).context("`--seeds`")?;
                 wanted = seeds.len();
-                run::check_series(&config, &out, &seeds)?;
+                let beside = args.beside.as_deref().map(run::parse_seeds).transpose()?;
+                let beside = beside.as_ref().unwrap_or(&seeds);
+                run::check_series(&config, &out, beside)?;
                 let given = (args.jobs, &options.interrupt);
                 series = match side_by_side::train((&config, path), &seeds, &out, given)? {
-                    Some(finished) => {
-                        // What they told is told; those that failed fail again, and say why.
-                        let seeds = if options.interrupt.is_set() {
-                            &finished
-                        } else {
-                            &seeds
-                        };
-                        repeated::quietly(|| {
-                            run::series(&config, &out, seeds, &RunOptions::default())
-                        })?
+                    Some(trained) => {
+                        // What they told is told; nothing is trained here.
+                        let seeds = (&trained.finished[..], &beside[..]);
+                        let read =
+                            || run::series_beside(&config, &out, seeds, &RunOptions::default());
+                        let mut series = repeated::quietly(read)?;
+                        series.failures.extend(trained.failures);
+                        series
                     }
-                    None => in_turn(&config, &out, &seeds, &options)?,
+                    None => in_turn(&config, &out, (&seeds, beside), &options)?,
                 };
             }
         }
     }
     let Series { outcomes, failures } = &series;
     let tried = outcomes.len() + failures.len();
-    let interrupted = tried < wanted || outcomes.iter().any(|(_, outcome)| outcome.interrupted);
+    let interrupted = tried < wanted && options.interrupt.is_set()
+        || outcomes.iter().any(|(_, outcome)| outcome.interrupted);
     let report = Report {
         outcomes,
         failures,
@@ -157,11 +161,11 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
 fn in_turn(
     config: &RunConfig,
     out: &Path,
-    seeds: &[u64],
+    (seeds, beside): (&[u64], &[u64]),
     options: &RunOptions<'_>,
 ) -> anyhow::Result<Series> {
     repeated::begin();
-    let series = run::series(config, out, seeds, options);
+    let series = run::series_beside(config, out, (seeds, beside), options);
     for (text, count) in repeated::end() {
         output::complain(format_args!(
             "{count} of {} runs gave the warning that is shown once: {text}",
@@ -193,6 +197,15 @@ fn check_configuration(path: &Path) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Updates per second; of a run that was finished before, evaluations counted.
+fn rate(outcome: &Outcome) -> f64 {
+    if outcome.updates_per_s > 0.0 || outcome.seconds <= 0.0 {
+        outcome.updates_per_s
+    } else {
+        outcome.update as f64 / outcome.seconds
+    }
 }
 
 struct Report<'a> {
@@ -338,8 +351,8 @@ impl Report<'_> {
             "run": folder.map(shown),
             "runs": self.outcomes.iter().map(|(path, _)| shown(path)).collect::<Vec<_>>(),
             "updates": last.map(|(_, outcome)| outcome.update),
-            "updates_per_s": last.map(|(_, outcome)| outcome.updates_per_s),
-            "seconds": self.outcomes.iter().map(|(_, outcome)| outcome.seconds).sum::<f64>(),
+            "updates_per_s": last.map(|(_, outcome)| rate(outcome)),
+            "seconds": self.outcomes.iter().fold(0.0, |sum, (_, outcome)| sum + outcome.seconds),
             "score_mean": score.map(|pair| pair.0),
             "score_std": score.map(|pair| pair.1),
             "score_best": self.best(true),

@@ -557,6 +557,57 @@ fn seeds_side_by_side_are_those_one_after_the_other() {
 }
 
 #[test]
+fn seeds_that_fail_side_by_side_are_not_trained_again_and_keep_no_other_from_training() {
+    let folder = trained();
+    let folder = folder.path();
+    let train = |out: &str, seeds: &str, rest: &[&str]| {
+        let series = [
+            "train", "run.toml", "--out", out, "--jobs", "2", "--json", "--seeds", seeds,
+        ];
+        let found = output(folder, &[&series[..], rest].concat());
+        (
+            found.status.code(),
+            text(&found.stderr),
+            last_json(&text(&found.stdout)),
+        )
+    };
+    // One of another configuration.
+    let other = ["--set", "algorithm.bc.batch_size=3"];
+    assert_eq!(train("s", "1..2", &other).0, Some(0));
+    let (code, errors, json) = train("s", "0..4", &[]);
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(
+        errors.contains("1 of 4 seeds failed") && errors.contains("seed 1 (s/seed-1)"),
+        "{errors}"
+    );
+    assert!(
+        errors.contains("`algorithm.bc.batch_size` was 3, is 8"),
+        "{errors}"
+    );
+    assert_eq!(json["runs"].as_array().unwrap().len(), 3);
+    assert_eq!(json["failed"].as_array().unwrap().len(), 1);
+    assert!(json["updates_per_s"].as_f64().unwrap() > 0.0);
+    // All fail, each once.
+    let (code, errors, json) = train(
+        "none",
+        "0..2",
+        &["--set", "train.held_out_fraction=0.000001"],
+    );
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("2 of 2 seeds failed"), "{errors}");
+    assert_eq!(json["runs"].as_array().unwrap().len(), 0);
+    assert_eq!(json["seconds"].to_string(), "0.0");
+    let logs = fs::read_dir(folder.join("none/.sweep/logs")).unwrap();
+    let logs: Vec<String> = logs
+        .map(|log| fs::read_to_string(log.unwrap().path()).unwrap())
+        .collect();
+    assert!(
+        logs.len() == 2 && logs.iter().all(|log| log.contains("error: ")),
+        "{logs:?}"
+    );
+}
+
+#[test]
 fn a_seed_that_fails_does_not_keep_the_others_from_training() {
     let folder = trained();
     let folder = folder.path();

@@ -1291,8 +1291,24 @@ fn a_table_of_scores_that_says_too_little_or_nonsense_is_an_error_with_its_line(
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let head = "name,task,seed,update,score_mean\n";
-    let cases: [(&str, &[&str]); 12] = [
-        ("", &["line 1", "no column `task`"]),
+    let cases: [(&str, &[&str]); 16] = [
+        ("", &["is empty"]),
+        (
+            "name;task;seed;score_mean\na;t;0;1,5\n",
+            &["line 1", "parted by semicolons, expected commas"],
+        ),
+        (
+            "name,task,seed,score_mean,score_std\na,t,0,1,-2\n",
+            &["line 2: `score_std` is `-2`, expected 0 or more"],
+        ),
+        (
+            "name,task,seed,score_mean\na,t,0,1,2\n",
+            &["line 2: 5 cells, but the first line names 4 columns"],
+        ),
+        (
+            "\u{feff}name,task,seed\n",
+            &["no column `score_mean` or `return_mean`"],
+        ),
         (
             "name,seed,score_mean\na,0,1\n",
             &[
@@ -1332,7 +1348,7 @@ fn a_table_of_scores_that_says_too_little_or_nonsense_is_an_error_with_its_line(
         ),
         (
             "name,task,seed,update,score_mean\na,t,0,1\n",
-            &["line: 2", "4 fields"],
+            &["line 2: 4 cells, but the first line names 5 columns"],
         ),
         (
             "name,task,seed,update,score_mean\na,t,0,1,45",
@@ -1344,6 +1360,15 @@ fn a_table_of_scores_that_says_too_little_or_nonsense_is_an_error_with_its_line(
         let said = fails(folder, &["table.csv"]);
         has(&said, &[&["table.csv"], parts].concat());
     }
+    fs::write(
+        folder.join("table.csv"),
+        b"name,task,seed,score_mean\nM\xfcller,t,0,1\n",
+    )
+    .unwrap();
+    has(
+        &fails(folder, &["table.csv"]),
+        &["table.csv", "no text in UTF-8"],
+    );
     let mixed = "name,task,seed,score_mean,return_mean\na,t,0,1,\na,t,1,,1\n";
     fs::write(folder.join("table.csv"), mixed).unwrap();
     has(
@@ -1356,4 +1381,77 @@ fn a_table_of_scores_that_says_too_little_or_nonsense_is_an_error_with_its_line(
         &fails(folder, &["table.csv", "--evaluations", "out.txt"]),
         &["out.txt", ".csv"],
     );
+}
+
+#[test]
+fn a_table_that_says_nothing_of_the_environment_is_of_the_task_that_its_data_is_called_after() {
+    let folder = sweep();
+    let folder = folder.path();
+    // As spreadsheets end tables: an empty row.
+    let table =
+        "name,task,seed,score_mean\nCORL,hopper-medium,0,41.5\nCORL,hopper-medium,1,55\n,,,\n";
+    fs::write(folder.join("corl.csv"), table).unwrap();
+    let found = json(folder, &["sweep/bc-hopper-medium-v2", "corl.csv"]);
+    let lines = found["runs"].as_array().unwrap();
+    assert_eq!(lines[0]["task"], lines[1]["task"], "{found}");
+    has(
+        &notes(&found),
+        &["corl.csv does not say the checksum of its data, `hopper-medium`"],
+    );
+    // The same within a table.
+    let table = "name,task,env,seed,score_mean\na,t,hopper-v4,0,1\na,t,,1,3\n";
+    fs::write(folder.join("table.csv"), table).unwrap();
+    let found = json(folder, &["table.csv", "./table.csv"]);
+    assert_eq!(found["runs"].as_array().unwrap().len(), 1, "{found}");
+    assert_eq!(found["runs"][0]["scores"], serde_json::json!([1.0, 3.0]));
+    has(
+        &notes(&found),
+        &["./table.csv is named twice and counts once"],
+    );
+}
+
+#[test]
+fn tables_are_not_written_over_what_is_read_nor_with_runs_that_nothing_tells_apart() {
+    let folder = sweep();
+    let folder = folder.path();
+    succeeds(folder, &["sweep", "--evaluations", "all.csv"]);
+    let before = fs::read_to_string(folder.join("all.csv")).unwrap();
+    for option in ["--csv", "--evaluations"] {
+        has(
+            &fails(folder, &["all.csv", option, "./all.csv"]),
+            &["all.csv is read here"],
+        );
+    }
+    has(
+        &fails(
+            folder,
+            &["all.csv", "--csv", "x.csv", "--evaluations", "x.csv"],
+        ),
+        &["x.csv is to be written twice"],
+    );
+    Made {
+        keys: "learning_rate = 0.5",
+        ..HOPPER
+    }
+    .write(&folder.join("other/seed-0"));
+    let pooled = [
+        "sweep",
+        "other",
+        "--by",
+        "algorithm",
+        "--evaluations",
+        "pooled.csv",
+    ];
+    let found = run(folder, &pooled);
+    let errors = String::from_utf8_lossy(&found.stderr);
+    assert!(!found.status.success(), "{errors}");
+    has(
+        &errors,
+        &[
+            "other/seed-0",
+            "both are called `bc` and have the seed 0 on hopper-medium-v2",
+        ],
+    );
+    assert!(!folder.join("pooled.csv").exists());
+    assert_eq!(fs::read_to_string(folder.join("all.csv")).unwrap(), before);
 }

@@ -375,3 +375,24 @@ fn kept_checkpoints_have_one_name_and_count_once() {
     let left = ends(folder, "report runs/a runs/a@10 --episodes 0", 0);
     has(&left, &["runs/a@10 is left out"]);
 }
+
+#[test]
+fn a_finished_run_that_lost_its_last_evaluations_is_not_taken_for_whole() {
+    let folder = trained();
+    let folder = folder.path();
+    hurt(folder, "evaluations.csv", There::Nothing);
+    let whole = fs::read_to_string(folder.join("runs/a/evaluations.csv")).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    assert!(lines.len() > 2, "{whole}");
+    let cut = lines[..lines.len() - 1].join("\n") + "\n";
+    fs::write(folder.join("runs/b/evaluations.csv"), cut).unwrap();
+    let said = ends(folder, "train --resume runs/b", 1);
+    has(
+        &said,
+        &[
+            "runs/b",
+            "evaluations.csv ends with update",
+            "rows are missing; restore it from a copy",
+        ],
+    );
+}

@@ -159,7 +159,15 @@ pub fn compared(paths: &[PathBuf], options: &Options) -> Result<Comparison> {
         (read, skipped, notes)
     };
     let mut told = Vec::new();
+    let mut named = BTreeSet::new();
     for table in &tables {
+        if !named.insert(identity(table)) {
+            notes.push(format!(
+                "{} is named twice and counts once",
+                table.display()
+            ));
+            continue;
+        }
         let (runs, about) = score_tables::read(table)?;
         told.extend(runs);
         notes.extend(about);

@@ -1,7 +1,7 @@
 //! Every evaluation of many runs in one table of comma-separated values: [`written`] makes it of a comparison, [`read`] takes it, and those of other
 //! programs' runs, in the runs' place.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::app::compare::found::{Run, Task};
@@ -45,24 +45,29 @@ pub fn is_table(path: &Path) -> bool {
 /// # Errors
 /// If it can't be read, a column is missing or named twice, a cell is not what its column holds, or an evaluation is there twice; names the line.
 pub fn read(path: &Path) -> Result<(Vec<Run>, Vec<String>)> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    if !text.is_empty() && !text.ends_with('\n') {
-        // Its last number may have been longer.
-        return Err(Error::data(
-            path,
-            "its last line has no end: the file may be cut off; copy it again, or end the line if it is whole",
-        ));
-    }
+    let text = text(path)?;
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
+        .flexible(true)
         .from_reader(text.as_bytes());
     let broken = |error: csv::Error| Error::data(path, format!("no table: {error}"));
     let names = reader.headers().map_err(broken)?.clone();
     let columns = Columns::of(path, names.iter().collect())?;
     let mut runs: Vec<Run> = Vec::new();
+    let mut places: HashMap<PathBuf, usize> = HashMap::new();
+    let mut seen: HashSet<(usize, u64)> = HashSet::new();
     for record in reader.records() {
         let record = record.map_err(broken)?;
         let line = record.position().map_or(0, csv::Position::line);
+        if record.iter().all(str::is_empty) {
+            continue; // as spreadsheets end tables
+        }
+        if record.len() != names.len() {
+            let (found, expected) = (record.len(), names.len());
+            let problem =
+                format!("line {line}: {found} cells, but the first line names {expected} columns");
+            return Err(Error::data(path, problem));
+        }
         let cells = Cells {
             path,
             line,
@@ -71,21 +76,19 @@ pub fn read(path: &Path) -> Result<(Vec<Run>, Vec<String>)> {
         };
         let run = cells.run()?;
         let row = run.evaluations[0];
-        match runs.iter_mut().find(|other| other.folder == run.folder) {
+        let place = *places.entry(run.folder.clone()).or_insert(runs.len());
+        if !seen.insert((place, row.update)) {
+            let run = run.folder.display().to_string();
+            let name = run.rsplit_once(": ").map_or(&run[..], |(_, name)| name);
+            let problem = format!(
+                "line {line}: {name}, was evaluated after {} updates on a line before; remove one of them, or give them different names",
+                row.update
+            );
+            return Err(Error::data(path, problem));
+        }
+        match runs.get_mut(place) {
             None => runs.push(run),
             Some(other) => {
-                if other
-                    .evaluations
-                    .iter()
-                    .any(|before| before.update == row.update)
-                {
-                    let problem = format!(
-                        "line {line}: {} was evaluated after {} updates on a line before; remove one of them",
-                        run.folder.display(),
-                        row.update
-                    );
-                    return Err(Error::data(path, problem));
-                }
                 other.evaluations.push(row);
                 other.total_updates = other.total_updates.max(run.total_updates);
             }
@@ -106,6 +109,34 @@ pub fn read(path: &Path) -> Result<(Vec<Run>, Vec<String>)> {
         format!("{}: column `{name}` is not read{meant}", path.display())
     });
     Ok((runs, notes.collect()))
+}
+
+/// What a table holds, if it can be one.
+fn text(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let Ok(text) = String::from_utf8(bytes) else {
+        return Err(Error::data(
+            path,
+            "is no text in UTF-8; spreadsheets write it as `CSV UTF-8 (comma delimited)`",
+        ));
+    };
+    let names = text.lines().next().unwrap_or_default();
+    let separator = [(';', "semicolons"), ('\t', "tabs")]
+        .into_iter()
+        .find(|(sign, _)| names.contains(*sign) && !names.contains(','));
+    let problem = if let Some((_, separator)) = separator {
+        format!(
+            "line 1: its cells are parted by {separator}, expected commas (and points in numbers)"
+        )
+    } else if text.trim().is_empty() {
+        "is empty, expected names of columns and a line per run and evaluation".to_owned()
+    } else if !text.ends_with('\n') {
+        // Its last number may have been longer.
+        "its last line has no end: the file may be cut off; copy it again, or end the line if it is whole".to_owned()
+    } else {
+        return Ok(text);
+    };
+    Err(Error::data(path, problem))
 }
 
 /// Which columns a table has.
@@ -202,9 +233,17 @@ impl Cells<'_> {
             .ok_or_else(|| self.wrong(column, "a finite number"))
     }
 
+    /// A number that is not negative; NaN where it is not said.
+    fn size(&self, column: &str) -> Result<f64> {
+        match self.number(column)? {
+            Some(found) if found < 0.0 => Err(self.wrong(column, "0 or more")),
+            found => Ok(found.unwrap_or(f64::NAN)),
+        }
+    }
+
     /// Mean and standard deviation.
     fn measured(&self, mean: &str, std: &str) -> Result<Option<(f64, f64)>> {
-        let std = self.number(std)?.unwrap_or(f64::NAN);
+        let std = self.size(std)?;
         Ok(self.number(mean)?.map(|mean| (mean, std)))
     }
 
@@ -250,7 +289,7 @@ impl Cells<'_> {
             settings: settings.map(|(key, value)| (key.to_owned(), value)).into(),
             evaluations: vec![EvaluationRow {
                 update,
-                seconds: self.number("seconds")?.unwrap_or(f64::NAN),
+                seconds: self.size("seconds")?,
                 episodes: self.whole("episodes")?.unwrap_or(0) as usize,
                 returns: returns.unwrap_or((f64::NAN, f64::NAN)),
                 scores,
@@ -264,12 +303,28 @@ impl Cells<'_> {
 }
 
 /// Every evaluation of every run of a comparison's lines, by their names: what [`read`] reads.
-pub fn written(cells: &[Cell]) -> String {
+///
+/// # Errors
+/// If two runs of one line have one seed: nothing in the table would tell them apart.
+pub fn written(cells: &[Cell]) -> Result<String> {
     let columns = COLUMNS.map(|name| (name.to_owned(), Align::Words));
     let mut table = Table::new("", columns.to_vec());
     let mut seen = BTreeSet::new();
+    let mut told: BTreeMap<(&String, &Task, String), &Run> = BTreeMap::new();
     for cell in cells {
         for run in cell.runs.iter().filter(|run| seen.insert(&run.folder)) {
+            let seed = run.setting("seed").unwrap_or_default();
+            let task = &run.task;
+            if let Some(other) = told.insert((&cell.name, task, seed.clone()), run) {
+                return Err(Error::Unsuitable(format!(
+                    "a table of scores can't tell {} and {} apart: both are called `{}` and have the seed {seed} on {}; name their lines differently, or \
+                     group by a key that differs",
+                    other.folder.display(),
+                    run.folder.display(),
+                    cell.name,
+                    cell.task
+                )));
+            }
             for row in &run.evaluations {
                 let of_scores = |part: fn((f64, f64)) -> f64| {
                     row.scores
@@ -286,7 +341,7 @@ pub fn written(cells: &[Cell]) -> String {
                     run.task.data.clone(),
                     run.task.checksum.clone(),
                     run.task.env.clone().unwrap_or_default(),
-                    run.setting("seed").unwrap_or_default(),
+                    seed.clone(),
                     row.update.to_string(),
                     run.total_updates.to_string(),
                     known(row.seconds),
@@ -299,13 +354,13 @@ pub fn written(cells: &[Cell]) -> String {
             }
         }
     }
-    table.csv()
+    Ok(table.csv())
 }
 
 /// Writes [`written`] to a file.
 ///
 /// # Errors
-/// If the disk fails.
+/// As [`written`], or if the disk fails.
 pub fn write(cells: &[Cell], path: &Path) -> Result<()> {
-    write_atomically(path, written(cells).as_bytes())
+    write_atomically(path, written(cells)?.as_bytes())
 }

@@ -23,11 +23,19 @@ pub(super) fn unify(runs: &mut [&mut Run]) -> Vec<String> {
     };
     let mut notes: Vec<String> = renamed.iter().map(said).collect();
     let mut unknown: BTreeMap<(String, Option<String>), Task> = BTreeMap::new();
-    for run in runs.iter_mut().filter(|run| run.task.checksum.is_empty()) {
+    let without: Vec<&mut &mut Run> = runs
+        .iter_mut()
+        .filter(|run| run.task.checksum.is_empty())
+        .collect();
+    // A table may say nothing of the environment either: what it can be comes first.
+    let (silent, telling): (Vec<_>, Vec<_>) = without.into_iter().partition(|run| is_silent(run));
+    for run in telling.into_iter().chain(silent) {
+        let silent = is_silent(run);
         let is_alike = |task: &&Task| {
-            env(task) == env(&run.task) && plain(&task.data) == plain(&run.task.data)
+            (silent || env(task) == env(&run.task)) && plain(&task.data) == plain(&run.task.data)
         };
         let alike: Vec<&Task> = known.values().filter(is_alike).collect();
+        let told: Vec<&Task> = unknown.values().filter(is_alike).collect();
         if let [task] = alike[..] {
             let note = format!(
                 "{} does not say the checksum of its data, `{}`: by its name it is taken for `{}`",
@@ -39,6 +47,8 @@ pub(super) fn unify(runs: &mut [&mut Run]) -> Vec<String> {
                 notes.push(note);
             }
             run.task = task.clone();
+        } else if let ([], [task], true) = (&alike[..], &told[..], silent) {
+            run.task = (*task).clone();
         } else {
             let key = (plain(&run.task.data), env(&run.task));
             run.task = unknown
@@ -49,6 +59,11 @@ pub(super) fn unify(runs: &mut [&mut Run]) -> Vec<String> {
     }
     notes.extend(about_names(runs));
     notes
+}
+
+/// Whether it is a table that tells of the run, without its environment.
+fn is_silent(run: &Run) -> bool {
+    run.table.is_some() && run.task.env.is_none()
 }
 
 /// One name for several data sets.

@@ -53,6 +53,8 @@ pub struct Plan {
     pub runs: Vec<PlannedRun>,
     /// Folder of what is no run.
     own: PathBuf,
+    /// What the names of its configurations' files end in.
+    mark: String,
 }
 
 impl Plan {
@@ -102,18 +104,27 @@ impl Plan {
             lines,
             runs,
             own: out.join(OWN),
+            mark: String::new(),
         })
     }
 
     /// The plan of these seeds of one configuration, which came from the file `source`, in `out/seed-N`.
-    pub fn of_seeds(config: &RunConfig, source: &Path, seeds: &[u64], out: &Path) -> Self {
+    ///
+    /// # Errors
+    /// If the configuration can't be written as TOML.
+    pub fn of_seeds(config: &RunConfig, source: &Path, seeds: &[u64], out: &Path) -> Result<Self> {
         let run = |seed: &u64| PlannedRun {
             line: 0,
             seed: *seed,
             folder: out.join(format!("seed-{seed}")),
         };
-        let name = out.file_name().unwrap_or_default().to_string_lossy();
-        Self {
+        // `.` and `..` are no names.
+        let whole = out.canonicalize().ok();
+        let named = out.file_name().or_else(|| whole.as_deref()?.file_name());
+        let name = named.map_or_else(|| "run".into(), |name| name.to_string_lossy());
+        // Another command may train other seeds here, with another configuration.
+        let mark = crc32fast::hash(config.to_toml()?.as_bytes());
+        Ok(Self {
             out: out.to_path_buf(),
             runs: seeds.iter().map(run).collect(),
             lines: vec![Line {
@@ -123,7 +134,8 @@ impl Plan {
                 seeds: seeds.to_vec(),
             }],
             own: out.join(OWN),
-        }
+            mark: format!("-{mark:08x}"),
+        })
     }
 
     /// The line of a run.
@@ -151,7 +163,8 @@ impl Plan {
 
     /// Where the resolved configuration of a line lies, once [`write_configs`](Self::write_configs) has been called.
     pub fn config_path(&self, line: &Line) -> PathBuf {
-        self.own_path(CONFIGS).join(format!("{}.toml", line.name))
+        self.own_path(CONFIGS)
+            .join(format!("{}{}.toml", line.name, self.mark))
     }
 
     /// Where the output of a run is kept.

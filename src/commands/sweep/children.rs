@@ -24,6 +24,8 @@ use crate::process::INTERRUPTED;
 const POLL: Duration = Duration::from_millis(50);
 /// How often the table is drawn anew.
 const REDRAW: Duration = Duration::from_secs(1);
+/// Seeds of one configuration that a process can be told of.
+const MOST_BESIDE: u64 = 10_000;
 /// What a line of a log begins with that is a warning.
 const WARNING: &str = " WARN ";
 /// What is shown of the end of a log.
@@ -165,7 +167,10 @@ pub fn train(
 /// The arguments that train a run: a command that anybody can type.
 pub fn arguments(plan: &Plan, run: &PlannedRun, threads: Option<usize>) -> Vec<String> {
     let line = plan.line(run);
-    let shown = |path: &Path| path.display().to_string();
+    let shown = |path: &Path| match path.display().to_string() {
+        option if option.starts_with('-') => format!("./{option}"),
+        path => path,
+    };
     let mut arguments = vec![
         "train".to_owned(),
         shown(&plan.config_path(line)),
@@ -201,6 +206,13 @@ fn start(
     }
     let mut arguments = arguments(plan, planned, Some(workers.threads));
     arguments.push("--until-stdin-closes".to_owned());
+    let seeds = &plan.line(planned).seeds;
+    if let (Some(first), Some(last)) = (seeds.iter().min(), seeds.iter().max())
+        && last - first < MOST_BESIDE
+    {
+        // They are no strangers in its folder, whatever is there of them.
+        arguments.extend(["--beside".to_owned(), format!("{first}..{}", last + 1)]);
+    }
     if !workers.devices.is_empty() {
         let device = &workers.devices[slot % workers.devices.len()];
         arguments.extend(["--device".to_owned(), device.clone()]);

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::IsTerminal;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use trajformer::sweep::{Plan, Standing};
+use trajformer::watch::seconds_between_lines;
 
 use crate::commands::sweep::children::{Event, Fate};
 use crate::output::complain;
@@ -26,6 +27,9 @@ pub struct Show<'a> {
     ended: usize,
     /// How many runs gave each warning.
     warned: BTreeMap<String, usize>,
+    /// When lines on what is running were last printed, where there is no terminal, and how often they are.
+    told: Instant,
+    every: Duration,
     table: Option<ProgressBar>,
 }
 
@@ -54,6 +58,8 @@ impl<'a> Show<'a> {
             since: BTreeMap::new(),
             ended,
             warned: BTreeMap::new(),
+            told: Instant::now(),
+            every: seconds_between_lines(),
             table,
         }
     }
@@ -112,9 +118,16 @@ impl<'a> Show<'a> {
                 for at in *running {
                     self.look(*at);
                 }
-                if let Some(table) = &self.table {
-                    table.set_message(self.text(running));
-                    table.tick();
+                match &self.table {
+                    Some(table) => {
+                        table.set_message(self.text(running));
+                        table.tick();
+                    }
+                    None if self.told.elapsed() >= self.every => {
+                        self.told = Instant::now();
+                        running.iter().for_each(|at| complain(self.line(*at)));
+                    }
+                    None => {}
                 }
             }
         }
@@ -158,6 +171,24 @@ impl<'a> Show<'a> {
                 standing.map_or(0, |standing| standing.updates)
             ),
         }
+    }
+
+    /// How far a running run is.
+    fn line(&self, at: usize) -> String {
+        let (updates, total, score) = self.standings.get(&at).map_or((0, 0, None), |found| {
+            (found.logged, found.total, found.score)
+        });
+        let rate = self.rate(at).filter(|rate| *rate > 0.0);
+        let rest = rate.map_or_else(String::new, |rate| {
+            let left = duration(total.saturating_sub(updates) as f64 / rate);
+            format!(", {rate:.0}/s, {left} left")
+        });
+        let score = score.map_or_else(String::new, |score| format!("; last score {score:.1}"));
+        let share = 100.0 * updates as f64 / total.max(1) as f64;
+        format!(
+            "{}: {updates} of {total} updates ({share:.0} %){rest}{score}",
+            self.name(at)
+        )
     }
 
     /// The table.
