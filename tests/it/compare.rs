@@ -1455,3 +1455,15 @@ fn tables_are_not_written_over_what_is_read_nor_with_runs_that_nothing_tells_apa
     assert!(!folder.join("pooled.csv").exists());
     assert_eq!(fs::read_to_string(folder.join("all.csv")).unwrap(), before);
 }
+
+#[test]
+fn the_table_of_our_results_is_what_their_file_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("docs/results.md")).unwrap();
+    let command = "trajformer compare docs/medium-replay.csv --by name --markdown";
+    has(&document, &[command]);
+    let found = succeeds(root, &command.split(' ').skip(2).collect::<Vec<_>>());
+    let table: Vec<&str> = found.lines().take_while(|line| !line.is_empty()).collect();
+    assert!(table.len() > 5, "{found}");
+    has(&document, &table);
+}

@@ -513,7 +513,10 @@ fn about_cell(cell: &Cell, by: &[String]) -> Vec<String> {
             .for_each(|key| drop(settings.remove(*key)));
         let same = known.insert(format!("{settings:?}"), &run.folder);
         // A table may tell of a run that is there itself.
-        let copy = measured.insert(format!("{:?}", run.evaluations), &run.folder);
+        let copy = measured.insert(
+            format!("{:?} {:?}", run.setting("seed"), run.evaluations),
+            &run.folder,
+        );
         let same = same.map(|other| (other, "seed and settings"));
         if let Some((other, what_is)) = same.or(copy.map(|other| (other, "evaluations"))) {
             notes.push(format!(
