@@ -18,6 +18,7 @@ use crate::app::action_range;
 use crate::app::checkpoint::fingerprint::{
     DataFingerprint, data_name, differences, free_overrides, listed, settings,
 };
+use crate::app::checkpoint::folders::check_configured;
 use crate::app::checkpoint::lost::lost;
 use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::{EarlyStop, RunDir, RunSpec, RunState};
@@ -513,6 +514,7 @@ pub fn start_or_resume(
     options: &RunOptions<'_>,
 ) -> Result<Outcome> {
     if !folder.join("config.toml").is_file() {
+        check_configured(folder)?;
         return start_with(config, folder, options);
     }
     let run = RunDir::open(folder)?;

@@ -140,7 +140,11 @@ impl Table {
         if path.is_dir() {
             return Err(useless(path, Fault::Folder));
         }
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let text = String::from_utf8(bytes).map_err(|_| {
+            let problem = "holds something that is no text; restore it from a copy, or remove it, and it is begun anew";
+            Error::data(path, problem)
+        })?;
         parsed(path, &text)
     }
 

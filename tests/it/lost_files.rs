@@ -247,6 +247,21 @@ fn seeds_that_are_not_whole_are_named_by_train_as_by_a_sweep() {
     assert!(before == content(&line), "what is damaged stays as it is");
     let one = format!("train --resume all/{name}/seed-0");
     has(&ends(folder, &one, 1), &["cut off"]);
+    // A run without its configuration is no place for a new one; a table of something else than text says so.
+    fs::remove_file(line.join("seed-3/config.toml")).unwrap();
+    fs::create_dir(line.join("seed-3/config.toml")).unwrap();
+    fs::write(line.join("seed-1/metrics.csv"), [0xff, 0xfe, 0x00]).unwrap();
+    let said = ends(folder, &train, 1);
+    let config = "config.toml is a folder, where the run has a file";
+    has(
+        &said,
+        &[
+            "4 of 4 seeds failed",
+            config,
+            "seed-1/metrics.csv: holds something that is no text",
+        ],
+    );
+    assert!(!said.contains("there is a run already"), "{said}");
 }
 
 #[test]
