@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use trajformer::Error;
+use trajformer::checkpoint::origin::Origin;
 use trajformer::config::RunConfig;
 use trajformer::interrupt::Interrupt;
 use trajformer::run::Failure;
@@ -63,6 +64,7 @@ pub fn train(
         jobs,
         threads,
         devices: Vec::new(),
+        command: Origin::now().command,
     };
     let own: Vec<usize> = (0..seeds.len()).collect();
     let mut show = Show::new(&plan, &own, found, jobs);

@@ -549,6 +549,13 @@ fn seeds_side_by_side_are_those_one_after_the_other() {
             fs::read(folder.join(format!("{out}/seed-{seed}/model.safetensors"))).unwrap()
         };
         assert!(weights("1") == weights("2"), "seed {seed}");
+        // A run says with which command a person began it.
+        let origin = fs::read_to_string(folder.join(format!("2/seed-{seed}/origin.json"))).unwrap();
+        let typed = "train run.toml --out 2 --seeds 0..3 --jobs 2 --json";
+        assert!(
+            origin.contains(typed) && !origin.contains("--beside"),
+            "{origin}"
+        );
     }
     // Called again nothing is trained, and the result is told as it is.
     let (again, same) = train("2");

@@ -25,7 +25,7 @@ pub struct Origin {
     pub commit: Option<String>,
     /// Seconds since 1970, UTC.
     pub at: u64,
-    /// The command line of the process.
+    /// The command line of the process, or that of the one that has started it ([`STARTED_BY`]).
     #[serde(default)]
     pub command: Option<String>,
     /// Where it ran.
@@ -46,6 +46,9 @@ pub struct Machine {
     pub threads: usize,
 }
 
+/// Environment variable with the command that a person typed, of a process that another one has started for it.
+pub const STARTED_BY: &str = "TRAJFORMER_STARTED_BY";
+
 impl Origin {
     /// Of what is made now.
     pub fn now() -> Self {
@@ -65,7 +68,9 @@ impl Origin {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: commit().map(str::to_owned),
             at: since.map(|time| time.as_secs()).unwrap_or_default(),
-            command: (!arguments.is_empty()).then(|| arguments.join(" ")),
+            command: std::env::var(STARTED_BY)
+                .ok()
+                .or_else(|| (!arguments.is_empty()).then(|| arguments.join(" "))),
             machine: Machine {
                 os: std::env::consts::OS.to_owned(),
                 arch: std::env::consts::ARCH.to_owned(),

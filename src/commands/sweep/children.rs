@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use trajformer::Error;
+use trajformer::checkpoint::origin::STARTED_BY;
 use trajformer::interrupt::Interrupt;
 use trajformer::sweep::{Plan, PlannedRun, Standing};
 
@@ -41,6 +42,8 @@ pub struct Workers {
     pub threads: usize,
     /// Devices that they are spread over; none: each configuration's own.
     pub devices: Vec<String>,
+    /// The command that their runs say they were begun with, where it is not each process's own.
+    pub command: Option<String>,
 }
 
 /// What became of a run.
@@ -226,6 +229,9 @@ fn start(
         .stdin(Stdio::piped())
         .stdout(log.try_clone().with_context(shown)?)
         .stderr(log);
+    if let Some(typed) = &workers.command {
+        command.env(STARTED_BY, typed);
+    }
     // Ctrl-C is for this process, which then closes the pipe.
     #[cfg(unix)]
     command.process_group(0);

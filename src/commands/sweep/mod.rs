@@ -290,6 +290,7 @@ pub fn workers(args: &TrainingArgs, defaults: &Defaults, runs: usize) -> Workers
         jobs,
         threads,
         devices: devices.clone(),
+        command: None,
     }
 }
 
