@@ -96,3 +96,13 @@ def serve(args, peer, step, product, key="ms_per_update", warm_up=4, at_least=4,
         rate = best_rate(product) if product else None
         line = {"peer": peer, key: figure, "count": count, "peak_memory_bytes": memory, "matmul_peak_gflops": rate}
         print(json.dumps(line), flush=True)
+
+
+def serve_loop(description, build, **defaults):
+    """The whole of a JAX peer's program; `build(args)` gives `jax_common` and a step, after threads are pinned."""
+    options = parser(description, **defaults)
+    add_loop(options)
+    args = options.parse_args()
+    pin(args.threads)
+    shared, step = build(args)
+    serve(args, shared.name(args), step, shared.product, finish=step.finish, **rounds_of_loop(args))

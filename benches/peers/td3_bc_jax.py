@@ -62,9 +62,4 @@ def build(args):
 
 
 if __name__ == "__main__":
-    parser = common.parser(__doc__)
-    common.add_loop(parser)
-    args = parser.parse_args()
-    common.pin(args.threads)
-    jc, step = build(args)
-    common.serve(args, jc.name(args), step, jc.product, finish=step.finish, **common.rounds_of_loop(args))
+    common.serve_loop(__doc__, build)

@@ -51,8 +51,6 @@ pub struct Plan {
     pub lines: Vec<Line>,
     /// The runs.
     pub runs: Vec<PlannedRun>,
-    /// Folder of what is no run.
-    own: PathBuf,
     /// What the names of its configurations' files end in.
     mark: String,
 }
@@ -103,7 +101,6 @@ impl Plan {
             out: out.to_path_buf(),
             lines,
             runs,
-            own: out.join(OWN),
             mark: String::new(),
         })
     }
@@ -133,7 +130,6 @@ impl Plan {
                 source: source.to_path_buf(),
                 seeds: seeds.to_vec(),
             }],
-            own: out.join(OWN),
             mark: format!("-{mark:08x}"),
         })
     }
@@ -158,7 +154,7 @@ impl Plan {
 
     /// Where a file of the sweep itself lies: a table, say.
     pub fn own_path(&self, name: &str) -> PathBuf {
-        self.own.join(name)
+        self.out.join(OWN).join(name)
     }
 
     /// Where the resolved configuration of a line lies, once [`write_configs`](Self::write_configs) has been called.
