@@ -674,6 +674,10 @@ fn tap() -> Table {
         ("planner.n_expand", Of(&["plan.n_expand"])),
         ("planner.likelihood_threshold", Of(&["plan.prob_threshold"])),
         ("planner.likelihood_weight", Of(&["plan.prob_weight"])),
+        (
+            "planner.likelihood_of",
+            Ours("one threshold for the whole plan, as there"),
+        ),
         ("planner.plan_every_steps", Of(&["plan.plan_freq"])),
     ]
 }

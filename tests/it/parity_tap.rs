@@ -9,7 +9,9 @@ use trajformer::data::dataset::{ActionKind, Episode};
 use trajformer::data::step_windows::{StepWindows, WindowOptions};
 use trajformer::data::{Dataset, dataset};
 use trajformer::metrics::Metrics;
-use trajformer::planning::{LatentModel, LatentPlanConfig, LatentPlanner, LatentSearch};
+use trajformer::planning::{
+    LatentModel, LatentPlanConfig, LatentPlanner, LatentSearch, LikelihoodOf,
+};
 use trajformer::policy::Policy;
 use trajformer_models::dropout::Dropout;
 use trajformer_models::params::{Params, Slot, StateVisitor};
@@ -326,6 +328,15 @@ fn weights_decay_where_the_authors_do() {
 }
 
 fn search(golden: &Golden, plan: &serde_json::Value) -> LatentSearch<f64> {
+    search_with(golden, plan, LatentPlanConfig::default())
+}
+
+/// With what the authors don't have as in `ours`.
+fn search_with(
+    golden: &Golden,
+    plan: &serde_json::Value,
+    ours: LatentPlanConfig,
+) -> LatentSearch<f64> {
     let mut learner = learner(golden, "plan.prior.", DType::F64);
     for step in 0..golden.integer("steps") {
         let batch = batch(golden, step, DType::F64);
@@ -347,6 +358,7 @@ fn search(golden: &Golden, plan: &serde_json::Value) -> LatentSearch<f64> {
         likelihood_threshold: number("prob_threshold"),
         likelihood_weight: number("likelihood_weight"),
         plan_every_steps: count("plan_freq"),
+        ..ours
     };
     LatentSearch::new(model, config).expect("settings that fit")
 }
@@ -420,6 +432,64 @@ fn plans_and_actions_equal_the_authors_with_recorded_draws() {
         // What a policy gives out is f32.
         check_close(&name, &actions, golden.tensor(&name), 1e-6);
     }
+}
+
+/// Of the authors' plans and draws: each code's likelihood is held to the threshold by itself. What a code costs is the difference of two
+/// log-likelihoods that the history has.
+#[test]
+fn a_threshold_of_each_code_lets_no_likely_code_make_up_for_an_unlikely_one() {
+    let golden = Golden::load("tap");
+    let mut plan = golden.constants["plans"]["a"].clone();
+    // Above the uniform one of a code, so that some are on either side.
+    let threshold = 1.5 / golden.integer("codes") as f64;
+    plan["prob_threshold"] = threshold.into();
+    let weight = plan["likelihood_weight"].as_f64().expect("a weight");
+    let o = golden.integer("observation_dim");
+    let observation = golden.numbers("plan.observations")[..o].to_vec();
+    let observation: Vec<f32> = observation.into_iter().map(|x| x as f32).collect();
+    let histories = [LikelihoodOf::Plan, LikelihoodOf::Code].map(|likelihood_of| {
+        let ours = LatentPlanConfig {
+            likelihood_of,
+            ..LatentPlanConfig::default()
+        };
+        let mut recorded = Recorded {
+            uniforms: golden.numbers("plan.a.uniforms"),
+            used: 0,
+        };
+        search_with(&golden, &plan, ours)
+            .plan(&observation, 0, &mut recorded)
+            .expect("a plan")
+            .history
+    });
+    // Sequences that both searches keep are worth the same but for the last term.
+    let codes = histories[0].len();
+    let mut compared = [[0, 0], [0, 0]];
+    for at in 0..codes {
+        for kept in &histories[1][at] {
+            let of_plan = histories[0][at].iter().find(|it| it.codes == kept.codes);
+            let Some(of_plan) = of_plan else { continue };
+            // What each code costs is the difference of two log-likelihoods of the history.
+            let mut before = 0.0;
+            let mut capped = 0.0;
+            for upto in 0..=at {
+                let part = &kept.codes[..=upto];
+                let part = histories[1][upto].iter().find(|it| it.codes == part);
+                let so_far = part.expect("it stayed").log_likelihood;
+                capped += (so_far - before).min(threshold.ln());
+                before = so_far;
+            }
+            let of_whole = kept.log_likelihood.min(codes as f64 * threshold.ln());
+            let expected = of_plan.score + weight * (capped - of_whole);
+            assert!((kept.score - expected).abs() < 1e-9 * expected.abs().max(1.0));
+            let sure = capped > kept.log_likelihood - 1e-12;
+            compared[usize::from(at > 0)][usize::from(sure)] += 1;
+        }
+    }
+    assert!(
+        compared.iter().all(|of| of.iter().sum::<i32>() > 0),
+        "{compared:?}"
+    );
+    assert!(compared.iter().any(|of| of[0] > 0), "{compared:?}");
 }
 
 /// The file's episodes.

@@ -9,7 +9,8 @@
 //!
 //! for the T steps decoded so far, N codes in a whole plan. As in their code the last step's reward is left out, though its
 //! value begins after it, the first reward is discounted once, and the predicted ends of episodes are not looked at; the
-//! threshold is that of the whole plan also while it grows.
+//! threshold is that of the whole plan also while it grows. Beside it, ours: [`LikelihoodOf::Code`] has the sum over codes of min(log P(code), log threshold)
+//! in the place of the last term.
 //!
 //! Equal sequences, which are common where the prior is sure, are computed once.
 
@@ -42,8 +43,22 @@ pub struct LatentPlanConfig {
     pub likelihood_threshold: f64,
     /// Weight of the logarithm of their likelihood then. 500.
     pub likelihood_weight: f64,
+    /// Whether the threshold is that of the whole plan, or of each code. `"plan"`.
+    pub likelihood_of: LikelihoodOf,
     /// Environment steps that follow one plan, the authors' `plan_freq`. 1.
     pub plan_every_steps: usize,
+}
+
+/// What the threshold of a plan's likelihood is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LikelihoodOf {
+    /// `"plan"`, the authors': the likelihood of all codes with the threshold to the power of a whole plan's number of codes, also
+    /// while the plan grows. Likely codes make up for one that is most unlikely.
+    #[default]
+    Plan,
+    /// `"code"`: each code's likelihood with the threshold. Nothing makes up for an unlikely one.
+    Code,
 }
 
 impl Default for LatentPlanConfig {
@@ -54,6 +69,7 @@ impl Default for LatentPlanConfig {
             n_expand: 4,
             likelihood_threshold: 0.05,
             likelihood_weight: 500.0,
+            likelihood_of: LikelihoodOf::Plan,
             plan_every_steps: 1,
         }
     }
@@ -132,6 +148,8 @@ pub struct LatentSearch<T> {
 struct Row {
     sequence: usize,
     log_likelihood: f64,
+    /// The sum over its codes of the smaller one of their log-likelihood and the threshold's logarithm.
+    capped: f64,
     score: f64,
 }
 
@@ -198,8 +216,10 @@ impl<T: Float> LatentSearch<T> {
         let mut rows = vec![Row {
             sequence: 0,
             log_likelihood: 0.0,
+            capped: 0.0,
             score: 0.0,
         }];
+        let threshold = self.config.likelihood_threshold.ln();
         let mut earned = vec![0.0];
         let codes = self.config.horizon / latent;
         let mut layers: Vec<Sequences> = Vec::with_capacity(codes);
@@ -211,7 +231,8 @@ impl<T: Float> LatentSearch<T> {
             };
             let distributions = distributions(&logits, decoder.sizes().codes)?;
             let mut draw = || uniforms.next(episode);
-            let (mut children, drawn) = expand(&rows, tried, &distributions, &mut draw);
+            let (mut children, drawn) =
+                expand(&rows, (tried, threshold), &distributions, &mut draw);
             self.decode(&mut children, &earned, code * latent)?;
             rows = self.best(drawn, &children.values, codes);
             let kept = keep(&mut rows);
@@ -267,7 +288,10 @@ impl<T: Float> LatentSearch<T> {
     fn best(&self, mut rows: Vec<Row>, values: &[f64], codes: usize) -> Vec<Row> {
         let most = self.config.likelihood_threshold.ln() * codes as f64;
         for row in &mut rows {
-            let likelihood = row.log_likelihood.max(LEAST_LOG_LIKELIHOOD).min(most);
+            let likelihood = match self.config.likelihood_of {
+                LikelihoodOf::Plan => row.log_likelihood.max(LEAST_LOG_LIKELIHOOD).min(most),
+                LikelihoodOf::Code => row.capped.max(LEAST_LOG_LIKELIHOOD),
+            };
             row.score = values[row.sequence] + self.config.likelihood_weight * likelihood;
         }
         rows.sort_by(|a, b| b.score.total_cmp(&a.score));
@@ -360,10 +384,11 @@ fn distributions<T: Float>(logits: &[T], codes: usize) -> Result<Vec<Distributio
     logits.par_chunks_exact(codes).map(distribution).collect()
 }
 
-/// Draws codes after every row: the distinct sequences, and a row for each draw.
+/// Draws so many codes after every row: the distinct sequences, and a row for each draw. The logarithm of the threshold of a code's
+/// likelihood comes second.
 fn expand(
     rows: &[Row],
-    tried: usize,
+    (tried, threshold): (usize, f64),
     distributions: &[Distribution],
     draw: &mut dyn FnMut() -> f64,
 ) -> (Sequences, Vec<Row>) {
@@ -382,6 +407,7 @@ fn expand(
             drawn.push(Row {
                 sequence,
                 log_likelihood: row.log_likelihood + distribution.log_probabilities[code],
+                capped: row.capped + distribution.log_probabilities[code].min(threshold),
                 score: 0.0,
             });
         }

@@ -27,7 +27,7 @@ pub use budget::{Allowance, Budget};
 pub use companion::Companion;
 pub use critic::{Critic, CriticSpec};
 pub use latent_planner::LatentPlanner;
-pub use latent_search::{LatentModel, LatentPlan, LatentPlanConfig, LatentSearch};
+pub use latent_search::{LatentModel, LatentPlan, LatentPlanConfig, LatentSearch, LikelihoodOf};
 pub use plan_config::{Objective, PlanConfig, PlanValue, Window};
 pub use planner::BeamPlanner;
 pub use trajformer_core::policy::Imagined;
