@@ -262,7 +262,11 @@ fn a_run_that_goes_on_measures_the_same_to_the_last_bit() {
         let refused = refused.unwrap_err().to_string();
         let said = "`train.held_out_every_updates` was 3, is 4";
         assert!(refused.contains(said), "{refused}");
-        run::resume(&parts, &[every, "train.updates=22".to_owned()]).unwrap();
+        let mut longer = vec![every, "train.updates=22".to_owned()];
+        if algorithm == "iql" {
+            longer.push("algorithm.iql.actor_decay_updates=22".to_owned());
+        }
+        run::resume(&parts, &longer).unwrap();
     }
 }
 
