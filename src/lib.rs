@@ -59,7 +59,7 @@ pub use trajformer_core::environment::Environment;
 pub use trajformer_core::policy::{EpisodeStart, Policy};
 pub use trajformer_core::{
     Error, Result, algorithm, clock, device, environment, epochs, error, interrupt, nearest,
-    schedules,
+    printable, schedules,
 };
 pub use trajformer_models as models;
 pub use trajformer_models::rng;

@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
+use trajformer::printable::printable;
 
 /// Writes a line to standard output at once.
 ///
@@ -16,14 +17,14 @@ pub fn line(text: impl Display) -> anyhow::Result<()> {
     whole(format!("{text}\n"))
 }
 
-/// Writes text that ends its lines itself.
+/// Writes text that ends its lines itself. Names of files, columns and runs may be in it: what a terminal would obey is spelled out.
 ///
 /// # Errors
 /// As [`line`].
 pub fn whole(text: impl Display) -> anyhow::Result<()> {
     let mut output = std::io::stdout().lock();
     let written = output
-        .write_all(text.to_string().as_bytes())
+        .write_all(printable(&text.to_string()).as_bytes())
         .and_then(|()| output.flush());
     match written {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -33,7 +34,8 @@ pub fn whole(text: impl Display) -> anyhow::Result<()> {
 
 /// Writes a line to standard error; if that fails there is nobody left to tell.
 pub fn complain(text: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let text = text.to_string();
+    let _ = writeln!(std::io::stderr(), "{}", printable(&text));
 }
 
 /// Writes a line of results to standard output: see [`line`].

@@ -1,7 +1,16 @@
 //! What belongs to the process: its threads, and how it ends.
 
+#[cfg(target_os = "linux")]
+use std::ffi::OsStr;
 use std::io::{ErrorKind, Read};
 use std::num::NonZeroUsize;
+#[cfg(target_os = "linux")]
+use std::os::unix::ffi::OsStrExt;
+#[cfg(target_os = "linux")]
+use std::os::unix::fs::MetadataExt;
+#[cfg(target_os = "linux")]
+use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use trajformer::interrupt::Interrupt;
@@ -42,6 +51,32 @@ pub fn settle_threads(threads: Option<NonZeroUsize>) {
             "warning: the pool of threads keeps its defaults: {error}"
         ));
     }
+}
+
+/// What starts this program once more, and where it lies. On Linux that is the program that runs, also where its file is gone or another one has
+/// its place: a build that was installed meanwhile, say.
+///
+/// # Errors
+/// If the system does not say where the program lies.
+pub fn this_program() -> std::io::Result<(PathBuf, PathBuf)> {
+    let place = std::env::current_exe()?;
+    #[cfg(target_os = "linux")]
+    {
+        const RUNNING: &str = "/proc/self/exe";
+        let file = |path: &Path| {
+            let found = std::fs::metadata(path).ok()?;
+            Some((found.dev(), found.ino()))
+        };
+        let running = file(Path::new(RUNNING));
+        // By its own name where it has one: that is what lists of processes show.
+        if running.is_some() && file(&place) != running {
+            // So Linux says it where the file is gone.
+            let bytes = place.as_os_str().as_bytes();
+            let bytes = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
+            return Ok((RUNNING.into(), OsStr::from_bytes(bytes).into()));
+        }
+    }
+    Ok((place.clone(), place))
 }
 
 /// The token that the first Ctrl-C (or SIGTERM) sets, which asks for an end with a checkpoint; the second ends at once.

@@ -3,6 +3,7 @@
 pub mod about;
 pub mod act;
 pub mod action_range;
+mod asked;
 pub mod behaviors;
 pub mod bench;
 pub mod checkpoint;
@@ -26,6 +27,7 @@ pub mod imported;
 pub mod instruct;
 pub mod locks;
 pub mod logger;
+mod lost_rows;
 mod memory;
 pub mod online;
 pub mod prepare;

@@ -15,8 +15,10 @@ use std::sync::Arc;
 use candle_core::Device;
 
 use crate::app::action_range;
+use crate::app::asked::Asked;
 use crate::app::checkpoint::fingerprint::{
-    DataFingerprint, data_name, differences, free_overrides, listed, settings,
+    DataFingerprint, all_settings, data_name, differences, free_overrides, is_free, listed,
+    settings,
 };
 use crate::app::checkpoint::folders::check_configured;
 use crate::app::checkpoint::lost::lost;
@@ -34,6 +36,7 @@ use crate::app::held_out;
 use crate::app::imported;
 use crate::app::imported::Request;
 use crate::app::logger::Tables;
+use crate::app::lost_rows::lost_rows;
 use crate::app::online::{Interaction, interactive};
 use crate::app::trainer::{Outcome, Training};
 use crate::app::whole::check_whole;
@@ -226,7 +229,70 @@ pub fn resume(path: &Path, overrides: &[String]) -> Result<Outcome> {
 /// # Errors
 /// As [`resume`].
 pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) -> Result<Outcome> {
+    resume_as(path, overrides, options, &mut Asked::on(options.data))
+}
+
+/// As [`resume_with`], for whom `asked` has read data already.
+fn resume_as(
+    path: &Path,
+    overrides: &[String],
+    options: &RunOptions<'_>,
+    asked: &mut Asked,
+) -> Result<Outcome> {
     let run = RunDir::open_to_train(path)?;
+    let Continued {
+        stored,
+        config,
+        spec,
+        state,
+        tables,
+    } = continued(&run, overrides, options, asked)?;
+    let lost = lost_rows(&run, &config, state.as_ref());
+    if let Some(state) = state.as_ref().filter(|state| state.is_end_of(&config)) {
+        return Ok(Outcome {
+            lost_rows: lost,
+            ..finished(&run, &config, state)?
+        });
+    }
+    let done = state.as_ref().map_or(0, |state| state.update);
+    check_schedules(&config)?;
+    for warning in lengthened(&stored, &config)?
+        .into_iter()
+        .filter(|_| done > 0)
+    {
+        tracing::warn!("{}: {warning}", path.display());
+    }
+    let changed = Changed {
+        stored: &stored,
+        config: &config,
+    };
+    let mut ready = ready_to_continue(&run, &changed, spec, done, options)?;
+    ready.tables = tables;
+    Ok(Outcome {
+        lost_rows: lost,
+        ..ready.train(Some(&run), &options.interrupt)?
+    })
+}
+
+/// A run that can be gone on with.
+struct Continued {
+    /// Its configuration as it is kept.
+    stored: RunConfig,
+    /// The same from now on.
+    config: RunConfig,
+    spec: RunSpec,
+    state: Option<RunState>,
+    tables: Tables,
+}
+
+/// What `run` goes on with, where `overrides` leave it the run that it is and its files are whole. Nothing of it is changed.
+fn continued(
+    run: &RunDir,
+    overrides: &[String],
+    options: &RunOptions<'_>,
+    asked: &mut Asked,
+) -> Result<Continued> {
+    let path = run.path();
     let (stored, spec) = (run.config()?, run.spec()?);
     spec.check_settings(&stored, path)?;
     let config = stored.with_overrides(overrides)?;
@@ -240,7 +306,7 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
         )));
     }
     // Its evaluations act, and a configuration that is stored anew would leave the key out.
-    check_acting(&config, &stored, &run)?;
+    check_acting(&config, &stored, run)?;
     let state = run.state()?;
     let done = state.as_ref().map_or(0, |state| state.update);
     let offline = stored.train.updates;
@@ -263,39 +329,53 @@ pub fn resume_with(path: &Path, overrides: &[String], options: &RunOptions<'_>) 
         check_same_data(&spec, dataset, path)?;
     }
     // Before anything of the run is changed, or it is taken for finished.
-    let tables = check_whole(&run, state.as_ref())?;
-    if let Some(state) = &state
-        && ((done == total && !state.evaluation_pending) || state.early_stop(&config).is_some())
-    {
-        return finished(&run, &config, state);
+    let tables = check_whole(run, state.as_ref())?;
+    if let Some(misfits) = asked.changed_on_its_way(&stored, &config, &spec, state.as_ref())? {
+        let is_end = state.as_ref().is_some_and(|state| state.is_end_of(&config));
+        let what = if is_end {
+            "it is finished"
+        } else {
+            "it goes on"
+        };
+        return Err(Error::Run {
+            path: path.to_path_buf(),
+            problem: format!(
+                "{what} with what it was started with, and is asked for something else ({misfits}); give the old value, or start a new run"
+            ),
+        });
     }
-    check_schedules(&config)?;
-    if let Some(warning) = lengthened(&stored, &config).filter(|_| done > 0) {
-        tracing::warn!("{}: {warning}", path.display());
-    }
-    let changed = Changed {
-        stored: &stored,
-        config: &config,
-    };
-    let mut ready = ready_to_continue(&run, &changed, spec, done, options)?;
-    ready.tables = tables;
-    ready.train(Some(&run), &options.interrupt)
+    Ok(Continued {
+        stored,
+        config,
+        spec,
+        state,
+        tables,
+    })
 }
 
-/// What to say of a run that goes on with another number of updates than it was started with, where learning rates depend on it: its past was
-/// trained at the rates of the old number.
-fn lengthened(stored: &RunConfig, config: &RunConfig) -> Option<String> {
+/// What to say of a run that goes on with another number of updates, or another decay of its learning rates, than it was started with: its past
+/// was trained at the old rates.
+fn lengthened(stored: &RunConfig, config: &RunConfig) -> Result<Vec<String>> {
+    let mut said = Vec::new();
     let (before, now) = (stored.train.updates, config.train.updates);
     let keys = config.algorithm.keys_of_length();
-    if before == now || keys.is_empty() {
-        return None;
+    if before != now && !keys.is_empty() {
+        let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+        said.push(format!(
+            "`train.updates` was {before} and is {now}: {} goes by it, so that learning rates are others from here on than they would have been, \
+             and what is done was not trained at the rates of a run of {now} updates",
+            keys.join(", ")
+        ));
     }
-    let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
-    Some(format!(
-        "`train.updates` was {before} and is {now}: {} goes by it, so that learning rates are others from here on than they would have been, and \
-         what is done was not trained at the rates of a run of {now} updates",
-        keys.join(", ")
-    ))
+    let changed = differences(&all_settings(stored)?, &all_settings(config)?);
+    let of_rates = |key: &str| is_free(key) && key.ends_with("decay_updates");
+    let changed = changed.iter().filter(|one| of_rates(&one.key));
+    said.extend(
+        changed.map(|one| {
+            format!("{one} from here on: what is done was trained at the rates of before")
+        }),
+    );
+    Ok(said)
 }
 
 /// What a finished run found: its last evaluation.
@@ -338,6 +418,7 @@ fn finished(run: &RunDir, config: &RunConfig, state: &RunState) -> Result<Outcom
         evaluation_pending: false,
         stopped_early,
         held_out: state.held_out,
+        lost_rows: Vec::new(),
     })
 }
 
@@ -346,9 +427,26 @@ fn finished(run: &RunDir, config: &RunConfig, state: &RunState) -> Result<Outcom
 /// stays as it is.
 ///
 /// # Errors
-/// If the checkpoint can't be read, or something is at `out` already.
+/// If the checkpoint can't be gone on with, because something of it is missing, say, or something is at `out` already: nothing is left at `out`
+/// then.
 pub fn branch(from: &Path, out: &Path) -> Result<()> {
-    RunDir::open(from)?.branch(out)
+    branch_with(from, out, &[])
+}
+
+/// As [`branch`], of a run that will be resumed with these `overrides`, as [`resume`] takes them: they are looked at before.
+///
+/// # Errors
+/// As [`branch`], and if the run can't be resumed with them.
+pub fn branch_with(from: &Path, out: &Path, overrides: &[String]) -> Result<()> {
+    let run = RunDir::open(from)?;
+    run.saved_state()?;
+    continued(
+        &run,
+        overrides,
+        &RunOptions::default(),
+        &mut Asked::default(),
+    )?;
+    run.branch(out)
 }
 
 /// The configuration of a run that goes on: as it is kept, and as it is from now on.
@@ -513,22 +611,28 @@ pub fn start_or_resume(
     folder: &Path,
     options: &RunOptions<'_>,
 ) -> Result<Outcome> {
+    start_or_resume_as(config, folder, options, &mut Asked::on(options.data))
+}
+
+/// As [`start_or_resume`], for whom `asked` has read data already.
+pub(super) fn start_or_resume_as(
+    config: &RunConfig,
+    folder: &Path,
+    options: &RunOptions<'_>,
+    asked: &mut Asked,
+) -> Result<Outcome> {
     if !folder.join("config.toml").is_file() {
         check_configured(folder)?;
         return start_with(config, folder, options);
     }
     let run = RunDir::open(folder)?;
-    let stored = run.config()?;
-    // An edit of its file is no other configuration that was asked for.
-    run.spec()?.check_settings(&stored, folder)?;
-    let config = &from_data::as_settled(&with_encoder(config, options), &stored);
-    let changed = differences(&settings(&stored)?, &settings(config)?);
-    if !changed.is_empty() {
+    let config = &with_encoder(config, options);
+    let misfits = asked.misfits(&run, config)?;
+    if let Some(misfits) = misfits {
         return Err(Error::Occupied {
             path: folder.to_path_buf(),
             problem: format!(
-                "there is a run of another configuration already ({}); choose another folder",
-                listed(&changed)
+                "there is a run of another configuration already ({misfits}); choose another folder, or give what it was trained with"
             ),
         });
     }
@@ -538,7 +642,7 @@ pub fn start_or_resume(
     if !paths.is_empty() {
         overrides.push(format!("data.path={}", toml::Value::from(paths)));
     }
-    resume_with(folder, &overrides, options)
+    resume_as(folder, &overrides, options, asked)
 }
 
 /// A trained run, ready to act: opened without its data, or trained in memory.

@@ -1,14 +1,19 @@
 //! A run for each of several seeds, and where runs lie.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::app::checkpoint::fingerprint::{differences, listed, settings};
-use crate::app::checkpoint::{RunDir, runs_inside};
+use crate::app::asked::Asked;
+use crate::app::checkpoint::{RunDir, is_in_training, runs_inside};
 use crate::app::compare::found::is_seed;
 use crate::app::config::{LARGEST_SEED, RunConfig};
-use crate::app::run::{RunOptions, start_or_resume, with_encoder};
+use crate::app::run::{RunOptions, start_or_resume_as, with_encoder};
 use crate::app::trainer::Outcome;
 use trajformer_core::error::{Error, Result};
+
+/// Between two looks at seeds that other processes train.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// What became of the runs of a series.
 #[derive(Debug, Default)]
@@ -33,8 +38,8 @@ pub struct Failure {
 /// Trains a run for every seed, each in its own folder inside `out`. Called again it goes on: a
 /// finished seed is reported as it is, an unfinished one of the same configuration is resumed, one that failed is tried
 /// again. A seed that fails (as a run can, or because its folder holds a run of another configuration)
-/// does not keep the others from being trained. An interrupt ends the series early: fewer runs than seeds are there, or the
-/// last is interrupted.
+/// does not keep the others from being trained. One that another process trains now comes after the others, and is waited for. An interrupt
+/// ends the series early: one run is interrupted, if any was being trained, and of the others those that are finished are there.
 ///
 /// # Errors
 /// If `out` is itself a run, or holds a seed of another configuration; nothing is trained then.
@@ -58,32 +63,91 @@ pub fn series_beside(
     options: &RunOptions<'_>,
 ) -> Result<Series> {
     check_series(&with_encoder(config, options), out, beside)?;
-    let mut series = Series::default();
-    for &seed in seeds {
+    let mut asked = Asked::on(options.data);
+    let (mut found, mut failures) = (Vec::new(), Vec::new());
+    let mut queue: VecDeque<(usize, u64)> = seeds.iter().copied().enumerate().collect();
+    let of_seed = |seed: u64| {
+        let config = RunConfig {
+            seed,
+            ..config.clone()
+        };
+        (config, out.join(format!("seed-{seed}")))
+    };
+    // How many of the queue were found in the hands of other processes, one after the other.
+    let (mut busy, mut is_said) = (0, false);
+    while let Some(&(place, seed)) = queue.front() {
         if options.interrupt.is_set() {
             break;
         }
-        let (config, folder) = (
-            RunConfig {
-                seed,
-                ..config.clone()
-            },
-            out.join(format!("seed-{seed}")),
-        );
-        match start_or_resume(&config, &folder, options) {
-            Ok(outcome) => series.outcomes.push((folder, outcome)),
-            Err(Error::Interrupted) => break,
-            Err(error) => {
+        if busy == queue.len() {
+            if !is_said {
+                tracing::info!("{}: waiting", trained_elsewhere(out, &queue));
+                is_said = true;
+            }
+            busy = 0;
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        let (config, folder) = of_seed(seed);
+        let was_there = folder.join("config.toml").is_file();
+        let trained = if is_in_training(&folder) {
+            None
+        } else {
+            Some(start_or_resume_as(&config, &folder, options, &mut asked))
+        };
+        match trained {
+            Some(Err(Error::Interrupted)) => break,
+            None | Some(Err(Error::InTraining { .. })) => {
+                queue.rotate_left(1);
+                busy += 1;
+                continue;
+            }
+            // Another process has made it meanwhile.
+            Some(Err(Error::RunExists { .. })) if !was_there => continue,
+            Some(Ok(outcome)) => found.push((place, folder, outcome)),
+            Some(Err(error)) => {
                 tracing::error!("seed {seed} failed ({}): {error}", folder.display());
-                series.failures.push(Failure {
+                failures.push(Failure {
                     seed,
                     folder,
                     error,
                 });
             }
         }
+        queue.pop_front();
+        busy = 0;
     }
-    Ok(series)
+    // An interrupt takes nothing from those that were finished before.
+    for (place, seed) in queue {
+        let (config, folder) = of_seed(seed);
+        let state = RunDir::open(&folder).and_then(|run| run.state());
+        let is_end = state.is_ok_and(|state| state.is_some_and(|state| state.is_end_of(&config)));
+        if is_end && let Ok(outcome) = start_or_resume_as(&config, &folder, options, &mut asked) {
+            found.push((place, folder, outcome));
+        }
+    }
+    found.sort_by_key(|(place, ..)| *place);
+    let outcomes = found.into_iter();
+    Ok(Series {
+        outcomes: outcomes
+            .map(|(_, folder, outcome)| (folder, outcome))
+            .collect(),
+        failures,
+    })
+}
+
+/// The seeds that other processes train.
+fn trained_elsewhere(out: &Path, queue: &VecDeque<(usize, u64)>) -> String {
+    let seeds: Vec<String> = queue.iter().map(|(_, seed)| seed.to_string()).collect();
+    let (are, s) = if seeds.len() == 1 {
+        ("is", "")
+    } else {
+        ("are", "s")
+    };
+    format!(
+        "{}: the seed{s} {} {are} being trained by other processes",
+        out.display(),
+        seeds.join(", ")
+    )
 }
 
 /// Fails if runs of seeds in `out` would be hidden by a run there, or mixed with seeds of another configuration.
@@ -95,6 +159,7 @@ pub fn check_series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Result<()>
         path: out.to_path_buf(),
         problem,
     };
+    let mut asked = Asked::default();
     if out.join("config.toml").exists() {
         return Err(occupied(
             "it is a run itself, which would hide runs of seeds inside it; choose another folder"
@@ -103,8 +168,11 @@ pub fn check_series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Result<()>
     }
     for inside in runs_inside(out) {
         // One that can't be read keeps no other from training.
-        let opened = RunDir::open(&inside).and_then(|run| Ok((run.config()?, run.spec()?)));
-        let (stored, spec) = match opened {
+        let opened = RunDir::open(&inside).and_then(|run| {
+            run.spec()?;
+            Ok((run.config()?, run))
+        });
+        let (stored, run) = match opened {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!("{error}; whether it is a seed of this configuration is not known");
@@ -114,17 +182,14 @@ pub fn check_series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Result<()>
         if !is_seed(&inside) || seeds.contains(&stored.seed) {
             continue; // What is to be done about those that were asked for, each says for itself.
         }
-        spec.check_settings(&stored, &inside)?;
-        let mut expected = settings(config)?;
-        let mut found = settings(&stored)?;
-        expected.remove("seed");
-        found.remove("seed");
-        let changed = differences(&found, &expected);
-        if !changed.is_empty() {
+        let config = RunConfig {
+            seed: stored.seed,
+            ..config.clone()
+        };
+        if let Some(misfits) = asked.misfits(&run, &config)? {
             return Err(occupied(format!(
-                "it holds {}, a seed of another configuration ({}); choose another folder",
-                inside.display(),
-                listed(&changed)
+                "it holds {}, a seed of another configuration ({misfits}); choose another folder, or give what it was trained with",
+                inside.display()
             )));
         }
     }

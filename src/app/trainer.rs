@@ -39,6 +39,8 @@ pub struct Outcome {
     pub stopped_early: Option<EarlyStop>,
     /// The lowest loss on the episodes that are kept apart, where there are any.
     pub held_out: Option<HeldOut>,
+    /// What was missing from the run's tables when it was gone on with or taken for finished: files and rows, and what is not known for it.
+    pub lost_rows: Vec<String>,
 }
 
 /// What a run trains with.
@@ -203,6 +205,7 @@ impl Training<'_> {
             evaluation_pending: at.evaluation_pending,
             stopped_early,
             held_out: at.held_out,
+            lost_rows: Vec::new(),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::app::checkpoint::{RunDir, RunState};
 use crate::app::logger::Tables;
+use crate::app::lost_rows::{evaluated, rows_missing};
 use trajformer_core::error::{Error, Result};
 
 /// Its tables, if all files of a run that nobody trains now are whole. `state` is what its `state.toml` says. Of tensors the lengths are
@@ -25,22 +26,17 @@ pub fn check_whole(run: &RunDir, state: Option<&RunState>) -> Result<Tables> {
 /// Fails if the run was evaluated after `last`, that of the last row there is.
 fn check_end(run: &RunDir, state: &RunState, last: u64) -> Result<()> {
     let config = run.config()?;
-    let scores = config.evaluate.env.is_some() && config.evaluate.episodes > 0;
-    let is_done = state.update == config.total_updates() && !state.evaluation_pending;
-    let of_best = state.best.as_ref().map_or(0, |best| best.update);
-    let known = if scores && is_done {
-        state.update
-    } else {
-        of_best
-    };
+    let known = evaluated(&config, state);
     if last >= known {
         return Ok(());
     }
+    let missing = rows_missing(
+        "evaluations.csv",
+        last,
+        &format!("was evaluated after {known} updates"),
+    );
     Err(Error::Run {
         path: run.path().to_path_buf(),
-        problem: format!(
-            "evaluations.csv ends with update {last}, and the run was evaluated after {known}: rows are missing; restore it from a copy, or remove it to \
-             go on without what was found"
-        ),
+        problem: format!("{missing}, or remove it to go on without what was found"),
     })
 }

@@ -12,8 +12,9 @@ use trajformer::run::parse_seeds;
 use trajformer::sweep::{Line, write_table};
 
 use crate::commands::probe;
+use crate::commands::sweep::children::Wanted;
 use crate::commands::sweep::show::duration;
-use crate::commands::sweep::{Defaults, TrainingArgs, train, workers};
+use crate::commands::sweep::{TrainingArgs, train, workers};
 use crate::output::{complain, say, whole};
 
 /// Width of the table's caption.
@@ -75,7 +76,7 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
         complain("nothing was trained: add `--yes` to begin");
         return Ok(ExitCode::FAILURE);
     }
-    let ended = train(&reproduction.plan, &args.training, &Defaults::default())?;
+    let ended = train(&reproduction.plan, &args.training, &Wanted::default())?;
     let Some(mut ended) = ended else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -156,7 +157,7 @@ fn say_needs(reproduction: &Reproduction, args: &ReproduceArgs) -> anyhow::Resul
 /// The time of all updates, from a few that are timed here.
 fn say_time(reproduction: &Reproduction, args: &ReproduceArgs) -> anyhow::Result<()> {
     let plan = &reproduction.plan;
-    let workers = workers(&args.training, &Defaults::default(), plan.runs.len());
+    let workers = workers(plan, &args.training, &Wanted::default(), plan.runs.len());
     let lines: Vec<&Line> = plan.lines.iter().collect();
     let timed = probe::seconds_per_update(&lines, &workers)?;
     let mut episodes = 0;

@@ -9,20 +9,9 @@ use trajformer::interrupt::Interrupt;
 use trajformer::run::Failure;
 use trajformer::sweep::{Plan, Standings};
 
-use crate::commands::sweep::children::{self, Fate, Workers};
+use crate::commands::sweep::children::{self, Fate, Wanted, Workers};
 use crate::commands::sweep::show::Show;
 use crate::output::complain;
-
-/// How many processes train `seeds` seeds on the CPU, unless a number is given: one per core, where two or more can.
-fn jobs(config: &RunConfig, seeds: usize, given: Option<usize>) -> usize {
-    let cores = if config.device == "cpu" {
-        rayon::current_num_threads()
-    } else {
-        // A device that one run fills is not divided unasked.
-        1
-    };
-    given.unwrap_or(cores).min(seeds)
-}
 
 /// What became of seeds that were trained side by side.
 pub struct Trained {
@@ -47,12 +36,19 @@ pub fn train(
     let found = plan.standings().found;
     let left = (0..seeds.len()).filter(|at| found[at].is_left());
     let left: Vec<usize> = left.collect();
-    let jobs = jobs(config, left.len(), given);
+    let wanted = Wanted {
+        jobs: given,
+        ..Wanted::default()
+    };
+    let workers = Workers {
+        command: Origin::now().command,
+        ..Workers::new(wanted, &plan.lines, left.len())
+    };
+    let (jobs, threads) = (workers.jobs, workers.threads);
     if jobs < 2 || plan.check_needs(&found).is_err() {
         return Ok(None);
     }
     plan.write_configs()?;
-    let threads = (rayon::current_num_threads() / jobs).max(1);
     complain(format_args!(
         "{}: {} seeds to train, {jobs} side by side with {threads} {} each; what they print is in {} (`--jobs 1`: one after the other)",
         out.display(),
@@ -60,12 +56,6 @@ pub fn train(
         if threads == 1 { "thread" } else { "threads" },
         plan.own_path("logs").display(),
     ));
-    let workers = Workers {
-        jobs,
-        threads,
-        devices: Vec::new(),
-        command: Origin::now().command,
-    };
     let own: Vec<usize> = (0..seeds.len()).collect();
     let mut show = Show::new(&plan, &own, found, jobs);
     let fates = children::train(&plan, &left, &workers, interrupt, &mut |event| {

@@ -1,5 +1,6 @@
 //! `trajformer train`: one run or a series of seeds, Ctrl-C, and the report at the end.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -78,14 +79,14 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     if args.until_stdin_closes {
         process::interrupt_when_stdin_closes(&options.interrupt);
     }
-    let mut wanted = 1;
+    let mut seeds_in = None;
     let mut series = Series::default();
     let mut overrides = args.overrides.clone();
     overrides.extend(args.device.iter().map(|device| format!("device={device}")));
     overrides.extend(python_key(args.python.as_deref()));
     if let Some(path) = &args.resume {
         if let Some(out) = &args.out {
-            run::branch(path, out)?;
+            run::branch_with(path, out, &overrides)?;
         }
         let path = args.out.as_ref().unwrap_or(path);
         let outcome = run::resume_with(path, &overrides, &options)?;
@@ -109,7 +110,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
             }
             Some(seeds) => {
                 let seeds = run::parse_seeds(seeds).context("`--seeds`")?;
-                wanted = seeds.len();
+                seeds_in = Some((out.clone(), seeds.clone()));
                 let beside = args.beside.as_deref().map(run::parse_seeds).transpose()?;
                 let beside = beside.as_ref().unwrap_or(&seeds);
                 run::check_series(&config, &out, beside)?;
@@ -131,12 +132,14 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     }
     let Series { outcomes, failures } = &series;
     let tried = outcomes.len() + failures.len();
+    let wanted = seeds_in.as_ref().map_or(1, |(_, seeds)| seeds.len());
     let interrupted = tried < wanted && options.interrupt.is_set()
         || outcomes.iter().any(|(_, outcome)| outcome.interrupted);
     let report = Report {
         outcomes,
         failures,
         wanted,
+        left: seeds_in.map(|(out, seeds)| left(outcomes, &out, &seeds)),
         interrupted,
     };
     let printed = report.print();
@@ -155,6 +158,14 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         (false, Some(failed)) => anyhow::bail!(failed),
         (false, None) => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// The seeds whose runs in `out` are not finished.
+fn left(outcomes: &[(PathBuf, Outcome)], out: &Path, seeds: &[u64]) -> Vec<u64> {
+    let finished = outcomes.iter().filter(|(_, outcome)| !outcome.interrupted);
+    let finished: BTreeSet<&PathBuf> = finished.map(|(path, _)| path).collect();
+    let is_left = |seed: &&u64| !finished.contains(&out.join(format!("seed-{seed}")));
+    seeds.iter().filter(is_left).copied().collect()
 }
 
 /// Trains the seeds one after the other.
@@ -213,6 +224,8 @@ struct Report<'a> {
     failures: &'a [Failure],
     /// How many runs were asked for.
     wanted: usize,
+    /// Of seeds those that are not finished.
+    left: Option<Vec<u64>>,
     interrupted: bool,
 }
 
@@ -245,6 +258,9 @@ impl Report<'_> {
             if let Some(stop) = outcome.stopped_early {
                 say!("  stopped early: {} (`{}`)", stop.reason(), stop.key())?;
             }
+            for lost in &outcome.lost_rows {
+                output::complain(format_args!("warning: {}: {lost}", path.display()));
+            }
             if outcome.interrupted {
                 say!(
                     "  interrupted; continue with: trajformer train --resume {}",
@@ -253,8 +269,18 @@ impl Report<'_> {
             }
         }
         let what = if self.normalized() { "score" } else { "return" };
-        if let (true, Some((mean, std))) = (self.outcomes.len() > 1, self.last(self.normalized())) {
-            let seeds = self.outcomes.len();
+        let seeds = self.counted().count();
+        let scored = self
+            .counted()
+            .filter(|(_, outcome)| outcome.evaluation.is_some());
+        let scored = scored.count();
+        if 0 < scored && scored < seeds {
+            say!(
+                "no mean over seeds: {} of {seeds} have no score",
+                seeds - scored
+            )?;
+        }
+        if let (true, Some((mean, std))) = (seeds > 1, self.last(self.normalized())) {
             say!(
                 "{what} {mean:.1} ± {std:.1} over {seeds} seeds (last evaluations; ± one standard deviation between seeds)"
             )?;
@@ -295,8 +321,15 @@ impl Report<'_> {
         ))
     }
 
+    /// The runs that numbers over seeds are of: an interrupted one has no result yet. A run alone says what it has.
+    fn counted(&self) -> impl Iterator<Item = &(PathBuf, Outcome)> {
+        let is_alone = self.wanted == 1;
+        let outcomes = self.outcomes.iter();
+        outcomes.filter(move |(_, outcome)| is_alone || !outcome.interrupted)
+    }
+
     fn normalized(&self) -> bool {
-        self.outcomes.iter().all(|(_, outcome)| outcome.normalized)
+        self.counted().all(|(_, outcome)| outcome.normalized)
     }
 
     /// Mean and standard deviation of the last scores or returns: over several seeds between seeds, of one run
@@ -310,7 +343,7 @@ impl Report<'_> {
                 Some((found.return_mean, found.return_std))
             }
         };
-        let numbers = self.outcomes.iter().map(|(_, outcome)| number(outcome));
+        let numbers = self.counted().map(|(_, outcome)| number(outcome));
         let numbers = numbers.collect::<Option<Vec<(f64, f64)>>>()?;
         match numbers[..] {
             [] => None,
@@ -329,7 +362,7 @@ impl Report<'_> {
             let best = outcome.best.filter(|_| outcome.normalized == normalized)?;
             Some(best.score)
         };
-        let found: Option<Vec<f64>> = self.outcomes.iter().map(of_run).collect();
+        let found: Option<Vec<f64>> = self.counted().map(of_run).collect();
         let found = found.filter(|scores| !scores.is_empty())?;
         Some(evaluate::mean_std(&found).0)
     }
@@ -365,8 +398,20 @@ impl Report<'_> {
             .outcomes
             .iter()
             .filter(|(_, outcome)| outcome.stopped_early.is_some());
+        if let Some(left) = self.left.as_ref().filter(|_| self.interrupted) {
+            value["seeds_left"] = left.as_slice().into();
+        }
         if early.clone().count() > 0 {
             value["stopped_early"] = early.map(|(path, _)| shown(path)).collect();
+        }
+        let lost = self.outcomes.iter().flat_map(|(path, outcome)| {
+            let path = shown(path);
+            let rows = outcome.lost_rows.iter();
+            rows.map(move |lost| format!("{path}: {lost}"))
+        });
+        let lost: Vec<String> = lost.collect();
+        if !lost.is_empty() {
+            value["warnings"] = lost.into();
         }
         if !self.failures.is_empty() {
             let failed = self.failures.iter().map(|failure| {

@@ -226,6 +226,14 @@ pub enum Error {
         /// What is there, and what to do.
         problem: String,
     },
+    /// Another process has a run now: wait for its end.
+    #[error("run {path}: another process trains it now: {advice}", path = path.display())]
+    InTraining {
+        /// The run directory.
+        path: PathBuf,
+        /// What to do.
+        advice: String,
+    },
     /// There is no run directory.
     #[error("run {path}: {problem}", path = path.display())]
     NoRun {

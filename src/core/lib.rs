@@ -22,6 +22,7 @@ pub mod nearest;
 pub mod normalizer;
 pub mod planning;
 pub mod policy;
+pub mod printable;
 pub mod schedules;
 pub mod source;
 pub mod stand_in;

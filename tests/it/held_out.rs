@@ -256,7 +256,17 @@ fn a_run_that_goes_on_measures_the_same_to_the_last_bit() {
             rows.filter(filled).collect()
         };
         assert_eq!(means(&whole), means(&parts), "{algorithm}");
-        run::resume(&parts, &["train.held_out_every_updates=4".to_owned()]).unwrap();
+        // A run that goes on may change how often; one that is finished was measured as it was.
+        let every = "train.held_out_every_updates=4".to_owned();
+        let refused = run::resume(&parts, std::slice::from_ref(&every));
+        let refused = refused.unwrap_err().to_string();
+        let said = "`train.held_out_every_updates` was 3, is 4";
+        assert!(refused.contains(said), "{refused}");
+        let mut longer = vec![every, "train.updates=22".to_owned()];
+        if algorithm == "iql" {
+            longer.push("algorithm.iql.actor_decay_updates=22".to_owned());
+        }
+        run::resume(&parts, &longer).unwrap();
     }
 }
 

@@ -17,6 +17,7 @@ const TABLE: &[(&str, &str)] = &[
     ("core/clock", ""),
     ("core/nearest", ""),
     ("core/planning", ""),
+    ("core/printable", ""),
     ("core/schedules", ""),
     ("core/statistics", ""),
     ("core/held_out", ""),
@@ -127,6 +128,10 @@ const TABLE: &[(&str, &str)] = &[
         "core/* app/checkpoint app/evaluate app/table",
     ),
     (
+        "app/lost_rows",
+        "app/checkpoint app/config app/evaluations app/table",
+    ),
+    (
         "app/from_data",
         "core/* data/return_sequences algorithms/registry app/config",
     ),
@@ -138,7 +143,7 @@ const TABLE: &[(&str, &str)] = &[
     ("app/online", "core/* app/config"),
     (
         "app/compare",
-        "core/* app/checkpoint app/evaluate app/evaluations app/table report",
+        "core/* app/checkpoint app/evaluate app/evaluations app/lost_rows app/table report",
     ),
     (
         "app/logger",
@@ -183,22 +188,29 @@ const TABLE: &[(&str, &str)] = &[
     ),
     ("app/held_out", "core/* app/config"),
     (
+        "app/asked",
+        "core/* app/checkpoint app/config app/from_data app/prepare",
+    ),
+    (
         "app/critic",
         "core/* data/transitions_config algorithms/planning algorithms/registry algorithms/RULE app/checkpoint app/config app/prepare",
     ),
     (
         "app/run",
-        "core/* app/action_range app/checkpoint app/config app/critic app/datasets app/evaluate app/evaluations app/fqe app/from_data app/held_out app/imported app/logger app/online \
-         app/prepare app/trainer app/whole envs formats",
+        "core/* app/action_range app/asked app/checkpoint app/config app/critic app/datasets app/evaluate app/evaluations app/fqe app/from_data app/held_out app/imported app/logger \
+         app/lost_rows app/online app/prepare app/trainer app/whole envs formats",
     ),
-    ("app/whole", "core/* app/checkpoint app/logger"),
+    (
+        "app/whole",
+        "core/* app/checkpoint app/logger app/lost_rows",
+    ),
     (
         "app/series",
-        "core/* app/checkpoint app/compare app/config app/run app/trainer",
+        "core/* app/asked app/checkpoint app/compare app/config app/run app/trainer",
     ),
     (
         "app/sweep",
-        "core/* app/checkpoint app/config app/datasets app/evaluations app/series app/table app/whole envs",
+        "core/* app/asked app/checkpoint app/config app/datasets app/evaluations app/series app/table app/whole envs",
     ),
     (
         "app/reproduce",

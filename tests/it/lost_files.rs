@@ -411,3 +411,57 @@ fn a_finished_run_that_lost_its_last_evaluations_is_not_taken_for_whole() {
         ],
     );
 }
+
+/// What lies in `folder` beside the runs, by the first letter of a branch's folder.
+fn branches(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().flatten();
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with('m')).collect()
+}
+
+#[test]
+fn a_checkpoint_that_lacks_a_file_or_is_asked_for_what_it_can_not_do_leaves_no_branch() {
+    let folder = trained();
+    let folder = folder.path();
+    let kept = folder.join("runs/a/checkpoints/00000010");
+    let branch = "train --resume runs/a@10 --out mine";
+    for name in [
+        "config.json",
+        "config.toml",
+        "state.toml",
+        "model.safetensors",
+        "policy.safetensors",
+        "training.safetensors",
+    ] {
+        let whole = fs::read(kept.join(name)).unwrap();
+        fs::remove_file(kept.join(name)).unwrap();
+        has(&ends(folder, branch, 1), &[name]);
+        assert_eq!(branches(folder), [""; 0], "{name}");
+        fs::write(kept.join(name), whole).unwrap();
+    }
+    for key in [
+        "train.nonsense=1",
+        "algorithm.bc.batch_size=4",
+        "train.updates=5",
+    ] {
+        ends(folder, &format!("{branch} --set {key}"), 1);
+        assert_eq!(branches(folder), [""; 0], "{key}");
+    }
+    ends(folder, branch, 0);
+}
+
+#[test]
+fn a_branch_that_fails_while_it_is_copied_leaves_nothing() {
+    let folder = trained();
+    let folder = folder.path();
+    // As long as it should be, and of another update, which is found when it is read.
+    let kept = folder.join("runs/a/checkpoints/00000010/training.safetensors");
+    fs::remove_file(&kept).unwrap();
+    fs::copy(folder.join("runs/a/training.safetensors"), &kept).unwrap();
+    let said = ends(folder, "train --resume runs/a@10 --out mine", 1);
+    has(
+        &said,
+        &["training.safetensors is damaged or that of another update"],
+    );
+    assert_eq!(branches(folder), [""; 0]);
+}

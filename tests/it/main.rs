@@ -105,6 +105,8 @@ mod return_conditioned;
 mod rows;
 mod run_report;
 mod runs;
+mod score_tables;
+mod seeds;
 mod sequence_starts;
 mod sequences;
 mod settings;

@@ -82,8 +82,14 @@ impl DataFingerprint {
         }
     }
 
-    /// Says how data that is `found` differs; `None` if it does not.
+    /// Says how data that is `found` differs and what to do; `None` if it does not.
     pub fn difference(&self, found: &Self) -> Option<String> {
+        let text = self.said_difference(found)?;
+        Some(text + ": give the data that it was started on, or start a new run")
+    }
+
+    /// Says how data that is `found` differs; `None` if it does not.
+    pub fn said_difference(&self, found: &Self) -> Option<String> {
         if self == found {
             return None;
         }
@@ -97,7 +103,7 @@ impl DataFingerprint {
             }
             (before, now) => format!("its data had {before}, the data at `data.path` has {now}"),
         };
-        Some(text + ": give the data that it was started on, or start a new run")
+        Some(text)
     }
 }
 
@@ -146,6 +152,11 @@ pub fn all_settings(config: &RunConfig) -> Result<BTreeMap<String, String>> {
 pub fn is_free(key: &str) -> bool {
     let keeping = KEEPING.iter().any(|(name, _)| *name == key);
     keeping || LENGTHS.contains(&key) || PLACES.contains(&key)
+}
+
+/// Whether a key says where a run's data and its Python lie or where it trains, which may be elsewhere at any time.
+pub fn is_place(key: &str) -> bool {
+    PLACES.contains(&key)
 }
 
 /// The keys that a run may change to train longer, keep more, or go on elsewhere, as `KEY=VALUE`.

@@ -7,11 +7,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::app::checkpoint::RunDir;
 use crate::app::checkpoint::create::EVENTS;
 use crate::app::checkpoint::folders::{bytes_of, refuse_inside_of_a_run};
 use crate::app::checkpoint::places::{FOLDER, folder_of, kept_updates, run_of};
 use crate::app::checkpoint::tensors::GROUPS;
+use crate::app::checkpoint::{RunDir, RunState};
 use crate::app::config::sections::Keep;
 use trajformer_core::atomic::write_synced;
 use trajformer_core::error::{Error, Result};
@@ -118,19 +118,29 @@ impl RunDir {
             fs::remove_dir_all(&beside).map_err(Error::io(&beside))?;
         }
         fs::create_dir_all(&beside).map_err(Error::io(&beside))?;
+        let made = self.copy_into(&beside, &state);
+        let made = made.and_then(|()| fs::rename(&beside, out).map_err(Error::io(out)));
+        if made.is_err() {
+            // A disk that fails may keep what is there: whoever makes a branch there again removes it.
+            let _ = fs::remove_dir_all(&beside);
+        }
+        made
+    }
+
+    /// Everything that a branch has of this checkpoint.
+    fn copy_into(&self, beside: &Path, state: &RunState) -> Result<()> {
         for group in GROUPS {
             let name = format!("{group}.safetensors");
-            write_synced(&beside.join(&name), &self.tensor_file(&name, &state)?)?;
+            write_synced(&beside.join(&name), &self.tensor_file(&name, state)?)?;
         }
-        copy_small_files(self.path(), &beside)?;
+        copy_small_files(self.path(), beside)?;
         let run = run_of(self.path()).unwrap_or_else(|| self.path().to_path_buf());
-        copy_history(&run, &beside, state.update)?;
+        copy_history(&run, beside, state.update)?;
         let branch = Self {
-            path: beside.clone(),
+            path: beside.to_path_buf(),
             _lock: None,
         };
-        branch.save_origin()?;
-        fs::rename(&beside, out).map_err(Error::io(out))
+        branch.save_origin()
     }
 }
 

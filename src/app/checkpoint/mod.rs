@@ -222,7 +222,10 @@ impl RunDir {
         match lock_within(&file, LOCK_WAIT) {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
-                return Err(self.fail(format!("another process trains it now: {advice}")));
+                return Err(Error::InTraining {
+                    path: self.path.clone(),
+                    advice: advice.to_owned(),
+                });
             }
             Err(fs::TryLockError::Error(error)) => {
                 tracing::warn!(
@@ -521,6 +524,12 @@ impl RunDir {
     }
 }
 
+/// Whether a process trains the run in `folder` now, or makes one there; no where the file system knows no locks.
+pub fn is_in_training(folder: &Path) -> bool {
+    let lock = fs::File::open(folder.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+}
+
 /// The folder beside a missing one that may be meant.
 fn near_folder(path: &Path) -> String {
     let Some((parent, name)) = path.parent().zip(path.file_name()) else {
@@ -609,6 +618,12 @@ impl RunState {
     pub fn early_stop(&self, config: &RunConfig) -> Option<EarlyStop> {
         let stop = self.out_of_patience(&config.train)?;
         (self.update < config.total_updates()).then_some(stop)
+    }
+
+    /// Whether nothing is left to do for a run of this configuration: its updates are done or it stopped early, and no evaluation is due.
+    pub fn is_end_of(&self, config: &RunConfig) -> bool {
+        let is_whole = self.update == config.total_updates() && !self.evaluation_pending;
+        is_whole || self.early_stop(config).is_some()
     }
 
     /// What keeps a run from training on from here, whatever its updates: scores or losses that have been no better for too long.

@@ -91,6 +91,7 @@ pub fn found(paths: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Contender
     });
     let contenders: Vec<Contender> = contenders.collect();
     check_several(&contenders, notes)?;
+    notes.extend(contenders.iter().flat_map(|one| one.run.about_files()));
     Ok(contenders)
 }
 

@@ -1,8 +1,10 @@
 //! [`OverTasks`]: one number per group of runs, over all its seeds and tasks, with intervals.
 
+use std::collections::{HashMap, HashSet};
+
 use serde::Serialize;
 
-use crate::app::compare::lines::{Line, bootstrapped, resampling};
+use crate::app::compare::lines::{Line, bootstrapped, distinct, resampling};
 use crate::app::compare::statistics::{Interval, Scores, draw, improvement, intervals};
 
 /// The normalised score of the reference expert: what the optimality gap is measured to.
@@ -82,61 +84,57 @@ pub struct Profile {
 
 /// The names of the lines, each once.
 pub fn names(lines: &[Line]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for line in lines {
-        if !names.contains(&line.name) {
-            names.push(line.name.clone());
-        }
-    }
-    names
+    distinct(lines.iter().map(|line| line.name.clone()))
 }
 
 /// The tasks that every group has, in the order of the lines, and those that only some have.
 pub fn common_tasks(lines: &[Line]) -> (Vec<String>, Vec<String>) {
-    let mut tasks: Vec<String> = Vec::new();
+    let names = distinct(lines.iter().map(|line| &line.name)).len();
+    let mut having: HashMap<&String, HashSet<&String>> = HashMap::new();
     for line in lines {
-        if !tasks.contains(&line.task) {
-            tasks.push(line.task.clone());
-        }
+        having.entry(&line.task).or_default().insert(&line.name);
     }
-    let names = names(lines);
-    let has = |name: &String, task: &String| {
-        let mut lines = lines.iter();
-        lines.any(|line| line.name == *name && line.task == *task)
-    };
-    tasks
+    distinct(lines.iter().map(|line| line.task.clone()))
         .into_iter()
-        .partition(|task| names.iter().all(|name| has(name, task)))
+        .partition(|task| having[task].len() == names)
 }
 
 impl OverTasks {
     /// The groups of `lines` on `tasks`, which all of them have; all scores or all returns.
     pub fn new(lines: &[Line], tasks: Vec<String>, resamples: usize) -> Self {
         let normalized = lines.iter().all(|line| line.normalized);
+        let mut places: HashMap<(&String, &String), &Line> = HashMap::new();
+        for line in lines {
+            places.entry((&line.name, &line.task)).or_insert(line);
+        }
         let group = |name: String| {
             let of_task = |task: &String| {
-                let mut lines = lines.iter();
-                let line = lines.find(|line| line.name == name && line.task == *task);
+                let line = places.get(&(&name, task));
                 line.map(|line| line.scores.clone()).unwrap_or_default()
             };
             let scores = Scores::new(tasks.iter().map(of_task).collect())?;
             Some(Aggregates::new(name, scores, normalized, resamples))
         };
         let groups: Vec<Aggregates> = names(lines).into_iter().filter_map(group).collect();
-        let best = groups.iter().max_by(|a, b| {
-            let (a, b) = (a.interquartile_mean.value, b.interquartile_mean.value);
+        let best = (0..groups.len()).max_by(|a, b| {
+            let [a, b] = [a, b].map(|at| groups[*at].interquartile_mean.value);
             a.total_cmp(&b)
         });
-        let is_best = |group: &Aggregates| best.is_some_and(|best| best.name == group.name);
-        let mut improvements = Vec::new();
-        for (index, first) in groups.iter().enumerate() {
-            for second in &groups[index + 1..] {
-                if groups.len() > MOST_PAIRED && !is_best(first) && !is_best(second) {
-                    continue;
-                }
-                improvements.push(Improvement::of(first, second, resamples));
+        let pairs: Vec<(usize, usize)> = match best.filter(|_| groups.len() > MOST_PAIRED) {
+            Some(best) => {
+                let before = (0..best).map(|at| (at, best));
+                before
+                    .chain((best + 1..groups.len()).map(|at| (best, at)))
+                    .collect()
             }
-        }
+            None => {
+                let from = |at: usize| (at + 1..groups.len()).map(move |other| (at, other));
+                (0..groups.len()).flat_map(from).collect()
+            }
+        };
+        let improvement =
+            |(a, b): (usize, usize)| Improvement::of(&groups[a], &groups[b], resamples);
+        let improvements = pairs.into_iter().map(improvement).collect();
         Self {
             tasks,
             normalized,

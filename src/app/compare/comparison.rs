@@ -1,6 +1,6 @@
 //! [`compared`]: runs side by side, as lines, over tasks, and with what can't be concluded from them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -12,9 +12,10 @@ use crate::app::compare::aggregates::{OverTasks, common_tasks, names};
 use crate::app::compare::found::{
     Once, Run, Series, Task, check_seeds, found_all, readable, task_names,
 };
-use crate::app::compare::lines::{Cell, Line, common_updates, folder_name, joined, line};
+use crate::app::compare::lines::{Cell, Line, common_updates, distinct, folder_name, joined, line};
 use crate::app::compare::score_tables;
 use crate::app::compare::tasks;
+use crate::app::lost_rows::EVALUATIONS;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::nearest::nearest;
 
@@ -242,12 +243,16 @@ fn read(series: Vec<Series>, options: &Options, notes: &mut Vec<String>) -> Resu
     let (read, unread) = readable(series, Run::read)?;
     notes.extend(unread);
     for run in read.iter().flat_map(|(_, runs)| runs) {
-        let lost = run.lost_state.iter();
-        notes.extend(lost.map(|lost| format!("{}: {lost}", called(&run.folder).display())));
+        notes.extend(run.about_files());
     }
     let named = joined(
         read.iter()
             .map(|(series, _)| series.path.display().to_string()),
+    );
+    let lost = joined(
+        read.iter()
+            .flat_map(|(_, runs)| runs)
+            .flat_map(Run::about_files),
     );
     for (series, runs) in read {
         if options.by.is_empty() {
@@ -256,19 +261,27 @@ fn read(series: Vec<Series>, options: &Options, notes: &mut Vec<String>) -> Resu
         let (runs, without): (Vec<Run>, Vec<Run>) = runs
             .into_iter()
             .partition(|run| !run.evaluations.is_empty());
+        for run in &without {
+            let lost = run
+                .lost_rows
+                .iter()
+                .any(|lost| lost.starts_with(EVALUATIONS));
+            let yet = if lost { "" } else { " yet" };
+            let name = called(&run.folder);
+            tracing::warn!("{} has no evaluation{yet} and is left out", name.display());
+        }
         skipped.extend(without.into_iter().map(|run| run.folder));
         if !runs.is_empty() {
             all.push((series, runs));
         }
     }
     if all.is_empty() {
-        return Err(Error::Unsuitable(format!(
-            "{named} has no evaluation yet: train it with `evaluate.env` set"
-        )));
-    }
-    for folder in &skipped {
-        let name = called(folder);
-        tracing::warn!("{} has no evaluation yet and is left out", name.display());
+        let problem = if lost.is_empty() {
+            "has no evaluation yet: train it with `evaluate.env` set".to_owned()
+        } else {
+            format!("has no evaluation: {lost}")
+        };
+        return Err(Error::Unsuitable(format!("{named} {problem}")));
     }
     Ok((all, skipped))
 }
@@ -319,9 +332,16 @@ fn check_keys<'a, I: Iterator<Item = &'a Run>>(
 
 /// A line per series, called after its folder, or after more of its path where two folders have one name.
 fn by_series(read: Vec<(Series, Vec<Run>)>, tasks: &BTreeMap<Task, String>) -> Vec<Cell> {
-    let paths: Vec<PathBuf> = read.iter().map(|(series, _)| series.path.clone()).collect();
+    // How many of the different paths end so.
+    let mut ends: HashMap<PathBuf, usize> = HashMap::new();
+    for path in distinct(read.iter().map(|(series, _)| &series.path)) {
+        let parts: Vec<_> = path.iter().collect();
+        for start in 0..parts.len() {
+            *ends.entry(parts[start..].iter().collect()).or_default() += 1;
+        }
+    }
     let cell = |(series, runs): (Series, Vec<Run>)| Cell {
-        name: short_name(&series.path, &paths),
+        name: short_name(&series.path, &ends),
         task: tasks[&runs[0].task].clone(),
         path: series.path,
         runs,
@@ -329,8 +349,8 @@ fn by_series(read: Vec<(Series, Vec<Run>)>, tasks: &BTreeMap<Task, String>) -> V
     read.into_iter().map(cell).collect()
 }
 
-/// The last parts of `path`, as many as tell it from the other `paths`.
-fn short_name(path: &Path, paths: &[PathBuf]) -> String {
+/// The last parts of `path`, as many as tell it from others; `ends` says how many paths end in them.
+fn short_name(path: &Path, ends: &HashMap<PathBuf, usize>) -> String {
     if path.file_name().is_none() {
         // `.` and `..` are no names.
         let whole = std::fs::canonicalize(path).ok();
@@ -340,10 +360,7 @@ fn short_name(path: &Path, paths: &[PathBuf]) -> String {
     let parts: Vec<_> = path.iter().collect();
     for count in 1..=parts.len() {
         let end: PathBuf = parts[parts.len() - count..].iter().collect();
-        let same = paths
-            .iter()
-            .filter(|other| other.ends_with(&end) && other.as_path() != path);
-        if same.count() == 0 {
+        if ends.get(&end) == Some(&1) {
             return end.display().to_string();
         }
     }
@@ -358,6 +375,9 @@ fn by_keys(
 ) -> Vec<Cell> {
     let mut seen = BTreeSet::new();
     let mut cells: Vec<Cell> = Vec::new();
+    let mut places: HashMap<(String, String), usize> = HashMap::new();
+    // Where each name comes first.
+    let mut orders: HashMap<String, usize> = HashMap::new();
     for run in runs {
         if !seen.insert(identity(&run.folder)) {
             continue;
@@ -367,8 +387,10 @@ fn by_keys(
             .map(|key| run.setting(key).unwrap_or_else(|| NOT_SET.to_owned()))
             .collect();
         let (name, task) = (parts.join(" "), tasks[&run.task].clone());
-        let mut there = cells.iter_mut();
-        match there.find(|cell| cell.name == name && cell.task == task) {
+        let count = cells.len();
+        orders.entry(name.clone()).or_insert(count);
+        let place = places.entry((name.clone(), task.clone())).or_insert(count);
+        match cells.get_mut(*place) {
             Some(cell) => {
                 cell.path = shared_folder(&cell.path, run.table.as_ref().unwrap_or(&run.folder));
                 cell.runs.push(run);
@@ -381,11 +403,13 @@ fn by_keys(
             }),
         }
     }
-    let order = |name: &String, cells: &[Cell]| cells.iter().position(|cell| cell.name == *name);
-    let orders: Vec<_> = cells.iter().map(|cell| order(&cell.name, &cells)).collect();
-    let mut placed: Vec<_> = orders.into_iter().zip(cells).collect();
-    placed.sort_by(|(a, left), (b, right)| left.task.cmp(&right.task).then(a.cmp(b)));
-    placed.into_iter().map(|(_, cell)| cell).collect()
+    cells.sort_by(|left, right| {
+        let order = |cell: &Cell| orders[&cell.name];
+        left.task
+            .cmp(&right.task)
+            .then(order(left).cmp(&order(right)))
+    });
+    cells
 }
 
 fn shared_folder(left: &Path, right: &Path) -> PathBuf {
@@ -575,7 +599,15 @@ fn about_cell(cell: &Cell, by: &[String]) -> Vec<String> {
             cell.runs.len()
         ));
     }
-    if least < total && early.len() < cell.runs.len() {
+    // One that stopped early is finished, and of one that lost rows that is said.
+    let others = cell.runs.iter().filter(|run| {
+        run.stopped_early.is_none()
+            && !run
+                .lost_rows
+                .iter()
+                .any(|lost| lost.starts_with(EVALUATIONS))
+    });
+    if let Some(least) = others.map(last).min().filter(|least| *least < total) {
         notes.push(format!(
             "{what}: not finished, evaluated after {least} of {total} updates"
         ));
@@ -613,11 +645,8 @@ fn over_tasks(lines: &[Line], resamples: usize, notes: &mut Vec<String>) -> Opti
     if lines.len() == 1 && lines[0].seeds == 1 {
         return None;
     }
-    let twice = |(at, line): (usize, &Line)| {
-        let mut before = lines[..at].iter();
-        before.any(|other| other.name == line.name && other.task == line.task)
-    };
-    if lines.iter().enumerate().any(twice) {
+    let each = distinct(lines.iter().map(|line| (&line.name, &line.task)));
+    if each.len() < lines.len() {
         notes.push(
             "two lines have one name on one task: no numbers over seeds and tasks".to_owned(),
         );

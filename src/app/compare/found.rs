@@ -13,6 +13,7 @@ use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::places::{self, called, identity};
 use crate::app::checkpoint::{EarlyStop, RunDir, runs_inside};
 use crate::app::evaluations::{EvaluationRow, Evaluations};
+use crate::app::lost_rows::lost_rows;
 use trajformer_core::error::{Error, Result};
 
 /// What stands for the data among settings; no key of a configuration.
@@ -63,6 +64,8 @@ pub struct Run {
     pub early_stop: Option<EarlyStop>,
     /// What is to be said of it where it has weights and no `state.toml`: what its tables hold can be compared all the same.
     pub lost_state: Option<String>,
+    /// What is missing from its tables.
+    pub lost_rows: Vec<String>,
 }
 
 impl Run {
@@ -75,6 +78,7 @@ impl Run {
         let config = directory.measured_config()?;
         let state = directory.state()?;
         let stop = state.as_ref().and_then(|state| state.early_stop(&config));
+        let lost_rows = lost_rows(&directory, &config, state.as_ref());
         let early = state.filter(|_| stop.is_some());
         let spec = directory.spec()?;
         Ok(Self {
@@ -95,7 +99,15 @@ impl Run {
             stopped_early: early.map(|state| state.update),
             early_stop: stop,
             lost_state: directory.lost_state(),
+            lost_rows,
         })
+    }
+
+    /// What is to be said of its files: that its weights have no state, and what is missing from its tables.
+    pub fn about_files(&self) -> impl Iterator<Item = String> {
+        let name = called(&self.folder);
+        let said = self.lost_state.iter().chain(&self.lost_rows);
+        said.map(move |lost| format!("{}: {lost}", name.display()))
     }
 
     /// The value of a configuration key as people write it, without quotes; `None` if the run has no such key. `algorithm` is the
@@ -121,17 +133,18 @@ pub fn task_names(tasks: &BTreeSet<Task>) -> BTreeMap<Task, String> {
         _ => data(task),
     };
     let all = |task: &Task| format!("{} ({})", env(task), task.checksum);
-    let is_unique = |name: &dyn Fn(&Task) -> String, task: &Task| {
-        tasks
-            .iter()
-            .filter(|other| name(other) == name(task))
-            .count()
-            == 1
+    let counted = |name: &dyn Fn(&Task) -> String| {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for task in tasks {
+            *counts.entry(name(task)).or_default() += 1;
+        }
+        counts
     };
+    let (by_data, by_env) = (counted(&data), counted(&env));
     let name = |task: &Task| {
-        if is_unique(&data, task) {
+        if by_data[&data(task)] == 1 {
             data(task)
-        } else if is_unique(&env, task) {
+        } else if by_env[&env(task)] == 1 {
             env(task)
         } else {
             all(task)

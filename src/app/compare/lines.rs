@@ -1,6 +1,7 @@
 //! [`Line`]: what the evaluations of one run, or of several seeds of it, say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -210,8 +211,10 @@ pub fn common_updates(runs: &[Run]) -> Vec<u64> {
 }
 
 fn row_at(run: &Run, update: u64) -> Option<EvaluationRow> {
-    let mut rows = run.evaluations.iter();
-    rows.find(|row| row.update == update).copied()
+    // They are in the order of their updates.
+    let place = run.evaluations.partition_point(|row| row.update < update);
+    let row = run.evaluations.get(place).copied();
+    row.filter(|row| row.update == update)
 }
 
 fn best_evaluation(run: &Run, until: Option<u64>, normalized: bool) -> f64 {
@@ -246,13 +249,13 @@ fn is_normalized(runs: &[Run]) -> bool {
 
 /// Different texts, in the order in which they come first.
 pub fn joined(texts: impl Iterator<Item = String>) -> String {
-    let mut found: Vec<String> = Vec::new();
-    for text in texts {
-        if !found.contains(&text) {
-            found.push(text);
-        }
-    }
-    found.join(", ")
+    distinct(texts).join(", ")
+}
+
+/// Different values, in the order in which they come first.
+pub fn distinct<T: Clone + Eq + Hash>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    values.filter(|value| seen.insert(value.clone())).collect()
 }
 
 /// The last part of a path.

@@ -9,6 +9,7 @@ use crate::app::checkpoint::places::called;
 use crate::app::compare::found::{Once, check_seeds, found_all, readable};
 use crate::app::compare::lines::folder_name;
 use crate::app::evaluate::mean_std;
+use crate::app::lost_rows::lost_rows;
 use crate::app::table::Table;
 use crate::report::curves;
 use crate::report::curves::{Curves, ReferenceLine, Scale, Series};
@@ -53,7 +54,8 @@ pub fn metric(runs: &[PathBuf], name: &str) -> Result<Vec<MetricLine>> {
         run.spec()?;
         run.measured_config()?;
         let curve = curve(folder, name)?;
-        let lost = run.lost_state().into_iter();
+        let lost = lost_rows(&run, &run.config()?, run.state()?.as_ref());
+        let lost = run.lost_state().into_iter().chain(lost);
         notes.extend(lost.map(|lost| format!("{}: {lost}", called(folder).display())));
         Ok(curve)
     };

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use crate::app::checkpoint::EarlyStop;
 use crate::app::compare::found::{Run, Task};
 use crate::app::compare::lines::Cell;
 use crate::app::compare::tables::{Align, Table, known};
@@ -13,7 +14,7 @@ use trajformer_core::error::{Error, Result};
 use trajformer_core::nearest::nearest;
 
 /// The columns of [`written`], in its order.
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 16] = [
     "name",
     "algorithm",
     "task",
@@ -28,6 +29,13 @@ const COLUMNS: [&str; 14] = [
     "return_std",
     "score_mean",
     "score_std",
+    "stopped_early",
+    "stopped_by",
+];
+/// Why a run stopped early, as the column `stopped_by` has it.
+const STOPS: [(&str, EarlyStop); 2] = [
+    ("scores", EarlyStop::Scores),
+    ("held_out", EarlyStop::HeldOut),
 ];
 
 /// Whether `path` is such a table, by its name.
@@ -40,10 +48,12 @@ pub fn is_table(path: &Path) -> bool {
 ///
 /// The first line names columns, in any order: `task` (the data's name), `seed`, `name` or `algorithm` (one stands for the other) and `score_mean` or
 /// `return_mean` (or both) must be there. `update` is 0 where it is missing; what is not said of `seconds`, `episodes` and the standard deviations over episodes
-/// (`return_std`, `score_std`) is not known; `updates` is how many the run is to have. `env` and `checksum` (of the data) tell tasks apart.
+/// (`return_std`, `score_std`) is not known; `updates` is how many the run is to have, `stopped_early` after how many it stopped early, if it did, and
+/// `stopped_by` why (`scores` or `held_out`). `env` and `checksum` (of the data) tell tasks apart.
 ///
 /// # Errors
-/// If it can't be read, a column is missing or named twice, a cell is not what its column holds, or an evaluation is there twice; names the line.
+/// If it can't be read, a column is missing or named twice, a cell is not what its column holds, an evaluation is there twice, or lines of one run contradict
+/// each other; names the line.
 pub fn read(path: &Path) -> Result<(Vec<Run>, Vec<String>)> {
     let text = text(path)?;
     let mut reader = csv::ReaderBuilder::new()
@@ -89,8 +99,11 @@ pub fn read(path: &Path) -> Result<(Vec<Run>, Vec<String>)> {
         match runs.get_mut(place) {
             None => runs.push(run),
             Some(other) => {
+                cells.check_same(other, &run)?;
                 other.evaluations.push(row);
                 other.total_updates = other.total_updates.max(run.total_updates);
+                other.stopped_early = other.stopped_early.or(run.stopped_early);
+                other.early_stop = other.early_stop.or(run.early_stop);
             }
         }
     }
@@ -102,6 +115,9 @@ pub fn read(path: &Path) -> Result<(Vec<Run>, Vec<String>)> {
     }
     for run in &mut runs {
         run.evaluations.sort_by_key(|row| row.update);
+        if let Some(stop) = run.stopped_early {
+            run.total_updates = run.total_updates.max(stop);
+        }
     }
     let notes = columns.unknown.iter().map(|name| {
         let meant = nearest(name, COLUMNS)
@@ -247,6 +263,41 @@ impl Cells<'_> {
         Ok(self.number(mean)?.map(|mean| (mean, std)))
     }
 
+    /// Fails if this line's `run` can't be the `other` one, of lines before, that has its name, task and seed.
+    fn check_same(&self, other: &Run, run: &Run) -> Result<()> {
+        let differs = |column: &str, before: &str, now: &str| {
+            let problem = format!(
+                "line {}: `{column}` is `{now}`, and `{before}` on a line before with the same name, task and seed: two runs of one name have different \
+                 seeds; give them different names",
+                self.line
+            );
+            Err(Error::data(self.path, problem))
+        };
+        if other.algorithm != run.algorithm {
+            return differs("algorithm", &other.algorithm, &run.algorithm);
+        }
+        let shown = |stop: u64| stop.to_string();
+        match (other.stopped_early, run.stopped_early) {
+            (Some(before), Some(now)) if before != now => {
+                differs("stopped_early", &shown(before), &shown(now))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Why the run stopped early, where it is said that it did.
+    fn early_stop(&self) -> Result<Option<EarlyStop>> {
+        let text = self.text("stopped_by");
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let found = STOPS.iter().find(|(name, _)| *name == text);
+        match found {
+            Some((_, stop)) => Ok(Some(*stop)),
+            None => Err(self.wrong("stopped_by", "scores or held_out")),
+        }
+    }
+
     /// The line's run, with its one evaluation.
     fn run(&self) -> Result<Run> {
         let either = |column, other| {
@@ -295,9 +346,10 @@ impl Cells<'_> {
                 scores,
             }],
             total_updates: self.whole("updates")?.unwrap_or(update).max(update),
-            stopped_early: None,
+            stopped_early: self.whole("stopped_early")?,
             lost_state: None,
-            early_stop: None,
+            lost_rows: Vec::new(),
+            early_stop: self.early_stop()?,
         })
     }
 }
@@ -325,6 +377,8 @@ pub fn written(cells: &[Cell]) -> Result<String> {
                     cell.task
                 )));
             }
+            let stop = STOPS.iter().find(|(_, stop)| run.early_stop == Some(*stop));
+            let why = stop.map_or("", |(name, _)| *name);
             for row in &run.evaluations {
                 let of_scores = |part: fn((f64, f64)) -> f64| {
                     row.scores
@@ -350,6 +404,9 @@ pub fn written(cells: &[Cell]) -> Result<String> {
                     known(row.returns.1),
                     of_scores(|scores| scores.0),
                     of_scores(|scores| scores.1),
+                    run.stopped_early
+                        .map_or_else(String::new, |update| update.to_string()),
+                    why.to_owned(),
                 ]);
             }
         }

@@ -1,6 +1,9 @@
 //! [`Table`]: cells under names, as aligned text, CSV, Markdown or LaTeX. It knows nothing of runs.
 
+use std::collections::HashMap;
 use std::fmt::Write;
+
+use trajformer_core::printable::printable;
 
 /// Letters of a cell that text has room for; other forms have all of them.
 const LONGEST_CELL: usize = 48;
@@ -95,10 +98,14 @@ impl Table {
     /// The different values of a column, each with the rows that have it, by their first cells; without those that have none.
     fn values_of(&self, at: usize) -> Vec<String> {
         let mut found: Vec<(&str, Vec<&str>)> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
         for row in &self.rows {
             let (name, value) = (row[0].as_str(), row[at].as_str());
-            match found.iter_mut().find(|(other, _)| *other == value) {
-                _ if value.is_empty() || value == "-" => {}
+            if value.is_empty() || value == "-" {
+                continue;
+            }
+            let place = *places.entry(value).or_insert(found.len());
+            match found.get_mut(place) {
                 Some((_, names)) => names.push(name),
                 None => found.push((value, vec![name])),
             }
@@ -115,8 +122,10 @@ impl Table {
     pub fn text(&self, width: usize) -> String {
         let caption_width = width;
         let short = |row: &Vec<String>| -> Vec<String> {
-            let cells = row.iter().map(|cell| shortened(cell, LONGEST_CELL));
-            cells.collect()
+            let line = |cell: &String| cell.replace(['\n', '\r', '\t'], " ");
+            let cells = row.iter().map(line);
+            let cell = |cell: String| shortened(&printable(&cell), LONGEST_CELL);
+            cells.map(cell).collect()
         };
         let names = short(&self.names());
         let rows: Vec<Vec<String>> = self.rows.iter().map(short).collect();
@@ -293,7 +302,7 @@ fn escaped_words(text: &str) -> String {
                 escaped.extend(['\\', letter]);
             }
             '\u{0}' => escaped.push('\\'),
-            '\n' | '\r' => escaped.push(' '),
+            letter if letter.is_control() => escaped.push(' '),
             _ => escaped.push(letter),
         }
     }
@@ -312,7 +321,7 @@ pub fn escaped_for_latex(text: &str) -> String {
             '<' => escaped += "\\textless{}",
             '>' => escaped += "\\textgreater{}",
             '|' => escaped += "\\textbar{}",
-            '\n' | '\r' => escaped.push(' '),
+            letter if letter.is_control() => escaped.push(' '),
             _ => escaped.push(letter),
         }
     }

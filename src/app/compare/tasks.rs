@@ -1,6 +1,7 @@
 //! [`unify`]: which runs learned from the same data, whatever its files are called.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 
 use crate::app::compare::found::{Run, Task};
 
@@ -22,7 +23,12 @@ pub(super) fn unify(runs: &mut [&mut Run]) -> Vec<String> {
         format!("`{name}` and `{task}` are one data set by their checksum, called `{task}` here")
     };
     let mut notes: Vec<String> = renamed.iter().map(said).collect();
-    let mut unknown: BTreeMap<(String, Option<String>), Task> = BTreeMap::new();
+    let mut by_name: HashMap<String, Vec<&Task>> = HashMap::new();
+    for task in known.values() {
+        by_name.entry(plain(&task.data)).or_default().push(task);
+    }
+    let mut unknown: HashMap<String, BTreeMap<Option<String>, Task>> = HashMap::new();
+    let mut noted: HashSet<(PathBuf, String)> = HashSet::new();
     let without: Vec<&mut &mut Run> = runs
         .iter_mut()
         .filter(|run| run.task.checksum.is_empty())
@@ -30,31 +36,29 @@ pub(super) fn unify(runs: &mut [&mut Run]) -> Vec<String> {
     // A table may say nothing of the environment either: what it can be comes first.
     let (silent, telling): (Vec<_>, Vec<_>) = without.into_iter().partition(|run| is_silent(run));
     for run in telling.into_iter().chain(silent) {
-        let silent = is_silent(run);
-        let is_alike = |task: &&Task| {
-            (silent || env(task) == env(&run.task)) && plain(&task.data) == plain(&run.task.data)
-        };
-        let alike: Vec<&Task> = known.values().filter(is_alike).collect();
-        let told: Vec<&Task> = unknown.values().filter(is_alike).collect();
+        let (silent, name) = (is_silent(run), plain(&run.task.data));
+        let is_alike = |task: &&Task| silent || env(task) == env(&run.task);
+        let here = by_name.get(&name).into_iter().flatten().copied();
+        let alike: Vec<&Task> = here.filter(is_alike).collect();
+        let here = unknown.get(&name).into_iter().flat_map(BTreeMap::values);
+        let told: Vec<&Task> = here.filter(is_alike).collect();
         if let [task] = alike[..] {
-            let note = format!(
-                "{} does not say the checksum of its data, `{}`: by its name it is taken for `{}`",
-                run.table.as_ref().unwrap_or(&run.folder).display(),
-                run.task.data,
-                task.data
-            );
-            if !notes.contains(&note) {
-                notes.push(note);
+            let place = run.table.as_ref().unwrap_or(&run.folder);
+            if noted.insert((place.clone(), run.task.data.clone())) {
+                notes.push(format!(
+                    "{} does not say the checksum of its data, `{}`: by its name it is taken for `{}`",
+                    place.display(),
+                    run.task.data,
+                    task.data
+                ));
             }
             run.task = task.clone();
         } else if let ([], [task], true) = (&alike[..], &told[..], silent) {
             run.task = (*task).clone();
         } else {
-            let key = (plain(&run.task.data), env(&run.task));
-            run.task = unknown
-                .entry(key)
-                .or_insert_with(|| run.task.clone())
-                .clone();
+            let here = unknown.entry(name).or_default();
+            let env = env(&run.task);
+            run.task = here.entry(env).or_insert_with(|| run.task.clone()).clone();
         }
     }
     notes.extend(about_names(runs));
@@ -137,6 +141,7 @@ mod tests {
             stopped_early: None,
             early_stop: None,
             lost_state: None,
+            lost_rows: Vec::new(),
         }
     }
 

@@ -1,16 +1,18 @@
 //! A comparison in tables and words.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::app::compare::aggregates::{Aggregates, Estimate, OverTasks, names};
 use crate::app::compare::comparison::Comparison;
-use crate::app::compare::lines::Line;
+use crate::app::compare::lines::{Line, distinct};
 use crate::app::compare::statistics::Interval;
 use crate::app::compare::tables::{
     Align, Table, escaped_for_latex, escaped_for_markdown, known, wrapped,
 };
 use trajformer_core::atomic::write_atomically;
 use trajformer_core::error::Result;
+use trajformer_core::printable::printable;
 
 /// Columns of a terminal that sentences are wrapped to, and the table of lines is folded to; other tables are as wide as they are.
 const WIDTH: usize = 110;
@@ -75,7 +77,8 @@ pub fn report(found: &Comparison, form: Form, grouped: bool) -> String {
     if !found.notes.is_empty() {
         parts.push(found.notes.iter().map(note).collect());
     }
-    parts.join("\n")
+    // The sentences too: the table may be kept in a file.
+    printable(&parts.join("\n")).into_owned()
 }
 
 /// Every line with all its numbers, for other programs.
@@ -243,19 +246,18 @@ fn by_task(found: &Comparison) -> Table {
     let mut columns = vec![("task".to_owned(), Align::Words)];
     columns.extend(names.iter().map(|name| (name.clone(), Align::Numbers)));
     let mut table = Table::new(by_task_caption(found), columns);
-    let mut tasks: Vec<&String> = Vec::new();
+    let tasks = distinct(found.lines.iter().map(|line| &line.task));
+    let one_kind = found.one_kind();
+    let mut places: HashMap<(&String, &String), &Line> = HashMap::new();
     for line in &found.lines {
-        if !tasks.contains(&&line.task) {
-            tasks.push(&line.task);
-        }
+        places.entry((&line.task, &line.name)).or_insert(line);
     }
     let cell = |task: &String, name: &String| {
-        let mut lines = found.lines.iter();
-        let line = lines.find(|line| line.task == *task && line.name == *name);
+        let line = places.get(&(task, name));
         line.map_or_else(
             || "-".to_owned(),
             |line| {
-                let kind = if found.one_kind() {
+                let kind = if one_kind {
                     String::new()
                 } else {
                     format!("{} ", measure(line))
@@ -274,6 +276,11 @@ fn by_task(found: &Comparison) -> Table {
     }
     if let Some(over) = &found.over_tasks {
         type Number = fn(&Aggregates) -> Option<Estimate>;
+        let groups: HashMap<&String, &Aggregates> = over
+            .groups
+            .iter()
+            .map(|group| (&group.name, group))
+            .collect();
         let numbers: [(&str, Number); 4] = [
             ("mean over tasks", |group| group.over_tasks(group.mean)),
             ("median over tasks", |group| group.over_tasks(group.median)),
@@ -281,12 +288,7 @@ fn by_task(found: &Comparison) -> Table {
             ("optimality gap", |group| group.optimality_gap),
         ];
         for (label, number) in numbers {
-            let of_group = |name: &String| {
-                over.groups
-                    .iter()
-                    .find(|group| group.name == *name)
-                    .and_then(number)
-            };
+            let of_group = |name: &String| groups.get(name).copied().and_then(number);
             let found: Vec<_> = names.iter().map(of_group).collect();
             if found.iter().any(Option::is_some) {
                 let cells = found.iter().map(|found| {

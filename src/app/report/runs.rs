@@ -72,6 +72,7 @@ pub(super) fn open(runs: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Name
     let named = read.into_iter().map(|(series, folders)| {
         check_seeds(&series)?;
         notes.extend(folders.iter().filter_map(about_weights));
+        notes.extend(folders.iter().flat_map(about_rows));
         Ok(Named {
             path: series.path,
             folders,
@@ -121,6 +122,13 @@ fn about_weights(folder: &Folder) -> Option<String> {
     Some(format!(
         "{path} can't be trained on, which its policy does not need: {error}"
     ))
+}
+
+/// What is missing from the tables of a run.
+fn about_rows(folder: &Folder) -> Vec<String> {
+    let lost = folder.compared.lost_rows.iter();
+    lost.map(|lost| format!("{}: {lost}", folder.name()))
+        .collect()
 }
 
 /// What one has to know to compare the runs of each series: those that are not finished, and evaluations that not all have.

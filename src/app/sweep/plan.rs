@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::app::asked::Asked;
 use crate::app::checkpoint::RunDir;
-use crate::app::checkpoint::fingerprint::{all_settings, differences, listed, settings};
+use crate::app::checkpoint::fingerprint::{all_settings, differences, listed};
 use crate::app::config::RunConfig;
 use crate::app::sweep::expand;
 use crate::app::sweep::file::SweepFile;
@@ -198,32 +199,34 @@ impl Plan {
     /// # Errors
     /// If so.
     pub fn check_folders(&self) -> Result<()> {
-        let mut wrong = Vec::new();
+        let (mut wrong, mut asked) = (Vec::new(), Asked::default());
         for run in &self.runs {
             if !run.folder.join("config.toml").is_file() {
                 continue;
             }
             let read = || {
                 let there = RunDir::open(&run.folder)?;
-                Ok::<_, Error>((there.config()?, there.state()?, there.spec()?))
+                let (state, _, _) = (there.state()?, there.config()?, there.spec()?);
+                Ok::<_, Error>((there, state))
             };
-            let Ok((stored, state, spec)) = read() else {
+            let Ok((there, state)) = read() else {
                 continue;
             };
-            // An edit of its file is no other configuration of the sweep.
-            if let Err(error) = spec.check_settings(&stored, &run.folder) {
-                wrong.push(format!("\n  {error}"));
-                continue;
-            }
-            let found = differences(&settings(&stored)?, &settings(&self.config(run))?);
+            let misfits = match asked.misfits(&there, &self.config(run)) {
+                Ok(misfits) => misfits,
+                Err(error) => {
+                    wrong.push(format!("\n  {error}"));
+                    continue;
+                }
+            };
             let (done, total) = (
                 state.map_or(0, |state| state.update),
                 self.line(run).config.total_updates(),
             );
-            let problem = match (&found[..], done > total) {
-                ([], true) => format!("{done} updates are done, the sweep has {total}"),
-                ([], false) => continue,
-                (some, _) => listed(some),
+            let problem = match (misfits, done > total) {
+                (Some(misfits), _) => misfits,
+                (None, true) => format!("{done} updates are done, the sweep has {total}"),
+                (None, false) => continue,
             };
             wrong.push(format!("\n  {}: {problem}", run.folder.display()));
         }

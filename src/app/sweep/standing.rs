@@ -68,10 +68,7 @@ impl Standing {
             table::numbers(&folder.join("metrics.csv"), ["update", "seconds"]).unwrap_or_default();
         let [logged, seconds] = rows.last().copied().unwrap_or_default();
         let updates = state.as_ref().map_or(0, |state| state.update);
-        let done = state.as_ref().is_some_and(|state| {
-            let is_whole = updates == total && !state.evaluation_pending;
-            is_whole || state.early_stop(config).is_some()
-        });
+        let done = state.as_ref().is_some_and(|state| state.is_end_of(config));
         let evaluations = match Evaluations::rows(folder) {
             Err(error) if done => return Err(error),
             found => found.unwrap_or_default(),

@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use trajformer::Error;
+use trajformer::checkpoint::is_in_training;
 use trajformer::checkpoint::origin::STARTED_BY;
 use trajformer::interrupt::Interrupt;
-use trajformer::sweep::{Plan, PlannedRun, Standing};
+use trajformer::sweep::{Line, Plan, PlannedRun, Standing};
 
-use crate::process::INTERRUPTED;
+use crate::process::{INTERRUPTED, this_program};
 
 /// How often children are asked whether they have ended.
 const POLL: Duration = Duration::from_millis(50);
@@ -44,6 +45,38 @@ pub struct Workers {
     pub devices: Vec<String>,
     /// The command that their runs say they were begun with, where it is not each process's own.
     pub command: Option<String>,
+}
+
+/// What is asked of workers; the rest follows from the machine and the runs.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Processes side by side.
+    pub jobs: Option<usize>,
+    /// Threads of each.
+    pub threads: Option<usize>,
+    /// Devices that they are spread over.
+    pub devices: Vec<String>,
+}
+
+impl Workers {
+    /// Who trains `runs` runs of `lines`: one process per device that is named, else one per core, with the threads divided among them. A GPU that one
+    /// run fills is not divided unasked.
+    pub fn new(wanted: Wanted, lines: &[Line], runs: usize) -> Self {
+        let cores = rayon::current_num_threads();
+        let on_cores = lines.iter().any(|line| line.config.device == "cpu");
+        let many = match wanted.devices.len() {
+            0 if on_cores => cores,
+            0 => 1,
+            devices => devices,
+        };
+        let jobs = wanted.jobs.unwrap_or(many).min(runs.max(1));
+        Self {
+            jobs,
+            threads: wanted.threads.unwrap_or((cores / jobs).max(1)),
+            devices: wanted.devices,
+            command: None,
+        }
+    }
 }
 
 /// What became of a run.
@@ -123,7 +156,11 @@ pub fn train(
                 }
             }
             let slot = (0..).find(|slot| running.iter().all(|other| other.slot != *slot));
-            match start(plan, run, workers, slot.unwrap_or_default())? {
+            // One that was started by itself has no log here.
+            let is_free = !is_in_training(&plan.runs[run].folder);
+            let slot = slot.filter(|_| is_free);
+            let started = slot.map(|slot| start(plan, run, workers, slot));
+            match started.transpose()?.flatten() {
                 Some(child) => {
                     running.push(child);
                     show(&Event::Started(run));
@@ -222,8 +259,10 @@ fn start(
     }
     writeln!(log, "$ trajformer {}", arguments.join(" ")).with_context(shown)?;
     let begin = log.metadata().with_context(shown)?.len();
-    let program = std::env::current_exe().context("this program's own file")?;
-    let mut command = Command::new(&program);
+    let (program, name) = this_program().context("this program's own file")?;
+    let mut command = Command::new(program);
+    #[cfg(unix)]
+    command.arg0(&name);
     command
         .args(&arguments)
         .stdin(Stdio::piped())
@@ -236,7 +275,7 @@ fn start(
     #[cfg(unix)]
     command.process_group(0);
     let child = command.spawn();
-    let child = child.with_context(|| format!("{}", program.display()))?;
+    let child = child.with_context(|| format!("{}", name.display()))?;
     Ok(Some(Running {
         run,
         child,
@@ -316,4 +355,45 @@ fn last_lines(path: &Path, begin: u64) -> std::io::Result<String> {
     let error = lines.iter().rposition(|line| line.starts_with("error: "));
     let first = error.map_or(first, |error| error.max(first));
     Ok(lines[first..].join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use trajformer::config::RunConfig;
+
+    use super::*;
+
+    #[test]
+    fn processes_are_one_per_device_or_core_and_a_gpu_is_not_divided_unasked() {
+        let line = |device: &str| Line {
+            name: "a".to_owned(),
+            config: RunConfig {
+                device: device.to_owned(),
+                ..RunConfig::parse("[algorithm.bc]").expect("a configuration")
+            },
+            source: PathBuf::from("a.toml"),
+            seeds: vec![0],
+        };
+        let cores = rayon::current_num_threads();
+        let jobs = |wanted: Wanted, lines: &[Line], runs| {
+            let workers = Workers::new(wanted, lines, runs);
+            assert_eq!(workers.threads, (cores / workers.jobs).max(1));
+            workers.jobs
+        };
+        assert_eq!(jobs(Wanted::default(), &[line("cpu")], 100), cores.min(100));
+        assert_eq!(jobs(Wanted::default(), &[line("cpu")], 1), 1);
+        assert_eq!(jobs(Wanted::default(), &[line("cuda")], 100), 1);
+        let mixed = [line("cuda"), line("cpu")];
+        assert_eq!(jobs(Wanted::default(), &mixed, 100), cores.min(100));
+        let two = Wanted {
+            devices: ["cuda:0", "cuda:1"].map(str::to_owned).to_vec(),
+            ..Wanted::default()
+        };
+        assert_eq!(jobs(two, &[line("cuda")], 100), 2);
+        let asked = Wanted {
+            jobs: Some(3),
+            ..Wanted::default()
+        };
+        assert_eq!(jobs(asked, &[line("cuda")], 100), 3);
+    }
 }

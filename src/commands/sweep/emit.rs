@@ -9,6 +9,7 @@ use trajformer::sweep::{Plan, write_table};
 use crate::commands::sweep::TrainingArgs;
 use crate::commands::sweep::children::{Workers, arguments};
 use crate::output::say;
+use crate::process::this_program;
 
 /// Writes the files that `args` name.
 ///
@@ -20,7 +21,8 @@ pub fn emit(
     args: &TrainingArgs,
     workers: &Workers,
 ) -> anyhow::Result<()> {
-    let program = std::env::current_exe()?.display().to_string();
+    let (_, program) = this_program()?;
+    let program = program.display().to_string();
     // Threads are what was asked for, else each machine's own.
     let threads = args.run_threads;
     let commands: Vec<Vec<String>> = runs

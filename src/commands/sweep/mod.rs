@@ -18,7 +18,7 @@ use trajformer::sweep::{Line, Plan, Shard, Standing, Standings, State, SweepFile
 
 use crate::cli::count;
 use crate::commands::probe;
-use crate::commands::sweep::children::{Fate, Workers};
+use crate::commands::sweep::children::{Fate, Wanted, Workers};
 use crate::commands::sweep::show::{Estimate, Show, duration, runs_are};
 use crate::output::{complain, say, whole};
 use crate::process;
@@ -46,7 +46,7 @@ pub struct SweepArgs {
 /// How runs are trained: common to all commands that train many.
 #[derive(Debug, Args)]
 pub struct TrainingArgs {
-    /// Processes side by side. Default: the file's `jobs`, else one per device, else one per core (or as --threads says).
+    /// Processes side by side. Default: the file's `jobs`, else one per device, else one per core (or as --threads says), on a GPU 1.
     #[arg(long, value_name = "N", value_parser = count)]
     pub jobs: Option<usize>,
     /// Threads of each process. Default: the file's `threads`, else the cores divided among the processes.
@@ -103,7 +103,7 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<ExitCode> {
             Path::new("runs").join(name)
         });
     let plan = Plan::of_file(&file, &out)?;
-    let defaults = Defaults {
+    let defaults = Wanted {
         jobs: file.jobs,
         threads: file.threads,
         devices: file.devices,
@@ -120,17 +120,6 @@ pub fn run(args: &SweepArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What holds where no option says otherwise.
-#[derive(Debug, Default)]
-pub struct Defaults {
-    /// Processes side by side.
-    pub jobs: Option<usize>,
-    /// Threads of each.
-    pub threads: Option<usize>,
-    /// Devices that they are spread over.
-    pub devices: Vec<String>,
-}
-
 /// How a sweep ended.
 pub struct Ended {
     /// Status to exit with.
@@ -143,11 +132,7 @@ pub struct Ended {
 ///
 /// # Errors
 /// If folders, data or environments are not as they must be, before any run starts; or the disk fails.
-pub fn train(
-    plan: &Plan,
-    args: &TrainingArgs,
-    defaults: &Defaults,
-) -> anyhow::Result<Option<Ended>> {
+pub fn train(plan: &Plan, args: &TrainingArgs, defaults: &Wanted) -> anyhow::Result<Option<Ended>> {
     let shard = shard(args)?;
     plan.check_folders()?;
     let Standings {
@@ -161,6 +146,7 @@ pub fn train(
     }
     let own: Vec<usize> = (0..plan.runs.len()).filter(|at| shard.has(*at)).collect();
     let workers = workers(
+        plan,
         args,
         defaults,
         own.iter().filter(|at| standings[*at].is_left()).count(),
@@ -268,30 +254,19 @@ fn shard(args: &TrainingArgs) -> anyhow::Result<Shard> {
     })
 }
 
-/// How many processes, with how many threads, train `runs` runs.
-pub fn workers(args: &TrainingArgs, defaults: &Defaults, runs: usize) -> Workers {
-    let cores = rayon::current_num_threads();
+/// How many processes, with how many threads, train `runs` runs of the plan; `defaults` are what the sweep's file says.
+pub fn workers(plan: &Plan, args: &TrainingArgs, defaults: &Wanted, runs: usize) -> Workers {
     let devices = if args.devices.is_empty() {
         &defaults.devices
     } else {
         &args.devices
     };
-    let many = if devices.is_empty() {
-        cores
-    } else {
-        devices.len()
-    };
-    let jobs = args.jobs.or(defaults.jobs).unwrap_or(many).min(runs.max(1));
-    let threads = args
-        .run_threads
-        .or(defaults.threads)
-        .unwrap_or((cores / jobs).max(1));
-    Workers {
-        jobs,
-        threads,
+    let wanted = Wanted {
+        jobs: args.jobs.or(defaults.jobs),
+        threads: args.run_threads.or(defaults.threads),
         devices: devices.clone(),
-        command: None,
-    }
+    };
+    Workers::new(wanted, &plan.lines, runs)
 }
 
 /// The runs with what there is of them, and how long the rest takes.

@@ -77,8 +77,10 @@ pub(super) struct Places {
 impl Places {
     pub(super) fn from_environment() -> Self {
         let mut folders: Vec<PathBuf> = user_folder().into_iter().collect();
-        if let Ok(program) = env::current_exe().and_then(|path| path.canonicalize()) {
-            folders.extend(beside(&program));
+        if let Ok(program) = env::current_exe() {
+            // A program that was replaced while it runs has no file any more, but its folder.
+            let whole = program.canonicalize().unwrap_or(program);
+            folders.extend(beside(&whole));
         }
         // Tests of a build that keeps its target folder elsewhere.
         if cfg!(debug_assertions) {
