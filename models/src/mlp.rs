@@ -297,6 +297,36 @@ mod tests {
         Ok(results)
     }
 
+    /// Output and gradients of one MLP on rows that several threads cut into smaller pieces than one; the last layer's products are
+    /// narrow, for which gemm has ways of its own.
+    fn pieces(norm_epsilon: Option<f64>) -> Result<Vec<Tensor>> {
+        let (dtype, rng) = (DType::F32, &mut Rng::from_seed(9));
+        let mut params = Params::new(dtype, &Device::Cpu);
+        let (sizes, mut init) = ([5, 256, 40, 2], params.init(rng));
+        let mlp = match norm_epsilon {
+            None => Mlp::new(&sizes, Activation::Relu, &mut init.sub("mlp"))?,
+            Some(epsilon) => {
+                let init_of_layers = StackInit::default();
+                Mlp::with_norms(&sizes, epsilon, init_of_layers, &mut init.sub("mlp"))?
+            }
+        };
+        disturb(&params, rng)?;
+        let x = Var::from_tensor(&rng.normal_tensor((512, 5), dtype, &Device::Cpu)?)?;
+        let y = mlp.forward(&x)?;
+        let gradients = y.sqr()?.sum_all()?.backward()?;
+        let mut results = vec![y];
+        results.extend(all_gradients(&x, &params, &gradients)?);
+        Ok(results)
+    }
+
+    #[test]
+    fn pieces_of_rows_may_be_larger_on_one_thread() -> Result<()> {
+        for norm_epsilon in [None, Some(1e-5)] {
+            check_same_bits(|| pieces(norm_epsilon))?;
+        }
+        Ok(())
+    }
+
     #[test]
     fn many_members_and_some_of_them_equal_plain_tensor_operations() -> Result<()> {
         for (norm_epsilon, each) in [(None, 8), (Some(1e-6), 12)] {

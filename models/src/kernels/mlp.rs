@@ -10,7 +10,7 @@ use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, b
 use super::packed::{Saved, Weight, tensors_of};
 use super::parallel;
 use super::pool::Buffer;
-use super::product::{Matrix, MatrixMut, multiply};
+use super::product::{Finish, Matrix, MatrixMut, multiply_then};
 use super::real::Real;
 use super::rows;
 use super::storage::{slice, with_slice};
@@ -20,6 +20,8 @@ use crate::activation::Activation;
 const PART: usize = 128;
 /// From this many members on they are tasks enough: parts are larger, and weights packed less often.
 const MANY: usize = 8;
+/// Up to this width products of several rows may take gemm's ways for vectors, or for few results.
+const NARROW: usize = 2;
 
 /// Settings of the operation.
 #[derive(Debug, Clone)]
@@ -122,6 +124,56 @@ impl Mlps {
         }
     }
 
+    /// Rows of the pieces that so many rows are cut into: two parts together where every thread has one nevertheless, so that
+    /// weights are laid out half as often. Nothing that is computed can tell (see [`Self::multiply`]).
+    fn piece_rows(&self, rows: usize) -> usize {
+        let (part, together) = (self.part(), 2 * PART);
+        let pieces = self.members.len() * rows / together;
+        if rows.is_multiple_of(together) && pieces >= rayon::current_num_threads() {
+            part.max(together)
+        } else {
+            part
+        }
+    }
+
+    /// Stored rows of a weight whose gradient is one task, as in [`Self::piece_rows`].
+    fn panel_rows(&self, stored: usize, width: usize) -> usize {
+        let (part, together) = (self.part(), 2 * PART);
+        let enough = self.members.len() >= rayon::current_num_threads();
+        if stored.is_multiple_of(together) && width > NARROW && enough {
+            part.max(together)
+        } else {
+            part
+        }
+    }
+
+    /// to <- from times the weight, finished. Where results or sums are so narrow that gemm's way could depend on the number of
+    /// rows, part by part.
+    fn multiply<T: Real>(
+        &self,
+        (to, columns): (&mut [T], usize),
+        (from, depth): (&[T], usize),
+        weight: Matrix<'_, T>,
+        finish: Finish<'_, T>,
+    ) {
+        let count = from.len() / depth;
+        let rows = if columns.min(depth) <= NARROW {
+            self.part()
+        } else {
+            count
+        };
+        let parts = to.chunks_mut(rows * columns).zip(from.chunks(rows * depth));
+        for (i, (to, from)) in parts.enumerate() {
+            let finish = match finish {
+                Finish::Where(kept) => Finish::Where(&kept[i * rows * columns..][..to.len()]),
+                other => other,
+            };
+            let count = from.len() / depth;
+            let from = Matrix::rows(from, count, depth);
+            multiply_then(MatrixMut::rows(to, count, columns), from, weight, finish);
+        }
+    }
+
     /// Places of an evaluated member's weight and bias of a layer among the packed parameters.
     fn places(
         &self,
@@ -156,9 +208,14 @@ impl Mlps {
 
     /// Cuts hidden layers, each (N, rows, width), into pieces of rows: for each member and piece its
     /// part of every layer.
-    fn cut<'a, T>(&self, mut hidden: &'a mut [T], rows: usize) -> Vec<Piece<'a, T>> {
-        let starts = (0..rows).step_by(self.part());
-        let ranges = starts.map(|start| start..(start + self.part()).min(rows));
+    fn cut<'a, T>(
+        &self,
+        mut hidden: &'a mut [T],
+        rows: usize,
+        piece_rows: usize,
+    ) -> Vec<Piece<'a, T>> {
+        let starts = (0..rows).step_by(piece_rows);
+        let ranges = starts.map(|start| start..(start + piece_rows).min(rows));
         let ranges: Vec<_> = ranges.collect();
         let empty = |member| {
             let piece = move |rows: &std::ops::Range<usize>| Piece {
@@ -191,25 +248,28 @@ impl Mlps {
     /// One piece of rows through one member. Hidden layers stay behind: after a ReLU, before a norm or
     /// a GELU.
     fn piece<T: Real>(&self, piece: Piece<'_, T>, packed: &[T], x: &[T], out: &mut [T]) {
-        let (member, count) = (piece.member, piece.rows.len());
+        let member = piece.member;
         let mut activated: Option<Buffer<T>> = None;
         let mut below: &[T] = x;
         let layers = piece.layers.into_iter().chain([out]);
         for (layer, to) in layers.enumerate() {
             let (weight, bias) = self.places(member, layer);
             let (inputs, outputs) = (self.sizes[layer], self.sizes[layer + 1]);
-            let from = Matrix::rows(activated.as_deref().unwrap_or(below), count, inputs);
+            let from = activated.as_deref().unwrap_or(below);
             let weight = self.weight(layer).matrix(&packed[weight]);
-            multiply(MatrixMut::rows(to, count, outputs), from, weight);
             let bias = &packed[bias];
-            if layer + 1 == self.layers() {
-                rows::add_bias(to, bias);
+            let last = layer + 1 == self.layers();
+            let finish = match self.activation {
+                Activation::Relu if !last => Finish::BiasRelu(bias),
+                _ => Finish::Bias(bias),
+            };
+            self.multiply((to, outputs), (from, inputs), weight, finish);
+            if last {
                 return;
             }
             match (self.activation, self.norm_epsilon) {
-                (Activation::Relu, None) => rows::add_bias_relu(to, bias),
+                (Activation::Relu, None) => {}
                 (Activation::Relu, Some(epsilon)) => {
-                    rows::add_bias_relu(to, bias);
                     let (weight, bias) = self.norm_places(member, layer);
                     let (weight, bias) = (&packed[weight], &packed[bias]);
                     let mut after = Buffer::take(to.len());
@@ -223,7 +283,6 @@ impl Mlps {
                     | Activation::Mish,
                     _,
                 ) => {
-                    rows::add_bias(to, bias);
                     let mut after = Buffer::take(to.len());
                     rows::activate(self.activation, to, &mut after);
                     activated = Some(after);
@@ -243,7 +302,7 @@ impl Mlps {
         }
         let mut tasks = Vec::new();
         let mut rest = &mut out[..];
-        for piece in self.cut(&mut hidden, count) {
+        for piece in self.cut(&mut hidden, count, self.piece_rows(count)) {
             let (out, after) = rest.split_at_mut(piece.rows.len() * outputs);
             rest = after;
             tasks.push((piece, out));
@@ -342,11 +401,12 @@ impl Mlps {
     ) {
         let (inputs, outputs) = (self.sizes[0], self.sizes[self.layers()]);
         let count = dout.len() / outputs / self.members.len();
-        let pieces = self.cut(dhidden, count);
+        let piece_rows = self.piece_rows(count);
+        let pieces = self.cut(dhidden, count, piece_rows);
         let mut activations: Vec<_> = if activated.is_empty() {
             pieces.iter().map(|_| Vec::new()).collect()
         } else {
-            self.cut(activated, count)
+            self.cut(activated, count, piece_rows)
                 .into_iter()
                 .map(|p| p.layers)
                 .collect()
@@ -361,7 +421,9 @@ impl Mlps {
             };
             let (dx, after) = std::mem::take(&mut rest).split_at_mut(wanted);
             rest = after;
-            let (dnorm, after) = std::mem::take(&mut dnorms).split_at_mut(self.norms_numbers());
+            let parts = piece.rows.len().div_ceil(self.part());
+            let numbers = parts * self.norms_numbers();
+            let (dnorm, after) = std::mem::take(&mut dnorms).split_at_mut(numbers);
             dnorms = after;
             tasks.push((piece, activated, dx, dnorm));
         }
@@ -373,35 +435,43 @@ impl Mlps {
             } = piece;
             let number = member * count + rows.start;
             let mut upstream = &dout[number * outputs..(number + rows.len()) * outputs];
-            let mut dnorm = dnorm;
             let mut scratch = Buffer::take(*self.sizes.iter().max().unwrap_or(&0));
             for (below, to) in layers.into_iter().enumerate().rev() {
                 let width = self.sizes[below + 1];
-                self.through(member, below + 1, upstream, packed, to);
                 let kept = self.layer(hidden, count, member, below);
                 let kept = &kept[rows.start * width..rows.end * width];
+                let finish = match (self.activation, self.norm_epsilon) {
+                    (Activation::Relu, None) => Finish::Where(kept),
+                    _ => Finish::Store,
+                };
+                self.through(member, below + 1, upstream, packed, (to, finish));
                 match (self.activation, self.norm_epsilon) {
-                    (Activation::Relu, None) => rows::relu_backward(kept, to),
+                    (Activation::Relu, None) => {}
                     (Activation::Relu, Some(epsilon)) => {
                         let (weight, bias) = self.norm_places(member, below);
                         let (weight, bias) = (&packed[weight], &packed[bias]);
-                        // This loop goes from the last norm to the first.
-                        let before = dnorm.len() - 2 * width;
-                        let (left, of_norm) = std::mem::take(&mut dnorm).split_at_mut(before);
-                        dnorm = left;
-                        let (dweight, dbias) = of_norm.split_at_mut(width);
+                        let before: usize = (0..below).map(|l| self.norm_numbers(l)).sum();
                         let (epsilon, y) = (T::of(epsilon), &mut *activated[below]);
-                        rows::relu_layer_norm_backward(
-                            kept,
-                            weight,
-                            bias,
-                            epsilon,
-                            to,
-                            y,
-                            dweight,
-                            dbias,
-                            &mut scratch,
-                        );
+                        // Norms have gradients of every part, whatever the pieces.
+                        let numbers = self.part() * width;
+                        let parts = kept.chunks(numbers).zip(to.chunks_mut(numbers));
+                        let parts = parts.zip(y.chunks_mut(numbers));
+                        let dnorms = dnorm.chunks_exact_mut(self.norms_numbers());
+                        for (((kept, to), y), dnorm) in parts.zip(dnorms) {
+                            let of_norm = &mut dnorm[before..before + 2 * width];
+                            let (dweight, dbias) = of_norm.split_at_mut(width);
+                            rows::relu_layer_norm_backward(
+                                kept,
+                                weight,
+                                bias,
+                                epsilon,
+                                to,
+                                y,
+                                dweight,
+                                dbias,
+                                &mut scratch,
+                            );
+                        }
                     }
                     (
                         Activation::Gelu
@@ -416,27 +486,28 @@ impl Mlps {
                 upstream = to;
             }
             if !dx.is_empty() {
-                self.through(member, 0, upstream, packed, dx);
+                self.through(member, 0, upstream, packed, (dx, Finish::Store));
             }
         });
     }
 
-    /// to <- the gradient of what a layer was given, from that of its result.
+    /// to <- the gradient of what a layer was given, from that of its result, finished.
     fn through<T: Real>(
         &self,
         member: usize,
         layer: usize,
         upstream: &[T],
         packed: &[T],
-        to: &mut [T],
+        (to, finish): (&mut [T], Finish<'_, T>),
     ) {
         let (inputs, outputs) = (self.sizes[layer], self.sizes[layer + 1]);
-        let count = upstream.len() / outputs;
-        let weight = self
-            .weight(layer)
-            .matrix(&packed[self.places(member, layer).0]);
-        let upstream = Matrix::rows(upstream, count, outputs);
-        multiply(MatrixMut::rows(to, count, inputs), upstream, weight.t());
+        let weight = &packed[self.places(member, layer).0];
+        if let (1, Finish::Where(kept)) = (outputs, finish) {
+            rows::scaled_row_relu_backward(kept, upstream, weight, to);
+            return;
+        }
+        let weight = self.weight(layer).matrix(weight);
+        self.multiply((to, inputs), (upstream, outputs), weight.t(), finish);
     }
 
     /// Gradients of all parameters from x, the hidden layers after their activation, and the
@@ -465,8 +536,9 @@ impl Mlps {
             let (before, after) = (self.members.start, self.of - self.members.end);
             skipped(before * inputs * outputs, &mut rest);
             for member in 0..self.members.len() {
-                for first in (0..stored).step_by(self.part()) {
-                    let numbers = (first + self.part()).min(stored) - first;
+                let part = self.panel_rows(stored, width);
+                for first in (0..stored).step_by(part) {
+                    let numbers = (first + part).min(stored) - first;
                     let (to, after) = std::mem::take(&mut rest).split_at_mut(numbers * width);
                     rest = after;
                     tasks.push((layer, member, Some(first), to));
@@ -506,7 +578,8 @@ impl Mlps {
             let numbers = to.len() / right.1;
             let left = Matrix::strided(&left.0[first..], (count, numbers), (left.1, 1));
             let to = MatrixMut::rows(to, numbers, right.1);
-            multiply(to, left.t(), Matrix::rows(right.0, count, right.1));
+            let right = Matrix::rows(right.0, count, right.1);
+            multiply_then(to, left.t(), right, Finish::Store);
         });
     }
 }

@@ -2,7 +2,8 @@
 //! with. Other devices take the twin; only dropout masks have a kernel for CUDA.
 //!
 //! Results have the same bits for any number of threads: work is cut into pieces of a size that
-//! depends on shapes only, and sums over pieces are taken in a fixed order.
+//! depends on shapes only, or where it makes no difference to any number, and sums over pieces are
+//! taken in a fixed order.
 
 pub mod adam;
 pub(crate) mod attention_block;
@@ -12,6 +13,7 @@ mod dispatch;
 #[cfg(feature = "cuda")]
 pub(crate) mod dropout_mask;
 pub(crate) mod gate;
+pub mod gradients;
 pub(crate) mod heads_loss;
 pub(crate) mod layer_norm;
 pub mod memory;

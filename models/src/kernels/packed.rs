@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
+use super::gradients::hand_over;
 use super::pool::Buffer;
 use super::product::{Matrix, MatrixMut};
 use super::real::Real;
@@ -135,7 +136,8 @@ pub fn tensors_of<T: Real>(
             Ok(None)
         }
     };
-    Ok((tensor(dx, x)?, tensor(dpacked, packed)?))
+    let dpacked = tensor(dpacked, packed)?.and_then(|gradient| hand_over(packed, gradient));
+    Ok((tensor(dx, x)?, dpacked))
 }
 
 /// What a forward pass keeps for the backward pass; it lives as long as the graph.

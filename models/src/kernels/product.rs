@@ -1,8 +1,12 @@
 //! Matrix products on slices, with bounds checked and any strides.
 
+mod panels;
+
 use gemm::Parallelism;
 
 use super::real::Real;
+use super::rows;
+pub use panels::Finish;
 
 /// A matrix inside a slice: element (i, j) lies at `i * row_stride + j * column_stride`.
 #[derive(Debug, Clone, Copy)]
@@ -108,6 +112,67 @@ pub fn multiply_add<T: Real>(to: MatrixMut<'_, T>, a: Matrix<'_, T>, b: Matrix<'
     product(to, a, b, T::ONE, true);
 }
 
+/// to <- a b, finished.
+///
+/// # Panics
+/// If the sizes don't fit, or a result has no column or gaps between its rows.
+pub fn multiply_then<T: Real>(
+    mut to: MatrixMut<'_, T>,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    finish: Finish<'_, T>,
+) {
+    if in_panels(&mut to, a, b, finish) {
+        return;
+    }
+    assert!(to.shape.column_stride == 1 && to.shape.row_stride == to.shape.columns);
+    let count = to.shape.rows * to.shape.columns;
+    let data = &mut to.data[..count];
+    let shape = to.shape;
+    let accumulate = matches!(finish, Finish::Add);
+    let scale = (T::ONE, accumulate);
+    in_gemm(MatrixMut { data, shape }, a, b, scale, Parallelism::None);
+    match finish {
+        Finish::Store | Finish::Add => {}
+        Finish::Bias(bias) => rows::add_bias(data, bias),
+        Finish::BiasRelu(bias) => rows::add_bias_relu(data, bias),
+        Finish::Where(kept) => rows::relu_backward(kept, data),
+    }
+}
+
+/// [`panels::multiply`] of f32.
+fn in_panels<T: Real>(
+    to: &mut MatrixMut<'_, T>,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    finish: Finish<'_, T>,
+) -> bool {
+    let (to_shape, a_shape, b_shape) = (to.shape, a.shape, b.shape);
+    let (Some(to), Some(a), Some(b), Some(finish)) = (
+        T::single_mut(to.data),
+        T::single(a.data),
+        T::single(b.data),
+        finish.single(),
+    ) else {
+        return false;
+    };
+    let (a, b) = (
+        Matrix {
+            data: a,
+            shape: a_shape,
+        },
+        Matrix {
+            data: b,
+            shape: b_shape,
+        },
+    );
+    let to = &mut MatrixMut {
+        data: to,
+        shape: to_shape,
+    };
+    panels::multiply(to, a, b, finish)
+}
+
 /// to <- scale a b, or to + scale a b, on the thread that calls it.
 ///
 /// # Panics
@@ -119,7 +184,7 @@ pub fn product<T: Real>(
     scale: T,
     accumulate: bool,
 ) {
-    shared_product(to, a, b, (scale, accumulate), Parallelism::None);
+    one_thread_product(to, a, b, (scale, accumulate), usize::MAX);
 }
 
 /// The same on all threads of the pool, with the same bits for any number of them: they share rows and columns of the result, and each
@@ -134,14 +199,33 @@ pub fn product_on_all_threads<T: Real>(
     scale: T,
     accumulate: bool,
 ) {
-    let threads = match rayon::current_num_threads() {
-        0 | 1 => Parallelism::None,
-        threads => Parallelism::Rayon(threads),
-    };
-    shared_product(to, a, b, (scale, accumulate), threads);
+    match rayon::current_num_threads() {
+        // How gemm cuts longer sums depends on the processor's caches.
+        0 | 1 => one_thread_product(to, a, b, (scale, accumulate), panels::DEPTH),
+        threads => in_gemm(to, a, b, (scale, accumulate), Parallelism::Rayon(threads)),
+    }
 }
 
-fn shared_product<T: Real>(
+/// The product in panels, if its sums have at most so many terms, else in gemm.
+fn one_thread_product<T: Real>(
+    mut to: MatrixMut<'_, T>,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    (scale, accumulate): (T, bool),
+    longest: usize,
+) {
+    let finish = if accumulate {
+        Finish::Add
+    } else {
+        Finish::Store
+    };
+    let fits = scale == T::ONE && a.shape.columns <= longest;
+    if !(fits && in_panels(&mut to, a, b, finish)) {
+        in_gemm(to, a, b, (scale, accumulate), Parallelism::None);
+    }
+}
+
+fn in_gemm<T: Real>(
     to: MatrixMut<'_, T>,
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,

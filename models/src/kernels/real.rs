@@ -34,6 +34,10 @@ pub trait Real: WithDType + std::ops::Neg<Output = Self> + std::iter::Sum {
     /// # Errors
     /// If the storage has another type.
     fn slice_mut(storage: &mut CpuStorage) -> Result<&mut [Self]>;
+    /// The same numbers, if they are f32.
+    fn single(numbers: &[Self]) -> Option<&[f32]>;
+    /// The same numbers to be changed, if they are f32.
+    fn single_mut(numbers: &mut [Self]) -> Option<&mut [f32]>;
     /// Buffers that wait to be used again.
     fn pool() -> &'static Mutex<Vec<Vec<Self>>>;
 }
@@ -84,6 +88,14 @@ macro_rules! shared {
 
 impl Real for f32 {
     shared!(f32, F32);
+
+    fn single(numbers: &[Self]) -> Option<&[f32]> {
+        Some(numbers)
+    }
+
+    fn single_mut(numbers: &mut [Self]) -> Option<&mut [f32]> {
+        Some(numbers)
+    }
 
     #[inline(always)]
     fn exp_nonpositive(self) -> Self {
@@ -139,6 +151,14 @@ impl Real for f32 {
 
 impl Real for f64 {
     shared!(f64, F64);
+
+    fn single(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+
+    fn single_mut(_: &mut [Self]) -> Option<&mut [f32]> {
+        None
+    }
 
     #[inline(always)]
     fn exp_nonpositive(self) -> Self {

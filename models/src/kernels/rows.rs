@@ -227,6 +227,16 @@ vectorized! {
         }
     }
 
+    /// Each row of dx <- its scale times `row`, where the ReLU's result y is positive, else 0.
+    pub fn scaled_row_relu_backward<T: Real>(y: &[T], scales: &[T], row: &[T], dx: &mut [T]) {
+        let rows = dx.chunks_exact_mut(row.len()).zip(y.chunks_exact(row.len()));
+        for ((d, y), scale) in rows.zip(scales) {
+            for ((d, y), x) in d.iter_mut().zip(y).zip(row) {
+                *d = if *y > T::ZERO { *scale * *x } else { T::ZERO };
+            }
+        }
+    }
+
     /// total <- total + the sum of the rows of x.
     pub fn add_rows<T: Real>(x: &[T], total: &mut [T]) {
         for row in x.chunks_exact(total.len()) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use trajformer_models::encoder::EncoderFactory;
+use trajformer_models::kernels::gradients::gradients;
 use trajformer_models::kernels::parallel;
 use trajformer_models::muon::Optimizer;
 use trajformer_models::network::{Network, Scalar};
@@ -176,7 +177,7 @@ impl<N: Network> Trained<N> {
     /// # Errors
     /// If it was made to act alone, or a tensor operation fails.
     pub fn minimize(&mut self, loss: &Tensor, learning_rate: f64) -> Result<()> {
-        self.step(&loss.backward()?, learning_rate)?;
+        self.step(&gradients(loss, &self.params)?, learning_rate)?;
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use candle_core::{D, DType};
 use trajformer_models::critic::{CriticConfig, Critics};
+use trajformer_models::kernels::gradients::gradients;
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, polyak_update};
 use trajformer_models::params::Params;
 use trajformer_models::uploads::CachedUploads;
@@ -82,7 +83,7 @@ pub fn critics(options: &CriticsOptions) -> Result<Report> {
         let q = critics.forward(&batch.observations, &batch.actions)?; // (N, B)
         let error = q.broadcast_sub(&target)?.sqr()?;
         let loss = error.mean(D::Minus1)?.sum_all()?;
-        optimizer.step(&loss.backward()?, LEARNING_RATE)?;
+        optimizer.step(&gradients(&loss, &params)?, LEARNING_RATE)?;
         polyak_update(&target_params, &params, TARGET_RATE)?;
         Ok(())
     })?;

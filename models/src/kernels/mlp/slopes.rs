@@ -18,7 +18,7 @@ use crate::kernels::dispatch::vectorized;
 use crate::kernels::packed::Saved;
 use crate::kernels::parallel;
 use crate::kernels::pool::Buffer;
-use crate::kernels::product::{Matrix, MatrixMut, multiply};
+use crate::kernels::product::{Finish, Matrix, MatrixMut, multiply, multiply_then};
 use crate::kernels::real::Real;
 use crate::kernels::rows;
 use crate::kernels::storage::{slice, with_slice};
@@ -89,8 +89,8 @@ impl MlpSlopes {
         let (hidden, slopes) = kept.split_at_mut(numbers);
         let mut tasks = Vec::new();
         let mut rest = &mut out[..];
-        let slopes = mlps.cut(slopes, count);
-        for (hidden, slopes) in mlps.cut(hidden, count).into_iter().zip(slopes) {
+        let slopes = mlps.cut(slopes, count, mlps.part());
+        for (hidden, slopes) in mlps.cut(hidden, count, mlps.part()).into_iter().zip(slopes) {
             let (out, after) = rest.split_at_mut(hidden.rows.len() * width);
             rest = after;
             tasks.push((hidden, slopes.layers, out));
@@ -123,12 +123,18 @@ impl MlpSlopes {
         mlps.piece(again, packed, x, &mut values);
         let mut above: Option<&[T]> = None;
         for (layer, to) in slopes.into_iter().enumerate().rev() {
+            let kept = &*hidden.layers[layer];
             match above {
                 // The last weight is (out, 1).
-                None => repeat(&packed[mlps.places(member, layer + 1).0], to),
-                Some(above) => mlps.through(member, layer + 1, above, packed, to),
+                None => {
+                    repeat(&packed[mlps.places(member, layer + 1).0], to);
+                    rows::relu_backward(kept, to);
+                }
+                Some(above) => {
+                    let to = (&mut *to, Finish::Where(kept));
+                    mlps.through(member, layer + 1, above, packed, to);
+                }
             }
-            rows::relu_backward(hidden.layers[layer], to);
             above = Some(to);
         }
         let width = 1 + self.inputs;
@@ -157,7 +163,7 @@ impl MlpSlopes {
         let mut mixed = Buffer::take(hidden.len());
         let mut rest = &mut lowest[..];
         let mut tasks = Vec::new();
-        for piece in mlps.cut(&mut mixed, count) {
+        for piece in mlps.cut(&mut mixed, count, mlps.part()) {
             let (lowest, after) = std::mem::take(&mut rest).split_at_mut(piece.rows.len() * inputs);
             rest = after;
             tasks.push((piece, lowest));
@@ -251,22 +257,28 @@ impl MlpSlopes {
         }
         let dslopes = Matrix::strided(&dout[1..], (count, self.inputs), (width, 1));
         let mut tangent = Buffer::take(count * mlps.sizes[1]);
+        let kept = |layer: usize| {
+            let (kept, width) = (
+                mlps.layer(hidden, all, member, layer),
+                mlps.sizes[layer + 1],
+            );
+            &kept[piece.rows.start * width..piece.rows.end * width]
+        };
         let to = MatrixMut::rows(&mut tangent, count, mlps.sizes[1]);
-        multiply(to, dslopes, self.first_weight(member, packed));
+        let weight = self.first_weight(member, packed);
+        multiply_then(to, dslopes, weight, Finish::Where(kept(0)));
         for (layer, to) in piece.layers.into_iter().enumerate() {
-            let outputs = mlps.sizes[layer + 1];
+            let (hidden, outputs) = (kept(layer), mlps.sizes[layer + 1]);
             if layer > 0 {
                 let inputs = mlps.sizes[layer];
                 let mut next = Buffer::take(count * outputs);
                 let weight = &packed[mlps.places(member, layer).0];
                 let weight = mlps.weight(layer).matrix(weight);
                 let from = Matrix::rows(&tangent, count, inputs);
-                multiply(MatrixMut::rows(&mut next, count, outputs), from, weight);
+                let to = MatrixMut::rows(&mut next, count, outputs);
+                multiply_then(to, from, weight, Finish::Where(hidden));
                 tangent = next;
             }
-            let hidden = mlps.layer(hidden, all, member, layer);
-            let hidden = &hidden[piece.rows.start * outputs..piece.rows.end * outputs];
-            rows::relu_backward(hidden, &mut tangent);
             scale_rows_and_add(hidden, dvalues, &tangent, to);
         }
     }
