@@ -471,9 +471,9 @@ fn a_threshold_of_each_code_lets_no_likely_code_make_up_for_an_unlikely_one() {
             // What each code costs is the difference of two log-likelihoods of the history.
             let mut before = 0.0;
             let mut capped = 0.0;
-            for upto in 0..=at {
+            for (upto, layer) in histories[1][..=at].iter().enumerate() {
                 let part = &kept.codes[..=upto];
-                let part = histories[1][upto].iter().find(|it| it.codes == part);
+                let part = layer.iter().find(|it| it.codes == part);
                 let so_far = part.expect("it stayed").log_likelihood;
                 capped += (so_far - before).min(threshold.ln());
                 before = so_far;
