@@ -77,13 +77,15 @@ impl Asked {
                     .map(|one| one.to_string()),
             );
         }
-        if stored.data.path != config.data.path
+        // What is learned from anyway is compared then, and what lies at the same place may be other data by now.
+        if (is_finished || stored.data.path != config.data.path)
             && !self.is_given
             && let Some(problem) = self.other_data(stored, config, spec, is_finished)
         {
             let changed = differences(&all_settings(stored)?, &all_settings(config)?);
             let path = changed.iter().find(|one| one.key == PATH);
-            found.extend(path.map(|path| format!("{path}: {problem}")));
+            let path = path.map_or_else(|| PATH.to_owned(), |path| path.to_string());
+            found.push(format!("{path}: {problem}"));
         }
         Ok((!found.is_empty()).then(|| found.join(", ")))
     }

@@ -465,3 +465,30 @@ fn a_branch_that_fails_while_it_is_copied_leaves_nothing() {
     );
     assert_eq!(branches(folder), [""; 0]);
 }
+
+#[test]
+fn a_branch_leaves_folders_of_others_alone_and_takes_a_name_with_a_slash() {
+    let folder = trained();
+    let folder = folder.path();
+    let foreign = folder.join("mine.unfinished-branch");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("notes"), "keep me").unwrap();
+    let said = ends(folder, "train --resume runs/a@10 --out mine", 1);
+    has(&said, &["mine.unfinished-branch", "move it away"]);
+    assert_eq!(
+        fs::read_to_string(foreign.join("notes")).unwrap(),
+        "keep me"
+    );
+    fs::remove_dir_all(&foreign).unwrap();
+    // What a killed process left is no obstacle, and what another one makes is not touched.
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("model.safetensors"), "half").unwrap();
+    let lock = fs::File::create(foreign.join("train.lock")).unwrap();
+    lock.lock().unwrap();
+    let said = ends(folder, "train --resume runs/a@10 --out mine", 1);
+    has(&said, &["mine.unfinished-branch", "another process"]);
+    assert!(foreign.join("model.safetensors").exists());
+    drop(lock);
+    ends(folder, "train --resume runs/a@10 --out mine/", 0);
+    assert!(folder.join("mine/config.toml").exists() && !foreign.exists());
+}

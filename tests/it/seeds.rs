@@ -106,6 +106,20 @@ fn finished_seeds_are_no_result_of_settings_that_they_were_not_trained_with() {
     );
     let (code, errors) = sweep("set.data.path = \"moved.npz\"");
     assert_eq!(code, Some(0), "{errors}");
+
+    // Other data under the same name is other data.
+    fs::copy(folder.join("other.npz"), folder.join("data.npz")).unwrap();
+    let replaced = ["`data.path`", "its data had checksum"];
+    for asked in ["0..2", "0..3"] {
+        has(&refused(folder, asked, &[]), &replaced);
+    }
+    has(
+        &fails(folder, &["train", "--resume", "s/seed-0"]),
+        &replaced,
+    );
+    let (code, errors) = sweep("");
+    assert_eq!(code, Some(1), "{errors}");
+    has(&errors, &replaced);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::app::checkpoint::create::EVENTS;
 use crate::app::checkpoint::folders::{bytes_of, refuse_inside_of_a_run};
 use crate::app::checkpoint::places::{FOLDER, folder_of, kept_updates, run_of};
 use crate::app::checkpoint::tensors::GROUPS;
-use crate::app::checkpoint::{RunDir, RunState};
+use crate::app::checkpoint::{LOCK, RunDir, RunState};
 use crate::app::config::sections::Keep;
 use trajformer_core::atomic::write_synced;
 use trajformer_core::error::{Error, Result};
@@ -111,19 +111,19 @@ impl RunDir {
             );
         }
         let state = self.saved_state()?;
+        // Without a slash at its end, so that what is made lies beside it.
+        let out: &Path = &out.components().collect::<PathBuf>();
         let mut beside = out.as_os_str().to_owned();
         beside.push(".unfinished-branch");
         let beside = PathBuf::from(beside);
-        if beside.exists() {
-            fs::remove_dir_all(&beside).map_err(Error::io(&beside))?;
-        }
-        fs::create_dir_all(&beside).map_err(Error::io(&beside))?;
+        let lock = begun_alone(&beside)?;
         let made = self.copy_into(&beside, &state);
         let made = made.and_then(|()| fs::rename(&beside, out).map_err(Error::io(out)));
         if made.is_err() {
             // A disk that fails may keep what is there: whoever makes a branch there again removes it.
             let _ = fs::remove_dir_all(&beside);
         }
+        drop(lock);
         made
     }
 
@@ -182,4 +182,39 @@ fn link(from: &Path, to: &Path) -> Result<()> {
         return Ok(());
     }
     write_synced(to, &fs::read(from).map_err(Error::io(from))?)
+}
+
+/// An empty folder for what is made of a branch, which no other process makes; a killed one's leavings go.
+fn begun_alone(beside: &Path) -> Result<fs::File> {
+    fs::create_dir_all(beside).map_err(Error::io(beside))?;
+    let path = beside.join(LOCK);
+    let entries = || fs::read_dir(beside).map_err(Error::io(beside));
+    if !path.exists() && entries()?.next().is_some() {
+        return Err(Error::Occupied {
+            path: beside.to_path_buf(),
+            problem: "it isn't what a killed process left of this branch; move it away, or choose another folder"
+                .to_owned(),
+        });
+    }
+    let lock = fs::File::create(&path).map_err(Error::io(&path))?;
+    // Where the file system knows no locks, nobody can tell.
+    if let Err(fs::TryLockError::WouldBlock) = lock.try_lock() {
+        return Err(Error::InTraining {
+            path: beside.to_path_buf(),
+            advice: "wait for it, or choose another folder".to_owned(),
+        });
+    }
+    for entry in entries()? {
+        let entry = entry.map_err(Error::io(beside))?.path();
+        if entry == path {
+            continue;
+        }
+        let removed = if entry.is_dir() {
+            fs::remove_dir_all(&entry)
+        } else {
+            fs::remove_file(&entry)
+        };
+        removed.map_err(Error::io(&entry))?;
+    }
+    Ok(lock)
 }
