@@ -61,18 +61,18 @@ impl Asked {
         state: Option<&RunState>,
     ) -> Result<Option<String>> {
         let is_finished = state.is_some_and(|state| state.is_end_of(config));
+        let changed = differences(&all_settings(stored)?, &all_settings(config)?);
         let mut found = Vec::new();
         if is_finished {
-            let changed = differences(&all_settings(stored)?, &all_settings(config)?);
             let counts = |key: &str| is_free(key) && !is_place(key) && !is_kept(key);
             // Without schedules the updates that it did not come to changed nothing.
             let is_cut = stored.algorithm.keys_of_length().is_empty()
                 && stored.online.steps == 0
                 && config.online.steps == 0;
             let of_rest = |key: &str| key == "train.updates" && is_cut;
-            let changed = changed.into_iter();
             found.extend(
                 changed
+                    .iter()
                     .filter(|one| counts(&one.key) && !of_rest(&one.key))
                     .map(|one| one.to_string()),
             );
@@ -82,7 +82,6 @@ impl Asked {
             && !self.is_given
             && let Some(problem) = self.other_data(stored, config, spec, is_finished)
         {
-            let changed = differences(&all_settings(stored)?, &all_settings(config)?);
             let path = changed.iter().find(|one| one.key == PATH);
             let path = path.map_or_else(|| PATH.to_owned(), |path| path.to_string());
             found.push(format!("{path}: {problem}"));
