@@ -1,11 +1,12 @@
 //! [`lost_rows`]: what is missing from a run's tables, by what its state says that it has written there.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use crate::app::checkpoint::lost::{Fault, remedy};
 use crate::app::checkpoint::{RunDir, RunState};
 use crate::app::config::RunConfig;
-use crate::app::evaluations::Evaluations;
+use crate::app::evaluations::{EvaluationRow, Evaluations};
 use crate::app::table::Table;
 
 const METRICS: &str = "metrics.csv";
@@ -17,17 +18,32 @@ pub const EVALUATIONS: &str = "evaluations.csv";
 /// What is to be said of the tables of a run that has come to `state`: files that are missing, cut or can't be read, and what is not known for
 /// it. Empty where all is there, or nothing is known to have been.
 pub fn lost_rows(run: &RunDir, config: &RunConfig, state: Option<&RunState>) -> Vec<String> {
+    if state.is_none() {
+        return Vec::new();
+    }
+    let table = Table::read_if_present(&run.file(METRICS));
+    let logged = table.and_then(|table| {
+        Ok(table
+            .map(|table| table.updates())
+            .transpose()?
+            .unwrap_or_default())
+    });
+    lost_of(run, config, state, (Evaluations::rows(run.path()), logged))
+}
+
+/// As [`lost_rows`], where the tables were read already: the rows of the evaluations, and the updates of the metrics.
+pub fn lost_of<E: Display>(
+    run: &RunDir,
+    config: &RunConfig,
+    state: Option<&RunState>,
+    (rows, logged): (Result<Vec<EvaluationRow>, E>, Result<Vec<u64>, E>),
+) -> Vec<String> {
     let Some(state) = state.filter(|state| state.update > 0) else {
         return Vec::new();
     };
     let evaluated = evaluated(config, state);
-    let rows = Evaluations::rows(run.path());
     let rows = rows.map(|rows| rows.last().map(|row| row.update));
-    let table = Table::read_if_present(&run.file(METRICS));
-    let logged = table.and_then(|table| {
-        let updates = table.map(|table| table.updates()).transpose()?;
-        Ok(updates.unwrap_or_default().last().copied())
-    });
+    let logged = logged.map(|updates| updates.last().copied());
     let tables = [
         (
             EVALUATIONS,

@@ -36,7 +36,7 @@ use crate::app::held_out;
 use crate::app::imported;
 use crate::app::imported::Request;
 use crate::app::logger::Tables;
-use crate::app::lost_rows::lost_rows;
+use crate::app::lost_rows::lost_of;
 use crate::app::online::{Interaction, interactive};
 use crate::app::trainer::{Outcome, Training};
 use crate::app::whole::check_whole;
@@ -247,7 +247,8 @@ fn resume_as(
         state,
         tables,
     } = continued(&run, overrides, options, asked)?;
-    let lost = lost_rows(&run, &config, state.as_ref());
+    let read = (tables.evaluations(), tables.logged());
+    let lost = lost_of(&run, &config, state.as_ref(), read);
     if let Some(state) = state.as_ref().filter(|state| state.is_end_of(&config)) {
         return Ok(Outcome {
             lost_rows: lost,

@@ -60,6 +60,14 @@ impl Tables {
     pub fn evaluations(&self) -> Result<Vec<EvaluationRow>> {
         self.evaluations.as_ref().map_or(Ok(Vec::new()), rows_of)
     }
+
+    /// The updates of its rows of metrics, in their order.
+    ///
+    /// # Errors
+    /// As [`Table::updates`].
+    pub fn logged(&self) -> Result<Vec<u64>> {
+        self.metrics.as_ref().map_or(Ok(Vec::new()), Table::updates)
+    }
 }
 
 /// The tables and events of a run.
