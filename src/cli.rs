@@ -19,6 +19,8 @@ use crate::commands::plan::PlanArgs;
 use crate::commands::render::RenderArgs;
 use crate::commands::report::ReportArgs;
 use crate::commands::reproduce::ReproduceArgs;
+#[cfg(feature = "serve")]
+use crate::commands::serve::ServeArgs;
 #[cfg(feature = "mujoco")]
 use crate::commands::setup::SetupCommand;
 use crate::commands::shell::{CompletionsArgs, ManArgs};
@@ -90,6 +92,15 @@ pub enum Command {
         Policies that remember need the history: `actions` and `rewards` beside the observations, and `episode_starts` where there are\n\
         several episodes. At each step they are told what was really done before. docs/policies.md has the table of arrays.")]
     Act(ActArgs),
+    /// Serve trained runs over HTTP: observations in, actions out.
+    #[cfg(feature = "serve")]
+    #[command(after_help = "Examples:\n  \
+        trajformer serve runs/td3_bc-hopper-medium-short\n  \
+        trajformer serve hopper=runs/td3_bc-hopper-medium-short --follow --listen 127.0.0.1:9000\n  \
+        trajformer serve runs/decision_transformer-hopper-medium-short --listen unix:/run/user/1000/policy.sock\n  \
+        trajformer serve runs/a runs/b --listen 0.0.0.0:8000 --token-file token.txt\n\
+        docs/serving.md has the requests; GET /openapi.json describes them.")]
+    Serve(ServeArgs),
     /// Put runs side by side: a table, statistics over seeds and tasks, and pictures of them.
     #[command(after_help = "Examples:\n  \
         trajformer compare runs/bc-hopper-medium-short runs/td3_bc-hopper-medium-short --picture curves.svg\n  \

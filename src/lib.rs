@@ -44,6 +44,8 @@ pub use app::config::RunConfig;
 pub use app::fitted::{fit, fit_with};
 pub use app::report as run_report;
 pub use app::run::TrainedRun;
+#[cfg(feature = "serve")]
+pub use app::serve;
 #[cfg(feature = "mujoco")]
 pub use app::setup;
 pub use app::{

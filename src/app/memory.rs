@@ -35,6 +35,15 @@ impl Memory {
     }
 }
 
+/// Memory that this process holds, in bytes, where the system says so.
+#[cfg(feature = "serve")]
+pub(super) fn resident() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let rest = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = rest.split_whitespace().next()?.parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
 /// Fails if training on data of these sizes needs more memory than there is; `machine` is where the networks are, if that is known. Warns if it needs
 /// more than is free.
 ///

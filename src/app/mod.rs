@@ -41,6 +41,8 @@ pub mod reproduce;
 pub mod run;
 pub mod scoring;
 pub mod series;
+#[cfg(feature = "serve")]
+pub mod serve;
 #[cfg(feature = "mujoco")]
 pub mod setup;
 pub mod sweep;

@@ -21,6 +21,8 @@ pub mod probe;
 pub mod render;
 pub mod report;
 pub mod reproduce;
+#[cfg(feature = "serve")]
+pub mod serve;
 #[cfg(feature = "mujoco")]
 pub mod setup;
 pub mod shell;
@@ -62,6 +64,8 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Data(command) => data::run(command),
         Command::Export(args) => export::run(args),
         Command::Hub(command) => hub::run(command),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(args),
         #[cfg(feature = "mujoco")]
         Command::Setup(command) => setup::run(command),
         Command::Config(command) => config::run(command),

@@ -108,6 +108,10 @@ const TABLE: &[(&str, &str)] = &[
         "app/act",
         "core/* algorithms/registry app/instruct app/progress app/run formats",
     ),
+    (
+        "app/serve",
+        "core/* app/act app/checkpoint app/hub app/memory app/run",
+    ),
     ("app/behaviors", "core/* envs formats"),
     ("app/token_report", "core/* data/* app/progress report"),
     ("app/fqe", "core/* data/* algorithms/offpolicy app/progress"),

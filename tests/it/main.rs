@@ -109,6 +109,8 @@ mod score_tables;
 mod seeds;
 mod sequence_starts;
 mod sequences;
+#[cfg(feature = "serve")]
+mod serve;
 mod settings;
 #[cfg(feature = "mujoco")]
 mod setup;

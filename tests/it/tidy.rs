@@ -146,6 +146,7 @@ fn only_the_formats_open_data_files() {
         "src/commands/sweep",        // the ends of logs
         "src/commands/probe.rs",     // times that it has kept
         "src/app/setup",             // wheels of Python
+        "src/commands/serve.rs",     // the token
     ];
     check_absent_in(shipped, "src", &reads, &others);
     check_absent("models/src", &["std::fs"], &[]);
@@ -168,21 +169,22 @@ fn only_checkpoint_metrics_and_report_write_a_runs_files() {
         "src/app/table.rs",
         "src/app/logger",
         "src/report",
-        "src/formats",           // data files,
-        "src/formats/files.rs",  // which it puts in place
-        "src/app/demo/mod.rs",   // its folder
-        "src/app/hub",           // the Hub's cache
-        "src/commands/shell.rs", // manual pages
-        "src/app/sweep",         // resolved configurations, tables
-        "src/commands/sweep",    // logs
-        "src/commands/probe.rs", // times that it keeps
-        "src/app/setup/mod.rs",  // MuJoCo's folder
+        "src/formats",             // data files,
+        "src/formats/files.rs",    // which it puts in place
+        "src/app/demo/mod.rs",     // its folder
+        "src/app/hub",             // the Hub's cache
+        "src/commands/shell.rs",   // manual pages
+        "src/app/sweep",           // resolved configurations, tables
+        "src/commands/sweep",      // logs
+        "src/commands/probe.rs",   // times that it keeps
+        "src/app/setup/mod.rs",    // MuJoCo's folder
+        "src/app/serve/listen.rs", // its socket
     ];
     check_absent_in(shipped, "src", &writes, &others);
 }
 
 #[test]
-fn only_the_hub_uses_the_network_and_its_cache() {
+fn only_the_hub_and_the_server_use_the_network() {
     let clients = ["hf_hub::", "ureq::", "std::net"];
     let words = [&clients[..], &["HF_", "huggingface.co", "models--"]].concat();
     // The command line's help says what the variables mean.
@@ -195,6 +197,7 @@ fn only_the_hub_uses_the_network_and_its_cache() {
             "src/commands/hub.rs",
             "src/app/pretrained",
             "src/app/imported",
+            "src/app/serve",
         ],
     );
     let calls = [&clients[..], &["HF_", "huggingface.co"]].concat();

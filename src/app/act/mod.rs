@@ -5,6 +5,7 @@
 //! of an evaluation of its own it does what it did there, to the last bit.
 
 mod clock;
+mod live;
 mod recorded;
 
 use std::collections::BTreeSet;
@@ -18,6 +19,7 @@ use crate::app::instruct;
 use crate::app::progress::Progress;
 use crate::app::run::TrainedRun;
 use clock::Clock;
+pub use live::{Live, Starts, Traits};
 use recorded::shown;
 pub use recorded::{Layout, Recorded};
 use trajformer_algorithms::registry::AlgorithmConfig;

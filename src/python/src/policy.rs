@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use trajformer::Result;
+use trajformer::act::{Starts, Traits};
 use trajformer::checkpoint::RunSpec;
 use trajformer::run::TrainedRun;
 use trajformer::scoring::{self, EvaluateRequest};
@@ -13,7 +14,7 @@ use trajformer::scoring::{self, EvaluateRequest};
 use crate::arrays::{numbers, owned_f32};
 use crate::detached;
 use crate::errors::raised;
-use crate::rows::{Rows, Starts, Traits};
+use crate::rows::Rows;
 
 /// A trained policy, and the episodes that it acts in. `load` opens one, `fit` trains one.
 ///
@@ -47,8 +48,8 @@ impl Policy {
         let rows = Rows::new(run)?;
         Ok(Self {
             algorithm,
-            spec: rows.run.spec.clone(),
-            traits: rows.traits.clone(),
+            spec: rows.live.run.spec.clone(),
+            traits: rows.live.traits.clone(),
             config,
             updates,
             rows: Mutex::new(rows),
@@ -211,7 +212,7 @@ impl Policy {
         let this: PathBuf = py.import("sys")?.getattr("executable")?.extract()?;
         let score = || {
             let mut rows = self.rows();
-            let named = rows.run.config.evaluate.python.is_some();
+            let named = rows.live.run.config.evaluate.python.is_some();
             let request = EvaluateRequest {
                 env,
                 episodes,
@@ -219,7 +220,7 @@ impl Policy {
                 python: (!named).then_some(this),
                 ..EvaluateRequest::default()
             };
-            scoring::evaluate(&mut rows.run, &request)?.json()
+            scoring::evaluate(&mut rows.live.run, &request)?.json()
         };
         let found = detached(py, score).map_err(raised)?;
         py.import("json")?
@@ -232,7 +233,7 @@ impl Policy {
     ///     FileExistsError: something is there already.
     ///     RuntimeError: the policy was opened from a folder: copy that.
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        detached(py, || self.rows().run.save(&path)).map_err(raised)
+        detached(py, || self.rows().live.run.save(&path)).map_err(raised)
     }
 
     /// Numbers in an observation (O).

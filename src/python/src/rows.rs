@@ -3,36 +3,19 @@
 //! The library's policies begin all of their episodes at once. Rows that began together share one; a row that begins anew leaves its own and
 //! gets another. What a row does never depends on which rows share its policy.
 
-use std::sync::Arc;
-
+use trajformer::act::{Live, Starts};
 use trajformer::candle_core::{Device, Tensor};
-use trajformer::rng::Streams;
 use trajformer::run::TrainedRun;
-use trajformer::{EpisodeStart, Error, Policy, Result, instruct};
+use trajformer::{Error, Policy, Result};
 
 /// A run with the episodes that it acts in.
 pub struct Rows {
-    pub run: TrainedRun,
-    pub traits: Traits,
+    pub live: Live,
     cohorts: Vec<Cohort>,
     /// Rows under way; 0 before the first.
     count: usize,
     /// Which rows have acted, and were not told the reward.
     unrewarded: Vec<bool>,
-    seed: u64,
-    /// Episodes begun since the seed was set.
-    begun: u64,
-}
-
-/// What a policy needs and does.
-#[derive(Debug, Clone)]
-pub struct Traits {
-    pub needs_goal: bool,
-    pub needs_instruction: bool,
-    pub is_memoryless: bool,
-    pub draws: bool,
-    pub aims_at_returns: bool,
-    pub target_returns: Vec<f32>,
 }
 
 /// Rows that began together.
@@ -43,39 +26,17 @@ struct Cohort {
     active: Vec<bool>,
 }
 
-/// How rows begin: for each of them, or for none.
-#[derive(Debug, Clone, Default)]
-pub struct Starts {
-    pub target_returns: Option<Vec<f32>>,
-    pub goals: Option<Vec<Vec<f32>>>,
-    pub instructions: Option<Vec<Arc<str>>>,
-    /// Random streams are numbered from 0 again, by this seed.
-    pub seed: Option<u64>,
-}
-
 impl Rows {
     /// A run of which no episode has begun.
     ///
     /// # Errors
     /// If a tensor operation fails.
     pub fn new(run: TrainedRun) -> Result<Self> {
-        let policy = run.policy()?;
-        let aims_at_returns = run.config.algorithm.aims_at_returns();
         Ok(Self {
-            traits: Traits {
-                needs_goal: policy.needs_goal(),
-                needs_instruction: policy.needs_instruction(),
-                is_memoryless: policy.is_memoryless(),
-                draws: policy.draws(),
-                aims_at_returns,
-                target_returns: policy.target_returns(),
-            },
-            seed: run.config.evaluate.seed,
-            run,
+            live: Live::new(run)?,
             cohorts: Vec::new(),
             count: 0,
             unrewarded: Vec::new(),
-            begun: 0,
         })
     }
 
@@ -120,75 +81,15 @@ impl Rows {
     }
 
     fn cohort(&mut self, rows: Vec<usize>, starts: &Starts) -> Result<Cohort> {
-        let begins = self.starts(rows.len(), starts)?;
-        let mut policy = self.run.policy()?;
-        policy.begin(&begins)?;
+        let policy = self.live.begin(rows.len(), starts)?;
         if let Some(seed) = starts.seed {
-            (self.seed, self.begun) = (seed, 0);
+            self.live.number_on(seed, rows.len() as u64);
         }
-        self.begun += rows.len() as u64;
         Ok(Cohort {
             policy,
             active: vec![true; rows.len()],
             rows,
         })
-    }
-
-    /// What episodes begin with: what is given, else what the run's table `[evaluate]` says.
-    fn starts(&mut self, count: usize, given: &Starts) -> Result<Vec<EpisodeStart>> {
-        let name = self.run.config.algorithm.name();
-        let refused = |what: &str, why: &str| {
-            Err(Error::Unsuitable(format!(
-                "`{what}` is given, but this run ({name}) {why}: leave it out"
-            )))
-        };
-        let traits = &self.traits;
-        if given.target_returns.is_some() && !traits.aims_at_returns {
-            return refused("target_return", "aims at no return");
-        }
-        if given.goals.is_some() && !traits.needs_goal {
-            return refused("goal", "was trained without goals");
-        }
-        if given.instructions.is_some() && !traits.needs_instruction {
-            return refused("instruction", "was trained without instructions");
-        }
-        let missing = |what: &str, key: &str| {
-            Error::Unsuitable(format!(
-                "this run ({name}) was trained with {what}s: call reset({what}=...), or set `{key}` when it is loaded"
-            ))
-        };
-        let evaluate = &self.run.config.evaluate;
-        let mut goals = given.goals.clone();
-        if traits.needs_goal && goals.is_none() {
-            let goal = evaluate.goal.clone();
-            let goal = goal.ok_or_else(|| missing("goal", "evaluate.goal"))?;
-            goals = Some(vec![goal; count]);
-        }
-        let mut texts = given.instructions.clone();
-        if traits.needs_instruction && texts.is_none() {
-            let text = evaluate.instructions.first();
-            let text = text.ok_or_else(|| missing("instruction", "evaluate.instructions"))?;
-            texts = Some(vec![text.as_str().into(); count]);
-        }
-        let target = traits.target_returns.first().copied();
-        if let Some(texts) = &texts {
-            instruct::teach(&mut self.run, texts)?;
-        }
-        let (seed, first) = match given.seed {
-            Some(seed) => (seed, 0),
-            None => (self.seed, self.begun),
-        };
-        let streams = Streams::from_seed(seed);
-        let start = |row: usize| EpisodeStart {
-            rng: streams.numbered("policy", first + row as u64),
-            target_return: given
-                .target_returns
-                .as_ref()
-                .map_or(target, |targets| Some(targets[row])),
-            goal: goals.as_ref().map(|goals| goals[row].clone()),
-            instruction: texts.as_ref().map(|texts| Arc::clone(&texts[row])),
-        };
-        Ok((0..count).map(start).collect())
     }
 
     /// Actions (E, A), row-major, at observations (E, O), row-major. Where no episode is under way, or the policy neither remembers nor
@@ -197,9 +98,12 @@ impl Rows {
     /// # Errors
     /// If rows are another number than those under way, or a row was not told what followed its last action.
     pub fn act(&mut self, observations: &[f32]) -> Result<Vec<f32>> {
-        let (o, a) = (self.run.spec.observation_dim, self.run.spec.action_dim);
+        let (o, a) = (
+            self.live.run.spec.observation_dim,
+            self.live.run.spec.action_dim,
+        );
         let count = observations.len() / o;
-        let traits = &self.traits;
+        let traits = &self.live.traits;
         let told = traits.draws || traits.needs_goal || traits.needs_instruction;
         if self.count == 0 || (traits.is_memoryless && !told && count != self.count) {
             self.begin_all(count, &Starts::default())?;
@@ -218,7 +122,7 @@ impl Rows {
             return Err(Error::Unsuitable(format!(
                 "this run ({}) acts by what was seen, done and rewarded before: tell it the reward of the last step with \
                  observe(rewards), or begin a new episode with reset() (row {row})",
-                self.run.config.algorithm.name()
+                self.live.run.config.algorithm.name()
             )));
         }
         let mut actions = vec![0.0; count * a];
@@ -234,7 +138,7 @@ impl Rows {
                 }
             }
         }
-        self.unrewarded.fill(!self.traits.is_memoryless);
+        self.unrewarded.fill(!self.live.traits.is_memoryless);
         Ok(actions)
     }
 
@@ -244,7 +148,7 @@ impl Rows {
     /// # Errors
     /// If rows are another number than those under way, or no row has acted.
     pub fn observe(&mut self, rewards: &[f32], taken: Option<&[f32]>) -> Result<()> {
-        if self.traits.is_memoryless {
+        if self.live.traits.is_memoryless {
             return Ok(());
         }
         if rewards.len() != self.count {
@@ -260,7 +164,7 @@ impl Rows {
                     .to_owned(),
             ));
         }
-        let a = self.run.spec.action_dim;
+        let a = self.live.run.spec.action_dim;
         for cohort in &mut self.cohorts {
             // Those of its rows that it still acts in have acted together, or not at all.
             let mut acting = cohort.rows.iter().zip(&cohort.active);
