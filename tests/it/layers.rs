@@ -129,7 +129,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/lost_rows",
-        "app/checkpoint app/config app/evaluations app/table",
+        "core/* app/checkpoint app/config app/evaluations app/table",
     ),
     (
         "app/from_data",
@@ -222,7 +222,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/watch",
-        "core/* app/checkpoint app/compare app/config app/evaluations app/table",
+        "core/* app/checkpoint app/compare app/config app/evaluations app/lost_rows app/table",
     ),
     (
         "app/demo",
