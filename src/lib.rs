@@ -68,11 +68,13 @@ pub use trajformer_models::rng;
 
 /// Runs from start to end: started, resumed, opened, a series of seeds.
 pub mod run {
+    pub use crate::app::asked::Asked;
     pub use crate::app::fitted::{fit, fit_with};
     pub use crate::app::prepare::Rule;
     pub use crate::app::run::*;
     pub use crate::app::series::{
         Failure, Series, check_series, default_out, parse_seeds, series, series_beside,
+        series_so_far,
     };
 }
 

@@ -3,7 +3,7 @@
 pub mod about;
 pub mod act;
 pub mod action_range;
-mod asked;
+pub mod asked;
 pub mod behaviors;
 pub mod bench;
 pub mod checkpoint;

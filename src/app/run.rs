@@ -17,13 +17,13 @@ use candle_core::Device;
 use crate::app::action_range;
 use crate::app::asked::Asked;
 use crate::app::checkpoint::fingerprint::{
-    DataFingerprint, all_settings, data_name, differences, free_overrides, is_free, listed,
-    settings,
+    DataFingerprint, Difference, all_settings, data_name, differences, free_overrides, is_free,
+    listed, settings,
 };
 use crate::app::checkpoint::folders::check_configured;
 use crate::app::checkpoint::lost::lost;
 use crate::app::checkpoint::named::named;
-use crate::app::checkpoint::{EarlyStop, RunDir, RunSpec, RunState};
+use crate::app::checkpoint::{Change, EarlyStop, RunDir, RunSpec, RunState};
 use crate::app::config::{Purpose, RunConfig, idle_keys};
 use crate::app::critic;
 use crate::app::datasets;
@@ -36,7 +36,7 @@ use crate::app::held_out;
 use crate::app::imported;
 use crate::app::imported::Request;
 use crate::app::logger::Tables;
-use crate::app::lost_rows::lost_of;
+use crate::app::lost_rows::{lost_before, lost_of, lost_rows};
 use crate::app::online::{Interaction, interactive};
 use crate::app::trainer::{Outcome, Training};
 use crate::app::whole::check_whole;
@@ -248,30 +248,33 @@ fn resume_as(
         tables,
     } = continued(&run, overrides, options, asked)?;
     let read = (tables.evaluations(), tables.logged());
-    let lost = lost_of(&run, &config, state.as_ref(), read);
     if let Some(state) = state.as_ref().filter(|state| state.is_end_of(&config)) {
         return Ok(Outcome {
-            lost_rows: lost,
+            lost_rows: lost_of(&run, &config, Some(state), read),
             ..finished(&run, &config, state)?
         });
     }
+    for lost in lost_before(&run, &config, state.as_ref(), read) {
+        tracing::warn!("{}: {lost}; it goes on without", path.display());
+    }
     let done = state.as_ref().map_or(0, |state| state.update);
     check_schedules(&config)?;
-    for warning in lengthened(&stored, &config)?
-        .into_iter()
-        .filter(|_| done > 0)
-    {
+    let of_rates = rates_changed(&stored, &config)?.into_iter();
+    let of_rates: Vec<Difference> = of_rates.filter(|_| done > 0).collect();
+    for warning in of_rates.iter().map(|one| lengthened(one, &config)) {
         tracing::warn!("{}: {warning}", path.display());
     }
     let changed = Changed {
         stored: &stored,
         config: &config,
+        of_rates,
     };
-    let mut ready = ready_to_continue(&run, &changed, spec, done, options)?;
+    let mut ready = ready_to_continue(&run, changed, spec, done, options)?;
     ready.tables = tables;
+    let outcome = ready.train(Some(&run), &options.interrupt)?;
     Ok(Outcome {
-        lost_rows: lost,
-        ..ready.train(Some(&run), &options.interrupt)?
+        lost_rows: lost_rows(&run, &config, run.state()?.as_ref()),
+        ..outcome
     })
 }
 
@@ -354,36 +357,39 @@ fn continued(
     })
 }
 
+const UPDATES: &str = "train.updates";
+
+/// What a run changes that its learning rates go by: their decay, or its number of updates where a schedule is as long.
+fn rates_changed(stored: &RunConfig, config: &RunConfig) -> Result<Vec<Difference>> {
+    let by_length = !config.algorithm.keys_of_length().is_empty();
+    let of_rates = |key: &str| {
+        (key == UPDATES && by_length) || (is_free(key) && key.ends_with("decay_updates"))
+    };
+    let mut changed = differences(&all_settings(stored)?, &all_settings(config)?);
+    changed.retain(|one| of_rates(&one.key));
+    Ok(changed)
+}
+
 /// What to say of a run that goes on with another number of updates, or another decay of its learning rates, than it was started with: its past
 /// was trained at the old rates.
-fn lengthened(stored: &RunConfig, config: &RunConfig) -> Result<Vec<String>> {
-    let mut said = Vec::new();
-    let (before, now) = (stored.train.updates, config.train.updates);
-    let keys = config.algorithm.keys_of_length();
-    if before != now && !keys.is_empty() {
-        let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
-        said.push(format!(
-            "`train.updates` was {before} and is {now}: {} goes by it, so that learning rates are others from here on than they would have been, \
-             and what is done was not trained at the rates of a run of {now} updates",
-            keys.join(", ")
-        ));
+fn lengthened(one: &Difference, config: &RunConfig) -> String {
+    if one.key != UPDATES {
+        return format!("{one} from here on: what is done was trained at the rates of before");
     }
-    let changed = differences(&all_settings(stored)?, &all_settings(config)?);
-    let of_rates = |key: &str| is_free(key) && key.ends_with("decay_updates");
-    let changed = changed.iter().filter(|one| of_rates(&one.key));
-    said.extend(
-        changed.map(|one| {
-            format!("{one} from here on: what is done was trained at the rates of before")
-        }),
-    );
-    Ok(said)
+    let keys = config.algorithm.keys_of_length();
+    let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+    let (before, now) = (&one.before, &one.now);
+    format!(
+        "`{UPDATES}` was {before} and is {now}: {} goes by it, so that learning rates are others from here on than they would have been, \
+         and what is done was not trained at the rates of a run of {now} updates",
+        keys.join(", ")
+    )
 }
 
 /// What a finished run found: its last evaluation.
 fn finished(run: &RunDir, config: &RunConfig, state: &RunState) -> Result<Outcome> {
-    let env = config.evaluate.env.as_deref().unwrap_or_default();
-    let (stopped_early, folder) = (state.early_stop(config), run.path().display());
-    if let Some(stop) = stopped_early {
+    let folder = run.path().display();
+    if let Some(stop) = state.early_stop(config) {
         let without_gain = match stop {
             EarlyStop::Scores => {
                 format!(
@@ -408,6 +414,12 @@ fn finished(run: &RunDir, config: &RunConfig, state: &RunState) -> Result<Outcom
             state.update
         );
     }
+    as_it_is(run, config, state)
+}
+
+/// What a run has found until its checkpoint, as its files have it.
+pub(super) fn as_it_is(run: &RunDir, config: &RunConfig, state: &RunState) -> Result<Outcome> {
+    let env = config.evaluate.env.as_deref().unwrap_or_default();
     Ok(Outcome {
         update: state.update,
         updates_per_s: 0.0,
@@ -415,11 +427,12 @@ fn finished(run: &RunDir, config: &RunConfig, state: &RunState) -> Result<Outcom
         evaluation: Evaluations::last(run.path(), env)?,
         best: state.best,
         normalized: envs::score::reference_for(env).is_some(),
-        interrupted: false,
-        evaluation_pending: false,
-        stopped_early,
+        interrupted: !state.is_end_of(config),
+        evaluation_pending: state.evaluation_pending,
+        stopped_early: state.early_stop(config),
         held_out: state.held_out,
         lost_rows: Vec::new(),
+        changed: state.changed.clone(),
     })
 }
 
@@ -454,11 +467,17 @@ pub fn branch_with(from: &Path, out: &Path, overrides: &[String]) -> Result<()> 
 struct Changed<'a> {
     stored: &'a RunConfig,
     config: &'a RunConfig,
+    /// What learning rates go by.
+    of_rates: Vec<Difference>,
 }
 
 fn ready_to_continue(
     run: &RunDir,
-    &Changed { stored, config }: &Changed<'_>,
+    Changed {
+        stored,
+        config,
+        of_rates,
+    }: Changed<'_>,
     spec: RunSpec,
     done: u64,
     options: &RunOptions<'_>,
@@ -475,7 +494,8 @@ fn ready_to_continue(
     let split = held_out::split(config, dataset)?;
     let dataset = &*split.training;
     let evaluator = evaluator_for(config, dataset, &options.interrupt)?;
-    let device = open_device(&config.device).map_err(hint_at_other_device)?;
+    let device =
+        open_device(&config.device).map_err(|error| hint_at_other_device(error, &stored.device))?;
     if config.device != stored.device {
         tracing::warn!(
             "{}: goes on on `{}`, after `{}`: its numbers may differ in their last bits from those of a run on one device",
@@ -520,6 +540,10 @@ fn ready_to_continue(
             RunState::new(0, 0.0, None),
         )
     };
+    // Before the configuration: whoever finds that changed finds what it was.
+    let changes = of_rates.into_iter();
+    let changes = changes.map(|one| Change::after(done, one)).collect();
+    let state = run.record_changes(state, changes)?;
     if config != stored {
         run.set_config(config)?;
     }
@@ -552,13 +576,17 @@ fn check_schedules(config: &RunConfig) -> Result<()> {
     Ok(())
 }
 
-/// A run goes on where it was, bit for bit, or elsewhere if that is asked for.
-fn hint_at_other_device(error: Error) -> Error {
+/// A run goes on where it was trained before, bit for bit, or elsewhere if that is asked for.
+fn hint_at_other_device(error: Error, trained_on: &str) -> Error {
     match error {
         Error::NoDevice { name, problem } => Error::NoDevice {
-            problem: format!(
-                "{problem}: the run was trained there; `device = \"cpu\"` goes on on the CPU, with other last bits"
-            ),
+            problem: if name == trained_on {
+                format!(
+                    "{problem}: the run was trained there; `device = \"cpu\"` goes on on the CPU, with other last bits"
+                )
+            } else {
+                format!("{problem}: the run was trained on `{trained_on}`, where it can go on")
+            },
             name,
         },
         other => other,
@@ -626,17 +654,8 @@ pub(super) fn start_or_resume_as(
         check_configured(folder)?;
         return start_with(config, folder, options);
     }
-    let run = RunDir::open(folder)?;
     let config = &with_encoder(config, options);
-    let misfits = asked.misfits(&run, config)?;
-    if let Some(misfits) = misfits {
-        return Err(Error::Occupied {
-            path: folder.to_path_buf(),
-            problem: format!(
-                "there is a run of another configuration already ({misfits}); choose another folder, or give what it was trained with"
-            ),
-        });
-    }
+    check_asked(&RunDir::open(folder)?, config, asked)?;
     let mut overrides = free_overrides(config)?;
     let paths = config.data.path.iter();
     let paths: Vec<String> = paths.map(|path| path.display().to_string()).collect();
@@ -644,6 +663,38 @@ pub(super) fn start_or_resume_as(
         overrides.push(format!("data.path={}", toml::Value::from(paths)));
     }
     resume_as(folder, &overrides, options, asked)
+}
+
+/// What a run in `folder` that is not trained now has found until its checkpoint.
+///
+/// # Errors
+/// If it can't be read, or is one of another configuration than `config`.
+pub(super) fn so_far(
+    config: &RunConfig,
+    folder: &Path,
+    options: &RunOptions<'_>,
+    asked: &mut Asked,
+) -> Result<Outcome> {
+    let (run, config) = (RunDir::open(folder)?, with_encoder(config, options));
+    check_asked(&run, &config, asked)?;
+    let state = run.saved_state()?;
+    Ok(Outcome {
+        lost_rows: lost_rows(&run, &config, Some(&state)),
+        ..as_it_is(&run, &config, &state)?
+    })
+}
+
+/// Fails if a run is not the one that `config` asks for.
+fn check_asked(run: &RunDir, config: &RunConfig, asked: &mut Asked) -> Result<()> {
+    match asked.misfits(run, config)? {
+        None => Ok(()),
+        Some(misfits) => Err(Error::Occupied {
+            path: run.path().to_path_buf(),
+            problem: format!(
+                "there is a run of another configuration already ({misfits}); choose another folder, or give what it was trained with"
+            ),
+        }),
+    }
 }
 
 /// A trained run, ready to act: opened without its data, or trained in memory.

@@ -8,7 +8,7 @@ use crate::app::asked::Asked;
 use crate::app::checkpoint::{RunDir, is_in_training, runs_inside};
 use crate::app::compare::found::is_seed;
 use crate::app::config::{LARGEST_SEED, RunConfig};
-use crate::app::run::{RunOptions, start_or_resume_as, with_encoder};
+use crate::app::run::{RunOptions, so_far, start_or_resume_as, with_encoder};
 use crate::app::trainer::Outcome;
 use trajformer_core::error::{Error, Result};
 
@@ -49,30 +49,21 @@ pub fn series(
     seeds: &[u64],
     options: &RunOptions<'_>,
 ) -> Result<Series> {
-    series_beside(config, out, (seeds, seeds), options)
+    let mut asked = check_series(config, out, seeds, options)?;
+    Ok(series_beside(config, out, seeds, options, &mut asked))
 }
 
-/// As [`series`], where other processes may train, or have trained, the seeds `beside` in the same folder.
-///
-/// # Errors
-/// As [`series`].
+/// As [`series`], in a folder that [`check_series`] has looked at, where other processes may train, or have trained, other seeds.
 pub fn series_beside(
     config: &RunConfig,
     out: &Path,
-    (seeds, beside): (&[u64], &[u64]),
+    seeds: &[u64],
     options: &RunOptions<'_>,
-) -> Result<Series> {
-    check_series(&with_encoder(config, options), out, beside)?;
-    let mut asked = Asked::on(options.data);
+    asked: &mut Asked,
+) -> Series {
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     let mut queue: VecDeque<(usize, u64)> = seeds.iter().copied().enumerate().collect();
-    let of_seed = |seed: u64| {
-        let config = RunConfig {
-            seed,
-            ..config.clone()
-        };
-        (config, out.join(format!("seed-{seed}")))
-    };
+    let of_seed = |seed: u64| of_seed(config, out, seed);
     // How many of the queue were found in the hands of other processes, one after the other.
     let (mut busy, mut is_said) = (0, false);
     while let Some(&(place, seed)) = queue.front() {
@@ -92,7 +83,7 @@ pub fn series_beside(
         let trained = if is_in_training(&folder) {
             None
         } else {
-            Some(start_or_resume_as(&config, &folder, options, &mut asked))
+            Some(start_or_resume_as(&config, &folder, options, asked))
         };
         match trained {
             Some(Err(Error::Interrupted)) => break,
@@ -116,23 +107,66 @@ pub fn series_beside(
         queue.pop_front();
         busy = 0;
     }
-    // An interrupt takes nothing from those that were finished before.
-    for (place, seed) in queue {
-        let (config, folder) = of_seed(seed);
-        let state = RunDir::open(&folder).and_then(|run| run.state());
-        let is_end = state.is_ok_and(|state| state.is_some_and(|state| state.is_end_of(&config)));
-        if is_end && let Ok(outcome) = start_or_resume_as(&config, &folder, options, &mut asked) {
-            found.push((place, folder, outcome));
-        }
+    // An interrupt takes nothing from those that were there before.
+    let left: Vec<u64> = queue.iter().map(|(_, seed)| *seed).collect();
+    let rest = series_so_far(config, out, &left, options, asked);
+    failures.extend(rest.failures);
+    for (folder, outcome) in rest.outcomes {
+        let is_of = |(_, seed): &&(usize, u64)| of_seed(*seed).1 == folder;
+        let place = queue.iter().find(is_of).map_or(0, |(place, _)| *place);
+        found.push((place, folder, outcome));
     }
     found.sort_by_key(|(place, ..)| *place);
     let outcomes = found.into_iter();
-    Ok(Series {
+    Series {
         outcomes: outcomes
             .map(|(_, folder, outcome)| (folder, outcome))
             .collect(),
         failures,
-    })
+    }
+}
+
+/// What there is of the seeds of a series that nobody trains now, finished or not; nothing is trained. Those without a checkpoint are left out.
+pub fn series_so_far(
+    config: &RunConfig,
+    out: &Path,
+    seeds: &[u64],
+    options: &RunOptions<'_>,
+    asked: &mut Asked,
+) -> Series {
+    let mut series = Series::default();
+    for &seed in seeds {
+        let (config, folder) = of_seed(config, out, seed);
+        if !folder.join("config.toml").is_file() || is_in_training(&folder) {
+            continue;
+        }
+        let state = RunDir::open(&folder).and_then(|run| run.state());
+        let seen = match state {
+            Ok(None) => continue,
+            Ok(Some(state)) if !state.is_end_of(&config) => {
+                so_far(&config, &folder, options, asked)
+            }
+            _ => start_or_resume_as(&config, &folder, options, asked),
+        };
+        match seen {
+            Ok(outcome) => series.outcomes.push((folder, outcome)),
+            Err(error) => series.failures.push(Failure {
+                seed,
+                folder,
+                error,
+            }),
+        }
+    }
+    series
+}
+
+/// The configuration of a seed, and its folder.
+fn of_seed(config: &RunConfig, out: &Path, seed: u64) -> (RunConfig, PathBuf) {
+    let config = RunConfig {
+        seed,
+        ..config.clone()
+    };
+    (config, out.join(format!("seed-{seed}")))
 }
 
 /// The seeds that other processes train.
@@ -150,16 +184,23 @@ fn trained_elsewhere(out: &Path, queue: &VecDeque<(usize, u64)>) -> String {
     )
 }
 
-/// Fails if runs of seeds in `out` would be hidden by a run there, or mixed with seeds of another configuration.
+/// Fails if runs of seeds in `out` would be hidden by a run there, or mixed with seeds of another configuration; else what the seeds of the series
+/// are held against, with the data that was read for it.
 ///
 /// # Errors
 /// If so.
-pub fn check_series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Result<()> {
+pub fn check_series(
+    config: &RunConfig,
+    out: &Path,
+    seeds: &[u64],
+    options: &RunOptions<'_>,
+) -> Result<Asked> {
+    let config = &with_encoder(config, options);
     let occupied = |problem: String| Error::Occupied {
         path: out.to_path_buf(),
         problem,
     };
-    let mut asked = Asked::default();
+    let mut asked = Asked::on(options.data);
     if out.join("config.toml").exists() {
         return Err(occupied(
             "it is a run itself, which would hide runs of seeds inside it; choose another folder"
@@ -193,7 +234,7 @@ pub fn check_series(config: &RunConfig, out: &Path, seeds: &[u64]) -> Result<()>
             )));
         }
     }
-    Ok(())
+    Ok(asked)
 }
 
 /// Most seeds of one series.

@@ -142,7 +142,7 @@ impl Table {
         }
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         let text = String::from_utf8(bytes).map_err(|_| {
-            let problem = "holds something that is no text; restore it from a copy, or remove it, and it is begun anew";
+            let problem = "holds something that is no text; restore it from a copy, or move it away, and it is begun anew";
             Error::data(path, problem)
         })?;
         parsed(path, &text)

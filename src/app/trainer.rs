@@ -5,7 +5,7 @@ use trajformer_core::interrupt::Interrupt;
 
 use trajformer_models::kernels::parallel;
 
-use crate::app::checkpoint::{Best, EarlyStop, HeldOut, RunDir, RunState, check_finite};
+use crate::app::checkpoint::{Best, Change, EarlyStop, HeldOut, RunDir, RunState, check_finite};
 use crate::app::config::sections::{EvaluateConfig, Keep, TrainConfig};
 use crate::app::evaluate::{Evaluation, Evaluator};
 use crate::app::logger::{Logger, Tables};
@@ -39,8 +39,10 @@ pub struct Outcome {
     pub stopped_early: Option<EarlyStop>,
     /// The lowest loss on the episodes that are kept apart, where there are any.
     pub held_out: Option<HeldOut>,
-    /// What was missing from the run's tables when it was gone on with or taken for finished: files and rows, and what is not known for it.
+    /// What is missing from the run's tables: files and rows, and what is not known for it.
     pub lost_rows: Vec<String>,
+    /// What learning rates go by and the run changed on its way.
+    pub changed: Vec<Change>,
 }
 
 /// What a run trains with.
@@ -79,6 +81,8 @@ struct Progress {
     without_gain: u64,
     /// The lowest loss on what is held out.
     held_out: Option<HeldOut>,
+    /// What it changed on its way.
+    changed: Vec<Change>,
     /// Update of the checkpoint on the disk.
     saved: Option<u64>,
 }
@@ -94,6 +98,7 @@ impl Progress {
             evaluation_pending: state.evaluation_pending,
             without_gain: state.evaluations_without_gain,
             held_out: state.held_out,
+            changed: state.changed.clone(),
             saved: (!state.checksums.is_empty()).then_some(state.update),
         }
     }
@@ -107,6 +112,7 @@ impl Progress {
             evaluation_pending: self.evaluation_pending,
             evaluations_without_gain: self.without_gain,
             held_out: self.held_out,
+            changed: self.changed.clone(),
             ..RunState::new(self.update, self.seconds(), self.best)
         }
     }
@@ -206,6 +212,7 @@ impl Training<'_> {
             stopped_early,
             held_out: at.held_out,
             lost_rows: Vec::new(),
+            changed: at.changed.clone(),
         })
     }
 

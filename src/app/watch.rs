@@ -9,6 +9,7 @@ use crate::app::checkpoint::{RunDir, RunState};
 use crate::app::compare::found::{damaged, found};
 use crate::app::config::RunConfig;
 use crate::app::evaluations::Evaluations;
+use crate::app::lost_rows::lost_rows;
 use crate::app::table::Table;
 use trajformer_core::error::{Error, Result};
 
@@ -162,19 +163,32 @@ fn glance(folder: &Path) -> Glance {
         }
         found => (found.and_then(Result::ok).flatten(), true),
     };
+    let mut is_read = true;
     match Table::read_if_present(&folder.join("metrics.csv")) {
         Ok(Some(table)) => {
             let (curves, bad) = curves(&table);
             seen.curves = curves;
+            is_read &= bad.is_none();
             bad.into_iter()
                 .for_each(|problem| read("metrics.csv", problem));
         }
         Ok(None) => {}
-        Err(error) => read("metrics.csv", error.to_string()),
+        Err(error) => {
+            is_read = false;
+            read("metrics.csv", error.to_string());
+        }
     }
     match Evaluations::settled(folder) {
         Ok((normalized, scores)) => (seen.normalized, seen.scores) = (normalized, scores),
-        Err(error) => read("evaluations.csv", error.to_string()),
+        Err(error) => {
+            is_read = false;
+            read("evaluations.csv", error.to_string());
+        }
+    }
+    // The state was read before the tables: what it knows of is there by then.
+    if let (true, Ok(run), Some(config)) = (is_read, &run, &config) {
+        let lost = lost_rows(run, config, state.as_ref());
+        lost.into_iter().for_each(|lost| read("", lost));
     }
     let unusable = run.as_ref().ok().zip(config.as_ref()).map(|(run, config)| {
         let (unusable, less) = unusable(run, config, state.as_ref());

@@ -37,6 +37,8 @@ fn check_end(run: &RunDir, state: &RunState, last: u64) -> Result<()> {
     );
     Err(Error::Run {
         path: run.path().to_path_buf(),
-        problem: format!("{missing}, or remove it to go on without what was found"),
+        problem: format!(
+            "{missing}; restore it from a copy, or move it away to go on without what was found"
+        ),
     })
 }

@@ -80,6 +80,7 @@ fn hint(error: &Error) -> Option<String> {
         Error::NotSet { key, .. } => return Some(format!("`--set {key}=VALUE`")),
         Error::NoData { .. } => "`--data FILE` of `evaluate`",
         Error::NoCommonData { .. } => "`--data DATA`",
+        Error::NoSeconds { .. } => "`--x updates`",
         Error::NothingYet { .. } => {
             "shorter: fewer `--episodes`, `--members` and `--updates`, e.g. `--episodes 20 --members 10 --updates 5000`"
         }

@@ -7,21 +7,13 @@ use trajformer::checkpoint::origin::Origin;
 use trajformer::config::RunConfig;
 use trajformer::interrupt::Interrupt;
 use trajformer::run::Failure;
-use trajformer::sweep::{Plan, Standings};
+use trajformer::sweep::Plan;
 
 use crate::commands::sweep::children::{self, Fate, Wanted, Workers};
 use crate::commands::sweep::show::Show;
 use crate::output::complain;
 
-/// What became of seeds that were trained side by side.
-pub struct Trained {
-    /// Those that are finished.
-    pub finished: Vec<u64>,
-    /// Those that could not be trained, and why.
-    pub failures: Vec<Failure>,
-}
-
-/// Trains the seeds that are not finished, each in `out/seed-N`, so many at a time as are given. `None` with one at a time: nothing was done, and the calling
+/// Trains the seeds that are not finished, each in `out/seed-N`, so many at a time as are given: those that failed, and why. `None` with one at a time: nothing was done, and the calling
 /// process trains them.
 ///
 /// # Errors
@@ -31,7 +23,7 @@ pub fn train(
     seeds: &[u64],
     out: &Path,
     (given, interrupt): (Option<usize>, &Interrupt),
-) -> anyhow::Result<Option<Trained>> {
+) -> anyhow::Result<Option<Vec<Failure>>> {
     let plan = Plan::of_seeds(config, source, seeds, out)?;
     let found = plan.standings().found;
     let left = (0..seeds.len()).filter(|at| found[at].is_left());
@@ -63,7 +55,7 @@ pub fn train(
     });
     show.finish();
     let fates = fates?;
-    let Standings { found, mut damaged } = plan.standings();
+    let mut damaged = plan.standings().damaged;
     let failed = |at: &usize| {
         let error = match (damaged.remove(at), &fates[*at]) {
             (Some(error), _) => error,
@@ -76,10 +68,5 @@ pub fn train(
             error,
         })
     };
-    let failures = own.iter().filter_map(failed).collect();
-    let whole = own.iter().filter(|at| found[at].is_finished());
-    Ok(Some(Trained {
-        finished: whole.map(|at| seeds[*at]).collect(),
-        failures,
-    }))
+    Ok(Some(own.iter().filter_map(failed).collect()))
 }

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use serde_json::json;
+use trajformer::compare::alike::{self, History};
 use trajformer::config::RunConfig;
 use trajformer::data::formats;
 use trajformer::error::shell_quoted;
 use trajformer::evaluate;
-use trajformer::run::{self, Failure, RunOptions, Series};
+use trajformer::run::{self, Asked, Failure, RunOptions, Series};
 use trajformer::trainer::Outcome;
 
 use crate::cli::count;
@@ -113,19 +114,21 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
                 seeds_in = Some((out.clone(), seeds.clone()));
                 let beside = args.beside.as_deref().map(run::parse_seeds).transpose()?;
                 let beside = beside.as_ref().unwrap_or(&seeds);
-                run::check_series(&config, &out, beside)?;
+                let mut asked = run::check_series(&config, &out, beside, &options)?;
                 let given = (args.jobs, &options.interrupt);
                 series = match side_by_side::train((&config, path), &seeds, &out, given)? {
-                    Some(trained) => {
+                    Some(failures) => {
+                        let is_left = |seed: &&u64| failures.iter().all(|one| one.seed != **seed);
+                        let whole: Vec<u64> = seeds.iter().filter(is_left).copied().collect();
+                        let blank = RunOptions::default();
                         // What they told is told; nothing is trained here.
-                        let seeds = (&trained.finished[..], &beside[..]);
-                        let read =
-                            || run::series_beside(&config, &out, seeds, &RunOptions::default());
-                        let mut series = repeated::quietly(read)?;
-                        series.failures.extend(trained.failures);
+                        let mut series = repeated::quietly(|| {
+                            run::series_so_far(&config, &out, &whole, &blank, &mut asked)
+                        });
+                        series.failures.extend(failures);
                         series
                     }
-                    None => in_turn(&config, &out, (&seeds, beside), &options)?,
+                    None => in_turn(&config, &out, &seeds, &options, &mut asked),
                 };
             }
         }
@@ -172,18 +175,19 @@ fn left(outcomes: &[(PathBuf, Outcome)], out: &Path, seeds: &[u64]) -> Vec<u64> 
 fn in_turn(
     config: &RunConfig,
     out: &Path,
-    (seeds, beside): (&[u64], &[u64]),
+    seeds: &[u64],
     options: &RunOptions<'_>,
-) -> anyhow::Result<Series> {
+    asked: &mut Asked,
+) -> Series {
     repeated::begin();
-    let series = run::series_beside(config, out, (seeds, beside), options);
+    let series = run::series_beside(config, out, seeds, options, asked);
     for (text, count) in repeated::end() {
         output::complain(format_args!(
             "{count} of {} runs gave the warning that is shown once: {text}",
             seeds.len()
         ));
     }
-    Ok(series?)
+    series
 }
 
 /// Says what to do with a run or a data set where a configuration is expected.
@@ -258,15 +262,15 @@ impl Report<'_> {
             if let Some(stop) = outcome.stopped_early {
                 say!("  stopped early: {} (`{}`)", stop.reason(), stop.key())?;
             }
-            for lost in &outcome.lost_rows {
-                output::complain(format_args!("warning: {}: {lost}", path.display()));
-            }
             if outcome.interrupted {
                 say!(
                     "  interrupted; continue with: trajformer train --resume {}",
                     shell_quoted(path)
                 )?;
             }
+        }
+        for warning in self.warnings() {
+            output::complain(format_args!("warning: {warning}"));
         }
         let what = if self.normalized() { "score" } else { "return" };
         let seeds = self.counted().count();
@@ -315,10 +319,25 @@ impl Report<'_> {
         };
         let lines: String = self.failures.iter().map(line).collect();
         Some(format!(
-            "{} of {} seeds failed; the same command tries them again:{lines}",
+            "{} of {} seeds failed; the same command tries them again, once what is said of them is mended:{lines}",
             self.failures.len(),
             self.wanted
         ))
+    }
+
+    /// What is missing from tables, and which seeds were not trained as their configuration says, though they share a mean.
+    fn warnings(&self) -> Vec<String> {
+        let lost = self.outcomes.iter().flat_map(|(path, outcome)| {
+            let rows = outcome.lost_rows.iter();
+            rows.map(move |lost| format!("{}: {lost}", path.display()))
+        });
+        let histories: Vec<History<'_>> = self
+            .counted()
+            .map(|(path, outcome)| History::of_changes(path, &outcome.changed))
+            .collect();
+        let what = self.folder().map(|folder| folder.display().to_string());
+        let about = alike::about(&what.unwrap_or_default(), &histories, &[]);
+        lost.chain(about).collect()
     }
 
     /// The runs that numbers over seeds are of: an interrupted one has no result yet. A run alone says what it has.
@@ -367,17 +386,18 @@ impl Report<'_> {
         Some(evaluate::mean_std(&found).0)
     }
 
+    /// The run, or the folder of all seeds.
+    fn folder(&self) -> Option<&Path> {
+        let last = self.outcomes.last().map(|(path, _)| path);
+        let path = last.or(self.failures.last().map(|failure| &failure.folder))?;
+        match self.wanted {
+            0..=1 => Some(path),
+            _ => Some(path.parent().unwrap_or(path)),
+        }
+    }
+
     fn json(&self) -> serde_json::Value {
-        let last = self.outcomes.last();
-        let failed = self.failures.last().map(|failure| &failure.folder);
-        let folder = last.map(|(path, _)| path).or(failed);
-        let folder = folder.map(|path| {
-            if self.wanted > 1 {
-                path.parent().unwrap_or(path)
-            } else {
-                path
-            }
-        });
+        let (last, folder) = (self.outcomes.last(), self.folder());
         let shown = |path: &Path| path.display().to_string();
         let (score, returns) = (self.last(true), self.last(false));
         let mut value = json!({
@@ -404,14 +424,9 @@ impl Report<'_> {
         if early.clone().count() > 0 {
             value["stopped_early"] = early.map(|(path, _)| shown(path)).collect();
         }
-        let lost = self.outcomes.iter().flat_map(|(path, outcome)| {
-            let path = shown(path);
-            let rows = outcome.lost_rows.iter();
-            rows.map(move |lost| format!("{path}: {lost}"))
-        });
-        let lost: Vec<String> = lost.collect();
-        if !lost.is_empty() {
-            value["warnings"] = lost.into();
+        let warnings = self.warnings();
+        if !warnings.is_empty() {
+            value["warnings"] = warnings.into();
         }
         if !self.failures.is_empty() {
             let failed = self.failures.iter().map(|failure| {

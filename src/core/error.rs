@@ -97,6 +97,12 @@ pub enum Error {
         /// Which runs, and what to do.
         problem: String,
     },
+    /// Curves are to be drawn over seconds that nobody has written down: draw them over updates.
+    #[error("{problem}")]
+    NoSeconds {
+        /// Which runs.
+        problem: String,
+    },
     /// The data of a run is not where it was: name its place.
     #[error("{path}: {problem}", path = path.display())]
     DataMoved {

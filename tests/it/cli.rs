@@ -148,6 +148,28 @@ fn errors_name_the_flags_that_mend_them() {
             "`--out DIR`",
         ],
     );
+    let word = [
+        "`--set planner.likelihood_of=3`: `planner.likelihood_of`: found 3, expected ",
+        "`plan`",
+        "`code`",
+    ];
+    let plan = ["bench", "plan", "--algorithm", "tap", "--set"];
+    check(&[&plan[..], &["planner.likelihood_of=3"]].concat(), &word);
+    check(
+        &[
+            "bench",
+            "update",
+            "--algorithm",
+            "bc",
+            "--set",
+            "fractoin=1",
+        ],
+        &[
+            "`--set fractoin=1`",
+            "unknown field `fractoin`",
+            "`fraction`",
+        ],
+    );
     check(
         &train(&["--set", "data.path=[]"]),
         &["`data.path` is not set", "`--set data.path=FILE`"],
@@ -655,6 +677,25 @@ fn a_seed_that_fails_does_not_keep_the_others_from_training() {
 }
 
 #[test]
+#[cfg(not(feature = "cuda"))]
+fn a_run_is_said_to_have_been_trained_where_it_was() {
+    let folder = trained();
+    let folder = folder.path();
+    let resume = ["train", "--resume", "run", "--set", "train.updates=6"];
+    let errors = fails(folder, &[&resume[..], &["--device", "cuda"]].concat());
+    let words = "the run was trained on `cpu`, where it can go on";
+    assert!(errors.contains(words), "{errors}");
+    assert!(!errors.contains("trained there"), "{errors}");
+    let config = folder.join("run/config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let elsewhere = text.replace("device = \"cpu\"", "device = \"cuda\"");
+    assert_ne!(elsewhere, text);
+    fs::write(config, elsewhere).unwrap();
+    let errors = fails(folder, &resume);
+    assert!(errors.contains("the run was trained there"), "{errors}");
+}
+
+#[test]
 fn an_export_is_named_onnx_and_replaces_nothing() {
     let folder = trained();
     let folder = folder.path();
@@ -794,19 +835,36 @@ mod interruption {
         collect(folder, "random");
         let train = "updates = 100000000\nlog_every_updates = 100";
         write_config(folder, train, "episodes = 1\nevery_updates = 100", SMALL);
-        for (jobs, words, runs) in [("1", "update 100:", 1), ("3", "s3/seed-2: started", 0)] {
+        let mut shapes = Vec::new();
+        for (jobs, words) in [("1", "update 100:"), ("3", "s3/seed-2: started")] {
             let out = format!("s{jobs}");
             let run = [
                 "train", "run.toml", "--out", &out, "--seeds", "0..3", "--jobs", jobs, "--json",
             ];
+            // What an earlier command had begun is there, too.
+            let before = ["train", "run.toml", "--out", &out, "--seeds", "1..2"];
+            let (status, _) = interrupt_at(folder, &before, "update 100:");
+            assert_eq!(status, Some(130));
             let (status, printed) = interrupt_at(folder, &run, words);
             assert_eq!(status, Some(130), "{printed}");
             let found = last_json(&printed);
             assert_eq!(found["interrupted"], true);
-            assert_eq!(found["runs"].as_array().unwrap().len(), runs);
+            let begun = (0..3).map(|seed| format!("{out}/seed-{seed}"));
+            let begun = begun.filter(|run| folder.join(run).join("state.toml").exists());
+            let begun: Vec<String> = begun.collect();
+            assert!(begun.contains(&format!("{out}/seed-1")), "{begun:?}");
+            assert_eq!(found["runs"], serde_json::json!(begun), "{jobs}");
+            for run in begun {
+                let words = format!("continue with: trajformer train --resume {run}");
+                assert!(printed.contains(&words), "{words}: {printed}");
+            }
+            assert_eq!(found["seeds_left"], serde_json::json!([0, 1, 2]));
+            assert!(found["updates"].as_u64() > Some(0), "{found}");
+            shapes.push(keys(&found).join(" "));
             let said = "interrupted: 0 of 3 seeds are finished; the same command goes on";
             assert!(printed.contains(said), "{printed}");
         }
+        assert_eq!(shapes[0], shapes[1]);
     }
 
     #[test]

@@ -1277,7 +1277,7 @@ fn scores_of_other_programs_stand_beside_runs_with_what_they_say() {
     let text = succeeds(folder, &["corl.csv", "--csv", "-"]);
     assert!(!text.contains("NaN"), "{text}");
     let text = fails(folder, &["corl.csv", "--picture", "curves.svg"]);
-    has(&text, &["`seconds`", "updates"]);
+    has(&text, &["`seconds`", "(`--x updates`)"]);
     succeeds(
         folder,
         &["corl.csv", "--picture", "curves.svg", "--x", "updates"],
@@ -1291,7 +1291,7 @@ fn a_table_of_scores_that_says_too_little_or_nonsense_is_an_error_with_its_line(
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let head = "name,task,seed,update,score_mean\n";
-    let cases: [(&str, &[&str]); 16] = [
+    let cases: [(&str, &[&str]); 23] = [
         ("", &["is empty"]),
         (
             "name;task;seed;score_mean\na;t;0;1,5\n",
@@ -1354,6 +1354,38 @@ fn a_table_of_scores_that_says_too_little_or_nonsense_is_an_error_with_its_line(
             "name,task,seed,update,score_mean\na,t,0,1,45",
             &["its last line has no end"],
         ),
+        (
+            "name,task,seed,update,updates,score_mean\na,t,0,1,9,1\na,t,0,2,8,1\n",
+            &[
+                "line 3: `updates` is `8`, and `9` on a line before with the same name, task and seed",
+            ],
+        ),
+        (
+            "name,task,seed,update,updates,score_mean\na,t,0,1,5,1\na,t,0,7,,1\n",
+            &[
+                "line 3: an evaluation after 7 updates, but the run is to have 5 (`updates`, line 2)",
+            ],
+        ),
+        (
+            "name,task,seed,update,stopped_early,score_mean\na,t,0,1,4,1\na,t,0,4,4,1\na,t,0,6,,1\n",
+            &["line 4: an evaluation after 6 updates, but the run stopped early after 4 (line 2)"],
+        ),
+        (
+            "name,task,seed,update,stopped_early,score_mean\na,t,0,1,4,1\na,t,0,3,5,1\n",
+            &["line 3: `stopped_early` is `5`, and `4` on a line before"],
+        ),
+        (
+            "name,task,seed,update,updates,stopped_early,score_mean\na,t,0,1,4,5,1\n",
+            &["line 2: `stopped_early` is 5, but the run is to have 4 updates (`updates`, line 2)"],
+        ),
+        (
+            "name,task,seed,stopped_by,score_mean\na,t,0,scores,1\n",
+            &["line 2: `stopped_by` is `scores`, but no line of the run has `stopped_early`"],
+        ),
+        (
+            "name,task,seed,update,stopped_early,stopped_by,score_mean\na,t,0,1,4,scores,1\na,t,0,3,4,held_out,1\n",
+            &["line 3: `stopped_by` is `held_out`, and `scores` on a line before"],
+        ),
     ];
     for (text, parts) in cases {
         fs::write(folder.join("table.csv"), text).unwrap();
@@ -1376,6 +1408,14 @@ fn a_table_of_scores_that_says_too_little_or_nonsense_is_an_error_with_its_line(
         &["a on t", "scores alone and some returns alone"],
     );
     has(&fails(folder, &["none.csv"]), &["none.csv"]);
+    // Why it stopped is said by nobody; what is said once holds for all lines of a run.
+    let early =
+        "name,task,seed,update,updates,stopped_early,score_mean\na,t,0,2,9,4,1\na,t,0,4,,,2\n";
+    fs::write(folder.join("table.csv"), early).unwrap();
+    let notes = notes(&json(folder, &["table.csv"]));
+    let stopped =
+        "stopped early, after 4 of 9 updates (1 of 1 runs), chosen by what its table does not say";
+    has(&notes, &[stopped]);
     fs::write(folder.join("table.csv"), format!("{head}a,t,0,1,1\n")).unwrap();
     has(
         &fails(folder, &["table.csv", "--evaluations", "out.txt"]),

@@ -133,7 +133,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/lost_rows",
-        "app/checkpoint app/config app/evaluations app/table",
+        "core/* app/checkpoint app/config app/evaluations app/table",
     ),
     (
         "app/from_data",
@@ -226,7 +226,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/watch",
-        "core/* app/checkpoint app/compare app/config app/evaluations app/table",
+        "core/* app/checkpoint app/compare app/config app/evaluations app/lost_rows app/table",
     ),
     (
         "app/demo",

@@ -467,6 +467,36 @@ fn a_branch_that_fails_while_it_is_copied_leaves_nothing() {
 }
 
 #[test]
+fn a_branch_whose_checkpoint_lost_its_table_is_not_told_to_write_over_newer_rows() {
+    let folder = trained();
+    let folder = folder.path();
+    ends(folder, "train --resume runs/a --set train.updates=40", 0);
+    fs::remove_file(folder.join("runs/a/checkpoints/00000030/metrics.csv")).unwrap();
+    let said = ends(folder, "train --resume runs/a@30 --out mine", 0);
+    has(
+        &said,
+        &[
+            "mine: metrics.csv is missing, and the run has logged until 30 updates: its losses are not known; it goes on without",
+            "mine: metrics.csv begins with update 40: earlier rows were lost; mine/checkpoints/00000020/metrics.csv has some of them: put those in \
+             before the others, not the file in this one's place",
+        ],
+    );
+    assert!(!said.contains("copy mine"), "{said}");
+    let table = |path: &str| fs::read_to_string(folder.join(path)).unwrap();
+    let newer = table("mine/metrics.csv");
+    let (head, newer) = newer.split_once('\n').unwrap();
+    let older = table("mine/checkpoints/00000020/metrics.csv");
+    assert!(older.starts_with(head));
+    fs::write(folder.join("mine/metrics.csv"), older + newer).unwrap();
+    let compared = ends(folder, "compare mine", 0);
+    has(
+        &compared,
+        &["metrics.csv has no row between the updates 20 and 40"],
+    );
+    assert!(!compared.contains("begins with"), "{compared}");
+}
+
+#[test]
 fn a_branch_leaves_folders_of_others_alone_and_takes_a_name_with_a_slash() {
     let folder = trained();
     let folder = folder.path();
@@ -489,6 +519,14 @@ fn a_branch_leaves_folders_of_others_alone_and_takes_a_name_with_a_slash() {
     has(&said, &["mine.unfinished-branch", "another process"]);
     assert!(foreign.join("model.safetensors").exists());
     drop(lock);
+    // It is locked as every run is.
+    fs::remove_file(foreign.join("train.lock")).unwrap();
+    fs::create_dir(foreign.join("train.lock")).unwrap();
+    let said = ends(folder, "train --resume runs/a@10 --out mine", 1);
+    let words = "train.lock is a folder, where the run has a file";
+    has(&said, &["mine.unfinished-branch", words]);
+    fs::remove_dir(foreign.join("train.lock")).unwrap();
+    fs::write(foreign.join("train.lock"), "").unwrap();
     ends(folder, "train --resume runs/a@10 --out mine/", 0);
     assert!(folder.join("mine/config.toml").exists() && !foreign.exists());
 }

@@ -49,7 +49,7 @@ fn finished_seeds_are_no_result_of_settings_that_they_were_not_trained_with() {
     let other = [
         "`data.path` was [\"data.npz\"], is [\"other.npz\"]: its data had checksum",
         "choose another folder, or give what it was trained with",
-        "2 of 2 seeds failed",
+        "2 of 2 seeds failed; the same command tries them again, once what is said of them is mended",
         "`--out DIR`",
     ];
     for jobs in ["1", "2"] {
@@ -193,6 +193,168 @@ fn a_seed_that_lost_its_scores_is_said_to_have_at_the_end_of_a_sweep() {
         &flat,
         &["seed-0: evaluations.csv is missing, and the run was evaluated after 4 updates"],
     );
+}
+
+/// What a command that succeeds prints and complains about, in one line.
+fn said(folder: &Path, command: &str) -> String {
+    let found = output(folder, &command.split(' ').collect::<Vec<_>>());
+    let text = String::from_utf8([found.stdout, found.stderr].concat()).unwrap();
+    assert!(found.status.success(), "{command}: {text}");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn rows_that_were_lost_before_a_run_went_on_are_said_then_and_by_whoever_reads_its_tables() {
+    let folder = trained();
+    let folder = folder.path();
+    let sweep = |updates: u64| {
+        let text =
+            format!("configs = \"run.toml\"\nseeds = \"0..3\"\nset.train.updates = {updates}\n");
+        fs::write(folder.join("sweep.toml"), text).unwrap();
+        said(folder, "sweep sweep.toml --out w")
+    };
+    sweep(4);
+    let lines = fs::read_dir(folder.join("w")).unwrap().flatten();
+    let mut lines = lines.map(|entry| entry.path());
+    let line = lines.find(|path| path.join("seed-0").is_dir()).unwrap();
+    fs::remove_file(line.join("seed-0/metrics.csv")).unwrap();
+    fs::remove_file(line.join("seed-0/evaluations.csv")).unwrap();
+    let metrics = line.join("seed-1/metrics.csv");
+    let whole = fs::read_to_string(&metrics).unwrap();
+    let rows: Vec<&str> = whole.lines().collect();
+    fs::write(&metrics, rows[..rows.len() - 1].join("\n") + "\n").unwrap();
+    let lost = [
+        "seed-0: metrics.csv begins with update 6: earlier rows were lost",
+        "seed-0: evaluations.csv begins with update 6: earlier rows were lost",
+        "seed-1: metrics.csv has no row between the updates 2 and 6: rows were lost",
+    ];
+    let at_its_end = sweep(8);
+    has(
+        &at_its_end,
+        &[
+            "seed-0: metrics.csv is missing, and the run has logged until 4 updates: its losses are not known; it goes on without",
+            "seed-0: evaluations.csv is missing, and the run was evaluated after 4 updates: its scores are not known; it goes on without",
+            "seed-1: metrics.csv ends with update 2, and the run has logged until 4 updates: rows are missing; it goes on without",
+        ],
+    );
+    has(&at_its_end, &lost);
+    let name = format!("w/{}", line.file_name().unwrap().to_str().unwrap());
+    for command in [
+        format!("train run.toml --out {name} --seeds 0..3 --set train.updates=8"),
+        format!("compare {name}"),
+        format!("compare {name} --metric actor_loss"),
+        format!("report {name} --episodes 0"),
+        format!("choose {name} --updates 2 --members 2"),
+    ] {
+        let found = said(folder, &command);
+        has(&found, &lost);
+        assert!(!found.contains("seed-2: metrics"), "{found}");
+        assert!(!found.contains("seed-2: evaluations"), "{found}");
+    }
+    let watched = said(folder, &format!("watch {name} --once --size 200x60"));
+    for words in lost {
+        has(&watched, &[words.split_once(": ").unwrap().1]);
+    }
+}
+
+#[test]
+fn seeds_that_were_not_trained_alike_are_said_to_be_wherever_they_share_a_mean() {
+    let folder = trained();
+    let folder = folder.path();
+    let small = fs::read_to_string(folder.join("run.toml")).unwrap();
+    let iql = small.replace("[algorithm.bc]", "[algorithm.iql]");
+    assert_ne!(iql, small);
+    fs::write(folder.join("iql.toml"), &iql).unwrap();
+    let train = |rest: &str| said(folder, &format!("train iql.toml --out i --seeds {rest}"));
+    train("0..1");
+    // Its rates fell over 4 updates, the other's fall over 8.
+    let first = train("0..2 --set train.updates=8 --json");
+    let unlike = [
+        "its runs were not trained alike, yet count as seeds; learning rates changed on the way of i/seed-0 \
+         (`train.updates` was 4, is 8 from update 4 on)",
+    ];
+    has(&first, &unlike);
+    has(
+        &first,
+        &["\"warnings\":[\"i: its runs were not trained alike"],
+    );
+    for command in [
+        "train iql.toml --out i --seeds 0..2 --set train.updates=8",
+        "compare i",
+        "compare i --metric critic_loss",
+        "report i --episodes 0",
+    ] {
+        has(&said(folder, command), &unlike);
+    }
+    let of_one = "i/seed-0: `train.updates` was 4, is 8 from update 4 on: what was done before was trained at other learning rates";
+    has(&said(folder, "choose i --updates 2 --members 2"), &[of_one]);
+    let alone = said(folder, "compare i/seed-0");
+    let words =
+        "seed-0 on data: `train.updates` was 4, is 8 from update 4 on: what was done before";
+    has(&alone, &[words]);
+    assert!(!said(folder, "compare i/seed-1").contains("update 4 on"));
+    // Where it goes on from keeps what it was, and a later change comes to it.
+    said(
+        folder,
+        "train --resume i/seed-0 --out b --set train.updates=10",
+    );
+    let both = "`train.updates` was 4, is 8 from update 4 on, `train.updates` was 8, is 10 from update 8 on";
+    has(&said(folder, "compare b"), &[both]);
+
+    // Without schedules a longer run is what it would have been; seeds of two lengths are none of one configuration.
+    said(folder, "train run.toml --out s --seeds 0..1");
+    said(
+        folder,
+        "train run.toml --out s --seeds 0..2 --set train.updates=8",
+    );
+    assert!(!said(folder, "compare s").contains("alike"));
+    said(folder, "train --resume s/seed-1 --set train.updates=10");
+    let lengths =
+        "s: its runs differ in more than the seed, yet count as seeds: `train.updates` (8, 10)";
+    for command in ["report s --episodes 0", "compare s --metric actor_loss"] {
+        has(&said(folder, command), &[lengths]);
+    }
+}
+
+#[test]
+fn a_run_that_another_process_trains_is_not_to_be_resumed_now() {
+    let folder = trained();
+    let folder = folder.path();
+    let lock = fs::File::create(folder.join("run/train.lock")).unwrap();
+    lock.lock().unwrap();
+    for command in ["train run.toml --out run", "train --resume run --out run"] {
+        let said = fails(folder, &command.split(' ').collect::<Vec<_>>());
+        has(
+            &said,
+            &["run run: another process trains it now: wait for its end"],
+        );
+        assert!(!said.contains("--resume"), "{said}");
+    }
+    drop(lock);
+    let said = fails(folder, &["train", "run.toml", "--out", "run"]);
+    has(&said, &["there is a run already", "`train --resume run`"]);
+}
+
+#[test]
+fn data_of_seeds_beside_those_that_are_asked_for_is_read_once() {
+    use trajformer::config::RunConfig;
+    use trajformer::run::{self, RunOptions};
+
+    let folder = with_other_data();
+    let folder = folder.path();
+    seeds(folder, "0..2", &[]);
+    let moved = folder.join("moved.npz");
+    let text = fs::read_to_string(folder.join("run.toml")).unwrap();
+    let text = text.replace("data.npz", moved.to_str().unwrap());
+    let config = RunConfig::parse(&text).unwrap();
+    let (out, options) = (folder.join("s"), RunOptions::default());
+    let mut asked = run::check_series(&config, &out, &[1], &options).unwrap();
+    fs::remove_file(&moved).unwrap();
+    let series = run::series_beside(&config, &out, &[1], &options, &mut asked);
+    assert!(series.failures.is_empty(), "{series:?}");
+    // It can tell: nothing is known of it otherwise.
+    let series = run::series(&config, &out, &[0, 1], &options).unwrap();
+    assert_eq!(series.failures.len(), 2, "{series:?}");
 }
 
 /// The command, and the lines that it complains with.

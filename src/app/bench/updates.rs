@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use serde::Serialize;
 use trajformer_models::kernels::parallel;
 
-use crate::app::config::apply_override;
+use crate::app::config::algorithm_config_of;
 use crate::envs::{GymOptions, VectorEnv};
 use trajformer_algorithms::registry::{ALGORITHMS, AlgorithmConfig};
 use trajformer_core::algorithm::{Algorithm, Build, Work};
@@ -210,14 +210,7 @@ pub(super) fn config_of(name: &str, overrides: &[&String]) -> Result<AlgorithmCo
             problem: format!("unknown algorithm `{name}`, expected one of {known}"),
         });
     }
-    let mut table = toml::Table::new();
-    table.insert(name.to_owned(), toml::Table::new().into());
-    for text in overrides {
-        apply_override(&mut table, &format!("{name}.{text}"))?;
-    }
-    let config: AlgorithmConfig = table
-        .try_into()
-        .map_err(|e: toml::de::Error| Error::settings(e.to_string()))?;
+    let config = algorithm_config_of(name, overrides)?;
     config.check()?;
     Ok(config)
 }

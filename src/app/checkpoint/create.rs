@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::app::checkpoint::folders::refuse_inside_of_a_run;
 use crate::app::checkpoint::places::FOLDER;
-use crate::app::checkpoint::{RunDir, RunSpec, runs_inside};
+use crate::app::checkpoint::{LOCK, RunDir, RunSpec, runs_inside};
 use crate::app::config::RunConfig;
 use trajformer_core::algorithm::Algorithm;
 use trajformer_core::atomic::{remove_unfinished, write_atomically, write_synced};
@@ -28,6 +28,8 @@ const FILES: [&str; 11] = [
 pub(super) const EVENTS: &str = "events.out.tfevents.";
 /// What is written before `config.toml`.
 const CREATED: [&str; 3] = ["instructions.safetensors", "origin.json", "config.json"];
+/// What to do where another process trains a run that was to be made.
+const IN_TRAINING: &str = "wait for its end, or choose another folder";
 /// There while a run is made.
 const UNFINISHED: &str = "unfinished";
 const UNFINISHED_MEANS: &str = "A run is being made here, or was when its process ended: without config.toml it is none yet.\n";
@@ -51,8 +53,9 @@ impl RunDir {
             path: path.to_path_buf(),
             _lock: None,
         };
-        run.refuse_foreign_files()?;
-        let run = run.locked("wait for its end, or choose another folder")?;
+        let refused = run.refuse_foreign_files();
+        refused.map_err(|error| run.in_training_or(error))?;
+        let run = run.locked(IN_TRAINING)?;
         run.refuse_foreign_files()?;
         let mut description = algorithm.description();
         description
@@ -71,6 +74,17 @@ impl RunDir {
         write_atomically(&path.join("config.toml"), toml.as_bytes())?;
         run.finish_creation()?;
         Ok(run)
+    }
+
+    /// The error about a run that is there already, or that another process trains it: then it can't be resumed now either.
+    pub(super) fn in_training_or(&self, error: Error) -> Error {
+        if !matches!(error, Error::RunExists { .. }) || !self.file(LOCK).is_file() {
+            return error;
+        }
+        match self.clone().locked(IN_TRAINING) {
+            Err(busy @ Error::InTraining { .. }) => busy,
+            _ => error,
+        }
     }
 
     /// Says that what a run has before its `config.toml` is a creation's, and removes what an earlier one has left.

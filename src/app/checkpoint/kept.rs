@@ -93,8 +93,12 @@ impl RunDir {
     /// If there is no whole checkpoint, something is at `out` already, or the disk fails.
     pub fn branch(&self, out: &Path) -> Result<()> {
         if out.join("config.toml").exists() {
+            let there = Self {
+                path: out.to_path_buf(),
+                _lock: None,
+            };
             let path = out.to_path_buf();
-            return Err(Error::RunExists { path });
+            return Err(there.in_training_or(Error::RunExists { path }));
         }
         let occupied = |path: &Path, problem: &str| {
             Err(Error::Occupied {
@@ -116,19 +120,20 @@ impl RunDir {
         let mut beside = out.as_os_str().to_owned();
         beside.push(".unfinished-branch");
         let beside = PathBuf::from(beside);
-        let lock = begun_alone(&beside)?;
-        let made = self.copy_into(&beside, &state);
+        let branch = begun_alone(&beside)?;
+        let made = self.copy_into(&branch, &state);
         let made = made.and_then(|()| fs::rename(&beside, out).map_err(Error::io(out)));
         if made.is_err() {
             // A disk that fails may keep what is there: whoever makes a branch there again removes it.
             let _ = fs::remove_dir_all(&beside);
         }
-        drop(lock);
+        drop(branch);
         made
     }
 
     /// Everything that a branch has of this checkpoint.
-    fn copy_into(&self, beside: &Path, state: &RunState) -> Result<()> {
+    fn copy_into(&self, branch: &Self, state: &RunState) -> Result<()> {
+        let beside = branch.path();
         for group in GROUPS {
             let name = format!("{group}.safetensors");
             write_synced(&beside.join(&name), &self.tensor_file(&name, state)?)?;
@@ -136,10 +141,6 @@ impl RunDir {
         copy_small_files(self.path(), beside)?;
         let run = run_of(self.path()).unwrap_or_else(|| self.path().to_path_buf());
         copy_history(&run, beside, state.update)?;
-        let branch = Self {
-            path: beside.to_path_buf(),
-            _lock: None,
-        };
         branch.save_origin()
     }
 }
@@ -185,7 +186,7 @@ fn link(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// An empty folder for what is made of a branch, which no other process makes; a killed one's leavings go.
-fn begun_alone(beside: &Path) -> Result<fs::File> {
+fn begun_alone(beside: &Path) -> Result<RunDir> {
     fs::create_dir_all(beside).map_err(Error::io(beside))?;
     let path = beside.join(LOCK);
     let entries = || fs::read_dir(beside).map_err(Error::io(beside));
@@ -196,14 +197,11 @@ fn begun_alone(beside: &Path) -> Result<fs::File> {
                 .to_owned(),
         });
     }
-    let lock = fs::File::create(&path).map_err(Error::io(&path))?;
-    // Where the file system knows no locks, nobody can tell.
-    if let Err(fs::TryLockError::WouldBlock) = lock.try_lock() {
-        return Err(Error::InTraining {
-            path: beside.to_path_buf(),
-            advice: "wait for it, or choose another folder".to_owned(),
-        });
-    }
+    let run = RunDir {
+        path: beside.to_path_buf(),
+        _lock: None,
+    };
+    let run = run.locked("wait for it, or choose another folder")?;
     for entry in entries()? {
         let entry = entry.map_err(Error::io(beside))?.path();
         if entry == path {
@@ -216,5 +214,5 @@ fn begun_alone(beside: &Path) -> Result<fs::File> {
         };
         removed.map_err(Error::io(&entry))?;
     }
-    Ok(lock)
+    Ok(run)
 }

@@ -157,7 +157,7 @@ fn copy_of(folder: &Path, name: &str) -> Option<PathBuf> {
 }
 
 /// The run and its kept checkpoints, the newest first, without `folder`.
-fn others(folder: &Path) -> Vec<PathBuf> {
+pub fn others(folder: &Path) -> Vec<PathBuf> {
     let around = run_around(folder);
     let run = around.as_deref().unwrap_or(folder);
     let kept = kept_updates(run).into_iter().rev();

@@ -20,6 +20,7 @@
 //! `state.toml` names.
 
 mod beside;
+mod changes;
 mod create;
 pub mod fingerprint;
 pub mod folders;
@@ -50,6 +51,7 @@ use crate::app::config::RunConfig;
 use crate::app::config::moved::current;
 use crate::app::config::sections::TrainConfig;
 pub use beside::{POLICY_FILE, load_policy, policy_action_dim, save_policy};
+pub use changes::Change;
 use fingerprint::DataFingerprint;
 pub use folders::check_output;
 use lost::Fault;
@@ -152,6 +154,9 @@ pub struct RunState {
     /// The lowest loss on what is held out, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out: Option<HeldOut>,
+    /// What learning rates go by and the run changed on its way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<Change>,
     /// CRC-32 of the tensor files that belong to this state.
     pub checksums: BTreeMap<String, String>,
 }
@@ -392,6 +397,18 @@ impl RunDir {
         }
     }
 
+    /// Writes into the checkpoint `state` what changes from it on; the state with it.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn record_changes(&self, mut state: RunState, new: Vec<Change>) -> Result<RunState> {
+        if !new.is_empty() {
+            state.changed = changes::with(state.changed, new);
+            self.write_state(&state)?;
+        }
+        Ok(state)
+    }
+
     fn write_state(&self, state: &RunState) -> Result<()> {
         let text = toml::to_string(state).map_err(Error::internal)?;
         write_atomically(&self.file("state.toml"), text.as_bytes())
@@ -610,6 +627,7 @@ impl RunState {
             evaluation_pending: false,
             evaluations_without_gain: 0,
             held_out: None,
+            changed: Vec::new(),
             checksums,
         }
     }

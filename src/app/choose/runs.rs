@@ -7,6 +7,7 @@ use candle_core::Device;
 use crate::app::checkpoint::fingerprint::DataFingerprint;
 use crate::app::checkpoint::places::called;
 use crate::app::checkpoint::{RunDir, RunSpec};
+use crate::app::compare::alike::said_of_one;
 use crate::app::compare::found::{Once, Run, Series, found_all, readable};
 use crate::app::config::RunConfig;
 use crate::app::datasets;
@@ -92,6 +93,8 @@ pub fn found(paths: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Contender
     let contenders: Vec<Contender> = contenders.collect();
     check_several(&contenders, notes)?;
     notes.extend(contenders.iter().flat_map(|one| one.run.about_files()));
+    let changed = contenders.iter().filter(|one| !one.run.changed.is_empty());
+    notes.extend(changed.map(|one| format!("{}: {}", one.name, said_of_one(&one.run.changed))));
     Ok(contenders)
 }
 

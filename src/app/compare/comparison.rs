@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::app::checkpoint::EarlyStop;
 use crate::app::checkpoint::places::{called, identity};
 use crate::app::compare::aggregates::{OverTasks, common_tasks, names};
+use crate::app::compare::alike::{self, HIDDEN, History, NOT_SET};
 use crate::app::compare::found::{
     Once, Run, Series, Task, check_seeds, found_all, readable, task_names,
 };
@@ -25,10 +26,6 @@ pub const RESAMPLES: usize = 2_000;
 const FEW_KEYS: usize = 4;
 /// With fewer seeds an interval is said to be too narrow.
 const FEW_SEEDS: usize = 5;
-/// Keys that are no column: what tells seeds apart, where a run was trained, and what the task says.
-const HIDDEN: [&str; 4] = ["seed", "device", "data.path", "evaluate.env"];
-/// What a key's value is where a run has no such key.
-const NOT_SET: &str = "-";
 
 /// What is compared, and how it is shown.
 #[derive(Debug, Clone, PartialEq)]
@@ -504,30 +501,8 @@ fn sorted(lines: &mut [Line], sort: Sort) {
 fn about_cell(cell: &Cell, by: &[String]) -> Vec<String> {
     let mut notes = Vec::new();
     let what = format!("{} on {}", cell.name, cell.task);
-    let differ = |key: &&String| {
-        let knowing = cell
-            .runs
-            .iter()
-            .filter(|run| run.table.is_none() || run.settings.contains_key(*key));
-        let found: BTreeSet<_> = knowing.map(|run| run.setting(key)).collect();
-        found.len() > 1 && !HIDDEN.contains(&key.as_str()) && !by.contains(key)
-    };
-    let all: BTreeSet<&String> = cell
-        .runs
-        .iter()
-        .flat_map(|run| run.settings.keys())
-        .collect();
-    let pooled: Vec<String> = all
-        .into_iter()
-        .filter(differ)
-        .map(|key| format!("`{key}` ({})", values(&cell.runs, key)))
-        .collect();
-    if !pooled.is_empty() {
-        let keys = pooled.join(", ");
-        notes.push(format!(
-            "{what}: its runs differ in more than the seed, yet count as seeds: {keys}"
-        ));
-    }
+    let histories: Vec<History<'_>> = cell.runs.iter().map(History::of).collect();
+    notes.extend(alike::about(&what, &histories, by));
     let (mut known, mut measured): (BTreeMap<String, &Path>, BTreeMap<String, &Path>) =
         Default::default();
     for run in &cell.runs {
@@ -590,7 +565,8 @@ fn about_cell(cell: &Cell, by: &[String]) -> Vec<String> {
         ) {
             (true, true) => "the scores that are shown or losses on held-out episodes",
             (false, true) => "losses on held-out episodes",
-            _ => "the scores that are shown",
+            (true, false) => "the scores that are shown",
+            (false, false) => "what its table does not say (`stopped_by`)",
         };
         notes.push(format!(
             "{what}: stopped early, after {span} of {total} updates ({} of {} runs), chosen by {chosen_by}: no result of a \

@@ -11,7 +11,7 @@ use crate::app::checkpoint::fingerprint::{
 use crate::app::checkpoint::folders::{check_configured, lost_configuration};
 use crate::app::checkpoint::named::named;
 use crate::app::checkpoint::places::{self, called, identity};
-use crate::app::checkpoint::{EarlyStop, RunDir, runs_inside};
+use crate::app::checkpoint::{Change, EarlyStop, RunDir, runs_inside};
 use crate::app::evaluations::{EvaluationRow, Evaluations};
 use crate::app::lost_rows::lost_rows;
 use trajformer_core::error::{Error, Result};
@@ -66,6 +66,8 @@ pub struct Run {
     pub lost_state: Option<String>,
     /// What is missing from its tables.
     pub lost_rows: Vec<String>,
+    /// What learning rates go by and it changed on its way.
+    pub changed: Vec<Change>,
 }
 
 impl Run {
@@ -79,6 +81,7 @@ impl Run {
         let state = directory.state()?;
         let stop = state.as_ref().and_then(|state| state.early_stop(&config));
         let lost_rows = lost_rows(&directory, &config, state.as_ref());
+        let changed = state.as_ref().map(|state| state.changed.clone());
         let early = state.filter(|_| stop.is_some());
         let spec = directory.spec()?;
         Ok(Self {
@@ -100,6 +103,7 @@ impl Run {
             early_stop: stop,
             lost_state: directory.lost_state(),
             lost_rows,
+            changed: changed.unwrap_or_default(),
         })
     }
 

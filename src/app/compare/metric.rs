@@ -1,11 +1,14 @@
 //! One column of `metrics.csv` of several runs, e.g. what critics think of the policy.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::app::checkpoint::RunDir;
+use crate::app::checkpoint::fingerprint::all_settings;
 use crate::app::checkpoint::places::called;
+use crate::app::checkpoint::{Change, RunDir};
+use crate::app::compare::alike::{self, History};
 use crate::app::compare::found::{Once, check_seeds, found_all, readable};
 use crate::app::compare::lines::folder_name;
 use crate::app::evaluate::mean_std;
@@ -49,17 +52,31 @@ pub struct MetricLine {
 /// If there is nothing at a path, or no run is left: the columns that the last one has are named.
 pub fn metric(runs: &[PathBuf], name: &str) -> Result<Vec<MetricLine>> {
     let (series, mut notes) = found_all(runs, Once::Series)?;
+    let mut trained: Vec<(PathBuf, BTreeMap<String, String>, Vec<Change>)> = Vec::new();
     let whole = |folder: &Path| {
         let run = RunDir::open(folder)?;
         run.spec()?;
-        run.measured_config()?;
+        let config = run.measured_config()?;
         let curve = curve(folder, name)?;
-        let lost = lost_rows(&run, &run.config()?, run.state()?.as_ref());
+        let state = run.state()?;
+        let lost = lost_rows(&run, &config, state.as_ref());
         let lost = run.lost_state().into_iter().chain(lost);
         notes.extend(lost.map(|lost| format!("{}: {lost}", called(folder).display())));
+        let changed = state.map(|state| state.changed).unwrap_or_default();
+        trained.push((folder.to_path_buf(), all_settings(&config)?, changed));
         Ok(curve)
     };
     let (read, unread) = readable(series, whole)?;
+    for (series, _) in &read {
+        let mut own = Vec::new();
+        for folder in &series.runs {
+            let found = trained.iter().find(|(other, ..)| other == folder);
+            own.extend(found.map(|(folder, settings, changed)| {
+                History::with_settings(folder, settings.clone(), changed)
+            }));
+        }
+        notes.extend(alike::about(&series.path.display().to_string(), &own, &[]));
+    }
     for note in notes.into_iter().chain(unread) {
         tracing::warn!("{note}");
     }

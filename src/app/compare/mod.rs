@@ -3,6 +3,7 @@
 //! [`score_tables`]: evaluations of runs that are elsewhere.
 
 pub mod aggregates;
+pub mod alike;
 pub mod comparison;
 pub mod found;
 pub mod lines;

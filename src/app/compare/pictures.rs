@@ -124,10 +124,12 @@ fn draw_curves(path: &Path, title: &str, lines: &[Line], x: X) -> Result<()> {
     }
     let unknown = |line: &&Line| line.curve.iter().any(|point| point[1].is_nan());
     if let Some(line) = lines.iter().find(unknown).filter(|_| x == X::Time) {
-        return Err(Error::Unsuitable(format!(
-            "the table of {} on {} does not say how many seconds training took (`seconds`): its curve can be drawn over updates only",
-            line.name, line.task
-        )));
+        return Err(Error::NoSeconds {
+            problem: format!(
+                "the table of {} on {} does not say how many seconds training took (`seconds`): its curve can be drawn over updates only",
+                line.name, line.task
+            ),
+        });
     }
     let what = match lines.first().map(measure) {
         Some("return") => "return",

@@ -66,6 +66,7 @@ pub fn read(path: &Path) -> Result<(Vec<Run>, Vec<String>)> {
     let mut runs: Vec<Run> = Vec::new();
     let mut places: HashMap<PathBuf, usize> = HashMap::new();
     let mut seen: HashSet<(usize, u64)> = HashSet::new();
+    let mut said: Vec<Said> = Vec::new();
     for record in reader.records() {
         let record = record.map_err(broken)?;
         let line = record.position().map_or(0, csv::Position::line);
@@ -97,15 +98,19 @@ pub fn read(path: &Path) -> Result<(Vec<Run>, Vec<String>)> {
             return Err(Error::data(path, problem));
         }
         match runs.get_mut(place) {
-            None => runs.push(run),
+            None => {
+                runs.push(run);
+                said.push(Said::default());
+            }
             Some(other) => {
-                cells.check_same(other, &run)?;
+                if other.algorithm != run.algorithm {
+                    let values = (&other.algorithm[..], &run.algorithm[..]);
+                    return Err(cells.differs("algorithm", values));
+                }
                 other.evaluations.push(row);
-                other.total_updates = other.total_updates.max(run.total_updates);
-                other.stopped_early = other.stopped_early.or(run.stopped_early);
-                other.early_stop = other.early_stop.or(run.early_stop);
             }
         }
+        said[place].add(&cells, row.update)?;
     }
     if runs.is_empty() {
         return Err(Error::data(
@@ -113,11 +118,14 @@ pub fn read(path: &Path) -> Result<(Vec<Run>, Vec<String>)> {
             "has no evaluation: no line after the names of columns",
         ));
     }
-    for run in &mut runs {
+    for (run, said) in runs.iter_mut().zip(&said) {
         run.evaluations.sort_by_key(|row| row.update);
-        if let Some(stop) = run.stopped_early {
-            run.total_updates = run.total_updates.max(stop);
-        }
+        said.check(path)?;
+        let last = run.evaluations.last().map_or(0, |row| row.update);
+        run.stopped_early = said.stop.as_ref().map(|stop| stop.value);
+        run.early_stop = said.by.as_ref().map(|by| by.value);
+        let known = said.updates.as_ref().map(|updates| updates.value);
+        run.total_updates = known.unwrap_or(last.max(run.stopped_early.unwrap_or(0)));
     }
     let notes = columns.unknown.iter().map(|name| {
         let meant = nearest(name, COLUMNS)
@@ -263,25 +271,36 @@ impl Cells<'_> {
         Ok(self.number(mean)?.map(|mean| (mean, std)))
     }
 
-    /// Fails if this line's `run` can't be the `other` one, of lines before, that has its name, task and seed.
-    fn check_same(&self, other: &Run, run: &Run) -> Result<()> {
-        let differs = |column: &str, before: &str, now: &str| {
-            let problem = format!(
-                "line {}: `{column}` is `{now}`, and `{before}` on a line before with the same name, task and seed: two runs of one name have different \
-                 seeds; give them different names",
-                self.line
-            );
-            Err(Error::data(self.path, problem))
+    /// The error about two values of a column in lines of one name, task and seed, `before` and `now`.
+    fn differs(&self, column: &str, (before, now): (&str, &str)) -> Error {
+        let problem = format!(
+            "line {}: `{column}` is `{now}`, and `{before}` on a line before with the same name, task and seed: two runs of one name have different \
+             seeds; give them different names, or correct the line",
+            self.line
+        );
+        Error::data(self.path, problem)
+    }
+
+    /// What this line says in `column`, which must be what a line before has said, if one has.
+    fn once<T: Copy + PartialEq>(
+        &self,
+        column: &str,
+        before: &mut Option<Once<T>>,
+        value: Option<T>,
+    ) -> Result<()> {
+        let Some(value) = value else {
+            return Ok(());
         };
-        if other.algorithm != run.algorithm {
-            return differs("algorithm", &other.algorithm, &run.algorithm);
-        }
-        let shown = |stop: u64| stop.to_string();
-        match (other.stopped_early, run.stopped_early) {
-            (Some(before), Some(now)) if before != now => {
-                differs("stopped_early", &shown(before), &shown(now))
+        match before {
+            Some(before) if before.value != value => {
+                Err(self.differs(column, (&before.text, self.text(column))))
             }
-            _ => Ok(()),
+            Some(_) => Ok(()),
+            None => {
+                let (line, text) = (self.line, self.text(column).to_owned());
+                *before = Some(Once { value, line, text });
+                Ok(())
+            }
         }
     }
 
@@ -345,12 +364,100 @@ impl Cells<'_> {
                 returns: returns.unwrap_or((f64::NAN, f64::NAN)),
                 scores,
             }],
-            total_updates: self.whole("updates")?.unwrap_or(update).max(update),
-            stopped_early: self.whole("stopped_early")?,
+            // What lines say of the run as a whole is known after the last of them.
+            total_updates: update,
+            stopped_early: None,
+            early_stop: None,
             lost_state: None,
             lost_rows: Vec::new(),
-            early_stop: self.early_stop()?,
+            changed: Vec::new(),
         })
+    }
+}
+
+/// A value that all lines of a run have that say it, and where it stands first.
+struct Once<T> {
+    value: T,
+    line: u64,
+    text: String,
+}
+
+/// What lines say of one run as a whole.
+#[derive(Default)]
+struct Said {
+    updates: Option<Once<u64>>,
+    stop: Option<Once<u64>>,
+    by: Option<Once<EarlyStop>>,
+    /// The last evaluation, and its line.
+    last: Option<(u64, u64)>,
+}
+
+impl Said {
+    /// Adds a line whose evaluation was after `update` updates.
+    ///
+    /// # Errors
+    /// If it is not what lines before say.
+    fn add(&mut self, cells: &Cells<'_>, update: u64) -> Result<()> {
+        cells.once("updates", &mut self.updates, cells.whole("updates")?)?;
+        cells.once(
+            "stopped_early",
+            &mut self.stop,
+            cells.whole("stopped_early")?,
+        )?;
+        cells.once("stopped_by", &mut self.by, cells.early_stop()?)?;
+        self.last = self.last.max(Some((update, cells.line)));
+        Ok(())
+    }
+
+    /// Fails if what is said of the run can't be true at once.
+    fn check(&self, path: &Path) -> Result<()> {
+        let wrong =
+            |line: u64, problem: String| Err(Error::data(path, format!("line {line}: {problem}")));
+        if let (Some(by), None) = (&self.by, &self.stop) {
+            return wrong(
+                by.line,
+                format!(
+                    "`stopped_by` is `{}`, but no line of the run has `stopped_early`: say there after how many updates it stopped, or leave \
+                     `stopped_by` empty",
+                    by.text
+                ),
+            );
+        }
+        let (last, line) = self.last.unwrap_or_default();
+        if let Some(stop) = self.stop.as_ref().filter(|stop| stop.value < last) {
+            return wrong(
+                line,
+                format!(
+                    "an evaluation after {last} updates, but the run stopped early after {} (line {}): correct one of them, or leave `stopped_early` empty \
+                     where it went on",
+                    stop.value, stop.line
+                ),
+            );
+        }
+        let Some(updates) = &self.updates else {
+            return Ok(());
+        };
+        if updates.value < last {
+            return wrong(
+                line,
+                format!(
+                    "an evaluation after {last} updates, but the run is to have {} (`updates`, line {}): correct one of them",
+                    updates.value, updates.line
+                ),
+            );
+        }
+        match &self.stop {
+            // As many are said where nobody knows how many there were to be.
+            Some(stop) if stop.value > updates.value => wrong(
+                stop.line,
+                format!(
+                    "`stopped_early` is {}, but the run is to have {} updates (`updates`, line {}), and no run stops after its end: correct one of them, or leave \
+                     `stopped_early` empty",
+                    stop.value, updates.value, updates.line
+                ),
+            ),
+            _ => Ok(()),
+        }
     }
 }
 

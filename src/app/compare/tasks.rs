@@ -142,6 +142,7 @@ mod tests {
             early_stop: None,
             lost_state: None,
             lost_rows: Vec::new(),
+            changed: Vec::new(),
         }
     }
 

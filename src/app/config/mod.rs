@@ -23,3 +23,4 @@ pub use opened::Purpose;
 pub use overrides::apply_override;
 pub use run_config::{LARGEST_SEED, RunConfig};
 pub use sections::{DataConfig, EvaluateConfig, OnlineConfig, TrainConfig};
+pub(crate) use table::algorithm_config_of;

@@ -2,10 +2,10 @@
 //! written and where it came from.
 
 use crate::app::config::layers::{EXTENDS, Layers, join};
-use crate::app::config::overrides::set_words;
+use crate::app::config::overrides::{apply_override, set_words};
 use crate::app::config::run_config::RunConfig;
 use crate::app::config::words::{NO_WORD, Problem, plain_words, require_tables, words_of};
-use trajformer_algorithms::registry::{ALGORITHMS, CustomConfig};
+use trajformer_algorithms::registry::{ALGORITHMS, AlgorithmConfig, CustomConfig};
 use trajformer_core::error::{Error, Origin, Result};
 use trajformer_core::nearest::did_you_mean;
 
@@ -50,6 +50,34 @@ pub(super) fn from_layers(layers: &mut Layers, overrides: &[String]) -> Result<R
         error.said_by(place)
     })?;
     Ok(config)
+}
+
+/// A registered algorithm's defaults, changed by `KEY=VALUE` of its own table; its values are not checked.
+///
+/// # Errors
+/// If a key is not one of its table, or a value has a wrong type: names the override.
+pub fn algorithm_config_of(name: &str, overrides: &[&String]) -> Result<AlgorithmConfig> {
+    let read = |own: &toml::Table| {
+        let inside = toml::Table::from_iter([(name.to_owned(), own.clone().into())]);
+        read_table(&toml::Table::from_iter([(
+            "algorithm".to_owned(),
+            inside.into(),
+        )]))
+    };
+    let mut own = toml::Table::new();
+    let mut found = read(&own);
+    for text in overrides {
+        apply_override(&mut own, text)?;
+        let before = found.is_ok();
+        found = read(&own);
+        if let (true, Err(problem)) = (before, &found) {
+            let text_of_key = problem.text.replace(&format!("`algorithm.{name}."), "`");
+            let origin = Some(Origin::of_override((*text).clone()));
+            return Err(Error::settings(text_of_key).said_by(origin));
+        }
+    }
+    let config = found.map_err(|problem| Error::settings(problem.text))?;
+    Ok(config.algorithm)
 }
 
 /// A configuration with every value of the right type, or what is wrong.
@@ -174,7 +202,6 @@ fn find(table: &toml::Table, name: &str, prefix: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::app::config::LARGEST_SEED;
-    use crate::app::config::overrides::apply_override;
 
     fn table(text: &str) -> toml::Table {
         toml::from_str(text).expect("a table")

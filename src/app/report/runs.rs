@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::app::checkpoint::places::called;
 use crate::app::checkpoint::{RunDir, RunSpec, RunState};
+use crate::app::compare::alike::{self, History};
 use crate::app::compare::found::{self, Once, check_seeds, found_all, is_seed, readable};
 use crate::app::compare::lines::curve;
 use crate::app::config::{RunConfig, values};
@@ -73,6 +74,13 @@ pub(super) fn open(runs: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Name
         check_seeds(&series)?;
         notes.extend(folders.iter().filter_map(about_weights));
         notes.extend(folders.iter().flat_map(about_rows));
+        let compared = folders.iter().map(|folder| History::of(&folder.compared));
+        let compared: Vec<History<'_>> = compared.collect();
+        notes.extend(alike::about(
+            &series.path.display().to_string(),
+            &compared,
+            &[],
+        ));
         Ok(Named {
             path: series.path,
             folders,

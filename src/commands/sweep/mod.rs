@@ -448,8 +448,12 @@ fn conclude(
     }
     let to_do = left - own_damaged.len();
     if to_do > 0 {
+        let mended = match failed.len() {
+            0 => "",
+            _ => ", with those that failed once what is said of them is mended",
+        };
         complain(format_args!(
-            "{} left; the same command goes on",
+            "{} left; the same command goes on{mended}",
             runs_are(to_do)
         ));
     }
