@@ -13,6 +13,7 @@ pub fn features() -> Vec<&'static str> {
         ("text", cfg!(feature = "text")),
         ("arrow", cfg!(feature = "arrow")),
         ("mujoco", cfg!(feature = "mujoco")),
+        ("serve", cfg!(feature = "serve")),
         ("cuda", cfg!(feature = "cuda")),
         ("cudnn", cfg!(feature = "cudnn")),
         ("metal", cfg!(feature = "metal")),
