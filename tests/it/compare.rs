@@ -1506,4 +1506,14 @@ fn the_table_of_our_results_is_what_their_file_says() {
     let table: Vec<&str> = found.lines().take_while(|line| !line.is_empty()).collect();
     assert!(table.len() > 5, "{found}");
     has(&document, &table);
+    // The front page shows some of its lines.
+    let front = fs::read_to_string(root.join("README.md")).unwrap();
+    let is_shown = |line: &&&str| {
+        !["mean over", "median over", "optimality"]
+            .iter()
+            .any(|word| line.contains(word))
+    };
+    let shown: Vec<&str> = table.iter().filter(is_shown).copied().collect();
+    assert_eq!(shown.len(), 6);
+    has(&front, &shown);
 }
