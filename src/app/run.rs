@@ -179,6 +179,7 @@ impl Ready {
             settings: settings(config)?,
             data: Some(fingerprint),
             data_name: Some(data_name(&config.data.path)).filter(|name| !name.is_empty()),
+            instructions: None,
         };
         Ok(Self {
             spec,
@@ -249,7 +250,11 @@ fn resume_as(
     } = continued(&run, overrides, options, asked)?;
     let read = (tables.evaluations(), tables.logged());
     let lost = lost_of(&run, &config, state.as_ref(), read);
-    if let Some(state) = state.as_ref().filter(|state| state.is_end_of(&config)) {
+    if let Some(state) = state.as_ref().filter(|state| state.is_trained(&config)) {
+        if state.copy_pending {
+            // A kill came between the last checkpoint and its copy.
+            run.keep_due(state, stored.train.keep)?;
+        }
         return Ok(Outcome {
             lost_rows: lost,
             ..finished(&run, &config, state)?
@@ -296,6 +301,9 @@ fn continued(
     let path = run.path();
     let (stored, spec) = (run.config()?, run.spec()?);
     spec.check_settings(&stored, path)?;
+    if let Some(changed) = run.changed_config() {
+        tracing::warn!("{changed}");
+    }
     let config = stored.with_overrides(overrides)?;
     let changed = differences(&settings(&stored)?, &settings(&config)?);
     if !changed.is_empty() {
@@ -520,7 +528,7 @@ fn ready_to_continue(
             RunState::new(0, 0.0, None),
         )
     };
-    if config != stored {
+    if config != stored || run.changed_config().is_some() {
         run.set_config(config)?;
     }
     Ok(Ready {
@@ -741,6 +749,9 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
     }
     let (stored, spec) = (run.config()?, run.spec()?);
     spec.check_trained(&stored, path)?;
+    if let Some(changed) = run.changed_config() {
+        tracing::warn!("{changed}");
+    }
     let config = stored.opened_with(overrides, request.purpose, &[])?;
     check_acting(&config, &stored, &run)?;
     let device = acting_device(&config, overrides)?;

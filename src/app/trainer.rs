@@ -75,6 +75,8 @@ struct Progress {
     evaluation: Option<Evaluation>,
     /// An evaluation is due at `update` and has not been made.
     evaluation_pending: bool,
+    /// The checkpoint on the disk says that a copy of it is to be kept.
+    copy_pending: bool,
     /// Evaluations since the best one, where they are counted.
     without_gain: u64,
     /// The lowest loss on what is held out.
@@ -92,6 +94,7 @@ impl Progress {
             best: state.best,
             evaluation: None,
             evaluation_pending: state.evaluation_pending,
+            copy_pending: state.copy_pending,
             without_gain: state.evaluations_without_gain,
             held_out: state.held_out,
             saved: (!state.checksums.is_empty()).then_some(state.update),
@@ -105,6 +108,7 @@ impl Progress {
     fn state(&self) -> RunState {
         RunState {
             evaluation_pending: self.evaluation_pending,
+            copy_pending: self.copy_pending,
             evaluations_without_gain: self.without_gain,
             held_out: self.held_out,
             ..RunState::new(self.update, self.seconds(), self.best)
@@ -248,23 +252,26 @@ impl Training<'_> {
     }
 
     /// Keeps the checkpoint of this update, if it is one to keep, and no longer the one that was the best before.
-    fn keep(&self, at: &Progress) -> Result<()> {
+    fn keep(&self, at: &mut Progress) -> Result<()> {
         let Some(run) = self.run.filter(|_| at.update > 0) else {
             return Ok(());
         };
-        let best = at.best.filter(|best| best.update == at.update);
+        // It may be due to a run that goes on and keeps more than before.
+        if at.copy_pending || self.copy_is_due(at) {
+            run.keep_due(&at.state(), self.train.keep)?;
+            at.copy_pending = false;
+        }
+        Ok(())
+    }
+
+    /// Whether a copy of the checkpoint of this update is to be kept.
+    fn copy_is_due(&self, at: &Progress) -> bool {
         let is_kept = match self.train.keep {
             Keep::Last => false,
-            Keep::Best => best.is_some(),
+            Keep::Best => at.best.is_some_and(|best| best.update == at.update),
             Keep::All => self.checkpoint_is_due(at.update),
         };
-        if is_kept || self.is_kept_anyway(at.update) {
-            run.keep(at.update)?;
-        }
-        match best {
-            Some(best) if self.train.keep == Keep::Best => run.drop_superseded(best.update),
-            _ => Ok(()),
-        }
+        at.update > 0 && (is_kept || self.is_kept_anyway(at.update))
     }
 
     /// Why training ends here, if scores or losses have been no better for too long.
@@ -291,15 +298,17 @@ impl Training<'_> {
         let Some(run) = self.run else {
             return check_finite(self.algorithm, at.update);
         };
+        at.copy_pending = self.copy_is_due(at);
         run.save(self.algorithm, rng, at.state())?;
         at.saved = Some(at.update);
         Ok(())
     }
 
     /// Says in the checkpoint of this update what its evaluation found.
-    fn record_evaluation(&self, at: &Progress) -> Result<()> {
+    fn record_evaluation(&self, at: &mut Progress) -> Result<()> {
+        at.copy_pending = self.copy_is_due(at);
         match self.run {
-            Some(run) => run.record_evaluation(at.state()),
+            Some(run) => run.record(at.state()),
             None => Ok(()),
         }
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::app::checkpoint::lost::{Fault, lost, remedy, said};
+use crate::app::checkpoint::seal::Seal;
 use crate::app::checkpoint::tensors::GROUPS;
 use trajformer_core::error::{Error, Result};
 
@@ -55,6 +56,24 @@ pub(super) fn text_of(folder: &Path, name: &str) -> Result<String> {
         return Err(fail(said(folder, name, Fault::Empty)));
     }
     Ok(text)
+}
+
+/// [`text_of`] a file that has a seal, which must be whole.
+///
+/// # Errors
+/// As [`text_of`], and if it was changed since it was written.
+pub(super) fn whole_text_of(folder: &Path, name: &str) -> Result<String> {
+    let text = text_of(folder, name)?;
+    if Seal::of(text.as_bytes()) != Seal::Broken {
+        return Ok(text);
+    }
+    Err(Error::Run {
+        path: folder.to_path_buf(),
+        problem: format!(
+            "{name}: it is not what the run wrote (its checksum is another): it is damaged or was changed by hand: {}",
+            remedy(folder, name, Fault::Damaged)
+        ),
+    })
 }
 
 /// The content of a run's file `name` in `folder`.

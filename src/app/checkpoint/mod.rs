@@ -17,7 +17,7 @@
 //!
 //! The three tensor files are first written beside their place (`*.new`), then `state.toml` is
 //! renamed into place, then they are. A reader takes, of each file and its `.new`, the one that
-//! `state.toml` names.
+//! `state.toml` names. Every file that no other one names has its own checksum inside: see `seal.rs`.
 
 mod beside;
 mod create;
@@ -30,6 +30,7 @@ pub mod named;
 pub mod origin;
 pub mod places;
 mod published;
+mod seal;
 mod stopping;
 mod tensors;
 mod unchanged;
@@ -41,7 +42,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use trajformer_core::atomic::{write_atomically, write_synced};
+use trajformer_core::atomic::{sync_folder, write_atomically, write_synced};
 
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,7 @@ pub use beside::{POLICY_FILE, load_policy, policy_action_dim, save_policy};
 use fingerprint::DataFingerprint;
 pub use folders::check_output;
 use lost::Fault;
+use seal::{Seal, UNSEALED, sealed};
 pub use stopping::{EarlyStop, HeldOut};
 pub use tensors::check_finite;
 use tensors::{GROUPS, Loader, serialized};
@@ -94,6 +96,9 @@ pub struct RunSpec {
     /// What that was called, by its files: `data.path` may change afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_name: Option<String>,
+    /// CRC-32 of `instructions.safetensors`, of a run that follows instructions; filled in when the run is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
 }
 
 impl RunSpec {
@@ -109,6 +114,7 @@ impl RunSpec {
             settings: BTreeMap::new(),
             data: None,
             data_name: None,
+            instructions: None,
         }
     }
 
@@ -146,6 +152,9 @@ pub struct RunState {
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub evaluation_pending: bool,
+    /// A copy of this checkpoint is to be kept and has not been made: a kill may have come between.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub copy_pending: bool,
     /// Evaluations since the best one, counted where a run may stop early (`train.patience_evaluations`).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub evaluations_without_gain: u64,
@@ -278,7 +287,24 @@ impl RunDir {
     /// # Errors
     /// If the disk fails.
     pub fn set_config(&self, config: &RunConfig) -> Result<()> {
-        write_atomically(&self.file("config.toml"), config.to_toml()?.as_bytes())
+        let text = format!(
+            "# {UNSEALED}: a line that is changed here by hand is warned of\n{}",
+            config.to_toml()?
+        );
+        write_atomically(&self.file("config.toml"), &sealed(text.into_bytes()))
+    }
+
+    /// What to say where `config.toml` is not as the run wrote it; `None` where it is, or an earlier version wrote it. What was learned
+    /// with is compared with `config.json` wherever it counts; the other keys are taken as they stand.
+    pub fn changed_config(&self) -> Option<String> {
+        let bytes = folders::bytes_of(&self.path, "config.toml").ok()?;
+        (Seal::of(&bytes) == Seal::Broken).then(|| {
+            format!(
+                "{}: a line was changed since the run wrote it, by hand or by a damage: how long it trains and how it acts is taken from the \
+                 file as it stands",
+                self.file("config.toml").display()
+            )
+        })
     }
 
     /// The stored shapes and bounds.
@@ -287,7 +313,7 @@ impl RunDir {
     /// If they can't be read.
     pub fn spec(&self) -> Result<RunSpec> {
         let name = "config.json";
-        let text = folders::text_of(&self.path, name)?;
+        let text = folders::whole_text_of(&self.path, name)?;
         let remedy = || lost::remedy(&self.path, name, Fault::Damaged);
         let fail = |problem: String| Error::Run {
             path: self.path.clone(),
@@ -325,7 +351,7 @@ impl RunDir {
         if !path.exists() {
             return Ok(None);
         }
-        let text = folders::text_of(&self.path, "state.toml")?;
+        let text = folders::whole_text_of(&self.path, "state.toml")?;
         let fail = |problem: String| Error::Run {
             path: self.path.clone(),
             problem,
@@ -368,7 +394,9 @@ impl RunDir {
                 .checksums
                 .insert(name, format!("{:08x}", crc32fast::hash(&bytes)));
         }
+        sync_folder(&self.path);
         self.write_state(&state)?;
+        sync_folder(&self.path);
         for name in state.checksums.keys() {
             let place = self.file(name);
             fs::rename(self.file(&format!("{name}.new")), &place).map_err(Error::io(&place))?;
@@ -376,12 +404,12 @@ impl RunDir {
         Ok(())
     }
 
-    /// Rewrites `state.toml` of the checkpoint of the same update with the evaluation's result; RNG state and checksums are
-    /// kept.
+    /// Rewrites `state.toml` of the checkpoint of the same update with the evaluation's result, or that its copy is made; RNG state and
+    /// checksums are kept.
     ///
     /// # Errors
     /// If there is no such checkpoint, or the disk fails.
-    pub fn record_evaluation(&self, state: RunState) -> Result<()> {
+    pub fn record(&self, state: RunState) -> Result<()> {
         match self.state()? {
             Some(saved) if saved.update == state.update => self.write_state(&RunState {
                 rng: saved.rng,
@@ -394,7 +422,8 @@ impl RunDir {
 
     fn write_state(&self, state: &RunState) -> Result<()> {
         let text = toml::to_string(state).map_err(Error::internal)?;
-        write_atomically(&self.file("state.toml"), text.as_bytes())
+        let text = format!("# {UNSEALED}: the checksum of this file\n{text}");
+        write_atomically(&self.file("state.toml"), &sealed(text.into_bytes()))
     }
 
     /// What to say where there are tensors but no `state.toml`, which would say what they are; `None` where it is there, or the run has
@@ -608,6 +637,7 @@ impl RunState {
             rng,
             best,
             evaluation_pending: false,
+            copy_pending: false,
             evaluations_without_gain: 0,
             held_out: None,
             checksums,
@@ -620,8 +650,13 @@ impl RunState {
         (self.update < config.total_updates()).then_some(stop)
     }
 
-    /// Whether nothing is left to do for a run of this configuration: its updates are done or it stopped early, and no evaluation is due.
+    /// Whether nothing is left to do for a run of this configuration: it is [`trained`](Self::is_trained), and its copies are made.
     pub fn is_end_of(&self, config: &RunConfig) -> bool {
+        !self.copy_pending && self.is_trained(config)
+    }
+
+    /// Whether its updates are done or it stopped early, and no evaluation is due.
+    pub fn is_trained(&self, config: &RunConfig) -> bool {
         let is_whole = self.update == config.total_updates() && !self.evaluation_pending;
         is_whole || self.early_stop(config).is_some()
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::app::checkpoint::folders::{text_of, toml_problem};
+use crate::app::checkpoint::folders::{toml_problem, whole_text_of};
 use crate::app::checkpoint::places::{folder_of, is_number, kept_updates, updates};
 use trajformer_core::error::{Error, Result};
 
@@ -80,7 +80,7 @@ impl Present {
     fn read(run: &Path) -> Result<Self> {
         let name = "state.toml";
         let text = if run.join(name).exists() {
-            text_of(run, name)?
+            whole_text_of(run, name)?
         } else {
             String::new()
         };
