@@ -176,6 +176,7 @@ pub fn catch_interrupts_saying(then: &'static str) -> Interrupt {
         // Schedulers send SIGTERM several times, to the process and to all of its group: it never ends at once.
         if termination::take() {
             if !token.set() {
+                let then = then.split(';').next().unwrap_or(then);
                 tracing::info!("terminated: {then}");
             }
             return;

@@ -42,6 +42,12 @@ pub fn lost_of<E: Display>(
         return Vec::new();
     };
     let evaluated = evaluated(config, state);
+    // One that was interrupted between two rows has the rest in its state.
+    let logged_until = if state.unlogged.is_empty() {
+        state.update
+    } else {
+        0
+    };
     let rows = rows.map(|rows| rows.last().map(|row| row.update));
     let logged = logged.map(|updates| updates.last().copied());
     let tables = [
@@ -56,7 +62,7 @@ pub fn lost_of<E: Display>(
             METRICS,
             "has logged until",
             "its losses",
-            state.update,
+            logged_until,
             logged,
         ),
     ];

@@ -1,5 +1,6 @@
 //! The training loop: updates, logging, evaluation, checkpoints. It names no algorithm.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 use trajformer_core::interrupt::Interrupt;
 
@@ -77,6 +78,8 @@ struct Progress {
     evaluation_pending: bool,
     /// The checkpoint on the disk says that a copy of it is to be kept.
     copy_pending: bool,
+    /// What the checkpoint on the disk has of a row that is still to come.
+    unlogged: BTreeMap<String, (f64, u64)>,
     /// Evaluations since the best one, where they are counted.
     without_gain: u64,
     /// The lowest loss on what is held out.
@@ -95,6 +98,7 @@ impl Progress {
             evaluation: None,
             evaluation_pending: state.evaluation_pending,
             copy_pending: state.copy_pending,
+            unlogged: state.unlogged.clone(),
             without_gain: state.evaluations_without_gain,
             held_out: state.held_out,
             saved: (!state.checksums.is_empty()).then_some(state.update),
@@ -109,6 +113,7 @@ impl Progress {
         RunState {
             evaluation_pending: self.evaluation_pending,
             copy_pending: self.copy_pending,
+            unlogged: self.unlogged.clone(),
             evaluations_without_gain: self.without_gain,
             held_out: self.held_out,
             ..RunState::new(self.update, self.seconds(), self.best)
@@ -157,8 +162,10 @@ impl Training<'_> {
             let ends = self.early_stop(at).is_some();
             at.evaluation_pending =
                 self.evaluation_is_due(at.update) || (ends && self.evaluator.is_some());
-            let save = self.checkpoint_is_due(at.update) || stopped || ends;
-            if save || at.update.is_multiple_of(self.train.log_every_updates) {
+            let due = self.checkpoint_is_due(at.update) || ends;
+            let save = due || stopped;
+            // Where it is interrupted has no row of its own: the tables are those of a run that nothing disturbed.
+            if due || at.update.is_multiple_of(self.train.log_every_updates) {
                 // A stream of its own: looking more often never changes training.
                 let mut rng = Streams::from_seed(0).numbered("diagnostics", at.update);
                 logger.diagnose(&self.algorithm.diagnostics(&mut rng)?)?;
@@ -171,7 +178,7 @@ impl Training<'_> {
             }
             update_seconds += start.elapsed().as_secs_f64();
             if save {
-                self.save(at, rng)?;
+                self.save(at, rng, logger)?;
             }
             if at.evaluation_pending && !stopped {
                 logger.check()?;
@@ -181,8 +188,7 @@ impl Training<'_> {
                 if save {
                     self.record_evaluation(at)?;
                 } else if stopped {
-                    logger.write(at.update, at.seconds())?;
-                    self.save(at, rng)?;
+                    self.save(at, rng, logger)?;
                 }
             }
             if save && !at.evaluation_pending {
@@ -294,7 +300,8 @@ impl Training<'_> {
         Ok(found)
     }
 
-    fn save(&mut self, at: &mut Progress, rng: &Rng) -> Result<()> {
+    fn save(&mut self, at: &mut Progress, rng: &Rng, logger: &mut Logger) -> Result<()> {
+        at.unlogged = logger.unlogged()?;
         let Some(run) = self.run else {
             return check_finite(self.algorithm, at.update);
         };

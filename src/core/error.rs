@@ -373,7 +373,9 @@ fn advice(kind: std::io::ErrorKind) -> &'static str {
         Kind::PermissionDenied => {
             "; make it readable and writable for you, or choose another place"
         }
-        Kind::ReadOnlyFilesystem => "; nothing can be written there: choose another place",
+        Kind::ReadOnlyFilesystem => {
+            "; nothing can be written there: make it writable, or choose another place"
+        }
         Kind::StorageFull | Kind::QuotaExceeded => "; free space there",
         _ => "",
     }

@@ -155,6 +155,10 @@ pub struct RunState {
     /// A copy of this checkpoint is to be kept and has not been made: a kill may have come between.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub copy_pending: bool,
+    /// Metrics since the last row of `metrics.csv`, as sum and count: of a run that was interrupted between two rows, whose next row has the mean
+    /// of all.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unlogged: BTreeMap<String, (f64, u64)>,
     /// Evaluations since the best one, counted where a run may stop early (`train.patience_evaluations`).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub evaluations_without_gain: u64,
@@ -638,6 +642,7 @@ impl RunState {
             best,
             evaluation_pending: false,
             copy_pending: false,
+            unlogged: BTreeMap::new(),
             evaluations_without_gain: 0,
             held_out: None,
             checksums,
