@@ -5,14 +5,19 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use trajformer::algorithms::{Build, Source};
+use trajformer::candle_core::Device;
 use trajformer::checkpoint::fingerprint::DataFingerprint;
 use trajformer::checkpoint::{self, RunDir};
+use trajformer::data::ActionBounds;
+use trajformer::rng::Rng;
 use trajformer::{data, run};
 
 use crate::damaged::copy;
 use crate::instructions;
 use crate::runs::{config, pendulum_data, write_data};
 
+const CPU: &Device = &Device::Cpu;
 const OBSERVATION: [f32; 3] = [0.3, -0.7, 1.1];
 
 fn stride() -> usize {
@@ -107,7 +112,18 @@ fn a_changed_file_of_a_run_is_named_and_never_trained_on() {
     let whole = trained(folder.path());
     let place = folder.path().join("copy");
     copy(&whole, &place);
-    let algorithm = std::cell::RefCell::new(run::open(&whole, &[]).unwrap().algorithm);
+    let settings = run::open(&whole, &[]).unwrap().config;
+    let data = pendulum_data();
+    let algorithm = settings.algorithm.build(Build {
+        source: Source::Train(&data),
+        bounds: &ActionBounds::unit(1, CPU).unwrap(),
+        fast: None,
+        encoder: None,
+        training_updates: 5,
+        device: CPU,
+        rng: &mut Rng::from_seed(0),
+    });
+    let algorithm = std::cell::RefCell::new(algorithm.unwrap());
     let restore = || {
         let (rng, state) = RunDir::open(&place)?.restore(&mut **algorithm.borrow_mut())?;
         Ok((rng.state().0, state))
@@ -154,7 +170,7 @@ fn a_configuration_that_was_edited_is_said_to_be_and_becomes_the_runs_own() {
     let text = fs::read_to_string(&path).unwrap();
     let said = || RunDir::open(&place).unwrap().changed_config();
     assert_eq!(said(), None);
-    fs::write(&path, text.replace("updates = 5\n", "updates = 7\n")).unwrap();
+    fs::write(&path, text.replace("\nupdates = 5\n", "\nupdates = 7\n")).unwrap();
     assert!(said().unwrap().contains("config.toml: a line was changed"));
     run::open(&place, &[]).unwrap();
     assert_eq!(run::resume(&place, &[]).unwrap().update, 7);
