@@ -58,14 +58,14 @@ pub(super) fn text_of(folder: &Path, name: &str) -> Result<String> {
     Ok(text)
 }
 
-/// [`text_of`] a file that has a seal, which must be whole.
+/// Fails if a file `name` of the run in `folder`, whose content is `text`, has a seal and was changed since it was written. What can't be
+/// read at all has its own error, which says where.
 ///
 /// # Errors
-/// As [`text_of`], and if it was changed since it was written.
-pub(super) fn whole_text_of(folder: &Path, name: &str) -> Result<String> {
-    let text = text_of(folder, name)?;
+/// [`Error::Run`]: what to do.
+pub(super) fn check_seal(folder: &Path, name: &str, text: &str) -> Result<()> {
     if Seal::of(text.as_bytes()) != Seal::Broken {
-        return Ok(text);
+        return Ok(());
     }
     Err(Error::Run {
         path: folder.to_path_buf(),

@@ -37,11 +37,12 @@ impl RunDir {
             Some(fault) => Err(self.fail(said(self.path(), FILE, fault))),
             None => {
                 let bytes = bytes_of(self.path(), FILE)?;
+                let known = parse(&path, &bytes)?;
                 let expected = self.spec()?.instructions;
                 if expected.is_some_and(|expected| expected != crc(&bytes)) {
                     return Err(self.fail(said(self.path(), FILE, Fault::Damaged)));
                 }
-                parse(&path, &bytes).map(Some)
+                Ok(Some(known))
             }
         }
     }

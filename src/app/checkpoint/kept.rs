@@ -11,8 +11,9 @@ use crate::app::checkpoint::create::EVENTS;
 use crate::app::checkpoint::folders::{bytes_of, refuse_inside_of_a_run};
 use crate::app::checkpoint::places::{FOLDER, folder_of, kept_updates, run_of};
 use crate::app::checkpoint::tensors::GROUPS;
-use crate::app::checkpoint::{LOCK, RunDir, RunState};
+use crate::app::checkpoint::{LOCK, LOCK_WAIT, RunDir, RunState};
 use crate::app::config::sections::Keep;
+use crate::app::locks::lock_within;
 use trajformer_core::atomic::{sync_folder, write_synced};
 use trajformer_core::error::{Error, Result};
 
@@ -229,7 +230,7 @@ fn begun_alone(beside: &Path) -> Result<fs::File> {
     }
     let lock = fs::File::create(&path).map_err(Error::io(&path))?;
     // Where the file system knows no locks, nobody can tell.
-    if let Err(fs::TryLockError::WouldBlock) = lock.try_lock() {
+    if let Err(fs::TryLockError::WouldBlock) = lock_within(&lock, LOCK_WAIT) {
         return Err(Error::InTraining {
             path: beside.to_path_buf(),
             advice: "wait for it, or choose another folder".to_owned(),

@@ -304,8 +304,8 @@ impl RunDir {
         let bytes = folders::bytes_of(&self.path, "config.toml").ok()?;
         (Seal::of(&bytes) == Seal::Broken).then(|| {
             format!(
-                "{}: a line was changed since the run wrote it, by hand or by a damage: how long it trains and how it acts is taken from the \
-                 file as it stands",
+                "{}: a line was changed since the run wrote it, by hand or because the file is damaged: how long it trains and how it acts is \
+                 taken from it as it stands",
                 self.file("config.toml").display()
             )
         })
@@ -317,7 +317,7 @@ impl RunDir {
     /// If they can't be read.
     pub fn spec(&self) -> Result<RunSpec> {
         let name = "config.json";
-        let text = folders::whole_text_of(&self.path, name)?;
+        let text = folders::text_of(&self.path, name)?;
         let remedy = || lost::remedy(&self.path, name, Fault::Damaged);
         let fail = |problem: String| Error::Run {
             path: self.path.clone(),
@@ -336,6 +336,7 @@ impl RunDir {
                 remedy()
             ))
         })?;
+        folders::check_seal(&self.path, name, &text)?;
         // Earlier versions spelled some keys in another way.
         let settings = spec.settings.into_iter();
         Ok(RunSpec {
@@ -355,13 +356,14 @@ impl RunDir {
         if !path.exists() {
             return Ok(None);
         }
-        let text = folders::whole_text_of(&self.path, "state.toml")?;
+        let text = folders::text_of(&self.path, "state.toml")?;
         let fail = |problem: String| Error::Run {
             path: self.path.clone(),
             problem,
         };
         let state: RunState = toml::from_str(&text)
             .map_err(|e| fail(folders::toml_problem(&self.path, "state.toml", &text, &e)))?;
+        folders::check_seal(&self.path, "state.toml", &text)?;
         if state.format != FORMAT {
             return Err(fail(format!(
                 "state.toml has format {}, this build reads {FORMAT}",
