@@ -483,7 +483,9 @@ fn ready_to_continue(
     let split = held_out::split(config, dataset)?;
     let dataset = &*split.training;
     let evaluator = evaluator_for(config, dataset, &options.interrupt)?;
-    let device = open_device(&config.device).map_err(hint_at_other_device)?;
+    let in_file = config.device == stored.device;
+    let device = open_device(&config.device)
+        .map_err(|error| hint_at_other_device(error).said_by(in_file.then(|| file_of(run))))?;
     if config.device != stored.device {
         tracing::warn!(
             "{}: goes on on `{}`, after `{}`: its numbers may differ in their last bits from those of a run on one device",
@@ -754,7 +756,9 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
     }
     let config = stored.opened_with(overrides, request.purpose, &[])?;
     check_acting(&config, &stored, &run)?;
-    let device = acting_device(&config, overrides)?;
+    let in_file = config.device == stored.device;
+    let device = acting_device(&config, overrides)
+        .map_err(|error| error.said_by(in_file.then(|| file_of(&run))))?;
     let instructions = run.instructions()?;
     let known = instructions.is_some();
     let purpose = PreparedFor::Acting {
@@ -793,10 +797,13 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
 /// `stored`.
 fn check_acting(config: &RunConfig, stored: &RunConfig, run: &RunDir) -> Result<()> {
     let in_file = stored.algorithm.check_acting().is_err();
-    let file = run.file("config.toml").display().to_string();
-    let origin = in_file.then_some(Origin::File(file));
     let checked = config.algorithm.check_acting();
-    checked.map_err(|error| error.said_by(origin))
+    checked.map_err(|error| error.said_by(in_file.then(|| file_of(run))))
+}
+
+/// What says the keys of a run that is there.
+fn file_of(run: &RunDir) -> Origin {
+    Origin::File(run.file("config.toml").display().to_string())
 }
 
 /// The device that a run acts on: that of its training, where it can be used; the CPU in its place, which a warning says.
