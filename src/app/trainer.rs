@@ -360,16 +360,16 @@ impl Training<'_> {
             Error::Training {
                 update, problem, ..
             } => (update, problem, None),
-            Error::Io { .. } if at.saved.is_some() => {
+            Error::Io { .. } => {
                 let resumable = self.run.map(|run| run.path().to_path_buf());
                 (at.update, error.to_string(), resumable)
             }
             other => (at.update, other.to_string(), None),
         };
-        let hint = if resumable.is_some() {
-            ", resume the run to go on from it"
-        } else {
-            ""
+        let hint = match (&resumable, at.saved) {
+            (None, _) => "",
+            (Some(_), None) => ", resume the run to begin it again",
+            (Some(_), Some(_)) => ", resume the run to go on from it",
         };
         Error::Training {
             update,
