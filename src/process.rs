@@ -20,6 +20,9 @@ use crate::output;
 /// Exit status after Ctrl-C, as shells use it.
 pub const INTERRUPTED: u8 = 130;
 
+/// Environment variable with the exit status of `train` after SIGTERM and a checkpoint, in place of 0.
+pub const TERMINATED_STATUS: &str = "TRAJFORMER_TERMINATED_STATUS";
+
 /// How long the end takes at most, once standard input has closed: nobody waits any more.
 const LAST_SECONDS: Duration = Duration::from_secs(60);
 
@@ -79,9 +82,88 @@ pub fn this_program() -> std::io::Result<(PathBuf, PathBuf)> {
     Ok((place.clone(), place))
 }
 
-/// The token that the first Ctrl-C (or SIGTERM) sets, which asks for an end with a checkpoint; the second ends at once.
+/// The token that the first Ctrl-C sets, or SIGTERM, which asks for an end with a checkpoint; the second Ctrl-C ends at once.
 pub fn catch_interrupts() -> Interrupt {
     catch_interrupts_saying("saving a checkpoint; once more ends at once without")
+}
+
+/// What asked this process to end.
+#[cfg(unix)]
+mod termination {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    const SIGINT: i32 = 2;
+    const SIGTERM: i32 = 15;
+    /// How often SIGTERM has come.
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    /// How often the handler of both signals has been told so.
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+
+    // Reason for `unsafe`: the standard library knows no signals, and ctrlc does not say which one has come.
+    #[allow(unsafe_code)]
+    unsafe extern "C" {
+        fn signal(number: i32, handler: extern "C" fn(i32)) -> usize;
+        fn raise(number: i32) -> i32;
+    }
+
+    extern "C" fn terminated(_: i32) {
+        ASKED.fetch_add(1, Ordering::SeqCst);
+        // Reason for `unsafe`: as above; `raise` may be called in a handler.
+        #[allow(unsafe_code)]
+        unsafe {
+            raise(SIGINT);
+        }
+    }
+
+    /// Makes SIGTERM a SIGINT that is remembered: ctrlc's handler must be there.
+    pub fn tell_apart() {
+        // Reason for `unsafe`: as above; the handler counts and raises a signal.
+        #[allow(unsafe_code)]
+        unsafe {
+            signal(SIGTERM, terminated);
+        }
+    }
+
+    /// Whether this SIGINT is a SIGTERM: each is one once.
+    pub fn take() -> bool {
+        let taken = TAKEN.load(Ordering::SeqCst);
+        let is_new = taken < ASKED.load(Ordering::SeqCst);
+        TAKEN.store(taken + u32::from(is_new), Ordering::SeqCst);
+        is_new
+    }
+
+    /// Whether SIGTERM has come.
+    pub fn is_asked() -> bool {
+        ASKED.load(Ordering::SeqCst) > 0
+    }
+}
+
+#[cfg(not(unix))]
+mod termination {
+    pub fn tell_apart() {}
+    pub fn take() -> bool {
+        false
+    }
+    pub fn is_asked() -> bool {
+        false
+    }
+}
+
+/// With which status a training ends that was asked to end and has written its checkpoint: after SIGTERM, which schedulers send, it is an end
+/// like others (0, or what [`TERMINATED_STATUS`] says); after Ctrl-C it is [`INTERRUPTED`].
+pub fn status_of_interrupted() -> u8 {
+    if !termination::is_asked() {
+        return INTERRUPTED;
+    }
+    let Ok(text) = std::env::var(TERMINATED_STATUS) else {
+        return 0;
+    };
+    text.trim().parse().unwrap_or_else(|_| {
+        output::complain(format_args!(
+            "warning: {TERMINATED_STATUS} is `{text}`, expected a number from 0 to 255: the exit status is 0"
+        ));
+        0
+    })
 }
 
 /// The same for work without checkpoints; `then` is what the first Ctrl-C leads to.
@@ -91,6 +173,14 @@ pub fn catch_interrupts_saying(then: &'static str) -> Interrupt {
     // Who else may have set the token, standard input's end, doesn't count.
     let mut was_asked = false;
     let caught = ctrlc::set_handler(move || {
+        // Schedulers send SIGTERM several times, to the process and to all of its group: it never ends at once.
+        if termination::take() {
+            if !token.set() {
+                let then = then.split(';').next().unwrap_or(then);
+                tracing::info!("terminated: {then}");
+            }
+            return;
+        }
         if was_asked {
             std::process::exit(INTERRUPTED.into());
         }
@@ -101,6 +191,8 @@ pub fn catch_interrupts_saying(then: &'static str) -> Interrupt {
     // Without a handler Ctrl-C would lose the updates since the last checkpoint, no more.
     if let Err(error) = caught {
         tracing::warn!("Ctrl-C can't be caught: {error}");
+    } else {
+        termination::tell_apart();
     }
     interrupt
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::app::checkpoint::lost::{Fault, others, remedy};
 use crate::app::checkpoint::{RunDir, RunState};
 use crate::app::config::RunConfig;
+use crate::app::config::sections::TrainConfig;
 use crate::app::evaluations::{EvaluationRow, Evaluations};
 use crate::app::table::Table;
 use trajformer_core::error::shell_quoted;
@@ -105,7 +106,7 @@ fn lost<E: Display>(
             name: METRICS,
             did: "has logged until",
             what: "its losses",
-            known: state.update,
+            known: logged_until(&config.train, state),
             every: if is_own {
                 [0; 2]
             } else {
@@ -219,6 +220,21 @@ pub fn evaluated(config: &RunConfig, state: &RunState) -> u64 {
     let every = config.evaluate.every_updates;
     let regular = done.checked_div(every).map_or(0, |times| times * every);
     of_best.max(regular)
+}
+
+/// Until which update a run that has come to `state` has logged: one that was interrupted between two rows has the rest in its state.
+fn logged_until(train: &TrainConfig, state: &RunState) -> u64 {
+    if state.unlogged.is_empty() {
+        return state.update;
+    }
+    let every = [train.log_every_updates, train.checkpoint_every_updates];
+    let last = |every: u64| {
+        state
+            .update
+            .checked_div(every)
+            .map_or(0, |times| times * every)
+    };
+    every.into_iter().map(last).max().unwrap_or(0)
 }
 
 /// What to say of a table that ends before the run did; `did` is what the run did then.

@@ -179,6 +179,7 @@ impl Ready {
             settings: settings(config)?,
             data: Some(fingerprint),
             data_name: Some(data_name(&config.data.path)).filter(|name| !name.is_empty()),
+            instructions: None,
         };
         Ok(Self {
             spec,
@@ -248,7 +249,11 @@ fn resume_as(
         tables,
     } = continued(&run, overrides, options, asked)?;
     let read = (tables.evaluations(), tables.logged());
-    if let Some(state) = state.as_ref().filter(|state| state.is_end_of(&config)) {
+    if let Some(state) = state.as_ref().filter(|state| state.is_trained(&config)) {
+        if state.copy_pending {
+            // A kill came between the last checkpoint and its copy.
+            run.keep_due(state, stored.train.keep)?;
+        }
         return Ok(Outcome {
             lost_rows: lost_of(&run, &config, Some(state), read),
             ..finished(&run, &config, state)?
@@ -299,6 +304,9 @@ fn continued(
     let path = run.path();
     let (stored, spec) = (run.config()?, run.spec()?);
     spec.check_settings(&stored, path)?;
+    if let Some(changed) = run.changed_config() {
+        tracing::warn!("{changed}");
+    }
     let config = stored.with_overrides(overrides)?;
     let changed = differences(&settings(&stored)?, &settings(&config)?);
     if !changed.is_empty() {
@@ -494,8 +502,10 @@ fn ready_to_continue(
     let split = held_out::split(config, dataset)?;
     let dataset = &*split.training;
     let evaluator = evaluator_for(config, dataset, &options.interrupt)?;
-    let device =
-        open_device(&config.device).map_err(|error| hint_at_other_device(error, &stored.device))?;
+    let in_file = config.device == stored.device;
+    let device = open_device(&config.device).map_err(|error| {
+        hint_at_other_device(error, &stored.device).said_by(in_file.then(|| file_of(run)))
+    })?;
     if config.device != stored.device {
         tracing::warn!(
             "{}: goes on on `{}`, after `{}`: its numbers may differ in their last bits from those of a run on one device",
@@ -544,7 +554,7 @@ fn ready_to_continue(
     let changes = of_rates.into_iter();
     let changes = changes.map(|one| Change::after(done, one)).collect();
     let state = run.record_changes(state, changes)?;
-    if config != stored {
+    if config != stored || run.changed_config().is_some() {
         run.set_config(config)?;
     }
     Ok(Ready {
@@ -792,9 +802,14 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
     }
     let (stored, spec) = (run.config()?, run.spec()?);
     spec.check_trained(&stored, path)?;
+    if let Some(changed) = run.changed_config() {
+        tracing::warn!("{changed}");
+    }
     let config = stored.opened_with(overrides, request.purpose, &[])?;
     check_acting(&config, &stored, &run)?;
-    let device = acting_device(&config, overrides)?;
+    let in_file = config.device == stored.device;
+    let device = acting_device(&config, overrides)
+        .map_err(|error| error.said_by(in_file.then(|| file_of(&run))))?;
     let instructions = run.instructions()?;
     let known = instructions.is_some();
     let purpose = PreparedFor::Acting {
@@ -833,10 +848,13 @@ fn open_by(path: &Path, request: &Request<'_>, options: &RunOptions<'_>) -> Resu
 /// `stored`.
 fn check_acting(config: &RunConfig, stored: &RunConfig, run: &RunDir) -> Result<()> {
     let in_file = stored.algorithm.check_acting().is_err();
-    let file = run.file("config.toml").display().to_string();
-    let origin = in_file.then_some(Origin::File(file));
     let checked = config.algorithm.check_acting();
-    checked.map_err(|error| error.said_by(origin))
+    checked.map_err(|error| error.said_by(in_file.then(|| file_of(run))))
+}
+
+/// What says the keys of a run that is there.
+fn file_of(run: &RunDir) -> Origin {
+    Origin::File(run.file("config.toml").display().to_string())
 }
 
 /// The device that a run acts on: that of its training, where it can be used; the CPU in its place, which a warning says.

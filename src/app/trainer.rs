@@ -1,5 +1,6 @@
 //! The training loop: updates, logging, evaluation, checkpoints. It names no algorithm.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 use trajformer_core::interrupt::Interrupt;
 
@@ -77,6 +78,10 @@ struct Progress {
     evaluation: Option<Evaluation>,
     /// An evaluation is due at `update` and has not been made.
     evaluation_pending: bool,
+    /// The checkpoint on the disk says that a copy of it is to be kept.
+    copy_pending: bool,
+    /// What the checkpoint on the disk has of a row that is still to come.
+    unlogged: BTreeMap<String, (f64, u64)>,
     /// Evaluations since the best one, where they are counted.
     without_gain: u64,
     /// The lowest loss on what is held out.
@@ -96,6 +101,8 @@ impl Progress {
             best: state.best,
             evaluation: None,
             evaluation_pending: state.evaluation_pending,
+            copy_pending: state.copy_pending,
+            unlogged: state.unlogged.clone(),
             without_gain: state.evaluations_without_gain,
             held_out: state.held_out,
             changed: state.changed.clone(),
@@ -110,6 +117,8 @@ impl Progress {
     fn state(&self) -> RunState {
         RunState {
             evaluation_pending: self.evaluation_pending,
+            copy_pending: self.copy_pending,
+            unlogged: self.unlogged.clone(),
             evaluations_without_gain: self.without_gain,
             held_out: self.held_out,
             changed: self.changed.clone(),
@@ -159,8 +168,10 @@ impl Training<'_> {
             let ends = self.early_stop(at).is_some();
             at.evaluation_pending =
                 self.evaluation_is_due(at.update) || (ends && self.evaluator.is_some());
-            let save = self.checkpoint_is_due(at.update) || stopped || ends;
-            if save || at.update.is_multiple_of(self.train.log_every_updates) {
+            let due = self.checkpoint_is_due(at.update) || ends;
+            let save = due || stopped;
+            // Where it is interrupted has no row of its own: the tables are those of a run that nothing disturbed.
+            if due || at.update.is_multiple_of(self.train.log_every_updates) {
                 // A stream of its own: looking more often never changes training.
                 let mut rng = Streams::from_seed(0).numbered("diagnostics", at.update);
                 logger.diagnose(&self.algorithm.diagnostics(&mut rng)?)?;
@@ -173,7 +184,7 @@ impl Training<'_> {
             }
             update_seconds += start.elapsed().as_secs_f64();
             if save {
-                self.save(at, rng)?;
+                self.save(at, rng, logger)?;
             }
             if at.evaluation_pending && !stopped {
                 logger.check()?;
@@ -183,8 +194,7 @@ impl Training<'_> {
                 if save {
                     self.record_evaluation(at)?;
                 } else if stopped {
-                    logger.write(at.update, at.seconds())?;
-                    self.save(at, rng)?;
+                    self.save(at, rng, logger)?;
                 }
             }
             if save && !at.evaluation_pending {
@@ -255,23 +265,26 @@ impl Training<'_> {
     }
 
     /// Keeps the checkpoint of this update, if it is one to keep, and no longer the one that was the best before.
-    fn keep(&self, at: &Progress) -> Result<()> {
+    fn keep(&self, at: &mut Progress) -> Result<()> {
         let Some(run) = self.run.filter(|_| at.update > 0) else {
             return Ok(());
         };
-        let best = at.best.filter(|best| best.update == at.update);
+        // It may be due to a run that goes on and keeps more than before.
+        if at.copy_pending || self.copy_is_due(at) {
+            run.keep_due(&at.state(), self.train.keep)?;
+            at.copy_pending = false;
+        }
+        Ok(())
+    }
+
+    /// Whether a copy of the checkpoint of this update is to be kept.
+    fn copy_is_due(&self, at: &Progress) -> bool {
         let is_kept = match self.train.keep {
             Keep::Last => false,
-            Keep::Best => best.is_some(),
+            Keep::Best => at.best.is_some_and(|best| best.update == at.update),
             Keep::All => self.checkpoint_is_due(at.update),
         };
-        if is_kept || self.is_kept_anyway(at.update) {
-            run.keep(at.update)?;
-        }
-        match best {
-            Some(best) if self.train.keep == Keep::Best => run.drop_superseded(best.update),
-            _ => Ok(()),
-        }
+        at.update > 0 && (is_kept || self.is_kept_anyway(at.update))
     }
 
     /// Why training ends here, if scores or losses have been no better for too long.
@@ -294,19 +307,22 @@ impl Training<'_> {
         Ok(found)
     }
 
-    fn save(&mut self, at: &mut Progress, rng: &Rng) -> Result<()> {
+    fn save(&mut self, at: &mut Progress, rng: &Rng, logger: &mut Logger) -> Result<()> {
+        at.unlogged = logger.unlogged()?;
         let Some(run) = self.run else {
             return check_finite(self.algorithm, at.update);
         };
+        at.copy_pending = self.copy_is_due(at);
         run.save(self.algorithm, rng, at.state())?;
         at.saved = Some(at.update);
         Ok(())
     }
 
     /// Says in the checkpoint of this update what its evaluation found.
-    fn record_evaluation(&self, at: &Progress) -> Result<()> {
+    fn record_evaluation(&self, at: &mut Progress) -> Result<()> {
+        at.copy_pending = self.copy_is_due(at);
         match self.run {
-            Some(run) => run.record_evaluation(at.state()),
+            Some(run) => run.record(at.state()),
             None => Ok(()),
         }
     }
@@ -351,16 +367,16 @@ impl Training<'_> {
             Error::Training {
                 update, problem, ..
             } => (update, problem, None),
-            Error::Io { .. } if at.saved.is_some() => {
+            Error::Io { .. } => {
                 let resumable = self.run.map(|run| run.path().to_path_buf());
                 (at.update, error.to_string(), resumable)
             }
             other => (at.update, other.to_string(), None),
         };
-        let hint = if resumable.is_some() {
-            ", resume the run to go on from it"
-        } else {
-            ""
+        let hint = match (&resumable, at.saved) {
+            (None, _) => "",
+            (Some(_), None) => ", resume the run to begin it again",
+            (Some(_), Some(_)) => ", resume the run to go on from it",
         };
         Error::Training {
             update,

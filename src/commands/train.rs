@@ -156,7 +156,10 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
             failed
                 .iter()
                 .for_each(|text| output::complain(format_args!("error: {text}")));
-            Ok(ExitCode::from(process::INTERRUPTED))
+            Ok(ExitCode::from(match &failed {
+                None => process::status_of_interrupted(),
+                Some(_) => process::INTERRUPTED,
+            }))
         }
         (false, Some(failed)) => anyhow::bail!(failed),
         (false, None) => Ok(ExitCode::SUCCESS),

@@ -52,6 +52,15 @@ pub fn remove_unfinished(folder: &Path, names: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Waits until the disk has the names of the files in `folder`, where the system can: of two renames the first comes to the disk first then,
+/// also when the machine loses its power.
+pub fn sync_folder(folder: &Path) {
+    // Some file systems know no such thing, and some systems open no folders.
+    if let Ok(folder) = fs::File::open(folder) {
+        let _ = folder.sync_all();
+    }
+}
+
 /// Writes a file and waits until the disk has it.
 ///
 /// # Errors

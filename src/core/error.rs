@@ -14,7 +14,7 @@ pub enum Error {
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
     /// Reading or writing failed.
-    #[error("{path}: {source}{advice}", path = path.display(), advice = advice(source.kind()))]
+    #[error("{path}: {source}{advice}", path = path.display(), advice = advice(source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -369,9 +369,11 @@ pub enum Ability {
 }
 
 /// What to do about a failure that the system names.
-fn advice(kind: std::io::ErrorKind) -> &'static str {
+fn advice(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind as Kind;
-    match kind {
+    /// EIO, which has no kind.
+    const DISK: Option<i32> = Some(5);
+    match error.kind() {
         Kind::NotFound => "; check the path",
         Kind::NotADirectory => "; a part of the path is a file, where a folder is needed",
         Kind::AlreadyExists => "; something else is in its place: choose another name",
@@ -379,8 +381,13 @@ fn advice(kind: std::io::ErrorKind) -> &'static str {
         Kind::PermissionDenied => {
             "; make it readable and writable for you, or choose another place"
         }
-        Kind::ReadOnlyFilesystem => "; nothing can be written there: choose another place",
+        Kind::ReadOnlyFilesystem => {
+            "; nothing can be written there: make it writable, or choose another place"
+        }
         Kind::StorageFull | Kind::QuotaExceeded => "; free space there",
+        _ if cfg!(unix) && error.raw_os_error() == DISK => {
+            "; the disk or the way to it has failed: the system's log says more"
+        }
         _ => "",
     }
 }

@@ -6,10 +6,11 @@ use trajformer::checkpoint::RunDir;
 use trajformer::evaluate::Evaluator;
 use trajformer::fqe::{self, FqeConfig};
 use trajformer::interrupt::Interrupt;
+use trajformer::metrics::table::Table;
 use trajformer::run::{self, RunOptions};
 use trajformer::{Error, demo, policy};
 
-use crate::runs::{config, write_data};
+use crate::runs::{check_same_run, config, write_data};
 
 fn options(interrupt: &Interrupt) -> RunOptions<'static> {
     RunOptions {
@@ -49,6 +50,33 @@ fn of_two_trainings_in_one_process_the_one_whose_token_is_set_stops() {
     // A run that goes on is stopped by its token as well, after one update.
     let again = run::resume_with(&long_run, &[], &options(&stopped)).unwrap();
     assert_eq!((again.update, again.interrupted), (2, true));
+}
+
+/// Each row of metrics is the mean of all updates since the last, also where each of them was the last of a process.
+#[test]
+fn a_training_that_is_stopped_after_every_update_has_the_tables_of_one_that_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    let keys = ["evaluate.episodes=1", "evaluate.every_updates=0"].map(str::to_owned);
+    for algorithm in ["td3_bc", "decision_transformer"] {
+        let config = config(folder, algorithm, 12).with_overrides(&keys).unwrap();
+        let [whole, parts] = ["whole", "parts"].map(|name| folder.join(algorithm).join(name));
+        run::start(&config, &whole).unwrap();
+        let set = Interrupt::new();
+        set.set();
+        run::start_with(&config, &parts, &options(&set)).unwrap();
+        for update in 2..=12 {
+            let outcome = run::resume_with(&parts, &[], &options(&set)).unwrap();
+            assert_eq!((outcome.update, outcome.interrupted), (update, true));
+            assert_eq!(outcome.lost_rows, [""; 0]);
+        }
+        // The evaluation at the end was broken off.
+        run::resume(&parts, &[]).unwrap();
+        check_same_run(&whole, &parts, algorithm);
+        let table = Table::read(&parts.join("metrics.csv")).unwrap();
+        assert_eq!(table.updates().unwrap(), [5, 10, 12]);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 
 use crate::app::checkpoint::fingerprint::DataFingerprint;
+use crate::app::checkpoint::seal::{Seal, sealed};
 use crate::app::checkpoint::tensors::{Loader, serialized_group};
 use trajformer_core::algorithm::Algorithm;
 use trajformer_core::atomic::write_atomically;
@@ -28,7 +29,7 @@ pub fn save_policy(
     let data = serde_json::to_string(data).map_err(Error::internal)?;
     let bytes = serialized_group(algorithm, GROUP, folder, ("data", data))?;
     let path = folder.join(POLICY_FILE);
-    write_atomically(&path, &bytes)?;
+    write_atomically(&path, &sealed(bytes))?;
     Ok(path)
 }
 
@@ -67,6 +68,12 @@ fn read(folder: &Path) -> Result<std::collections::HashMap<String, candle_core::
     let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
     if let Some(problem) = stand_in::problem_of_binary(&bytes) {
         return Err(Error::data(&path, problem));
+    }
+    if Seal::of(&bytes) == Seal::Broken {
+        return Err(no_policy(
+            &path,
+            "it is not what was written (its checksum is another): it is damaged",
+        ));
     }
     candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
         .map_err(|error| no_policy(&path, &format!("not a whole safetensors file: {error}")))

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use crate::app::checkpoint::folders::refuse_inside_of_a_run;
+use crate::app::checkpoint::instructions;
 use crate::app::checkpoint::places::FOLDER;
+use crate::app::checkpoint::seal::{UNSEALED, sealed};
 use crate::app::checkpoint::{LOCK, RunDir, RunSpec, runs_inside};
 use crate::app::config::RunConfig;
 use trajformer_core::algorithm::Algorithm;
@@ -61,17 +63,24 @@ impl RunDir {
         description
             .entry("model_type")
             .or_insert_with(|| format!("trajformer_{}", config.algorithm.name()).into());
-        let spec = serde_json::to_value(spec).map_err(Error::internal)?;
+        let told = algorithm.instructed().map(|told| told.known().clone());
+        let spec = RunSpec {
+            instructions: told.as_deref().map(instructions::checksum).transpose()?,
+            ..spec.clone()
+        };
+        let mut spec = serde_json::to_value(spec).map_err(Error::internal)?;
+        spec["checksum"] = UNSEALED.into();
         description.insert("trajformer".to_owned(), spec);
         let json = serde_json::to_string_pretty(&description).map_err(Error::internal)?;
-        let toml = config.to_toml()?;
+        config.to_toml()?;
         run.start_creation()?;
-        if let Some(told) = algorithm.instructed() {
-            run.save_instructions(told.known())?;
+        if let Some(known) = &told {
+            run.save_instructions(known)?;
         }
         run.save_origin()?;
-        write_atomically(&path.join("config.json"), (json + "\n").as_bytes())?;
-        write_atomically(&path.join("config.toml"), toml.as_bytes())?;
+        let json = sealed((json + "\n").into_bytes());
+        write_atomically(&path.join("config.json"), &json)?;
+        run.set_config(config)?;
         run.finish_creation()?;
         Ok(run)
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::app::checkpoint::lost::{Fault, lost, remedy, said};
+use crate::app::checkpoint::seal::Seal;
 use crate::app::checkpoint::tensors::GROUPS;
 use trajformer_core::error::{Error, Result};
 
@@ -55,6 +56,24 @@ pub(super) fn text_of(folder: &Path, name: &str) -> Result<String> {
         return Err(fail(said(folder, name, Fault::Empty)));
     }
     Ok(text)
+}
+
+/// Fails if a file `name` of the run in `folder`, whose content is `text`, has a seal and was changed since it was written. What can't be
+/// read at all has its own error, which says where.
+///
+/// # Errors
+/// [`Error::Run`]: what to do.
+pub(super) fn check_seal(folder: &Path, name: &str, text: &str) -> Result<()> {
+    if Seal::of(text.as_bytes()) != Seal::Broken {
+        return Ok(());
+    }
+    Err(Error::Run {
+        path: folder.to_path_buf(),
+        problem: format!(
+            "{name}: it is not what the run wrote (its checksum is another): it is damaged or was changed by hand: {}",
+            remedy(folder, name, Fault::Damaged)
+        ),
+    })
 }
 
 /// The content of a run's file `name` in `folder`.

@@ -23,15 +23,7 @@ impl RunDir {
     /// # Errors
     /// If the disk fails.
     pub fn save_instructions(&self, known: &Instructions) -> Result<()> {
-        let path = self.file(FILE);
-        let texts: Vec<&str> = known.texts().iter().map(|text| &**text).collect();
-        let failed = |error: String| Error::data(&path, format!("can't be written: {error}"));
-        let texts = serde_json::to_string(&texts).map_err(|e| failed(e.to_string()))?;
-        let metadata = HashMap::from([(TEXTS.to_owned(), texts)]);
-        let embeddings = known.tensor(&Device::Cpu)?;
-        let tensors = BTreeMap::from([(EMBEDDINGS, &embeddings)]);
-        let bytes = safetensors::serialize(tensors, Some(metadata));
-        write_atomically(&path, &bytes.map_err(|e| failed(e.to_string()))?)
+        write_atomically(&self.file(FILE), &serialized(known)?)
     }
 
     /// The instructions that the run knows; `None` if it keeps none.
@@ -43,9 +35,39 @@ impl RunDir {
         match Fault::at(&path) {
             Some(Fault::Missing) => Ok(None),
             Some(fault) => Err(self.fail(said(self.path(), FILE, fault))),
-            None => parse(&path, &bytes_of(self.path(), FILE)?).map(Some),
+            None => {
+                let bytes = bytes_of(self.path(), FILE)?;
+                let known = parse(&path, &bytes)?;
+                let expected = self.spec()?.instructions;
+                if expected.is_some_and(|expected| expected != crc(&bytes)) {
+                    return Err(self.fail(said(self.path(), FILE, Fault::Damaged)));
+                }
+                Ok(Some(known))
+            }
         }
     }
+}
+
+/// The checksum of the file that holds what is `known`.
+///
+/// # Errors
+/// If the embeddings can't be read.
+pub(super) fn checksum(known: &Instructions) -> Result<String> {
+    Ok(crc(&serialized(known)?))
+}
+
+fn crc(bytes: &[u8]) -> String {
+    format!("{:08x}", crc32fast::hash(bytes))
+}
+
+fn serialized(known: &Instructions) -> Result<Vec<u8>> {
+    let texts: Vec<&str> = known.texts().iter().map(|text| &**text).collect();
+    let texts = serde_json::to_string(&texts).map_err(Error::internal)?;
+    // One entry: the order of several is not always the same.
+    let metadata = HashMap::from([(TEXTS.to_owned(), texts)]);
+    let embeddings = known.tensor(&Device::Cpu)?;
+    let tensors = BTreeMap::from([(EMBEDDINGS, &embeddings)]);
+    safetensors::serialize(tensors, Some(metadata)).map_err(Error::internal)
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Instructions> {

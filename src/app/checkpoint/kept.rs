@@ -13,7 +13,7 @@ use crate::app::checkpoint::places::{FOLDER, folder_of, kept_updates, run_of};
 use crate::app::checkpoint::tensors::GROUPS;
 use crate::app::checkpoint::{LOCK, RunDir, RunState};
 use crate::app::config::sections::Keep;
-use trajformer_core::atomic::write_synced;
+use trajformer_core::atomic::{sync_folder, write_synced};
 use trajformer_core::error::{Error, Result};
 
 /// Small files of a checkpoint, some of which a run may lack.
@@ -49,7 +49,38 @@ impl RunDir {
             link(&self.file(&name), &beside.join(&name))?;
         }
         copy_small_files(self.path(), &beside)?;
+        if let Some(state) = self.state()?.filter(|state| state.copy_pending) {
+            let copy = Self {
+                path: beside.clone(),
+                _lock: None,
+            };
+            copy.write_state(&RunState {
+                copy_pending: false,
+                ..state
+            })?;
+        }
+        sync_folder(&beside);
         fs::rename(&beside, &place).map_err(Error::io(&place))
+    }
+
+    /// Keeps the checkpoint of `state`, and no longer the one that was the best before, where `keep` wants it so; says in `state.toml` that it
+    /// is done, where that says that it is not.
+    ///
+    /// # Errors
+    /// As [`keep`](Self::keep) and [`drop_superseded`](Self::drop_superseded).
+    pub fn keep_due(&self, state: &RunState, keep: Keep) -> Result<()> {
+        self.keep(state.update)?;
+        let is_best = state.best.is_some_and(|best| best.update == state.update);
+        if keep == Keep::Best && is_best {
+            self.drop_superseded(state.update)?;
+        }
+        if !state.copy_pending {
+            return Ok(());
+        }
+        self.record(RunState {
+            copy_pending: false,
+            ..state.clone()
+        })
     }
 
     /// Removes what was kept as the best one and is no longer: all but that of `best`, and all that are kept for another

@@ -17,7 +17,7 @@
 //!
 //! The three tensor files are first written beside their place (`*.new`), then `state.toml` is
 //! renamed into place, then they are. A reader takes, of each file and its `.new`, the one that
-//! `state.toml` names.
+//! `state.toml` names. Every file that no other one names has its own checksum inside: see `seal.rs`.
 
 mod beside;
 mod changes;
@@ -31,6 +31,7 @@ pub mod named;
 pub mod origin;
 pub mod places;
 mod published;
+mod seal;
 mod stopping;
 mod tensors;
 mod unchanged;
@@ -42,7 +43,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use trajformer_core::atomic::{write_atomically, write_synced};
+use trajformer_core::atomic::{sync_folder, write_atomically, write_synced};
 
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,7 @@ pub use changes::Change;
 use fingerprint::DataFingerprint;
 pub use folders::check_output;
 use lost::Fault;
+use seal::{Seal, UNSEALED, sealed};
 pub use stopping::{EarlyStop, HeldOut};
 pub use tensors::check_finite;
 use tensors::{GROUPS, Loader, serialized};
@@ -96,6 +98,9 @@ pub struct RunSpec {
     /// What that was called, by its files: `data.path` may change afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_name: Option<String>,
+    /// CRC-32 of `instructions.safetensors`, of a run that follows instructions; filled in when the run is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
 }
 
 impl RunSpec {
@@ -111,6 +116,7 @@ impl RunSpec {
             settings: BTreeMap::new(),
             data: None,
             data_name: None,
+            instructions: None,
         }
     }
 
@@ -148,6 +154,13 @@ pub struct RunState {
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub evaluation_pending: bool,
+    /// A copy of this checkpoint is to be kept and has not been made: a kill may have come between.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub copy_pending: bool,
+    /// Metrics since the last row of `metrics.csv`, as sum and count: of a run that was interrupted between two rows, whose next row has the mean
+    /// of all.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unlogged: BTreeMap<String, (f64, u64)>,
     /// Evaluations since the best one, counted where a run may stop early (`train.patience_evaluations`).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub evaluations_without_gain: u64,
@@ -283,7 +296,24 @@ impl RunDir {
     /// # Errors
     /// If the disk fails.
     pub fn set_config(&self, config: &RunConfig) -> Result<()> {
-        write_atomically(&self.file("config.toml"), config.to_toml()?.as_bytes())
+        let text = format!(
+            "# {UNSEALED}: a line that is changed here by hand is warned of\n{}",
+            config.to_toml()?
+        );
+        write_atomically(&self.file("config.toml"), &sealed(text.into_bytes()))
+    }
+
+    /// What to say where `config.toml` is not as the run wrote it; `None` where it is, or an earlier version wrote it. What was learned
+    /// with is compared with `config.json` wherever it counts; the other keys are taken as they stand.
+    pub fn changed_config(&self) -> Option<String> {
+        let bytes = folders::bytes_of(&self.path, "config.toml").ok()?;
+        (Seal::of(&bytes) == Seal::Broken).then(|| {
+            format!(
+                "{}: a line was changed since the run wrote it, by hand or because the file is damaged: how long it trains and how it acts is \
+                 taken from it as it stands",
+                self.file("config.toml").display()
+            )
+        })
     }
 
     /// The stored shapes and bounds.
@@ -311,6 +341,7 @@ impl RunDir {
                 remedy()
             ))
         })?;
+        folders::check_seal(&self.path, name, &text)?;
         // Earlier versions spelled some keys in another way.
         let settings = spec.settings.into_iter();
         Ok(RunSpec {
@@ -337,6 +368,7 @@ impl RunDir {
         };
         let state: RunState = toml::from_str(&text)
             .map_err(|e| fail(folders::toml_problem(&self.path, "state.toml", &text, &e)))?;
+        folders::check_seal(&self.path, "state.toml", &text)?;
         if state.format != FORMAT {
             return Err(fail(format!(
                 "state.toml has format {}, this build reads {FORMAT}",
@@ -373,7 +405,9 @@ impl RunDir {
                 .checksums
                 .insert(name, format!("{:08x}", crc32fast::hash(&bytes)));
         }
+        sync_folder(&self.path);
         self.write_state(&state)?;
+        sync_folder(&self.path);
         for name in state.checksums.keys() {
             let place = self.file(name);
             fs::rename(self.file(&format!("{name}.new")), &place).map_err(Error::io(&place))?;
@@ -381,12 +415,12 @@ impl RunDir {
         Ok(())
     }
 
-    /// Rewrites `state.toml` of the checkpoint of the same update with the evaluation's result; RNG state and checksums are
-    /// kept.
+    /// Rewrites `state.toml` of the checkpoint of the same update with the evaluation's result, or that its copy is made; RNG state and
+    /// checksums are kept.
     ///
     /// # Errors
     /// If there is no such checkpoint, or the disk fails.
-    pub fn record_evaluation(&self, state: RunState) -> Result<()> {
+    pub fn record(&self, state: RunState) -> Result<()> {
         match self.state()? {
             Some(saved) if saved.update == state.update => self.write_state(&RunState {
                 rng: saved.rng,
@@ -411,7 +445,8 @@ impl RunDir {
 
     fn write_state(&self, state: &RunState) -> Result<()> {
         let text = toml::to_string(state).map_err(Error::internal)?;
-        write_atomically(&self.file("state.toml"), text.as_bytes())
+        let text = format!("# {UNSEALED}: the checksum of this file\n{text}");
+        write_atomically(&self.file("state.toml"), &sealed(text.into_bytes()))
     }
 
     /// What to say where there are tensors but no `state.toml`, which would say what they are; `None` where it is there, or the run has
@@ -625,6 +660,8 @@ impl RunState {
             rng,
             best,
             evaluation_pending: false,
+            copy_pending: false,
+            unlogged: BTreeMap::new(),
             evaluations_without_gain: 0,
             held_out: None,
             changed: Vec::new(),
@@ -638,8 +675,13 @@ impl RunState {
         (self.update < config.total_updates()).then_some(stop)
     }
 
-    /// Whether nothing is left to do for a run of this configuration: its updates are done or it stopped early, and no evaluation is due.
+    /// Whether nothing is left to do for a run of this configuration: it is [`trained`](Self::is_trained), and its copies are made.
     pub fn is_end_of(&self, config: &RunConfig) -> bool {
+        !self.copy_pending && self.is_trained(config)
+    }
+
+    /// Whether its updates are done or it stopped early, and no evaluation is due.
+    pub fn is_trained(&self, config: &RunConfig) -> bool {
         let is_whole = self.update == config.total_updates() && !self.evaluation_pending;
         is_whole || self.early_stop(config).is_some()
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::app::checkpoint::folders::{text_of, toml_problem};
+use crate::app::checkpoint::folders::{check_seal, text_of, toml_problem};
 use crate::app::checkpoint::places::{folder_of, is_number, kept_updates, updates};
 use trajformer_core::error::{Error, Result};
 
@@ -88,6 +88,7 @@ impl Present {
             path: run.to_path_buf(),
             problem: toml_problem(run, name, &text, &error),
         })?;
+        check_seal(run, name, &text)?;
         let best = table.get("best").and_then(toml::Value::as_table);
         Ok(Self {
             update: updates(&table),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use crate::app::checkpoint::seal::UNSEALED;
 use candle_core::{DType, Device, Tensor};
 use trajformer_models::params::{Slot, StateVisitor};
 
@@ -90,7 +91,7 @@ pub(super) fn serialized(
     Ok(files)
 }
 
-/// One group of the state of `algorithm` as the content of its file, with further `metadata`.
+/// One group of the state of `algorithm` as the content of its file, with further `metadata` and room for its seal.
 ///
 /// # Errors
 /// As [`serialized`].
@@ -104,22 +105,25 @@ pub(super) fn serialized_group(
     algorithm.state(&mut saver)?;
     refuse_not_finite(saver.check.bad, 0)?;
     let tensors = saver.groups.remove(group).unwrap_or_default();
-    serialize_with(&tensors, folder, Some(metadata))
+    let (key, value) = metadata;
+    let further = [(key, value), ("checksum", UNSEALED.to_owned())];
+    serialize_with(&tensors, folder, &further)
 }
 
 fn serialize(tensors: &HashMap<String, Tensor>, folder: &Path) -> Result<Vec<u8>> {
-    serialize_with(tensors, folder, None)
+    serialize_with(tensors, folder, &[])
 }
 
 fn serialize_with(
     tensors: &HashMap<String, Tensor>,
     folder: &Path,
-    further: Option<(&str, String)>,
+    further: &[(&str, String)],
 ) -> Result<Vec<u8>> {
     let ordered: BTreeMap<&str, &Tensor> = tensors.iter().map(|(k, v)| (k.as_str(), v)).collect();
     // The mark by which `transformers` knows that the tensors are in PyTorch's layout.
     let mut metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    metadata.extend(further.map(|(key, value)| (key.to_owned(), value)));
+    let further = further.iter();
+    metadata.extend(further.map(|(key, value)| ((*key).to_owned(), value.clone())));
     safetensors::serialize(ordered, Some(metadata)).map_err(|e| Error::Run {
         path: folder.to_path_buf(),
         problem: e.to_string(),

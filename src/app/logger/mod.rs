@@ -2,6 +2,7 @@
 
 pub mod tensorboard;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
@@ -22,7 +23,7 @@ const MOST_UNREAD: usize = 1_000;
 pub struct Logger {
     /// None where a run is kept in memory only.
     files: Option<Files>,
-    pending: BTreeMap<&'static str, Pending>,
+    pending: BTreeMap<Cow<'static, str>, Pending>,
     progress: Progress,
     /// What evaluations found so far, earlier calls included: scores, or returns where there are no scores.
     scores: Vec<f64>,
@@ -83,7 +84,7 @@ struct Pending {
     /// Place among the metrics of an update: what comes first was computed first.
     place: usize,
     sum: f64,
-    count: usize,
+    count: u64,
     unread: Vec<(u64, Tensor)>,
 }
 
@@ -118,7 +119,7 @@ impl Logger {
         let shown = rows.iter().filter(|row| row.update <= evaluated);
         Ok(Self {
             files,
-            pending: BTreeMap::new(),
+            pending: pending_of(state),
             progress: Progress::of("updates", update, updates),
             scores: shown.map(score).collect(),
             shown: String::new(),
@@ -132,7 +133,7 @@ impl Logger {
     pub fn collect(&mut self, update: u64, metrics: Metrics) -> Result<()> {
         let mut full = false;
         for (place, (name, value)) in metrics.into_entries().into_iter().enumerate() {
-            let pending = self.pending.entry(name).or_default();
+            let pending = self.pending.entry(name.into()).or_default();
             pending.place = place;
             pending.unread.push((update, value));
             full |= pending.unread.len() >= MOST_UNREAD;
@@ -189,13 +190,26 @@ impl Logger {
 
     /// Takes one number for the row to come, which has the mean of all since the last one.
     pub fn note(&mut self, name: &'static str, value: f64) {
-        let pending = self.pending.entry(name).or_default();
+        let pending = self.pending.entry(name.into()).or_default();
         pending.sum += value;
         pending.count += 1;
     }
 
+    /// Sums and counts since the last row, for [`RunState::unlogged`].
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn unlogged(&mut self) -> Result<BTreeMap<String, (f64, u64)>> {
+        self.check()?;
+        let pending = self.pending.iter();
+        let pending = pending.filter(|(_, pending)| pending.count > 0);
+        Ok(pending
+            .map(|(name, pending)| (name.to_string(), (pending.sum, pending.count)))
+            .collect())
+    }
+
     /// The means since the last row.
-    fn means(&mut self) -> Result<Vec<(&'static str, f64)>> {
+    fn means(&mut self) -> Result<Vec<(Cow<'static, str>, f64)>> {
         self.check()?;
         let pending = std::mem::take(&mut self.pending).into_iter();
         Ok(pending
@@ -212,6 +226,7 @@ impl Logger {
         if means.is_empty() {
             return Ok(());
         }
+        let means: Vec<(&str, f64)> = means.iter().map(|(name, mean)| (&**name, *mean)).collect();
         if let Some(files) = &mut self.files {
             files.metrics(update, seconds, &means)?;
         }
@@ -229,12 +244,7 @@ impl Logger {
     ///
     /// # Errors
     /// If the disk fails.
-    pub fn write_apart(
-        &mut self,
-        update: u64,
-        seconds: f64,
-        found: &[(&'static str, f64)],
-    ) -> Result<()> {
+    pub fn write_apart(&mut self, update: u64, seconds: f64, found: &[(&str, f64)]) -> Result<()> {
         match &mut self.files {
             Some(files) => files.metrics(update, seconds, found),
             None => Ok(()),
@@ -276,9 +286,23 @@ impl Logger {
     }
 }
 
+/// What a run that goes on had not logged yet.
+fn pending_of(state: &RunState) -> BTreeMap<Cow<'static, str>, Pending> {
+    let unlogged = state.unlogged.iter();
+    let pending = unlogged.map(|(name, (sum, count))| {
+        let pending = Pending {
+            sum: *sum,
+            count: *count,
+            ..Pending::default()
+        };
+        (name.clone().into(), pending)
+    });
+    pending.collect()
+}
+
 impl Files {
     /// A row of `metrics.csv`, and the same numbers as events.
-    fn metrics(&mut self, update: u64, seconds: f64, means: &[(&'static str, f64)]) -> Result<()> {
+    fn metrics(&mut self, update: u64, seconds: f64, means: &[(&str, f64)]) -> Result<()> {
         let mut cells = vec![("seconds", format!("{seconds:.3}"))];
         cells.extend(
             means

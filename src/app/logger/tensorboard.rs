@@ -26,7 +26,8 @@ impl TensorBoard {
     ///
     /// Its name is `events.out.tfevents.<seconds>.trajformer.<number>`, the first number that is
     /// free. A run that is resumed simply gets another file: TensorBoard reads all files of a
-    /// folder, in the order of their names; see [`resume`](Self::resume).
+    /// folder, in the order of their names; see [`resume`](Self::resume). So its seconds are more
+    /// than those of the files that are there, also where the clock was set back since.
     ///
     /// # Errors
     /// If the file can't be written.
@@ -34,8 +35,10 @@ impl TensorBoard {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let now = seconds_since_1970();
         let mut number = 0;
+        let named =
+            newest(folder).map_or(now as u64, |last| last.saturating_add(1).max(now as u64));
         let (path, file) = loop {
-            let name = format!("events.out.tfevents.{:010}.trajformer.{number}", now as u64);
+            let name = format!("events.out.tfevents.{named:010}.trajformer.{number}");
             let path = folder.join(name);
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => break (path, file),
@@ -93,6 +96,19 @@ impl TensorBoard {
             .write_all(&record(event))
             .map_err(Error::io(&self.path))
     }
+}
+
+/// The seconds in the name of the last event file in `folder`.
+fn newest(folder: &Path) -> Option<u64> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    let seconds = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let (seconds, _) = name
+            .strip_prefix("events.out.tfevents.")?
+            .split_once(".trajformer.")?;
+        seconds.parse().ok()
+    });
+    seconds.max()
 }
 
 fn seconds_since_1970() -> f64 {
@@ -258,5 +274,21 @@ mod tests {
         assert_ne!(first.path(), second.path());
         assert_eq!(std::fs::metadata(first.path()).unwrap().len(), written);
         assert!(written > std::fs::metadata(second.path()).unwrap().len());
+    }
+
+    #[test]
+    fn the_last_file_is_the_last_by_its_name_also_when_the_clock_was_set_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let ahead = folder
+            .path()
+            .join("events.out.tfevents.4102444800.trajformer.0");
+        std::fs::write(&ahead, "").unwrap();
+        let mut last = ahead;
+        // More than ten: numbers are compared letter by letter.
+        for step in 1..12 {
+            let next = TensorBoard::resume(folder.path(), step).unwrap();
+            assert!(next.path() > last.as_path(), "{:?}", next.path());
+            last = next.path().to_path_buf();
+        }
     }
 }

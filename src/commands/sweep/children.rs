@@ -20,7 +20,7 @@ use trajformer::checkpoint::origin::STARTED_BY;
 use trajformer::interrupt::Interrupt;
 use trajformer::sweep::{Line, Plan, PlannedRun, Standing};
 
-use crate::process::{INTERRUPTED, this_program};
+use crate::process::{INTERRUPTED, TERMINATED_STATUS, this_program};
 
 /// How often children are asked whether they have ended.
 const POLL: Duration = Duration::from_millis(50);
@@ -268,6 +268,8 @@ fn start(
         .stdin(Stdio::piped())
         .stdout(log.try_clone().with_context(shown)?)
         .stderr(log);
+    // A scheduler may ask all processes to end: a run that was is none that is finished.
+    command.env(TERMINATED_STATUS, INTERRUPTED.to_string());
     if let Some(typed) = &workers.command {
         command.env(STARTED_BY, typed);
     }
