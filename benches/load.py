@@ -39,7 +39,7 @@ async def connect(address):
 
 async def ask(stream, method, path, headers, body=b""):
     reader, writer = stream
-    head = f"{method} {path} HTTP/1.1\r\nHost: load\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
     writer.write(head.encode() + body)
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
     status, length = int(head.split(" ", 2)[1]), 0
@@ -131,7 +131,7 @@ async def gigabyte(args):
     while True:
         try:
             _, writer = await connect(args.address)
-            head = f"POST /v1/models/{args.model}/act HTTP/1.1\r\nHost: load\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+            head = f"POST /v1/models/{args.model}/act HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
             writer.write(head.encode())
             piece = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
             for _ in range(1 << 14):

@@ -161,10 +161,10 @@ impl<E: Display> Written<E> {
         if *last < self.known {
             let missing = rows_missing(name, *last, &did);
             let restore = match then {
-                Then::End => "; restore it from a copy",
-                Then::GoesOn => "",
+                Then::End => format!("; {}", restored(folder, name, &found)),
+                Then::GoesOn => String::new(),
             };
-            said.push(missing + restore);
+            said.push(missing + &restore);
         }
         said
     }
@@ -200,6 +200,29 @@ fn earlier_rows(folder: &Path, name: &str, first: u64) -> Option<String> {
         "; {} has some of them: put those in before the others, not the file in this one's place",
         shell_quoted(&copy)
     ))
+}
+
+/// What brings the rows back that a table lacks after those of these updates: a kept checkpoint's copy that has them all and more.
+pub fn restored(folder: &Path, name: &str, rows: &[u64]) -> String {
+    let has_more = |copy: &PathBuf| {
+        let updates = Table::read(copy)
+            .ok()
+            .and_then(|table| table.updates().ok());
+        let Some(updates) = updates else {
+            return false;
+        };
+        updates.last() > rows.last() && rows.iter().all(|row| updates.contains(row))
+    };
+    let copies = others(folder).into_iter().map(|place| place.join(name));
+    // The last one has most.
+    match copies.filter(has_more).max() {
+        Some(copy) => format!(
+            "copy {} to {}: it has all of its rows and more",
+            shell_quoted(&copy),
+            shell_quoted(&folder.join(name))
+        ),
+        None => "restore it from a copy".to_owned(),
+    }
 }
 
 /// Whether runs of this configuration are scored.

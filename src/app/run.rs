@@ -254,6 +254,10 @@ fn resume_as(
             // A kill came between the last checkpoint and its copy.
             run.keep_due(state, stored.train.keep)?;
         }
+        let state = &RunState {
+            copy_pending: false,
+            ..state.clone()
+        };
         return Ok(Outcome {
             lost_rows: lost_of(&run, &config, Some(state), read),
             ..finished(&run, &config, state)?

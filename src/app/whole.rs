@@ -2,7 +2,7 @@
 
 use crate::app::checkpoint::{RunDir, RunState};
 use crate::app::logger::Tables;
-use crate::app::lost_rows::{evaluated, rows_missing};
+use crate::app::lost_rows::{evaluated, restored, rows_missing};
 use trajformer_core::error::{Error, Result};
 
 /// Its tables, if all files of a run that nobody trains now are whole. `state` is what its `state.toml` says. Of tensors the lengths are
@@ -17,14 +17,16 @@ pub fn check_whole(run: &RunDir, state: Option<&RunState>) -> Result<Tables> {
     }
     let tables = Tables::read(run)?;
     let rows = tables.evaluations()?;
-    if let (Some(state), Some(last)) = (state, rows.last()) {
-        check_end(run, state, last.update)?;
+    if let Some(state) = state.filter(|_| !rows.is_empty()) {
+        let updates: Vec<u64> = rows.iter().map(|row| row.update).collect();
+        check_end(run, state, &updates)?;
     }
     Ok(tables)
 }
 
-/// Fails if the run was evaluated after `last`, that of the last row there is.
-fn check_end(run: &RunDir, state: &RunState, last: u64) -> Result<()> {
+/// Fails if the run was evaluated after the last of these, whose rows are there.
+fn check_end(run: &RunDir, state: &RunState, updates: &[u64]) -> Result<()> {
+    let last = updates.last().copied().unwrap_or(0);
     let config = run.config()?;
     let known = evaluated(&config, state);
     if last >= known {
@@ -38,7 +40,8 @@ fn check_end(run: &RunDir, state: &RunState, last: u64) -> Result<()> {
     Err(Error::Run {
         path: run.path().to_path_buf(),
         problem: format!(
-            "{missing}; restore it from a copy, or move it away to go on without what was found"
+            "{missing}; {}, or move it away to go on without what was found",
+            restored(run.path(), "evaluations.csv", updates)
         ),
     })
 }

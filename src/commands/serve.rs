@@ -40,27 +40,32 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = ServeOptions::default().sessions)]
     pub sessions: usize,
     /// Seconds after which a session ends that nobody uses.
-    #[arg(long, value_name = "S", default_value_t = ServeOptions::default().session_idle.as_secs())]
+    #[arg(long, value_name = "S", default_value_t = ServeOptions::default().session_idle.as_secs(), value_parser = seconds())]
     pub session_idle: u64,
     /// Open no session while the process holds more memory than this, in MiB.
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     pub memory: Option<u64>,
     /// Largest body of a request, in KiB.
-    #[arg(long, value_name = "KIB", default_value_t = (ServeOptions::default().body >> 10) as u64)]
+    #[arg(long, value_name = "KIB", default_value_t = (ServeOptions::default().body >> 10) as u64, value_parser = clap::value_parser!(u64).range(1..=1 << 21))]
     pub body: u64,
     /// Most connections; the one that was idle longest makes place for a new one.
     #[arg(long, value_name = "N", default_value_t = ServeOptions::default().connections)]
     pub connections: usize,
     /// Seconds that a connection may be idle, and the head of a request may take.
-    #[arg(long, value_name = "S", default_value_t = ServeOptions::default().idle.as_secs())]
+    #[arg(long, value_name = "S", default_value_t = ServeOptions::default().idle.as_secs(), value_parser = seconds())]
     pub idle: u64,
     /// Look for new checkpoints of the runs every so many seconds, and act with them: of runs that are training, say. Sessions that are open
     /// keep theirs.
-    #[arg(long, value_name = "S", num_args = 0..=1, default_missing_value = "1")]
+    #[arg(long, value_name = "S", num_args = 0..=1, default_missing_value = "1", require_equals = true, value_parser = seconds())]
     pub follow: Option<u64>,
     /// Change a key of the stored configurations that says how they act: targets, evaluate.goal, planner settings.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
+}
+
+/// Up to a year.
+fn seconds() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=31_536_000)
 }
 
 fn milliseconds(text: &str) -> Result<f64, String> {
@@ -76,7 +81,6 @@ fn milliseconds(text: &str) -> Result<f64, String> {
 /// What failed, and where.
 pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let sources: Result<Vec<Source>, _> = args.runs.iter().map(|one| Source::parse(one)).collect();
-    let bytes = |number: u64, shift: u32| usize::try_from(number << shift).unwrap_or(usize::MAX);
     let options = ServeOptions {
         sources: sources?,
         overrides: args.overrides.clone(),
@@ -88,12 +92,10 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         sessions: args.sessions,
         session_idle: Duration::from_secs(args.session_idle),
         memory: args.memory.map(|mib| mib << 20),
-        body: bytes(args.body, 10),
+        body: usize::try_from(args.body << 10).unwrap_or(usize::MAX),
         connections: args.connections,
-        idle: Duration::from_secs(args.idle.max(1)),
-        follow: args
-            .follow
-            .map(|seconds| Duration::from_secs(seconds.max(1))),
+        idle: Duration::from_secs(args.idle),
+        follow: args.follow.map(Duration::from_secs),
         ..ServeOptions::default()
     };
     let server = Server::open(&options)?;
@@ -117,9 +119,16 @@ fn token(file: Option<&Path>) -> anyhow::Result<Option<String>> {
         Some(path) => {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("{}: the token can't be read", path.display()))?;
-            Ok(Some(text.trim().to_owned()))
+            let token = text.trim();
+            if token.lines().count() != 1 {
+                anyhow::bail!("{}: expected one line, the token", path.display());
+            }
+            Ok(Some(token.to_owned()))
         }
         None => match std::env::var(TOKEN) {
+            Ok(text) if text.trim().is_empty() => {
+                anyhow::bail!("the environment's {TOKEN} is empty: give it the token, or unset it")
+            }
             Ok(text) => Ok(Some(text.trim().to_owned())),
             Err(std::env::VarError::NotPresent) => Ok(None),
             Err(_) => anyhow::bail!("the environment's {TOKEN} is not UTF-8"),

@@ -407,8 +407,28 @@ fn a_finished_run_that_lost_its_last_evaluations_is_not_taken_for_whole() {
         &[
             "runs/b",
             "evaluations.csv ends with update",
-            "rows are missing; restore it from a copy",
+            "rows are missing; copy runs/b/checkpoints/00000020/evaluations.csv to runs/b/evaluations.csv: it has all of its rows and more",
         ],
+    );
+    let kept = folder.join("runs/b/checkpoints/00000020/evaluations.csv");
+    fs::copy(&kept, folder.join("runs/b/evaluations.csv")).unwrap();
+    ends(folder, "train --resume runs/b", 0);
+    // No copy has more than what is there.
+    let header = whole.lines().next().unwrap();
+    for place in [
+        "runs/b",
+        "runs/b/checkpoints/00000020",
+        "runs/b/checkpoints/00000010",
+    ] {
+        fs::write(
+            folder.join(place).join("evaluations.csv"),
+            format!("{header}\n{}\n", lines[1]),
+        )
+        .unwrap();
+    }
+    has(
+        &ends(folder, "train --resume runs/b", 1),
+        &["rows are missing; restore it from a copy"],
     );
 }
 

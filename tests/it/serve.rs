@@ -179,7 +179,7 @@ impl<S: Read + Write> Client<S> {
     fn send(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) {
         let length = body.len();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: here\r\nContent-Length: {length}\r\n{headers}\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n"
         );
         let stream = self.0.get_mut();
         stream.write_all(head.as_bytes()).unwrap();
@@ -510,7 +510,7 @@ fn what_is_wrong_with_a_request_is_said() {
     assert!(found.detail().contains("4096 bytes"), "{found:?}");
     // Without a length, in pieces.
     let mut client = server.client();
-    let head = "POST /v1/models/bc/act HTTP/1.1\r\nHost: here\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = "POST /v1/models/bc/act HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     let stream = client.0.get_mut();
     stream.write_all(head.as_bytes()).unwrap();
     for _ in 0..3 {
@@ -546,6 +546,8 @@ fn sessions_are_one_step_after_the_other_and_bounded() {
         missing.detail().contains("`reward` is missing"),
         "{missing:?}"
     );
+    let last = json!({"observation": observation, "reward": 1.0, "step": u64::MAX});
+    assert_eq!(client.post(&place, &last).status, 409);
     let ahead = json!({"observation": observation, "reward": 1.0, "step": 2});
     let ahead = client.post(&place, &ahead);
     assert_eq!(ahead.status, 409);
@@ -573,28 +575,114 @@ fn sessions_are_one_step_after_the_other_and_bounded() {
     assert_eq!(client.post(&place, &next).status, 404);
 }
 
-/// A client's seed is its own matter: others' sessions draw what they would have drawn.
+/// A client's seed is its own matter: others' sessions draw what they would have drawn. A reload begins no stream anew.
 #[test]
 fn a_seed_is_one_sessions() {
     let folder = tempfile::tempdir().unwrap();
     let (name, settings) = ALGORITHMS[1];
     let path = trained(folder.path(), name, settings, 4);
-    let first_actions = |with_seed: bool| {
+    let actions = |between: fn(&mut Client<TcpStream>)| {
         let server = Running::of(&[("crr", &path)], |_| {});
         let mut client = server.client();
-        if with_seed {
-            client.post("/v1/models/crr/sessions", &json!({"seed": 7}));
-        }
-        let mut act = || {
+        let mut found = Vec::new();
+        for number in 0..12 {
+            if number % 3 == 0 {
+                between(&mut client);
+            }
             let place = client.session("crr");
             let body = json!({"observation": [0.1, 0.2, 0.3]});
-            client.post(&place, &body).numbers("action")
-        };
-        [act(), act(), act(), act(), act(), act()]
+            found.push(client.post(&place, &body).numbers("action"));
+            let rows = [0.1, 0.2, 0.3].repeat(4);
+            found.push(client.binary("/v1/models/crr/act", "", &rows).floats());
+        }
+        found
     };
-    let alone = first_actions(false);
-    assert!(alone.iter().any(|action| action != &alone[0]));
-    assert_eq!(first_actions(true), alone);
+    let alone = actions(|_| {});
+    assert!(alone.iter().step_by(2).any(|action| action != &alone[0]));
+    let with_seeds = actions(|client| {
+        client.post("/v1/models/crr/sessions", &json!({"seed": 7}));
+        client.post(
+            "/v1/models/crr/act",
+            &json!({"observation": [0.1, 0.2, 0.3], "seed": 7}),
+        );
+    });
+    assert_eq!(with_seeds, alone);
+    let reloaded = actions(|client| {
+        let found = client.ask("POST", "/v1/models/crr/reload", "", b"");
+        assert_eq!(found.status, 200, "{found:?}");
+    });
+    assert_eq!(reloaded, alone);
+}
+
+/// Bodies up to the limit, and answers that their clients are still reading when the server ends.
+#[test]
+fn long_bodies_are_taken_and_long_answers_sent_to_their_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = bc(folder.path(), 4);
+    let mut server = Running::of(&[("bc", &path)], |_| {});
+    let rows = [0.1f32, 0.2, 0.3].repeat(1 << 18);
+    let found = server.client().binary("/v1/models/bc/act", "", &rows);
+    assert_eq!(found.floats().len(), 1 << 18);
+    let count = 600_000;
+    let mut body = String::from("{\"observations\":[[1,0,0]");
+    body.push_str(&",[1,0,0]".repeat(count - 1));
+    body.push_str("]}");
+    let mut client = server.client();
+    let json = "Content-Type: application/json\r\n";
+    client.send("POST", "/v1/models/bc/act", json, body.as_bytes());
+    // The first bytes of the answer: the rest waits for who reads it.
+    let mut line = String::new();
+    client.0.read_line(&mut line).unwrap();
+    assert!(line.contains("200"), "{line}");
+    let reading = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(1500));
+        let mut rest = Vec::new();
+        let read = client.0.read_to_end(&mut rest);
+        (read.is_ok(), rest)
+    });
+    server.stop();
+    let (is_whole, rest) = reading.join().unwrap();
+    let head = rest
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap();
+    let answer: Value = serde_json::from_slice(&rest[head + 4..]).unwrap();
+    assert_eq!(answer["actions"].as_array().unwrap().len(), count);
+    assert!(is_whole);
+}
+
+/// Without a token pages that somebody's browser is led to could use the server in his place.
+#[test]
+fn pages_in_a_browser_are_not_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = bc(folder.path(), 4);
+    let server = Running::of(&[("bc", &path)], |_| {});
+    let ask = |headers: &str| {
+        let mut client = server.client();
+        let head =
+            format!("POST /v1/models/bc/reload HTTP/1.1\r\nContent-Length: 0\r\n{headers}\r\n");
+        client.0.get_mut().write_all(head.as_bytes()).unwrap();
+        client.receive().unwrap()
+    };
+    for wrong in [
+        "Host: localhost\r\nOrigin: http://evil.example\r\n",
+        "Host: 127.0.0.1:8000\r\nSec-Fetch-Site: cross-site\r\n",
+        "Host: evil.example\r\n",
+        "Host: evil.example:8000\r\n",
+        "Host: 127.0.0.1.evil.example\r\n",
+    ] {
+        let found = ask(wrong);
+        assert_eq!(found.status, 403, "{wrong}");
+        assert!(found.detail().contains("token"), "{found:?}");
+    }
+    for right in [
+        "Host: localhost:8000\r\n",
+        "Host: 127.0.0.1\r\n",
+        "Host: [::1]:8000\r\n",
+        "Host: LOCALHOST\r\nSec-Fetch-Site: none\r\n",
+    ] {
+        assert_eq!(ask(right).status, 200, "{right}");
+    }
 }
 
 #[test]
@@ -663,7 +751,9 @@ fn a_new_checkpoint_acts_without_a_lost_request_and_sessions_keep_theirs() {
 fn new_checkpoints_are_followed() {
     let folder = tempfile::tempdir().unwrap();
     let (run, new) = (bc(folder.path(), 4), bc(folder.path(), 8));
-    let server = Running::of(&[("run", &run)], |options| {
+    // As its name says now, which may be another folder later.
+    let named = PathBuf::from(format!("{}@last", run.display()));
+    let server = Running::of(&[("run", &named)], |options| {
         options.follow = Some(Duration::from_millis(50));
     });
     for file in [
@@ -773,7 +863,7 @@ fn idle_slow_and_endless_clients_take_nothing_from_others() {
     );
     // A body that never comes to its end.
     let mut slow = server.client();
-    let head = "POST /v1/models/bc/act HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{\"obs";
+    let head = "POST /v1/models/bc/act HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{\"obs";
     slow.0.get_mut().write_all(head.as_bytes()).unwrap();
     ask();
     let found = slow.receive().unwrap();
@@ -781,7 +871,7 @@ fn idle_slow_and_endless_clients_take_nothing_from_others() {
     assert!(found.detail().contains("1 s"), "{found:?}");
     // One that says that it has a gigabyte is refused before it sends it.
     let mut long = server.client();
-    let head = "POST /v1/models/bc/act HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: 1073741824\r\n\r\n";
+    let head = "POST /v1/models/bc/act HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1073741824\r\n\r\n";
     long.0.get_mut().write_all(head.as_bytes()).unwrap();
     assert_eq!(long.receive().unwrap().status, 413);
     ask();

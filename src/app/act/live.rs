@@ -1,6 +1,7 @@
 //! [`Live`]: a trained run that begins episodes as they come, for programs that act one step at a time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::app::instruct;
 use crate::app::run::TrainedRun;
@@ -16,7 +17,7 @@ pub struct Live {
     pub traits: Traits,
     seed: u64,
     /// The next episode of that seed.
-    begun: u64,
+    begun: Arc<AtomicU64>,
 }
 
 /// What a policy needs and does.
@@ -68,7 +69,7 @@ impl Live {
             },
             seed: run.config.evaluate.seed,
             run,
-            begun: 0,
+            begun: Arc::default(),
         })
     }
 
@@ -81,14 +82,19 @@ impl Live {
         let mut policy = self.run.policy()?;
         policy.begin(&begins)?;
         if starts.seed.is_none() {
-            self.begun += count as u64;
+            self.begun.fetch_add(count as u64, Ordering::Relaxed);
         }
         Ok(policy)
     }
 
+    /// Episodes are numbered together with those of another checkpoint of the run from now on, so that no two draw from one stream.
+    pub fn number_with(&mut self, other: &Self) {
+        self.begun = Arc::clone(&other.begun);
+    }
+
     /// Episodes that are begun without a seed from now on have the streams of this one, from episode `begun` on.
     pub fn number_on(&mut self, seed: u64, begun: u64) {
-        (self.seed, self.begun) = (seed, begun);
+        (self.seed, self.begun) = (seed, Arc::new(AtomicU64::new(begun)));
     }
 
     fn starts(&mut self, count: usize, given: &Starts) -> Result<Vec<EpisodeStart>> {
@@ -132,7 +138,7 @@ impl Live {
         }
         let (seed, first) = match given.seed {
             Some(seed) => (seed, 0),
-            None => (self.seed, self.begun),
+            None => (self.seed, self.begun.load(Ordering::Relaxed)),
         };
         let streams = Streams::from_seed(seed);
         let start = |row: usize| EpisodeStart {

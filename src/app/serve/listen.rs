@@ -63,10 +63,15 @@ impl Listener {
     pub(super) fn bind(address: &Address) -> Result<Self> {
         let failed = |source: std::io::Error| {
             let address = address.to_string();
-            let advice = if source.kind() == std::io::ErrorKind::AddrInUse {
-                ": another program listens there; choose another port, or 0 for a free one"
-            } else {
-                ""
+            let is_taken = source.kind() == std::io::ErrorKind::AddrInUse;
+            let advice = match (is_taken, address.starts_with("unix:")) {
+                (false, _) => "",
+                (true, true) => {
+                    ": another program listens there, or it is no socket; choose another name"
+                }
+                (true, false) => {
+                    ": another program listens there; choose another port, or 0 for a free one"
+                }
             };
             Error::settings(format!("can't listen at {address}: {source}{advice}"))
         };

@@ -16,13 +16,13 @@ mod telemetry;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use connections::{Connections, Times};
 pub use listen::Address;
@@ -31,7 +31,7 @@ use model::{BatchLimits, Model};
 use routes::App;
 use sessions::{SessionLimits, Sessions};
 use telemetry::Telemetry;
-use trajformer_core::error::{Error, Result};
+use trajformer_core::error::{Error, Result, shell_quoted};
 use trajformer_core::interrupt::Interrupt;
 
 /// How often it is looked whether the server is to end.
@@ -40,6 +40,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const SWEEP: Duration = Duration::from_secs(1);
 /// After the system gave no further connection.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Bytes that the bodies of all requests under way may have together; more where one may be long.
+const BODIES: usize = 256 << 20;
 /// Shortest token: 16 characters at random are beyond guessing.
 const SHORTEST_TOKEN: usize = 16;
 
@@ -60,10 +62,11 @@ impl Source {
     pub fn parse(text: &str) -> Result<Self> {
         let is_plain = |name: &str| {
             let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-            !name.is_empty() && name.chars().all(fits)
+            !name.is_empty() && !name.starts_with('.') && name.chars().all(fits)
         };
         if let Some((name, run)) = text.split_once('=')
             && is_plain(name)
+            && !Path::new(text).exists()
         {
             return Ok(Self {
                 name: name.to_owned(),
@@ -79,7 +82,8 @@ impl Source {
             return Ok(Self { name: last, run });
         }
         Err(Error::settings(format!(
-            "`{text}`: a name of letters, digits, `.`, `_` and `-` can't be made of this folder's: give it one, NAME={text}"
+            "`{text}`: a name of letters, digits, `.`, `_` and `-` can't be made of this folder's: give it one, e.g. {}",
+            shell_quoted(Path::new(&format!("policy={text}")))
         )))
     }
 }
@@ -107,7 +111,7 @@ pub struct ServeOptions {
     pub session_idle: Duration,
     /// Memory of the process, in bytes, above which no session is opened.
     pub memory: Option<u64>,
-    /// Largest body of a request, in bytes.
+    /// Largest body of a request, in bytes; those of all requests under way are held to 256 MiB, or four times this.
     pub body: usize,
     /// How long a body may take to come.
     pub body_time: Duration,
@@ -246,6 +250,9 @@ impl Server {
             token: options.token.clone(),
             body: options.body,
             body_time: options.body_time,
+            bodies: Arc::new(Semaphore::new(
+                (BODIES.max(4 * options.body) >> 10).min(Semaphore::MAX_PERMITS),
+            )),
         };
         Ok(Self {
             app: Arc::new(app),

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +16,7 @@ use super::problem::{Answer, Problem};
 use super::telemetry::Telemetry;
 use crate::app::act::{Live, Traits};
 use crate::app::checkpoint::RunSpec;
+use crate::app::checkpoint::named::named;
 use crate::app::hub;
 use crate::app::run;
 use trajformer_core::error::{Error, Result};
@@ -30,6 +32,8 @@ pub(super) struct Model {
     current: RwLock<Arc<Generation>>,
     /// Held while a checkpoint is opened in the present one's place.
     reloading: Mutex<()>,
+    /// The checkpoint that was last found to be another one.
+    tried: Mutex<Option<Stamp>>,
     queue: Mutex<Queue>,
     limits: BatchLimits,
 }
@@ -61,11 +65,11 @@ pub(super) struct Generation {
 struct Rows {
     policy: Box<dyn Policy>,
     seed: u64,
-    begun: u64,
+    begun: Arc<AtomicU64>,
 }
 
-/// When a checkpoint was written, as its file says.
-type Stamp = (SystemTime, u64);
+/// Which checkpoint it is, and when it was written, as its file says.
+type Stamp = (PathBuf, SystemTime, u64);
 
 /// Rows by themselves that wait for their actions.
 pub(super) struct Ask {
@@ -98,7 +102,7 @@ impl Generation {
         let rows = Rows {
             policy: live.run.policy()?,
             seed: live.run.config.evaluate.seed,
-            begun: 0,
+            begun: Arc::default(),
         };
         Ok(Self {
             spec: live.run.spec.clone(),
@@ -123,13 +127,11 @@ impl Generation {
         let mut rows = lock(&self.rows);
         let mut starts = Vec::with_capacity(total);
         for ask in asks {
+            let next = || rows.begun.fetch_add(ask.rows as u64, Ordering::Relaxed);
             let (seed, first) = match ask.seed {
                 Some(seed) => (seed, 0),
-                None => (rows.seed, rows.begun),
+                None => (rows.seed, next()),
             };
-            if ask.seed.is_none() {
-                rows.begun += ask.rows as u64;
-            }
             let streams = Streams::from_seed(seed);
             let stream = |row| EpisodeStart::new(streams.numbered("policy", first + row as u64));
             starts.extend((0..ask.rows).map(stream));
@@ -165,6 +167,7 @@ impl Model {
             overrides: overrides.to_vec(),
             current: RwLock::new(Arc::new(generation)),
             reloading: Mutex::new(()),
+            tried: Mutex::new(None),
             queue: Mutex::default(),
             limits,
         })
@@ -176,10 +179,11 @@ impl Model {
         Arc::clone(&current)
     }
 
-    /// Whether there is another checkpoint than the one that acts.
+    /// Whether there is another checkpoint than the one that acts, and than the one that could not be opened when this was last asked.
     pub(super) fn has_changed(&self) -> bool {
         let found = stamp(&self.path);
-        found.is_some() && found != self.current().stamp
+        let is_new = found.is_some() && found != self.current().stamp;
+        is_new && std::mem::replace(&mut *lock(&self.tried), found.clone()) != found
     }
 
     /// Opens the run's checkpoint in the place of the one that acts; sessions that are open, and requests under way, keep theirs.
@@ -189,7 +193,8 @@ impl Model {
     pub(super) fn reload(&self) -> Result<Arc<Generation>> {
         let _one = lock(&self.reloading);
         let next = Generation::open(&self.path, &self.overrides)?;
-        let (old, new) = (&self.current().spec, &next.spec);
+        let before = self.current();
+        let (old, new) = (&before.spec, &next.spec);
         let kinds = (old.action_kind(), new.action_kind());
         if old.dims() != new.dims() || kinds.0 != kinds.1 {
             let ((o, a), (p, b)) = (old.dims(), new.dims());
@@ -201,6 +206,20 @@ impl Model {
                 kinds.0.said(a)
             );
             return Err(Error::Unsuitable(problem));
+        }
+        // No two requests draw from one stream, whichever checkpoint answers.
+        lock(&next.live).number_with(&lock(&before.live));
+        {
+            let (mut rows, old) = (lock(&next.rows), lock(&before.rows));
+            rows.begun = Arc::clone(&old.begun);
+        }
+        if next.algorithm != before.algorithm {
+            tracing::warn!(
+                "{}: the run there is one of {} now, it was one of {}",
+                self.name,
+                next.algorithm,
+                before.algorithm
+            );
         }
         let next = Arc::new(next);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
@@ -319,9 +338,11 @@ pub(super) fn finite(actions: &[f32], dim: usize) -> Answer<()> {
 }
 
 /// The result of `work`; a panic is a failure of one request, not of the server.
-pub(super) fn unpanicked<T>(work: impl FnOnce() -> Result<T>) -> Answer<T> {
+pub(super) fn unpanicked<T, E: Into<Problem>>(
+    work: impl FnOnce() -> std::result::Result<T, E>,
+) -> Answer<T> {
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(found) => Ok(found?),
+        Ok(found) => found.map_err(Into::into),
         Err(_) => Err(Problem::internal(
             "the policy panicked: the server's log says where; please report it",
         )),
@@ -329,6 +350,8 @@ pub(super) fn unpanicked<T>(work: impl FnOnce() -> Result<T>) -> Answer<T> {
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
-    let found = std::fs::metadata(path.join("state.toml")).ok()?;
-    Some((found.modified().ok()?, found.len()))
+    // What `RUN@best` stands for may be another folder by now.
+    let folder = named(path).ok()?;
+    let found = std::fs::metadata(folder.join("state.toml")).ok()?;
+    Some((folder, found.modified().ok()?, found.len()))
 }

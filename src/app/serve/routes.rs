@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,18 +10,18 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{MatchedPath, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use serde_json::json;
 use subtle::ConstantTimeEq;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::body::{Rows, json_response, starts, step_answer};
 use super::connections::Connections;
-use super::model::{Acted, Ask, Model};
+use super::model::{Acted, Ask, Model, unpanicked};
 use super::problem::{Answer, Problem};
 use super::sessions::{Sessions, Step};
 use super::telemetry::{Gauges, Telemetry};
@@ -30,6 +31,9 @@ const OPENAPI: &str = include_str!("openapi.json");
 
 /// Bytes that are read of a body that is too long, so that who sends it gets to know.
 const READ_BEYOND: usize = 1 << 20;
+
+/// How a token is sent.
+const SCHEME: &[u8] = b"Bearer ";
 
 /// Every route and its methods.
 pub(super) const ROUTES: [(&str, &[&str]); 9] = [
@@ -57,6 +61,8 @@ pub(super) struct App {
     pub body: usize,
     /// How long a body may take to come.
     pub body_time: Duration,
+    /// KiB that all bodies may have together.
+    pub bodies: Arc<Semaphore>,
 }
 
 type Shared = State<Arc<App>>;
@@ -78,6 +84,8 @@ pub(super) fn router(app: Arc<App>) -> Router {
         )
         .fallback(unknown)
         .method_not_allowed_fallback(other_method)
+        // The limit of bodies is `guard`'s.
+        .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
         .with_state(app)
 }
@@ -87,32 +95,76 @@ async fn guard(State(app): Shared, request: Request, next: Next) -> Response {
     let begin = Instant::now();
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("other", MatchedPath::as_str).to_owned();
-    let response = if route == "/health" || app.is_allowed(request.headers()) {
-        // Before anything else, since a connection is closed where a body is left.
-        let (parts, body) = request.into_parts();
-        match app.body(&parts.headers, body).await {
-            Ok(body) => next.run(Request::from_parts(parts, body.into())).await,
-            Err(problem) => problem.into_response(),
-        }
-    } else {
-        let problem = "the header Authorization is not `Bearer` and the server's token";
-        Problem::new(StatusCode::UNAUTHORIZED, problem).into_response()
+    let response = match app.admitted(&route, request).await {
+        Ok((request, _held)) => next.run(request).await,
+        Err(problem) => problem.into_response(),
     };
+    let response = in_our_words(response);
     let status = response.status().as_u16();
     app.telemetry.request(&route, status, begin.elapsed());
     response
 }
 
+/// What the router refuses by itself is a problem as all others are.
+fn in_our_words(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_text = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !is_text || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let problem =
+        "the address of the request can't be read; GET /openapi.json says what can be asked for";
+    Problem::new(status, problem).into_response()
+}
+
+/// The host of a `Host` header is this machine by its name, or an address: no name that somebody else's server may have given it.
+fn is_plain_host(host: &str) -> bool {
+    let without_port = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = without_port.trim_start_matches('[').trim_end_matches(']');
+    address.parse::<IpAddr>().is_ok()
+        || address.eq_ignore_ascii_case("localhost")
+        || address.is_empty()
+}
+
 impl App {
+    /// The request with all of its body, which is read before anything else, since a connection is closed where some is left; and what it
+    /// takes of the bytes that all bodies may have together.
+    async fn admitted(
+        &self,
+        route: &str,
+        request: Request,
+    ) -> Answer<(Request, Option<OwnedSemaphorePermit>)> {
+        if route == "/health" {
+            return Ok((request, None));
+        }
+        if !self.is_allowed(request.headers()) {
+            let problem = "the header Authorization is not `Bearer` and the server's token";
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, problem));
+        }
+        if self.token.is_none() {
+            refuse_pages(request.headers())?;
+        }
+        let (parts, body) = request.into_parts();
+        let (body, held) = self.body(&parts.headers, body).await?;
+        Ok((Request::from_parts(parts, body.into()), held))
+    }
+
     fn is_allowed(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else {
             return true;
         };
         let given = headers
             .get(header::AUTHORIZATION)
-            .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+            .map(|value| value.as_bytes());
+        let given = given.and_then(|value| value.split_at_checked(SCHEME.len()));
         // As long whatever is wrong about it.
-        given.is_some_and(|given| given.ct_eq(token.as_bytes()).into())
+        given.is_some_and(|(scheme, given)| {
+            scheme.eq_ignore_ascii_case(SCHEME) && given.ct_eq(token.as_bytes()).into()
+        })
     }
 
     fn model(&self, name: &str) -> Answer<Arc<Model>> {
@@ -130,13 +182,22 @@ impl App {
     }
 
     /// A request's body. Of one that is too long some is still read, so that its client comes to reading the answer.
-    async fn body(&self, headers: &HeaderMap, body: Body) -> Answer<Vec<u8>> {
+    async fn body(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Answer<(Vec<u8>, Option<OwnedSemaphorePermit>)> {
         let given = headers.get(header::CONTENT_LENGTH);
         let length: Option<u64> = given.and_then(|value| value.to_str().ok()?.parse().ok());
         let most = self.body + READ_BEYOND;
         if length.is_some_and(|length| length > most as u64) {
             return Err(self.too_long());
         }
+        // One that does not say how long it is may be as long as one can be.
+        let held = match length.unwrap_or(if body.is_end_stream() { 0 } else { most as u64 }) {
+            0 => None,
+            bytes => Some(self.room(bytes)?),
+        };
         let slow = |_| {
             Problem::new(
                 StatusCode::REQUEST_TIMEOUT,
@@ -146,13 +207,23 @@ impl App {
         let read = read(body, self.body, most);
         let read = tokio::time::timeout(self.body_time, read).await;
         match read.map_err(slow)? {
-            Ok(Some(bytes)) => Ok(bytes),
+            Ok(Some(bytes)) => Ok((bytes, held)),
             Ok(None) => Err(self.too_long()),
             Err(error) => Err(Problem::new(
                 StatusCode::BAD_REQUEST,
                 format!("the body: {error}"),
             )),
         }
+    }
+
+    fn room(&self, bytes: u64) -> Answer<OwnedSemaphorePermit> {
+        let kibibytes = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.bodies).try_acquire_many_owned(kibibytes);
+        room.map_err(|_| {
+            Problem::busy(
+                "the bodies of other requests fill the memory that is for them: try again later",
+            )
+        })
     }
 
     fn too_long(&self) -> Problem {
@@ -172,7 +243,7 @@ impl App {
     ) -> Answer<T> {
         let (reply, answer) = oneshot::channel();
         self.pool.spawn(move || {
-            let _ = reply.send(work());
+            let _ = reply.send(unpanicked(work));
         });
         answer.await.unwrap_or_else(|_| Err(lost()))
     }
@@ -195,6 +266,21 @@ async fn read(body: Body, keep: usize, most: usize) -> Result<Option<Vec<u8>>, a
         }
     }
     Ok((count <= keep).then_some(bytes))
+}
+
+/// Fails if a page in a browser asks, or might: without a token whoever leads somebody's browser to a page could use the server with it.
+fn refuse_pages(headers: &HeaderMap) -> Answer<()> {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let is_typed = text("sec-fetch-site").is_none_or(|site| site == "none");
+    let is_here = text("host").is_none_or(is_plain_host);
+    if is_typed && is_here && text("origin").is_none() {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "without a token the server answers neither pages in a browser nor requests for another host than localhost or an address: give it \
+         a token",
+    ))
 }
 
 fn lost() -> Problem {

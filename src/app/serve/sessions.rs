@@ -211,7 +211,7 @@ impl Turn {
         };
         let now = self.generation();
         if let Some(number) = step.number {
-            if number + 1 == episode.steps {
+            if number.checked_add(1) == Some(episode.steps) {
                 return Ok((episode.last.clone(), number));
             }
             if number != episode.steps {
@@ -229,7 +229,10 @@ impl Turn {
         let action = match found.and_then(|action| finite(&action, action.len()).map(|()| action)) {
             Ok(action) => action,
             Err(problem) => {
-                *place = None;
+                // What one remembers may be wrong now.
+                if !now.traits.is_memoryless {
+                    *place = None;
+                }
                 return Err(problem);
             }
         };
