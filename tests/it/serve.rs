@@ -880,26 +880,29 @@ fn idle_slow_and_endless_clients_take_nothing_from_others() {
 #[test]
 fn what_is_under_way_is_answered_when_the_server_ends() {
     let folder = tempfile::tempdir().unwrap();
-    let (name, settings) = ALGORITHMS[3];
-    let path = trained(folder.path(), name, settings, 4);
-    // A plan that takes some time.
-    let mut server = Running::of(&[("tt", &path)], |options| {
-        options.overrides = vec![
-            "algorithm.trajectory_transformer.planner.beam_width=256".to_owned(),
-            "algorithm.trajectory_transformer.planner.horizon=8".to_owned(),
-        ];
+    let path = bc(folder.path(), 4);
+    // A batch that takes some time.
+    let mut server = Running::of(&[("bc", &path)], |options| {
+        options.batch_wait = Duration::from_secs(2);
     });
-    let mut client = server.client();
-    let place = client.session("tt");
-    client.send(
-        "POST",
-        &place,
-        "Content-Type: application/json\r\n",
-        b"{\"observation\": [0.1, 0.2, 0.3]}",
-    );
-    thread::sleep(Duration::from_millis(30));
+    let mut clients: Vec<Client<TcpStream>> = (0..12).map(|_| server.client()).collect();
+    for client in &mut clients {
+        let body = b"{\"observation\": [0.1, 0.2, 0.3]}";
+        let json = "Content-Type: application/json\r\n";
+        client.send("POST", "/v1/models/bc/act", json, body);
+    }
+    let begin = Instant::now();
     server.stop();
-    assert_eq!(client.receive().unwrap().status, 200);
+    let took = begin.elapsed();
+    for client in &mut clients {
+        let found = client.receive().unwrap();
+        assert_eq!(found.status, 200, "{found:?}");
+        assert_eq!(found.headers["connection"], "close");
+        assert!(
+            took > Duration::from_secs(1),
+            "it waited for nothing: {took:?}, {found:?}"
+        );
+    }
     assert!(TcpStream::connect(server.address).is_err());
 }
 

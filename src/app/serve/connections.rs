@@ -24,7 +24,7 @@ use super::locked::lock;
 use super::telemetry::Telemetry;
 
 /// How long requests may be on their way when the server ends, and the last bytes of an answer.
-const ON_ITS_WAY: Duration = Duration::from_millis(300);
+pub(super) const ON_ITS_WAY: Duration = Duration::from_millis(300);
 /// Largest head of a request.
 const HEAD_BYTES: usize = 64 << 10;
 

@@ -315,7 +315,7 @@ impl Server {
     async fn serve(self, interrupt: Interrupt) -> Result<()> {
         let (over, end) = watch::channel(false);
         let router = routes::router(Arc::clone(&self.app));
-        let mut sockets = Vec::new();
+        let (mut sockets, mut accepting) = (Vec::new(), Vec::new());
         for listener in self.listeners {
             let (app, router, end) = (Arc::clone(&self.app), router.clone(), end.clone());
             let failed = |error: std::io::Error| Error::settings(error.to_string());
@@ -328,13 +328,17 @@ impl Server {
                         stream.set_nodelay(true)?;
                         Ok(stream)
                     };
-                    tokio::spawn(accept_all(app, accept, router, self.times, end));
+                    accepting.push(tokio::spawn(accept_all(
+                        app, accept, router, self.times, end,
+                    )));
                 }
                 #[cfg(unix)]
                 Listener::Unix(listener, path) => {
                     let listener = tokio::net::UnixListener::from_std(listener).map_err(failed)?;
                     let accept = async move || Ok(listener.accept().await?.0);
-                    tokio::spawn(accept_all(app, accept, router, self.times, end));
+                    accepting.push(tokio::spawn(accept_all(
+                        app, accept, router, self.times, end,
+                    )));
                     sockets.push(path);
                 }
             }
@@ -350,6 +354,9 @@ impl Server {
         for socket in sockets {
             listen::remove(&socket);
         }
+        for one in accepting {
+            let _ = one.await;
+        }
         let begin = tokio::time::Instant::now();
         while self.app.connections.count() > 0 && begin.elapsed() < self.times.drain {
             tokio::time::sleep(LOOK).await;
@@ -358,7 +365,7 @@ impl Server {
     }
 }
 
-/// Takes connections until the end.
+/// Takes connections until the end, and those that were on their way then.
 async fn accept_all<I>(
     app: Arc<App>,
     accept: impl AsyncFn() -> std::io::Result<I>,
@@ -368,18 +375,21 @@ async fn accept_all<I>(
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    while !*end.borrow() {
-        let ends = async {
-            let _ = end.wait_for(|over| *over).await;
-        };
-        let Some(accepted) = connections::until(accept(), ends).await else {
+    let given = end.clone();
+    let ends = async {
+        let _ = end.wait_for(|over| *over).await;
+        tokio::time::sleep(connections::ON_ITS_WAY).await;
+    };
+    let mut ends = std::pin::pin!(ends);
+    loop {
+        let Some(accepted) = connections::until(accept(), ends.as_mut()).await else {
             return;
         };
         match accepted {
             Ok(stream) => {
                 if let Some(place) = app.connections.enter(&app.telemetry) {
                     let conversation =
-                        connections::serve(stream, router.clone(), place, times, end.clone());
+                        connections::serve(stream, router.clone(), place, times, given.clone());
                     tokio::spawn(conversation);
                 }
             }
