@@ -420,21 +420,13 @@ async fn follow(app: Arc<App>, every: Duration) {
             if !model.has_changed() {
                 continue;
             }
-            let (one, name) = (Arc::clone(model), &model.name);
-            let opened = tokio::task::spawn_blocking(move || one.reload()).await;
-            match opened {
-                Ok(Ok(now)) => {
-                    app.telemetry.reload(name, "done");
-                    tracing::info!("{name}: update {} acts now", now.update);
-                }
-                // The next look tries again.
-                Ok(Err(error)) => {
-                    app.telemetry.reload(name, "failed");
-                    tracing::warn!(
-                        "{name}: the new checkpoint can't be opened, the one before goes on: {error}"
-                    );
-                }
-                Err(_) => app.telemetry.reload(name, "failed"),
+            // The one that can't be opened is not tried again.
+            if let Err(problem) = app.reload(model).await {
+                tracing::warn!(
+                    "{}: the new checkpoint can't be opened, the one before goes on: {}",
+                    model.name,
+                    problem.detail
+                );
             }
         }
     }

@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::body::{Rows, json_response, starts, step_answer};
 use super::connections::Connections;
-use super::model::{Acted, Ask, Model, unpanicked};
+use super::model::{Acted, Ask, Generation, Model, unpanicked};
 use super::problem::{Answer, Problem};
 use super::sessions::{Sessions, Step};
 use super::telemetry::{Gauges, Telemetry};
@@ -151,6 +151,29 @@ impl App {
         let (parts, body) = request.into_parts();
         let (body, held) = self.body(&parts.headers, body).await?;
         Ok((Request::from_parts(parts, body.into()), held))
+    }
+
+    /// Opens a run's newest checkpoint in the place of the one that acts, and counts.
+    pub(super) async fn reload(&self, model: &Arc<Model>) -> Answer<Arc<Generation>> {
+        let before = model.current().update;
+        let opened = Arc::clone(model);
+        let opened = tokio::task::spawn_blocking(move || opened.reload()).await;
+        let (name, conflict) = (&model.name, StatusCode::CONFLICT);
+        let opened = match opened {
+            Ok(opened) => opened.map_err(|error| Problem::new(conflict, error.to_string())),
+            Err(_) => Err(lost()),
+        };
+        match &opened {
+            Ok(now) => {
+                self.telemetry.reload(name, "done");
+                tracing::info!(
+                    "{name}: update {} acts now, {before} did before",
+                    now.update
+                );
+            }
+            Err(_) => self.telemetry.reload(name, "failed"),
+        }
+        opened
     }
 
     fn is_allowed(&self, headers: &HeaderMap) -> bool {
@@ -343,10 +366,10 @@ async fn act(
         ));
     }
     let dim = now.spec.observation_dim;
-    let rows = Rows::parse(&headers, &body, dim)?;
+    let mut rows = Rows::parse(&headers, &body, dim)?;
     let (reply, answer) = oneshot::channel();
     let is_first = model.ask(Ask {
-        observations: rows.observations.clone(),
+        observations: std::mem::take(&mut rows.observations),
         rows: rows.rows,
         seed: rows.seed,
         reply,
@@ -379,21 +402,7 @@ fn serve_batches(app: Arc<App>, model: Arc<Model>) {
 async fn reload(State(app): Shared, Path(name): Path<String>) -> Answer<Response> {
     let model = app.model(&name)?;
     let before = model.current().update;
-    let opened = Arc::clone(&model);
-    let result = tokio::task::spawn_blocking(move || opened.reload()).await;
-    let now = match result {
-        Ok(Ok(now)) => now,
-        Ok(Err(error)) => {
-            app.telemetry.reload(&name, "failed");
-            return Err(Problem::new(StatusCode::CONFLICT, error.to_string()));
-        }
-        Err(_) => return Err(lost()),
-    };
-    app.telemetry.reload(&name, "done");
-    tracing::info!(
-        "{name}: update {} acts now, {before} did before",
-        now.update
-    );
+    let now = app.reload(&model).await?;
     Ok(json_response(
         &json!({"model": name, "update": now.update, "before": before}),
     ))
@@ -470,32 +479,21 @@ mod tests {
     fn the_description_names_every_route_and_method() {
         let described: Value = serde_json::from_str(OPENAPI).expect("JSON");
         let paths = described["paths"].as_object().expect("paths");
-        let found: BTreeMap<&str, Vec<&str>> = paths
-            .iter()
-            .map(|(path, methods)| {
-                let methods = methods.as_object().expect("methods").keys();
-                let methods = methods
-                    .map(String::as_str)
-                    .filter(|name| *name != "parameters");
-                (path.as_str(), methods.collect())
-            })
-            .collect();
-        let sorted = |methods: &&[&'static str]| {
-            let mut methods = methods.to_vec();
+        let sorted = |mut methods: Vec<&str>| {
             methods.sort_unstable();
-            methods
+            methods.join(" ")
         };
-        let expected: BTreeMap<&str, Vec<&str>> = ROUTES
+        let found = paths.iter().map(|(path, methods)| {
+            let methods = methods.as_object().expect("methods").keys();
+            let methods = methods.map(String::as_str);
+            let methods = methods.filter(|name| *name != "parameters");
+            (path.as_str(), sorted(methods.collect()))
+        });
+        let found: BTreeMap<&str, String> = found.collect();
+        let expected = ROUTES
             .iter()
-            .map(|(route, methods)| (*route, sorted(methods)))
-            .collect();
-        let found: BTreeMap<&str, Vec<&str>> = found
-            .into_iter()
-            .map(|(path, mut methods)| {
-                methods.sort_unstable();
-                (path, methods)
-            })
-            .collect();
+            .map(|(route, methods)| (*route, sorted(methods.to_vec())));
+        let expected: BTreeMap<&str, String> = expected.collect();
         assert_eq!(found, expected);
         assert_eq!(described["info"]["version"], env!("CARGO_PKG_VERSION"));
     }

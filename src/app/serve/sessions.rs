@@ -93,18 +93,10 @@ impl Sessions {
 
     /// Fails if no further session can be opened.
     pub(super) fn check_room(&self) -> Answer<()> {
-        let SessionLimits {
-            count,
-            memory,
-            idle,
-        } = self.limits;
-        if self.count() >= count {
-            return Err(Problem::busy(format!(
-                "{count} sessions are open, the most there may be: delete those that have ended, or wait until one was not used for {} s",
-                idle.as_secs()
-            )));
+        if self.count() >= self.limits.count {
+            return Err(self.full());
         }
-        if let (Some(most), Some(now)) = (memory, memory::resident())
+        if let (Some(most), Some(now)) = (self.limits.memory, memory::resident())
             && now > most
         {
             let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
@@ -115,6 +107,14 @@ impl Sessions {
             )));
         }
         Ok(())
+    }
+
+    fn full(&self) -> Problem {
+        let SessionLimits { count, idle, .. } = self.limits;
+        Problem::busy(format!(
+            "{count} sessions are open, the most there may be: delete those that have ended, or wait until one was not used for {} s",
+            idle.as_secs()
+        ))
     }
 
     /// Begins an episode; its name is known to its client only.
@@ -144,9 +144,7 @@ impl Sessions {
         let mut open = lock(&self.open);
         // Others may have come meanwhile.
         if open.len() >= self.limits.count {
-            drop(open);
-            self.check_room()?;
-            return Err(Problem::busy("all sessions are in use: try again"));
+            return Err(self.full());
         }
         open.insert(id.clone(), Arc::new(session));
         Ok(id)
