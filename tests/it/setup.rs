@@ -221,7 +221,7 @@ mod from_an_index {
             let mut pages = Pages::new();
             for project in ["mujoco", "gymnasium"] {
                 let list = list(wheels, project, |_| {});
-                pages.insert(format!("/root/simple/{project}/"), vec![list]);
+                pages.insert(format!("/index/simple/{project}/"), vec![list]);
             }
             for (name, content) in wheels {
                 let page = ("application/zip".to_owned(), Some(content.clone()));
@@ -236,7 +236,7 @@ mod from_an_index {
         }
 
         fn address(&self) -> String {
-            format!("http://127.0.0.1:{}/root/simple", self.port)
+            format!("http://127.0.0.1:{}/index/simple", self.port)
         }
 
         fn requests(&self) -> Vec<(String, Option<String>)> {
@@ -407,7 +407,7 @@ mod from_an_index {
         let wrong = list(&all, "mujoco", |file| {
             file["hashes"]["sha256"] = json!("0".repeat(64));
         });
-        index.put_first("/root/simple/mujoco/", wrong);
+        index.put_first("/index/simple/mujoco/", wrong);
         let error = machine.fails(&SETUP, &[("PIP_INDEX_URL", &index.address())]);
         assert!(error.contains("not what the index lists"), "{error}");
         assert!(!machine.user_folder().exists());
@@ -418,7 +418,7 @@ mod from_an_index {
         let all = wheels(real_library());
         let index = Index::of(&all);
         for path in [
-            "/root/simple/mujoco/".to_owned(),
+            "/index/simple/mujoco/".to_owned(),
             format!("/files/{}", all[0].0),
         ] {
             index.put_first(&path, ("application/json".to_owned(), None));
@@ -436,7 +436,7 @@ mod from_an_index {
         let odd = |kind: &str, content: &str| {
             let index = Index::of(&all);
             let page = (kind.to_owned(), Some(content.as_bytes().to_vec()));
-            index.put_first("/root/simple/mujoco/", page);
+            index.put_first("/index/simple/mujoco/", page);
             index.address()
         };
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
