@@ -33,13 +33,22 @@ struct Chapter {
     text: String,
 }
 
-/// The pages in the order of the summary.
+/// The pages of docs/SUMMARY.md in its order, from `docs` on.
+fn listed() -> Vec<String> {
+    let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
+    let names = summary.split("](").skip(1);
+    names
+        .filter_map(|rest| rest.split(')').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The book's own pages in the order of the summary, named from the book's `src` on.
 fn chapters() -> Vec<Chapter> {
-    let summary = fs::read_to_string(source().join("SUMMARY.md")).unwrap();
-    let names = summary
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next());
+    let names = listed();
+    let names = names
+        .iter()
+        .filter_map(|name| name.strip_prefix("book/src/"));
     let chapter = |name: &str| Chapter {
         name: name.to_owned(),
         text: fs::read_to_string(source().join(name)).unwrap_or_else(|e| panic!("{name}: {e}")),
@@ -239,9 +248,9 @@ fn keep(folder: &Path, mark: &str, text: &str, place: &str) {
 
 #[test]
 fn the_summary_lists_every_page_and_every_algorithm_has_one() {
-    let listed: Vec<String> = chapters().into_iter().map(|c| c.name).collect();
-    for folder in ["", "algorithms/"] {
-        for entry in fs::read_dir(source().join(folder)).unwrap() {
+    let listed = listed();
+    for folder in ["", "book/src/", "book/src/algorithms/"] {
+        for entry in fs::read_dir(root().join("docs").join(folder)).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             let page = format!("{folder}{name}");
             if name.ends_with(".md") && name != "SUMMARY.md" {
