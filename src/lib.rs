@@ -42,6 +42,8 @@ pub mod report;
 
 pub use app::config::RunConfig;
 pub use app::fitted::{fit, fit_with};
+#[cfg(feature = "mpi")]
+pub use app::mpi;
 pub use app::report as run_report;
 pub use app::run::TrainedRun;
 #[cfg(feature = "serve")]

@@ -25,6 +25,17 @@ impl Dropout {
         }
     }
 
+    /// Other masks for each of the ranks that train together, made from the same draw.
+    pub fn of_rank(self, rank: usize) -> Self {
+        let of_key = |key| match rank {
+            0 => key,
+            rank => mix64(key ^ mix64(!(rank as u64))),
+        };
+        Self {
+            key: self.key.map(of_key),
+        }
+    }
+
     /// The mask of dropout site number `site`, or `None` if nothing is dropped.
     ///
     /// `rate` is the probability that an element becomes 0, in [0, 1).

@@ -53,6 +53,12 @@ pub enum Error {
         /// Why it can't be built.
         reason: String,
     },
+    /// Processes that train together can't go on.
+    #[error("{problem}")]
+    Ranks {
+        /// Why.
+        problem: String,
+    },
     /// A text is no state of a random stream.
     #[error("not a random stream's state")]
     NoStream,

@@ -20,6 +20,8 @@
 //! Deviations: actions are mapped to ±1 before anything sees them; acting clips the mean to ±1, where CORL leaves that to the
 //! environment.
 
+use std::ops::Range;
+
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::ActorConfig;
@@ -213,6 +215,16 @@ impl Awac {
 
 impl Learner for Awac {
     type Draws = AwacDraws;
+
+    const SHARES: bool = true;
+
+    fn share(draws: Self::Draws, rows: &Range<usize>) -> Result<Self::Draws> {
+        let own = |of: &Tensor, dim| of.narrow(dim, rows.start, rows.len());
+        Ok(AwacDraws {
+            next: own(&draws.next, 0)?,
+            policy: own(&draws.policy, 0)?,
+        })
+    }
 
     fn draw(&self, rows: usize, rng: &mut Rng) -> Result<AwacDraws> {
         let (dtype, device) = (self.actor.params.dtype(), self.actor.params.device());

@@ -20,6 +20,8 @@
 
 use std::borrow::Cow;
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::{ActorConfig, DeterministicActor};
@@ -172,6 +174,13 @@ impl Bc {
 impl Learner for Bc {
     type Draws = ();
 
+    const SHARES: bool = true;
+
+    fn share(draws: Self::Draws, rows: &Range<usize>) -> Result<Self::Draws> {
+        let ((), _) = (draws, rows);
+        Ok(())
+    }
+
     /// Nothing: an update depends on the batch alone.
     fn draw(&self, _rows: usize, _rng: &mut Rng) -> Result<()> {
         Ok(())
@@ -245,6 +254,13 @@ impl DiscreteBc {
 
 impl Learner for DiscreteBc {
     type Draws = ();
+
+    const SHARES: bool = true;
+
+    fn share(draws: Self::Draws, rows: &Range<usize>) -> Result<Self::Draws> {
+        let ((), _) = (draws, rows);
+        Ok(())
+    }
 
     const CHOOSES: bool = true;
 

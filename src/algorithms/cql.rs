@@ -52,6 +52,8 @@ mod choices;
 
 pub use choices::{DiscreteCql, DiscreteCqlSettings};
 
+use std::ops::Range;
+
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::ActorConfig;
@@ -600,6 +602,19 @@ fn logsumexp(x: &Tensor) -> Result<Tensor> {
 
 impl Learner for Cql {
     type Draws = CqlDraws;
+
+    const SHARES: bool = true;
+
+    fn share(draws: Self::Draws, rows: &Range<usize>) -> Result<Self::Draws> {
+        let own = |of: &Tensor, dim| of.narrow(dim, rows.start, rows.len());
+        Ok(CqlDraws {
+            policy: own(&draws.policy, 0)?,
+            next: own(&draws.next, 1)?,
+            random: own(&draws.random, 1)?,
+            current: own(&draws.current, 1)?,
+            following: own(&draws.following, 1)?,
+        })
+    }
 
     fn draw(&self, rows: usize, rng: &mut Rng) -> Result<CqlDraws> {
         let (dtype, device) = (self.actor.params.dtype(), self.actor.params.device());

@@ -21,6 +21,8 @@
 //! Deviations: actions are mapped to ±1 first. The target policy starts equal to the policy: d3rlpy leaves it at other
 //! random values. The paper's critic is distributional.
 
+use std::ops::Range;
+
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_core::algorithm::Algorithm;
@@ -309,6 +311,16 @@ fn values_of(critics: &Critics, observations: &Tensor, actions: &Tensor) -> Resu
 
 impl Learner for Crr {
     type Draws = CrrDraws;
+
+    const SHARES: bool = true;
+
+    fn share(draws: Self::Draws, rows: &Range<usize>) -> Result<Self::Draws> {
+        let own = |of: &Tensor, dim| of.narrow(dim, rows.start, rows.len());
+        Ok(CrrDraws {
+            next_actions: own(&draws.next_actions, 0)?,
+            actions: own(&draws.actions, 1)?,
+        })
+    }
 
     fn draw(&self, rows: usize, rng: &mut Rng) -> Result<CrrDraws> {
         let (dtype, device) = (self.actor.params.dtype(), self.actor.params.device());

@@ -41,6 +41,7 @@ use trajformer_models::decision_transformer::{
 use trajformer_models::dropout::Dropout;
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, Schedule};
 use trajformer_models::params::{Params, StateVisitor};
+use trajformer_models::ranks::{self, Ranks, rows_of};
 use trajformer_models::uploads::CachedUploads;
 use trajformer_models::work;
 
@@ -225,6 +226,7 @@ impl DecisionTransformerConfig {
             normalizer: view.normalizer,
             bounds: build.bounds.clone(),
             best_return: view.best_return,
+            ranks: None,
             instructed: instructed.transpose()?,
             learner: Learner::with_sizes(
                 &Self {
@@ -267,6 +269,8 @@ pub struct DecisionTransformer {
     best_return: f64,
     instructed: Option<InstructedEpisodes>,
     learner: Learner,
+    /// Those that make every update together.
+    ranks: Option<Arc<dyn Ranks>>,
 }
 
 /// A network that was trained elsewhere, with what acting needs beside it.
@@ -307,6 +311,7 @@ impl DecisionTransformer {
             best_return: parts.target_return,
             instructed: None,
             learner: Learner::with_sizes(config, sizes, parts.params, Stage::Acting)?,
+            ranks: None,
         })
     }
 }
@@ -317,11 +322,15 @@ impl Algorithm for DecisionTransformer {
         let device = learner.model.params.device().clone();
         self.sequences.require_steps()?;
         let starts = self.sequences.draw(learner.config.batch_size, rng);
-        let batch = self.sequences.batch(&starts, &device)?; // (B, K, ..)
+        let share = match &self.ranks {
+            Some(ranks) => ranks::share(&**ranks, starts.len())?,
+            None => 0..starts.len(),
+        };
+        let batch = self.sequences.batch(&starts[share.clone()], &device)?; // (B, K, ..)
         let instructions = match &self.instructed {
             Some(told) => {
                 let episodes = starts.iter().map(|&start| self.sequences.episode_of(start));
-                Some(told.batch(episodes, Some(rng))?)
+                Some(rows_of(&told.batch(episodes, Some(rng))?, &share)?)
             }
             None => None,
         };
@@ -342,7 +351,15 @@ impl Algorithm for DecisionTransformer {
         } else {
             Dropout::off()
         };
-        learner.update(&contexts, dropout)
+        let rank = self.ranks.as_ref().map_or(0, |ranks| ranks.rank());
+        let _together = ranks::together(self.ranks.as_ref());
+        learner.update(&contexts, dropout.of_rank(rank))
+    }
+
+    fn set_ranks(&mut self, ranks: Arc<dyn Ranks>) -> Result<()> {
+        ranks::share(&*ranks, self.learner.config.batch_size)?;
+        self.ranks = Some(ranks);
+        Ok(())
     }
 
     fn hold_out(&mut self, data: &Dataset) -> Result<()> {
@@ -561,6 +578,8 @@ impl Learner {
             (predicted - &contexts.actions)?.sqr()?.mean(2)? // (B, K)
         };
         let mask = contexts.mask.to_dtype(error.dtype())?;
-        Ok(((error * &mask)?.sum_all()? / mask.sum_all()?)?)
+        // Steps that are not padding, for each rank as many as in the mean.
+        let steps = ranks::mean(&mask.sum_all()?)?;
+        Ok(((error * &mask)?.sum_all()? / steps)?)
     }
 }

@@ -25,6 +25,8 @@
 //! CORL's order is taken, whose scores are published. First values are the authors' unless asked otherwise
 //! ([`EnsembleStart`]). Actions are mapped to ±1 before anything sees them.
 
+use std::ops::Range;
+
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::ActorConfig;
@@ -276,6 +278,17 @@ pub struct EdacDraws {
 
 impl Learner for Edac {
     type Draws = EdacDraws;
+
+    const SHARES: bool = true;
+
+    fn share(draws: Self::Draws, rows: &Range<usize>) -> Result<Self::Draws> {
+        let own = |of: &Tensor, dim| of.narrow(dim, rows.start, rows.len());
+        Ok(EdacDraws {
+            temperature: own(&draws.temperature, 0)?,
+            actor: own(&draws.actor, 0)?,
+            next: own(&draws.next, 0)?,
+        })
+    }
 
     fn draw(&self, rows: usize, rng: &mut Rng) -> Result<EdacDraws> {
         let (dtype, device) = (self.actor.params.dtype(), self.actor.params.device());

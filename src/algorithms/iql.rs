@@ -34,6 +34,8 @@
 
 use std::borrow::Cow;
 
+use std::ops::Range;
+
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::{ActorConfig, DeterministicActor};
@@ -343,6 +345,13 @@ impl<C: ActionCritics + Send + Sync> Learner for Iql<C> {
 
     /// None: everything is taken at actions of the data.
     type Draws = ();
+
+    const SHARES: bool = true;
+
+    fn share(draws: Self::Draws, rows: &Range<usize>) -> Result<Self::Draws> {
+        let ((), _) = (draws, rows);
+        Ok(())
+    }
 
     fn draw(&self, _: usize, _: &mut Rng) -> Result<()> {
         Ok(())

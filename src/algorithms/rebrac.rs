@@ -26,12 +26,15 @@
 //! data's returns (`num_warmup_steps`, `reset_opts`, `use_calibration`). A step that ends the task at the time limit is an end
 //! here, and a mere time-out in CORL.
 
+use std::ops::Range;
+
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::{ActorConfig, DeterministicActor};
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::init::StackInit;
 use trajformer_models::params::StateVisitor;
+use trajformer_models::ranks;
 use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{ActionFn, Explorer, InitContext, Learner, OffPolicy, Target, Trained};
@@ -272,7 +275,7 @@ impl Rebrac {
         let cloning_loss = squared_distance(&actions, &batch.actions)?.mean_all()?;
         let mut value_term = q.mean_all()?;
         if self.config.normalize_q {
-            value_term = (value_term * q.abs()?.mean_all()?.detach().recip()?)?;
+            value_term = (value_term * ranks::mean(&q.abs()?.mean_all()?)?.recip()?)?;
         }
         let loss = ((&cloning_loss * self.actor_penalty())? - value_term)?;
         metrics.push("actor_loss", &loss);
@@ -289,6 +292,12 @@ fn squared_distance(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 impl Learner for Rebrac {
     /// Standard normals (B, A): the noise on target actions.
     type Draws = Tensor;
+
+    const SHARES: bool = true;
+
+    fn share(draws: Self::Draws, rows: &Range<usize>) -> Result<Self::Draws> {
+        Ok(draws.narrow(0, rows.start, rows.len())?)
+    }
 
     fn draw(&self, rows: usize, rng: &mut Rng) -> Result<Tensor> {
         let (dtype, device) = (self.actor.params.dtype(), self.actor.params.device());

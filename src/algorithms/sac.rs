@@ -22,6 +22,8 @@
 //! exp(ln α) from the first update on, where that code starts from a fixed 0.2; the temperature is learned by
 //! default, as the paper has it.
 
+use std::ops::Range;
+
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::ActorConfig;
@@ -250,6 +252,16 @@ pub struct SacDraws {
 
 impl Learner for Sac {
     type Draws = SacDraws;
+
+    const SHARES: bool = true;
+
+    fn share(draws: Self::Draws, rows: &Range<usize>) -> Result<Self::Draws> {
+        let own = |of: &Tensor, dim| of.narrow(dim, rows.start, rows.len());
+        Ok(SacDraws {
+            next: own(&draws.next, 0)?,
+            actor: own(&draws.actor, 0)?,
+        })
+    }
 
     fn draw(&self, rows: usize, rng: &mut Rng) -> Result<SacDraws> {
         let (dtype, device) = (self.actor.params.dtype(), self.actor.params.device());

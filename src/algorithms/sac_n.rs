@@ -21,6 +21,8 @@
 //! CORL's order is taken, whose scores are published. First values are the authors' unless asked otherwise
 //! ([`EnsembleStart`]). Actions are mapped to ±1 before anything sees them.
 
+use std::ops::Range;
+
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::ActorConfig;
@@ -252,6 +254,17 @@ pub struct SacNDraws {
 
 impl Learner for SacN {
     type Draws = SacNDraws;
+
+    const SHARES: bool = true;
+
+    fn share(draws: Self::Draws, rows: &Range<usize>) -> Result<Self::Draws> {
+        let own = |of: &Tensor, dim| of.narrow(dim, rows.start, rows.len());
+        Ok(SacNDraws {
+            temperature: own(&draws.temperature, 0)?,
+            actor: own(&draws.actor, 0)?,
+            next: own(&draws.next, 0)?,
+        })
+    }
 
     fn draw(&self, rows: usize, rng: &mut Rng) -> Result<SacNDraws> {
         let (dtype, device) = (self.actor.params.dtype(), self.actor.params.device());

@@ -14,6 +14,8 @@
 //! Deviation: actions are mapped to ±1 before anything sees them, where the authors scale the
 //! actor's output by `max_action`. For ranges of ±1, all of D4RL's locomotion, it is the same.
 
+use std::ops::Range;
+
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::{ActorConfig, DeterministicActor};
@@ -192,6 +194,12 @@ impl Td3 {
 impl Learner for Td3 {
     /// Standard normals (B, A): the noise on target actions.
     type Draws = Tensor;
+
+    const SHARES: bool = true;
+
+    fn share(draws: Self::Draws, rows: &Range<usize>) -> Result<Self::Draws> {
+        Ok(draws.narrow(0, rows.start, rows.len())?)
+    }
 
     fn draw(&self, rows: usize, rng: &mut Rng) -> Result<Tensor> {
         let (dtype, device) = (self.actor.params.dtype(), self.actor.params.device());

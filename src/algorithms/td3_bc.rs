@@ -15,11 +15,14 @@
 //! Deviation: actions are mapped to ±1 before anything sees them, where the authors scale the
 //! actor's output by `max_action`. For ranges of ±1, all of D4RL's locomotion, it is the same.
 
+use std::ops::Range;
+
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 use trajformer_models::actor::{ActorConfig, DeterministicActor};
 use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::params::StateVisitor;
+use trajformer_models::ranks;
 use trajformer_models::work::{self, Passes};
 
 use crate::offpolicy::{ActionFn, Explorer, InitContext, Learner, OffPolicy, Target, Trained};
@@ -184,7 +187,7 @@ impl Td3Bc {
         let actions = self.actor.net.forward(&batch.observations)?; // (B, A)
         let critic = self.critics.detached.member(0)?;
         let q = critic.forward(&batch.observations, &actions)?; // (1, B)
-        let scale = q.abs()?.mean_all()?.detach().recip()?;
+        let scale = ranks::mean(&q.abs()?.mean_all()?)?.recip()?;
         let value_term = ((q.mean_all()? * scale)? * self.config.alpha)?;
         let cloning_loss = (actions - &batch.actions)?.sqr()?.mean_all()?;
         let loss = (&cloning_loss - value_term)?;
@@ -197,6 +200,12 @@ impl Td3Bc {
 impl Learner for Td3Bc {
     /// Standard normals (B, A): the noise on target actions.
     type Draws = Tensor;
+
+    const SHARES: bool = true;
+
+    fn share(draws: Self::Draws, rows: &Range<usize>) -> Result<Self::Draws> {
+        Ok(draws.narrow(0, rows.start, rows.len())?)
+    }
 
     fn draw(&self, rows: usize, rng: &mut Rng) -> Result<Tensor> {
         let (dtype, device) = (self.actor.params.dtype(), self.actor.params.device());

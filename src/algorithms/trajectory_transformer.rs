@@ -40,6 +40,7 @@ use trajformer_models::optim::{
     Adam, AdamConfig, ParamGroup, Schedule, WeightDecay, polyak_update,
 };
 use trajformer_models::params::{Params, StateVisitor};
+use trajformer_models::ranks::{self, Ranks, rows_of};
 use trajformer_models::trajectory_transformer::{
     Positions, Recipe, TokenBatch, TrajectoryTransformer as Network,
     TrajectoryTransformerConfig as Sizes,
@@ -423,6 +424,7 @@ impl TrajectoryTransformerConfig {
             sequences,
             clock: None,
             critic: None,
+            ranks: None,
         })
     }
 
@@ -591,6 +593,8 @@ pub struct TrajectoryTransformer {
     clock: Option<Arc<dyn Clock>>,
     /// What plans are scored with, if not by the network: a copy of another run's.
     critic: Option<Arc<Critic>>,
+    /// Those that make every update together.
+    ranks: Option<Arc<dyn Ranks>>,
 }
 
 impl TrajectoryTransformer {
@@ -666,19 +670,31 @@ impl Algorithm for TrajectoryTransformer {
         let device = learner.model.params.device();
         self.sequences.require_windows()?;
         let windows = self.sequences.draw(learner.config.batch_size, rng);
-        let mut batch = self.sequences.batch(&windows, device)?; // (B, T)
+        let share = match &self.ranks {
+            Some(ranks) => ranks::share(&**ranks, windows.len())?,
+            None => 0..windows.len(),
+        };
+        let mut batch = self.sequences.batch(&windows[share.clone()], device)?; // (B, T)
         if let Some(told) = &self.instructed {
             let episodes = windows
                 .iter()
                 .map(|&window| self.sequences.episode_of(window));
-            batch.instructions = Some(told.batch(episodes, Some(rng))?);
+            batch.instructions = Some(rows_of(&told.batch(episodes, Some(rng))?, &share)?);
         }
         let dropout = if learner.config.dropout > 0.0 {
             Dropout::draw(rng)
         } else {
             Dropout::off()
         };
-        learner.update(&batch, dropout)
+        let rank = self.ranks.as_ref().map_or(0, |ranks| ranks.rank());
+        let _together = ranks::together(self.ranks.as_ref());
+        learner.update(&batch, dropout.of_rank(rank))
+    }
+
+    fn set_ranks(&mut self, ranks: Arc<dyn Ranks>) -> Result<()> {
+        ranks::share(&*ranks, self.learner.config.batch_size)?;
+        self.ranks = Some(ranks);
+        Ok(())
     }
 
     fn set_clock(&mut self, clock: Arc<dyn Clock>) {

@@ -34,7 +34,7 @@ pub fn fit(dataset: &Dataset, config: &RunConfig) -> Result<TrainedRun> {
 /// As [`fit`].
 pub fn fit_with(config: &RunConfig, options: &RunOptions<'_>) -> Result<TrainedRun> {
     let mut ready = Ready::new(config, options)?;
-    let outcome = ready.train(None, &options.interrupt)?;
+    let outcome = ready.train(None, options)?;
     let state = RunState {
         rng: ready.rng.state().0,
         evaluation_pending: outcome.evaluation_pending,

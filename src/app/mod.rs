@@ -29,12 +29,15 @@ pub mod locks;
 pub mod logger;
 mod lost_rows;
 mod memory;
+#[cfg(feature = "mpi")]
+pub mod mpi;
 pub mod online;
 pub mod prepare;
 pub mod pretrained;
 pub mod preview;
 pub mod progress;
 pub mod publish;
+mod ranks;
 pub mod render;
 pub mod report;
 pub mod reproduce;

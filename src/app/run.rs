@@ -38,6 +38,7 @@ use crate::app::imported::Request;
 use crate::app::logger::Tables;
 use crate::app::lost_rows::{lost_before, lost_of, lost_rows};
 use crate::app::online::{Interaction, interactive};
+use crate::app::ranks;
 use crate::app::trainer::{Outcome, Training};
 use crate::app::whole::check_whole;
 use crate::envs;
@@ -50,6 +51,7 @@ use trajformer_core::interrupt::Interrupt;
 use trajformer_core::normalizer::ActionBounds;
 use trajformer_core::policy::Policy;
 use trajformer_models::encoder::EncoderFactory;
+use trajformer_models::ranks::Ranks;
 use trajformer_models::rng::{Rng, Streams};
 
 /// What a caller gives a run beside its configuration; by default nothing.
@@ -64,6 +66,8 @@ pub struct RunOptions<'a> {
     pub encoder: Option<Arc<dyn EncoderFactory>>,
     /// Stops it early, with a checkpoint.
     pub interrupt: Interrupt,
+    /// Processes that make every update together, each with these options but for its own rank. The first writes the run and evaluates it.
+    pub ranks: Option<Arc<dyn Ranks>>,
 }
 
 /// Trains a new run in the folder `out`.
@@ -79,9 +83,18 @@ pub fn start(config: &RunConfig, out: &Path) -> Result<Outcome> {
 /// # Errors
 /// As [`start`].
 pub fn start_with(config: &RunConfig, out: &Path, options: &RunOptions<'_>) -> Result<Outcome> {
-    let mut ready = Ready::new(config, options)?;
-    let run = RunDir::create(out, &ready.config, &ready.spec, &mut *ready.algorithm)?;
-    ready.train(Some(&run), &options.interrupt)
+    let made = || -> Result<(Ready, Option<RunDir>)> {
+        let mut ready = Ready::new(config, options)?;
+        let run = if ranks::leads(options.ranks.as_ref()) {
+            let made = RunDir::create(out, &ready.config, &ready.spec, &mut *ready.algorithm);
+            Some(made?)
+        } else {
+            None
+        };
+        Ok((ready, run))
+    };
+    let (mut ready, run) = ranks::agreed(options.ranks.as_ref(), made())?;
+    ready.train(run.as_ref(), options)
 }
 
 /// Trains a new run on a data set that is in memory already.
@@ -181,6 +194,7 @@ impl Ready {
             data_name: Some(data_name(&config.data.path)).filter(|name| !name.is_empty()),
             instructions: None,
         };
+        ranks::give(options.ranks.as_ref(), config, &mut *algorithm)?;
         Ok(Self {
             spec,
             algorithm,
@@ -197,17 +211,25 @@ impl Ready {
     ///
     /// # Errors
     /// If training fails.
-    pub(super) fn train(&mut self, run: Option<&RunDir>, interrupt: &Interrupt) -> Result<Outcome> {
+    pub(super) fn train(
+        &mut self,
+        run: Option<&RunDir>,
+        options: &RunOptions<'_>,
+    ) -> Result<Outcome> {
         Training {
             algorithm: &mut *self.algorithm,
-            evaluator: self.evaluator.as_mut(),
+            evaluator: self
+                .evaluator
+                .as_mut()
+                .filter(|_| ranks::leads(options.ranks.as_ref())),
             run,
             tables: std::mem::take(&mut self.tables),
             train: &self.config.train,
             evaluate: &self.config.evaluate,
             total_updates: self.config.total_updates(),
             interaction: self.interaction.as_mut(),
-            interrupt,
+            interrupt: &options.interrupt,
+            ranks: options.ranks.as_ref(),
         }
         .run(&self.state, &mut self.rng)
     }
@@ -240,7 +262,48 @@ fn resume_as(
     options: &RunOptions<'_>,
     asked: &mut Asked,
 ) -> Result<Outcome> {
-    let run = RunDir::open_to_train(path)?;
+    let mine = |asked: &mut Asked| resumed(path, overrides, options, asked);
+    // The first rank writes what of the run changes before the others read it.
+    let made = if ranks::leads(options.ranks.as_ref()) {
+        let made = ranks::agreed(options.ranks.as_ref(), mine(asked))?;
+        ranks::agreed(options.ranks.as_ref(), Ok(made))?
+    } else {
+        ranks::agreed(options.ranks.as_ref(), Ok(()))?;
+        ranks::agreed(options.ranks.as_ref(), mine(asked))?
+    };
+    let Resumed { run, mut ready } = match made {
+        Ok(ready) => ready,
+        Err(finished) => return Ok(*finished),
+    };
+    let outcome = ready.train(
+        Some(&run).filter(|_| ranks::leads(options.ranks.as_ref())),
+        options,
+    )?;
+    Ok(Outcome {
+        lost_rows: lost_rows(&run, &ready.config, run.state()?.as_ref()),
+        ..outcome
+    })
+}
+
+/// A run that goes on.
+struct Resumed {
+    run: RunDir,
+    ready: Ready,
+}
+
+/// A run that is ready for its next update, or what it found, if it is finished.
+fn resumed(
+    path: &Path,
+    overrides: &[String],
+    options: &RunOptions<'_>,
+    asked: &mut Asked,
+) -> Result<std::result::Result<Resumed, Box<Outcome>>> {
+    let leads = ranks::leads(options.ranks.as_ref());
+    let run = if leads {
+        RunDir::open_to_train(path)?
+    } else {
+        RunDir::open(path)?
+    };
     let Continued {
         stored,
         config,
@@ -250,7 +313,7 @@ fn resume_as(
     } = continued(&run, overrides, options, asked)?;
     let read = (tables.evaluations(), tables.logged());
     if let Some(state) = state.as_ref().filter(|state| state.is_trained(&config)) {
-        if state.copy_pending {
+        if state.copy_pending && leads {
             // A kill came between the last checkpoint and its copy.
             run.keep_due(state, stored.train.keep)?;
         }
@@ -258,10 +321,10 @@ fn resume_as(
             copy_pending: false,
             ..state.clone()
         };
-        return Ok(Outcome {
+        return Ok(Err(Box::new(Outcome {
             lost_rows: lost_of(&run, &config, Some(state), read),
             ..finished(&run, &config, state)?
-        });
+        })));
     }
     for lost in lost_before(&run, &config, state.as_ref(), read) {
         tracing::warn!("{}: {lost}; it goes on without", path.display());
@@ -279,12 +342,10 @@ fn resume_as(
         of_rates,
     };
     let mut ready = ready_to_continue(&run, changed, spec, done, options)?;
-    ready.tables = tables;
-    let outcome = ready.train(Some(&run), &options.interrupt)?;
-    Ok(Outcome {
-        lost_rows: lost_rows(&run, &config, run.state()?.as_ref()),
-        ..outcome
-    })
+    if leads {
+        ready.tables = tables;
+    }
+    Ok(Ok(Resumed { run, ready }))
 }
 
 /// A run that can be gone on with.
@@ -554,6 +615,7 @@ fn ready_to_continue(
             RunState::new(0, 0.0, None),
         )
     };
+    ranks::give(options.ranks.as_ref(), config, &mut *algorithm)?;
     // Before the configuration: whoever finds that changed finds what it was.
     let changes = of_rates.into_iter();
     let changes = changes.map(|one| Change::after(done, one)).collect();

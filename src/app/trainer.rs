@@ -1,7 +1,10 @@
 //! The training loop: updates, logging, evaluation, checkpoints. It names no algorithm.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
+
+use candle_core::{Device, Tensor};
 use trajformer_core::interrupt::Interrupt;
 
 use trajformer_models::kernels::parallel;
@@ -15,6 +18,8 @@ use crate::envs::score::reference_for;
 use trajformer_core::algorithm::Algorithm;
 use trajformer_core::error::{Error, Result, shell_quoted};
 use trajformer_core::held_out::HELD_OUT_LOSS;
+use trajformer_core::metrics::Metrics;
+use trajformer_models::ranks::Ranks;
 use trajformer_models::rng::{Rng, Streams};
 
 /// How a training call ended.
@@ -66,6 +71,8 @@ pub struct Training<'a> {
     pub interaction: Option<&'a mut Interaction>,
     /// Stops it early, with a checkpoint. The evaluator has its own.
     pub interrupt: &'a Interrupt,
+    /// Those that make every update together. The first evaluates and writes; the others have neither `evaluator` nor `run`.
+    pub ranks: Option<&'a Arc<dyn Ranks>>,
 }
 
 /// How far a call has come.
@@ -148,7 +155,7 @@ impl Training<'_> {
         let (mut update_seconds, mut stopped) = (0.0, false);
         if at.evaluation_pending {
             self.evaluate(at, logger)?;
-            stopped = at.evaluation_pending;
+            stopped = self.any(at.evaluation_pending)?;
             self.record_evaluation(at)?;
         }
         if at.saved == Some(at.update) && !stopped {
@@ -162,8 +169,8 @@ impl Training<'_> {
             }
             let metrics = self.algorithm.update(rng)?;
             at.update += 1;
+            let metrics = self.averaged(metrics, &mut stopped)?;
             logger.collect(at.update, metrics)?;
-            stopped = self.interrupt.is_set();
             let held_out = self.judge_held_out(at)?;
             let ends = self.early_stop(at).is_some();
             at.evaluation_pending =
@@ -196,6 +203,9 @@ impl Training<'_> {
                 } else if stopped {
                     self.save(at, rng, logger)?;
                 }
+            }
+            if self.scores_are_due(at.update) {
+                stopped = self.any(stopped)?;
             }
             if save && !at.evaluation_pending {
                 self.keep(at)?;
@@ -238,9 +248,42 @@ impl Training<'_> {
     }
 
     fn evaluation_is_due(&self, update: u64) -> bool {
+        self.scores_are_due(update) && self.evaluator.is_some()
+    }
+
+    /// Whether the run evaluates after this update, if it evaluates: of several ranks the first does, and the others wait.
+    fn scores_are_due(&self, update: u64) -> bool {
         let every = self.evaluate.every_updates;
-        let due = (every > 0 && update.is_multiple_of(every)) || self.is_an_end(update);
-        due && self.evaluator.is_some()
+        (every > 0 && update.is_multiple_of(every)) || self.is_an_end(update)
+    }
+
+    /// Whether this is so on any of the ranks that train together.
+    fn any(&self, of: bool) -> Result<bool> {
+        let Some(ranks) = self.ranks else {
+            return Ok(of);
+        };
+        let mut count = [f64::from(u8::from(of))];
+        ranks.sum_f64(&mut count)?;
+        Ok(count[0] > 0.0)
+    }
+
+    /// An update's metrics, averaged over the ranks that made it together, and whether any of them was interrupted.
+    fn averaged(&self, metrics: Metrics, stopped: &mut bool) -> Result<Metrics> {
+        let interrupted = self.interrupt.is_set();
+        let Some(ranks) = self.ranks else {
+            *stopped = interrupted;
+            return Ok(metrics);
+        };
+        let (names, mut numbers): (Vec<_>, Vec<f64>) = metrics.values()?.into_iter().unzip();
+        numbers.push(f64::from(u8::from(interrupted)));
+        ranks.sum_f64(&mut numbers)?;
+        *stopped = numbers.pop().is_some_and(|count| count > 0.0);
+        let count = ranks.count() as f64;
+        let mut averaged = Metrics::new();
+        for (name, sum) in names.into_iter().zip(numbers) {
+            averaged.push(name, &Tensor::new(sum / count, &Device::Cpu)?);
+        }
+        Ok(averaged)
     }
 
     /// Of the updates on the data alone, or of all.

@@ -18,6 +18,7 @@ pub mod hints;
 pub mod hub;
 pub mod plan;
 pub mod probe;
+mod ranks;
 pub mod render;
 pub mod report;
 pub mod reproduce;

@@ -10,13 +10,13 @@ use serde_json::json;
 use trajformer::compare::alike::{self, History};
 use trajformer::config::RunConfig;
 use trajformer::data::formats;
-use trajformer::error::shell_quoted;
+use trajformer::error::{Error, shell_quoted};
 use trajformer::evaluate;
 use trajformer::run::{self, Asked, Failure, RunOptions, Series};
 use trajformer::trainer::Outcome;
 
 use crate::cli::count;
-use crate::commands::{hints, python_key, side_by_side};
+use crate::commands::{hints, python_key, ranks, side_by_side};
 use crate::output::{self, say};
 use crate::process;
 use crate::repeated;
@@ -73,18 +73,26 @@ pub struct TrainArgs {
 /// # Errors
 /// If training fails or the report can't be written.
 pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
+    // Seeds side by side are processes that know nothing of each other.
+    let ranks = match &args.seeds {
+        None => ranks::of_job()?,
+        Some(_) => None,
+    };
     let options = RunOptions {
         interrupt: process::catch_interrupts(),
+        ranks,
         ..RunOptions::default()
     };
+    if options.ranks.as_ref().is_some_and(|ranks| ranks.rank() > 0) {
+        // The first rank tells.
+        return repeated::quietly(|| one_of_several(args, &options));
+    }
     if args.until_stdin_closes {
         process::interrupt_when_stdin_closes(&options.interrupt);
     }
     let mut seeds_in = None;
     let mut series = Series::default();
-    let mut overrides = args.overrides.clone();
-    overrides.extend(args.device.iter().map(|device| format!("device={device}")));
-    overrides.extend(python_key(args.python.as_deref()));
+    let overrides = overrides(args);
     if let Some(path) = &args.resume {
         if let Some(out) = &args.out {
             run::branch_with(path, out, &overrides)?;
@@ -163,6 +171,34 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         }
         (false, Some(failed)) => anyhow::bail!(failed),
         (false, None) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The keys that the command sets.
+fn overrides(args: &TrainArgs) -> Vec<String> {
+    let mut overrides = args.overrides.clone();
+    overrides.extend(args.device.iter().map(|device| format!("device={device}")));
+    overrides.extend(python_key(args.python.as_deref()));
+    overrides
+}
+
+/// Trains a run that the first of several ranks makes, or goes on with, and tells about.
+fn one_of_several(args: &TrainArgs, options: &RunOptions<'_>) -> anyhow::Result<ExitCode> {
+    let overrides = overrides(args);
+    let trained = match (&args.resume, &args.config) {
+        (Some(path), _) => run::resume_with(args.out.as_ref().unwrap_or(path), &overrides, options),
+        (None, Some(path)) => {
+            let config = RunConfig::load(path, &overrides)?;
+            let out = args.out.clone().unwrap_or_else(|| run::default_out(path));
+            run::start_with(&config, &out, options)
+        }
+        (None, None) => return Ok(ExitCode::SUCCESS),
+    };
+    match trained {
+        Ok(outcome) if outcome.interrupted => Ok(ExitCode::from(process::status_of_interrupted())),
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(Error::OtherRank) => Ok(ExitCode::FAILURE),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -8,6 +8,7 @@ use trajformer_models::encoder::EncoderFactory;
 use trajformer_models::params::StateVisitor;
 use trajformer_models::precision::Precision;
 use trajformer_models::pretrained::Gpt2;
+use trajformer_models::ranks::Ranks;
 use trajformer_models::rng::Rng;
 use trajformer_models::work::Passes;
 
@@ -105,6 +106,16 @@ pub trait Algorithm: Send {
         Ok(())
     }
 
+    /// Makes every update together with other ranks from now on, each on its share of the rows: the batch is as large as before, and the result the same
+    /// to rounding.
+    ///
+    /// # Errors
+    /// If it can't, which is the default, or the batch can't be cut into equal shares.
+    fn set_ranks(&mut self, ranks: Arc<dyn Ranks>) -> Result<()> {
+        let _ = ranks;
+        Err(no_ranks())
+    }
+
     /// `Some` if this algorithm can learn online.
     fn interactive(&mut self) -> Option<&mut dyn Interactive> {
         None
@@ -142,6 +153,14 @@ pub fn no_held_out_loss() -> Error {
         Ability::HeldOutLoss,
         "this algorithm has no loss that is known without a step (`bc`, `iql`, `decision_transformer` and `trajectory_transformer` have one): leave \
          `train.held_out_fraction` out",
+    )
+}
+
+/// Said of algorithms that several ranks can't train together.
+pub fn no_ranks() -> Error {
+    Error::unsupported(
+        Ability::Ranks,
+        "several ranks can't train this algorithm together: start it without `mpirun`",
     )
 }
 

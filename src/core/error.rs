@@ -161,6 +161,9 @@ pub enum Error {
         /// Why, and what to do.
         problem: String,
     },
+    /// Of several ranks that train together another one has failed, and says why.
+    #[error("another rank could not begin, and says why")]
+    OtherRank,
     /// This build leaves something out: build with the feature.
     #[error("{problem}")]
     NotBuilt {
@@ -366,6 +369,8 @@ pub enum Ability {
     Rule,
     /// To be taken apart, to see where its score goes.
     Diagnosis,
+    /// To be trained by several ranks together.
+    Ranks,
 }
 
 /// What to do about a failure that the system names.

@@ -1,6 +1,8 @@
 //! How batches are mixed from a data set and what a policy collected itself: [`DataShare`] is asked for, [`Mixing`] is what a
 //! method makes of it, [`Rows`] are the transitions of a batch.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// `online.data_share`: which share of each batch comes from the data set; the rest is what was collected online.
@@ -97,6 +99,19 @@ pub struct Rows {
     pub data: Vec<u32>,
     /// Collected ones.
     pub collected: Vec<u32>,
+}
+
+impl Rows {
+    /// Some of them, counted through the data's and then the collected ones, as a batch has them.
+    pub fn share(&self, rows: &Range<usize>) -> Self {
+        let data = self.data.len();
+        let of_data = rows.start.min(data)..rows.end.min(data);
+        let of_collected = rows.start.max(data) - data..rows.end.max(data) - data;
+        Self {
+            data: self.data[of_data].to_vec(),
+            collected: self.collected[of_collected].to_vec(),
+        }
+    }
 }
 
 #[cfg(test)]

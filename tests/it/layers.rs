@@ -176,6 +176,8 @@ const TABLE: &[(&str, &str)] = &[
         "app/trainer",
         "core/* app/checkpoint app/config app/evaluate app/logger app/online envs",
     ),
+    ("app/ranks", "core/* app/config"),
+    ("app/mpi", "core/*"),
     (
         "app/publish",
         "core/* algorithms/registry app/checkpoint app/config app/evaluate app/evaluations app/hub",
@@ -201,7 +203,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "app/run",
-        "core/* app/action_range app/asked app/checkpoint app/config app/critic app/datasets app/evaluate app/evaluations app/fqe app/from_data app/held_out app/imported app/logger \
+        "core/* app/ranks app/action_range app/asked app/checkpoint app/config app/critic app/datasets app/evaluate app/evaluations app/fqe app/from_data app/held_out app/imported app/logger \
          app/lost_rows app/online app/prepare app/trainer app/whole envs formats",
     ),
     (

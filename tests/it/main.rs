@@ -100,6 +100,7 @@ mod planner_multi_token;
 mod planner_parity;
 mod policies;
 mod pretrained;
+mod ranks;
 mod render;
 mod report;
 mod reproduce;

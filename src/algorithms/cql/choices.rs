@@ -15,6 +15,8 @@
 //! `target_every = 8000`), its rate 6.25e-5 and its α 1; with the keys of `[algorithm.cql]` both are reached. First values of the
 //! network are those of the critics of real numbers.
 
+use std::ops::Range;
+
 use candle_core::{D, Tensor};
 use trajformer_models::choices::{ChoiceCritics, best, chosen, epsilon_greedy, logsumexp};
 use trajformer_models::critic::CriticConfig;
@@ -98,6 +100,13 @@ fn huber(errors: &Tensor) -> Result<Tensor> {
 impl Learner for DiscreteCql {
     /// None: all choices are looked at.
     type Draws = ();
+
+    const SHARES: bool = true;
+
+    fn share(draws: Self::Draws, rows: &Range<usize>) -> Result<Self::Draws> {
+        let ((), _) = (draws, rows);
+        Ok(())
+    }
 
     const CHOOSES: bool = true;
 

@@ -23,12 +23,15 @@ pub use trained::{InitContext, StateNames, Target, Trained, join};
 use candle_core::{D, DType, Device, Tensor};
 use trajformer_models::critic::Critics;
 use trajformer_models::params::StateVisitor;
+use trajformer_models::ranks::{self, Ranks};
 use trajformer_models::uploads::CachedUploads;
 use trajformer_models::work::Passes;
 
 use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
 use trajformer_core::algorithm::{
-    Algorithm, Build, Interactive, OnlinePhase, Step, Work, no_held_out_loss,
+    Algorithm, Build, Interactive, OnlinePhase, Step, Work, no_held_out_loss, no_ranks,
 };
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Ability, Error, Result};
@@ -54,11 +57,23 @@ pub trait Learner: Send {
     /// Whether its actions are choices, each one whole number; else they are real numbers in ±1.
     const CHOOSES: bool = false;
 
+    /// Whether several ranks can make an update together, each on its rows of the batch: losses are means over rows, what else they take from the
+    /// whole batch goes through [`ranks::mean`], and [`Self::share`] cuts the draws.
+    const SHARES: bool = false;
+
     /// Draws those of an update on `rows` transitions (B).
     ///
     /// # Errors
     /// If the device fails.
     fn draw(&self, rows: usize, rng: &mut Rng) -> Result<Self::Draws>;
+
+    /// What of an update's draws belongs to these rows of its batch.
+    ///
+    /// # Errors
+    /// If this learner does not share its updates, or the device fails.
+    fn share(_draws: Self::Draws, _rows: &Range<usize>) -> Result<Self::Draws> {
+        Err(no_ranks())
+    }
 
     /// One update; nothing is read back from the device.
     ///
@@ -191,6 +206,8 @@ pub struct OffPolicy<L> {
     encoded: bool,
     /// Observation and action of a step whose outcome is not known yet, in f32.
     pending: Option<(Tensor, Tensor)>,
+    /// Those that make every update together.
+    ranks: Option<Arc<dyn Ranks>>,
 }
 
 impl<L: Learner> OffPolicy<L> {
@@ -266,6 +283,7 @@ impl<L: Learner> OffPolicy<L> {
             learner,
             encoded: build.encoder.is_some(),
             pending: None,
+            ranks: None,
         })
     }
 
@@ -339,7 +357,23 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
         self.data.require_rows()?;
         let rows = self.draw_rows(rng);
         let draws = self.learner.draw(self.batch_size, rng)?;
-        self.update_on(&rows, &draws)
+        let Some(ranks) = self.ranks.clone() else {
+            return self.update_on(&rows, &draws);
+        };
+        // All ranks draw the whole batch, from the same stream, so that its numbers don't depend on how many there are.
+        let share = ranks::share(&*ranks, self.batch_size)?;
+        let draws = L::share(draws, &share)?;
+        let _together = ranks::together(Some(&ranks));
+        self.update_on(&rows.share(&share), &draws)
+    }
+
+    fn set_ranks(&mut self, ranks: Arc<dyn Ranks>) -> Result<()> {
+        if !L::SHARES {
+            return Err(no_ranks());
+        }
+        ranks::share(&*ranks, self.batch_size)?;
+        self.ranks = Some(ranks);
+        Ok(())
     }
 
     fn policy(&self) -> Result<Box<dyn Policy>> {

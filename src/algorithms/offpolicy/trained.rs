@@ -11,6 +11,7 @@ use trajformer_models::muon::Optimizer;
 use trajformer_models::network::{Network, Scalar};
 use trajformer_models::optim::{Adam, AdamConfig, ParamGroup, polyak_update};
 use trajformer_models::params::{Params, StateVisitor};
+use trajformer_models::ranks;
 
 use trajformer_core::dataset_checks::opened_without_data;
 use trajformer_core::error::{Error, Result};
@@ -41,7 +42,8 @@ pub struct InitContext<'a> {
 
 /// Runs two independent parts of an update concurrently on the CPU, else one after the other. Pass the longer one
 /// first. Neither may see what the other changes. Concurrent parts leave each thread fewer jobs to hand out and wait for, while the
-/// pool's other threads stay awake ([`parallel`]).
+/// pool's other threads stay awake ([`parallel`]). Where several ranks take their steps together, one part comes after the other: all ranks meet in the
+/// same order.
 ///
 /// # Errors
 /// Those of the parts.
@@ -50,7 +52,7 @@ pub fn join<A: Send, B: Send>(
     first: impl FnOnce() -> Result<A> + Send,
     second: impl FnOnce() -> Result<B> + Send,
 ) -> Result<(A, B)> {
-    let (first, second) = if device.is_cpu() {
+    let (first, second) = if device.is_cpu() && ranks::here().is_none() {
         parallel::join(first, second)
     } else {
         (first(), second())
@@ -186,14 +188,20 @@ impl<N: Network> Trained<N> {
         self.optimizer.as_ref().map_or(0, Optimizer::steps)
     }
 
-    /// One step with these gradients, for losses that several networks share. Returns their norm before clipping, a scalar,
+    /// One step with these gradients, or their means over the [`ranks`] that take it together, for losses that several networks share. Returns their norm before clipping, a scalar,
     /// if the optimiser clips.
     ///
     /// # Errors
     /// If it was made to act alone, or a tensor operation fails.
     pub fn step(&mut self, gradients: &GradStore, learning_rate: f64) -> Result<Option<Tensor>> {
         let optimizer = self.optimizer.as_mut().ok_or_else(opened_without_data)?;
-        Ok(optimizer.step(gradients, learning_rate)?)
+        match ranks::here() {
+            None => Ok(optimizer.step(gradients, learning_rate)?),
+            Some(ranks) => {
+                let gradients = ranks::averaged(&*ranks, gradients, &self.params)?;
+                Ok(optimizer.step(&gradients, learning_rate)?)
+            }
+        }
     }
 
     /// An independent network with the same values, without gradients.
