@@ -16,6 +16,17 @@ pub struct Evaluations {
     table: CsvTable,
 }
 
+/// What a table that may be being written has of evaluations.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Settled {
+    /// Whether they are normalised scores: returns where there are none.
+    pub normalized: bool,
+    /// (update, mean score) of every evaluation.
+    pub scores: Vec<(f64, f64)>,
+    /// Rows that hold something else than finite numbers: which, and what.
+    pub left_out: Vec<String>,
+}
+
 /// One evaluation as the table keeps it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EvaluationRow {
@@ -105,15 +116,14 @@ impl Evaluations {
         }
     }
 
-    /// (update, mean score) of every evaluation of the run directory `folder`, which may be being written, and whether they are
-    /// normalised scores: returns where there are none. A row that holds something else than numbers is left out.
+    /// Every evaluation of the run directory `folder`, which may be being written.
     ///
     /// # Errors
     /// If the table is there and can't be read, or is none of evaluations.
-    pub fn settled(folder: &Path) -> Result<(bool, Vec<(f64, f64)>)> {
+    pub fn settled(folder: &Path) -> Result<Settled> {
         let path = folder.join(FILE);
         let Some(table) = Table::read_if_present(&path)? else {
-            return Ok((false, Vec::new()));
+            return Ok(Settled::default());
         };
         let place = |name: &str| table.columns.iter().position(|column| column == name);
         let (score, found) = (place("score_mean"), place("return_mean"));
@@ -123,8 +133,23 @@ impl Evaluations {
         };
         let number = |cell: &String| cell.trim().parse().ok().filter(|x: &f64| x.is_finite());
         let point = |row: &Vec<String>| Some((number(&row[0])?, number(&row[column])?));
-        let points = table.rows.iter().filter_map(point).collect();
-        Ok((score.is_some(), points))
+        let mut settled = Settled {
+            normalized: score.is_some(),
+            ..Settled::default()
+        };
+        for (at, row) in table.rows.iter().enumerate() {
+            match point(row) {
+                Some(point) => settled.scores.push(point),
+                None => settled.left_out.push(format!(
+                    "line {}: update `{}` has `{}` as `{}`, which is no finite number, and is left out",
+                    at + 2, // the first line has the names
+                    row[0].trim(),
+                    row[column].trim(),
+                    table.columns[column]
+                )),
+            }
+        }
+        Ok(settled)
     }
 
     /// What the evaluations of the run directory `folder`, the [`rows`](Self::rows), found for each further return that its

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::app::checkpoint::folders::lost_configuration;
-use crate::app::checkpoint::{RunDir, RunState};
+use crate::app::checkpoint::{LOCK, RunDir, RunState, is_in_training};
 use crate::app::compare::found::{damaged, found};
 use crate::app::config::RunConfig;
 use crate::app::evaluations::Evaluations;
@@ -64,9 +64,9 @@ pub enum Status {
     Finished,
     /// Its scores rose, or its held-out loss fell, no more.
     StoppedEarly,
-    /// Its files changed a short while ago.
+    /// A process has it in training; or nothing says whether one does, and its files changed a short while ago.
     Training,
-    /// They have not changed for so long: it was interrupted, or takes long over something.
+    /// No process trains it, or none shows, and its files have not changed for so long: it was interrupted.
     Quiet(Duration),
     /// It can't be opened: a file that it acts with is lost or was changed.
     Damaged,
@@ -179,7 +179,13 @@ fn glance(folder: &Path) -> Glance {
         }
     }
     match Evaluations::settled(folder) {
-        Ok((normalized, scores)) => (seen.normalized, seen.scores) = (normalized, scores),
+        Ok(settled) => {
+            (seen.normalized, seen.scores) = (settled.normalized, settled.scores);
+            settled
+                .left_out
+                .into_iter()
+                .for_each(|problem| read("evaluations.csv", problem));
+        }
         Err(error) => {
             is_read = false;
             read("evaluations.csv", error.to_string());
@@ -303,6 +309,9 @@ fn status(seen: &Glance, config: Option<&RunConfig>, state: Option<&RunState>) -
             return Status::Finished;
         }
     }
+    if is_in_training(&seen.folder) {
+        return Status::Training;
+    }
     let names = [
         "metrics.csv",
         "evaluations.csv",
@@ -316,7 +325,9 @@ fn status(seen: &Glance, config: Option<&RunConfig>, state: Option<&RunState>) -
         .max()
         .and_then(|time| SystemTime::now().duration_since(time).ok());
     let quiet = quiet.unwrap_or_default();
-    if quiet <= FRESH.max(between_rows(seen) * 3) {
+    // A lock that nobody holds says that nobody trains it; without one only time can tell.
+    let may_train = !seen.folder.join(LOCK).exists();
+    if may_train && quiet <= FRESH.max(between_rows(seen) * 3) {
         Status::Training
     } else {
         Status::Quiet(quiet)
@@ -378,6 +389,35 @@ mod tests {
             points: vec![(10.0, 0.5), (20.0, 0.25)],
         };
         assert_eq!(found.curves, [curve]);
+    }
+
+    #[test]
+    fn a_run_whose_lock_nobody_holds_does_not_train_and_one_whose_lock_is_held_does() {
+        let folder = folder();
+        let lock = fs::File::create(folder.path().join(LOCK)).expect("a lock");
+        assert!(matches!(seen(folder.path()).status, Status::Quiet(_)));
+        lock.try_lock().expect("nobody holds it");
+        let old = SystemTime::now() - Duration::from_secs(4000);
+        for name in ["metrics.csv", "evaluations.csv", "config.toml"] {
+            let file = fs::File::options()
+                .write(true)
+                .open(folder.path().join(name));
+            file.and_then(|file| file.set_modified(old)).expect("older");
+        }
+        assert_eq!(seen(folder.path()).status, Status::Training);
+        drop(lock);
+        assert!(matches!(seen(folder.path()).status, Status::Quiet(_)));
+    }
+
+    #[test]
+    fn an_evaluation_that_is_no_number_is_said_and_the_others_are_shown() {
+        let folder = folder();
+        let text = format!("{EVALUATIONS}30,3,2,NaN,1\n");
+        fs::write(folder.path().join("evaluations.csv"), text).expect("written");
+        let found = seen(folder.path());
+        assert_eq!(found.scores, [(10.0, -5.0), (20.0, -4.0)]);
+        let said = found.problems.join("; ");
+        assert!(said.contains("line 4: update `30` has `NaN`"), "{said}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use trajformer::checkpoint::check_output;
 use trajformer::data::formats::d4rl_hdf5;
 use trajformer::reproduce::{NAMES, Reproduction, Request, table};
 use trajformer::run::parse_seeds;
-use trajformer::sweep::{Line, write_table};
+use trajformer::sweep::{Line, Plan, write_table};
 
 use crate::commands::probe;
 use crate::commands::sweep::children::Wanted;
@@ -73,6 +73,9 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
         say_needs(&reproduction, args)?;
     }
     if trains && !args.yes {
+        if args.training.json {
+            say!("{}", planned(&reproduction))?;
+        }
         complain("nothing was trained: add `--yes` to begin");
         return Ok(ExitCode::FAILURE);
     }
@@ -102,6 +105,27 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
         say!("{}", ended.json)?;
     }
     Ok(ended.code)
+}
+
+/// What would be trained and which data is not there, as JSON.
+fn planned(reproduction: &Reproduction) -> serde_json::Value {
+    let plan = &reproduction.plan;
+    let missing = reproduction.data().into_iter();
+    let missing = missing.filter(|(_, file)| !file.exists());
+    serde_json::json!({
+        "planned_runs": plan.runs.len(),
+        "configurations": plan.lines.len(),
+        "episodes": episodes(plan),
+        "missing_data": missing.map(|(_, file)| file).collect::<Vec<_>>(),
+    })
+}
+
+/// Episodes that the runs are scored by in all.
+fn episodes(plan: &Plan) -> u64 {
+    let of_line = |line: &Line| {
+        line.config.evaluations() * line.config.evaluate.episodes as u64 * line.seeds.len() as u64
+    };
+    plan.lines.iter().map(of_line).sum()
 }
 
 /// What is needed, and how long it takes.
@@ -160,18 +184,11 @@ fn say_time(reproduction: &Reproduction, args: &ReproduceArgs) -> anyhow::Result
     let workers = workers(plan, &args.training, &Wanted::default(), plan.runs.len());
     let lines: Vec<&Line> = plan.lines.iter().collect();
     let timed = probe::seconds_per_update(&lines, &workers)?;
-    let mut episodes = 0;
     let mut runs = Vec::new();
     for line in &plan.lines {
         let folder = line.source.iter().nth(1);
         let folder = folder.map(|name| name.to_string_lossy().into_owned());
         runs.push((folder.unwrap_or_default(), line, line.seeds.len()));
-        let evaluate = &line.config.evaluate;
-        let evaluations = line
-            .config
-            .total_updates()
-            .div_ceil(evaluate.every_updates.max(1));
-        episodes += evaluations as usize * evaluate.episodes * line.seeds.len();
     }
     let (table, seconds) = probe::table(&runs, &timed);
     say!("Time of the updates alone on this machine, from a few of them:")?;
@@ -185,5 +202,8 @@ fn say_time(reproduction: &Reproduction, args: &ReproduceArgs) -> anyhow::Result
         ),
         None => "known once the others are timed: the same command goes on with them".to_owned(),
     };
-    say!("In all: {all}; and {episodes} episodes of up to 1000 steps for the scores")
+    say!(
+        "In all: {all}; and {} episodes of up to 1000 steps for the scores",
+        episodes(plan)
+    )
 }

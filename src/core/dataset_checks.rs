@@ -207,6 +207,9 @@ const SEVERAL: usize = 2;
 /// their range is known.
 pub const OUTSIDE_UNIT: &str = " % of the actions lie outside -1..1";
 
+/// How far beyond a bound an action may lie by rounding.
+const BOUND_ROUNDING: f32 = 1e-5;
+
 /// Warnings about a data set: ends, constant columns, actions out of the usual range, rewards.
 pub fn warnings(data: &Dataset) -> Vec<String> {
     let mut found = Vec::new();
@@ -307,16 +310,27 @@ fn action_warnings(data: &Dataset) -> Vec<String> {
             list(&constant)
         ));
     }
-    let outside = data
-        .actions
-        .iter()
-        .filter(|action| action.abs() > 1.0)
-        .count();
+    let rows = data.actions.chunks(data.action_dim.max(1));
+    let (outside, what) = match &data.action_bounds {
+        None => {
+            let outside = data.actions.iter().filter(|action| action.abs() > 1.0);
+            (outside.count(), OUTSIDE_UNIT)
+        }
+        Some((low, high)) => {
+            let is_outside = |(action, (low, high)): &(&f32, (&f32, &f32))| {
+                **action < **low - BOUND_ROUNDING || **action > **high + BOUND_ROUNDING
+            };
+            let bounds = || low.iter().zip(high);
+            let outside = rows.map(|row| row.iter().zip(bounds()).filter(is_outside).count());
+            let what = " % of the actions lie outside the range that the data allows";
+            (outside.sum(), what)
+        }
+    };
     if outside > 0 {
         let (low, high) = range(&data.actions);
         let percent = 100.0 * outside as f64 / data.actions.len() as f64;
         found.push(format!(
-            "{percent:.2}{OUTSIDE_UNIT} (they reach from {low} to {high})"
+            "{percent:.2}{what} (they reach from {low} to {high})"
         ));
     }
     found

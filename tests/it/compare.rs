@@ -523,6 +523,18 @@ fn lines_are_sorted_renamed_and_show_the_keys_that_differ() {
 }
 
 #[test]
+fn a_run_that_is_alone_in_a_folder_keeps_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    HOPPER.write(&folder.join("runs/first"));
+    let name = |arguments: &[&str]| json(folder, arguments)["runs"][0]["name"].clone();
+    assert_eq!(name(&["runs"]), "first");
+    // Seeds are a series of their folder's name, also one.
+    HOPPER.write(&folder.join("series/seed-0"));
+    assert_eq!(name(&["series"]), "series");
+}
+
+#[test]
 fn more_than_four_keys_are_named_and_shown_when_they_are_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -383,6 +383,30 @@ fn oddities_become_warnings() {
 }
 
 #[test]
+fn actions_are_held_against_the_range_that_the_data_allows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bounds.npz");
+    let mut data = data::load_one(&fixture("stored.npz")).expect("loads");
+    let dims = data.action_dim;
+    data.actions.fill(0.5);
+    data.actions[0] = -2.0;
+    data.action_bounds = Some((vec![-2.0; dims], vec![2.0; dims]));
+    let mut warnings = |first: f32| {
+        data.actions[0] = first;
+        data::save(&data, &path).expect("saves");
+        data::load_one(&path).expect("loads").warnings.join("\n")
+    };
+    let found = warnings(-2.0);
+    assert!(!found.contains("outside"), "{found}");
+    let found = warnings(-2.5);
+    assert!(
+        found.contains("outside the range that the data allows"),
+        "{found}"
+    );
+    assert!(!found.contains("outside -1..1"), "{found}");
+}
+
+#[test]
 fn a_copied_last_observation_is_not_taken_for_a_real_one() {
     let mut data = data::load_one(&fixture("stored.npz")).expect("loads");
     for index in 0..data.episodes.len() {

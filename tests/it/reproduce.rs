@@ -177,6 +177,14 @@ fn what_it_needs_is_said_before_anything_runs() {
         !errors.contains("timing") && again == printed,
         "{errors}{again}"
     );
+    let (printed, _) = ends(folder, &[&arguments[..], &["--json"]].concat(), 1);
+    let planned: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+    // A million updates with a score every 5,000, ten episodes each.
+    assert_eq!(
+        (&planned["planned_runs"], &planned["episodes"]),
+        (&8.into(), &(8 * 200 * 10).into())
+    );
+    assert_eq!(planned["missing_data"][0], "d4rl/walker2d-medium-v2.hdf5");
     let (_, errors) = ends(folder, &[&arguments[..], &["--yes"]].concat(), 1);
     assert!(
         errors.contains("d4rl/walker2d-medium-v2.hdf5: no such data"),

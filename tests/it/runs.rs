@@ -582,3 +582,35 @@ fn runs_are_compared_alone_and_over_seeds_by_their_evaluations() {
     let error = compare::compare(&[empty]).unwrap_err().to_string();
     assert!(error.contains("not a run directory"), "{error}");
 }
+
+#[test]
+fn a_configuration_says_how_often_its_run_is_evaluated() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    for (at, keys) in [
+        &["evaluate.every_updates=5", "train.updates=12"][..],
+        &["evaluate.every_updates=6", "train.updates=12"],
+        &["evaluate.every_updates=0", "train.updates=7"],
+        &[
+            "evaluate.every_updates=4",
+            "train.updates=6",
+            "online.steps=4",
+        ],
+        &[
+            "evaluate.every_updates=0",
+            "train.updates=6",
+            "online.steps=4",
+        ],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
+        let config = config(folder, "td3_bc", 20).with_overrides(&keys).unwrap();
+        let out = folder.join(format!("run-{at}"));
+        run::start(&config, &out).unwrap();
+        let table = Table::read(&out.join("evaluations.csv")).unwrap();
+        assert_eq!(table.rows.len() as u64, config.evaluations(), "{keys:?}");
+    }
+}

@@ -69,7 +69,8 @@ use trajformer_models::rng::{Rng, RngState};
 
 const FORMAT: u32 = 1;
 
-const LOCK: &str = "train.lock";
+/// The file that a process holds locked while it trains a run.
+pub const LOCK: &str = "train.lock";
 /// How long a lock is waited for: a process that this one is just starting holds a copy of its locks for a moment.
 const LOCK_WAIT: Duration = Duration::from_millis(500);
 

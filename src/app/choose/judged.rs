@@ -12,6 +12,8 @@ pub struct Known {
     pub value: f64,
     /// Updates of its checkpoint.
     pub updates: u64,
+    /// Whether that is above the data's best return.
+    pub above_data: bool,
     /// Distance of its actions from the data's.
     pub distance: f64,
     /// Temporal-difference error of its critics, where it has any.
@@ -75,6 +77,17 @@ pub fn judged(runs: &[Known], env: &str) -> Option<Judged> {
     let scores: Option<Vec<f64>> = runs.iter().map(|run| score(run, normalized)).collect();
     let scores = scores.filter(|scores| !scores.is_empty())?;
     let values: Vec<f64> = runs.iter().map(|run| run.value).collect();
+    let reached: Vec<f64> = runs
+        .iter()
+        .map(|run| {
+            if run.above_data {
+                f64::NEG_INFINITY
+            } else {
+                run.value
+            }
+        })
+        .collect();
+    let some_are_reached = reached.iter().any(|value| value.is_finite());
     let mut baselines = Vec::new();
     let mut add = |name, needs_environment, estimates: Option<Vec<f64>>| {
         baselines.extend(estimates.map(|estimates| Baseline {
@@ -84,6 +97,11 @@ pub fn judged(runs: &[Known], env: &str) -> Option<Judged> {
         }));
     };
     let of = |value: &dyn Fn(&Known) -> f64| Some(runs.iter().map(value).collect());
+    add(
+        "the highest that the data reaches",
+        false,
+        some_are_reached.then_some(reached),
+    );
     add("one at random", false, of(&|_| 0.0));
     add("the most updates", false, of(&|run| run.updates as f64));
     add("the last one named", false, {
@@ -133,6 +151,7 @@ mod tests {
         };
         Known {
             value,
+            above_data: value > 8.0,
             updates,
             distance,
             td_error: None,
@@ -159,6 +178,7 @@ mod tests {
             .map(|baseline| (baseline.name, baseline.regret))
             .collect();
         let expected = [
+            ("the highest that the data reaches", 0.0),
             ("one at random", 20.0),
             ("the most updates", 30.0),
             ("the last one named", 0.0),
@@ -179,7 +199,7 @@ mod tests {
         let found = judged(&[run, other], "mine").expect("returns");
         assert_eq!((found.measure, found.best_score), ("return", 900.0));
         // No earlier evaluation: that way to choose is left out.
-        assert_eq!(found.baselines.len(), 4);
+        assert_eq!(found.baselines.len(), 5);
         assert_eq!(judged(&[], "mine"), None);
     }
 }

@@ -508,7 +508,8 @@ impl Stage<'_> {
         let (standings, top) = standings(&members);
         let (data_best, fqe) = (self.ground.data_best(), &self.options.fqe);
         let env = self.scored_in.as_deref();
-        let judged = env.and_then(|env| measured(contenders, &found, &standings, env, &mut notes));
+        let judged = env
+            .and_then(|env| measured(contenders, &found, &standings, (env, data_best), &mut notes));
         let (scores, judged) = judged.unzip();
         let mut candidates: Vec<Candidate> = Vec::new();
         for (at, ((contender, found), standing)) in
@@ -596,12 +597,13 @@ fn measured(
     contenders: &[Contender],
     found: &[Found],
     standings: &[ranking::Standing],
-    env: &str,
+    (env, data_best): (&str, Option<f64>),
     notes: &mut Vec<String>,
 ) -> Option<(Vec<Option<f64>>, Judged)> {
     let known = contenders.iter().zip(found).zip(standings);
     let known = known.map(|((contender, found), standing)| Known {
         value: standing.value,
+        above_data: data_best.is_some_and(|best| standing.value > best),
         updates: found.updates,
         distance: found.distance,
         td_error: found.td_error,

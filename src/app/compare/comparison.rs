@@ -474,7 +474,9 @@ fn keys(cells: &[Cell], options: &Options) -> (Vec<String>, Vec<String>) {
         return (options.keys.clone(), Vec::new());
     }
     let (few, more) = differing.split_at(differing.len().min(FEW_KEYS));
-    (few.to_vec(), more.to_vec())
+    // The column `updates` says it, and a note of whom has not come so far.
+    let more = more.iter().filter(|key| *key != "train.updates");
+    (few.to_vec(), more.cloned().collect())
 }
 
 /// The values of a key in several runs.

@@ -388,6 +388,13 @@ fn collect(path: &Path, depth: usize, series: &mut Vec<Series>) {
             path: path.to_path_buf(),
             runs,
         };
+        // A folder of runs that has one so far is no series of seeds: the run keeps its name.
+        if let [only] = &together.runs[..]
+            && !is_seed(only)
+        {
+            series.push(alone(only));
+            return inside(path, depth, series);
+        }
         // Seeds of one configuration are one line, other runs a line each; folders that are called seeds are meant to be seeds.
         // One that can't be read is whoever reads them to name; it doesn't part the others.
         let known = Series {
@@ -403,6 +410,11 @@ fn collect(path: &Path, depth: usize, series: &mut Vec<Series>) {
             series.extend(together.runs.iter().map(|run| alone(run)));
         }
     }
+    inside(path, depth, series);
+}
+
+/// The runs in the folders that `path` holds.
+fn inside(path: &Path, depth: usize, series: &mut Vec<Series>) {
     let Ok(entries) = std::fs::read_dir(path) else {
         return;
     };

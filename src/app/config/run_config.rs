@@ -172,6 +172,23 @@ impl RunConfig {
         config
     }
 
+    /// How often the run is evaluated, if nothing stops it early: every `evaluate.every_updates`, after the updates on the data alone, and at the end.
+    pub fn evaluations(&self) -> u64 {
+        let (data, total) = (self.train.updates, self.total_updates());
+        if self.evaluate.env.is_none() || self.evaluate.episodes == 0 || total == 0 {
+            return 0;
+        }
+        let every = self.evaluate.every_updates;
+        let is_regular = |update: u64| every > 0 && update.is_multiple_of(every);
+        let regular = total.checked_div(every).unwrap_or(0);
+        let ends = [
+            Some(data).filter(|&data| data > 0 && data < total),
+            Some(total),
+        ];
+        let more = ends.into_iter().flatten().filter(|&end| !is_regular(end));
+        regular + more.count() as u64
+    }
+
     /// Updates of the whole run: those on the data alone, and one per step of own experience.
     pub fn total_updates(&self) -> u64 {
         self.train.updates.saturating_add(self.online.steps)
