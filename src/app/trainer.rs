@@ -17,6 +17,9 @@ use trajformer_core::error::{Error, Result, shell_quoted};
 use trajformer_core::held_out::HELD_OUT_LOSS;
 use trajformer_models::rng::{Rng, Streams};
 
+/// Updates before each row of metrics whose gradients' norms are its mean: more than one, as some networks wait for others.
+const WATCHED_UPDATES: u64 = 10;
+
 /// How a training call ended.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -160,6 +163,8 @@ impl Training<'_> {
             if at.update >= self.train.updates {
                 self.interact(at.update - self.train.updates, rng, logger)?;
             }
+            self.algorithm
+                .watch_gradients(self.row_is_near(at.update + 1));
             let metrics = self.algorithm.update(rng)?;
             at.update += 1;
             logger.collect(at.update, metrics)?;
@@ -171,7 +176,7 @@ impl Training<'_> {
             let due = self.checkpoint_is_due(at.update) || ends;
             let save = due || stopped;
             // Where it is interrupted has no row of its own: the tables are those of a run that nothing disturbed.
-            if due || at.update.is_multiple_of(self.train.log_every_updates) {
+            if ends || self.row_is_due(at.update) {
                 // A stream of its own: looking more often never changes training.
                 let mut rng = Streams::from_seed(0).numbered("diagnostics", at.update);
                 logger.diagnose(&self.algorithm.diagnostics(&mut rng)?)?;
@@ -246,6 +251,16 @@ impl Training<'_> {
     /// Of the updates on the data alone, or of all.
     fn is_an_end(&self, update: u64) -> bool {
         update == self.train.updates || update == self.total_updates
+    }
+
+    /// Whether a row of metrics follows this update, if nothing ends training before.
+    fn row_is_due(&self, update: u64) -> bool {
+        update.is_multiple_of(self.train.log_every_updates) || self.checkpoint_is_due(update)
+    }
+
+    /// Whether this update is one of the last few before such a row, over which norms of gradients are taken.
+    fn row_is_near(&self, update: u64) -> bool {
+        (update..update + WATCHED_UPDATES).any(|update| self.row_is_due(update))
     }
 
     fn checkpoint_is_due(&self, update: u64) -> bool {
