@@ -23,7 +23,7 @@ use trajformer::models::actor::{ActorConfig, DeterministicActor};
 use trajformer::models::init::StackInit;
 use trajformer::models::mlp::{Mlp, MlpConfig};
 use trajformer::models::params::StateVisitor;
-use trajformer::offpolicy::{InitContext, Trained};
+use trajformer::offpolicy::{GradientWatch, InitContext, Trained};
 use trajformer::policy::{ActorPolicy, simple::RandomPolicy};
 use trajformer::rng::Rng;
 use trajformer::run::{self, RunOptions};
@@ -60,6 +60,7 @@ impl Awr {
             stage: build.source.stage(),
             training_updates: build.training_updates,
             encoder: build.encoder,
+            watch: &GradientWatch::default(),
             dtype: DType::F32,
             device: build.device,
             rng: build.rng,

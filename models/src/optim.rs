@@ -333,6 +333,52 @@ impl Adam {
 /// PyTorch's `clip_grad_norm_` adds this to the norm before dividing.
 const CLIP_EPSILON: f64 = 1e-6;
 
+/// The global norm of the gradients of `params`, a scalar on their device, as clipping would have it; nothing is read back.
+///
+/// # Errors
+/// If a tensor operation fails.
+pub fn gradient_norm(params: &Params, gradients: &GradStore) -> Result<Tensor> {
+    let mut found: Vec<&Tensor> = Vec::new();
+    let mut last = None;
+    for param in params.iter().filter(|param| param.trainable) {
+        let var = param.slot.var();
+        // Parameters of one variable have one gradient.
+        if last.replace(var.id()) != Some(var.id()) {
+            found.extend(gradients.get(var));
+        }
+    }
+    let on_cpu = found.iter().all(|gradient| gradient.device().is_cpu());
+    if on_cpu {
+        return norm_on_cpu(&found);
+    }
+    match norm_composed(&found)? {
+        Some(norm) => Ok(norm),
+        None => Ok(Tensor::new(0.0, &candle_core::Device::Cpu)?),
+    }
+}
+
+fn norm_on_cpu(gradients: &[&Tensor]) -> Result<Tensor> {
+    let mut sum = 0.0;
+    for gradient in gradients {
+        sum += adam::sum_of_squares(gradient)?;
+    }
+    Ok(Tensor::new(sum.sqrt(), &candle_core::Device::Cpu)?)
+}
+
+fn norm_composed(gradients: &[&Tensor]) -> Result<Option<Tensor>> {
+    if gradients.is_empty() {
+        return Ok(None);
+    }
+    let squares = gradients
+        .iter()
+        .map(|gradient| match gradient.dtype() {
+            DType::F64 => gradient.sqr()?.sum_all(),
+            _ => gradient.to_dtype(DType::F32)?.sqr()?.sum_all(),
+        })
+        .collect::<candle_core::Result<Vec<_>>>()?;
+    Ok(Some(Tensor::stack(&squares, 0)?.sum_all()?.sqrt()?))
+}
+
 /// What gradients on the CPU are multiplied by so that their global norm is at most `limit`, and the norm if there is a limit.
 pub(crate) fn clip_on_cpu(
     gradients: &[&Tensor],
@@ -354,17 +400,12 @@ pub(crate) fn clip_composed(
     gradients: &[&Tensor],
     limit: Option<f64>,
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-    let (Some(limit), false) = (limit, gradients.is_empty()) else {
+    let Some(limit) = limit else {
         return Ok((None, None));
     };
-    let squares = gradients
-        .iter()
-        .map(|gradient| match gradient.dtype() {
-            DType::F64 => gradient.sqr()?.sum_all(),
-            _ => gradient.to_dtype(DType::F32)?.sqr()?.sum_all(),
-        })
-        .collect::<candle_core::Result<Vec<_>>>()?;
-    let total = Tensor::stack(&squares, 0)?.sum_all()?.sqrt()?;
+    let Some(total) = norm_composed(gradients)? else {
+        return Ok((None, None));
+    };
     let scale = ((&total + CLIP_EPSILON)?.recip()? * limit)?.clamp(0.0, 1.0)?;
     Ok((Some(scale), Some(total)))
 }
@@ -583,6 +624,29 @@ mod tests {
         // The first step is the rate times the gradient's sign, after shrinking by 1 - 0.05.
         let expected = 2.0 * 0.95 + 0.1 * 3.0 / (3.0 + 1e-8);
         assert!((x.get(0)?.to_scalar::<f64>()? - expected).abs() < 1e-15);
+        Ok(())
+    }
+
+    #[test]
+    fn the_norm_of_gradients_is_the_one_that_is_clipped_and_counts_a_shared_variable_once()
+    -> Result<()> {
+        for dtype in [DType::F32, DType::F64] {
+            let params = parameters(dtype)?;
+            let store = gradients(&params, &mut Rng::from_seed(4))?;
+            let clipped = AdamConfig {
+                clip_norm: Some(1.0),
+                ..AdamConfig::default()
+            };
+            let found = gradient_norm(&params, &store)?;
+            let mut adam = Adam::new(&params, clipped, |_| ParamGroup::decay(0.0))?;
+            let expected = adam.step(&store, 1e-2)?.expect("it clips");
+            let number = |of: &Tensor| of.to_dtype(DType::F64)?.to_scalar::<f64>();
+            assert_eq!(number(&found)?, number(&expected)?, "{dtype:?}");
+            assert!(number(&found)? > 0.0);
+            let found: Vec<&Tensor> = adam.found(&store).into_iter().map(|(_, g)| g).collect();
+            let composed = norm_composed(&found)?.expect("some");
+            assert!((number(&composed)? / number(&expected)? - 1.0).abs() < 1e-5);
+        }
         Ok(())
     }
 

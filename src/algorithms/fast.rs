@@ -354,6 +354,34 @@ impl FastPolicy {
     }
 }
 
+impl FastPolicy {
+    /// Accuracy and mean cross entropy, in nats, of the tokens and ends of these chunks.
+    fn token_scores(&self, chunks: &[u32]) -> Result<(f64, f64)> {
+        let vocabulary = self.learner.config.vocab_size as u32;
+        let batch = self.chunks.batch(chunks, vocabulary)?; // (B, T)
+        let conditions = self.conditions(batch.conditions, chunks, None)?;
+        let net = &self.learner.model.detached;
+        let logits = net.logits(&conditions, &batch.inputs)?; // (B, T, V + 1)
+        let logits = logits.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
+        let targets = batch.targets.flatten_all()?.to_vec1::<u32>()?;
+        let mask = batch.mask.to_dtype(DType::F32)?.flatten_all()?;
+        let rows = logits.flatten(0, 1)?.to_vec2::<f64>()?;
+        let (mut told, mut right, mut nats) = (0, 0, 0.0);
+        for ((logits, target), counts) in rows.iter().zip(targets).zip(mask.to_vec1::<f32>()?) {
+            if counts > 0.0 {
+                let own = logits[target as usize];
+                let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let sum: f64 = logits.iter().map(|logit| (logit - most).exp()).sum();
+                told += 1;
+                right += usize::from(own == most);
+                nats += most + sum.ln() - own;
+            }
+        }
+        let count = f64::from(told.max(1));
+        Ok((right as f64 / count, nats / count))
+    }
+}
+
 impl Algorithm for FastPolicy {
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics> {
         let config = &self.learner.config;
@@ -397,7 +425,8 @@ impl Algorithm for FastPolicy {
 
     /// What the network makes of the data's observations when nothing is left out: how many chunks are none (zeros
     /// stand in their place), how far first actions are from the data's (root mean square, in the environment's units), and the
-    /// tokens of a chunk.
+    /// tokens of a chunk. And how well it tells the data's own tokens and ends, each after those before it: the share that the likeliest one is
+    /// right about, and nats.
     fn diagnostics(&mut self, rng: &mut Rng) -> Result<Metrics> {
         self.chunks.require_chunks()?;
         let drawn = self.chunks.draw(DIAGNOSED, rng);
@@ -424,6 +453,10 @@ impl Algorithm for FastPolicy {
         metrics.push("tokens_mean", &share(tokens as f64)?);
         let mean = squares / (DIAGNOSED * self.tokenizer.dims()) as f64;
         metrics.push("action_error", &Tensor::new(mean.sqrt(), &Device::Cpu)?);
+        let (accuracy, cross_entropy) = self.token_scores(&drawn)?;
+        metrics.push("token_accuracy", &Tensor::new(accuracy, &Device::Cpu)?);
+        let cross_entropy = Tensor::new(cross_entropy, &Device::Cpu)?;
+        metrics.push("token_cross_entropy", &cross_entropy);
         Ok(metrics)
     }
 

@@ -62,6 +62,8 @@ const TABLE: &str = "algorithm.tap";
 
 /// More would leave no digits of f32 to anything else.
 const LARGEST_PENALTY: f64 = 1e30;
+/// Windows that are told for a row of `metrics.csv`.
+const DIAGNOSED: usize = 64;
 
 /// `[algorithm.tap]`. Defaults: the base of the authors' `config/vqvae.py`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -376,6 +378,35 @@ impl Algorithm for Tap {
         } else {
             learner.update_prior(&batch, dropout)
         }
+    }
+
+    /// What codes keep of windows that are learned from (`observation_error`, ..., root mean squares in the data's standard deviations), and
+    /// once the prior learns how well it tells them: `code_accuracy`, `code_cross_entropy`.
+    fn diagnostics(&mut self, _: &mut Rng) -> Result<Metrics> {
+        let scores = self.code_scores(&self.windows, DIAGNOSED)?;
+        let (o, rewards) = (
+            self.learner.autoencoder.config.observation_dim,
+            scores.errors.len() - 2,
+        );
+        let over = |errors: &[f64]| {
+            let squares: f64 = errors.iter().map(|error| error.powi(2)).sum();
+            (squares / errors.len() as f64).sqrt()
+        };
+        let mut found = vec![
+            ("observation_error", over(&scores.errors[..o])),
+            ("action_error", over(&scores.errors[o..rewards])),
+            ("reward_error", scores.errors[rewards]),
+            ("value_error", scores.errors[rewards + 1]),
+        ];
+        if self.learner.updates > self.learner.config.autoencoder_updates {
+            found.push(("code_accuracy", scores.accuracy));
+            found.push(("code_cross_entropy", scores.cross_entropy));
+        }
+        let mut metrics = Metrics::new();
+        for (name, number) in found.into_iter().filter(|(_, number)| number.is_finite()) {
+            metrics.push(name, &Tensor::new(number, &Device::Cpu)?);
+        }
+        Ok(metrics)
     }
 
     /// Of the next update: the autoencoder's, or the prior's, whose codes half of the autoencoder makes.

@@ -23,6 +23,7 @@
 
 mod held_out;
 pub mod recipe;
+pub mod telling;
 pub mod token_scores;
 
 use std::sync::Arc;
@@ -719,6 +720,15 @@ impl Algorithm for TrajectoryTransformer {
         self.instructed.as_mut()
     }
 
+    /// How well tokens are told of windows that are learned from, by what they stand for: `action_accuracy`, `action_cross_entropy`, ...
+    fn diagnostics(&mut self, _: &mut Rng) -> Result<Metrics> {
+        let mut metrics = Metrics::new();
+        for (name, number) in self.token_metrics()? {
+            metrics.push(name, &Tensor::new(number, &Device::Cpu)?);
+        }
+        Ok(metrics)
+    }
+
     fn hold_out(&mut self, data: &Dataset) -> Result<()> {
         let options = self.learner.config.token_options();
         let mut windows = self.sequences.of_others(data, &options)?;
@@ -734,7 +744,10 @@ impl Algorithm for TrajectoryTransformer {
             return Ok(Vec::new());
         };
         let (_, net) = self.learner.acting();
-        held_out::losses(net, windows, self.learner.model.params.device())
+        let device = self.learner.model.params.device();
+        let mut found = held_out::losses(net, windows, device)?;
+        found.extend(telling::held_out_accuracies(net, windows, device)?);
+        Ok(found)
     }
 
     fn work(&self) -> Option<Work> {

@@ -23,7 +23,7 @@ use trajformer_models::critic::{CriticConfig, Critics};
 use trajformer_models::kernels::parallel;
 
 use crate::app::progress::{Progress, duration};
-use trajformer_algorithms::offpolicy::{InitContext, Target, Trained};
+use trajformer_algorithms::offpolicy::{GradientWatch, InitContext, Target, Trained};
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::{Ability, Error, Result};
 use trajformer_core::interrupt::Interrupt;
@@ -446,6 +446,7 @@ impl Ground {
             stage: Stage::Learning,
             training_updates: config.updates,
             encoder: None,
+            watch: &GradientWatch::default(),
             dtype: DType::F32,
             device: &Device::Cpu,
             rng: &mut streams.stream("init"),

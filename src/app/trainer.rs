@@ -22,6 +22,9 @@ use trajformer_core::metrics::Metrics;
 use trajformer_models::ranks::Ranks;
 use trajformer_models::rng::{Rng, Streams};
 
+/// Updates before each row of metrics whose gradients' norms are its mean: more than one, as some networks wait for others.
+const WATCHED_UPDATES: u64 = 10;
+
 /// How a training call ended.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -167,6 +170,8 @@ impl Training<'_> {
             if at.update >= self.train.updates {
                 self.interact(at.update - self.train.updates, rng, logger)?;
             }
+            self.algorithm
+                .watch_gradients(self.row_is_near(at.update + 1));
             let metrics = self.algorithm.update(rng)?;
             at.update += 1;
             let metrics = self.averaged(metrics, &mut stopped)?;
@@ -178,7 +183,7 @@ impl Training<'_> {
             let due = self.checkpoint_is_due(at.update) || ends;
             let save = due || stopped;
             // Where it is interrupted has no row of its own: the tables are those of a run that nothing disturbed.
-            if due || at.update.is_multiple_of(self.train.log_every_updates) {
+            if ends || self.row_is_due(at.update) {
                 // A stream of its own: looking more often never changes training.
                 let mut rng = Streams::from_seed(0).numbered("diagnostics", at.update);
                 logger.diagnose(&self.algorithm.diagnostics(&mut rng)?)?;
@@ -291,6 +296,16 @@ impl Training<'_> {
         update == self.train.updates || update == self.total_updates
     }
 
+    /// Whether a row of metrics follows this update, if nothing ends training before.
+    fn row_is_due(&self, update: u64) -> bool {
+        update.is_multiple_of(self.train.log_every_updates) || self.checkpoint_is_due(update)
+    }
+
+    /// Whether this update is one of the last few before such a row, over which norms of gradients are taken.
+    fn row_is_near(&self, update: u64) -> bool {
+        (update..update + WATCHED_UPDATES).any(|update| self.row_is_due(update))
+    }
+
     fn checkpoint_is_due(&self, update: u64) -> bool {
         let train = self.train;
         // Of scores that decide what is kept, or how long is trained, none is lost with a kill.
@@ -299,6 +314,8 @@ impl Training<'_> {
             || update.is_multiple_of(train.checkpoint_every_updates)
             || self.is_kept_anyway(update)
             || (scores_decide && self.evaluation_is_due(update))
+            // All ranks must know which updates are followed by a row.
+            || (scores_decide && self.ranks.is_some() && self.scores_are_due(update))
     }
 
     /// Whether the checkpoint of this update is kept, whatever `train.keep` says.

@@ -20,7 +20,7 @@ pub struct RenderArgs {
     /// The moving picture: a .gif, or an animated .png.
     #[arg(long, value_name = "FILE.gif|png")]
     pub out: PathBuf,
-    /// Environment; default: the run's. Point mazes and the built-in robots have pictures.
+    /// Environment; default: the run's. Point mazes, the built-in robots and Gymnasium's (gym:ID) have pictures.
     #[arg(long)]
     pub env: Option<String>,
     /// Episodes, one after the other.
@@ -35,6 +35,9 @@ pub struct RenderArgs {
     /// Width in pixels, 64 to 1920, e.g. --width 640.
     #[arg(long, default_value = "480", value_parser = width)]
     pub width: usize,
+    /// Python interpreter for environments of Gymnasium, in place of the run's own.
+    #[arg(long, value_name = "PATH")]
+    pub python: Option<PathBuf>,
     /// Change a key of the stored configuration for this picture: evaluate.goal, device, planner settings.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
@@ -68,6 +71,7 @@ pub fn run(args: &RenderArgs) -> anyhow::Result<ExitCode> {
     let mut trained = run::open_with(&hub::local(&args.run)?, &request)?;
     let evaluate = &mut trained.config.evaluate;
     evaluate.env = args.env.clone().or(evaluate.env.take());
+    evaluate.python = args.python.clone().or(evaluate.python.take());
     evaluate.seed = args.seed.unwrap_or(evaluate.seed);
     let options = RenderOptions {
         episodes: args.episodes,

@@ -33,6 +33,12 @@ pub trait Algorithm: Send {
     /// If a tensor operation fails.
     fn update(&mut self, rng: &mut Rng) -> Result<Metrics>;
 
+    /// Whether updates from now on report the norms of their gradients (`actor_gradient_norm`, ...) where that costs a pass over
+    /// them; methods that clip gradients know and report them anyway. Updates are the same to the last bit.
+    fn watch_gradients(&mut self, is_watched: bool) {
+        let _ = is_watched;
+    }
+
     /// A snapshot that acts on its own; later updates do not change it.
     ///
     /// # Errors

@@ -122,6 +122,12 @@ pub trait Policy: Send {
         Ok(())
     }
 
+    /// The return that an episode aims at if it is told none: the first of [`Self::target_returns`], or one that the policy took from its
+    /// data. `None` of policies that aim at none.
+    fn usual_target(&self) -> Option<f32> {
+        self.target_returns().first().copied()
+    }
+
     /// Returns that an evaluation tries, each with its own episodes; the first is the result. Empty
     /// for policies that aim at no return.
     fn target_returns(&self) -> Vec<f32> {

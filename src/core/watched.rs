@@ -70,6 +70,10 @@ impl<H: FnMut(&dyn Policy, Acted<'_>) -> Result<()> + Send> Policy for Watched<'
         self.policy.compare_plans()
     }
 
+    fn usual_target(&self) -> Option<f32> {
+        self.policy.usual_target()
+    }
+
     fn target_returns(&self) -> Vec<f32> {
         self.policy.target_returns()
     }

@@ -201,7 +201,7 @@ impl<'a> Canvas<'a> {
         draw(&mut canvas)?;
         match &mut canvas.backend {
             Backend::Svg(svg) => svg.present().map_err(drawing_error),
-            Backend::Bitmap(bitmap) => bitmap.backend.present().map_err(drawing_error),
+            Backend::Bitmap(_) => Ok(()),
         }
     }
 
@@ -216,7 +216,8 @@ impl<'a> Canvas<'a> {
             }
             Backend::Bitmap(bitmap) => {
                 let corners = [(left, top), (right, top), (right, bottom), (left, bottom)];
-                bitmap.fill(&corners, plain(color).mix(1.0))
+                bitmap.fill(&corners, plain(color).mix(1.0));
+                Ok(())
             }
         }
     }
@@ -228,7 +229,10 @@ impl<'a> Canvas<'a> {
             Backend::Svg(svg) => svg
                 .fill_polygon(corners, &plain(color).mix(alpha))
                 .map_err(drawing_error),
-            Backend::Bitmap(bitmap) => bitmap.fill(&corners, plain(color).mix(alpha)),
+            Backend::Bitmap(bitmap) => {
+                bitmap.fill(&corners, plain(color).mix(alpha));
+                Ok(())
+            }
         }
     }
 
@@ -246,7 +250,8 @@ impl<'a> Canvas<'a> {
                     &[device(center), device(center)],
                     radius,
                     plain(color).mix(1.0),
-                )
+                );
+                Ok(())
             }
         }
     }
@@ -284,7 +289,8 @@ impl<'a> Canvas<'a> {
             }
             Backend::Bitmap(bitmap) => {
                 let radius = stroke.width * f64::from(SCALE) / 2.0;
-                bitmap.stroke(&points, radius, plain(stroke.color).mix(stroke.alpha))
+                bitmap.stroke(&points, radius, plain(stroke.color).mix(stroke.alpha));
+                Ok(())
             }
         }
     }
@@ -328,7 +334,7 @@ impl<'a> Canvas<'a> {
         match &mut self.backend {
             Backend::Svg(svg) => svg.draw_text(text, &style, place).map_err(drawing_error),
             Backend::Bitmap(bitmap) => bitmap
-                .backend
+                .backend()
                 .draw_text(text, &style, place)
                 .map_err(drawing_error),
         }

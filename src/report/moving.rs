@@ -13,6 +13,30 @@ pub struct Frame {
     pub pixels: Vec<u8>,
 }
 
+impl Frame {
+    /// The same picture `width` pixels wide: of larger ones each pixel is a mean, of smaller ones pixels are repeated.
+    ///
+    /// # Errors
+    /// If it has other pixels than its size says, or without the feature `pictures`.
+    pub fn with_width(self, width: usize) -> Result<Self> {
+        let from = self.size;
+        if from.0 == 0 || from.1 == 0 || self.pixels.len() != from.0 * from.1 * 3 {
+            return Err(Error::Internal(format!(
+                "a picture of {} bytes is said to have {} x {} pixels",
+                self.pixels.len(),
+                from.0,
+                from.1
+            )));
+        }
+        if width == from.0 {
+            return Ok(self);
+        }
+        let size = (width, (from.1 * width).div_ceil(from.0));
+        let pixels = encode::resized(&self.pixels, from, size)?;
+        Ok(Self { size, pixels })
+    }
+}
+
 /// Fails if no moving picture can be written to `path`, so that long work for it need not begin.
 ///
 /// # Errors
@@ -86,8 +110,19 @@ pub fn write(
 
 #[cfg(feature = "pictures")]
 mod encode {
+    use rayon::prelude::*;
+
     use super::{Frame, Kind};
     use trajformer_core::error::{Error, Result};
+
+    /// A bitmap of another size.
+    pub(super) fn resized(
+        pixels: &[u8],
+        from: (usize, usize),
+        to: (usize, usize),
+    ) -> Result<Vec<u8>> {
+        Ok(crate::report::pixels::shrink(pixels, from, to))
+    }
 
     /// How hard the 256 colors of a frame are looked for, from 1 (longest) to 30.
     const SPEED: i32 = 10;
@@ -122,10 +157,27 @@ mod encode {
             .map_err(failed)?;
         // Viewers show hundredths of a second, and no fewer than two.
         let delay = (seconds * 100.0).round().clamp(2.0, 1000.0) as u16;
-        while let Some(frame) = next()? {
-            let mut frame = ::gif::Frame::from_rgb_speed(width, height, &frame.pixels, SPEED);
-            frame.delay = delay;
-            encoder.write_frame(&frame).map_err(failed)?;
+        let mut drawn = Vec::new();
+        loop {
+            // Looking for colors takes longer than most drawing: several frames side by side.
+            drawn.clear();
+            while drawn.len() < rayon::current_num_threads() {
+                match next()? {
+                    Some(frame) => drawn.push(frame),
+                    None => break,
+                }
+            }
+            if drawn.is_empty() {
+                break;
+            }
+            let frame = |frame: &Frame| {
+                let frame = ::gif::Frame::from_rgb_speed(width, height, &frame.pixels, SPEED);
+                ::gif::Frame { delay, ..frame }
+            };
+            let frames: Vec<_> = drawn.par_iter().map(frame).collect();
+            for frame in &frames {
+                encoder.write_frame(frame).map_err(failed)?;
+            }
         }
         drop(encoder);
         Ok(bytes)
@@ -164,6 +216,11 @@ mod encode {
 mod encode {
     use super::{Frame, Kind};
     use trajformer_core::error::Result;
+
+    pub(super) fn resized(_: &[u8], _: (usize, usize), _: (usize, usize)) -> Result<Vec<u8>> {
+        crate::report::check_built()?;
+        Ok(Vec::new())
+    }
 
     pub(super) fn encode(
         _: (Kind, (usize, usize)),

@@ -16,8 +16,8 @@ const SCRIPT: &str = concat!(
 );
 
 /// SHA-256 of [`STYLE`] and [`SCRIPT`], in base64: all that the page lets a browser apply and run.
-const STYLE_HASH: &str = "a8stOprcuBD1PbtQy33a6qRhnwSv3kBQfydzOw8+4/w=";
-const SCRIPT_HASH: &str = "sq6Zh57PsXo+EhptlCHFgw7oLAn4JHAL46VNxCys3Wc=";
+const STYLE_HASH: &str = "lNuWx4sZOuuYFCWR3rabnan8UOdrHk7DmD6I4jwbsdY=";
+const SCRIPT_HASH: &str = "HIqr6N5gNR7UCDmIoz4wlofLf1ah7BoOxC/qy/mFTPM=";
 
 /// The page with this title, drawn from `data`.
 pub fn document(title: &str, data: &Value) -> String {

@@ -1,31 +1,37 @@
 //! Shapes as pixels, for bitmaps: plotters fills wide lines by the even-odd rule, which leaves holes
 //! where a line crosses itself.
 
-use plotters::prelude::{BitMapBackend, Color, DrawingBackend, RGBAColor};
-use trajformer_core::error::Error;
+use std::ops::Range;
 
-use trajformer_core::error::Result;
+use plotters::prelude::{BitMapBackend, Color, RGBAColor};
+use rayon::prelude::*;
+use trajformer_core::error::Error;
 
 /// A bitmap; places are pixels from its top left corner.
 pub(super) struct Pixels<'a> {
-    pub backend: BitMapBackend<'a>,
+    buffer: &'a mut [u8],
     size: (i32, i32),
 }
 
 impl<'a> Pixels<'a> {
     /// Draws into `buffer`: width * height * 3 bytes, row by row.
     pub fn new(buffer: &'a mut [u8], (width, height): (u32, u32)) -> Self {
-        let backend = BitMapBackend::with_buffer(buffer, (width, height));
         Self {
-            backend,
+            buffer,
             size: (width as i32, height as i32),
         }
     }
 
+    /// plotters' own, for words.
+    pub fn backend(&mut self) -> BitMapBackend<'_> {
+        let (width, height) = self.size;
+        BitMapBackend::with_buffer(self.buffer, (width as u32, height as u32))
+    }
+
     /// Fills every pixel whose center lies inside the polygon (even-odd rule).
-    pub fn fill(&mut self, corners: &[(i32, i32)], color: RGBAColor) -> Result<()> {
+    pub fn fill(&mut self, corners: &[(i32, i32)], color: RGBAColor) {
         let Some(top) = corners.iter().map(|corner| corner.1).min() else {
-            return Ok(());
+            return;
         };
         let bottom = corners.iter().map(|corner| corner.1).max().unwrap_or(top);
         let mut crossings: Vec<f64> = Vec::new();
@@ -41,16 +47,14 @@ impl<'a> Pixels<'a> {
             }
             crossings.sort_by(f64::total_cmp);
             for pair in crossings.chunks_exact(2) {
-                for x in (pair[0] - 0.5).ceil() as i32..(pair[1] - 0.5).ceil() as i32 {
-                    self.blend(x, row, color)?;
-                }
+                let span = (pair[0] - 0.5).ceil() as i32..(pair[1] - 0.5).ceil() as i32;
+                self.blend(row, span, color);
             }
         }
-        Ok(())
     }
 
     /// Draws a line of round pen strokes; a pixel is colored once however often the line crosses it.
-    pub fn stroke(&mut self, points: &[(i32, i32)], radius: f64, color: RGBAColor) -> Result<()> {
+    pub fn stroke(&mut self, points: &[(i32, i32)], radius: f64, color: RGBAColor) {
         let reach = radius.ceil() as i32 + 1;
         let (width, height) = self.size;
         let left = points
@@ -82,7 +86,7 @@ impl<'a> Pixels<'a> {
             .saturating_add(reach)
             .min(height);
         if right <= left || bottom <= top {
-            return Ok(());
+            return;
         }
         let columns = (right - left) as usize;
         let mut covered = vec![false; columns * (bottom - top) as usize];
@@ -99,23 +103,47 @@ impl<'a> Pixels<'a> {
                 }
             }
         }
-        for (index, _) in covered.iter().enumerate().filter(|(_, covered)| **covered) {
-            let (x, y) = (
-                (index % columns) as i32 + left,
-                (index / columns) as i32 + top,
-            );
-            self.blend(x, y, color)?;
+        for (row, covered) in (top..).zip(covered.chunks_exact(columns)) {
+            let mut x = left;
+            for run in covered.chunk_by(|one, next| one == next) {
+                let end = x + run.len() as i32;
+                if run[0] {
+                    self.blend(row, x..end, color);
+                }
+                x = end;
+            }
         }
-        Ok(())
     }
 
-    fn blend(&mut self, x: i32, y: i32, color: RGBAColor) -> Result<()> {
-        if x < 0 || y < 0 || x >= self.size.0 || y >= self.size.1 {
-            return Ok(());
+    /// Colors pixels of a row, as plotters' `draw_pixel` does each, in one go: of large shapes a call for each pixel is most of the work.
+    fn blend(&mut self, row: i32, span: Range<i32>, color: RGBAColor) {
+        let (width, height) = self.size;
+        let span = span.start.max(0)..span.end.min(width);
+        if row < 0 || row >= height || span.is_empty() {
+            return;
         }
-        self.backend
-            .draw_pixel((x, y), color.to_backend_color())
-            .map_err(drawing_error)
+        let place = |x: i32| (row as usize * width as usize + x as usize) * 3;
+        let pixels = self.buffer[place(span.start)..place(span.end)]
+            .as_chunks_mut::<3>()
+            .0;
+        let (red, green, blue) = color.rgb();
+        let new = [red, green, blue];
+        let alpha = color.alpha();
+        if alpha >= 1.0 - 1.0 / 256.0 {
+            pixels.fill(new);
+        } else if alpha > 0.0 {
+            let alpha = (alpha * 256.0).floor() as u32;
+            for pixel in pixels {
+                for (old, new) in pixel.iter_mut().zip(new) {
+                    let change = u32::from(old.abs_diff(new)) * alpha / 256;
+                    *old = if new > *old {
+                        *old + change as u8
+                    } else {
+                        *old - change as u8
+                    };
+                }
+            }
+        }
     }
 }
 
@@ -157,31 +185,34 @@ pub(super) fn average_down(
     small
 }
 
-/// A smaller bitmap, of any size: each pixel is the mean of the whole pixels that it covers, at least one.
+/// A bitmap of another size: each pixel is the mean of the whole pixels that it covers, at least one.
 pub(super) fn shrink(pixels: &[u8], from: (usize, usize), to: (usize, usize)) -> Vec<u8> {
     let covered = |index: usize, from: usize, to: usize| {
         let start = (index * from / to).min(from - 1);
         start..((index + 1) * from / to).clamp(start + 1, from)
     };
-    let mut small = Vec::with_capacity(to.0 * to.1 * 3);
-    for y in 0..to.1 {
+    let columns: Vec<Range<usize>> = (0..to.0).map(|x| covered(x, from.0, to.0)).collect();
+    let mut small = vec![0; to.0 * to.1 * 3];
+    let lines = small.par_chunks_mut((to.0 * 3).max(1)).enumerate();
+    lines.for_each(|(y, line)| {
         let rows = covered(y, from.1, to.1);
-        for x in 0..to.0 {
-            let columns = covered(x, from.0, to.0);
-            let count = rows.len() * columns.len();
-            let mut sums = [count / 2; 3];
-            for row in rows.clone() {
-                let place = |column: usize| (row * from.0 + column) * 3;
-                let covered = &pixels[place(columns.start)..place(columns.end)];
-                for pixel in covered.as_chunks::<3>().0 {
+        let mut sums = vec![[0u32; 3]; to.0];
+        for row in rows.clone() {
+            let row = pixels[row * from.0 * 3..][..from.0 * 3].as_chunks::<3>().0;
+            for (sums, columns) in sums.iter_mut().zip(&columns) {
+                for pixel in &row[columns.clone()] {
                     for (sum, &byte) in sums.iter_mut().zip(pixel) {
-                        *sum += usize::from(byte);
+                        *sum += u32::from(byte);
                     }
                 }
             }
-            small.extend(sums.map(|sum| (sum / count) as u8));
         }
-    }
+        let line = line.as_chunks_mut::<3>().0.iter_mut();
+        for ((pixel, sums), columns) in line.zip(sums).zip(&columns) {
+            let count = (rows.len() * columns.len()) as u32;
+            *pixel = sums.map(|sum| ((sum + count / 2) / count) as u8);
+        }
+    });
     small
 }
 
@@ -191,7 +222,7 @@ pub(super) fn drawing_error(error: impl std::error::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use plotters::prelude::{Color, RGBColor};
+    use plotters::prelude::{BitMapBackend, Color, DrawingBackend, RGBColor};
 
     use super::{Pixels, average_down, shrink};
 
@@ -205,9 +236,37 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_pixels_have_the_colors_that_plotters_gives_each() {
+        let before: Vec<u8> = (0..20 * 20 * 3).map(|at| (at * 7 % 256) as u8).collect();
+        for alpha in [0.0, 0.003, 0.3, 0.55, 0.995, 0.997, 1.0] {
+            let color = RGBColor(200, 40, 127).mix(alpha);
+            let mut ours = before.clone();
+            let mut theirs = before.clone();
+            let mut pixels = Pixels::new(&mut ours, (20, 20));
+            let mut backend = BitMapBackend::with_buffer(&mut theirs, (20, 20));
+            for (row, span) in [
+                (-1, 0..20),
+                (0, -3..5),
+                (7, 4..4),
+                (8, 3..17),
+                (19, 15..40),
+                (20, 0..20),
+            ] {
+                pixels.blend(row, span.clone(), color);
+                for x in span {
+                    let color = color.to_backend_color();
+                    backend.draw_pixel((x, row), color).unwrap();
+                }
+            }
+            drop(backend);
+            assert!(ours == theirs, "{alpha}");
+        }
+    }
+
+    #[test]
     fn a_rectangle_covers_its_pixels_and_no_others() {
         let corners = [(2, 3), (7, 3), (7, 5), (2, 5)];
-        let sheet = drawn(|pixels| pixels.fill(&corners, BLACK.mix(1.0)).unwrap());
+        let sheet = drawn(|pixels| pixels.fill(&corners, BLACK.mix(1.0)));
         let black: Vec<usize> = (0..400).filter(|index| sheet[*index] == 0).collect();
         assert_eq!(black, [62, 63, 64, 65, 66, 82, 83, 84, 85, 86]);
     }
@@ -215,7 +274,7 @@ mod tests {
     #[test]
     fn a_line_that_crosses_itself_has_no_holes_and_one_shade() {
         let cross = [(2, 10), (18, 10), (10, 2), (10, 18)];
-        let sheet = drawn(|pixels| pixels.stroke(&cross, 3.0, BLACK.mix(0.5)).unwrap());
+        let sheet = drawn(|pixels| pixels.stroke(&cross, 3.0, BLACK.mix(0.5)));
         let mut shades = sheet.clone();
         shades.sort_unstable();
         shades.dedup();
@@ -227,11 +286,9 @@ mod tests {
     fn shapes_beyond_the_sheet_are_cut() {
         let corners = [(-50, -50), (50, -50), (50, 50), (-50, 50)];
         let sheet = drawn(|pixels| {
-            pixels.fill(&corners, BLACK.mix(1.0)).unwrap();
-            pixels.stroke(&corners, 5.0, BLACK.mix(1.0)).unwrap();
-            pixels
-                .stroke(&[(90, 90), (99, 99)], 2.0, BLACK.mix(1.0))
-                .unwrap();
+            pixels.fill(&corners, BLACK.mix(1.0));
+            pixels.stroke(&corners, 5.0, BLACK.mix(1.0));
+            pixels.stroke(&[(90, 90), (99, 99)], 2.0, BLACK.mix(1.0));
         });
         assert!(sheet.iter().all(|byte| *byte == 0));
     }

@@ -140,16 +140,24 @@ try {
     assert.equal(heads.length, 9);
     for (const [i, head] of heads.entries()) {
       const button = page.locator("#run-table thead th button").nth(i);
-      await button.click();
+      // Anywhere in the cell, not on its words alone.
+      const cell = page.locator("#run-table thead th").nth(i + 1);
+      await cell.click({ position: { x: 2, y: 2 } });
+      const sorted = await cell.getAttribute("aria-sort");
+      const { width, height } = await cell.boundingBox();
+      await cell.click({ position: { x: width - 2, y: height - 2 } });
+      assert.deepEqual([sorted, await cell.getAttribute("aria-sort")].sort(), ["ascending", "descending"], head);
+      await button.press("Enter");
       const once = await cells(i + 1);
-      const first = await page.locator("#run-table thead th").nth(i + 1).getAttribute("aria-sort");
-      await button.click();
+      const first = await cell.getAttribute("aria-sort");
+      await button.press("Space");
       const twice = await cells(i + 1);
-      assert.notEqual(await page.locator("#run-table thead th").nth(i + 1).getAttribute("aria-sort"), first);
+      assert.notEqual(await cell.getAttribute("aria-sort"), first);
       if (["Run", "Algorithm", "Seed", "Last", "Best"].includes(head)) assert.notDeepEqual(once, twice, head);
       if (head === "Last") {
         const values = twice.map((cell) => number(cell.split(" ")[0]));
-        assert.deepEqual(values, [...values].sort((a, b) => a - b));
+        const ascending = [...values].sort((a, b) => a - b);
+        assert.deepEqual(values, first === "descending" ? ascending : ascending.reverse());
       }
     }
   });
@@ -162,6 +170,19 @@ try {
     assert.equal(await page.locator("#run-table tbody tr:visible").count(), 2);
     await page.fill("#filter", "hidden=[32, 32] bc");
     assert.deepEqual(await legend(), ["bc"]);
+    // Whole values, numbers by what they are, strings without quotes, and the last parts of a key.
+    const seeds = () => page.$$eval("#run-table tbody tr:not([hidden])", (rows) => rows.map((row) => `${row.cells[2].innerText} ${row.cells[5].innerText}`).sort());
+    for (const [query, expected] of [
+      ["seed=1", ["bc 1", "iql 1"]], ["seed=1.0 algorithm=iql", ["iql 1"]], ["seed=11", []], ["seed=", 7],
+      ["env=pendulum-v1 seed=2", ["bc 2"]], ['evaluate.env="pendulum-v1" seed=2', ["bc 2"]], ["env=pendulum", []],
+      ["updates=100 algorithm=decision_transformer", ["decision_transformer 0"]], ["updates=1e2 seed=2", ["bc 2"]], ["updates=10", []],
+      ["data=pendulum.npz seed=2", ["bc 2"]], ["log_every_updates=2 bc seed=0", ["bc 0"]], ["algorithm.*.hidden=[32,32] seed=2", ["bc 2"]],
+      ["target_returns=30", ["decision_transformer 0"]], ["pendul seed=2", ["bc 2"]], ["nokey=1", []],
+    ]) {
+      await page.fill("#filter", query);
+      if (typeof expected === "number") assert.equal((await seeds()).length, expected, query);
+      else assert.deepEqual(await seeds(), expected, query);
+    }
     await page.fill("#filter", "nothing like it");
     assert.ok((await text(page, "#curves .empty")).includes("tick rows"));
     await page.fill("#filter", "");
@@ -199,6 +220,64 @@ try {
     const run = data.runs.find((one) => one.algorithm === "decision_transformer");
     assert.deepEqual(run.targets.map((target) => target.asked), [60, 30, 10]);
     assert.equal(await page.locator("#targets circle.dot").count(), 3);
+  });
+
+  await check("a return that was taken from the data is one that is asked for", async () => {
+    const page = await open("untargeted.html");
+    const run = dataOf("untargeted.html").runs[0];
+    assert.equal(run.targets.length, 1);
+    assert.equal(await page.locator("#targets circle.dot").count(), 1);
+    assert.equal(await page.locator("#targets .empty").count(), 0);
+    await page.close();
+  });
+
+  await check("tokens are told by dimension, of training and held-out data, and gradient norms of every run", async () => {
+    const run = data.runs.find((one) => one.algorithm === "trajectory_transformer");
+    assert.deepEqual(run.tokens.map((told) => told.data), ["training", "held-out"]);
+    const figures = page.locator("#diagnostics figure.tokens");
+    assert.equal(await figures.count(), 2);
+    const [first] = [figures.first()];
+    assert.equal(await first.locator("circle.dot").count(), 2 * run.tokens[0].dimensions.length);
+    const labels = await first.locator("svg.chart text").allTextContents();
+    for (const label of ["o0", "a0", "reward", "value"]) assert.ok(labels.includes(label), `${label} among ${labels}`);
+    await first.locator("svg.chart").focus();
+    await page.keyboard.press("ArrowRight");
+    assert.equal(await text(page, "#tip .head"), "observation 0");
+    const told = await page.$$eval("#tip tr", (all) => all.map((row) => row.cells[1].textContent.trim()));
+    near(number(told[0]), run.tokens[0].dimensions[0].accuracy, 3, "accuracy of observation 0");
+    await page.keyboard.press("Escape");
+    const headings = await page.$$eval("#diagnostics h3", (all) => all.map((one) => one.textContent));
+    assert.ok(headings.some((one) => one.startsWith("Tokens: accuracy")), headings.join());
+    for (const one of data.runs) {
+      assert.ok(Object.keys(one.metrics.columns).some((name) => name.endsWith("gradient_norm")), `${one.path} has no gradient norm`);
+    }
+    const group = (name) => page.evaluate((asked) => {
+      const figure = [...document.querySelectorAll("#diagnostics figcaption span")].find((span) => span.textContent === asked);
+      return figure.closest(".grid").previousElementSibling.textContent;
+    }, name);
+    assert.ok((await group("value_gradient_norm")).startsWith("Gradient norms"));
+    assert.ok((await group("value_accuracy")).startsWith("Tokens"));
+    assert.ok((await group("value_mean")).startsWith("Values"));
+  });
+
+  await check("histograms have ticks and a scale of counts", async () => {
+    const found = await page.$$eval("#data figure", (all) => all.map((figure) => ({
+      ticks: figure.querySelectorAll("line.tick").length,
+      texts: [...figure.querySelectorAll("svg.chart text")].map((one) => [one.textContent, one.getBoundingClientRect().left, one.getBoundingClientRect().right, figure.getBoundingClientRect()]),
+      scale: figure.querySelectorAll("line.grid-line").length,
+    })));
+    assert.ok(found.length > 3);
+    for (const { ticks, texts, scale } of found) {
+      assert.ok(ticks >= 1 && scale >= 2, `${ticks} ticks, ${scale} counts`);
+      for (const [words, left, right, box] of texts) assert.ok(left >= box.left - 1 && right <= box.right + 1, `${words} is cut`);
+    }
+  });
+
+  await check("each interval says which it is", async () => {
+    for (const place of ["#curves", "#scores"]) {
+      const hint = await text(page, `${place} .hint`);
+      assert.ok(hint.includes("Student's t") && hint.includes("bootstrap"), hint);
+    }
   });
 
   await check("an episode is scrubbed: slider, keys, play and plots move the cursor and the numbers", async () => {
@@ -331,6 +410,24 @@ try {
       });
       assert.deepEqual(wide, [390, []]);
       await phone.screenshot({ path: join(work, `phone-${scheme}.png`), fullPage: true });
+      await phone.close();
+    }
+  });
+
+  await check("a phone shows names and scores without scrolling the table", async () => {
+    for (const scheme of ["light", "dark"]) {
+      const phone = await open("report.html", { width: 360, height: 780 }, scheme);
+      const found = await phone.evaluate(() => {
+        const around = document.querySelector("#run-table").parentElement;
+        const heads = [...document.querySelectorAll("#run-table thead th")].filter((cell) => cell.offsetWidth).map((cell) => cell.innerText.trim());
+        return { own: around.clientWidth, needed: around.scrollWidth, heads, page: document.documentElement.scrollWidth };
+      });
+      assert.equal(found.page, 360);
+      assert.ok(found.needed <= found.own, `${found.needed} of ${found.own}`);
+      assert.deepEqual(found.heads, ["", "Run", "Last", "Best"]);
+      const row = await text(phone, "#run-table tbody tr");
+      for (const words of ["seed 0", "pendulum-v1", "±"]) assert.ok(row.includes(words), row);
+      await phone.screenshot({ path: join(work, `narrow-${scheme}.png`) });
       await phone.close();
     }
   });

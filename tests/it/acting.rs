@@ -16,7 +16,7 @@ use trajformer::algorithms::{
 };
 use trajformer::config::RunConfig;
 use trajformer::data::{ActionBounds, DataView, Normalizer};
-use trajformer::offpolicy::{InitContext, Learner, PolicyParts};
+use trajformer::offpolicy::{GradientWatch, InitContext, Learner, PolicyParts};
 use trajformer::policy::EpisodeStart;
 use trajformer_models::params::{Slot, StateVisitor};
 use trajformer_models::rng::Rng;
@@ -106,6 +106,7 @@ fn learner<L: Learner>(recorded: &Recorded<'_>, new: impl Fn(&mut InitContext<'_
         stage: Stage::Learning,
         training_updates: 1_000,
         encoder: None,
+        watch: &GradientWatch::default(),
         dtype: DType::F32,
         device: &Device::Cpu,
         rng: &mut Rng::from_seed(0),

@@ -9,7 +9,7 @@ use trajformer::algorithms::iql::{ActorKind, Iql, IqlConfig};
 use trajformer::algorithms::{ALGORITHMS, Algorithm, AlgorithmConfig, Build, Source, Stage};
 use trajformer::config::RunConfig;
 use trajformer::data::{self, ActionBounds, Batch, Dataset};
-use trajformer::offpolicy::{InitContext, Learner};
+use trajformer::offpolicy::{GradientWatch, InitContext, Learner};
 use trajformer::rng::{Rng, Streams};
 use trajformer::run::{self, RunOptions};
 use trajformer::{Error, export, fit_with};
@@ -274,6 +274,7 @@ fn an_encoder_that_is_the_perceptron_trains_as_the_perceptron_does() {
                 stage: Stage::Learning,
                 training_updates: 10,
                 encoder,
+                watch: &GradientWatch::default(),
                 dtype: DType::F64,
                 device: &Device::Cpu,
                 rng: &mut Rng::from_seed(3),

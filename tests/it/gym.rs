@@ -471,6 +471,72 @@ fn pictures_are_refused_as_observations_and_given_when_rendering() {
     assert_eq!(picture.rgb, [0, 1, 2, 3, 4, 5]);
 }
 
+/// Frames of a GIF as pixels (RGBA), their size, and how long each is shown in hundredths of a second.
+fn gif_frames(path: &Path) -> ((u16, u16), Vec<Vec<u8>>, Vec<u16>) {
+    let mut options = gif::DecodeOptions::new();
+    options.set_color_output(gif::ColorOutput::RGBA);
+    let mut decoder = options.read_info(fs::File::open(path).unwrap()).unwrap();
+    let size = (decoder.width(), decoder.height());
+    let (mut frames, mut delays) = (Vec::new(), Vec::new());
+    while let Some(frame) = decoder.read_next_frame().unwrap() {
+        frames.push(frame.buffer.to_vec());
+        delays.push(frame.delay);
+    }
+    (size, frames, delays)
+}
+
+#[test]
+fn what_the_environment_draws_is_a_moving_picture_of_its_steps() {
+    let toys = toys();
+    let collect = ["data", "collect", "--env", "gym:Drawn-v0?limit=6"];
+    let further = ["--policy", "random", "--steps", "60", "data.npz"];
+    succeeds(&toys, &[&collect[..], &further].concat());
+    let run = "[data]\npath = 'data.npz'\n[train]\nupdates = 2\n[evaluate]\nenv = 'gym:Drawn-v0?limit=6'\nepisodes = 0\nseed = 3\n\
+               [algorithm.bc]\nbatch_size = 8\nhidden = [8]\n";
+    fs::write(toys.path().join("run.toml"), run).unwrap();
+    succeeds(&toys, &["train", "run.toml", "--out", "run"]);
+    let said = |text: String| -> serde_json::Value {
+        let line = text.lines().find(|line| line.starts_with('{')).unwrap();
+        serde_json::from_str(line).unwrap()
+    };
+    let render = ["render", "run", "--out", "a.gif", "--episodes", "3"];
+    let more = ["--width", "64", "--python", "python3", "--json"];
+    let found = said(succeeds(&toys, &[&render[..], &more].concat()));
+    let scored = ["evaluate", "run", "--episodes", "3", "--json"];
+    assert_eq!(found["returns"], said(succeeds(&toys, &scored))["returns"]);
+    let lengths = found["lengths"].as_array().unwrap();
+    let steps: u64 = lengths.iter().map(|length| length.as_u64().unwrap()).sum();
+    let (size, frames, delays) = gif_frames(&toys.path().join("a.gif"));
+    assert_eq!((size, frames.len() as u64), ((64, 32), steps));
+    assert_eq!(delays, vec![5; frames.len()], "20 pictures for a second");
+    // Each frame is blue in one column of four, sharp though it is larger than the environment's.
+    let blue = |frame: &[u8]| {
+        let row: Vec<bool> = frame[..64 * 4]
+            .chunks_exact(4)
+            .map(|pixel| pixel[0] < 9)
+            .collect();
+        assert_eq!(row.iter().filter(|blue| **blue).count(), 16);
+        assert_eq!(&frame[..64 * 4], &frame[31 * 64 * 4..]);
+        row.iter().position(|blue| *blue).unwrap() / 16
+    };
+    let columns: Vec<usize> = frames.iter().map(|frame| blue(frame)).collect();
+    assert!(
+        columns.iter().any(|column| *column != columns[0]),
+        "{columns:?}"
+    );
+
+    let refused = |env: &str, words: &[&str]| {
+        let arguments = ["render", "run", "--out", "b.gif", "--env", env];
+        let found = command(&toys, &arguments).output().unwrap();
+        let errors = String::from_utf8_lossy(&found.stderr).into_owned();
+        assert_eq!(found.status.code(), Some(1), "{errors}");
+        check_words(&errors, words);
+        assert!(!toys.path().join("b.gif").exists());
+    };
+    refused("gym:Restless-v0?limit=6", &["another one from step 1 on"]);
+    refused("gym:Growing-v0?limit=6", &["several sizes", "4 x 2"]);
+}
+
 #[test]
 fn what_can_not_be_used_is_said() {
     let toys = toys();

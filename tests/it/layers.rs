@@ -165,8 +165,8 @@ const TABLE: &[(&str, &str)] = &[
     ("app/setup", "core/* app/hub envs"),
     (
         "app/report",
-        "core/* data/info app/about app/checkpoint app/compare app/config app/datasets app/evaluate app/evaluations app/run app/scoring app/table \
-         envs formats report",
+        "core/* data/info app/about app/checkpoint app/compare app/config app/datasets app/evaluate app/evaluations app/held_out app/prepare app/run app/scoring \
+         app/table algorithms/registry algorithms/RULE envs formats report",
     ),
     (
         "app/render",

@@ -23,7 +23,7 @@ use trajformer::envs::{self, VectorEnv};
 use trajformer::evaluate::Evaluator;
 use trajformer::fqe::{Estimate, FqeConfig, estimate};
 use trajformer::offpolicy::{
-    CandidatePolicy, Choice, InitContext, OffPolicy, PolicyParts, repeated,
+    CandidatePolicy, Choice, GradientWatch, InitContext, OffPolicy, PolicyParts, repeated,
 };
 use trajformer::policy::return_conditioned::{
     Choosing, ContextNetwork, ContextOptions, ReturnConditionedPolicy, State,
@@ -267,6 +267,7 @@ fn crr_draws_its_candidates_and_then_one_of_them_from_the_episodes_stream() {
         stage: Stage::Learning,
         training_updates: 1,
         encoder: None,
+        watch: &GradientWatch::default(),
         dtype: DType::F32,
         device: CPU,
         rng: &mut Rng::from_seed(3),

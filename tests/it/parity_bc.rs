@@ -9,7 +9,7 @@ use trajformer::data::dataset::{ActionKind, Dataset, Episode};
 use trajformer::data::transitions::best_fraction;
 use trajformer::data::{ActionBounds, Batch};
 use trajformer::metrics::Metrics;
-use trajformer::offpolicy::{InitContext, Learner};
+use trajformer::offpolicy::{GradientWatch, InitContext, Learner};
 use trajformer_models::params::{Slot, StateVisitor};
 use trajformer_models::rng::Rng;
 
@@ -56,6 +56,7 @@ fn learner(golden: &Golden, dtype: DType) -> Bc {
         stage: Stage::Learning,
         training_updates: golden.integer("steps") as u64,
         encoder: None,
+        watch: &GradientWatch::default(),
         dtype,
         device: &Device::Cpu,
         rng: &mut Rng::from_seed(0),

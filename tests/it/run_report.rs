@@ -203,6 +203,105 @@ fn recorded_episodes_are_those_that_evaluate_scores() {
 }
 
 #[test]
+fn token_models_are_told_by_dimension_on_what_they_learned_from_and_what_was_held_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    crate::runs::write_data(folder);
+    let config = crate::runs::config(folder, "trajectory_transformer", 10);
+    let config = config.with_overrides(&["train.held_out_fraction=0.5".to_owned()]);
+    run::start(&config.unwrap(), &folder.join("planner")).unwrap();
+    run::start(&crate::runs::config(folder, "tap", 10), &folder.join("tap")).unwrap();
+    let options = ReportOptions {
+        episodes: Some(0),
+        ..ReportOptions::default()
+    };
+    let names = ["planner", "tap"].map(|name| folder.join(name));
+    let report = run_report::report(&names, &options).unwrap();
+    let [planner, tap] = [0, 1].map(|run| &report.runs[run].tokens);
+    let sets: Vec<&str> = planner.iter().map(|told| told.data).collect();
+    assert_eq!(sets, ["training", "held-out"]);
+    let dimensions = [
+        "observation 0",
+        "observation 1",
+        "observation 2",
+        "action 0",
+        "reward",
+        "value",
+    ];
+    for told in planner {
+        let names: Vec<&str> = told
+            .dimensions
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect();
+        assert_eq!(names, dimensions);
+        for one in &told.dimensions {
+            assert!((0.0..=1.0).contains(&one.accuracy.unwrap()), "{one:?}");
+            assert!(
+                one.cross_entropy.unwrap() > 0.0 && one.error.is_none(),
+                "{one:?}"
+            );
+        }
+    }
+    assert_ne!(planner[0].dimensions, planner[1].dimensions);
+    // The same as the network says of the whole data, where nothing was held out.
+    let trained = run::open(&folder.join("tap"), &[]).unwrap();
+    let network = trained.algorithm.as_any().unwrap();
+    let network: &trajformer::algorithms::tap::Tap = network.downcast_ref().unwrap();
+    let data = data::load_one(&folder.join("data.npz")).unwrap();
+    let expected = network.code_scores(&network.windows_of(&data).unwrap(), 256);
+    let expected = expected.unwrap();
+    assert_eq!(tap.len(), 1);
+    let codes = &tap[0].dimensions[0];
+    assert_eq!((tap[0].data, codes.name.as_str()), ("training", "codes"));
+    assert!((codes.accuracy.unwrap() - expected.accuracy).abs() < 1e-5);
+    assert_eq!(tap[0].dimensions[1].name, "observation 0");
+    assert!((tap[0].dimensions[1].error.unwrap() / expected.errors[0] - 1.0).abs() < 1e-5);
+    // Other data is not called theirs, and data that has gone is no error.
+    let other = ReportOptions {
+        data: vec![stored().join("data.npz")],
+        ..options.clone()
+    };
+    let report = run_report::report(&names, &other).unwrap();
+    assert!(report.runs.iter().all(|run| run.tokens[0].data == "given"));
+    fs::remove_file(folder.join("data.npz")).unwrap();
+    let report = run_report::report(&names, &options).unwrap();
+    assert!(report.runs.iter().all(|run| run.tokens.is_empty()));
+    let said = report
+        .notes
+        .iter()
+        .filter(|note| note.contains("no accuracy of its tokens"));
+    assert_eq!(said.count(), 2, "{:?}", report.notes);
+}
+
+#[test]
+fn a_return_that_a_policy_took_from_its_data_is_what_it_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    crate::runs::write_data(folder);
+    let config = crate::runs::config(folder, "decision_transformer", 10);
+    let key = "algorithm.decision_transformer.target_returns=[]".to_owned();
+    run::start(&config.with_overrides(&[key]).unwrap(), &folder.join("run")).unwrap();
+    let report = run_report::report(&[folder.join("run")], &without_episodes()).unwrap();
+    let run = &report.runs[0];
+    let best = data::load_one(&folder.join("data.npz"))
+        .unwrap()
+        .best_return();
+    assert_eq!(run.targets.len(), 1);
+    assert!(
+        (run.targets[0].asked - f64::from(best as f32)).abs() < 1e-3,
+        "{best}"
+    );
+    let reached: Vec<f64> = run.targets[0]
+        .return_mean
+        .iter()
+        .flatten()
+        .copied()
+        .collect();
+    assert_eq!(reached, run.evaluations.return_mean);
+}
+
+#[test]
 fn values_of_an_episode_are_the_critics() {
     let trained = run::open(&stored().join("iql"), &[]).unwrap();
     let options = ReportOptions {
@@ -545,6 +644,7 @@ fn bad_input_is_named() {
         (&["bc", "--out", "bc"], "a folder: name the file to write"),
         (&["bc", "--data", "no.npz"], "no.npz"),
         (&["bc", "--episodes", "21"], "at most 20 episodes"),
+        (&["bc", "--out", "w.txt"], "ends in .html"),
     ] {
         let errors = report(arguments);
         assert!(errors.contains(words), "{arguments:?}: {errors}");

@@ -149,6 +149,101 @@ fn ten_updates_saved_loaded_and_ten_more_are_twenty_for_every_algorithm() {
     }
 }
 
+#[test]
+fn every_algorithm_logs_the_norms_of_its_gradients_and_token_models_their_accuracy() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    for algorithm in ALGORITHMS {
+        let name = algorithm.name;
+        let run = folder.join(name);
+        run::start(&config(folder, name, 10), &run).unwrap();
+        let Table { columns, rows, .. } = Table::read(&run.join("metrics.csv")).unwrap();
+        let last = |column: &str| -> Option<f64> {
+            let place = columns.iter().position(|known| known == column)?;
+            rows.last().unwrap()[place].parse().ok()
+        };
+        let norms: Vec<&str> = columns
+            .iter()
+            .map(String::as_str)
+            .filter(|column| column.ends_with("gradient_norm"))
+            .collect();
+        assert!(!norms.is_empty(), "{name}: {columns:?}");
+        for norm in &norms {
+            // Not each network learns until the end.
+            let place = columns.iter().position(|known| known == norm).unwrap();
+            let mut found = rows.iter().filter_map(|row| row[place].parse().ok());
+            assert!(found.any(|norm: f64| norm > 0.0), "{name}: {norm}");
+        }
+        // A network for each loss.
+        for (loss, norm) in [
+            ("actor_loss", "actor_gradient_norm"),
+            ("critic_loss", "critic_gradient_norm"),
+            ("value_loss", "value_gradient_norm"),
+        ] {
+            let has = |column: &str| columns.iter().any(|known| known == column);
+            // What one network has several losses of is one step.
+            let is_known = has(norm) || has("gradient_norm");
+            assert!(!has(loss) || is_known, "{name}: {columns:?}");
+        }
+        let shares: &[&str] = match name {
+            "trajectory_transformer" => &[
+                "observation_accuracy",
+                "action_accuracy",
+                "reward_accuracy",
+                "value_accuracy",
+            ],
+            "tap" => &["code_accuracy"],
+            "fast" => &["token_accuracy"],
+            _ => &[],
+        };
+        for share in shares {
+            let entropy = share.replace("accuracy", "cross_entropy");
+            let found = [last(share).unwrap(), last(&entropy).unwrap()];
+            assert!((0.0..=1.0).contains(&found[0]), "{name}: {share} {found:?}");
+            assert!(found[1] > 0.0, "{name}: {entropy} {found:?}");
+        }
+    }
+}
+
+#[test]
+fn norms_of_gradients_are_taken_before_rows_alone_and_change_no_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    for algorithm in ["td3_bc", "iql"] {
+        // Every update is near a row, or the last ten of thirty.
+        let decay = "algorithm.iql.actor_decay_updates=30".to_owned();
+        let own = if algorithm == "iql" {
+            vec![decay]
+        } else {
+            Vec::new()
+        };
+        let often = config(folder, algorithm, 20).with_overrides(&own).unwrap();
+        let longer = ["train.updates=30".to_owned()];
+        let often = often.with_overrides(&longer).unwrap();
+        let rows = ["checkpoint_every_updates=30", "log_every_updates=30"];
+        let rows = rows.map(|key| format!("train.{key}"));
+        let seldom = often.with_overrides(&rows).unwrap();
+        let runs = ["often", "seldom"].map(|name| folder.join(format!("{algorithm}-{name}")));
+        run::start(&often, &runs[0]).unwrap();
+        run::start(&seldom, &runs[1]).unwrap();
+        check_same_checkpoint(&runs[0], &runs[1], algorithm);
+        let column = |run: &Path, name: &str| -> Vec<f64> {
+            let rows = trajformer::metrics::table::numbers(&run.join("metrics.csv"), [name]);
+            rows.unwrap().into_iter().map(|[value]| value).collect()
+        };
+        let [often, seldom] = [0, 1].map(|run| column(&runs[run], "critic_gradient_norm"));
+        assert_eq!((often.len(), seldom.len()), (6, 1), "{algorithm}");
+        // The last ten updates are those of the last two rows.
+        let mean = (often[4] + often[5]) / 2.0;
+        assert!(
+            (seldom[0] / mean - 1.0).abs() < 1e-9,
+            "{often:?} {seldom:?}"
+        );
+    }
+}
+
 /// Learning online from update 10 on, broken off in the middle of an episode and in the middle of another.
 #[test]
 fn own_experience_is_saved_and_an_episode_goes_on_where_it_was() {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor};
 use trajformer::algorithms::Stage;
 use trajformer::data::Batch;
-use trajformer::offpolicy::{InitContext, Learner};
+use trajformer::offpolicy::{GradientWatch, InitContext, Learner};
 use trajformer_models::params::{Slot, StateVisitor};
 use trajformer_models::rng::Rng;
 
@@ -179,6 +179,7 @@ pub fn check_updates<L: Learner>(
             stage: Stage::Learning,
             training_updates: golden.integer("steps") as u64,
             encoder: None,
+            watch: &GradientWatch::default(),
             dtype,
             device: &Device::Cpu,
             rng: &mut Rng::from_seed(0),

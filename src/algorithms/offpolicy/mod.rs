@@ -11,6 +11,7 @@ mod policy_parts;
 mod rnd_bonus;
 mod temperature;
 mod trained;
+mod watch;
 
 pub use acting::Explorer;
 pub use candidates::{CandidatePolicy, Choice, repeated};
@@ -19,6 +20,7 @@ pub use policy_parts::{ActionFn, PolicyParts, SampleFn};
 pub use rnd_bonus::RndBonus;
 pub use temperature::Temperature;
 pub use trained::{InitContext, StateNames, Target, Trained, join};
+pub use watch::GradientWatch;
 
 use candle_core::{D, DType, Device, Tensor};
 use trajformer_models::critic::Critics;
@@ -202,6 +204,8 @@ pub struct OffPolicy<L> {
     /// How batches are mixed once something has been collected.
     mixing: Mixing,
     learner: L,
+    /// Norms of its networks' gradients.
+    watch: GradientWatch,
     /// Whether its networks have an encoder of the caller's own, whose operations nobody counted.
     encoded: bool,
     /// Observation and action of a step whose outcome is not known yet, in f32.
@@ -261,6 +265,7 @@ impl<L: Learner> OffPolicy<L> {
         }
         let data = Transitions::of_source(build.source, build.bounds, view, build.device)?;
         let (observation_dim, action_dim) = data.dims();
+        let watch = GradientWatch::default();
         let start = &mut InitContext {
             observation_dim,
             action_dim,
@@ -268,6 +273,7 @@ impl<L: Learner> OffPolicy<L> {
             stage: build.source.stage(),
             training_updates: build.training_updates,
             encoder: build.encoder,
+            watch: &watch,
             dtype,
             device: build.device,
             rng: build.rng,
@@ -281,6 +287,7 @@ impl<L: Learner> OffPolicy<L> {
             dtype,
             mixing: Mixing::Uniform,
             learner,
+            watch,
             encoded: build.encoder.is_some(),
             pending: None,
             ranks: None,
@@ -294,7 +301,9 @@ impl<L: Learner> OffPolicy<L> {
     pub fn update_on(&mut self, rows: &Rows, draws: &L::Draws) -> Result<Metrics> {
         let batch = self.batch(rows)?; // (B, O), (B, A), ...
         let _cached = CachedUploads::hold(batch.rewards.device());
-        self.learner.update(&batch, draws)
+        let mut metrics = self.learner.update(&batch, draws)?;
+        self.watch.give(&mut metrics);
+        Ok(metrics)
     }
 
     /// These transitions as the learner gets them.
@@ -374,6 +383,10 @@ impl<L: Learner> Algorithm for OffPolicy<L> {
         ranks::share(&*ranks, self.batch_size)?;
         self.ranks = Some(ranks);
         Ok(())
+    }
+
+    fn watch_gradients(&mut self, is_watched: bool) {
+        self.watch.set(is_watched);
     }
 
     fn policy(&self) -> Result<Box<dyn Policy>> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::offpolicy::watch::{GradientWatch, norm_name};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use trajformer_models::encoder::EncoderFactory;
@@ -32,6 +33,8 @@ pub struct InitContext<'a> {
     pub training_updates: u64,
     /// An encoder of the caller's own in place of the hidden layers of actors, critics and V, if there is one.
     pub encoder: Option<&'a Arc<dyn EncoderFactory>>,
+    /// Where norms of gradients are noted down while somebody asks for them.
+    pub watch: &'a GradientWatch,
     /// Type of the parameters: f32, or f64 to compare with reference numbers.
     pub dtype: DType,
     /// Where they live.
@@ -102,6 +105,8 @@ pub struct Trained<N: Network> {
     pub detached: N,
     /// None of networks that only act.
     optimizer: Option<Optimizer>,
+    /// Where norms of its gradients are noted down, and under which name.
+    watch: Option<(GradientWatch, &'static str)>,
 }
 
 impl InitContext<'_> {
@@ -144,8 +149,13 @@ impl<N: Network> Trained<N> {
         };
         let mut params = Params::new(start.dtype, start.device);
         N::build(&config, &mut params.init(start.rng))?;
-        Self::around(names, config, params, start.stage, |params| {
+        let name = norm_name(&names.model);
+        let trained = Self::around(names, config, params, start.stage, |params| {
             Adam::new(params, AdamConfig::default(), |_| ParamGroup::decay(0.0))
+        })?;
+        Ok(Self {
+            watch: name.map(|name| (start.watch.clone(), name)),
+            ..trained
         })
     }
 
@@ -169,6 +179,7 @@ impl<N: Network> Trained<N> {
             net: N::build(&config, &mut params.tracked())?,
             detached: N::build(&config, &mut params.detached())?,
             optimizer,
+            watch: None,
             params,
             config,
         })
@@ -195,13 +206,15 @@ impl<N: Network> Trained<N> {
     /// If it was made to act alone, or a tensor operation fails.
     pub fn step(&mut self, gradients: &GradStore, learning_rate: f64) -> Result<Option<Tensor>> {
         let optimizer = self.optimizer.as_mut().ok_or_else(opened_without_data)?;
-        match ranks::here() {
-            None => Ok(optimizer.step(gradients, learning_rate)?),
-            Some(ranks) => {
-                let gradients = ranks::averaged(&*ranks, gradients, &self.params)?;
-                Ok(optimizer.step(&gradients, learning_rate)?)
-            }
+        let averaged = match ranks::here() {
+            None => None,
+            Some(ranks) => Some(ranks::averaged(&*ranks, gradients, &self.params)?),
+        };
+        let gradients = averaged.as_ref().unwrap_or(gradients);
+        if let Some((watch, name)) = &self.watch {
+            watch.note(name, &self.params, gradients)?;
         }
+        Ok(optimizer.step(gradients, learning_rate)?)
     }
 
     /// An independent network with the same values, without gradients.

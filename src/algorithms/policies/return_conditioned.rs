@@ -209,6 +209,16 @@ impl Policy for ReturnConditionedPolicy {
         Ok(())
     }
 
+    fn usual_target(&self) -> Option<f32> {
+        match &self.instructed {
+            Some(instructed) if !instructed.returns => None,
+            _ => {
+                let first = self.options.target_returns.first().copied();
+                Some(first.unwrap_or(self.options.best_return))
+            }
+        }
+    }
+
     fn target_returns(&self) -> Vec<f32> {
         match &self.instructed {
             Some(instructed) if !instructed.returns => Vec::new(),

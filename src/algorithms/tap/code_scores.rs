@@ -93,7 +93,8 @@ impl Tap {
             let before = codes.narrow(1, 0, codes.dim(1)? - 1)?;
             let states = batch.states(self.learner.autoencoder().net.config().observation_dim)?;
             let logits = self.learner.prior().detached.logits(&before, &states)?;
-            let logits = logits.to_dtype(DType::F64)?.flatten(0, 1)?; // (B N, K)
+            let logits = logits.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
+            let logits = logits.flatten(0, 1)?; // (B N, K)
             let best: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
             for ((code, best), logits) in of_batch.iter().zip(best).zip(logits.to_vec2::<f64>()?) {
                 let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -189,5 +190,6 @@ impl Tap {
 }
 
 fn numbers(of: &Tensor) -> Result<Vec<f64>> {
+    let of = of.to_device(&Device::Cpu)?; // Metal has no f64
     Ok(of.to_dtype(DType::F64)?.to_vec1()?)
 }

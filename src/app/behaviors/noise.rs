@@ -85,6 +85,10 @@ impl Policy for NoisyPolicy {
         self.policy.observe(rewards)
     }
 
+    fn usual_target(&self) -> Option<f32> {
+        self.policy.usual_target()
+    }
+
     fn target_returns(&self) -> Vec<f32> {
         self.policy.target_returns()
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use trajformer_algorithms::trajectory_transformer::TrajectoryTransformer;
-use trajformer_algorithms::trajectory_transformer::token_scores::TokenScore;
+use trajformer_algorithms::trajectory_transformer::telling::TokenScore;
 use trajformer_core::dataset::Dataset;
 use trajformer_core::error::Result;
 

@@ -1,8 +1,10 @@
-//! Episodes of a trained run as moving pictures: the ball in its maze, or the robot, with what a planner imagines over it.
+//! Episodes of a trained run as moving pictures: the ball in its maze, or the robot, with what a planner imagines over it, or what an
+//! environment of Gymnasium draws.
 //!
-//! The episodes are those that `evaluate` scores with the same seed. Robots are drawn from a replay of the recorded actions, which
-//! is the same to the last bit.
+//! The episodes are those that `evaluate` scores with the same seed. Robots and environments of Gymnasium are drawn from a replay of the
+//! recorded actions, which is the same to the last bit.
 
+mod gym;
 mod maze;
 #[cfg(feature = "mujoco")]
 mod robot;
@@ -17,6 +19,8 @@ use crate::app::progress::Progress;
 use crate::app::render::scene::{Scene, Words};
 use crate::app::report::episodes::{self, Recorded};
 use crate::app::run::TrainedRun;
+use crate::envs::GymOptions;
+use crate::envs::gym::is_gym;
 use crate::envs::pointmaze::Layout;
 use crate::report::moving::{self, Frame};
 use trajformer_core::error::{Error, Result};
@@ -70,7 +74,8 @@ pub fn render(run: &mut TrainedRun, path: &Path, options: &RenderOptions) -> Res
         problem: "the run names no environment to act in".to_owned(),
     })?;
     // What draws is made before the work of acting.
-    let mut scene = scene(&env, options.width)?;
+    let gym = run.config.evaluation().gym_options();
+    let mut scene = scene(&env, gym, options.width)?;
     let recorded = episodes::record(run, options.episodes)?;
     let every = options.every.unwrap_or_else(|| {
         let steps = 0.04 / scene.seconds_per_step();
@@ -100,7 +105,10 @@ pub fn render(run: &mut TrainedRun, path: &Path, options: &RenderOptions) -> Res
 }
 
 /// What draws an environment.
-fn scene(env: &str, width: usize) -> Result<Box<dyn Scene>> {
+fn scene(env: &str, options: GymOptions, width: usize) -> Result<Box<dyn Scene>> {
+    if is_gym(env) {
+        return Ok(Box::new(gym::Drawn::new(env, options, width)?));
+    }
     let env = env.to_ascii_lowercase();
     if let Some(layout) = Layout::named(&env) {
         return Ok(Box::new(maze::Maze::new(layout, width)));
@@ -112,7 +120,7 @@ fn scene(env: &str, width: usize) -> Result<Box<dyn Scene>> {
     Err(Error::Env {
         name: env,
         problem:
-            "it has no pictures here: point mazes and the built-in robots (hopper-v4, ...) have"
+            "it has no pictures here: point mazes, the built-in robots (hopper-v4, ...) and environments of Gymnasium (gym:ID) have"
                 .to_owned(),
     })
 }

@@ -93,6 +93,8 @@ pub struct Run {
     pub targets: Vec<Target>,
     /// Columns of `metrics.csv`.
     pub metrics: Metrics,
+    /// Of networks that predict tokens: how well the trained one tells data that it learned from, and data that it did not.
+    pub tokens: Vec<Tokens>,
     /// Every key of the resolved configuration, as TOML.
     pub config: BTreeMap<String, String>,
     /// The defaults of keys that have another value; null where the default is unset.
@@ -173,6 +175,30 @@ pub struct Column {
     pub update: Vec<u64>,
     /// Values.
     pub value: Vec<f64>,
+}
+
+/// How well tokens of a data set are told.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Tokens {
+    /// `training` or `held-out`; `given` of data that is not the run's own.
+    pub data: &'static str,
+    /// Windows that the numbers are means over.
+    pub windows: usize,
+    /// Every dimension of a transition; before them codes, of networks that tell codes.
+    pub dimensions: Vec<TokenDimension>,
+}
+
+/// One dimension of transitions as tokens.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TokenDimension {
+    /// `observation 0`, ..., `action 0`, ..., `reward`, `value`, or `codes`.
+    pub name: String,
+    /// Share of its tokens that the likeliest one is right about, 0 to 1.
+    pub accuracy: Option<f64>,
+    /// Mean cross entropy in nats.
+    pub cross_entropy: Option<f64>,
+    /// Of codes: root mean square of what comes back from them less what went in, in the training data's standard deviations.
+    pub error: Option<f64>,
 }
 
 /// A data set.

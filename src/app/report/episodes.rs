@@ -73,12 +73,12 @@ struct Imagination {
 /// # Errors
 /// If the run does not fit its environment or an episode fails.
 pub(crate) fn record(run: &mut TrainedRun, episodes: usize) -> Result<Vec<Recorded>> {
-    let mut settings = run.config.evaluate.clone();
+    let mut settings = run.config.evaluation();
     settings.episodes = episodes;
     let mut evaluator = scoring::evaluator(&settings)?;
     scoring::get_ready(run, &evaluator)?;
     let mut policy = run.algorithm.policy()?;
-    let target = policy.target_returns().first().copied();
+    let target = policy.usual_target();
     let offered = offered_goal(&evaluator);
     let mut plans: Vec<Vec<Imagination>> = (0..episodes).map(|_| Vec::new()).collect();
     let mut watched = Watched::new(&mut *policy, |policy, acted| {
@@ -226,7 +226,6 @@ impl Recorded {
     }
 
     /// The evaluation's seed.
-    #[cfg(feature = "mujoco")]
     pub(crate) fn seed(&self) -> u64 {
         self.seed
     }
@@ -247,7 +246,6 @@ impl Recorded {
     }
 
     /// Action of a step (A).
-    #[cfg(feature = "mujoco")]
     pub(crate) fn action(&self, step: usize) -> &[f32] {
         &self.steps[step].action
     }

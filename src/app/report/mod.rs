@@ -8,6 +8,7 @@ mod data_set;
 pub(crate) mod episodes;
 mod runs;
 mod thin;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -93,6 +94,7 @@ pub fn report(runs: &[PathBuf], options: &ReportOptions) -> Result<Report> {
         )?]
     };
     let starts: Vec<usize> = series.iter().map(|series| series.runs[0]).collect();
+    add_tokens(&named, (&starts, &options.data), &mut all, &mut notes);
     notes.extend(add_episodes(&named, &starts, options, &mut all)?);
     if all
         .iter()
@@ -147,13 +149,48 @@ pub fn write(path: &Path, report: &Report) -> Result<()> {
 /// Fails if a report can't be written to `path`, before long work begins.
 ///
 /// # Errors
-/// If it is a folder, a link, a device or a file of a run directory, or its folder can't be made or written to.
+/// If it is a folder, a link, a device or a file of a run directory, or its folder can't be made or written to, or its name does not end
+/// in `.html`.
 pub fn check_place(path: &Path) -> Result<()> {
     if path.is_dir() {
         let problem = "a folder: name the file to write, e.g. report.html";
         return Err(Error::data(path, problem));
     }
-    check_output(path)
+    check_output(path)?;
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    let ending = ending.unwrap_or_default().to_ascii_lowercase();
+    if !["html", "htm"].contains(&ending.as_str()) {
+        return Err(Error::data(
+            path,
+            "a report is a page of HTML: give a name that ends in .html",
+        ));
+    }
+    Ok(())
+}
+
+/// Says of the first run of each series how well it tells tokens, if it tells any. A report has enough else to show where that is not known.
+fn add_tokens(
+    named: &[Named],
+    (starts, given): (&[usize], &[PathBuf]),
+    runs: &mut [Run],
+    notes: &mut Vec<String>,
+) {
+    let mut read = tokens::Read::default();
+    for (named, &start) in named.iter().zip(starts) {
+        let folder = &named.folders[0];
+        let has_weights = folder.lost_state().is_none() && runs[start].done > 0;
+        if !has_weights || !tokens::tells_tokens(&folder.config) {
+            continue;
+        }
+        match tokens::tokens(folder, given, &mut read) {
+            Ok(found) => runs[start].tokens = found,
+            Err(error) => {
+                let problem = format!("{}: no accuracy of its tokens: {error}", runs[start].path);
+                tracing::warn!("{problem}");
+                notes.push(problem);
+            }
+        }
+    }
 }
 
 /// Records episodes of the first run of each series, whose places in `runs` are `starts`; returns what is wrong with runs that can't be

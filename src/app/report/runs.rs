@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::app::checkpoint::fingerprint::DataFingerprint;
 use crate::app::checkpoint::places::called;
 use crate::app::checkpoint::{RunDir, RunSpec, RunState};
 use crate::app::compare::alike::{self, History};
@@ -14,8 +15,11 @@ use crate::app::report::contract::{
     BestScore, Column, Evaluations, Metrics, Run, RunData, Series, Target,
 };
 use crate::app::report::thin::{kept_steps, rounded, thinned};
+use crate::app::run;
 use crate::app::table;
-use trajformer_core::error::Result;
+use trajformer_algorithms::registry::AlgorithmConfig;
+use trajformer_core::dataset::Dataset;
+use trajformer_core::error::{Error, Result};
 
 /// Evaluations of a run that are kept.
 const MOST_EVALUATIONS: usize = 300;
@@ -93,6 +97,12 @@ impl Folder {
     /// What it is called: `RUN@50000` for a checkpoint that a run keeps.
     pub fn name(&self) -> String {
         called(&self.path).display().to_string()
+    }
+
+    /// Whether this is the data that it was started on, as far as that is known.
+    pub fn is_of(&self, data: &Dataset) -> bool {
+        let known = self.spec.data.as_ref();
+        known.is_none_or(|known| *known == DataFingerprint::of(data))
     }
 
     /// What to say where it has weights and no `state.toml`.
@@ -347,6 +357,7 @@ fn run(
         evaluations: evaluations(&folder.rows, &kept),
         targets: targets(folder, &kept)?,
         metrics: metrics(folder, points),
+        tokens: Vec::new(),
         config: config_values,
         defaults,
         origin,
@@ -375,10 +386,9 @@ fn targets(folder: &Folder, kept: &[usize]) -> Result<Vec<Target>> {
         "algorithm.{}.target_returns",
         folder.config.algorithm.name()
     );
-    let configured = values(&folder.config)?.remove(&key);
-    let first = match configured {
-        Some(toml::Value::Array(asked)) => asked.first().and_then(number),
-        _ => None,
+    let first = match values(&folder.config)?.remove(&key) {
+        Some(toml::Value::Array(asked)) if !asked.is_empty() => number(&asked[0]),
+        _ => taken_from_data(folder)?,
     };
     let own = || kept.iter().map(|&place| &folder.rows[place]);
     let mut found: Vec<Target> = first
@@ -404,6 +414,36 @@ fn targets(folder: &Folder, kept: &[usize]) -> Result<Vec<Target>> {
         });
     }
     Ok(found)
+}
+
+/// The return that a policy took from its data, where its configuration names none; nothing of methods that aim at none, and of runs that
+/// can't be opened, which is said elsewhere.
+///
+/// # Errors
+/// [`Error::Interrupted`].
+fn taken_from_data(folder: &Folder) -> Result<Option<f64>> {
+    let aims = matches!(
+        folder.config.algorithm,
+        AlgorithmConfig::DecisionTransformer(_)
+            | AlgorithmConfig::OnlineDt(_)
+            | AlgorithmConfig::Lamo(_)
+            | AlgorithmConfig::Qt(_)
+    );
+    if !aims || folder.lost_state().is_some() || folder.done().0 == 0 {
+        return Ok(None);
+    }
+    match run::open(&folder.path, &[]).and_then(|run| run.algorithm.policy()) {
+        Ok(policy) => {
+            let aim = policy.usual_target().map(f64::from);
+            Ok(aim.filter(|aim| aim.is_finite()))
+        }
+        Err(Error::Interrupted) => Err(Error::Interrupted),
+        Err(error) => {
+            let name = folder.name();
+            tracing::warn!("{name}: which return it aims at is not known: {error}");
+            Ok(None)
+        }
+    }
 }
 
 fn number(value: &toml::Value) -> Option<f64> {

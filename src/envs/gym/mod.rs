@@ -2,7 +2,7 @@
 //!
 //! A process runs worker.py, which is in this program, makes copies of the environment there, and steps them for frames that
 //! arrive on its standard input. An exception comes back with its traceback, a process that ends with its last words, and one
-//! that hangs is ended after a while. [`Gym`] acts in boxes and by choices; [`Workers`] below it renders as well.
+//! that hangs is ended after a while. [`Gym`] acts in boxes and by choices; [`Workers`] below it in what it is told.
 
 mod options;
 #[cfg_attr(not(unix), path = "no_process.rs")]
@@ -74,6 +74,19 @@ impl Gym {
         };
         workers.resize(rows)?;
         Ok(Self { workers, spec })
+    }
+
+    /// What the first copy looks like now, where [`GymOptions::render`] was set.
+    ///
+    /// # Errors
+    /// If the environment has no pictures, or its process fails.
+    pub fn picture(&mut self) -> Result<Picture> {
+        self.workers.render(0)
+    }
+
+    /// Seconds of a step, as the environment has its pictures shown; none where it does not say.
+    pub fn seconds_per_step(&self) -> Option<f64> {
+        Some(1.0 / self.workers.spaces().pictures_per_second?)
     }
 
     /// How many copies (E).

@@ -18,6 +18,9 @@ pub struct Spaces {
     pub action: ActionSpace,
     /// Steps after which episodes are truncated, as it is registered; none: it has no limit of its own.
     pub max_episode_steps: Option<usize>,
+    /// Pictures for a second of its time, a step each (`render_fps`); none: it does not say.
+    #[serde(default)]
+    pub pictures_per_second: Option<f64>,
     /// Versions of Python and of the packages that it needs, by name.
     pub versions: BTreeMap<String, String>,
 }

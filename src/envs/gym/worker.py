@@ -315,6 +315,11 @@ def make(gymnasium, identifier, arguments):
     raise Refused("unknown", " ".join(str(first).split()))
 
 
+def pictures_per_second(env):
+    number = (getattr(env, "metadata", None) or {}).get("render_fps")
+    return finite(number) if isinstance(number, (int, float)) and number > 0 else None
+
+
 class Copies:
     """The copies of the environment; a slot is a place among them."""
 
@@ -339,6 +344,7 @@ class Copies:
             "observation": self.observations.described(),
             "action": self.actions.described(),
             "max_episode_steps": None if limit is None else int(limit),
+            "pictures_per_second": pictures_per_second(first),
             "versions": versions,
         }
         return json.dumps(described).encode("utf-8")

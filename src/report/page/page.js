@@ -5,14 +5,15 @@ const sections = [];
 function section(id, title, hint) {
   const body = el("div", { class: "body" });
   const heading = el("h2", { id: `${id}-heading` }, title);
-  main.append(el("section", { id, "aria-labelledby": `${id}-heading` }, heading, hint ? el("p", { class: "hint" }, hint) : null, body));
+  main.append(el("section", { id, "aria-labelledby": `${id}-heading` }, heading, hint ? el("p", { class: "hint" }, coded(hint)) : null, body));
   sections.push([id, title]);
   return body;
 }
-/** What is missing; words between backquotes are code. */
+/** Text whose words between backquotes are code. */
+const coded = (text) => text.split("`").map((part, i) => (i % 2 ? el("code", {}, part) : part));
+/** What is missing. */
 function empty(text) {
-  const parts = text.split("`").map((part, i) => (i % 2 ? el("code", {}, part) : part));
-  return el("p", { class: "empty" }, parts);
+  return el("p", { class: "empty" }, coded(text));
 }
 
 const runs = report.runs.map((run, index) => ({ ...run, index, chosen: true, matches: true }));
@@ -128,8 +129,47 @@ function navigation() {
 // ---- Runs ----------------------------------------------------------------------------------------------------
 
 const last = (list) => list[list.length - 1];
+
+/** A value of a configuration, as TOML writes it: its text without quotes, and the elements of a list beside the whole. */
+function valuesOf(toml) {
+  const plain = (text) => text.trim().replace(/^(["'])(.*)\1$/s, "$2");
+  const list = /^\[(.*)\]$/s.exec(toml.trim());
+  return [plain(toml), ...(list ? list[1].split(/,(?=(?:[^"]*"[^"]*")*[^"]*$)/).map(plain) : [])];
+}
+/** Whether a value is the one that is asked for: numbers by what they are, everything else by its whole text. */
+function isValue(found, asked) {
+  const tight = (text) => text.toLowerCase().replace(/\s+/g, "");
+  const number = (text) => (/^[+-]?(\d|\.\d)[\d_.]*(e[+-]?\d+)?$/i.test(text) ? Number(text.replaceAll("_", "")) : null);
+  return (number(found) !== null && number(found) === number(asked)) || tight(found) === tight(asked);
+}
+/** What a filter asks of a run: each word `key=value` the whole value of that key, all others are parts of its text. */
+function filterOf(query) {
+  // What stands between quotes or brackets may have spaces.
+  const words = query.match(/(?:"[^"]*"?|\[[^\]]*\]?|[^\s"[])+/g) || [];
+  return words.map((word) => {
+    const plain = word.replaceAll('"', "").toLowerCase();
+    const pair = /^([\w.*-]+)=(.*)$/s.exec(word);
+    const known = pair && runs.some((run) => settingsOf(run, pair[1]).length);
+    if (!known) return (run) => run.text.includes(plain);
+    // While it is typed, the key alone.
+    const asked = pair[2].replaceAll('"', "");
+    return (run) => {
+      const found = settingsOf(run, pair[1]);
+      return asked === "" ? found.length > 0 : found.some((value) => isValue(value, asked));
+    };
+  });
+}
+/** Values of a key of a run: its name in full or its last parts, or a column of the table. */
+function settingsOf(run, asked) {
+  const key = asked.toLowerCase().replace(/^algorithm\.\*\./, "");
+  const columns = { run: [runLabel(run), ofRun(run).full], algorithm: [run.algorithm], environment: [run.env || ""], env: [run.env || ""], data: [dataName(run)], path: [run.path] };
+  const settings = Object.entries(run.config).map(([name, toml]) => [name.toLowerCase(), toml]);
+  const exact = settings.filter(([name]) => name === key);
+  if (Object.hasOwn(columns, key) || exact.length) return [...(columns[key] || []), ...exact.flatMap(([, toml]) => valuesOf(toml))];
+  return settings.filter(([name]) => name.endsWith(`.${key}`)).flatMap(([, toml]) => valuesOf(toml));
+}
 function runTable() {
-  const body = section("runs", "Runs", "The plots below show the rows that are ticked and match the filter. ± is the standard deviation over the episodes of the last evaluation; the best evaluation stands beside the last, which is the result.");
+  const body = section("runs", "Runs", "The plots below show the rows that are ticked and match the filter: `seed=1` or `env=pendulum-v1` is a whole value of that key, other words are parts of names and settings. ± is the standard deviation over the episodes of the last evaluation; the best evaluation stands beside the last, which is the result.");
   const score = (run) => last(columns(run, ofRun(run).normalized)[0]);
   const heads = [
     { name: "Run", value: (run) => runLabel(run) },
@@ -143,7 +183,7 @@ function runTable() {
     { name: "Best", number: true, value: (run) => (run.best ? run.best.score : null) },
   ];
   const count = el("span", { role: "status" });
-  const filter = el("input", { type: "search", placeholder: "Filter: name, algorithm, key=value", "aria-label": "Filter runs", id: "filter" });
+  const filter = el("input", { type: "search", placeholder: "Filter: text, or key=value", "aria-label": "Filter runs", id: "filter" });
   const rows = runs.map((run) => {
     const box = el("input", { type: "checkbox", checked: true, "aria-label": `Show ${runLabel(run)}` });
     box.addEventListener("change", () => {
@@ -157,7 +197,9 @@ function runTable() {
     const number = (text, sub) => el("td", { class: "number" }, text, sub ? el("span", { class: "sub" }, sub) : null);
     const row = el("tr", {},
       el("td", {}, box),
-      el("td", {}, swatch(ofRun(run).look), el("span", { class: "name", title: `${ofRun(run).full}: ${run.path}` }, ofRun(run).name)),
+      el("td", {}, swatch(ofRun(run).look), el("span", { class: "name", title: `${ofRun(run).full}: ${run.path}` }, ofRun(run).name),
+        // What the columns say that a phone has no room for.
+        el("span", { class: "sub narrow" }, [run.algorithm, `seed ${run.seed}`, run.env, dataName(run), `${format(run.done)} updates`, duration(run.seconds)].filter(Boolean).join(" · "))),
       el("td", {}, run.algorithm), el("td", {}, run.env || "–"), el("td", {}, dataName(run) || "–"),
       number(format(run.seed)),
       number(format(run.done), run.done < run.updates ? `${run.stopped_early ? "stopped early, " : ""}of ${format(run.updates)}` : null),
@@ -165,7 +207,8 @@ function runTable() {
       number(lastText, at < 0 ? "not evaluated" : unit),
       number(run.best ? rounded(run.best.score) : "–", run.best ? `at ${format(run.best.update)}` : null));
     const settings = Object.entries(run.config).map(([key, value]) => `${key}=${value}`).join(" ");
-    return { run, row, box, text: `${runLabel(run)} ${ofRun(run).full} ${run.path} ${run.algorithm} ${run.env} ${dataName(run)} ${settings}`.toLowerCase() };
+    run.text = `${runLabel(run)} ${ofRun(run).full} ${run.path} ${run.algorithm} ${run.env} ${dataName(run)} ${settings}`.toLowerCase();
+    return { run, row, box };
   });
   const tbody = el("tbody", {}, rows.map((entry) => entry.row));
   const all = el("input", { type: "checkbox", checked: true, "aria-label": "Show all runs" });
@@ -180,7 +223,8 @@ function runTable() {
   const headCells = heads.map((column) => {
     const cell = el("th", { scope: "col", class: column.number ? "number" : null, "aria-sort": "none" });
     const button = el("button", { type: "button" }, column.name);
-    button.addEventListener("click", () => {
+    // The button's too, by mouse and keyboard: they come up to the cell.
+    cell.addEventListener("click", () => {
       const ascending = order && order.cell === cell ? !order.ascending : !column.number;
       order = { cell, ascending };
       headCells.forEach((other) => other.setAttribute("aria-sort", other === cell ? (ascending ? "ascending" : "descending") : "none"));
@@ -197,9 +241,9 @@ function runTable() {
     return cell;
   });
   filter.addEventListener("input", () => {
-    const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-    rows.forEach(({ run, row, text }) => {
-      run.matches = words.every((word) => text.includes(word));
+    const asked = filterOf(filter.value);
+    rows.forEach(({ run, row }) => {
+      run.matches = asked.every((fits) => fits(run));
       row.hidden = !run.matches;
     });
     apply();
@@ -226,7 +270,7 @@ const noScores = "No evaluation yet: train with `evaluate.env` set and `evaluate
 const settings = { axis: "update", band: "interval", single: true };
 
 function curves() {
-  const body = section("curves", "Learning curves", "The mean of each evaluation. With several seeds the band is over seeds and single seeds are faint; of one run it is over the episodes of each evaluation.");
+  const body = section("curves", "Learning curves", "The mean of each evaluation. With several seeds the band is over seeds and single seeds are faint; of one run it is over the episodes of each evaluation. The 95 % interval is Student's t, mean ± t·s/√n, here and below. `trajformer compare` has it from bootstrap samples of the seeds instead, which is narrower where seeds are few.");
   const place = el("div", { class: "grid wide" });
   const set = (name) => (value) => {
     settings[name] = value;
@@ -268,7 +312,7 @@ function curves() {
 }
 
 function scores() {
-  const body = section("scores", "Final scores", "Dot: the last evaluation, which is the result, with its interval as chosen above. Diamond: the best evaluation of the run or of the mean over seeds, which looks better than what one can know without the environment.");
+  const body = section("scores", "Final scores", "Dot: the last evaluation, which is the result, with its interval as chosen above (95 %: Student's t, not `compare`'s bootstrap). Diamond: the best evaluation of the run or of the mean over seeds, which looks better than what one can know without the environment.");
   const place = el("div", { class: "grid wide" });
   body.append(place);
   redraws.push(() => {
@@ -321,6 +365,12 @@ function scoreRows(key, members) {
 
 // ---- Return asked and reached --------------------------------------------------------------------------------
 
+/** Why there is no return to show: none was asked for that is known, or nothing was evaluated. */
+function noTargets() {
+  const asked = runs.filter((run) => isShown(run) && isNumber(run.aimed_at));
+  if (asked.length) return `No evaluation yet. ${asked.map((run) => `${runLabel(run)} asks for ${rounded(run.aimed_at)}`).join(", ")}: an evaluation with \`evaluate.env\` and \`evaluate.episodes\` says what is reached.`;
+  return "The runs name no return to aim at, and what they take from their data is not known here: their policies can't be opened. `--set algorithm.decision_transformer.target_returns=[3600, 1800]` names some; each is evaluated.";
+}
 function targets() {
   const some = runs.some((run) => run.targets.length);
   const conditioned = runs.some((run) => /decision_transformer|lamo/.test(run.algorithm));
@@ -331,12 +381,12 @@ function targets() {
   redraws.push(() => {
     place.replaceChildren();
     const found = new Map();
-    for (const run of runs.filter((one) => isShown(one) && one.targets.length)) {
+    for (const run of runs.filter((one) => isShown(one) && one.targets.some((target) => isNumber(last(target.return_mean))))) {
       const key = run.env || "environment not named";
       if (!found.has(key)) found.set(key, []);
       found.get(key).push(run);
     }
-    if (!found.size) place.append(empty("No evaluation aims at a known return: set `algorithm.decision_transformer.target_returns`, e.g. `[3600, 1800]`; each is evaluated."));
+    if (!found.size) place.append(empty(runs.some(isShown) ? noTargets() : "No run is chosen: tick rows in the table of runs."));
     for (const [key, members] of found) {
       const lines = members.map((run) => {
         const aims = run.targets.map((target) => [target.asked, last(target.return_mean), last(target.return_std)]).filter((aim) => isNumber(aim[1])).sort((a, b) => a[0] - b[0]);
@@ -356,11 +406,44 @@ function targets() {
 
 const kinds = [
   ["Losses", /loss/],
-  ["Values: of the data's actions (q_data), of the policy's (q_policy), and the data's discounted return (dotted)", /^(q_|value|return_to_go|advantage|gap|v_)/],
-  ["Gradient norms", /grad/],
-  ["Token accuracy", /accuracy/],
+  ["Values: of the data's actions (q_data), of the policy's (q_policy), and the data's discounted return (dotted)", /^(?!.*(gradient|accuracy|cross_entropy|value_error))(q_|value|return_to_go|advantage|gap|v_)/],
+  ["Gradient norms: means over the last ten updates before each row, or over all where gradients are clipped", /gradient/],
+  ["Tokens: accuracy (share that the likeliest one is right about) and cross entropy (nats)", /accuracy|cross_entropy/],
   ["Others", /./],
 ];
+/** How well trained networks tell tokens, a point for each dimension of a transition. */
+function tokenFigures(shown) {
+  const found = new Map();
+  for (const run of shown) {
+    for (const told of run.tokens || []) {
+      const key = told.dimensions.map((one) => one.name).join("|");
+      if (!found.has(key)) found.set(key, []);
+      found.get(key).push({ run, told });
+    }
+  }
+  const grid = el("div", { class: "grid wide" });
+  for (const members of found.values()) {
+    const names = members[0].told.dimensions.map((one) => one.name);
+    const brief = (at) => (Number.isInteger(at) && names[at] ? names[at].replace("observation ", "o").replace("action ", "a") : "");
+    for (const [of, title] of [["accuracy", "accuracy"], ["cross_entropy", "cross entropy, nats"], ["error", "error after codes, standard deviations"]]) {
+      const lines = members.map(({ run, told }) => {
+        const { color } = ofRun(run).look;
+        const points = told.dimensions.map((one, at) => [at, one[of]]).filter(([, value]) => isNumber(value));
+        return { name: `${runLabel(run)}: ${told.data} data`, look: { color, dashes: told.data === "training" ? ofRun(run).look.dashes : "5 4" }, kind: "thin", dots: true, points };
+      }).filter((line) => line.points.length);
+      if (!lines.length) continue;
+      // One number alone, that of codes, is better read than seen.
+      if (lines.every((line) => line.points.length === 1)) {
+        grid.append(el("figure", {}, el("figcaption", {}, el("span", {}, `${names[lines[0].points[0][0]]}: ${title}`)),
+          el("dl", { class: "numbers" }, lines.map((line) => el("div", { class: line.look.color }, el("dt", {}, line.name), el("dd", {}, format(line.points[0][1])))))));
+        continue;
+      }
+      const chart = plot({ label: `Tokens of each dimension: ${title}`, lines, height: 230, xLabel: "dimension of a transition: o observation, a action", xRange: [-0.4, names.length - 0.6], xTick: brief, xTell: (at) => names[at], yInclude: of === "accuracy" ? [0, 1] : [0] });
+      grid.append(el("figure", { class: "tokens" }, el("figcaption", {}, el("span", {}, `Each dimension: ${title}`)), chart.host, legend(lines.map((line) => [line.look, line.name]))));
+    }
+  }
+  return grid;
+}
 function diagnostics() {
   const body = section("diagnostics", "Diagnostics", "Every column of metrics.csv over updates. A value of the policy's actions that climbs far above the data's return is overestimated.");
   const place = el("div", {});
@@ -401,6 +484,10 @@ function diagnostics() {
         grid.append(box);
       }
       place.append(el("h3", {}, title), grid);
+    }
+    const tokens = tokenFigures(shown);
+    if (tokens.childElementCount) {
+      place.append(el("h3", {}, "Tokens of the trained network, by dimension"), el("p", { class: "hint" }, coded("Of the first seed of each run, on windows spread over the data that it learned from, and over episodes that were held out (`train.held_out_fraction`), dashed.")), tokens);
     }
     const looks = series.filter((one) => one.all.some(isShown)).map((one) => [one.look, one.name]);
     place.append(legend(looks));

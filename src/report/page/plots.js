@@ -237,9 +237,10 @@ function plot(spec) {
         svg("text", { x: margin.left - 6, y: y(value) + 4, "text-anchor": "end" }, texts[i]));
     });
     const room = width - margin.left - margin.right;
-    for (const value of ticks(left, right, Math.max(2, Math.min(7, room / 75)))) {
+    const xTicks = ticks(left, right, Math.max(2, spec.xTick ? room / 34 : Math.min(7, room / 75)));
+    for (const value of spec.xTick ? xTicks.filter((place) => spec.xTick(place)) : xTicks) {
       root.append(svg("line", { class: "axis-line", x1: x(value), x2: x(value), y1: height - margin.bottom, y2: height - margin.bottom + 4 }),
-        svg("text", { x: x(value), y: height - margin.bottom + 16, "text-anchor": "middle" }, short(value)));
+        svg("text", { x: x(value), y: height - margin.bottom + 16, "text-anchor": "middle" }, spec.xTick ? spec.xTick(value) : short(value)));
     }
     root.append(svg("line", { class: "axis-line", x1: margin.left, x2: width - margin.right, y1: height - margin.bottom, y2: height - margin.bottom }));
     root.append(svg("clipPath", { id: clip }, svg("rect", { x: margin.left, y: margin.top, width: room, height: height - margin.top - margin.bottom })));
@@ -372,21 +373,27 @@ function histogram(hist, label) {
   const total = hist.counts.reduce((sum, count) => sum + count, 0);
   const most = Math.max(...hist.counts, 1);
   return canvas((width) => {
-    const [height, left, right, bottom, top] = [120, 6, 6, 20, 6];
+    const counts = ticks(0, most, 2).filter((count) => Number.isInteger(count));
+    const texts = counts.map((count) => short(count));
+    const left = 12 + 6.4 * Math.max(...texts.map((text) => text.length), 1);
+    const [height, right, bottom, top] = [126, 10, 22, 8];
+    const y = (count) => height - bottom - (count / most) * (height - bottom - top);
     const room = width - left - right;
     const bar = room / hist.counts.length;
     const edge = (i) => hist.low + ((hist.high - hist.low) * i) / hist.counts.length;
     const root = svg("svg", { class: "chart s0", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Histogram of ${label}: ${total} values from ${format(hist.low)} to ${format(hist.high)}` });
+    counts.forEach((count, i) => root.append(svg("line", { class: "grid-line", x1: left, x2: width - right, y1: y(count), y2: y(count) }),
+      svg("text", { x: left - 6, y: y(count) + 4, "text-anchor": "end" }, texts[i])));
     hist.counts.forEach((count, i) => {
-      const size = (count / most) * (height - bottom - top);
-      root.append(svg("rect", { class: "bar", x: left + i * bar + 0.5, width: Math.max(0.5, bar - 1), y: height - bottom - size, height: size }));
+      root.append(svg("rect", { class: "bar", x: left + i * bar + 0.5, width: Math.max(0.5, bar - 1), y: y(count), height: height - bottom - y(count) }));
     });
     root.append(svg("line", { class: "axis-line", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }));
-    const places = ticks(hist.low, hist.high, Math.max(2, Math.min(5, room / 70)));
+    const places = ticks(hist.low, hist.high, Math.max(3, Math.min(6, room / 55)));
     for (const value of hist.high > hist.low ? places : [hist.low]) {
       const at = hist.high > hist.low ? left + ((value - hist.low) / (hist.high - hist.low)) * room : left + room / 2;
-      const anchor = at < 24 ? "start" : at > width - 24 ? "end" : "middle";
-      root.append(svg("text", { x: at, y: height - 5, "text-anchor": anchor }, short(value)));
+      const anchor = at > width - 24 ? "end" : "middle";
+      root.append(svg("line", { class: "axis-line tick", x1: at, x2: at, y1: height - bottom, y2: height - bottom + 4 }),
+        svg("text", { x: anchor === "end" ? width : at, y: height - 5, "text-anchor": anchor }, short(value)));
     }
     root.addEventListener("pointermove", (event) => {
       const i = Math.floor((event.clientX - root.getBoundingClientRect().left - left) / bar);

@@ -156,6 +156,33 @@ class Unbounded(Toy):
     action_space = Box([-float("inf")], [1.0])
 
 
+class Drawn(Toy):
+    """A picture of 4 x 2 pixels with a column for each place, blue where it is."""
+
+    metadata = {"render_fps": 20}
+
+    def render(self):
+        if self.render_mode != "rgb_array":
+            return None
+        here = min(3, max(0, int(self.x)))
+        return [[[0, 0, 255] if column == here else [255, 255, 255] for column in range(4)] for _ in range(2)]
+
+
+class Restless(Drawn):
+    """Goes another way every time."""
+
+    def step(self, action):
+        self.y += int.from_bytes(os.urandom(4), "big") / 1e9
+        return super().step(action)
+
+
+class Growing(Drawn):
+    """Its pictures grow."""
+
+    def render(self):
+        return super().render() * (1 + self.steps)
+
+
 class Picture(Toy):
     observation_space = Dict({"image": Box([0], [255], "uint8", (4, 4, 3)), "place": Box([0, 0], [9, 9]), "task": Text()})
 
