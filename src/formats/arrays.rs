@@ -32,7 +32,8 @@ impl ArrayInfo {
 
     /// Numbers in a row.
     pub fn width(&self) -> usize {
-        self.shape.iter().skip(1).product()
+        let inner = self.shape.iter().skip(1);
+        inner.fold(1, |width, &n| width.saturating_mul(n))
     }
 }
 
@@ -136,7 +137,7 @@ pub(super) fn read_f32_into(
 ) -> Result<()> {
     let (path, start) = (file.path().to_path_buf(), values.len());
     let (rows, width) = (info.rows(), info.width());
-    reserve(&path, &info.name, values, rows * width)?;
+    reserve(&path, &info.name, values, rows.saturating_mul(width))?;
     if info.fortran_order {
         values.resize(start + rows * width, 0.0);
     }

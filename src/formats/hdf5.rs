@@ -124,7 +124,11 @@ impl ArrayFile for Hdf5Group {
         let claimed = shape
             .iter()
             .fold(element, |bytes, &n| bytes.saturating_mul(n));
-        if claimed > plausible_bytes(self.bytes) {
+        // A dimension of zero hides what those beside it come to.
+        let inner = shape
+            .iter()
+            .try_fold(element, |bytes, &n| bytes.checked_mul(n.max(1)));
+        if claimed > plausible_bytes(self.bytes) || inner.is_none() {
             let problem = format!(
                 "array `{full}` claims the shape {shape:?}, more than a file of {} bytes can hold; \
                  it is damaged or cut off",

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::formats::arrays::{
-    ArrayFile, Kind, check_column, check_rows, find, read_f32, read_f32_into, read_flags, require,
-    reserve,
+    ArrayFile, Kind, check_column, check_rows, find, plausible_bytes, read_f32, read_f32_into,
+    read_flags, require, reserve,
 };
 use crate::formats::ends::{cut, unused_limit};
 use crate::formats::flat;
@@ -186,6 +186,8 @@ pub(super) struct Builder {
     source: PathBuf,
     /// Steps that there is room for; the metadata is not believed beyond it.
     room: usize,
+    /// Most numbers that the files can hold.
+    numbers: usize,
     /// Episodes with another number of steps than their attributes say.
     other_lengths: usize,
     /// Actions are whole numbers, and no choices.
@@ -210,6 +212,7 @@ impl Builder {
     pub fn new(source: &Path, metadata: Metadata, bytes: u64) -> Self {
         let believable = usize::try_from(bytes / 2).unwrap_or(usize::MAX);
         let room = metadata.total_steps.unwrap_or(0).min(believable);
+        let numbers = usize::try_from(plausible_bytes(bytes)).unwrap_or(usize::MAX);
         let data = Dataset {
             observation_dim: 0,
             action_dim: 0,
@@ -229,6 +232,7 @@ impl Builder {
             metadata,
             source: source.to_path_buf(),
             room,
+            numbers,
             other_lengths: 0,
             whole_actions: false,
         }
@@ -295,6 +299,7 @@ impl Builder {
         if self.data.episodes.is_empty() {
             self.data.observation_dim = dim;
             let room = self.room.saturating_add(1).saturating_mul(dim);
+            let room = room.min(self.numbers);
             reserve(file.path(), &name, &mut self.data.observations, room)?;
         }
         self.check_dim(file, &name, dim, self.data.observation_dim)?;
@@ -334,7 +339,7 @@ impl Builder {
                 };
                 self.data.action_kind = ActionKind::Discrete { count };
             }
-            let room = self.room.saturating_mul(dim);
+            let room = self.room.saturating_mul(dim).min(self.numbers);
             reserve(file.path(), name, &mut self.data.actions, room)?;
             reserve(file.path(), name, &mut self.data.rewards, self.room)?;
         }

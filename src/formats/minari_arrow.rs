@@ -245,13 +245,15 @@ fn read_batches(path: &Path) -> Result<Vec<RecordBatch>> {
 }
 
 /// `None` unless every block of the file, and every buffer inside it, lies where the file has
-/// bytes: the library would panic or reserve memory for it otherwise.
+/// bytes, and no block in the place of another: the library would panic or reserve memory for it otherwise.
 fn check_blocks(bytes: &[u8]) -> Option<()> {
     let end = bytes.len().checked_sub(10)?;
     let footer_length = read_footer_length(bytes[end..].try_into().ok()?).ok()?;
     let footer = root_as_footer(&bytes[end.checked_sub(footer_length)?..end]).ok()?;
     let blocks = footer.recordBatches()?;
     let dictionaries = footer.dictionaries();
+    // Blocks that name the same bytes again would be read, and kept, once more each.
+    let mut left = bytes.len();
     for block in blocks
         .iter()
         .chain(dictionaries.iter().flat_map(|blocks| blocks.iter()))
@@ -261,6 +263,7 @@ fn check_blocks(bytes: &[u8]) -> Option<()> {
         let body = usize::try_from(block.bodyLength()).ok()?;
         let message = bytes.get(start..)?.get(..head)?;
         bytes.get(start.checked_add(head)?..)?.get(..body)?;
+        left = left.checked_sub(head)?.checked_sub(body)?;
         // The length in front, possibly with a marker of four bytes before it.
         let skip = if message.get(..4)? == [0xff; 4] { 8 } else { 4 };
         let message = root_as_message(message.get(skip..)?).ok()?;

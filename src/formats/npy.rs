@@ -77,9 +77,10 @@ impl Header {
             .map(|part| part.parse::<usize>().map_err(|_| malformed()))
             .collect::<Result<Vec<usize>, String>>()?;
         let (code, size, big_endian) = parse_descr(descr)?;
+        // Also where a dimension of zero makes the product small: those beside it are multiplied on their own.
         let count = shape
             .iter()
-            .try_fold(size, |bytes, &n| bytes.checked_mul(n));
+            .try_fold(size, |bytes, &n| bytes.checked_mul(n.max(1)));
         count.ok_or_else(malformed)?;
         // One dimension reads the same in both orders.
         let fortran_order = fortran_order && shape.len() > 1;
@@ -170,6 +171,8 @@ fn parse_descr(value: &str) -> Result<(Code, usize, bool), String> {
             .parse::<usize>()
             .ok()
             .and_then(|n| n.checked_mul(character));
+        // Texts without characters take no bytes, and a file could claim any number of them.
+        let size = size.filter(|&size| size > 0);
         let size = size.ok_or_else(|| unsupported(&format!("`{descr}`")))?;
         return Ok((Code::Text { character }, size, big_endian));
     }

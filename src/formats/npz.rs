@@ -294,8 +294,16 @@ struct NpzFile {
 impl NpzFile {
     fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(path))?;
-        let archive = ZipArchive::new(BufReader::new(file))
-            .map_err(|error| Error::data(path, format!("npz file {}", explain(&error))))?;
+        let problem = |error: zip::result::ZipError| {
+            Error::data(path, format!("npz file {}", explain(&error)))
+        };
+        let mut archive = ZipArchive::new(BufReader::new(file)).map_err(problem)?;
+        // A few kilobytes could otherwise be the content of any number of arrays.
+        if archive.has_overlapping_files().map_err(problem)? {
+            let problem =
+                "npz file is damaged: several arrays lie at the same place; copy it again";
+            return Err(Error::data(path, problem));
+        }
         Ok(Self {
             path: path.to_path_buf(),
             archive,

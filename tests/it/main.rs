@@ -42,6 +42,7 @@ mod goals;
 mod guards;
 mod gym;
 mod held_out;
+mod hostile;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "hub")]

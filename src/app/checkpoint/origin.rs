@@ -70,7 +70,8 @@ impl Origin {
             at: since.map(|time| time.as_secs()).unwrap_or_default(),
             command: std::env::var(STARTED_BY)
                 .ok()
-                .or_else(|| (!arguments.is_empty()).then(|| arguments.join(" "))),
+                .or_else(|| (!arguments.is_empty()).then(|| arguments.join(" ")))
+                .map(|command| without_secrets(&command)),
             machine: Machine {
                 os: std::env::consts::OS.to_owned(),
                 arch: std::env::consts::ARCH.to_owned(),
@@ -84,6 +85,48 @@ impl Origin {
 /// An argument as a shell takes it.
 fn quoted(text: &str) -> String {
     trajformer_core::error::shell_quoted(Path::new(text))
+}
+
+/// A command without names and passwords in addresses, and without tokens of the Hub: runs are published with it.
+fn without_secrets(command: &str) -> String {
+    let mut shown = String::with_capacity(command.len());
+    let mut rest = command;
+    while let Some((before, after)) = rest.split_once("://") {
+        shown.push_str(&without_tokens(before));
+        shown.push_str("://");
+        let end = after.find(|c: char| c.is_whitespace() || "/'\"?#".contains(c));
+        let authority = &after[..end.unwrap_or(after.len())];
+        let host = match authority.rsplit_once('@') {
+            Some((login, _)) => {
+                shown.push_str("***");
+                login.len()
+            }
+            None => 0,
+        };
+        rest = &after[host..];
+    }
+    shown + &without_tokens(rest)
+}
+
+/// `text` with `hf_***` in place of what looks like a token.
+fn without_tokens(text: &str) -> String {
+    const MARK: &str = "hf_";
+    /// Tokens have some 34 letters and digits behind the mark; words of people have fewer.
+    const LEAST: usize = 20;
+    let mut parts = text.split(MARK);
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| !c.is_ascii_alphanumeric());
+        let end = end.unwrap_or(part.len());
+        shown.push_str(MARK);
+        if end >= LEAST {
+            shown.push_str("***");
+            shown.push_str(&part[end..]);
+        } else {
+            shown.push_str(part);
+        }
+    }
+    shown
 }
 
 /// What Linux calls the processor.
@@ -114,5 +157,35 @@ impl RunDir {
         let found = serde_json::from_str(&text);
         let found = found.map_err(|error| Error::data(&path, error.to_string()))?;
         Ok(Some(found))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_kept_without_its_secrets() {
+        let token = format!("hf_{}", "aB3".repeat(11));
+        for (command, expected) in [
+            (
+                "trajformer train a.toml --set data.path=https://me:pass@host.co/a?b",
+                "trajformer train a.toml --set data.path=https://***@host.co/a?b",
+            ),
+            (
+                "trajformer x 'https://p@ss:w@host' http://host/me@x hf://a/b@v1",
+                "trajformer x 'https://***@host' http://host/me@x hf://a/b@v1",
+            ),
+            (
+                "trajformer train --out hf_runs hf_short.toml",
+                "trajformer train --out hf_runs hf_short.toml",
+            ),
+        ] {
+            assert_eq!(without_secrets(command), expected);
+        }
+        let shown = without_secrets(&format!(
+            "trajformer publish --token {token} https://{token}"
+        ));
+        assert_eq!(shown, "trajformer publish --token hf_*** https://hf_***");
     }
 }

@@ -79,7 +79,11 @@ impl Element {
     /// If there are more or fewer numbers than the shape has.
     pub fn tensor(self, bytes: &[u8], shape: &[usize]) -> candle_core::Result<Tensor> {
         let count: usize = shape.iter().product();
-        if bytes.len() != count * self.size() {
+        // Strides are products as well, of all but a dimension that may be zero.
+        let inner = shape
+            .iter()
+            .try_fold(self.size(), |n, &d| n.checked_mul(d.max(1)));
+        if inner.is_none() || bytes.len() != count * self.size() {
             candle_core::bail!(
                 "{} bytes for {shape:?} numbers of {} bytes",
                 bytes.len(),

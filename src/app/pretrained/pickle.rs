@@ -13,6 +13,9 @@ pub type Result<T> = std::result::Result<T, String>;
 /// The place of a value.
 pub type Id = usize;
 
+/// Longest name of a class, in bytes. A pickle of a few kilobytes could otherwise name a long text again and again.
+const LONGEST_NAME: usize = 1024;
+
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -82,6 +85,7 @@ impl Pickle {
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
+            pairs_left: bytes.len(),
         };
         while machine.step()? {}
         let root = machine.pop()?;
@@ -154,6 +158,8 @@ struct Machine<'a> {
     /// Heights of the stack.
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
+    /// How many pairs of lists may still be copied into dictionaries: a list that is named again and again is copied each time.
+    pairs_left: usize,
 }
 
 impl<'a> Machine<'a> {
@@ -392,7 +398,11 @@ impl<'a> Machine<'a> {
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let text = |id: Id| match &self.values[id] {
-                    Value::Text(text) => Ok(text.clone()),
+                    Value::Text(text) if text.len() <= LONGEST_NAME => Ok(text.clone()),
+                    Value::Text(text) => Err(format!(
+                        "a class has a name of {} bytes, expected {LONGEST_NAME} at most",
+                        text.len()
+                    )),
                     _ => Err("a class has no name".to_owned()),
                 };
                 Value::Global {
@@ -442,7 +452,7 @@ impl<'a> Machine<'a> {
     }
 
     /// A dictionary where a known class of them is called, else the call.
-    fn called(&self, callable: Id, arguments: Id) -> Result<Value> {
+    fn called(&mut self, callable: Id, arguments: Id) -> Result<Value> {
         let class = match &self.values[callable] {
             Value::Global { module, name } => (module.as_str(), name.as_str()),
             _ => ("", ""),
@@ -454,7 +464,10 @@ impl<'a> Machine<'a> {
             ("__builtin__", "dict"),
         ];
         if dictionaries.contains(&class) {
-            return Ok(Value::Dict(self.pairs_in(arguments)));
+            let pairs = self.pairs_in(arguments);
+            let left = self.pairs_left.checked_sub(pairs.len());
+            self.pairs_left = left.ok_or("a list is copied into dictionaries again and again")?;
+            return Ok(Value::Dict(pairs));
         }
         Ok(Value::Call(Call {
             callable,

@@ -56,8 +56,14 @@ const WRAPPERS: [&str; 8] = [
 const DEEPEST: usize = 4;
 /// More dimensions than any tensor has.
 const MOST_DIMENSIONS: usize = 32;
-/// Most bytes of a tensor that repeats the numbers of a smaller storage.
+/// Most bytes of all tensors that repeat the numbers of smaller storages.
 const MOST_REPEATED: usize = 1 << 24;
+/// How many times as large as its storages, all together, a file's tensors may be: parameters that share their numbers.
+const MOST_SHARED: usize = 16;
+/// How many times as large as the file a part of it may be once it is unpacked: `torch.save` packs nothing, others may.
+const MOST_UNPACKED: usize = 16;
+/// Longest name of a tensor or a storage, in bytes.
+const LONGEST_NAME: usize = 1024;
 
 /// Whether a file that starts with these bytes is a zip archive or a pickle.
 pub fn begins(start: &[u8]) -> bool {
@@ -100,11 +106,21 @@ fn read_archive(bytes: &[u8]) -> Result<Tensors> {
     let mut file = |name: &str| -> Result<Vec<u8>> {
         let damaged = |error: String| format!("`{name}`: {error}");
         let mut content = Vec::new();
-        let mut file = archive
+        let file = archive
             .by_name(name)
             .map_err(|error| damaged(error.to_string()))?;
-        file.read_to_end(&mut content)
+        // Whatever the archive says of its size: it is unpacked no further.
+        let most = bytes.len().saturating_mul(MOST_UNPACKED);
+        file.take(most as u64 + 1)
+            .read_to_end(&mut content)
             .map_err(|error| damaged(error.to_string()))?;
+        if content.len() > most {
+            return Err(damaged(format!(
+                "unpacks to more than {MOST_UNPACKED} times the file's {} bytes",
+                bytes.len()
+            ))
+            .into());
+        }
         Ok(content)
     };
     let order = format!("{root}byteorder");
@@ -118,13 +134,44 @@ fn read_archive(bytes: &[u8]) -> Result<Tensors> {
         by_storage.entry(&entry.storage).or_default().push(entry);
     }
     let mut tensors = Tensors::new();
+    let mut room = Room::of(bytes);
     for (storage, entries) in by_storage {
         let numbers = file(&format!("{root}data/{storage}"))?;
         for entry in entries {
+            room.take(entry)?;
             tensors.insert(entry.name.clone(), entry.tensor(&numbers)?);
         }
     }
     Ok(tensors)
+}
+
+/// How many bytes of tensors may still be made of a file.
+struct Room {
+    most: usize,
+    left: usize,
+}
+
+impl Room {
+    fn of(bytes: &[u8]) -> Self {
+        let most = bytes.len().saturating_mul(MOST_SHARED);
+        let most = most.saturating_add(MOST_REPEATED);
+        Self { most, left: most }
+    }
+
+    fn take(&mut self, entry: &Entry) -> Result<()> {
+        let bytes = entry
+            .shape
+            .iter()
+            .fold(entry.element.size(), |n, &d| n.saturating_mul(d));
+        let left = self.left.checked_sub(bytes).ok_or_else(|| {
+            format!(
+                "`{}` {:?} and the tensors before it take more than {} bytes: the same numbers again and again",
+                entry.name, entry.shape, self.most
+            )
+        })?;
+        self.left = left;
+        Ok(())
+    }
 }
 
 const BIG_ENDIAN: &str = "it was written on a big-endian machine";
@@ -152,7 +199,9 @@ fn read_old(bytes: &[u8]) -> Result<Tensors> {
     let pickle = next()?;
     let keys = next()?;
     let storages = storages(&pickle, &keys, bytes, bytes.len() - rest.len())?;
+    let mut room = Room::of(bytes);
     let tensor = |entry: Entry| {
+        room.take(&entry)?;
         let Some(numbers) = storages.get(entry.storage.as_str()) else {
             return Err(format!("the numbers of `{}` are missing", entry.name).into());
         };
@@ -240,7 +289,7 @@ impl Storage {
 
 fn key_text(pickle: &Pickle, id: Id) -> Option<String> {
     match pickle.get(id) {
-        Value::Text(text) => Some(text.clone()),
+        Value::Text(text) if text.len() <= LONGEST_NAME => Some(text.clone()),
         Value::Int(number) => Some(number.to_string()),
         _ => None,
     }
@@ -344,6 +393,13 @@ fn entries(pickle: &Pickle) -> Result<Vec<Entry>> {
             continue;
         };
         if let Some(call) = rebuilt(pickle, value) {
+            if name.len() > LONGEST_NAME {
+                let length = name.len();
+                return Err(format!(
+                    "a tensor has a name of {length} bytes, expected {LONGEST_NAME} at most"
+                )
+                .into());
+            }
             found.push(tensor_of(pickle, name, &call)?);
         }
     }
@@ -412,8 +468,12 @@ fn no_tensors(pickle: &Pickle) -> Problem {
 /// The call that makes a tensor, of whatever kind; what PyTorch puts around it for parameters, and for classes derived
 /// from tensors, is taken off.
 fn rebuilt(pickle: &Pickle, id: Id) -> Option<Call> {
+    // Without what is stored in it by key, which nobody asks for and which may be long.
     let call = |id: Id| match pickle.get(id) {
-        Value::Call(call) => Some(call.clone()),
+        Value::Call(call) => Some(Call {
+            entries: Vec::new(),
+            ..*call
+        }),
         _ => None,
     };
     let mut found = call(id)?;

@@ -240,8 +240,10 @@ impl Process {
                 self.frame.truncate(length);
                 return Ok(());
             }
-            // More than is needed at first, so that most frames come in one piece.
-            self.frame.resize(length.max(FRAME_BYTES), 0);
+            // More than is needed at first, so that most frames come in one piece; then as much again as has come, whatever a
+            // header claims.
+            let room = length.min(2 * filled).max(FRAME_BYTES);
+            self.frame.resize(room, 0);
             match channel.read(&mut self.frame[filled..]) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(count) => filled += count,

@@ -400,7 +400,8 @@ fn picture(reply: &[u8]) -> Option<Picture> {
         u32::from_le_bytes(*height) as usize,
         u32::from_le_bytes(*width) as usize,
     );
-    (rgb.len() == height * width * 3).then(|| Picture {
+    let bytes = height.checked_mul(width).and_then(|n| n.checked_mul(3));
+    (bytes == Some(rgb.len())).then(|| Picture {
         height,
         width,
         rgb: rgb.to_vec(),
