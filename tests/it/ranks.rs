@@ -305,3 +305,30 @@ fn an_error_of_one_rank_ends_the_others_too() {
     assert!(found[0].contains("there is a run already"), "{found:?}");
     assert!(found[1].contains("another rank"), "{found:?}");
 }
+
+#[cfg(all(feature = "cli", not(feature = "mpi")))]
+#[test]
+fn a_build_without_mpi_says_so_where_it_is_one_of_several_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_data(folder);
+    shared(folder, "bc", 5);
+    let trained = |more: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_trajformer"))
+            .args([&["train", "bc-5.toml", "--out", "run"], more].concat())
+            .current_dir(folder)
+            .env("OMPI_COMM_WORLD_SIZE", "2")
+            .env("RAYON_NUM_THREADS", "1")
+            .output()
+            .unwrap()
+    };
+    let found = trained(&[]);
+    let said = String::from_utf8_lossy(&found.stderr).into_owned();
+    assert!(
+        !found.status.success() && said.contains("one of 2 processes of an MPI job"),
+        "{said}"
+    );
+    assert!(!folder.join("run").exists());
+    // Processes that train seeds side by side know nothing of each other.
+    assert!(trained(&["--seeds", "0..1"]).status.success());
+}
