@@ -40,7 +40,7 @@ pub fn settle_threads(threads: Option<NonZeroUsize>) {
     }
     settings.extend(threads.map(|threads| ("RAYON_NUM_THREADS", threads.to_string())));
     for (name, value) in settings {
-        // Reason for `unsafe`: the environment may change only while there is one thread. This runs
+        // SAFETY: the environment may change only while there is one thread. This runs
         // first in `main`; pools read it when they start.
         #[allow(unsafe_code)]
         unsafe {
@@ -99,7 +99,7 @@ mod termination {
     /// How often the handler of both signals has been told so.
     static TAKEN: AtomicU32 = AtomicU32::new(0);
 
-    // Reason for `unsafe`: the standard library knows no signals, and ctrlc does not say which one has come.
+    // SAFETY: the standard library knows no signals, and ctrlc does not say which one has come.
     #[allow(unsafe_code)]
     unsafe extern "C" {
         fn signal(number: i32, handler: extern "C" fn(i32)) -> usize;
@@ -108,7 +108,7 @@ mod termination {
 
     extern "C" fn terminated(_: i32) {
         ASKED.fetch_add(1, Ordering::SeqCst);
-        // Reason for `unsafe`: as above; `raise` may be called in a handler.
+        // SAFETY: as above; `raise` may be called in a handler.
         #[allow(unsafe_code)]
         unsafe {
             raise(SIGINT);
@@ -117,7 +117,7 @@ mod termination {
 
     /// Makes SIGTERM a SIGINT that is remembered: ctrlc's handler must be there.
     pub fn tell_apart() {
-        // Reason for `unsafe`: as above; the handler counts and raises a signal.
+        // SAFETY: as above; the handler counts and raises a signal.
         #[allow(unsafe_code)]
         unsafe {
             signal(SIGTERM, terminated);

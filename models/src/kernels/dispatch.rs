@@ -61,13 +61,14 @@ macro_rules! vectorized {
                 }
 
                 match $crate::kernels::dispatch::level() {
-                    // Reason for `unsafe`: the processor has the features, as just found out.
                     #[allow(unsafe_code)]
                     $crate::kernels::dispatch::Level::Avx512 => {
+                        // SAFETY: the processor has the features, as just found out.
                         return unsafe { avx512($($argument),*) };
                     }
                     #[allow(unsafe_code)]
                     $crate::kernels::dispatch::Level::Avx2 => {
+                        // SAFETY: as above.
                         return unsafe { avx2($($argument),*) };
                     }
                     $crate::kernels::dispatch::Level::Baseline => {}

@@ -70,7 +70,7 @@ impl InplaceOp1 for Fill {
             block_dim: (THREADS, 1, 1),
             shared_mem_bytes: 0,
         };
-        // Reason for `unsafe`: the arguments are those of the kernel, which writes the first `count`
+        // SAFETY: the arguments are those of the kernel, which writes the first `count`
         // elements of a tensor that was made with as many.
         #[allow(unsafe_code)]
         unsafe { launch.launch(config) }.w()?;

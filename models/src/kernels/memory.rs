@@ -13,7 +13,7 @@ pub fn keep_freed_blocks() {
         const MAPPED_FROM: libc::c_int = 128 << 20;
         /// Free memory at the heap's end that is not given back.
         const KEPT: libc::c_int = 512 << 20;
-        // Reason for `unsafe`: calls into C, which take two numbers and are safe at any time.
+        // SAFETY: calls into C, which take two numbers and are safe at any time.
         #[allow(unsafe_code)]
         unsafe {
             // Older versions take at most 32 MiB, and 0 says no. Setting the second alone would end

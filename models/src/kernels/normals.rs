@@ -156,7 +156,7 @@ mod tests {
                 );
                 #[cfg(target_arch = "x86_64")]
                 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // Reason for `unsafe`: the processor has the features, as just found out.
+                    // SAFETY: the processor has the features, as just found out.
                     #[allow(unsafe_code)]
                     let alone = unsafe { avx2(word, other) };
                     assert_eq!(pair, product(alone), "{word} {other}");

@@ -227,7 +227,7 @@ impl Board {
     fn help(&self) {
         let _inside = Count::in_(&self.inside);
         let job = self.job.load(SeqCst).cast::<Job<'_>>();
-        // Reason for `unsafe`: the job lives on another thread's stack. Its submitting takes it down and then waits until
+        // SAFETY: the job lives on another thread's stack. Its submitting takes it down and then waits until
         // `inside` is 0 (`Up`). All of this is sequentially consistent: whoever reads an address here has counted
         // itself before it was taken down, so the submitting waits for it.
         #[allow(unsafe_code)]

@@ -241,7 +241,7 @@ fn in_gemm<T: Real>(
     if m == 0 || n == 0 {
         return;
     }
-    // Reason for `unsafe`: the product takes pointers. All three matrices lie inside their slices
+    // SAFETY: the product takes pointers. All three matrices lie inside their slices
     // (checked when they were made), `to` is borrowed mutably (threads write different parts of it), and `T` is f32 or f64.
     #[allow(unsafe_code)]
     unsafe {

@@ -37,7 +37,7 @@ macro_rules! functions {
 
         impl Functions {
             fn find(library: &libloading::Library) -> Result<Self, libloading::Error> {
-                // Reason for `unsafe`: the types are those of the library's headers; which version it is was found out before.
+                // SAFETY: the types are those of the library's headers; which version it is was found out before.
                 #[allow(unsafe_code)]
                 unsafe {
                     Ok(Self { $($name: *library.get($symbol)?,)* })
@@ -135,7 +135,7 @@ pub(super) fn reason(error: &libloading::Error) -> String {
 }
 
 fn library(name: &OsStr) -> Result<libloading::Library, libloading::Error> {
-    // Reason for `unsafe`: a library may do anything when it is opened. This one is what the user put there as MuJoCo.
+    // SAFETY: a library may do anything when it is opened. This one is what the user put there as MuJoCo.
     #[allow(unsafe_code)]
     unsafe {
         libloading::Library::new(name)
@@ -146,7 +146,7 @@ fn library(name: &OsStr) -> Result<libloading::Library, libloading::Error> {
 fn checked(library: libloading::Library, shown: &dyn Display) -> Result<Functions, String> {
     let no_function =
         |error: libloading::Error| format!("{shown} is no MuJoCo {VERSION}: {}", reason(&error));
-    // Reason for `unsafe`: both functions take nothing, and have had these types in all versions; the text is the
+    // SAFETY: both functions take nothing, and have had these types in all versions; the text is the
     // library's own, which stays open meanwhile.
     #[allow(unsafe_code)]
     let (number, version) = unsafe {
@@ -183,10 +183,10 @@ pub(super) struct Model {
     bodies: usize,
 }
 
-// Reason for `unsafe`: the structure behind the pointer belongs to this value alone and is only read after it is made.
+// SAFETY: the structure behind the pointer belongs to this value alone and is only read after it is made.
 #[allow(unsafe_code)]
 unsafe impl Send for Model {}
-// Reason for `unsafe`: as above.
+// SAFETY: as above.
 #[allow(unsafe_code)]
 unsafe impl Sync for Model {}
 
@@ -203,7 +203,7 @@ impl Model {
         let name = name
             .ok_or_else(|| format!("MuJoCo takes no path that is not UTF-8: {}", path.display()))?;
         let mut message = [0_u8; MESSAGE];
-        // Reason for `unsafe`: the name ends with a zero, no other files come along, and the message has the size that is said.
+        // SAFETY: the name ends with a zero, no other files come along, and the message has the size that is said.
         #[allow(unsafe_code)]
         let raw = unsafe {
             let room = message.as_mut_ptr().cast::<c_char>();
@@ -215,7 +215,7 @@ impl Model {
             format!("MuJoCo refused {}: {said}", path.display())
         })?;
         let count = |place| {
-            // Reason for `unsafe`: there is a model behind the pointer, and an int there in it.
+            // SAFETY: there is a model behind the pointer, and an int there in it.
             #[allow(unsafe_code)]
             let count = unsafe { field::<c_int>(raw, place) };
             usize::try_from(count).unwrap_or(0)
@@ -254,7 +254,7 @@ impl Model {
 
     /// Seconds per step.
     pub(super) fn timestep(&self) -> f64 {
-        // Reason for `unsafe`: there is a model behind the pointer, and an mjtNum there in it.
+        // SAFETY: there is a model behind the pointer, and an mjtNum there in it.
         #[allow(unsafe_code)]
         unsafe {
             field(self.raw, layout::MODEL_TIMESTEP)
@@ -274,7 +274,7 @@ impl Model {
     }
 
     fn numbers(&self, place: usize, count: usize) -> &[f64] {
-        // Reason for `unsafe`: at these places of a model are pointers to so many numbers, which live and stay as long as it does.
+        // SAFETY: at these places of a model are pointers to so many numbers, which live and stay as long as it does.
         #[allow(unsafe_code)]
         unsafe {
             let first: NonNull<f64> = field(self.raw, place);
@@ -283,7 +283,7 @@ impl Model {
     }
 
     fn state_size(&self, part: c_uint) -> usize {
-        // Reason for `unsafe`: there is a model behind the pointer.
+        // SAFETY: there is a model behind the pointer.
         #[allow(unsafe_code)]
         let size = unsafe { (self.functions.state_size)(self.raw.as_ptr(), part) };
         usize::try_from(size).unwrap_or(0)
@@ -292,7 +292,7 @@ impl Model {
 
 impl Drop for Model {
     fn drop(&mut self) {
-        // Reason for `unsafe`: the model is this value's own, and simulations of it hold the value.
+        // SAFETY: the model is this value's own, and simulations of it hold the value.
         #[allow(unsafe_code)]
         unsafe {
             (self.functions.delete_model)(self.raw.as_ptr());
@@ -312,7 +312,7 @@ pub(super) struct Data {
     cfrc_ext: NonNull<f64>,
 }
 
-// Reason for `unsafe`: the structure behind the pointer belongs to this value alone and is bound to no thread.
+// SAFETY: the structure behind the pointer belongs to this value alone and is bound to no thread.
 #[allow(unsafe_code)]
 unsafe impl Send for Data {}
 
@@ -322,7 +322,7 @@ impl Data {
     /// # Errors
     /// If there is no memory for it.
     pub(super) fn new(model: Arc<Model>) -> Result<Self, String> {
-        // Reason for `unsafe`: there is a model behind the pointer; at these places of a simulation are pointers to its arrays.
+        // SAFETY: there is a model behind the pointer; at these places of a simulation are pointers to its arrays.
         #[allow(unsafe_code)]
         unsafe {
             let raw = (model.functions.make_data)(model.raw.as_ptr());
@@ -350,7 +350,7 @@ impl Data {
             copy.raw.as_ptr(),
             self.raw.as_ptr(),
         );
-        // Reason for `unsafe`: both simulations are of this model; the library only reads the one that is copied.
+        // SAFETY: both simulations are of this model; the library only reads the one that is copied.
         #[allow(unsafe_code)]
         unsafe {
             (self.model.functions.copy_data)(to, model, from);
@@ -409,7 +409,7 @@ impl Data {
     }
 
     fn numbers(&self, first: NonNull<f64>, count: usize) -> &[f64] {
-        // Reason for `unsafe`: one of the simulation's own arrays with as many numbers, borrowed as it is.
+        // SAFETY: one of the simulation's own arrays with as many numbers, borrowed as it is.
         #[allow(unsafe_code)]
         unsafe {
             std::slice::from_raw_parts(first.as_ptr(), count)
@@ -417,7 +417,7 @@ impl Data {
     }
 
     fn numbers_mut(&mut self, first: NonNull<f64>, count: usize) -> &mut [f64] {
-        // Reason for `unsafe`: as above, and nothing else borrows it.
+        // SAFETY: as above, and nothing else borrows it.
         #[allow(unsafe_code)]
         unsafe {
             std::slice::from_raw_parts_mut(first.as_ptr(), count)
@@ -445,7 +445,7 @@ impl Data {
     }
 
     fn call(&mut self, function: unsafe extern "C" fn(Raw, Raw)) {
-        // Reason for `unsafe`: one of the library's functions of a model and a simulation of it, which is borrowed mutably.
+        // SAFETY: one of the library's functions of a model and a simulation of it, which is borrowed mutably.
         #[allow(unsafe_code)]
         unsafe {
             function(self.model.raw.as_ptr(), self.raw.as_ptr());
@@ -456,7 +456,7 @@ impl Data {
     fn state(&self, part: c_uint) -> Vec<f64> {
         let mut state = vec![0.0; self.model.state_size(part)];
         let (model, raw) = (self.model.raw.as_ptr(), self.raw.as_ptr());
-        // Reason for `unsafe`: there is as much room as the library said.
+        // SAFETY: there is as much room as the library said.
         #[allow(unsafe_code)]
         unsafe {
             (self.model.functions.get_state)(model, raw, state.as_mut_ptr(), part);
@@ -469,7 +469,7 @@ impl Data {
         let count = self.model.state_size(part);
         let state: Vec<f64> = (1..=count).map(|i| 0.01 * i as f64).collect();
         let (model, raw) = (self.model.raw.as_ptr(), self.raw.as_ptr());
-        // Reason for `unsafe`: as many numbers as the library reads, of a simulation that is borrowed mutably.
+        // SAFETY: as many numbers as the library reads, of a simulation that is borrowed mutably.
         #[allow(unsafe_code)]
         unsafe {
             (self.model.functions.set_state)(model, raw, state.as_ptr(), part);
@@ -479,7 +479,7 @@ impl Data {
 
 impl Drop for Data {
     fn drop(&mut self) {
-        // Reason for `unsafe`: the simulation is this value's own.
+        // SAFETY: the simulation is this value's own.
         #[allow(unsafe_code)]
         unsafe {
             (self.model.functions.delete_data)(self.raw.as_ptr());
@@ -537,6 +537,6 @@ fn check_layout(model: &Arc<Model>) -> Result<(), String> {
 /// There has to be a `T` there, aligned.
 #[allow(unsafe_code)]
 unsafe fn field<T: Copy>(raw: NonNull<c_void>, place: usize) -> T {
-    // Reason for `unsafe`: the caller vouches for it.
+    // SAFETY: the caller vouches for it.
     unsafe { raw.byte_add(place).cast::<T>().read() }
 }

@@ -61,7 +61,7 @@ impl Block {
 
     fn get<T: Copy>(&self, place: usize) -> T {
         self.check::<T>(place);
-        // Reason for `unsafe`: it lies within the block, aligned, as just checked; numbers and pointers alone are read.
+        // SAFETY: it lies within the block, aligned, as just checked; numbers and pointers alone are read.
         #[allow(unsafe_code)]
         unsafe {
             self.0.as_ptr().byte_add(place).cast::<T>().read()
@@ -70,7 +70,7 @@ impl Block {
 
     fn set(&mut self, place: usize, number: f64) {
         self.check::<f64>(place);
-        // Reason for `unsafe`: as above.
+        // SAFETY: as above.
         #[allow(unsafe_code)]
         unsafe {
             self.0
@@ -108,7 +108,7 @@ impl Offscreen {
         let mut camera = Block::new(layout::CAMERA_SIZE);
         let mut options = Block::new(layout::OPTION_SIZE);
         let mut context = Block::new(layout::CONTEXT_SIZE);
-        // Reason for `unsafe`: each block has the size of its structure and is filled in by the library's own functions, in
+        // SAFETY: each block has the size of its structure and is filled in by the library's own functions, in
         // the order that they ask for, while a context of OpenGL is current on this thread.
         #[allow(unsafe_code)]
         unsafe {
@@ -148,7 +148,7 @@ impl Offscreen {
         let model = Arc::clone(self.data.model());
         let functions = model.functions();
         let nothing: Raw = ptr::null_mut();
-        // Reason for `unsafe`: structures that `new` made, of this model; no perturbation is shown.
+        // SAFETY: structures that `new` made, of this model; no perturbation is shown.
         #[allow(unsafe_code)]
         unsafe {
             (functions.update_scene)(
@@ -167,7 +167,7 @@ impl Offscreen {
         let words = words.map(|text| CString::new(text).unwrap_or_default());
         let (width, height) = (self.area.width as usize, self.area.height as usize);
         let mut pixels = vec![0; width * height * 3];
-        // Reason for `unsafe`: as above; the words end with zeros, and there is room for as many pixels as are read.
+        // SAFETY: as above; the words end with zeros, and there is room for as many pixels as are read.
         #[allow(unsafe_code)]
         unsafe {
             let context = self.context.raw();
@@ -207,7 +207,7 @@ impl Offscreen {
         let model = Arc::clone(self.data.model());
         let functions = model.functions();
         let nothing: Raw = ptr::null_mut();
-        // Reason for `unsafe`: as in `draw`.
+        // SAFETY: as in `draw`.
         #[allow(unsafe_code)]
         unsafe {
             (functions.add_geoms)(
@@ -221,7 +221,7 @@ impl Offscreen {
         }
         let first: Raw = self.scene.get(layout::SCENE_GEOMS);
         for shape in before..self.shapes() {
-            // Reason for `unsafe`: the scene has as many shapes of this size, and these fields are in each.
+            // SAFETY: the scene has as many shapes of this size, and these fields are in each.
             #[allow(unsafe_code)]
             unsafe {
                 let shape = first.byte_add(shape * layout::GEOM_SIZE);
@@ -246,7 +246,7 @@ impl Drop for Offscreen {
     fn drop(&mut self) {
         self.gl.make_current();
         let functions = self.data.model().functions();
-        // Reason for `unsafe`: `new` made both, and nothing uses them any more.
+        // SAFETY: `new` made both, and nothing uses them any more.
         #[allow(unsafe_code)]
         unsafe {
             (functions.free_context)(self.context.raw());
@@ -319,7 +319,7 @@ impl Egl {
     /// Makes it the one of this thread.
     fn make_current(&self) -> bool {
         let nothing: Raw = ptr::null_mut();
-        // Reason for `unsafe`: a display and a context of it that `new` made; there is no surface.
+        // SAFETY: a display and a context of it that `new` made; there is no surface.
         #[allow(unsafe_code)]
         unsafe {
             (self.functions.make_current)(self.display, nothing, nothing, self.context) != 0
@@ -330,7 +330,7 @@ impl Egl {
 impl Drop for Egl {
     fn drop(&mut self) {
         let nothing: Raw = ptr::null_mut();
-        // Reason for `unsafe`: the context is this value's own, and not current any more when it goes.
+        // SAFETY: the context is this value's own, and not current any more when it goes.
         #[allow(unsafe_code)]
         unsafe {
             (self.functions.make_current)(self.display, nothing, nothing, nothing);
@@ -363,7 +363,7 @@ impl Functions {
                 reason(&error)
             ))
         };
-        // Reason for `unsafe`: the system's own library, whose functions have the types of EGL's headers; it is never closed.
+        // SAFETY: the system's own library, whose functions have the types of EGL's headers; it is never closed.
         #[allow(unsafe_code)]
         unsafe {
             let library = Library::open(Some(&name), RTLD_NOW | RTLD_GLOBAL).map_err(failed)?;
@@ -392,7 +392,7 @@ impl Functions {
         const DEVICES: usize = 8;
         let nothing: Raw = ptr::null_mut();
         let mut displays = Vec::new();
-        // Reason for `unsafe`: extensions that EGL has itself looked up by name, with the types of its headers; there is room for as
+        // SAFETY: extensions that EGL has itself looked up by name, with the types of its headers; there is room for as
         // many devices as are asked for.
         #[allow(unsafe_code)]
         unsafe {
@@ -432,7 +432,7 @@ impl Functions {
         let nothing: Raw = ptr::null_mut();
         let (mut major, mut minor, mut count) = (0, 0, 0);
         let mut config = nothing;
-        // Reason for `unsafe`: a display that EGL gave; the list of what is wanted ends as EGL asks for, and there is room for one answer.
+        // SAFETY: a display that EGL gave; the list of what is wanted ends as EGL asks for, and there is room for one answer.
         #[allow(unsafe_code)]
         unsafe {
             let is_there = (self.initialize)(display, &raw mut major, &raw mut minor) != 0

@@ -170,7 +170,7 @@ macro_rules! dispatched {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512bw");
                 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // The functions are safe Rust; the call needs the instructions, which were
+                    // SAFETY: the functions are safe Rust; the call needs the instructions, which were
                     // found just above.
                     #[allow(unsafe_code)]
                     unsafe {
