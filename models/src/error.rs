@@ -1,5 +1,7 @@
 //! The error type of this crate.
 
+use crate::health::Fault;
+
 /// What can go wrong in a network, its parameters or its optimiser.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -7,6 +9,9 @@ pub enum Error {
     /// A tensor operation failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+    /// A network was to take a step with a loss or gradients that are not finite.
+    #[error("{0}")]
+    NotFinite(Fault),
     /// A stored tensor set lacks a parameter.
     #[error("tensor `{name}` is missing (expected shape {expected:?})")]
     MissingTensor {

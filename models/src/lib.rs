@@ -16,7 +16,7 @@
 //!
 //! [`rng`] → [`params`] → [`init`] → layers ([`linear`], [`norm`], [`activation`], [`dropout`],
 //! [`mlp`]) → networks ([`encoder`], [`actor`], [`gaussian`], [`critic`], [`value`], [`choices`], [`vae`], [`network`], [`gpt`],
-//! [`trajectory_transformer`], [`decision_transformer`], [`online_decision_transformer`], [`twin_critics`], [`reinformer`], [`conditional_gpt`], [`tap`]) → [`pretrained`] → [`optim`], [`muon`], [`lamb`], [`ranks`], [`uploads`]; [`kernels`]
+//! [`trajectory_transformer`], [`decision_transformer`], [`online_decision_transformer`], [`twin_critics`], [`reinformer`], [`conditional_gpt`], [`tap`]) → [`pretrained`] → [`optim`], [`muon`], [`lamb`], [`ranks`], [`health`], [`uploads`]; [`kernels`]
 //! hold what is fused, [`work`] counts what networks cost.
 
 pub mod activation;
@@ -32,6 +32,7 @@ pub mod encoder;
 pub mod error;
 pub mod gaussian;
 pub mod gpt;
+pub mod health;
 pub mod init;
 mod instruction;
 pub mod kernels;

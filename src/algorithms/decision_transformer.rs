@@ -557,7 +557,7 @@ impl Learner {
             length: self.config.warmup_updates,
         };
         let rate = self.config.learning_rate * schedule.factor(self.model.steps());
-        let norm = self.model.step(&loss.backward()?, rate)?;
+        let norm = self.model.descend(&loss, rate)?;
         Ok(Metrics::of_step(&loss, norm.as_ref()))
     }
 

@@ -546,7 +546,7 @@ impl Learner {
             floor: RATE_FLOOR,
         };
         let rate = self.config.learning_rate * schedule.factor(self.model.steps());
-        let norm = self.model.step(&loss.backward()?, rate)?;
+        let norm = self.model.descend(&loss, rate)?;
         Ok(Metrics::of_step(&loss, norm.as_ref()))
     }
 

@@ -471,7 +471,7 @@ impl Learner {
             length: self.config.warmup_updates,
         };
         let rate = self.config.learning_rate * schedule.factor(self.model.steps());
-        let norm = self.model.step(&loss.backward()?, rate)?;
+        let norm = self.model.descend(&loss, rate)?;
         let mut metrics = Metrics::of_step(&loss, norm.as_ref());
         if let Some(of_text) = &of_text {
             metrics.push("text_loss", of_text);

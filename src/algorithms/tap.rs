@@ -544,10 +544,8 @@ impl Learner {
             .net
             .losses(batch, Some(codebook), dropout)?;
         let loss = (&losses.reconstruction + &losses.commitment)?;
-        let gradients = loss.backward()?;
-        let norm = self
-            .autoencoder
-            .step(&gradients, self.config.learning_rate)?;
+        let rate = self.config.learning_rate;
+        let norm = self.autoencoder.descend(&loss, rate)?;
         self.updates += 1;
         let mut metrics = Metrics::of_step(&loss, norm.as_ref());
         metrics.push("reconstruction_loss", &losses.reconstruction);
@@ -564,9 +562,7 @@ impl Learner {
         let codes = self.autoencoder.detached.encode(batch)?;
         let states = batch.states(self.prior.config.observation_dim)?;
         let loss = self.prior.net.loss(&codes, &states, dropout)?;
-        let norm = self
-            .prior
-            .step(&loss.backward()?, self.config.learning_rate)?;
+        let norm = self.prior.descend(&loss, self.config.learning_rate)?;
         self.updates += 1;
         let mut metrics = Metrics::new();
         metrics.push("prior_loss", &loss);

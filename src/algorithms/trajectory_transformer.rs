@@ -963,7 +963,7 @@ impl Learner {
         let _cached = CachedUploads::hold(self.model.params.device());
         let losses = self.model.net.losses(batch, dropout)?;
         let loss = losses.sum(self.config.multi_token_weight)?;
-        let norm = self.model.step(&loss.backward()?, rate)?;
+        let norm = self.model.descend(&loss, rate)?;
         self.follow()?;
         let mut metrics = Metrics::of_step(&loss, norm.as_ref());
         if let Some(more) = &losses.multi_token {

@@ -4,7 +4,8 @@
 //! <https://arxiv.org/abs/2102.03607>. For a frozen policy π, N critics are fitted to
 //!
 //! ```text
-//! y_i    = r + γ (1 - terminated) Q'_i(s', π(s'))
+//! y_i    = r + γ (1 - terminated) Q'_i(s', π(s')), clipped to what rewards like the data's can add up to:
+//!          from min(r_least, 0) / (1 - γ) to max(r_most, 0) / (1 - γ)
 //! L(Q_i) = mean w_i (Q_i(s, a) - y_i)²,  w_i: how often resample i drew the transition's episode
 //! V_i    = mean over resample i's start states of Q_i(s0, π(s0))
 //! ```
@@ -12,7 +13,9 @@
 //! The estimate is the mean of the V_i, its interval their 5 and 95 % quantiles; one episode has none. A policy that draws its actions
 //! (BEAR, BRAC and CRR choose among samples of their actors) draws one at each s, s' and s0, once: over many transitions the
 //! critics learn its mean. Actions that are choices are rows of zeros with a 1 where critics read them. Deviation from the first paper:
-//! one gradient step per target, which follows slowly (Polyak), instead of a full regression each.
+//! one gradient step per target, which follows slowly (Polyak), instead of a full regression each. The clipping is that of the
+//! benchmark DOPE (Fu et al. 2021, <https://arxiv.org/abs/2103.16596>; `policy_eval/q_fitter.py` of google-research), with 0 within
+//! the range because episodes end: without it a critic now and then runs away where the policy's actions lie far from the data's.
 
 use std::time::Instant;
 
@@ -455,12 +458,20 @@ impl Ground {
         let target = Target::new(&critics)?;
         let (mut rng, progress) = (streams.stream("train"), Progress::new(config.updates));
         let _workers = parallel::spin_workers();
+        let possible = self.possible(config.discount)?;
         let (begin, mut done, mut announced) = (Instant::now(), 0, false);
         for update in 0..config.updates {
             if config.interrupt.is_set() {
                 break;
             }
-            let loss = self.loss(asked, &critics.net, target.net()?, config, &mut rng)?;
+            let loss = self.loss(
+                asked,
+                &critics.net,
+                target.net()?,
+                possible,
+                config,
+                &mut rng,
+            )?;
             critics.minimize(&loss, config.learning_rate)?;
             target.follow(&critics, config.target_rate)?;
             done = update + 1;
@@ -498,14 +509,19 @@ impl Ground {
         })
     }
 
-    /// Says which values are impossible: further outside of what the data's smallest or largest reward at every step, or an end,
-    /// would make than a quarter of what lies between the two.
-    fn diverged(&self, members: &[f64], discount: f64) -> Result<Option<String>> {
+    /// The least and the most that rewards like the data's add up to, discounted: the smallest or largest at every step, or an end.
+    fn possible(&self, discount: f64) -> Result<(f64, f64)> {
         let rewards = self.transitions.rewards().to_dtype(DType::F64)?;
-        let (least, most) = (
+        Ok((
             rewards.min_all()?.to_scalar::<f64>()?.min(0.0) / (1.0 - discount),
             rewards.max_all()?.to_scalar::<f64>()?.max(0.0) / (1.0 - discount),
-        );
+        ))
+    }
+
+    /// Says which values are impossible: further outside of what is possible than a quarter of what lies between its ends. Targets
+    /// are clipped to it, so that only critics that read what they were never fitted to get there.
+    fn diverged(&self, members: &[f64], discount: f64) -> Result<Option<String>> {
+        let (least, most) = self.possible(discount)?;
         let slack = (most - least) / 4.0;
         let outside = |value: &&f64| !(least - slack..=most + slack).contains(*value);
         let outside: Vec<f64> = members.iter().filter(outside).copied().collect();
@@ -530,6 +546,7 @@ impl Ground {
         asked: &Asked,
         critics: &Critics,
         target: &Critics,
+        (least, most): (f64, f64),
         config: &FqeConfig,
         rng: &mut Rng,
     ) -> Result<Tensor> {
@@ -549,6 +566,7 @@ impl Ground {
         let y = next_q
             .broadcast_mul(&go_on)?
             .broadcast_add(&rewards)?
+            .clamp(least / self.scale, most / self.scale)?
             .detach();
         let q = critics.forward(&observations, &self.read(&batch.actions)?)?; // (N, B)
         let error = ((q - y)?.sqr()? * weights)?;
@@ -738,6 +756,27 @@ mod tests {
             ground.fit(&asked, &config, 0).expect("values").diverged,
             None
         );
+    }
+
+    /// One step from s to 5 s, over and over: what a critic says of 5 s is more than it says of s, and γ times 5 is above 1.
+    #[test]
+    fn critics_that_feed_on_themselves_stay_within_what_rewards_can_add_up_to() {
+        let bounds = ActionBounds::new(&[-1.0], &[1.0], &Device::Cpu).expect("bounds");
+        let mut data = data(200, 1);
+        for episode in &mut data.episodes {
+            let next = 5.0 * data.observations[episode.start];
+            episode.final_observation = Some(vec![next].into_boxed_slice());
+        }
+        let config = FqeConfig {
+            learning_rate: 3e-2,
+            target_rate: 0.2,
+            ..quick()
+        };
+        let ground = Ground::new(&data, &bounds, &config).expect("a ground");
+        let mut policy = ConstantPolicy::new(vec![0.5]);
+        let asked = ground.ask(&mut policy, 0).expect("actions");
+        let fitted = ground.fit(&asked, &config, 0).expect("values");
+        assert_eq!(fitted.diverged, None, "{fitted:?}");
     }
 
     #[test]

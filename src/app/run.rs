@@ -238,7 +238,7 @@ impl Ready {
 /// Continues a run, bit for bit; one that is finished already, or that stopped early, reports what it found and stays as it
 /// is. `overrides` may change `train.updates`, `online.steps`, `data.path`, `evaluate.python`, `device` and the length of a
 /// learning rate's decay, what is kept (`train.keep`, `train.keep_every_updates`) and when it stops early
-/// (`train.patience_evaluations`, `train.patience_held_out`) or measures losses on what is held out, nothing else. On another device the last bits are others from then on. A decay over the training's own updates is as long as they are now.
+/// (`train.patience_evaluations`, `train.patience_held_out`), what is done about gradients that are not finite (`train.on_nonfinite`, `train.nonfinite_limit`), or measures losses on what is held out, nothing else. On another device the last bits are others from then on. A decay over the training's own updates is as long as they are now.
 ///
 /// # Errors
 /// If the run or its data can't be read, its configuration or data is not what it was started with,

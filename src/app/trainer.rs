@@ -9,8 +9,9 @@ use trajformer_core::interrupt::Interrupt;
 
 use trajformer_models::kernels::parallel;
 
+use crate::app::checkpoint::nonfinite::NumericFault;
 use crate::app::checkpoint::{Best, Change, EarlyStop, HeldOut, RunDir, RunState, check_finite};
-use crate::app::config::sections::{EvaluateConfig, Keep, TrainConfig};
+use crate::app::config::sections::{EvaluateConfig, Keep, OnNonfinite, TrainConfig};
 use crate::app::evaluate::{Evaluation, Evaluator};
 use crate::app::logger::{Logger, Tables};
 use crate::app::online::Interaction;
@@ -19,6 +20,7 @@ use trajformer_core::algorithm::Algorithm;
 use trajformer_core::error::{Error, Result, shell_quoted};
 use trajformer_core::held_out::HELD_OUT_LOSS;
 use trajformer_core::metrics::Metrics;
+use trajformer_models::health::{self, Health};
 use trajformer_models::ranks::Ranks;
 use trajformer_models::rng::{Rng, Streams};
 
@@ -96,6 +98,8 @@ struct Progress {
     without_gain: u64,
     /// The lowest loss on what is held out.
     held_out: Option<HeldOut>,
+    /// Updates in a row in which a step was left out.
+    skipped_in_a_row: u64,
     /// What it changed on its way.
     changed: Vec<Change>,
     /// Update of the checkpoint on the disk.
@@ -115,6 +119,7 @@ impl Progress {
             unlogged: state.unlogged.clone(),
             without_gain: state.evaluations_without_gain,
             held_out: state.held_out,
+            skipped_in_a_row: state.skipped_in_a_row,
             changed: state.changed.clone(),
             saved: (!state.checksums.is_empty()).then_some(state.update),
         }
@@ -131,6 +136,7 @@ impl Progress {
             unlogged: self.unlogged.clone(),
             evaluations_without_gain: self.without_gain,
             held_out: self.held_out,
+            skipped_in_a_row: self.skipped_in_a_row,
             changed: self.changed.clone(),
             ..RunState::new(self.update, self.seconds(), self.best)
         }
@@ -148,12 +154,21 @@ impl Training<'_> {
         let mut logger = Logger::open(self.run, tables, state, self.total_updates)?;
         let mut progress = Progress::from(state);
         let _workers = parallel::spin_workers();
-        let result = self.train(&mut progress, rng, &mut logger);
+        let skips = self.train.on_nonfinite == OnNonfinite::Skip;
+        let health = Arc::new(Health::new(skips));
+        let _watched = health::watched(Some(&health));
+        let result = self.train(&mut progress, rng, &mut logger, &health);
         logger.finish();
         result.map_err(|error| self.stopped(error, &progress))
     }
 
-    fn train(&mut self, at: &mut Progress, rng: &mut Rng, logger: &mut Logger) -> Result<Outcome> {
+    fn train(
+        &mut self,
+        at: &mut Progress,
+        rng: &mut Rng,
+        logger: &mut Logger,
+        health: &Health,
+    ) -> Result<Outcome> {
         let first = at.update;
         let (mut update_seconds, mut stopped) = (0.0, false);
         if at.evaluation_pending {
@@ -172,10 +187,15 @@ impl Training<'_> {
             }
             self.algorithm
                 .watch_gradients(self.row_is_near(at.update + 1));
-            let metrics = self.algorithm.update(rng)?;
+            health.begin();
+            let metrics = self.algorithm.update(rng);
             at.update += 1;
+            let metrics = metrics.map_err(|error| self.unhealthy(at, health, error))?;
             let metrics = self.averaged(metrics, &mut stopped)?;
-            logger.collect(at.update, metrics)?;
+            if !self.is_skipped(at, health, logger)? {
+                let collected = logger.collect(at.update, metrics);
+                collected.map_err(|error| self.unhealthy(at, health, error))?;
+            }
             let held_out = self.judge_held_out(at)?;
             let ends = self.early_stop(at).is_some();
             at.evaluation_pending =
@@ -239,6 +259,56 @@ impl Training<'_> {
             lost_rows: Vec::new(),
             changed: at.changed.clone(),
         })
+    }
+
+    /// Whether a step of this update was left out: such an update has no metrics but `skipped_share`.
+    fn is_skipped(&self, at: &mut Progress, health: &Health, logger: &mut Logger) -> Result<bool> {
+        if self.train.on_nonfinite == OnNonfinite::Stop {
+            return Ok(false);
+        }
+        let faults = health.faults();
+        logger.note("skipped_share", f64::from(u8::from(!faults.is_empty())));
+        let Some(first) = faults.first() else {
+            at.skipped_in_a_row = 0;
+            return Ok(false);
+        };
+        at.skipped_in_a_row += 1;
+        let (row, limit) = (at.skipped_in_a_row, self.train.nonfinite_limit);
+        if row >= limit {
+            let problem = format!(
+                "{first}: the step is left out, as in the {} updates before, and `train.nonfinite_limit` is {limit}",
+                row - 1
+            );
+            let error = Error::Training {
+                update: at.update,
+                problem,
+                resumable: None,
+            };
+            return Err(self.unhealthy(at, health, error));
+        }
+        tracing::warn!(
+            "update {}: {first}: the step is left out ({row} in a row, {limit} end training)",
+            at.update
+        );
+        Ok(true)
+    }
+
+    /// The error of an update that is not finite, with what it was made on; any other as it is.
+    fn unhealthy(&self, at: &Progress, health: &Health, error: Error) -> Error {
+        let problem = match error {
+            Error::Training { problem, .. } => problem,
+            Error::Models(trajformer_models::Error::NotFinite(fault)) => fault.to_string(),
+            other => return other,
+        };
+        let report = NumericFault::new(at.update, &problem, health, at.saved);
+        Error::Training {
+            update: at.update,
+            problem: format!(
+                "{problem}{}",
+                report.told(self.run, self.train.on_nonfinite)
+            ),
+            resumable: None,
+        }
     }
 
     /// Own experience for the next update, with so many of them done online.

@@ -67,6 +67,10 @@ pub struct CompareArgs {
     /// Also write the lines with all their numbers as comma-separated values; `-`: to standard output instead of the tables.
     #[arg(long, value_name = "FILE", conflicts_with = "metric")]
     pub csv: Option<PathBuf>,
+    /// Also write the numbers over runs and tasks as comma-separated values: mean, median, interquartile mean, optimality gap and
+    /// probabilities of improvement, with their intervals.
+    #[arg(long, value_name = "FILE", conflicts_with = "metric")]
+    pub aggregates: Option<PathBuf>,
     /// Also write every evaluation of every run as comma-separated values: a table that `compare` reads in the runs' place.
     #[arg(long, value_name = "FILE.csv", conflicts_with = "metric")]
     pub evaluations: Option<PathBuf>,
@@ -101,6 +105,7 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         );
     }
     let outputs: Vec<&PathBuf> = files
+        .chain(&args.aggregates)
         .chain(&args.picture)
         .chain(&args.evaluations)
         .collect();
@@ -142,6 +147,18 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
         resamples: args.resamples,
     };
     let found = compare::compared(&local_runs(args)?, &options)?;
+    if let (Some(path), None) = (&args.aggregates, &found.over_tasks) {
+        let reasons = found.notes.join("; ");
+        let reasons = if reasons.is_empty() {
+            "one run is no sample".to_owned()
+        } else {
+            reasons
+        };
+        anyhow::bail!(
+            "`--aggregates {}`: there are no numbers over runs and tasks: {reasons}",
+            path.display()
+        );
+    }
     if let Some(path) = &args.picture {
         let title = args.title.as_deref();
         draw_plot(path, title, &found, plot, args.x.unwrap_or_default())?;
@@ -165,11 +182,16 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     if let Some(path) = written {
         wording::write_csv(&found, path)?;
     }
+    let aggregates = args.aggregates.as_ref().zip(found.over_tasks.as_ref());
+    if let Some((path, over)) = aggregates {
+        wording::write_aggregates(over, path)?;
+    }
     if let Some(path) = &args.evaluations {
         score_tables::write(&found.cells, path)?;
     }
     for path in written
         .into_iter()
+        .chain(&args.aggregates)
         .chain(&args.evaluations)
         .chain(&args.picture)
     {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use trajformer_models::conditional_gpt::ConditionalBatch;
+use trajformer_models::health;
 
 use crate::tokenizers::{Chunks, TrajectoryTokenizer};
 use trajformer_core::dataset::Dataset;
@@ -163,7 +164,11 @@ impl ActionChunks {
 
     /// Draws `count` chunks uniformly, with replacement.
     pub fn draw(&self, count: usize, rng: &mut Rng) -> Vec<u32> {
-        (0..count).map(|_| rng.below(self.len()) as u32).collect()
+        let chunks: Vec<u32> = (0..count).map(|_| rng.below(self.len()) as u32).collect();
+        health::drawn("chunks", || {
+            chunks.iter().map(|&chunk| chunk as usize).collect()
+        });
+        chunks
     }
 
     /// The chunks with these numbers; the token `end` follows each.

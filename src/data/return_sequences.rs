@@ -17,6 +17,7 @@ use trajformer_core::dataset_checks::{long_sequences, opened_without_data};
 use trajformer_core::error::{Error, Result};
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
 use trajformer_models::choices::one_hot;
+use trajformer_models::health;
 use trajformer_models::rng::Rng;
 
 /// What kzl and LaMo's authors add to the standard deviation of observations.
@@ -484,7 +485,20 @@ impl ReturnSequences {
 
     /// Where [`sample`](Self::sample) lets `batch` sub-trajectories start.
     pub fn draw(&self, batch: usize, rng: &mut Rng) -> Vec<usize> {
-        (0..batch).map(|_| rng.below(self.steps())).collect()
+        let starts: Vec<usize> = (0..batch).map(|_| rng.below(self.steps())).collect();
+        self.drawn(&starts);
+        starts
+    }
+
+    /// Tells whoever watches the update where its sub-trajectories start.
+    pub(crate) fn drawn(&self, starts: &[usize]) {
+        health::drawn("steps", || {
+            let row = |&start: &usize| {
+                let span = &self.episodes[self.episode_of(start)];
+                span.start + start - span.steps_before
+            };
+            starts.iter().map(row).collect()
+        });
     }
 
     /// Where `batch` sub-trajectories start: an episode uniformly, whatever its length, and in it uniformly a step after which K follow
@@ -499,7 +513,9 @@ impl ReturnSequences {
             let later = steps.saturating_sub(self.options.context_steps);
             span.steps_before + rng.below(later + 1)
         };
-        (0..batch).map(draw).collect()
+        let starts: Vec<usize> = (0..batch).map(draw).collect();
+        self.drawn(&starts);
+        starts
     }
 
     /// The complete episode, counted from 0, that the sub-trajectory from `start` on lies in.

@@ -100,9 +100,12 @@ impl RewardWindows {
         self.sequences.require_steps()?;
         let starts = match &self.inside {
             None => self.sequences.draw(batch, rng),
-            Some(episodes) => (0..batch)
-                .map(|_| self.draw_inside(episodes, rng))
-                .collect(),
+            Some(episodes) => {
+                let draw = |_| self.draw_inside(episodes, rng);
+                let starts: Vec<usize> = (0..batch).map(draw).collect();
+                self.sequences.drawn(&starts);
+                starts
+            }
         };
         self.batch(&starts, device)
     }

@@ -11,6 +11,7 @@ use std::ops::Range;
 pub use trajformer_models::trajectory_transformer::TokenBatch;
 
 use candle_core::{Device, Tensor};
+use trajformer_models::health;
 use trajformer_models::params::StateVisitor;
 
 use crate::discretizer::Discretizer;
@@ -292,7 +293,12 @@ impl TokenSequences {
 
     /// Draws the indices of `count` windows uniformly, with replacement.
     pub fn draw(&self, count: usize, rng: &mut Rng) -> Vec<usize> {
-        (0..count).map(|_| rng.below(self.len())).collect()
+        let windows: Vec<usize> = (0..count).map(|_| rng.below(self.len())).collect();
+        health::drawn("steps", || {
+            let first = |&window: &usize| self.windows[window].start as usize;
+            windows.iter().map(first).collect()
+        });
+        windows
     }
 
     /// Where batches are made.

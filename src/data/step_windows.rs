@@ -6,6 +6,7 @@
 //! by 0; windows are drawn with replacement, where the authors shuffle epochs.
 
 use candle_core::{Device, Tensor};
+use trajformer_models::health;
 use trajformer_models::params::StateVisitor;
 use trajformer_models::tap::StepBatch;
 
@@ -180,6 +181,10 @@ impl StepWindows {
             return Err(opened_without_data());
         }
         let indices: Vec<usize> = (0..batch).map(|_| rng.below(self.len())).collect();
+        health::drawn("steps", || {
+            let first = |&index: &usize| self.windows[index].start as usize;
+            indices.iter().map(first).collect()
+        });
         self.batch(&indices)
     }
 

@@ -26,6 +26,7 @@ use trajformer_core::dataset_checks::opened_without_data;
 use trajformer_core::error::{Error, Result};
 use trajformer_core::mixing::{Mixing, Rows};
 use trajformer_core::normalizer::{ActionBounds, Normalizer};
+use trajformer_models::health;
 
 /// Transitions on the device, f32; observations are normalized if the configuration says so, actions are in ±1 of their
 /// bounds. All tensors have one row per transition (N), which [`Transitions::new`] checks; nothing changes them afterwards,
@@ -165,7 +166,7 @@ impl Transitions {
         let mut draw = |rows: usize, of: usize| -> Vec<u32> {
             (0..rows).map(|_| rng.below(of) as u32).collect()
         };
-        match mixing.data_rows(batch) {
+        let rows = match mixing.data_rows(batch) {
             Some(rows) if collected > 0 => Rows {
                 data: draw(rows, self.count),
                 collected: draw(batch - rows, collected),
@@ -180,7 +181,17 @@ impl Transitions {
                     collected: new.iter().map(|i| i - count).collect(),
                 }
             }
+        };
+        health::drawn("steps", || self.steps_of(&rows.data));
+        if !rows.collected.is_empty() {
+            let numbers = || rows.collected.iter().map(|&row| row as usize).collect();
+            health::drawn("collected steps", numbers);
         }
+        rows
+    }
+
+    fn steps_of(&self, rows: &[u32]) -> Vec<usize> {
+        rows.iter().map(|&row| self.steps[row as usize]).collect()
     }
 
     /// The batch of these rows.
@@ -263,6 +274,7 @@ impl Transitions {
             }
         };
         let indices: Vec<u32> = (0..batch).map(|_| draw()).collect();
+        health::drawn("steps", || self.steps_of(&indices));
         let rows = Tensor::from_slice(&indices, batch, self.device())?;
         Ok((self.gather(&indices)?, self.returns.index_select(&rows, 0)?))
     }

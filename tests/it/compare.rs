@@ -573,6 +573,70 @@ fn csv_markdown_and_latex_hold_the_same_numbers() {
     );
     assert_eq!(fs::read_to_string(folder.join("lines.csv")).unwrap(), csv);
 
+    let found = json(
+        folder,
+        &["sweep", "--by", "algorithm", "--aggregates", "over.csv"],
+    );
+    let text = fs::read_to_string(folder.join("over.csv")).unwrap();
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    let row = |cells: [&str; 4]| {
+        let is = |row: &&csv::StringRecord| (0..4).all(|at| row[at] == *cells[at]);
+        rows.iter()
+            .find(is)
+            .unwrap_or_else(|| panic!("{cells:?}: {text}"))
+    };
+    let over = &found["over_tasks"];
+    let number = |row: &csv::StringRecord, at: usize| row[at].parse::<f64>().unwrap();
+    for group in over["groups"].as_array().unwrap() {
+        let name = group["name"].as_str().unwrap();
+        for key in ["mean", "median", "interquartile_mean", "optimality_gap"] {
+            let row = row([name, key, "", "all"]);
+            let interval = &group[key]["interval"];
+            for (at, value) in [
+                (6, &group[key]["value"]),
+                (7, &interval["low"]),
+                (8, &interval["high"]),
+            ] {
+                assert_eq!(number(row, at), value.as_f64().unwrap(), "{name} {key}");
+            }
+        }
+    }
+    let pair = &over["improvements"][0];
+    let [better, worse] = ["better", "worse"].map(|key| pair[key].as_str().unwrap());
+    let whole = row([better, "probability_of_improvement", worse, "all"]);
+    assert_eq!(
+        number(whole, 6),
+        pair["over_tasks"]["value"].as_f64().unwrap()
+    );
+    for (task, found) in over["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(pair["per_task"].as_array().unwrap())
+    {
+        let row = row([
+            better,
+            "probability_of_improvement",
+            worse,
+            task.as_str().unwrap(),
+        ]);
+        assert_eq!(number(row, 6), found["value"].as_f64().unwrap());
+        assert_eq!(&row[4], "1");
+    }
+    let error = fails(
+        folder,
+        &[
+            "sweep/bc-hopper-medium-v2/seed-0",
+            "--aggregates",
+            "one.csv",
+        ],
+    );
+    has(
+        &error,
+        &["`--aggregates one.csv`", "no numbers over runs and tasks"],
+    );
+
     let markdown = succeeds(folder, &["sweep", "--by", "algorithm", "--markdown"]);
     has(
         &markdown,

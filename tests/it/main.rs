@@ -65,6 +65,7 @@ mod learning;
 mod lost_files;
 mod low_data;
 mod missed_breaks;
+mod nonfinite;
 mod online;
 mod online_dt;
 mod opening;

@@ -505,7 +505,8 @@ fn a_loss_that_is_not_finite_stops_at_its_update_and_keeps_the_last_checkpoint()
     else {
         panic!("{error}")
     };
-    assert!(problem.contains("`critic_loss` is NaN"), "{problem}");
+    let said = "the loss of `model.critics` is NaN";
+    assert!(problem.contains(said), "{problem}");
     let checkpoint = (update - 1) / 5 * 5;
     assert!(checkpoint > 0, "stopped at {update}, before a checkpoint");
 

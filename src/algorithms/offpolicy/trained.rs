@@ -6,6 +6,7 @@ use crate::offpolicy::watch::{GradientWatch, norm_name};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use trajformer_models::encoder::EncoderFactory;
+use trajformer_models::health;
 use trajformer_models::kernels::gradients::gradients;
 use trajformer_models::kernels::parallel;
 use trajformer_models::muon::Optimizer;
@@ -56,7 +57,13 @@ pub fn join<A: Send, B: Send>(
     second: impl FnOnce() -> Result<B> + Send,
 ) -> Result<(A, B)> {
     let (first, second) = if device.is_cpu() && ranks::here().is_none() {
-        parallel::join(first, second)
+        let health = health::here();
+        // Another thread may make the second part.
+        let watched = || {
+            let _watched = health::watched(health.as_ref());
+            second()
+        };
+        parallel::join(first, watched)
     } else {
         (first(), second())
     };
@@ -190,8 +197,16 @@ impl<N: Network> Trained<N> {
     /// # Errors
     /// If it was made to act alone, or a tensor operation fails.
     pub fn minimize(&mut self, loss: &Tensor, learning_rate: f64) -> Result<()> {
-        self.step(&gradients(loss, &self.params)?, learning_rate)?;
+        self.step_down(Some(loss), &gradients(loss, &self.params)?, learning_rate)?;
         Ok(())
+    }
+
+    /// [`Self::minimize`] by candle's own backward pass. Returns the norm of the gradients before clipping, a scalar, if the optimiser clips.
+    ///
+    /// # Errors
+    /// As [`Self::minimize`].
+    pub fn descend(&mut self, loss: &Tensor, learning_rate: f64) -> Result<Option<Tensor>> {
+        self.step_down(Some(loss), &loss.backward()?, learning_rate)
     }
 
     /// How many steps were taken.
@@ -205,12 +220,25 @@ impl<N: Network> Trained<N> {
     /// # Errors
     /// If it was made to act alone, or a tensor operation fails.
     pub fn step(&mut self, gradients: &GradStore, learning_rate: f64) -> Result<Option<Tensor>> {
+        self.step_down(None, gradients, learning_rate)
+    }
+
+    /// [`Self::step`], which is not taken if the loss, if it is this network's alone, or a gradient is not finite ([`health`]).
+    fn step_down(
+        &mut self,
+        loss: Option<&Tensor>,
+        gradients: &GradStore,
+        learning_rate: f64,
+    ) -> Result<Option<Tensor>> {
         let optimizer = self.optimizer.as_mut().ok_or_else(opened_without_data)?;
         let averaged = match ranks::here() {
             None => None,
             Some(ranks) => Some(ranks::averaged(&*ranks, gradients, &self.params)?),
         };
         let gradients = averaged.as_ref().unwrap_or(gradients);
+        if !health::may_step(&self.names.model, loss, &self.params, gradients)? {
+            return Ok(None);
+        }
         if let Some((watch, name)) = &self.watch {
             watch.note(name, &self.params, gradients)?;
         }

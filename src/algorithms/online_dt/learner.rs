@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 use trajformer_models::decision_transformer::Contexts;
 use trajformer_models::dropout::Dropout;
+use trajformer_models::health;
 use trajformer_models::lamb::{Lamb, LambConfig};
 use trajformer_models::online_decision_transformer::OnlineDecisionTransformer as Network;
 use trajformer_models::optim::Schedule;
@@ -106,7 +107,12 @@ impl Learner {
         };
         let optimizer = self.optimizer.as_mut().ok_or_else(opened_without_data)?;
         let rate = self.config.learning_rate * schedule.factor(optimizer.steps());
-        let norm = optimizer.step(&losses.all.backward()?, rate)?;
+        let gradients = losses.all.backward()?;
+        let norm = if health::may_step("model.", Some(&losses.all), &self.params, &gradients)? {
+            optimizer.step(&gradients, rate)?
+        } else {
+            None
+        };
         let mut metrics = Metrics::of_step(&losses.all, norm.as_ref());
         self.temperature
             .step(&losses.entropy, self.config.temperature_learning_rate)?;

@@ -203,12 +203,12 @@ impl Learner {
         let factor = self.rate_factor();
         let loss = self.critic_loss(windows, draws, &mut metrics)?;
         let rate = self.config.critic_learning_rate * factor;
-        if let Some(norm) = self.critics.step(&loss.backward()?, rate)? {
+        if let Some(norm) = self.critics.descend(&loss, rate)? {
             metrics.push("critic_gradient_norm", &norm);
         }
         let loss = self.actor_loss(windows, draws, &mut metrics)?;
         let rate = self.config.learning_rate * factor;
-        if let Some(norm) = self.actor.step(&loss.backward()?, rate)? {
+        if let Some(norm) = self.actor.descend(&loss, rate)? {
             metrics.push("gradient_norm", &norm);
         }
         let due = self.updates.is_multiple_of(self.config.average_every);

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 use trajformer_models::dropout::Dropout;
+use trajformer_models::health;
 use trajformer_models::lamb::{Lamb, LambConfig};
 use trajformer_models::optim::Schedule;
 use trajformer_models::params::{Params, StateVisitor};
@@ -102,7 +103,12 @@ impl Learner {
         };
         let optimizer = self.optimizer.as_mut().ok_or_else(opened_without_data)?;
         let rate = self.config.learning_rate * schedule.factor(optimizer.steps());
-        let norm = optimizer.step(&loss.backward()?, rate)?;
+        let gradients = loss.backward()?;
+        let norm = if health::may_step("model.", Some(&loss), &self.params, &gradients)? {
+            optimizer.step(&gradients, rate)?
+        } else {
+            None
+        };
         let mut metrics = Metrics::of_step(&loss, norm.as_ref());
         metrics.push("return_loss", &losses.returns);
         metrics.push("actor_loss", &losses.actions);

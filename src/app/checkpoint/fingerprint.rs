@@ -22,13 +22,15 @@ const LENGTHS: [&str; 5] = [
     "algorithm.fast.decay_updates",
 ];
 
-/// Keys that say which checkpoints are kept and when a run gives up, with their defaults: a run may change them on its way.
-const KEEPING: [(&str, &str); 5] = [
+/// Keys that say which checkpoints are kept, when a run gives up and what it leaves out, with their defaults: a run may change them on its way.
+const KEEPING: [(&str, &str); 7] = [
     ("train.keep", "last"),
     ("train.keep_every_updates", "0"),
     ("train.patience_evaluations", "0"),
     ("train.held_out_every_updates", "0"),
     ("train.patience_held_out", "0"),
+    ("train.on_nonfinite", "stop"),
+    ("train.nonfinite_limit", "10"),
 ];
 
 /// Names of data files that say nothing without the folder around them.

@@ -28,6 +28,7 @@ mod instructions;
 mod kept;
 pub mod lost;
 pub mod named;
+pub mod nonfinite;
 pub mod origin;
 pub mod places;
 mod published;
@@ -168,6 +169,9 @@ pub struct RunState {
     /// The lowest loss on what is held out, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out: Option<HeldOut>,
+    /// Updates up to this one, in a row, in which a step was left out (`train.on_nonfinite = "skip"`).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skipped_in_a_row: u64,
     /// What learning rates go by and the run changed on its way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<Change>,
@@ -664,6 +668,7 @@ impl RunState {
             copy_pending: false,
             unlogged: BTreeMap::new(),
             evaluations_without_gain: 0,
+            skipped_in_a_row: 0,
             held_out: None,
             changed: Vec::new(),
             checksums,

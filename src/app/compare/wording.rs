@@ -145,12 +145,82 @@ pub fn csv(found: &Comparison) -> String {
     table.csv()
 }
 
+/// The numbers over runs and tasks, a line each, for other programs: a group's mean, median, interquartile mean and optimality gap, and
+/// the probability that its runs score higher than another group's (`over`), of all tasks together (`all`) and of each by itself.
+pub fn aggregates_csv(over: &OverTasks) -> String {
+    let names = [
+        "name", "number", "over", "task", "tasks", "runs", "value", "low", "high",
+    ];
+    let columns = names.map(|name| (name.to_owned(), Align::Words)).to_vec();
+    let mut table = Table::new("", columns);
+    let count = over.tasks.len();
+    let runs: HashMap<&String, &Vec<usize>> = over
+        .groups
+        .iter()
+        .map(|group| (&group.name, &group.runs))
+        .collect();
+    let mut push = |[name, number, other, task]: [&str; 4], runs: usize, found: &Estimate| {
+        let end = |end: fn(Interval) -> f64| {
+            let found = found.interval.map(|found| end(found).to_string());
+            found.unwrap_or_default()
+        };
+        let tasks = if task == "all" { count } else { 1 };
+        table.push(vec![
+            name.to_owned(),
+            number.to_owned(),
+            other.to_owned(),
+            task.to_owned(),
+            tasks.to_string(),
+            runs.to_string(),
+            found.value.to_string(),
+            end(|found| found.low),
+            end(|found| found.high),
+        ]);
+    };
+    for group in &over.groups {
+        let numbers = [
+            ("mean", Some(group.mean)),
+            ("median", Some(group.median)),
+            ("interquartile_mean", Some(group.interquartile_mean)),
+            ("optimality_gap", group.optimality_gap),
+        ];
+        for (number, found) in numbers {
+            if let Some(found) = found {
+                push(
+                    [&group.name, number, "", "all"],
+                    group.runs.iter().sum(),
+                    &found,
+                );
+            }
+        }
+    }
+    for pair in &over.improvements {
+        let of = [&pair.better, "probability_of_improvement", &pair.worse];
+        let tasks = std::iter::once("all").chain(over.tasks.iter().map(String::as_str));
+        let better = runs.get(&pair.better).map_or(&[][..], |runs| &runs[..]);
+        let counts = std::iter::once(better.iter().sum()).chain(better.iter().copied());
+        let found = std::iter::once(&pair.over_tasks).chain(&pair.per_task);
+        for ((task, found), runs) in tasks.zip(found).zip(counts) {
+            push([of[0], of[1], of[2], task], runs, found);
+        }
+    }
+    table.csv()
+}
+
 /// Writes [`csv()`] to a file.
 ///
 /// # Errors
 /// If the disk fails.
 pub fn write_csv(found: &Comparison, path: &Path) -> Result<()> {
     write_atomically(path, csv(found).as_bytes())
+}
+
+/// Writes [`aggregates_csv()`] to a file.
+///
+/// # Errors
+/// If the disk fails.
+pub fn write_aggregates(over: &OverTasks, path: &Path) -> Result<()> {
+    write_atomically(path, aggregates_csv(over).as_bytes())
 }
 
 fn seconds(line: &Line) -> String {

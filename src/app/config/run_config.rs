@@ -104,6 +104,10 @@ impl RunConfig {
             let expected = "above 0, at most 1: the share of episodes to learn from";
             return Err(Keys("data").wrong("sample_ratio", ratio, expected));
         }
+        if self.train.nonfinite_limit == 0 {
+            let expected = "at least 1: updates in a row with a step that is left out";
+            return Err(Keys("train").wrong("nonfinite_limit", 0, expected));
+        }
         let held_out = self.train.held_out_fraction;
         if !(0.0..1.0).contains(&held_out) {
             let expected = "0 or above, below 1: the share of episodes to keep apart";

@@ -85,6 +85,40 @@ pub struct TrainConfig {
     /// one; 0: it never ends early for them.
     #[serde(skip_serializing_if = "is_zero")]
     pub patience_held_out: u64,
+    /// What is done where a gradient is NaN or infinite: `"stop"` ends training before the step is taken; `"skip"` leaves the step out, so that
+    /// the network and its optimiser stay as they are, and goes on.
+    #[serde(skip_serializing_if = "OnNonfinite::is_stop")]
+    pub on_nonfinite: OnNonfinite,
+    /// With `"skip"`: so many updates in a row with a step that is left out are one too many, and training ends; at least 1.
+    #[serde(skip_serializing_if = "is_usual_limit")]
+    pub nonfinite_limit: u64,
+}
+
+/// `train.on_nonfinite`: what is done where a gradient is not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNonfinite {
+    /// `"stop"`: training ends.
+    #[default]
+    Stop,
+    /// `"skip"`: the step is left out.
+    Skip,
+}
+
+impl OnNonfinite {
+    /// Whether training ends.
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it with a reference
+    fn is_stop(&self) -> bool {
+        *self == Self::Stop
+    }
+}
+
+/// Default of `train.nonfinite_limit`.
+const NONFINITE_LIMIT: u64 = 10;
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it with a reference
+fn is_usual_limit(limit: &u64) -> bool {
+    *limit == NONFINITE_LIMIT
 }
 
 /// `train.keep`: which checkpoints stay beside the last one.
@@ -141,6 +175,8 @@ impl Default for TrainConfig {
             held_out_fraction: 0.0,
             held_out_every_updates: 0,
             patience_held_out: 0,
+            on_nonfinite: OnNonfinite::Stop,
+            nonfinite_limit: NONFINITE_LIMIT,
         }
     }
 }

@@ -126,15 +126,28 @@ impl Logger {
         })
     }
 
-    /// Takes the metrics of one update; seldom is anything read from the device.
+    /// Takes the metrics of one update. Those on the CPU are looked at at once; from another device they are seldom read.
     ///
     /// # Errors
-    /// As [`check`](Self::check), now and then.
+    /// As [`check`](Self::check): of a device's metrics now and then.
     pub fn collect(&mut self, update: u64, metrics: Metrics) -> Result<()> {
         let mut full = false;
         for (place, (name, value)) in metrics.into_entries().into_iter().enumerate() {
             let pending = self.pending.entry(name.into()).or_default();
             pending.place = place;
+            if value.device().is_cpu() && pending.unread.is_empty() {
+                let number = numbers(&[&value])?[0];
+                if !number.is_finite() {
+                    return Err(Error::Training {
+                        resumable: None,
+                        update,
+                        problem: format!("`{name}` is {number}"),
+                    });
+                }
+                pending.sum += number;
+                pending.count += 1;
+                continue;
+            }
             pending.unread.push((update, value));
             full |= pending.unread.len() >= MOST_UNREAD;
         }

@@ -6,6 +6,7 @@ pub mod contract;
 pub mod data_picture;
 mod data_set;
 pub(crate) mod episodes;
+mod health;
 mod runs;
 mod thin;
 mod tokens;

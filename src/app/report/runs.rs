@@ -14,6 +14,7 @@ use crate::app::evaluations::{Aim, EvaluationRow, Evaluations as Table};
 use crate::app::report::contract::{
     BestScore, Column, Evaluations, Metrics, Run, RunData, Series, Target,
 };
+use crate::app::report::health::{self, Numbers};
 use crate::app::report::thin::{kept_steps, rounded, thinned};
 use crate::app::run;
 use crate::app::table;
@@ -23,9 +24,6 @@ use trajformer_core::error::{Error, Result};
 
 /// Evaluations of a run that are kept.
 const MOST_EVALUATIONS: usize = 300;
-
-/// Names of a table's columns, and its rows.
-type Numbers = (Vec<String>, Vec<Vec<f64>>);
 
 /// A run directory that is read.
 pub(super) struct Folder {
@@ -78,6 +76,7 @@ pub(super) fn open(runs: &[PathBuf], notes: &mut Vec<String>) -> Result<Vec<Name
         check_seeds(&series)?;
         notes.extend(folders.iter().filter_map(about_weights));
         notes.extend(folders.iter().flat_map(about_rows));
+        notes.extend(folders.iter().flat_map(about_health));
         let compared = folders.iter().map(|folder| History::of(&folder.compared));
         let compared: Vec<History<'_>> = compared.collect();
         notes.extend(alike::about(
@@ -146,6 +145,15 @@ fn about_weights(folder: &Folder) -> Option<String> {
 fn about_rows(folder: &Folder) -> Vec<String> {
     let lost = folder.compared.lost_rows.iter();
     lost.map(|lost| format!("{}: {lost}", folder.name()))
+        .collect()
+}
+
+/// What its numbers went through.
+fn about_health(folder: &Folder) -> Vec<String> {
+    let (done, _) = folder.done();
+    let found = health::about(&folder.run, done, folder.metrics.as_ref());
+    let said = found.into_iter();
+    said.map(|said| format!("{}: {said}", folder.name()))
         .collect()
 }
 
